@@ -1,0 +1,160 @@
+//! Values that must never be shown, and the fingerprints that may be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+/// A string that no log, error or status may ever contain: a token, a client secret.
+///
+/// `Debug` prints `[redacted]`, there is no `Display`, and serde sees it only through
+/// [`stored`], which the state file alone uses. The memory is wiped on drop.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes ownership of the value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that must have it: the request, the token file.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True for the empty string, which no secret may be.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The SHA-256 of the value: what may be kept and compared where the value may not.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of([self.0.as_bytes()])
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Serde for a [`Secret`] in the state file, and nowhere else: `#[serde(with = "secret::stored")]`.
+pub mod stored {
+    use super::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the value in the clear: the state file is 0600 in a 0700 directory.
+    pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
+    }
+
+    /// Reads the value back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+/// A SHA-256, written as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of several fields. One field is hashed as it is, so that
+    /// `printf %s TOKEN | sha256sum` gives the same digits; of several, each is preceded by
+    /// its length, so that no two different lists run together.
+    pub fn of<const N: usize>(fields: [&[u8]; N]) -> Self {
+        let mut hash = Sha256::new();
+        for field in fields {
+            if N > 1 {
+                hash.update((field.len() as u64).to_be_bytes());
+            }
+            hash.update(field);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is not a [`Fingerprint`].
+#[derive(Debug, thiserror::Error)]
+#[error("a SHA-256 is 64 hexadecimal digits")]
+pub struct NotAFingerprint;
+
+impl std::str::FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(NotAFingerprint);
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| NotAFingerprint)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_redacts() {
+        let secret = Secret::new("ya29.very-secret");
+        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "[redacted] Some([redacted])");
+    }
+
+    #[test]
+    fn one_field_is_plain_sha256() {
+        assert_eq!(
+            Secret::new("abc").fingerprint().to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn fields_do_not_run_together() {
+        assert_ne!(Fingerprint::of([b"ab", b"c"]), Fingerprint::of([b"a", b"bc"]));
+    }
+
+    #[test]
+    fn fingerprints_survive_text() {
+        let fingerprint = Secret::new("abc").fingerprint();
+        assert_eq!(fingerprint.to_string().parse::<Fingerprint>().unwrap(), fingerprint);
+        assert!("zz".repeat(32).parse::<Fingerprint>().is_err());
+        assert!("abc".parse::<Fingerprint>().is_err());
+    }
+}
