@@ -7,8 +7,10 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
+//! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod oauth;
 pub mod secret;

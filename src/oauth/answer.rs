@@ -1,0 +1,372 @@
+//! What a refresh came to, in types and in words.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::codes::look_up;
+use super::reply::{FailureKind, TransportFailure};
+use crate::secret::Secret;
+
+/// What came of one POST to the token endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A usable access token.
+    Granted(Grant),
+    /// A success that cannot be used. Its refresh token, if there is one, replaces ours all the
+    /// same: the server has rotated.
+    Defective {
+        /// The new refresh token.
+        refresh_token: Option<Secret>,
+        /// What is wrong with the rest.
+        defect: Defect,
+    },
+    /// The refresh token is dead: it must never be sent again.
+    InvalidGrant(ErrorReply),
+    /// The client, or what it asks for, is set up wrongly. The refresh token may well be alive.
+    ClientRefused(ErrorReply),
+    /// A definite "nothing was granted"; to be tried again.
+    Unavailable(Unavailable),
+    /// Perhaps granted: no answer, or none that can be read.
+    Ambiguous(Unclear),
+}
+
+/// A successful response, RFC 6749 section 5.1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The new access token: 1 to 16 KiB bytes of VSCHAR.
+    pub access_token: Secret,
+    /// `Bearer`, as the server writes it.
+    pub token_type: String,
+    /// How long it lives, counted from before the POST: 1 s to 365 d.
+    pub expires_in: Duration,
+    /// Who says so.
+    pub expires_in_source: ExpiresInSource,
+    /// The next refresh token; `None`: the old one stays (RFC 6749 section 6).
+    pub refresh_token: Option<Secret>,
+    /// True if the reply has a refresh token that cannot be used (too long, forbidden
+    /// characters): the old one stays, but may be dead.
+    pub refresh_token_unusable: bool,
+    /// The scope granted, if it is stated.
+    pub scope: Option<String>,
+}
+
+/// Where a token's lifetime was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpiresInSource {
+    /// In the reply's expires_in.
+    Stated,
+    /// In the access token itself, a JWT's exp.
+    Jwt,
+    /// Nowhere: the configured default.
+    Default,
+}
+
+/// An error response, RFC 6749 section 5.2. The server's words, scrubbed: fit to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// The `error` code: a known one in its registered spelling, another as the server writes it.
+    pub code: String,
+    /// The `error_description`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The `error_uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+}
+
+/// Why a success cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Defect {
+    /// There is no access token that could be written to a file.
+    AccessToken(TokenFault),
+    /// The token is of another type than bearer: the reader could not use it.
+    TokenType(String),
+    /// expires_in is zero, negative or no number; the text says which.
+    ExpiresIn(String),
+    /// An error beside a token.
+    Contradiction(ErrorReply),
+    /// The JSON breaks off or goes wrong somewhere beside the refresh token.
+    Unreadable,
+}
+
+/// What is wrong with an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFault {
+    /// Absent or null.
+    Missing,
+    /// A number, an array or the like.
+    NotAString,
+    /// The empty string.
+    Empty,
+    /// Over [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Something outside VSCHAR, 0x20 to 0x7E (RFC 6749 appendix A.12).
+    ForbiddenCharacter,
+}
+
+/// Nothing was granted, and it is worth trying again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// What stands in the way.
+    pub reason: Outage,
+    /// How long the server asks to be left alone: at most 1 h.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why nothing was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outage {
+    /// The request never left.
+    NotSent(TransportFailure),
+    /// An error code that says "not now", or one that is not known.
+    Refused(ErrorReply),
+    /// A status that grants nothing.
+    Status {
+        /// The status code.
+        status: u16,
+        /// What the body says, if it is an OAuth error.
+        words: Option<ErrorReply>,
+    },
+    /// A redirect, which is not followed: the refresh token would travel with it.
+    Redirect {
+        /// The status code.
+        status: u16,
+        /// The host it leads to, if it is another one.
+        host: Option<String>,
+    },
+}
+
+/// Something may have been granted, and the answer is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unclear {
+    /// How it was lost.
+    pub reason: Doubt,
+    /// How long the server asks to be left alone: at most 1 h.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why it is not known whether something was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// The request may have arrived; no whole reply did.
+    Lost(TransportFailure),
+    /// A gateway answered in the server's place, or something with a status without meaning.
+    Gateway {
+        /// The status code.
+        status: u16,
+        /// What the body says, if it is an OAuth error.
+        words: Option<ErrorReply>,
+    },
+    /// A success whose body is not a JSON object, or breaks off.
+    Unreadable {
+        /// The status code.
+        status: u16,
+        /// What the body claims to be.
+        content_type: Option<String>,
+    },
+}
+
+impl Answer {
+    /// A short, stable word for status and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Granted(_) => "granted",
+            Self::Defective { defect, .. } => match defect {
+                Defect::AccessToken(TokenFault::Missing) => "no_access_token",
+                Defect::AccessToken(_) => "bad_access_token",
+                Defect::TokenType(_) => "bad_token_type",
+                Defect::ExpiresIn(_) => "bad_expires_in",
+                Defect::Contradiction(_) => "contradictory_reply",
+                Defect::Unreadable => "unreadable_reply",
+            },
+            Self::InvalidGrant(_) => "invalid_grant",
+            Self::ClientRefused(error) => error.kind(),
+            Self::Unavailable(Unavailable { reason, .. }) => match reason {
+                Outage::NotSent(failure) => failure.kind.name(),
+                Outage::Refused(error) => error.kind(),
+                Outage::Status { status, .. } => http_kind(*status),
+                Outage::Redirect { .. } => "redirect",
+            },
+            Self::Ambiguous(Unclear { reason, .. }) => match reason {
+                Doubt::Lost(failure) => failure.kind.name(),
+                Doubt::Gateway { status, .. } => http_kind(*status),
+                Doubt::Unreadable { .. } => "unreadable_reply",
+            },
+        }
+    }
+
+    /// How long the server asks to be left alone, if it does: at most 1 h.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(unavailable) => unavailable.retry_after,
+            Self::Ambiguous(unclear) => unclear.retry_after,
+            _ => None,
+        }
+    }
+
+    /// What a person can do about it; `None` where waiting is all there is.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Granted(_) => return None,
+            Self::InvalidGrant(_) => "log in again, and put the new refresh_token into the config",
+            Self::ClientRefused(error) => match error.kind() {
+                "invalid_client" => {
+                    "check client_id, client_secret and token_endpoint_auth_method against the provider's console"
+                }
+                "unauthorized_client" | "unsupported_grant_type" => {
+                    "allow the refresh_token grant for this client in the provider's console"
+                }
+                "invalid_scope" => "ask for no more scope than was granted at login, or leave scope out",
+                _ => "check client_id, scope, extra_params and token_endpoint_auth_method",
+            },
+            Self::Defective { defect, .. } => match defect {
+                Defect::TokenType(_) => "have the provider issue bearer tokens to this client",
+                Defect::Unreadable => return None,
+                _ => "check token_endpoint: this is not how a token endpoint answers",
+            },
+            Self::Unavailable(Unavailable { reason, .. }) => match reason {
+                Outage::NotSent(failure) => failure.kind.hint()?,
+                Outage::Refused(_) => return None,
+                Outage::Redirect { .. } => {
+                    "set token_endpoint to the address that the redirect leads to, if that is the provider's"
+                }
+                Outage::Status { status, .. } => status_hint(*status)?,
+            },
+            Self::Ambiguous(Unclear { reason, .. }) => match reason {
+                Doubt::Lost(failure) => failure.kind.hint()?,
+                Doubt::Gateway { .. } => return None,
+                Doubt::Unreadable { .. } => {
+                    "check token_endpoint; a web page here is often a captive portal or a proxy"
+                }
+            },
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl ErrorReply {
+    /// The code as one of a closed set of words.
+    fn kind(&self) -> &'static str {
+        look_up(&self.code).map_or("unknown_error", |(known, _)| known)
+    }
+}
+
+fn http_kind(status: u16) -> &'static str {
+    match status {
+        403 => "http_403",
+        404 => "http_404",
+        408 => "http_408",
+        425 => "http_425",
+        429 => "http_429",
+        500 => "http_500",
+        502 => "http_502",
+        503 => "http_503",
+        504 => "http_504",
+        400..=499 => "http_4xx",
+        501..=599 => "http_5xx",
+        _ => "http_other",
+    }
+}
+
+fn status_hint(status: u16) -> Option<&'static str> {
+    match status {
+        408 | 425 | 429 => None,
+        401 | 403 => Some("check token_endpoint; if it is right, a firewall or proxy in front of it says no"),
+        407 => Some("the proxy wants a login: put it into HTTPS_PROXY, or the host into NO_PROXY"),
+        400..=499 => Some("check token_endpoint: nothing there speaks OAuth"),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Granted(grant) => write!(f, "a token for {} s was granted", grant.expires_in.as_secs()),
+            Self::Defective { defect, .. } => write!(f, "the reply cannot be used: {defect}"),
+            Self::InvalidGrant(error) => write!(f, "the server refuses the refresh token: {error}"),
+            Self::ClientRefused(error) => write!(f, "the server refuses the client: {error}"),
+            Self::Unavailable(unavailable) => unavailable.reason.fmt(f),
+            Self::Ambiguous(unclear) => unclear.reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)?;
+        if let Some(description) = &self.description {
+            write!(f, ": \"{description}\"")?;
+        }
+        if let Some(uri) = &self.uri {
+            write!(f, " (see {uri})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessToken(fault) => write!(f, "the access_token {fault}"),
+            Self::TokenType(stated) => write!(f, "token_type is not bearer: {stated}"),
+            Self::ExpiresIn(stated) => write!(f, "expires_in is not a positive number: {stated}"),
+            Self::Contradiction(error) => write!(f, "it has a token and an error: {error}"),
+            Self::Unreadable => f.write_str("its JSON breaks off or is damaged"),
+        }
+    }
+}
+
+impl fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("is missing"),
+            Self::NotAString => f.write_str("is not a string"),
+            Self::Empty => f.write_str("is empty"),
+            Self::TooLong { bytes } => write!(f, "has {bytes} bytes, over 16 KiB"),
+            Self::ForbiddenCharacter => f.write_str("has characters that no token may have"),
+        }
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(failure) => write!(f, "the token endpoint could not be reached: {failure}"),
+            Self::Refused(error) => write!(f, "the server grants nothing: {error}"),
+            Self::Status { status, words } => http_answer(f, *status, words.as_ref()),
+            Self::Redirect { status, host: Some(host) } => {
+                write!(f, "the token endpoint redirects to {host} (HTTP {status}), which is not followed")
+            }
+            Self::Redirect { status, host: None } => {
+                write!(f, "the token endpoint redirects (HTTP {status}), which is not followed")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => failure.fmt(f),
+            Self::Lost(failure) => write!(f, "no answer to the request: {failure}"),
+            Self::Gateway { status, words } => http_answer(f, *status, words.as_ref()),
+            Self::Unreadable { status, content_type: Some(content_type) } => {
+                write!(f, "the answer (HTTP {status}, {content_type}) is not a JSON object")
+            }
+            Self::Unreadable { status, content_type: None } => {
+                write!(f, "the answer (HTTP {status}) is not a JSON object")
+            }
+        }
+    }
+}
+
+fn http_answer(f: &mut fmt::Formatter<'_>, status: u16, words: Option<&ErrorReply>) -> fmt::Result {
+    write!(f, "the token endpoint answers HTTP {status}")?;
+    words.map_or(Ok(()), |words| write!(f, ": {words}"))
+}

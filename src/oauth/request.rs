@@ -1,0 +1,224 @@
+//! The refresh request, RFC 6749 section 6, as it goes over the wire.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use form_urlencoded::{Serializer, byte_serialize};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::secret::{Fingerprint, Secret};
+
+/// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// `client_secret_basic`: the Authorization header, RFC 6749 section 2.3.1.
+    Basic {
+        /// The client's password.
+        client_secret: Secret,
+    },
+    /// `client_secret_post`: in the body, RFC 6749 section 2.3.1.
+    Post {
+        /// The client's password.
+        client_secret: Secret,
+    },
+    /// `none`: a public client, known by its client_id alone.
+    None,
+}
+
+impl ClientAuthentication {
+    /// The registered name of the method.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Basic { .. } => "client_secret_basic",
+            Self::Post { .. } => "client_secret_post",
+            Self::None => "none",
+        }
+    }
+
+    /// The secret, if the method has one.
+    pub fn client_secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Basic { client_secret } | Self::Post { client_secret } => Some(client_secret),
+            Self::None => None,
+        }
+    }
+}
+
+/// Everything that makes up one refresh, RFC 6749 section 6.
+#[derive(Clone)]
+pub struct RefreshRequest {
+    /// Where it is POSTed.
+    pub token_endpoint: Url,
+    /// Who asks.
+    pub client_id: String,
+    /// How that is proved.
+    pub client_authentication: ClientAuthentication,
+    /// What is traded for a new access token.
+    pub refresh_token: Secret,
+    /// The scope to ask for; `None` asks for what was granted at login.
+    pub scope: Option<String>,
+    /// What else goes into the body, in this order: audience, resource (RFC 8707, repeatable)
+    /// and what the provider invented.
+    pub extra_params: Vec<(String, String)>,
+}
+
+impl RefreshRequest {
+    /// The body, `application/x-www-form-urlencoded`. With Basic the client_id is in the header
+    /// and not repeated here: some servers take two proofs for an error (RFC 6749 section 2.3).
+    pub fn body(&self) -> Secret {
+        // Room for every byte escaped, so that growing leaves no copies of secrets behind.
+        let room = 256 + 3 * (self.client_id.len() + self.refresh_token.expose().len() + self.params_len());
+        let mut form = Serializer::new(String::with_capacity(room));
+        form.append_pair("grant_type", "refresh_token");
+        form.append_pair("refresh_token", self.refresh_token.expose());
+        match &self.client_authentication {
+            ClientAuthentication::Basic { .. } => {}
+            ClientAuthentication::Post { client_secret } => {
+                form.append_pair("client_id", &self.client_id);
+                form.append_pair("client_secret", client_secret.expose());
+            }
+            ClientAuthentication::None => {
+                form.append_pair("client_id", &self.client_id);
+            }
+        }
+        self.append_params(&mut form);
+        Secret::new(form.finish())
+    }
+
+    /// The Authorization header's value, if the method uses one: Basic, of client_id and
+    /// client_secret, each form-encoded first (RFC 6749 section 2.3.1).
+    pub fn authorization(&self) -> Option<Secret> {
+        let ClientAuthentication::Basic { client_secret } = &self.client_authentication else {
+            return None;
+        };
+        let encoded = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
+        let (id, secret) = (encoded(&self.client_id), encoded(client_secret.expose()));
+        let pair = Zeroizing::new([id.as_str(), ":", secret.as_str()].concat());
+        let base64 = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+        Some(Secret::new(["Basic ", base64.as_str()].concat()))
+    }
+
+    /// What a verdict is bound to besides the refresh token: a change of endpoint, client_id,
+    /// client_secret, method, scope or further parameters gives another fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut params = Serializer::new(String::new());
+        self.append_params(&mut params);
+        Fingerprint::of([
+            self.token_endpoint.as_str().as_bytes(),
+            self.client_id.as_bytes(),
+            self.client_authentication.client_secret().map_or(&[], |secret| secret.expose().as_bytes()),
+            self.client_authentication.method().as_bytes(),
+            params.finish().as_bytes(),
+        ])
+    }
+
+    fn append_params(&self, form: &mut Serializer<'_, String>) {
+        if let Some(scope) = &self.scope {
+            form.append_pair("scope", scope);
+        }
+        form.extend_pairs(&self.extra_params);
+    }
+
+    fn params_len(&self) -> usize {
+        let extra: usize = self.extra_params.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+        let secret = self.client_authentication.client_secret().map_or(0, |secret| secret.expose().len());
+        extra + secret + self.scope.as_ref().map_or(0, String::len)
+    }
+}
+
+impl fmt::Debug for RefreshRequest {
+    /// Leaves out the parameters and the URL's query: people put credentials there, too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshRequest")
+            .field("host", &self.token_endpoint.host_str())
+            .field("client_id", &self.client_id)
+            .field("method", &self.client_authentication.method())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(client_authentication: ClientAuthentication) -> RefreshRequest {
+        RefreshRequest {
+            token_endpoint: "https://as.example/token".parse().unwrap(),
+            client_id: "a b:c".to_owned(),
+            client_authentication,
+            refresh_token: Secret::new("1//r&t"),
+            scope: None,
+            extra_params: Vec::new(),
+        }
+    }
+
+    fn secret() -> Secret {
+        Secret::new("p%w ü")
+    }
+
+    #[test]
+    fn a_public_client_sends_its_id() {
+        let request = request(ClientAuthentication::None);
+        let body = request.body();
+        assert_eq!(body.expose(), "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t&client_id=a+b%3Ac");
+        assert_eq!(request.authorization(), None);
+    }
+
+    #[test]
+    fn post_sends_id_and_secret_and_the_parameters_in_order() {
+        let mut request = request(ClientAuthentication::Post { client_secret: secret() });
+        request.scope = Some("openid mail".to_owned());
+        request.extra_params =
+            [("resource", "https://a"), ("resource", "https://b"), ("audience", "x")].map(pair).to_vec();
+        assert_eq!(
+            request.body().expose(),
+            "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t&client_id=a+b%3Ac&client_secret=p%25w+%C3%BC\
+             &scope=openid+mail&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb&audience=x"
+        );
+        assert_eq!(request.authorization(), None);
+    }
+
+    #[test]
+    fn basic_encodes_both_halves_and_keeps_them_out_of_the_body() {
+        let request = request(ClientAuthentication::Basic { client_secret: secret() });
+        assert_eq!(request.body().expose(), "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t");
+        let header = request.authorization().unwrap();
+        let pair = STANDARD.decode(header.expose().strip_prefix("Basic ").unwrap()).unwrap();
+        assert_eq!(String::from_utf8(pair).unwrap(), "a+b%3Ac:p%25w+%C3%BC");
+    }
+
+    #[test]
+    fn each_setting_changes_the_fingerprint_and_the_refresh_token_does_not() {
+        let base = request(ClientAuthentication::Basic { client_secret: secret() });
+        let changes: [fn(&mut RefreshRequest); 6] = [
+            |r| r.token_endpoint.set_path("/other"),
+            |r| r.client_id.push('x'),
+            |r| r.client_authentication = ClientAuthentication::Basic { client_secret: Secret::new("new") },
+            |r| r.client_authentication = ClientAuthentication::Post { client_secret: secret() },
+            |r| r.scope = Some(String::new()),
+            |r| r.extra_params.push(pair(("audience", "x"))),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(other.fingerprint(), base.fingerprint(), "change {at}");
+        }
+        let rotated = RefreshRequest { refresh_token: Secret::new("other"), ..base.clone() };
+        assert_eq!(rotated.fingerprint(), base.fingerprint());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let mut request = request(ClientAuthentication::Post { client_secret: Secret::new("hidden") });
+        request.token_endpoint.set_query(Some("key=hidden"));
+        request.extra_params.push(pair(("assertion", "hidden")));
+        let text = format!("{request:?}");
+        assert!(!text.contains("hidden") && !text.contains("1//"), "{text}");
+    }
+
+    fn pair((key, value): (&str, &str)) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+}

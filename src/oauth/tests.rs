@@ -1,0 +1,413 @@
+//! Every answer a token endpoint can give, in one table; and what must hold for any bytes.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::secret::{Fingerprint, Secret};
+
+/// 2026-01-01T00:00:00Z.
+const NOW: i64 = 1_767_225_600;
+
+fn classify_with(result: Result<&Reply, &TransportFailure>, known_secrets: &[&Secret]) -> Answer {
+    let now = Timestamp { wall: NOW * 1000, boot: 0, boot_id: Fingerprint::of([b"boot"]) };
+    classify(result, &Context { now, default_lifetime: Duration::from_secs(1800), known_secrets })
+}
+
+fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+    Reply { status, body: body.into().into(), ..Reply::default() }
+}
+
+/// An answer in a few words, for the table.
+fn summary(answer: &Answer) -> String {
+    let kind = answer.kind();
+    let text = match answer {
+        Answer::Granted(grant) => {
+            let (seconds, source) = (grant.expires_in.as_secs(), grant.expires_in_source);
+            format!("granted {seconds} {source:?}")
+        }
+        Answer::Defective { .. } => format!("defective {kind}"),
+        Answer::InvalidGrant(error) => format!("dead {}", error.code),
+        Answer::ClientRefused(_) => format!("client {kind}"),
+        Answer::Unavailable(_) => format!("unavailable {kind}"),
+        Answer::Ambiguous(_) => format!("ambiguous {kind}"),
+    };
+    let next = match answer {
+        Answer::Granted(Grant { refresh_token: Some(token), .. })
+        | Answer::Defective { refresh_token: Some(token), .. } => format!(", next {}", token.expose()),
+        _ => String::new(),
+    };
+    let after = answer.retry_after().map_or(String::new(), |wait| format!(", after {}", wait.as_secs()));
+    text + &next + &after
+}
+
+fn jwt(exp: &str) -> String {
+    let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"x","exp":{exp}}}"#));
+    format!("eyJhbGciOiJub25lIn0.{payload}.c2ln")
+}
+
+/// A grant with one member changed or added.
+fn grant(member: &str) -> String {
+    format!(
+        r#"{{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"r2",{member}}}"#
+    )
+}
+
+#[test]
+fn the_table() {
+    const OK: &str = r#"{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"r2"}"#;
+    let error = |code: &str| format!(r#"{{"error":"{code}","error_description":"no"}}"#);
+    let token_with = |member: &str| format!(r#"{{"access_token":"at",{member}}}"#);
+    let jwt_alone = |exp: &str| format!(r#"{{"access_token":"{}"}}"#, jwt(exp));
+    let long = "x".repeat(MAX_TOKEN_BYTES + 1);
+
+    let table: Vec<(u16, String, &str)> = vec![
+        // Success, RFC 6749 section 5.1.
+        (200, OK.into(), "granted 3600 Stated, next r2"),
+        (201, OK.into(), "granted 3600 Stated, next r2"),
+        (200, format!("\u{feff} {OK}\n"), "granted 3600 Stated, next r2"),
+        (200, grant(r#""scope":"a b""#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""scope":["a"],"extra":{"deep":[[[{}]]]}"#), "granted 3600 Stated, next r2"),
+        (
+            200,
+            grant(&format!(r#""x":{}{}"#, "[".repeat(9000), "]".repeat(9000))),
+            "granted 3600 Stated, next r2",
+        ),
+        (200, grant(r#""error":null"#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""error":"""#), "granted 3600 Stated, next r2"),
+        // token_type.
+        (200, grant(r#""token_type":"bearer""#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""token_type":"BEARER""#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""token_type":null"#), "granted 3600 Stated, next r2"),
+        (200, token_with(r#""expires_in":60"#), "granted 60 Stated"),
+        (200, grant(r#""token_type":"DPoP""#), "defective bad_token_type, next r2"),
+        (200, grant(r#""token_type":"mac""#), "defective bad_token_type, next r2"),
+        (200, grant(r#""token_type":7"#), "defective bad_token_type, next r2"),
+        // expires_in.
+        (200, token_with(r#""expires_in":"3600""#), "granted 3600 Stated"),
+        (200, token_with(r#""expires_in":" 3599.9 ""#), "granted 3599 Stated"),
+        (200, token_with(r#""expires_in":3599.9"#), "granted 3599 Stated"),
+        (200, token_with(r#""expires_in":1e3"#), "granted 1000 Stated"),
+        (200, token_with(r#""expires_in":31536001"#), "granted 31536000 Stated"),
+        (200, token_with(r#""expires_in":18446744073709551616"#), "granted 31536000 Stated"),
+        (200, token_with(r#""expires_in":null"#), "granted 1800 Default"),
+        (200, token_with(r#""other":1"#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":0"#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":0.9"#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":-1"#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":"-1""#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":"""#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":"inf""#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":"NaN""#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":"soon""#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":true"#), "defective bad_expires_in"),
+        (200, token_with(r#""expires_in":[60]"#), "defective bad_expires_in"),
+        (200, grant(r#""expires_in":{}"#), "defective bad_expires_in, next r2"),
+        // A JWT's exp, where nothing is stated.
+        (200, jwt_alone(&(NOW + 600).to_string()), "granted 600 Jwt"),
+        (200, jwt_alone(&format!("{}.7", NOW + 600)), "granted 600 Jwt"),
+        (200, jwt_alone(&(NOW + 40_000_000).to_string()), "granted 31536000 Jwt"),
+        (200, jwt_alone(&NOW.to_string()), "granted 1800 Default"),
+        (200, jwt_alone(&(NOW * 1000).to_string()), "granted 1800 Default"),
+        (200, jwt_alone(r#""tomorrow""#), "granted 1800 Default"),
+        (200, r#"{"access_token":"a.b.c"}"#.into(), "granted 1800 Default"),
+        // The access token.
+        (200, "{}".into(), "defective no_access_token"),
+        (200, r#"{"access_token":null,"refresh_token":"r2"}"#.into(), "defective no_access_token, next r2"),
+        (200, grant(r#""access_token":"""#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":5"#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":["at"]"#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":"a\nb""#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":"a\u0000b""#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":"a\u007f""#), "defective bad_access_token, next r2"),
+        (200, grant(r#""access_token":"tökén""#), "defective bad_access_token, next r2"),
+        (200, grant(&format!(r#""access_token":"{long}""#)), "defective bad_access_token, next r2"),
+        (200, format!(r#"{{"access_token":"{}"}}"#, &long[1..]), "granted 1800 Default"),
+        // The refresh token: one that cannot be used leaves the old one.
+        (200, grant(r#""refresh_token":"""#), "granted 3600 Stated"),
+        (200, grant(r#""refresh_token":null"#), "granted 3600 Stated"),
+        (200, grant(r#""refresh_token":5"#), "granted 3600 Stated"),
+        (200, grant(r#""refresh_token":"a\nb""#), "granted 3600 Stated"),
+        (200, grant(&format!(r#""refresh_token":"{long}""#)), "granted 3600 Stated"),
+        (200, grant(r#""refresh_token":"r3""#), "granted 3600 Stated, next r3"),
+        // A 200 with an error, as GitHub answers.
+        (200, error("bad_refresh_token"), "dead bad_refresh_token"),
+        (200, error("incorrect_client_credentials"), "unavailable unknown_error"),
+        (200, error("invalid_client"), "client invalid_client"),
+        (200, grant(r#""error":"invalid_grant""#), "defective contradictory_reply, next r2"),
+        (200, token_with(r#""error":"server_error""#), "defective contradictory_reply"),
+        // A 200 that cannot be read, with and without something to rescue.
+        (200, String::new(), "ambiguous unreadable_reply"),
+        (204, String::new(), "ambiguous unreadable_reply"),
+        (200, "<html>Welcome to Hotel WiFi</html>".into(), "ambiguous unreadable_reply"),
+        (200, "access_token=at&refresh_token=r2".into(), "ambiguous unreadable_reply"),
+        (200, "null".into(), "ambiguous unreadable_reply"),
+        (200, format!("[{OK}]"), "ambiguous unreadable_reply"),
+        (200, "[".repeat(100_000), "ambiguous unreadable_reply"),
+        (200, r#"{"a":"#.repeat(100_000), "ambiguous unreadable_reply"),
+        (200, r#"{"error":{"code":"#.repeat(100_000), "ambiguous unreadable_reply"),
+        (200, OK[..OK.len() - 1].into(), "defective unreadable_reply, next r2"),
+        (200, OK[..OK.len() - 2].into(), "ambiguous unreadable_reply"),
+        (200, r#"{"refresh_token":"r2","access_token":"a"#.into(), "defective unreadable_reply, next r2"),
+        (200, r#"{"x":{"refresh_token":"r2"},"access"#.into(), "ambiguous unreadable_reply"),
+        (200, format!("{OK} trailing"), "defective unreadable_reply, next r2"),
+        (200, grant(r#""access_token":"\ud800""#), "defective unreadable_reply, next r2"),
+        (200, r#"{"expires_in":1e999,"refresh_token":"r2"}"#.into(), "defective unreadable_reply, next r2"),
+        (200, r#"{"refresh_token":"","access_token":"a"#.into(), "ambiguous unreadable_reply"),
+        // Errors, RFC 6749 section 5.2, and what is seen in the wild.
+        (400, error("invalid_grant"), "dead invalid_grant"),
+        (401, error("invalid_grant"), "dead invalid_grant"),
+        (403, error("invalid_grant"), "dead invalid_grant"),
+        (400, error("INVALID_GRANT"), "dead invalid_grant"),
+        (400, error("invalid_refresh_token"), "dead invalid_refresh_token"),
+        (400, error("token_expired"), "dead token_expired"),
+        (400, error("app_session_terminated"), "dead app_session_terminated"),
+        (400, error("interaction_required"), "dead interaction_required"),
+        (400, error("login_required"), "dead login_required"),
+        (400, error("consent_required"), "dead consent_required"),
+        (
+            401,
+            r#"{"error":{"code":"refresh_token_reused","message":"m"}}"#.into(),
+            "dead refresh_token_reused",
+        ),
+        (401, r#"{"error":{"code":"refresh_token_invalidated"}}"#.into(), "dead refresh_token_invalidated"),
+        (401, error("invalid_client"), "client invalid_client"),
+        (400, error("unauthorized_client"), "client unauthorized_client"),
+        (400, error("invalid_scope"), "client invalid_scope"),
+        (400, error("unsupported_grant_type"), "client unsupported_grant_type"),
+        (400, error("invalid_request"), "client invalid_request"),
+        (403, error("access_denied"), "client access_denied"),
+        (400, error("temporarily_unavailable"), "unavailable temporarily_unavailable"),
+        (400, error("server_error"), "unavailable server_error"),
+        (400, error("slow_down"), "unavailable slow_down"),
+        (400, error("invalid_grant_2"), "unavailable unknown_error"),
+        // 4xx without an OAuth error.
+        (400, String::new(), "unavailable http_4xx"),
+        (400, r#"{"error":{"code":400,"status":"INVALID_ARGUMENT"}}"#.into(), "unavailable http_4xx"),
+        (400, r#"{"message":"invalid_grant"}"#.into(), "unavailable http_4xx"),
+        (400, r#"{"error":"invalid_grant","error_des"#.into(), "unavailable http_4xx"),
+        (401, "Unauthorized".into(), "unavailable http_4xx"),
+        (403, "<html>Forbidden</html>".into(), "unavailable http_403"),
+        (404, "<html>".into(), "unavailable http_404"),
+        (405, String::new(), "unavailable http_4xx"),
+        (407, String::new(), "unavailable http_4xx"),
+        // "Not now", whatever the body says.
+        (408, error("invalid_grant"), "unavailable http_408"),
+        (425, error("invalid_grant"), "unavailable http_425"),
+        (429, error("invalid_grant"), "unavailable http_429"),
+        (500, error("invalid_grant"), "unavailable http_500"),
+        (501, String::new(), "unavailable http_5xx"),
+        (503, error("temporarily_unavailable"), "unavailable http_503"),
+        (599, OK.into(), "unavailable http_5xx"),
+        // Somebody between us and the server lost the answer.
+        (502, error("invalid_grant"), "ambiguous http_502"),
+        (504, OK.into(), "ambiguous http_504"),
+        (520, String::new(), "ambiguous http_5xx"),
+        (524, String::new(), "ambiguous http_5xx"),
+        (100, String::new(), "ambiguous http_other"),
+        (999, OK.into(), "ambiguous http_other"),
+        // Redirects are not followed.
+        (301, OK.into(), "unavailable redirect"),
+        (302, String::new(), "unavailable redirect"),
+        (304, String::new(), "unavailable redirect"),
+        (307, String::new(), "unavailable redirect"),
+        (308, error("invalid_grant"), "unavailable redirect"),
+    ];
+    for (status, body, expected) in table {
+        let answer = classify_with(Ok(&reply(status, body.as_str())), &[]);
+        let shown: String = body.chars().take(200).collect();
+        assert_eq!(summary(&answer), expected, "HTTP {status} {shown}");
+        assert!(!answer.to_string().is_empty());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8() {
+    let unreadable = reply(200, b"{\"access_token\":\"\xff\"}".as_slice());
+    assert_eq!(summary(&classify_with(Ok(&unreadable), &[])), "ambiguous unreadable_reply");
+    let salvaged = reply(200, b"{\"access_token\":\"\xff\",\"refresh_token\":\"r2\"}".as_slice());
+    assert_eq!(summary(&classify_with(Ok(&salvaged), &[])), "defective unreadable_reply, next r2");
+}
+
+#[test]
+fn transport_failures() {
+    use FailureKind::{BodyTooLarge, Dns, Reset, Timeout, Tls};
+    for (sent, kind, expected) in [
+        (Sent::NotSent, Dns, "unavailable dns"),
+        (Sent::NotSent, Tls, "unavailable tls"),
+        (Sent::NotSent, Timeout, "unavailable timeout"),
+        (Sent::PerhapsSent, Timeout, "ambiguous timeout"),
+        (Sent::PerhapsSent, Reset, "ambiguous reset"),
+        (Sent::PerhapsSent, BodyTooLarge, "ambiguous body_too_large"),
+    ] {
+        let failure = TransportFailure { sent, kind, detail: "it broke".to_owned() };
+        assert_eq!(summary(&classify_with(Err(&failure), &[])), expected);
+    }
+}
+
+#[test]
+fn retry_after_is_kept_where_the_server_may_mean_it() {
+    let error = r#"{"error":"slow_down"}"#;
+    for (status, body, expected) in [
+        (429, "", "unavailable http_429, after 30"),
+        (503, "", "unavailable http_503, after 30"),
+        (404, "", "unavailable http_404, after 30"),
+        (400, error, "unavailable slow_down, after 30"),
+        (302, "", "unavailable redirect, after 30"),
+        (502, "", "ambiguous http_502, after 30"),
+        (200, "", "ambiguous unreadable_reply, after 30"),
+        (400, r#"{"error":"invalid_grant"}"#, "dead invalid_grant"),
+    ] {
+        let retry_after = Some("30".to_owned());
+        let reply = Reply { retry_after, ..reply(status, body) };
+        assert_eq!(summary(&classify_with(Ok(&reply), &[])), expected);
+    }
+}
+
+#[test]
+fn a_refresh_token_that_cannot_be_used_is_reported() {
+    for (member, expected) in [
+        (r#""refresh_token":"a\nb""#, true),
+        (r#""refresh_token":5"#, true),
+        (r#""refresh_token":"""#, false),
+        (r#""refresh_token":null"#, false),
+        (r#""refresh_token":"r3""#, false),
+    ] {
+        let Answer::Granted(grant) = classify_with(Ok(&reply(200, grant(member))), &[]) else {
+            panic!("{member}");
+        };
+        assert_eq!(grant.refresh_token_unusable, expected, "{member}");
+    }
+}
+
+#[test]
+fn a_redirect_names_the_host_alone() {
+    for (location, expected) in [
+        ("https://other.example/path?token=secret", "redirects to other.example (HTTP 302)"),
+        ("//other.example/x", "redirects to other.example (HTTP 302)"),
+        ("/elsewhere?token=secret", "redirects (HTTP 302)"),
+        ("http://[::bad", "redirects (HTTP 302)"),
+    ] {
+        let reply = Reply { location: Some(location.to_owned()), ..reply(302, "") };
+        let text = classify_with(Ok(&reply), &[]).to_string();
+        assert!(text.contains(expected) && !text.contains("secret"), "{text}");
+    }
+}
+
+#[test]
+fn the_server_is_quoted() {
+    let body = r#"{"error":"invalid_grant","error_description":"Token has been\nexpired or revoked.","error_uri":"https://as.example/e/1"}"#;
+    let answer = classify_with(Ok(&reply(400, body)), &[]);
+    assert_eq!(
+        answer.to_string(),
+        "the server refuses the refresh token: invalid_grant: \"Token has been expired or revoked.\" \
+         (see https://as.example/e/1)"
+    );
+    assert!(answer.hint().unwrap().contains("log in again"));
+}
+
+/// A known code is understood even if it happens to contain a secret.
+#[test]
+fn a_short_secret_does_not_hide_the_code() {
+    let answer = classify_with(Ok(&reply(400, r#"{"error":"invalid_grant"}"#)), &[&Secret::new("grant")]);
+    assert_eq!(summary(&answer), "dead invalid_grant");
+}
+
+/// Puts a marked secret wherever a server could put it.
+fn marked_replies(mark: &str) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for status in [200, 302, 400, 403, 429, 500, 502, 700] {
+        for body in [
+            format!(r#"{{"error":"{mark}","error_description":"{mark}","error_uri":"https://x/{mark}"}}"#),
+            format!(r#"{{"error":"invalid_grant","error_description":"was {mark}."}}"#),
+            format!(r#"{{"error":{{"code":"{mark}","message":"a{mark}b"}}}}"#),
+            format!(r#"{{"access_token":"{mark}","refresh_token":"{mark}","token_type":"{mark}"}}"#),
+            format!(r#"{{"access_token":"{mark}","refresh_token":"{mark}","expires_in":"{mark}"}}"#),
+            format!(r#"{{"refresh_token":"{mark}","access_token":"{mark}"#),
+            format!(r#"{{"access_token":"{mark}","refresh_token":"{mark}"}}"#),
+            format!(r#"{{"access_token":"a","token_type":"{mark}{mark}"}}"#),
+            mark.to_owned(),
+        ] {
+            replies.push(Reply {
+                content_type: Some(format!("text/{mark}")),
+                location: Some(format!("https://x.example/{mark}?t={mark}")),
+                retry_after: Some(mark.to_owned()),
+                date: Some(mark.to_owned()),
+                ..reply(status, body)
+            });
+        }
+    }
+    replies
+}
+
+fn assert_hidden(answer: &Answer, mark: &str) {
+    let text = format!("{answer} {answer:?} {answer:#?} {:?} {}", answer.hint(), answer.kind());
+    assert!(!text.contains(mark), "{mark:?} in {text}");
+}
+
+#[test]
+fn no_marked_secret_shows() {
+    for mark in ["s3cr3t", "correct horse", "1//0gMarkedMarkedMarkedMarked99"] {
+        let secret = Secret::new(mark);
+        for reply in marked_replies(mark) {
+            assert_hidden(&classify_with(Ok(&reply), &[&secret]), mark);
+            assert!(!format!("{reply:?}").contains(mark));
+        }
+        let detail = format!("odd: {mark}");
+        let failure = TransportFailure { sent: Sent::NotSent, kind: FailureKind::Other, detail };
+        assert_hidden(&classify_with(Err(&failure), &[&secret]), mark);
+    }
+}
+
+/// Tokens that are not known beforehand, such as the new ones, show by their looks alone.
+#[test]
+fn no_unknown_token_shows() {
+    let mark = "ya29.a0AfH6SMBxMarked0123456789";
+    for reply in marked_replies(mark) {
+        assert_hidden(&classify_with(Ok(&reply), &[]), mark);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged(
+        status in 100_u16..1000,
+        body in prop::collection::vec(any::<u8>(), 0..400),
+        header in "\\PC{0,40}",
+    ) {
+        let reply = Reply {
+            content_type: Some(header.clone()),
+            retry_after: Some(header.clone()),
+            date: Some(header.clone()),
+            location: Some(header),
+            ..reply(status, body)
+        };
+        let answer = classify_with(Ok(&reply), &[]);
+        let _ = (answer.to_string(), answer.hint(), answer.kind());
+    }
+
+    #[test]
+    fn any_cut_and_any_flip_of_a_grant_is_judged(cut in 0_usize..120, flip in 0_usize..120, to in any::<u8>()) {
+        let mut body = grant(r#""scope":"a","x":[1,{"y":"\u00e9"}]"#).into_bytes();
+        let at = flip % body.len();
+        body[at] = to;
+        body.truncate(cut);
+        let _ = classify_with(Ok(&reply(200, body)), &[]).to_string();
+    }
+
+    #[test]
+    fn no_text_around_a_secret_makes_it_show(
+        before in "\\PC{0,30}",
+        secret in "[!-~]{8,40}",
+        after in "\\PC{0,30}",
+    ) {
+        let known = Secret::new(secret.clone());
+        let shown = scrub(&format!("{before}{secret}{after}"), &[&known]);
+        prop_assert!(!shown.contains(&secret), "{}", shown);
+        prop_assert!(shown.chars().count() <= 201);
+    }
+}
