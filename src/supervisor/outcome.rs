@@ -1,0 +1,123 @@
+//! What a pass came to, and what is worth saying on the way.
+
+use std::time::Duration;
+
+use super::decide::{Decision, Trigger};
+use super::record::Verdict;
+use crate::clock::Timestamp;
+use crate::secret::Fingerprint;
+
+/// The kinds of failure that the exit code tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The token endpoint or a secret cannot be had now; will be retried.
+    Unavailable,
+    /// State or token file could not be read or written.
+    Io,
+    /// Another process held the lock for too long.
+    Busy,
+    /// Only the user can help, by logging in again.
+    NeedsLogin,
+    /// Config, client or placement is wrong; only a change of them helps.
+    Config,
+    /// A mistake of this program.
+    Unexpected,
+}
+
+/// Something that went wrong outside the core, in words that hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it means for the exit code.
+    pub class: Class,
+    /// A short name for machines.
+    pub kind: String,
+    /// The whole story: what, which path, and why.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How a pass over one account ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new access token is stored and published.
+    Refreshed {
+        /// The number of the new token.
+        generation: u64,
+        /// Its life from now on.
+        remaining: Duration,
+        /// How long the request took, from the marker to the answer.
+        took: Duration,
+    },
+    /// Nothing was due.
+    Fresh {
+        /// The life that is left.
+        remaining: Duration,
+    },
+    /// The token file was missing or held something else; it has the live token again.
+    Republished,
+    /// Something is due, but a wait is in force; no request was made.
+    Held {
+        /// How much of it is left.
+        wait: Duration,
+        /// The failure that ordered it.
+        trouble: Trouble,
+    },
+    /// A definite no from the server, now or earlier.
+    Refused(Verdict),
+    /// Nothing was gained and nothing lost.
+    Failed(Trouble),
+    /// The exchange succeeded, but one of the files did not take it.
+    NotStored(Trouble),
+    /// Asked to stop before the request was made.
+    Stopped,
+}
+
+/// What the core has to say. The shell finds the words and the level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A decision, and what it was made from.
+    Decided {
+        /// What is to be done.
+        decision: Decision,
+        /// What was asked for.
+        trigger: Trigger,
+    },
+    /// Config held a seed that this account had not seen: a new login.
+    TookSeed(Fingerprint),
+    /// The seed was known to the state of an account that is gone; it is ours now.
+    TookOver {
+        /// The account's former name.
+        account: String,
+    },
+    /// The new login was refused: the one before it is in use again.
+    FellBack {
+        /// What the server said of the new one.
+        message: String,
+    },
+    /// The refused refresh token had been replaced in the state meanwhile.
+    Adopted,
+    /// Another process died with a request under way.
+    FoundMarker {
+        /// When it had begun.
+        at: Timestamp,
+    },
+    /// The state could not be understood and was put aside.
+    PutAside {
+        /// Its new name.
+        path: String,
+    },
+    /// The configured seed cannot be read, and is not needed now.
+    SeedUnreadable(Trouble),
+    /// The new refresh token is only in memory so far.
+    NotYetStored(Trouble),
+    /// An event that the present phase has no use for. A mistake of the shell.
+    Ignored {
+        /// What the account was doing.
+        phase: &'static str,
+        /// What came.
+        event: &'static str,
+    },
+    /// The pass is over.
+    Finished(Outcome),
+}

@@ -1,0 +1,251 @@
+//! What is remembered of one account between passes, processes and reboots.
+//!
+//! A [`Record`] is the state file, field by field. It holds the rotated refresh token: losing
+//! it is losing the login.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Timestamp, millis};
+use crate::secret::{self, Fingerprint, Secret};
+
+/// The version this program writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// The state of one account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The format's version, [`VERSION`].
+    pub version: u32,
+    /// The account's name; the state directory is named after it as well.
+    pub account: String,
+    /// The config file that owns this state.
+    pub config: String,
+    /// Counts the access tokens that were ever granted to this account.
+    pub generation: u64,
+    /// Every seed that was ever taken from config. One that is listed never wins again.
+    pub seeds: Vec<Fingerprint>,
+    /// The refresh token to present next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
+    /// The refresh token that a newer seed replaced, until the newer one has refreshed once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<RefreshToken>,
+    /// The newest access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<AccessToken>,
+    /// Stands from just before a request until its answer is stored. Found by another process,
+    /// it says that its writer died in between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
+    /// The run of failures that has not ended yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The server's definite no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The last request to the token endpoint, or the last that could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Attempt>,
+}
+
+/// A refresh token and its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshToken {
+    /// The token itself.
+    #[serde(with = "secret::stored")]
+    pub value: Secret,
+    /// Where it came from.
+    pub source: Source,
+    /// When the user's login first reached this program.
+    pub seeded_at: Timestamp,
+    /// When this very token did; equal to `seeded_at` until the first rotation.
+    pub obtained_at: Timestamp,
+    /// When it last earned an access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
+    /// How often it was sent since then without a definite answer.
+    pub unclear_sends: u32,
+}
+
+/// Where a refresh token came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The refresh_token of the configuration.
+    Seed,
+    /// The server, which replaced an earlier one (RFC 6749 section 6).
+    Rotation,
+}
+
+/// An access token and the life it was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessToken {
+    /// The token itself.
+    #[serde(with = "secret::stored")]
+    pub value: Secret,
+    /// Its type, as the server wrote it (RFC 6749 section 7.1).
+    pub token_type: String,
+    /// The scope that was granted, if the server said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The clocks before the request: its life counts from here, so that we err on the early side.
+    pub issued_at: Timestamp,
+    /// expires_in, in milliseconds.
+    pub lifetime_ms: u64,
+    /// How much earlier than the skew demands this one is refreshed, in milliseconds.
+    pub jitter_ms: u64,
+    /// The server gave out the same token again: it is asked again at half the remaining life.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+impl AccessToken {
+    /// The life it was granted.
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_millis(self.lifetime_ms)
+    }
+
+    /// The end of its life, on both clocks.
+    pub fn expires_at(&self) -> Timestamp {
+        self.issued_at.plus(self.lifetime())
+    }
+
+    /// Milliseconds of life left, by whichever clock is the less hopeful; negative when dead.
+    pub fn remaining(&self, now: Timestamp) -> i64 {
+        millis(self.lifetime()) - age(self.issued_at, now)
+    }
+
+    /// True while there is life left.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.remaining(now) > 0
+    }
+}
+
+/// Milliseconds since `earlier` by whichever clock says more.
+pub(super) fn age(earlier: Timestamp, now: Timestamp) -> i64 {
+    let wall = now.wall_since(earlier);
+    now.boot_since(earlier).map_or(wall, |boot| boot.max(wall))
+}
+
+/// The marker of a request that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InFlight {
+    /// Which refresh token is being sent.
+    pub refresh_token: Fingerprint,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// A run of failures, each of which left everything as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// A short name for machines: `http_503`, `timeout`, `secret`.
+    pub kind: String,
+    /// What happened, for people; without secrets.
+    pub message: String,
+    /// What to do about it, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The first failure of the run.
+    pub since: Timestamp,
+    /// How many there were in a row since the backoff last began anew.
+    pub count: u32,
+    /// The last one.
+    pub last_at: Timestamp,
+    /// No request before this instant.
+    pub not_before: Timestamp,
+    /// The server asked for the delay (Retry-After): nothing shortens it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry_after: bool,
+    /// What was asked, of whom, as whom: a changed one has not failed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Fingerprint>,
+}
+
+/// A definite refusal, which no repetition will change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// What was refused.
+    pub kind: VerdictKind,
+    /// Over refresh token and request: any change of them clears the verdict.
+    pub binding: Fingerprint,
+    /// The server's error code, RFC 6749 section 5.2.
+    pub error: String,
+    /// The whole refusal in words, the server's own included, scrubbed of secrets.
+    pub message: String,
+    /// When it was said.
+    pub at: Timestamp,
+    /// No further try before this instant; absent where there will be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+}
+
+/// What a [`Verdict`] refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictKind {
+    /// The refresh token: the user must log in again.
+    RefreshToken,
+    /// The client: its id, secret, scope or permission is wrong. The refresh token may be good.
+    Client,
+}
+
+/// The last attempt, for status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// When it began.
+    pub at: Timestamp,
+    /// `refreshed`, or the failure's kind.
+    pub result: String,
+}
+
+impl Record {
+    /// The state of an account that has none yet.
+    pub fn new(account: impl Into<String>, config: impl Into<String>) -> Self {
+        Self {
+            version: VERSION,
+            account: account.into(),
+            config: config.into(),
+            generation: 0,
+            seeds: Vec::new(),
+            refresh_token: None,
+            previous: None,
+            access_token: None,
+            in_flight: None,
+            failure: None,
+            verdict: None,
+            last_attempt: None,
+        }
+    }
+
+    /// Takes a seed that the record does not list yet: the user has logged in (again).
+    pub fn take_seed(&mut self, seed: Secret, now: Timestamp) {
+        let replaced = self.refresh_token.take().filter(|_| !self.needs_login());
+        self.previous = replaced.or(self.previous.take());
+        self.seeds.push(seed.fingerprint());
+        self.refresh_token = Some(RefreshToken {
+            value: seed,
+            source: Source::Seed,
+            seeded_at: now,
+            obtained_at: now,
+            used_at: None,
+            unclear_sends: 0,
+        });
+        self.verdict = None;
+        self.in_flight = None;
+    }
+
+    /// True if the current refresh token is known to be dead.
+    pub fn needs_login(&self) -> bool {
+        self.verdict.as_ref().is_some_and(|verdict| verdict.kind == VerdictKind::RefreshToken)
+    }
+}
