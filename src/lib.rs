@@ -7,12 +7,11 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
-//! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means |
-//! | L2 | [`supervisor`] | the state machine of one account: what is remembered, when, what next. Pure |
+//! | L1 | [`config`] | the config file: found, parsed, judged |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod oauth;
+pub mod config;
 pub mod secret;
 pub mod supervisor;

@@ -1,0 +1,195 @@
+//! Where in the text an error is: line, column, and the line itself with a caret, without
+//! the secrets that may stand in it.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::document::Map;
+use super::keys;
+
+/// An error at a place in the text, before the line is cut out of it.
+#[derive(Debug)]
+pub(super) struct Problem {
+    span: Range<usize>,
+    key: String,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    /// An error at the bytes `span`, about `key`. An empty span shows no line: nothing that
+    /// could be pointed at.
+    pub(super) fn new(span: Range<usize>, key: &str, message: String) -> Self {
+        Self { span, key: key.to_owned(), message, hint: None }
+    }
+
+    /// The same error with a way out.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// An error in the text of a config file. `Display` gives several lines:
+///
+/// ```text
+/// config.toml:7:1: unknown key `refesh_token`
+///   |
+/// 7 | refesh_token = "…"
+///   | ^^^^^^^^^^^^
+/// ```
+#[derive(Debug)]
+pub struct Diagnostic {
+    path: PathBuf,
+    line: usize,
+    column: usize,
+    key: String,
+    message: String,
+    hint: Option<String>,
+    excerpt: Option<Excerpt>,
+}
+
+impl Diagnostic {
+    /// Finds the place of `problem` in `text`. `map` is what is known of the text; `None` if
+    /// it is no TOML, and then nothing but a known key is shown of the line.
+    pub(super) fn new(path: &Path, text: &str, map: Option<&Map>, problem: Problem) -> Self {
+        let Problem { span, key, message, hint } = problem;
+        let start = text.floor_char_boundary(span.start.min(text.len()));
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[line_start..].lines().next().unwrap_or("");
+        let excerpt = match map {
+            Some(_) if span.is_empty() => None,
+            Some(map) => Some(Excerpt::new(line, line_start, &span, &map.visible, &map.hidden)),
+            None => {
+                let value = line_start + value_offset(line);
+                let (key, rest) = (line_start..value, value..text.len());
+                Some(Excerpt::new(line, line_start, &span, &[key], &[rest]))
+            }
+        };
+        Self {
+            path: path.to_owned(),
+            line: text[..line_start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            key,
+            message,
+            hint,
+            excerpt,
+        }
+    }
+
+    /// The error of the TOML parser at `span`. Its messages are fixed texts, which quote nothing.
+    pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let start = text.floor_char_boundary(span.start.min(text.len()));
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let key = leading_key(&text[line_start..]).unwrap_or("");
+        let mut message = error.message().to_owned();
+        if !key.is_empty() {
+            message = format!("`{key}`: {message}");
+        }
+        let problem = Problem::new(span, key, message)
+            .hint("the file is TOML: one `key = value` on a line, strings in double quotes, each key once");
+        Self::new(path, text, None, problem)
+    }
+
+    /// The line, counted from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The column in characters, counted from 1.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// The key that the error is about, with the tables it is in.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What to change, where that can be said.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)?;
+        if let Some(Excerpt { text, caret }) = &self.excerpt {
+            let number = self.line.to_string();
+            let (gap, indent, carets) =
+                (" ".repeat(number.len()), " ".repeat(caret.start), "^".repeat(caret.len()));
+            write!(f, "\n{gap} |\n{number} | {text}\n{gap} | {indent}{carets}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// A known key that begins the line. Nothing else of a line that is no TOML may be shown: it
+/// may be the middle of a secret.
+fn leading_key(line: &str) -> Option<&str> {
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(line.len());
+    keys::find(&line[..end]).map(|key| key.name)
+}
+
+/// Where the value begins on a line that begins with a known key; 0 on any other.
+fn value_offset(line: &str) -> usize {
+    let Some(key) = leading_key(line) else { return 0 };
+    let after = line[key.len()..].trim_start();
+    let value = after.strip_prefix('=').unwrap_or(after).trim_start();
+    line.len() - value.len()
+}
+
+/// A line as it may be shown, and which of its characters the carets go under.
+#[derive(Debug)]
+struct Excerpt {
+    text: String,
+    caret: Range<usize>,
+}
+
+impl Excerpt {
+    /// Shows what is `visible`, and punctuation outside of values; each run of anything else
+    /// becomes one `…`, and a comment is left out. All ranges are bytes of the whole text.
+    fn new(
+        line: &str,
+        line_start: usize,
+        span: &Range<usize>,
+        visible: &[Range<usize>],
+        hidden: &[Range<usize>],
+    ) -> Self {
+        let within = |ranges: &[Range<usize>], at| ranges.iter().any(|range| range.contains(&at));
+        let mut text = String::new();
+        // The characters of `text` so far, and where in it the glyph of `c` begins.
+        let (mut width, mut glyph) = (0, 0);
+        let mut in_hidden_run = false;
+        let mut caret: Option<Range<usize>> = None;
+        for (offset, c) in line.char_indices() {
+            let at = line_start + offset;
+            let (is_visible, is_hidden) = (within(visible, at), within(hidden, at));
+            if c == '#' && !is_visible && !is_hidden {
+                break;
+            }
+            let shown = !is_hidden && (is_visible || c.is_ascii_whitespace() || "=.,[]{}".contains(c));
+            if shown || !in_hidden_run {
+                glyph = width;
+                match c {
+                    '"' | '\'' if !shown => text.push_str("\"…\""),
+                    _ if !shown => text.push('…'),
+                    '\t' => text.push(' '),
+                    c if c.is_control() => text.push('\u{fffd}'),
+                    c => text.push(c),
+                }
+                width += if shown || !matches!(c, '"' | '\'') { 1 } else { 3 };
+            }
+            in_hidden_run = !shown;
+            if span.contains(&at) {
+                caret = Some(caret.map_or(glyph, |caret| caret.start)..width);
+            }
+        }
+        Self { text: text.trim_end().to_owned(), caret: caret.unwrap_or(width..width + 1) }
+    }
+}

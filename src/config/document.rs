@@ -1,0 +1,211 @@
+//! The parsed text before serde: which key stands where, whether it is known, and what of it
+//! may be shown. Serde's own messages quote values, so none of them reaches an error.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::Problem;
+use super::keys::{self, FORMS, Form, KEYS, Key, Kind, Place};
+
+/// What is known of every key in the text.
+#[derive(Default)]
+pub(super) struct Map {
+    entries: Vec<Entry>,
+    /// Text that an error may show: keys, and values that are no secrets.
+    pub(super) visible: Vec<Range<usize>>,
+    /// Values that it may not.
+    pub(super) hidden: Vec<Range<usize>>,
+}
+
+struct Entry {
+    /// With the tables it is in: `accounts.work.timeout`.
+    path: String,
+    name: String,
+    key: Range<usize>,
+    value: Range<usize>,
+    /// What the value is, as an error says it.
+    found: &'static str,
+    rule: Rule,
+}
+
+/// What the key at hand is.
+#[derive(Clone, Copy)]
+enum Rule {
+    Key(&'static Key),
+    Form(&'static Form),
+    Accounts,
+    Account,
+    Param,
+    Unknown(Level),
+}
+
+/// The table that a key stands in.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Top,
+    Accounts,
+    Account,
+    Secret,
+    Params,
+    Unknown,
+}
+
+impl Level {
+    fn rule(self, name: &str) -> Rule {
+        let known = match self {
+            Self::Top if name == "accounts" => Some(Rule::Accounts),
+            Self::Top => keys::find(name).map(Rule::Key),
+            Self::Accounts => Some(Rule::Account),
+            Self::Account => keys::find(name).filter(|key| key.place != Place::File).map(Rule::Key),
+            Self::Secret => FORMS.iter().find(|form| form.name == name).map(Rule::Form),
+            Self::Params => Some(Rule::Param),
+            Self::Unknown => None,
+        };
+        known.unwrap_or(Rule::Unknown(self))
+    }
+}
+
+impl Rule {
+    /// The level of the table that this key holds.
+    fn below(self) -> Level {
+        match self {
+            Self::Accounts => Level::Accounts,
+            Self::Account => Level::Account,
+            Self::Key(key) if key.kind == Kind::Secret => Level::Secret,
+            Self::Key(key) if key.kind == Kind::Params => Level::Params,
+            _ => Level::Unknown,
+        }
+    }
+
+    fn may_show(self, value: &DeValue<'_>) -> bool {
+        let plain = match value {
+            DeValue::Array(array) => {
+                array.iter().all(|item| !item.get_ref().is_array() && !item.get_ref().is_table())
+            }
+            _ => true,
+        };
+        plain
+            && match self {
+                // A URL with an @ may carry a password, which is an error that must not show it.
+                Self::Key(key) if key.kind == Kind::Url => {
+                    value.as_str().is_some_and(|url| !url.contains('@'))
+                }
+                Self::Key(key) => key.kind.may_be_shown(),
+                // A command's arguments may be anything.
+                Self::Form(form) => form.name != "command",
+                _ => false,
+            }
+    }
+
+    /// What the value must be, and an example of the whole line.
+    fn expects(self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Key(key) => {
+                (key.kind.describe(), Some(format!("for example: {} = {}", key.name, key.example)))
+            }
+            Self::Form(form) => (form.describe, Some(format!("for example: {}", form.example))),
+            Self::Accounts | Self::Account => {
+                ("a table", Some("an account is written as [accounts.NAME]".to_owned()))
+            }
+            Self::Param | Self::Unknown(_) => ("a string", None),
+        }
+    }
+}
+
+impl Map {
+    /// Looks at every key of the text.
+    pub(super) fn of(table: &DeTable<'_>) -> Self {
+        let mut map = Self::default();
+        map.walk(table, Level::Top, "");
+        map
+    }
+
+    fn walk(&mut self, table: &DeTable<'_>, level: Level, prefix: &str) {
+        for (key, value) in table {
+            let name = key.get_ref().to_string();
+            let rule = level.rule(&name);
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            self.visible.push(key.span());
+            match value.get_ref() {
+                DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
+                value_ if rule.may_show(value_) => self.visible.push(value.span()),
+                _ => self.hidden.push(value.span()),
+            }
+            let (key, value, found) = (key.span(), value.span(), describe(value));
+            self.entries.push(Entry { path, name, key, value, found, rule });
+        }
+    }
+
+    /// The first key in the text that is not known where it stands.
+    pub(super) fn unknown(&self) -> Option<Problem> {
+        let unknown = |entry: &&Entry| matches!(entry.rule, Rule::Unknown(level) if level != Level::Unknown);
+        let entry = self.entries.iter().filter(unknown).min_by_key(|entry| entry.key.start)?;
+        let Rule::Unknown(level) = entry.rule else { return None };
+        // A quoted key may be any text, so it is shown without its control characters.
+        let name = entry.name.escape_debug();
+        let problem = Problem::new(entry.key.clone(), &entry.path, format!("unknown key `{name}`"));
+        let hint = match level {
+            Level::Secret => {
+                let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
+                did_you_mean(&entry.name, forms.iter().copied())
+                    .unwrap_or_else(|| format!("a secret is one of {}", forms.join(", ")))
+            }
+            Level::Account if keys::find(&entry.name).is_some() => {
+                "it holds for the whole file: move it above the first [accounts.NAME]".to_owned()
+            }
+            _ => {
+                let names = || KEYS.iter().map(|key| key.name);
+                let tables = (level == Level::Top).then_some("accounts");
+                did_you_mean(&entry.name, names().chain(tables)).unwrap_or_else(|| {
+                    if entry.found == "a table" {
+                        "an account is written as [accounts.NAME]".to_owned()
+                    } else {
+                        format!("known keys: {}", names().collect::<Vec<_>>().join(", "))
+                    }
+                })
+            }
+        };
+        Some(problem.hint(hint))
+    }
+
+    /// Serde found a value of the wrong type at `span`.
+    pub(super) fn wrong_type(&self, span: Range<usize>) -> Problem {
+        let entry = self
+            .entries
+            .iter()
+            .filter(|entry| entry.value.start <= span.start && span.end <= entry.value.end)
+            .min_by_key(|entry| entry.value.len());
+        let Some(entry) = entry else {
+            return Problem::new(span, "", "a value of the wrong type".to_owned());
+        };
+        let (expected, hint) = entry.rule.expects();
+        let mut message = format!("`{}` must be {expected}", entry.path.escape_debug());
+        // An item of an array is not the array.
+        if span == entry.value {
+            message.push_str(", not ");
+            message.push_str(entry.found);
+        }
+        let problem = Problem::new(span, &entry.path, message);
+        match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+}
+
+fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    keys::nearest(word, names).map(|name| format!("did you mean `{name}`?"))
+}
+
+fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {
+    match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

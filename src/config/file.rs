@@ -1,0 +1,44 @@
+//! Reading a small file that may hold a secret, and judging who else can get at it.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// A file's bytes, owner and permission bits, all from one open handle.
+pub(crate) struct Contents {
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) uid: u32,
+    pub(crate) mode: u32,
+}
+
+/// Reads a regular file of at most `limit` bytes. A FIFO or device is refused without waiting
+/// for it.
+pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Contents> {
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind, unwiped.
+    let size = usize::try_from(metadata.len()).unwrap_or(limit).min(limit);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        let message = format!("longer than {} KiB", limit / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(Contents { bytes, uid: metadata.uid(), mode: metadata.mode() & 0o7777 })
+}
+
+/// Whether a file's owner is neither root nor the effective user: somebody who could change
+/// it while we trust it.
+pub(crate) fn is_stranger(uid: u32, effective_uid: u32) -> bool {
+    uid != 0 && uid != effective_uid
+}

@@ -1,0 +1,333 @@
+//! Every key of the config file, in one table: error messages, the man page and the example
+//! config are made from it, and a test compares it with the serde structs.
+
+/// One key of the config file.
+#[derive(Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub place: Place,
+    /// What its value must be.
+    pub kind: Kind,
+    /// What holds when it is absent, as a person would say it.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// A value that is valid TOML: what stands after `=`.
+    pub example: &'static str,
+}
+
+/// Where a key may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the top only: it holds for the whole file.
+    File,
+    /// In an account; at the top it is the default of all accounts.
+    Account,
+    /// In an account, and never inherited: two accounts must not share it.
+    Own,
+}
+
+/// What a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string that holds a path.
+    Path,
+    /// A string that holds a URL.
+    Url,
+    /// A string that holds a duration, as humantime reads it.
+    Duration,
+    /// `true` or `false`.
+    Bool,
+    /// A secret: inline, or a table that says where it is.
+    Secret,
+    /// The name or the number of a user or group.
+    Principal,
+    /// One string or several.
+    List,
+    /// A table of strings.
+    Params,
+}
+
+impl Kind {
+    /// What a value must be, as an error says it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Path => "a path in quotes",
+            Self::Url => "a URL in quotes",
+            Self::Duration => "a duration in quotes",
+            Self::Bool => "true or false",
+            Self::Secret => {
+                "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }"
+            }
+            Self::Principal => "a name in quotes or a number",
+            Self::List => "a string or an array of strings",
+            Self::Params => "a table of strings",
+        }
+    }
+
+    /// Whether an error may show the value. Parameters that the program does not know may be
+    /// anything, an assertion for instance.
+    pub fn may_be_shown(self) -> bool {
+        !matches!(self, Self::Secret | Self::Params)
+    }
+}
+
+/// One way to say where a secret is: `{ name = … }`.
+#[derive(Debug)]
+pub struct Form {
+    /// The key inside the braces.
+    pub name: &'static str,
+    /// What its value must be, as an error says it.
+    pub describe: &'static str,
+    /// Where the secret is then, in one line.
+    pub doc: &'static str,
+    /// A whole value that is valid TOML.
+    pub example: &'static str,
+}
+
+/// The forms of a secret that is not inline.
+pub const FORMS: &[Form] = &[
+    Form {
+        name: "file",
+        describe: "a path in quotes",
+        doc: "in a file that others cannot read",
+        example: r#"{ file = "~/.config/zg-tokend/secret" }"#,
+    },
+    Form {
+        name: "env",
+        describe: "a string",
+        doc: "in an environment variable",
+        example: r#"{ env = "ZG_SECRET" }"#,
+    },
+    Form {
+        name: "command",
+        describe: "an array of strings",
+        doc: "on the standard output of a command, run without a shell, for at most 10 s",
+        example: r#"{ command = ["pass", "show", "zg/secret"] }"#,
+    },
+    Form {
+        name: "credential",
+        describe: "a string",
+        doc: "in a systemd credential: LoadCredential= and the like, systemd.exec(5)",
+        example: r#"{ credential = "secret" }"#,
+    },
+];
+
+/// Every key, in the order in which a person would want to read of them.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "provider",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "none",
+        doc: "a preset of token_endpoint and token_endpoint_auth_method: google",
+        example: r#""google""#,
+    },
+    Key {
+        name: "issuer",
+        place: Place::Account,
+        kind: Kind::Url,
+        default: "none",
+        doc: "where to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
+        example: r#""https://accounts.google.com""#,
+    },
+    Key {
+        name: "token_endpoint",
+        place: Place::Account,
+        kind: Kind::Url,
+        default: "the provider's, else the one the issuer publishes",
+        doc: "where refresh requests go (RFC 6749 section 3.2)",
+        example: r#""https://oauth2.googleapis.com/token""#,
+    },
+    Key {
+        name: "confirmed_endpoint_host",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "none",
+        doc: "confirms the host of a token endpoint after the issuer has changed it",
+        example: r#""oauth2.googleapis.com""#,
+    },
+    Key {
+        name: "client_id",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "required",
+        doc: "your OAuth client (RFC 6749 section 2.2)",
+        example: r#""1234-abc.apps.googleusercontent.com""#,
+    },
+    Key {
+        name: "client_secret",
+        place: Place::Account,
+        kind: Kind::Secret,
+        default: "none",
+        doc: "the client's secret, if it has one; goes with the client_id that stands beside it",
+        example: r#"{ file = "client_secret" }"#,
+    },
+    Key {
+        name: "token_endpoint_auth_method",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "none without client_secret, else the provider's, else client_secret_basic",
+        doc: "client_secret_basic, client_secret_post or none (RFC 7591 section 2)",
+        example: r#""client_secret_post""#,
+    },
+    Key {
+        name: "refresh_token",
+        place: Place::Own,
+        kind: Kind::Secret,
+        default: "the one in the state",
+        doc: "the refresh token of a login; read once, its successors are kept in the state",
+        example: r#"{ file = "refresh_token" }"#,
+    },
+    Key {
+        name: "scope",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "what the login was given",
+        doc: "narrows the access token, words with spaces between (RFC 6749 section 3.3)",
+        example: r#""openid email""#,
+    },
+    Key {
+        name: "audience",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "none",
+        doc: "sent as audience, which some servers want",
+        example: r#""https://api.example.com""#,
+    },
+    Key {
+        name: "resource",
+        place: Place::Account,
+        kind: Kind::List,
+        default: "none",
+        doc: "sent as resource, one or several (RFC 8707)",
+        example: r#"["https://api.example.com"]"#,
+    },
+    Key {
+        name: "extra_params",
+        place: Place::Account,
+        kind: Kind::Params,
+        default: "none",
+        doc: "further parameters of the request; an account's table replaces the default one",
+        example: r#"{ tenant = "example" }"#,
+    },
+    Key {
+        name: "skew",
+        place: Place::Account,
+        kind: Kind::Duration,
+        default: "a third of the token's life, at least 60s and at most half of it",
+        doc: "how long before expiry to refresh; at most half of the token's life counts",
+        example: r#""10m""#,
+    },
+    Key {
+        name: "default_lifetime",
+        place: Place::Account,
+        kind: Kind::Duration,
+        default: "1h",
+        doc: "the token's life when the server does not tell expires_in",
+        example: r#""1h""#,
+    },
+    Key {
+        name: "timeout",
+        place: Place::Account,
+        kind: Kind::Duration,
+        default: "30s",
+        doc: "limit of one exchange with the server, 1s to 30s",
+        example: r#""30s""#,
+    },
+    Key {
+        name: "ca_file",
+        place: Place::Account,
+        kind: Kind::Path,
+        default: "the system's certificate authorities",
+        doc: "a PEM file of certificate authorities to trust instead",
+        example: r#""/etc/ssl/example-ca.pem""#,
+    },
+    Key {
+        name: "allow_http",
+        place: Place::Account,
+        kind: Kind::Bool,
+        default: "false",
+        doc: "lets the secrets travel unencrypted, to hosts other than loopback",
+        example: "true",
+    },
+    Key {
+        name: "token_file",
+        place: Place::Own,
+        kind: Kind::Path,
+        default: "zerogravity/token in the user's config directory; required in [accounts.NAME]",
+        doc: "the file that the access token is published in",
+        example: r#""~/.config/zerogravity/token""#,
+    },
+    Key {
+        name: "token_file_mode",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "0600",
+        doc: "its permissions, octal",
+        example: r#""0640""#,
+    },
+    Key {
+        name: "token_file_owner",
+        place: Place::Account,
+        kind: Kind::Principal,
+        default: "the user who runs zg-tokend",
+        doc: "its owner, by name or number",
+        example: r#""root""#,
+    },
+    Key {
+        name: "token_file_group",
+        place: Place::Account,
+        kind: Kind::Principal,
+        default: "the group of the user who runs zg-tokend",
+        doc: "its group, by name or number",
+        example: r#""root""#,
+    },
+    Key {
+        name: "token_format",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "{access_token}",
+        doc: "what is written: {access_token}, {token_type}, {expires_at} (Unix seconds); {{ and }} are braces",
+        example: r#""Authorization: {token_type} {access_token}\n""#,
+    },
+    Key {
+        name: "write",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "replace",
+        doc: "replace (readers never see half a token) or in-place (for a file that is itself a mount point)",
+        example: r#""replace""#,
+    },
+    Key {
+        name: "state_dir",
+        place: Place::File,
+        kind: Kind::Path,
+        default: "/var/lib/zg-tokend/NAME for /etc/zg-tokend/NAME.toml, else zg-tokend in the user's state directory",
+        doc: "where refresh tokens and locks are kept",
+        example: r#""~/.local/state/zg-tokend""#,
+    },
+];
+
+/// The key of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// How alike two words must be for "did you mean" (0 to 1). 0.8 lets a letter be lost,
+/// doubled or swapped in words as long as these, and keeps `issuer` and `user` apart.
+const ALIKE: f64 = 0.8;
+
+/// The one of `names` that `word` was probably meant to be.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .filter(|(alike, _)| *alike > ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

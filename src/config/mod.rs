@@ -1,0 +1,205 @@
+//! The config file: found, read, parsed and judged.
+//!
+//! [`locate`] says where it is, [`load`] reads it, [`parse`] turns its text into [`Settings`]
+//! or into an error that points at the line. Only `load` touches the file system.
+
+mod diagnostic;
+mod document;
+pub(crate) mod file;
+pub mod keys;
+mod raw;
+mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+mod token_format;
+mod validate;
+mod values;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use diagnostic::Diagnostic;
+pub use settings::{
+    Account, AccountName, AuthMethod, Endpoint, NotAnAccountName, Principal, Settings, TokenFile, Warning,
+    WriteMode,
+};
+pub use source::{SecretSource, Unusable};
+pub use token_format::{FormatError, TokenFormat};
+use toml::de::DeTable;
+
+/// The longest config file: room for thousands of accounts, and a limit for a wrong path.
+const MAX_LEN: usize = 1 << 20;
+
+/// A config to start from: what a missing one is answered with.
+pub const MINIMAL: &str = r#"provider = "google"
+client_id = "YOUR-CLIENT-ID"
+client_secret = "YOUR-CLIENT-SECRET"
+refresh_token = "YOUR-REFRESH-TOKEN"
+"#;
+
+/// What the config depends on besides its text.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `$ZG_TOKEND_CONFIG`, unless empty.
+    pub config_file: Option<PathBuf>,
+    /// The home directory.
+    pub home: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification).
+    pub config_home: Option<PathBuf>,
+    /// `$XDG_STATE_HOME`, else `~/.local/state`.
+    pub state_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Of this process.
+    pub fn of_process() -> Self {
+        let base = directories::BaseDirs::new();
+        Self {
+            config_file: std::env::var_os("ZG_TOKEND_CONFIG")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            home: base.as_ref().map(|base| base.home_dir().to_owned()),
+            config_home: base.as_ref().map(|base| base.config_dir().to_owned()),
+            state_home: base.as_ref().and_then(|base| base.state_dir().map(Path::to_owned)),
+        }
+    }
+}
+
+/// Why there are no settings. All of them mean exit code 78.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No path was given, and there is no home directory to look in.
+    #[error("no config file is named, and no home directory is known")]
+    NoHome,
+    /// There is no such file.
+    #[error("there is no config file {}", path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("cannot read the config file {}", path.display())]
+    Read {
+        /// The config file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It belongs to somebody who is neither root nor the effective user.
+    #[error("the config file {} belongs to another user (uid {uid})", path.display())]
+    Stranger {
+        /// The config file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// Every user of the machine can change it.
+    #[error("the config file {} can be changed by every user of this machine (mode {mode:04o})", path.display())]
+    Writable {
+        /// The config file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It holds a secret, and others than its owner can read it.
+    #[error("the config file {} holds a secret and can be read by others (mode {mode:04o})", path.display())]
+    Readable {
+        /// The config file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Its text is wrong, at a place that the diagnostic shows.
+    #[error(transparent)]
+    Text(Box<Diagnostic>),
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoHome => Some("set HOME, or name the config file with --config".to_owned()),
+            Self::Missing { .. } => Some(format!(
+                "see it work first with `zg-tokend demo`, then write the file, mode 0600, for example:\n\n{MINIMAL}"
+            )),
+            Self::Read { path, source } => (source.kind() == io::ErrorKind::PermissionDenied)
+                .then(|| format!("run as the owner of {}, or let this user read it", path.display())),
+            Self::Stranger { path, uid } => Some(format!(
+                "run as that user (`sudo -u '#{uid}' zg-tokend …`), or take it over with `chown \"$(id -u)\" {}`",
+                path.display()
+            )),
+            Self::Writable { path, .. } => Some(format!("chmod o-w {}", path.display())),
+            Self::Readable { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::Text(diagnostic) => diagnostic.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// Where the config file is: `flag` (`--config`), else `$ZG_TOKEND_CONFIG`, else
+/// `zg-tokend/config.toml` in the user's config directory. It need not exist.
+pub fn locate(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
+    let in_home = || environment.config_home.as_ref().map(|home| home.join("zg-tokend/config.toml"));
+    flag.map(Path::to_owned)
+        .or_else(|| environment.config_file.clone())
+        .or_else(in_home)
+        .ok_or(ConfigError::NoHome)
+}
+
+/// Reads the file at `path`, judges who can change and read it, and parses it.
+pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let contents = file::read(&absolute, MAX_LEN).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing { path: absolute.clone() },
+        _ => unreadable(source),
+    })?;
+    let effective_uid = rustix::process::geteuid().as_raw();
+    check_owner(&absolute, contents.uid, contents.mode, effective_uid)?;
+    let text = std::str::from_utf8(&contents.bytes)
+        .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    let mut settings = parse(text, &absolute, environment)?;
+    check_readers(&settings, contents.mode)?;
+    if contents.mode & 0o020 != 0 {
+        settings.warnings.push(Warning::ConfigGroupWritable { mode: contents.mode });
+    }
+    Ok(settings)
+}
+
+/// Nobody but root and the effective user may decide where tokens go and what is run.
+fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(), ConfigError> {
+    let path = || path.to_owned();
+    if file::is_stranger(uid, effective_uid) {
+        Err(ConfigError::Stranger { path: path(), uid })
+    } else if mode & 0o002 != 0 {
+        Err(ConfigError::Writable { path: path(), mode })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
+    let inline = |source: &Option<SecretSource>| matches!(source, Some(SecretSource::Inline(_)));
+    let holds_secret = |account: &Account| inline(&account.client_secret) || inline(&account.refresh_token);
+    if mode & 0o044 != 0 && settings.accounts.iter().any(holds_secret) {
+        return Err(ConfigError::Readable { path: settings.path.clone(), mode });
+    }
+    Ok(())
+}
+
+/// Turns the text of a config file into settings. `path`, absolute, is where it was read:
+/// relative paths are relative to its directory, and errors name it.
+pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
+    let table = DeTable::parse(text).map_err(|error| diagnosed(Diagnostic::syntax(path, text, &error)))?;
+    let map = document::Map::of(table.get_ref());
+    let settings = || {
+        if let Some(problem) = map.unknown() {
+            return Err(problem);
+        }
+        let raw =
+            raw::RawFile::from_table(table).map_err(|error| map.wrong_type(error.span().unwrap_or(0..0)))?;
+        validate::Context { path, environment }.settings(raw)
+    };
+    settings().map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map), problem)))
+}

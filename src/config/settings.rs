@@ -1,0 +1,206 @@
+//! The config, validated: what the rest of the program works with.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::source::SecretSource;
+use super::token_format::TokenFormat;
+
+/// A whole config file, validated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The config file.
+    pub path: PathBuf,
+    /// Where the states of all accounts are. Not created yet.
+    pub state_dir: PathBuf,
+    /// At least one, in file order.
+    pub accounts: Vec<Account>,
+    /// What is allowed, and still worth saying once.
+    pub warnings: Vec<Warning>,
+}
+
+/// One account: a client, a login, and the file that its access token goes to.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// `default` in a flat config.
+    pub name: AccountName,
+    /// Where refresh requests go.
+    pub endpoint: Endpoint,
+    /// The host that a changed token endpoint of the issuer may have; lower case.
+    pub confirmed_endpoint_host: Option<String>,
+    /// RFC 6749 section 2.2.
+    pub client_id: String,
+    /// `Some` exactly if `auth_method` is not `None`.
+    pub client_secret: Option<SecretSource>,
+    /// How the client authenticates.
+    pub auth_method: AuthMethod,
+    /// The seed; `None` if the state has to hold a refresh token already.
+    pub refresh_token: Option<SecretSource>,
+    /// RFC 6749 section 3.3, words with one space between.
+    pub scope: Option<String>,
+    /// Sent as `audience`.
+    pub audience: Option<String>,
+    /// Sent as `resource`, each (RFC 8707).
+    pub resource: Vec<String>,
+    /// Further parameters, by name.
+    pub extra_params: Vec<(String, String)>,
+    /// How long before expiry to refresh; `None` leaves it to the token's lifetime.
+    pub skew: Option<Duration>,
+    /// The lifetime of a token that came without `expires_in`.
+    pub default_lifetime: Duration,
+    /// Limit of one exchange, from name resolution to the last byte.
+    pub timeout: Duration,
+    /// Certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether a discovered token endpoint may be http to a host that is not loopback.
+    pub allow_http: bool,
+    /// Where the access token goes.
+    pub token_file: TokenFile,
+}
+
+/// The name of an account, which is also the name of its state directory:
+/// `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`, so never a path, hidden, or an option.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountName(String);
+
+impl AccountName {
+    /// The longest name, in bytes: short enough for a file name with a suffix, and for a line
+    /// of `status`.
+    pub const MAX_LEN: usize = 64;
+
+    /// The account of a flat config.
+    pub fn flat() -> Self {
+        Self("default".to_owned())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Why a text is not an [`AccountName`].
+#[derive(Debug, thiserror::Error)]
+#[error("an account name is 1 to 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")]
+pub struct NotAnAccountName;
+
+impl std::str::FromStr for AccountName {
+    type Err = NotAnAccountName;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAccountName> {
+        let good = (1..=Self::MAX_LEN).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c));
+        good.then(|| Self(text.to_owned())).ok_or(NotAnAccountName)
+    }
+}
+
+/// Where refresh requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A token endpoint (RFC 6749 section 3.2), from `token_endpoint` or a preset.
+    Explicit(Url),
+    /// The issuer publishes it (RFC 8414, OpenID Connect Discovery).
+    Discovered {
+        /// An https URL, as it was written: the published one must be the same string
+        /// (RFC 8414 section 3.3), and a parsed URL may gain a slash.
+        issuer: String,
+    },
+}
+
+/// How the client authenticates, by the registered names (RFC 7591 section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// HTTP Basic, RFC 6749 section 2.3.1.
+    ClientSecretBasic,
+    /// In the request body, RFC 6749 section 2.3.1.
+    ClientSecretPost,
+    /// A public client sends its client_id only.
+    None,
+}
+
+impl AuthMethod {
+    /// The registered name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The file that the access token goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Its path, links and all.
+    pub path: PathBuf,
+    /// Permission bits, at most 0o666 and never writable by others.
+    pub mode: u32,
+    /// `None` is the effective user.
+    pub owner: Option<Principal>,
+    /// `None` is the effective group.
+    pub group: Option<Principal>,
+    /// What is written.
+    pub format: TokenFormat,
+    /// How it is written.
+    pub write: WriteMode,
+}
+
+/// A user or a group, not looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// To be looked up.
+    Name(String),
+    /// uid or gid.
+    Id(u32),
+}
+
+/// How the token file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// A new file is renamed over the old one.
+    Replace,
+    /// The file is overwritten, for a file that is itself a mount point.
+    InPlace,
+}
+
+/// Something that is allowed, and still worth saying once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// `token_file_mode` lets every user of the machine read the access token.
+    TokenFileReadable {
+        /// Whose token file.
+        account: AccountName,
+        /// The configured mode.
+        mode: u32,
+    },
+    /// The config file can be written by its group.
+    ConfigGroupWritable {
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenFileReadable { account, mode } => write!(
+                f,
+                "token_file_mode {mode:04o} of account {account} lets every user of this machine read the token"
+            ),
+            Self::ConfigGroupWritable { mode } => {
+                write!(f, "the config file can be changed by its group (mode {mode:04o})")
+            }
+        }
+    }
+}

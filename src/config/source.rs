@@ -1,0 +1,68 @@
+//! Where a secret comes from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::secret::Secret;
+
+/// Where a secret comes from. Reading it is [`crate::secrets`]' part, when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// It stands in the config file.
+    Inline(Secret),
+    /// A file that holds it and nothing else. Absolute, unless the config's path is not.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// A program and its arguments, run without a shell; its standard output is the secret.
+    Command(Vec<String>),
+    /// The name of a systemd credential, systemd.exec(5).
+    Credential(String),
+}
+
+/// Names the source, never the value. Of a command only the program is named, since its
+/// arguments may be anything.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("the config file"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Command(argv) => write!(f, "command `{}`", argv.first().map_or("", String::as_str)),
+            Self::Credential(name) => write!(f, "systemd credential {name}"),
+        }
+    }
+}
+
+/// Why a text cannot be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Nothing but white space.
+    #[error("is empty")]
+    Empty,
+    /// A line break inside: two secrets, or a message beside one.
+    #[error("has more than one line")]
+    Lines,
+    /// A control character, which no token (RFC 6749 appendix A) and no HTTP header may have.
+    #[error("contains control characters")]
+    Control,
+    /// Bytes that are not UTF-8.
+    #[error("is not UTF-8 text")]
+    NotText,
+}
+
+impl SecretSource {
+    /// The secret that `bytes` hold, without the white space around it.
+    pub fn secret_from(bytes: &[u8]) -> Result<Secret, Unusable> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotText)?.trim();
+        if text.is_empty() {
+            Err(Unusable::Empty)
+        } else if text.contains(['\n', '\r']) {
+            Err(Unusable::Lines)
+        } else if text.contains(char::is_control) {
+            Err(Unusable::Control)
+        } else {
+            Ok(Secret::new(text))
+        }
+    }
+}

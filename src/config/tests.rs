@@ -1,0 +1,317 @@
+mod errors;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use super::keys::{FORMS, KEYS, Place};
+use super::*;
+
+const BASE: &str = "provider = \"google\"\nclient_id = \"id\"\n";
+
+fn environment() -> Environment {
+    Environment {
+        config_file: None,
+        home: Some("/home/u".into()),
+        config_home: Some("/home/u/.config".into()),
+        state_home: Some("/home/u/.local/state".into()),
+    }
+}
+
+fn parse_text(text: &str) -> Result<Settings, ConfigError> {
+    parse(text, Path::new("/c/config.toml"), &environment())
+}
+
+/// The account of a flat config: `BASE` and `more`.
+fn account(more: &str) -> Account {
+    parse_text(&format!("{BASE}{more}")).unwrap().accounts.remove(0)
+}
+
+fn message(text: &str) -> String {
+    parse_text(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_minimal_config_has_these_defaults() {
+    let settings = parse_text(MINIMAL).unwrap();
+    assert_eq!(settings.state_dir, Path::new("/home/u/.local/state/zg-tokend"));
+    let [account] = &settings.accounts[..] else { panic!("one account") };
+    assert_eq!(account.name, AccountName::flat());
+    let google = "https://oauth2.googleapis.com/token".parse().unwrap();
+    assert_eq!(account.endpoint, Endpoint::Explicit(google));
+    assert_eq!(account.auth_method, AuthMethod::ClientSecretPost);
+    assert_eq!(account.timeout, Duration::from_secs(30));
+    assert_eq!(account.default_lifetime, Duration::from_secs(3600));
+    assert_eq!(account.skew, None);
+    assert_eq!(
+        account.token_file,
+        TokenFile {
+            path: "/home/u/.config/zerogravity/token".into(),
+            mode: 0o600,
+            owner: None,
+            group: None,
+            format: TokenFormat::default(),
+            write: WriteMode::Replace,
+        }
+    );
+    assert!(settings.warnings.is_empty());
+}
+
+#[test]
+fn the_key_table_and_the_structs_name_the_same_keys() {
+    let mut fields: Vec<_> = raw::fields::of::<raw::RawAccount>().to_vec();
+    let global = raw::fields::of::<raw::RawGlobal>();
+    fields.extend(global);
+    let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    fields.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(fields, names);
+    for key in KEYS {
+        assert_eq!(key.place == Place::File, global.contains(&key.name), "{}", key.name);
+    }
+    let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
+    assert_eq!(raw::fields::of::<raw::RawForms>(), forms);
+}
+
+#[test]
+fn every_example_in_the_key_table_parses() {
+    let needed =
+        [("token_endpoint", "\"https://a.example/t\""), ("client_id", "\"id\""), ("client_secret", "\"s\"")];
+    for key in KEYS {
+        let others = needed.into_iter().filter(|(name, _)| *name != key.name);
+        let lines: Vec<_> = others
+            .chain([(key.name, key.example)])
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        parse_text(&lines.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+    }
+    for form in FORMS {
+        account(&format!("refresh_token = {}", form.example));
+    }
+}
+
+#[test]
+fn the_example_config_has_every_key_once_and_parses() {
+    let example = include_str!("../../packaging/config.example.toml");
+    parse_text(example).unwrap();
+    // `#key` is a key that is out of use, `# word` is prose.
+    let commented = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let all: Vec<_> = example
+        .lines()
+        .map(|line| if commented(line) { &line[1..] } else { line })
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    parse_text(&all.join("\n")).unwrap();
+    let mut written: Vec<_> = all.iter().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    written.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(written, names);
+}
+
+#[test]
+fn settings_are_debugged_without_secrets() {
+    let settings = parse_text(MINIMAL).unwrap();
+    assert!(!format!("{settings:?}").contains("REFRESH-TOKEN"));
+}
+
+#[test]
+fn accounts_inherit_what_they_may() {
+    let settings = parse_text(
+        r#"
+        provider = "google"
+        client_id = "shared"
+        client_secret = "s"
+        timeout = "5s"
+        extra_params = { a = "1" }
+
+        [accounts.zoe]
+        token_file = "zoe"
+        timeout = "6s"
+
+        [accounts.adam]
+        token_file = "/t/adam"
+        client_id = "own"
+
+        [accounts.eve]
+        token_file = "eve"
+        issuer = "https://id.example"
+        extra_params = { b = "2" }
+        "#,
+    )
+    .unwrap();
+    let [zoe, adam, eve] = &settings.accounts[..] else { panic!("three accounts") };
+    assert_eq!([&zoe.name, &adam.name, &eve.name].map(AccountName::as_str), ["zoe", "adam", "eve"]);
+    assert_eq!((zoe.timeout.as_secs(), adam.timeout.as_secs()), (6, 5));
+    assert_eq!((zoe.client_id.as_str(), adam.client_id.as_str()), ("shared", "own"));
+    // A secret goes with its client_id, and a preset with its endpoint.
+    assert!(zoe.client_secret.is_some() && adam.client_secret.is_none());
+    assert_eq!(
+        [zoe, adam, eve].map(|account| account.auth_method),
+        [AuthMethod::ClientSecretPost, AuthMethod::None, AuthMethod::ClientSecretBasic]
+    );
+    assert_eq!(eve.endpoint, Endpoint::Discovered { issuer: "https://id.example".into() });
+    assert_eq!(zoe.extra_params, [("a".to_owned(), "1".to_owned())]);
+    assert_eq!(eve.extra_params, [("b".to_owned(), "2".to_owned())]);
+    assert_eq!(zoe.token_file.path, Path::new("/c/zoe"));
+}
+
+#[test]
+fn two_accounts_share_no_login_and_no_token_file() {
+    let two = |a: &str, b: &str| message(&format!("{BASE}[accounts.a]\n{a}\n[accounts.b]\n{b}\n"));
+    for (a, b) in [
+        ("\" same\"", "\"same \""),
+        ("{ file = \"r\" }", "{ file = \"/c/x/../r\" }"),
+        ("{ env = \"R\" }", "{ env = \"R\" }"),
+        ("{ command = [\"r\"] }", "{ command = [\"r\"] }"),
+        ("{ credential = \"r\" }", "{ credential = \"r\" }"),
+    ] {
+        let shown = two(
+            &format!("token_file = \"a\"\nrefresh_token = {a}"),
+            &format!("token_file = \"b\"\nrefresh_token = {b}"),
+        );
+        assert!(
+            shown.starts_with("/c/config.toml:8:17: `refresh_token` is also that of account `a`"),
+            "{shown}"
+        );
+    }
+    let shown = two("token_file = \"t\"", "token_file = \"/c/./t\"");
+    assert!(shown.starts_with("/c/config.toml:6:14: `token_file` is also that of account `a`"), "{shown}");
+}
+
+#[test]
+fn endpoints_may_be_http_where_it_is_safe_or_asked_for() {
+    for url in ["http://127.9.9.9:1/t", "http://[::1]:1/t", "http://localhost/t", "https://a.example/t?x=1"] {
+        account(&format!("token_endpoint = \"{url}\""));
+    }
+    account("token_endpoint = \"http://a.example/t\"\nallow_http = true");
+}
+
+#[test]
+fn explicit_keys_win_over_the_issuer_and_the_preset() {
+    let both = "issuer = \"https://id.example/\"\ntoken_endpoint = \"https://a.example/t\"";
+    assert_eq!(account(both).endpoint, Endpoint::Explicit("https://a.example/t".parse().unwrap()));
+    let issuer = account("issuer = \"https://id.example\"").endpoint;
+    assert_eq!(issuer, Endpoint::Discovered { issuer: "https://id.example".into() });
+}
+
+#[test]
+fn values_are_understood() {
+    let all = account(
+        r#"
+        token_file = "~/t"
+        token_file_mode = "644"
+        token_file_owner = 1000
+        token_file_group = "mail"
+        scope = """
+        a
+        b"""
+        resource = "r"
+        write = "in-place"
+        refresh_token = { command = ["./bin/get", "-n"] }
+        confirmed_endpoint_host = "ID.example"
+        skew = "1m 30s"
+        "#,
+    );
+    assert_eq!(all.token_file.path, Path::new("/home/u/t"));
+    assert_eq!(all.token_file.mode, 0o644);
+    assert_eq!(all.token_file.owner, Some(Principal::Id(1000)));
+    assert_eq!(all.token_file.group, Some(Principal::Name("mail".into())));
+    assert_eq!(all.token_file.write, WriteMode::InPlace);
+    assert_eq!(all.scope.as_deref(), Some("a b"));
+    assert_eq!(all.resource, ["r"]);
+    assert_eq!(all.refresh_token, Some(SecretSource::Command(vec!["/c/./bin/get".into(), "-n".into()])));
+    assert_eq!(all.confirmed_endpoint_host.as_deref(), Some("id.example"));
+    assert_eq!(all.skew, Some(Duration::from_secs(90)));
+    let settings = parse_text(&format!("{BASE}token_file_mode = \"0644\"")).unwrap();
+    assert!(settings.warnings[0].to_string().contains("every user of this machine"));
+}
+
+#[test]
+fn the_state_is_where_the_config_says() {
+    for (path, expected) in [
+        ("/etc/zg-tokend/mail.toml", "/var/lib/zg-tokend/mail"),
+        ("/etc/zg-tokend/mail.conf", "/home/u/.local/state/zg-tokend"),
+        ("/etc/zg-tokend/d/mail.toml", "/home/u/.local/state/zg-tokend"),
+        ("/c/config.toml", "/home/u/.local/state/zg-tokend"),
+    ] {
+        let settings = parse(MINIMAL, Path::new(path), &environment()).unwrap();
+        assert_eq!(settings.state_dir, Path::new(expected), "{path}");
+    }
+    let homeless = Environment::default();
+    let error = parse(MINIMAL, Path::new("/c/config.toml"), &homeless).unwrap_err();
+    assert!(error.to_string().contains("missing key `state_dir`"), "{error}");
+    let tilde = format!("{MINIMAL}state_dir = \"~/s\"");
+    let error = parse(&tilde, Path::new("/c/config.toml"), &homeless).unwrap_err();
+    assert!(error.to_string().contains("no home directory is known"), "{error}");
+}
+
+#[test]
+fn the_config_is_looked_for_in_three_places() {
+    let mut environment = environment();
+    let locate = |flag, environment: &Environment| locate(flag, environment).unwrap();
+    assert_eq!(locate(None, &environment), Path::new("/home/u/.config/zg-tokend/config.toml"));
+    environment.config_file = Some("/e".into());
+    assert_eq!(locate(None, &environment), Path::new("/e"));
+    assert_eq!(locate(Some(Path::new("f")), &environment), Path::new("f"));
+    let error = super::locate(None, &Environment::default()).unwrap_err();
+    assert!(matches!(error, ConfigError::NoHome) && error.hint().unwrap().contains("--config"));
+}
+
+fn load_with_mode(text: &str, mode: u32) -> Result<Settings, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    load(&path, &environment())
+}
+
+#[test]
+fn a_config_with_a_secret_is_for_its_owner_only() {
+    load_with_mode(MINIMAL, 0o600).unwrap();
+    for mode in [0o640, 0o604, 0o644] {
+        let error = load_with_mode(MINIMAL, mode).unwrap_err();
+        assert!(matches!(error, ConfigError::Readable { .. }), "{mode:o} {error}");
+        assert!(error.hint().unwrap().starts_with("chmod 600 /"));
+    }
+    load_with_mode(BASE, 0o644).unwrap();
+    load_with_mode(&format!("{BASE}refresh_token = {{ file = \"r\" }}"), 0o644).unwrap();
+}
+
+#[test]
+fn a_config_that_others_can_change_is_refused() {
+    let error = load_with_mode(BASE, 0o602).unwrap_err();
+    assert!(matches!(error, ConfigError::Writable { .. }), "{error}");
+    let settings = load_with_mode(BASE, 0o660).unwrap();
+    assert_eq!(settings.warnings, [Warning::ConfigGroupWritable { mode: 0o660 }]);
+    for (uid, effective, stranger) in
+        [(0, 0, false), (0, 1000, false), (1000, 1000, false), (1000, 0, true), (1001, 1000, true)]
+    {
+        let refused = check_owner(Path::new("/c"), uid, 0o600, effective);
+        assert_eq!(matches!(refused, Err(ConfigError::Stranger { .. })), stranger, "{uid} {effective}");
+    }
+}
+
+#[test]
+fn a_file_that_is_none_is_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = load(&directory.path().join("none"), &environment()).unwrap_err();
+    assert!(matches!(missing, ConfigError::Missing { .. }));
+    let hint = missing.hint().unwrap();
+    assert!(hint.contains("zg-tokend demo") && hint.contains(MINIMAL));
+    let not_a_file = load(directory.path(), &environment()).unwrap_err();
+    assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
+    assert!(matches!(load_with_mode(&"#".repeat(MAX_LEN + 1), 0o600), Err(ConfigError::Read { .. })));
+    let path = directory.path().join("latin1");
+    std::fs::write(&path, b"scope = \"\xfc\"").unwrap();
+    assert!(matches!(load(&path, &environment()), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn account_names_are_file_names() {
+    for name in ["a", "A.b_c@d-e", "0", &"x".repeat(64)] {
+        assert!(name.parse::<AccountName>().is_ok(), "{name}");
+    }
+    for name in ["", ".", "..", ".a", "-a", "@a", "a/b", "a b", "ä", "a\n", &"x".repeat(65)] {
+        assert!(name.parse::<AccountName>().is_err(), "{name}");
+    }
+}

@@ -1,0 +1,132 @@
+//! `token_format`: what is written into the token file.
+
+use crate::secret::Secret;
+
+/// A template, parsed. The default is the bare access token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFormat(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    AccessToken,
+    TokenType,
+    ExpiresAt,
+}
+
+/// What is wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A name in braces that stands for nothing.
+    #[error("has an unknown placeholder `{{{0}}}`")]
+    Unknown(String),
+    /// `{` without `}`, or `}` without `{`.
+    #[error("has a brace without its partner")]
+    Unbalanced,
+    /// A token file without the token.
+    #[error("does not contain `{{access_token}}`")]
+    NoToken,
+}
+
+impl Default for TokenFormat {
+    fn default() -> Self {
+        Self(vec![Piece::AccessToken])
+    }
+}
+
+impl std::str::FromStr for TokenFormat {
+    type Err = FormatError;
+
+    fn from_str(mut rest: &str) -> Result<Self, FormatError> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        while let Some(brace) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..brace]);
+            rest = &rest[brace..];
+            if rest.starts_with("{{") || rest.starts_with("}}") {
+                literal.push_str(&rest[..1]);
+                rest = &rest[2..];
+                continue;
+            }
+            let inside = rest.strip_prefix('{').ok_or(FormatError::Unbalanced)?;
+            let (name, after) = inside.split_once('}').ok_or(FormatError::Unbalanced)?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+            }
+            pieces.push(match name {
+                "access_token" => Piece::AccessToken,
+                "token_type" => Piece::TokenType,
+                "expires_at" => Piece::ExpiresAt,
+                _ => return Err(FormatError::Unknown(name.to_owned())),
+            });
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        if !pieces.contains(&Piece::AccessToken) {
+            return Err(FormatError::NoToken);
+        }
+        Ok(Self(pieces))
+    }
+}
+
+impl TokenFormat {
+    /// The contents of the token file. `expires_at` is in Unix seconds.
+    pub fn render(&self, access_token: &Secret, token_type: &str, expires_at: i64) -> Secret {
+        let expires_at = expires_at.to_string();
+        let parts = || {
+            self.0.iter().map(|piece| match piece {
+                Piece::Literal(text) => text.as_str(),
+                Piece::AccessToken => access_token.expose(),
+                Piece::TokenType => token_type,
+                Piece::ExpiresAt => &expires_at,
+            })
+        };
+        // Room for all of it at once: a string that grows leaves copies behind, unwiped.
+        let mut text = String::with_capacity(parts().map(str::len).sum());
+        text.extend(parts());
+        Secret::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_it_says() {
+        for (template, expected) in [
+            ("{access_token}", "tok"),
+            ("{access_token}\n", "tok\n"),
+            ("Authorization: {token_type} {access_token}", "Authorization: Bearer tok"),
+            (r#"{{"token": "{access_token}", "exp": {expires_at}}}"#, r#"{"token": "tok", "exp": 1700}"#),
+            ("{{{access_token}}}", "{tok}"),
+            ("{access_token}{access_token}", "toktok"),
+        ] {
+            let format: TokenFormat = template.parse().unwrap();
+            let rendered = format.render(&Secret::new("tok"), "Bearer", 1700);
+            assert_eq!(rendered.expose(), expected, "{template}");
+        }
+        let rendered = TokenFormat::default().render(&Secret::new("tok"), "Bearer", 1700);
+        assert_eq!(rendered.expose(), "tok");
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_mean() {
+        for (template, error) in [
+            ("", FormatError::NoToken),
+            ("Bearer", FormatError::NoToken),
+            ("{{access_token}}", FormatError::NoToken),
+            ("{token_type}", FormatError::NoToken),
+            ("{acess_token}", FormatError::Unknown("acess_token".into())),
+            ("{access_token", FormatError::Unbalanced),
+            ("{access_token}}", FormatError::Unbalanced),
+            ("{access_token} }", FormatError::Unbalanced),
+            ("{ access_token }", FormatError::Unknown(" access_token ".into())),
+        ] {
+            assert_eq!(template.parse::<TokenFormat>(), Err(error), "{template}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! From [`RawFile`] to [`Settings`]: how the values belong together, and the rules between them.
+
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::Environment;
+use super::diagnostic::Problem;
+use super::raw::{RawAccount, RawFile, RawForms, RawSecret};
+use super::settings::{Account, AccountName, Endpoint, Settings, TokenFile, Warning, WriteMode};
+use super::source::SecretSource;
+use super::token_format::TokenFormat;
+use super::values::{
+    auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode, preset,
+    principal, scope, text, write_mode,
+};
+
+/// A server that does not tell `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+/// The longest exchange, and the default. Those who wait for the lock give up after 45 s:
+/// an exchange and its durable writes have to be over by then.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+/// Below a second, a healthy server far away would look dead.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Below a second there is nothing to plan with.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
+/// No lifetime counts beyond a year, whoever says it.
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Read and written by its owner only.
+const DEFAULT_MODE: u32 = 0o600;
+
+/// What the rules need to know of the outside.
+pub(super) struct Context<'a> {
+    /// The config file, absolute.
+    pub(super) path: &'a Path,
+    pub(super) environment: &'a Environment,
+}
+
+/// An account with the places of what is compared between accounts.
+struct Checked {
+    account: Account,
+    refresh_token: Range<usize>,
+    token_file: Range<usize>,
+}
+
+impl Context<'_> {
+    pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, Problem> {
+        let state_dir = match raw.global.state_dir {
+            Some(path) => self.path("state_dir", &path)?,
+            None => self.default_state_dir()?,
+        };
+        let checked = match raw.accounts {
+            None => vec![self.flat(raw.top)?],
+            Some(accounts) => self.tables(&raw.top, accounts)?,
+        };
+        let warnings = checked
+            .iter()
+            .filter(|checked| checked.account.token_file.mode & 0o004 != 0)
+            .map(|checked| Warning::TokenFileReadable {
+                account: checked.account.name.clone(),
+                mode: checked.account.token_file.mode,
+            })
+            .collect();
+        self.no_collisions(&checked, &state_dir)?;
+        let accounts = checked.into_iter().map(|checked| checked.account).collect();
+        Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
+    }
+
+    fn flat(&self, mut top: RawAccount) -> Result<Checked, Problem> {
+        if top.token_file.is_none() {
+            let default = self.environment.config_home.as_ref().and_then(|home| {
+                home.join("zerogravity/token").to_str().map(|path| Spanned::new(0..0, path.to_owned()))
+            });
+            top.token_file = Some(default.ok_or_else(|| missing("token_file", 0..0, ""))?);
+        }
+        self.account(AccountName::flat(), top, &(0..0))
+    }
+
+    fn tables(
+        &self,
+        top: &RawAccount,
+        accounts: Vec<(Spanned<String>, RawAccount)>,
+    ) -> Result<Vec<Checked>, Problem> {
+        let own = [
+            ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
+            ("token_file", top.token_file.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in own {
+            if let Some(span) = span {
+                let message = format!("`{key}` at the top of a file with accounts");
+                return Err(Problem::new(span, key, message)
+                    .hint("two accounts cannot share it: move it into its [accounts.NAME]"));
+            }
+        }
+        if accounts.is_empty() {
+            return Err(Problem::new(0..0, "accounts", "`accounts` has no account in it".to_owned())
+                .hint("write [accounts.NAME], or leave `accounts` out and write the keys at the top"));
+        }
+        accounts
+            .into_iter()
+            .map(|(name, raw)| {
+                let span = name.span();
+                let parsed = name
+                    .get_ref()
+                    .parse()
+                    .map_err(|error| bad_value("accounts", &span, &format!("has a bad name: {error}")))?;
+                self.account(parsed, raw.or(top), &span)
+            })
+            .collect()
+    }
+
+    fn account(&self, name: AccountName, raw: RawAccount, place: &Range<usize>) -> Result<Checked, Problem> {
+        let whose = if *place == (0..0) { String::new() } else { format!(" in account `{name}`") };
+        let preset = raw.provider.as_ref().map(preset).transpose()?;
+        let allow_http = raw.allow_http.unwrap_or(false);
+        let endpoint = match (&raw.token_endpoint, &raw.issuer, preset) {
+            (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", url, allow_http)?),
+            (None, Some(url), _) => Endpoint::Discovered { issuer: issuer(url, allow_http)? },
+            (None, None, Some(preset)) => {
+                let url = Spanned::new(0..0, preset.token_endpoint.to_owned());
+                Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
+            }
+            (None, None, None) => return Err(missing("token_endpoint", place.clone(), &whose)),
+        };
+        // An issuer beside an explicit endpoint goes unused, but not unread.
+        raw.issuer.as_ref().map(|url| issuer(url, allow_http)).transpose()?;
+        let client_id = raw.client_id.ok_or_else(|| missing("client_id", place.clone(), &whose))?;
+        let secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
+        let auth_method = auth_method(raw.token_endpoint_auth_method.as_ref(), secret.is_some(), preset)?;
+        let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
+        let token_file = raw.token_file.ok_or_else(|| missing("token_file", place.clone(), &whose))?;
+        let timeout = duration("timeout", raw.timeout.as_ref(), MIN_TIMEOUT..=MAX_TIMEOUT)?;
+        let lifetimes = MIN_LIFETIME..=MAX_LIFETIME;
+        Ok(Checked {
+            token_file: token_file.span(),
+            refresh_token,
+            account: Account {
+                name,
+                endpoint,
+                confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
+                client_id: text("client_id", client_id)?,
+                client_secret: secret,
+                auth_method,
+                refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+                scope: raw.scope.as_ref().map(scope).transpose()?,
+                audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
+                resource: raw.resource.map_or(Ok(Vec::new()), |list| {
+                    let span = list.span();
+                    let items = list.into_inner().0.into_iter();
+                    items.map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
+                })?,
+                extra_params: extra_params(raw.extra_params)?,
+                skew: duration("skew", raw.skew.as_ref(), lifetimes.clone())?,
+                default_lifetime: duration("default_lifetime", raw.default_lifetime.as_ref(), lifetimes)?
+                    .unwrap_or(DEFAULT_LIFETIME),
+                timeout: timeout.unwrap_or(MAX_TIMEOUT),
+                ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
+                allow_http,
+                token_file: TokenFile {
+                    path: self.path("token_file", &token_file)?,
+                    mode: raw.token_file_mode.as_ref().map_or(Ok(DEFAULT_MODE), mode)?,
+                    owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
+                    group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
+                    format: raw.token_format.as_ref().map_or(Ok(TokenFormat::default()), format)?,
+                    write: raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?,
+                },
+            },
+        })
+    }
+
+    /// `value` with `~/` expanded, and relative to the directory of the config file.
+    fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, Problem> {
+        let (text, span) = (value.get_ref().as_str(), value.span());
+        if text.trim().is_empty() {
+            return Err(bad_value(key, &span, "is empty"));
+        }
+        if text.contains('\0') {
+            return Err(bad_value(key, &span, "contains a NUL character"));
+        }
+        if let Some(rest) = text.strip_prefix('~') {
+            let Some(rest) = rest.strip_prefix('/') else {
+                return Err(bad_value(key, &span, "begins with `~`, but not with `~/`")
+                    .hint("write the path in full, or ./~ for a name that begins so"));
+            };
+            let home = self.environment.home.as_ref().ok_or_else(|| {
+                bad_value(key, &span, "begins with `~/`, but no home directory is known")
+                    .hint("set HOME, or write the path in full")
+            })?;
+            return Ok(home.join(rest));
+        }
+        Ok(self.path.parent().unwrap_or(Path::new("")).join(text))
+    }
+
+    fn default_state_dir(&self) -> Result<PathBuf, Problem> {
+        let system = self.path.parent() == Some(Path::new("/etc/zg-tokend"))
+            && self.path.extension().is_some_and(|extension| extension == "toml");
+        if let (true, Some(name)) = (system, self.path.file_stem()) {
+            return Ok(Path::new("/var/lib/zg-tokend").join(name));
+        }
+        let state_home = self.environment.state_home.as_ref();
+        state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
+    }
+
+    fn secret(&self, key: &str, raw: Spanned<RawSecret>) -> Result<SecretSource, Problem> {
+        let span = raw.span();
+        let forms = match raw.into_inner() {
+            RawSecret::Inline(secret) => {
+                return SecretSource::secret_from(secret.expose().as_bytes())
+                    .map(SecretSource::Inline)
+                    .map_err(|flaw| bad_value(key, &span, &flaw.to_string()));
+            }
+            RawSecret::Table(forms) => forms,
+        };
+        match forms {
+            RawForms { file: Some(path), env: None, command: None, credential: None } => {
+                Ok(SecretSource::File(self.path(key, &path)?))
+            }
+            RawForms { file: None, env: Some(name), command: None, credential: None } => {
+                if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+                    return Err(bad_value(key, &name.span(), "does not name an environment variable"));
+                }
+                Ok(SecretSource::Env(name.into_inner()))
+            }
+            RawForms { file: None, env: None, command: Some(argv), credential: None } => {
+                self.command(key, argv).map(SecretSource::Command)
+            }
+            RawForms { file: None, env: None, command: None, credential: Some(name) } => {
+                // The names that systemd takes: those of plain files.
+                let mut parts = Path::new(name.get_ref()).components();
+                let is_file_name =
+                    matches!(parts.next(), Some(Component::Normal(part)) if part == name.get_ref().as_str());
+                if !is_file_name || name.get_ref().contains(char::is_control) {
+                    return Err(bad_value(key, &name.span(), "does not name a systemd credential"));
+                }
+                Ok(SecretSource::Credential(name.into_inner()))
+            }
+            _ => Err(bad_value(key, &span, "must have exactly one source")
+                .hint("keep one of file, env, command and credential")),
+        }
+    }
+
+    fn command(&self, key: &str, argv: Spanned<Vec<String>>) -> Result<Vec<String>, Problem> {
+        let span = argv.span();
+        let mut argv = argv.into_inner();
+        if argv.iter().any(|argument| argument.contains('\0')) {
+            return Err(bad_value(key, &span, "contains a NUL character"));
+        }
+        let program = argv.first_mut().filter(|program| !program.trim().is_empty());
+        let program = program.ok_or_else(|| bad_value(key, &span, "names no program"))?;
+        // A bare name is looked up in PATH; a path must not depend on the working directory.
+        if program.contains('/') {
+            let path = self.path(key, &Spanned::new(span.clone(), program.clone()))?;
+            path.to_str()
+                .ok_or_else(|| bad_value(key, &span, "is below a directory whose name is not UTF-8"))?
+                .clone_into(program);
+        }
+        Ok(argv)
+    }
+
+    /// What must differ between accounts, and what the token file must not be. Links are
+    /// seen through later, on the open files.
+    fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), Problem> {
+        for (index, Checked { account, refresh_token, token_file: span }) in checked.iter().enumerate() {
+            let path = normal(&account.token_file.path);
+            let clash = |what: &str| {
+                bad_value("token_file", span, &format!("is also {what}"))
+                    .hint("give the access token a file of its own")
+            };
+            if path == normal(self.path) {
+                return Err(clash("the config file"));
+            }
+            if path.starts_with(normal(state_dir)) {
+                return Err(bad_value("token_file", span, "lies in state_dir")
+                    .hint("the state is the program's own: put the token file elsewhere"));
+            }
+            for Checked { account: other, .. } in checked {
+                if other.ca_file.as_ref().is_some_and(|file| normal(file) == path) {
+                    return Err(clash(&format!("the ca_file of account `{}`", other.name)));
+                }
+                for (key, source) in
+                    [("client_secret", &other.client_secret), ("refresh_token", &other.refresh_token)]
+                {
+                    if matches!(source, Some(SecretSource::File(file)) if normal(file) == path) {
+                        return Err(clash(&format!("the {key} of account `{}`", other.name)));
+                    }
+                }
+            }
+            for Checked { account: earlier, .. } in &checked[..index] {
+                if normal(&earlier.token_file.path) == path {
+                    return Err(clash(&format!("that of account `{}`", earlier.name)));
+                }
+                let seeds = (account.refresh_token.as_ref(), earlier.refresh_token.as_ref());
+                if let (Some(seed), Some(other)) = seeds
+                    && same_source(seed, other)
+                {
+                    let what = format!("is also that of account `{}`", earlier.name);
+                    return Err(bad_value("refresh_token", refresh_token, &what)
+                        .hint("two holders of one login would each make the other's token void: log in once for each account"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same_source(a: &SecretSource, b: &SecretSource) -> bool {
+    match (a, b) {
+        (SecretSource::File(a), SecretSource::File(b)) => normal(a) == normal(b),
+        _ => a == b,
+    }
+}
+
+/// The path without `.` and `..`, as if there were no links.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            component => normal.push(component),
+        }
+    }
+    normal
+}

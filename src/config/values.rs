@@ -1,0 +1,259 @@
+//! The rules for single values, each on its own.
+
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+use url::{Host, Url};
+
+use super::diagnostic::Problem;
+use super::keys;
+use super::raw::NameOrNumber;
+use super::settings::{AuthMethod, Principal, WriteMode};
+use super::token_format::{FormatError, TokenFormat};
+
+/// What a provider's name stands for.
+pub(super) struct Preset {
+    name: &'static str,
+    pub(super) token_endpoint: &'static str,
+    auth_method: AuthMethod,
+}
+
+const PRESETS: &[Preset] = &[Preset {
+    name: "google",
+    token_endpoint: "https://oauth2.googleapis.com/token",
+    auth_method: AuthMethod::ClientSecretPost,
+}];
+
+/// Parameters that the request has anyway: a second one of that name is an error for the
+/// server (RFC 6749 section 3.2).
+const OWN_PARAMS: &[&str] =
+    &["grant_type", "refresh_token", "client_id", "client_secret", "scope", "audience", "resource"];
+
+pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Problem {
+    Problem::new(span.clone(), key, format!("`{key}` {what}"))
+}
+
+pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> Problem {
+    let problem = Problem::new(place, name, format!("missing key `{name}`{whose}"));
+    match (name, keys::find(name)) {
+        ("token_endpoint", _) => problem.hint(
+            "set one of provider = \"google\", issuer = \"https://…\" or token_endpoint = \"https://…\"",
+        ),
+        (_, Some(key)) => problem.hint(format!("{}; for example: {name} = {}", key.doc, key.example)),
+        (_, None) => problem,
+    }
+}
+
+/// A word out of a few.
+pub(super) fn choice<T: Copy>(
+    key: &str,
+    value: &Spanned<String>,
+    choices: &[(&str, T)],
+) -> Result<T, Problem> {
+    let word = value.get_ref().as_str();
+    choices.iter().find(|(name, _)| *name == word).map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let hint = match keys::nearest(word, names.iter().copied()) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("known values: {}", names.join(", ")),
+        };
+        bad_value(key, &value.span(), "has an unknown value").hint(hint)
+    })
+}
+
+pub(super) fn preset(value: &Spanned<String>) -> Result<&'static Preset, Problem> {
+    let choices: Vec<_> = PRESETS.iter().map(|preset| (preset.name, preset)).collect();
+    choice("provider", value, &choices)
+}
+
+pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, Problem> {
+    choice("write", value, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
+}
+
+pub(super) fn auth_method(
+    value: Option<&Spanned<String>>,
+    has_secret: bool,
+    preset: Option<&Preset>,
+) -> Result<AuthMethod, Problem> {
+    const KEY: &str = "token_endpoint_auth_method";
+    let Some(value) = value else {
+        let with_secret = preset.map_or(AuthMethod::ClientSecretBasic, |preset| preset.auth_method);
+        return Ok(if has_secret { with_secret } else { AuthMethod::None });
+    };
+    let methods = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
+    let method = choice(KEY, value, &methods.map(|method| (method.as_str(), method)))?;
+    match (method, has_secret) {
+        (AuthMethod::None, true) => {
+            Err(bad_value(KEY, &value.span(), "is none, yet there is a client_secret")
+                .hint("remove one of the two"))
+        }
+        (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, false) => {
+            Err(bad_value(KEY, &value.span(), "needs a client_secret")
+                .hint("add client_secret, or use \"none\" for a public client"))
+        }
+        _ => Ok(method),
+    }
+}
+
+/// RFC 6749 section 3.2: no fragment; TLS, which only loopback may go without.
+pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> Result<Url, Problem> {
+    let span = value.span();
+    let url = Url::parse(value.get_ref()).map_err(|error| {
+        bad_value(key, &span, &format!("is not a URL: {error}")).hint("write it in full, with https://")
+    })?;
+    let loopback = match url.host() {
+        None => return Err(bad_value(key, &span, "has no host")),
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback || allow_http => {}
+        "http" => {
+            return Err(bad_value(key, &span, "would send secrets unencrypted")
+                .hint("use https://, or set allow_http = true if the network is yours"));
+        }
+        _ => return Err(bad_value(key, &span, "is neither https nor http")),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad_value(key, &span, "contains a user name or password")
+            .hint("use client_id and client_secret instead"));
+    }
+    if url.fragment().is_some() {
+        return Err(bad_value(key, &span, "contains a fragment").hint("remove the # and what follows"));
+    }
+    Ok(url)
+}
+
+/// RFC 8414 section 2: an issuer has no query.
+pub(super) fn issuer(value: &Spanned<String>, allow_http: bool) -> Result<String, Problem> {
+    if endpoint("issuer", value, allow_http)?.query().is_some() {
+        return Err(
+            bad_value("issuer", &value.span(), "contains a query").hint("remove the ? and what follows")
+        );
+    }
+    Ok(value.get_ref().clone())
+}
+
+pub(super) fn host(value: &Spanned<String>) -> Result<String, Problem> {
+    Host::parse(value.get_ref()).map(|host| host.to_string()).map_err(|_| {
+        bad_value("confirmed_endpoint_host", &value.span(), "is not a host name")
+            .hint("write the host alone, without https:// and port")
+    })
+}
+
+/// A parameter of the request: not empty, and nothing that cannot be seen.
+pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, Problem> {
+    let span = value.span();
+    let text = value.into_inner();
+    if text.trim().is_empty() {
+        return Err(bad_value(key, &span, "is empty"));
+    }
+    if text.contains(char::is_control) {
+        return Err(bad_value(key, &span, "contains control characters"));
+    }
+    if text.trim() != text {
+        return Err(bad_value(key, &span, "begins or ends with white space"));
+    }
+    Ok(text)
+}
+
+/// RFC 6749 section 3.3: printable ASCII words without `"` and `\`, one space between.
+pub(super) fn scope(value: &Spanned<String>) -> Result<String, Problem> {
+    let words: Vec<_> = value.get_ref().split_whitespace().collect();
+    if words.is_empty() {
+        return Err(bad_value("scope", &value.span(), "is empty")
+            .hint("leave it out to get what the login was given"));
+    }
+    let allowed = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    if !words.iter().all(|word| word.chars().all(allowed)) {
+        return Err(bad_value("scope", &value.span(), "contains a character that no scope may have"));
+    }
+    Ok(words.join(" "))
+}
+
+pub(super) fn extra_params(
+    params: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
+) -> Result<Vec<(String, String)>, Problem> {
+    let checked = |(name, value): (Spanned<String>, Spanned<String>)| {
+        if OWN_PARAMS.contains(&name.get_ref().as_str()) {
+            let what = format!("must not repeat `{}`", name.get_ref());
+            return Err(
+                bad_value("extra_params", &name.span(), &what).hint("set what has a key of its own there")
+            );
+        }
+        let name = text("extra_params", name)?;
+        if value.get_ref().contains('\0') {
+            return Err(bad_value("extra_params", &value.span(), "contains a NUL character"));
+        }
+        Ok((name, value.into_inner()))
+    };
+    params.unwrap_or_default().into_iter().map(checked).collect()
+}
+
+pub(super) fn duration(
+    key: &str,
+    value: Option<&Spanned<String>>,
+    range: RangeInclusive<Duration>,
+) -> Result<Option<Duration>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    let duration = humantime::parse_duration(value.get_ref()).map_err(|_| {
+        bad_value(key, &value.span(), "is not a duration")
+            .hint("write for example \"90s\", \"10m\" or \"1h 30m\"")
+    })?;
+    if !range.contains(&duration) {
+        let of = |end: &Duration| humantime::format_duration(*end).to_string();
+        let (start, end) = (of(range.start()), of(range.end()));
+        return Err(bad_value(key, &value.span(), &format!("must be between {start} and {end}")));
+    }
+    Ok(Some(duration))
+}
+
+pub(super) fn mode(value: &Spanned<String>) -> Result<u32, Problem> {
+    const KEY: &str = "token_file_mode";
+    let (digits, span) = (value.get_ref(), value.span());
+    let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|_| octal);
+    let mode = mode.ok_or_else(|| {
+        bad_value(KEY, &span, "is not an octal mode").hint("write for example \"0600\" or \"0640\"")
+    })?;
+    let flaw = if mode & 0o002 != 0 {
+        "would let every user of this machine change the token"
+    } else if mode & !0o666 != 0 {
+        "has more than read and write bits"
+    } else if mode & 0o400 == 0 {
+        "would keep the owner from reading the token"
+    } else {
+        return Ok(mode);
+    };
+    Err(bad_value(KEY, &span, flaw).hint("\"0600\" is for one user, \"0640\" for a group"))
+}
+
+pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, Problem> {
+    let span = value.span();
+    let name = match value.into_inner() {
+        NameOrNumber::Number(number) => number.to_string(),
+        NameOrNumber::Name(name) => name,
+    };
+    // chown(2) takes the highest number for "leave it as it is".
+    match name.parse() {
+        Ok(id) if id < u32::MAX => return Ok(Principal::Id(id)),
+        Err(_) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
+        _ => return Err(bad_value(key, &span, "is neither a name nor a number")),
+    }
+    if name.contains(|c: char| c.is_whitespace() || c.is_control() || ":/".contains(c)) {
+        return Err(bad_value(key, &span, "is neither a name nor a number"));
+    }
+    Ok(Principal::Name(name))
+}
+
+pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, Problem> {
+    value.get_ref().parse().map_err(|flaw: FormatError| {
+        bad_value("token_format", &value.span(), &flaw.to_string()).hint(
+            "placeholders are {access_token}, {token_type} and {expires_at}; a brace itself is {{ or }}",
+        )
+    })
+}
