@@ -186,7 +186,8 @@ impl Excerpt {
                 width += if shown || !matches!(c, '"' | '\'') { 1 } else { 3 };
             }
             in_hidden_run = !shown;
-            if span.contains(&at) {
+            // An empty span stands between two characters: the caret goes under the second.
+            if at == span.start || span.contains(&at) {
                 caret = Some(caret.map_or(glyph, |caret| caret.start)..width);
             }
         }

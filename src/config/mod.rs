@@ -191,7 +191,11 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
 /// relative paths are relative to its directory, and errors name it.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
-    let table = DeTable::parse(text).map_err(|error| diagnosed(Diagnostic::syntax(path, text, &error)))?;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    // The parser reports them in the order of its passes, a person reads from the top.
+    if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+        return Err(diagnosed(Diagnostic::syntax(path, text, error)));
+    }
     let map = document::Map::of(table.get_ref());
     let settings = || {
         if let Some(problem) = map.unknown() {
