@@ -8,10 +8,11 @@
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
 //! | L1 | [`config`] | the config file: found, parsed, judged |
+//! | L3 | [`secrets`] | secrets from files, the environment, commands and systemd |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod config;
 pub mod secret;
-pub mod supervisor;
+pub mod secrets;
