@@ -69,16 +69,7 @@ impl CommandError {
 /// Runs `argv` without a shell, in a process group of its own and with nothing on standard
 /// input, and returns what it printed. After `deadline` the whole group is killed.
 pub(super) fn output(argv: &[String], deadline: Duration) -> Result<Bytes, CommandError> {
-    let (program, arguments) =
-        argv.split_first().ok_or_else(|| CommandError::Start(io::ErrorKind::InvalidInput.into()))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(CommandError::Start)?;
+    let mut child = spawn(argv)?;
     let watched = watch(&mut child, deadline);
     if watched.is_err() {
         // It is not reaped yet, so that the number is still its own.
@@ -92,9 +83,22 @@ pub(super) fn output(argv: &[String], deadline: Duration) -> Result<Bytes, Comma
     Ok(stdout)
 }
 
+pub(super) fn spawn(argv: &[String]) -> Result<Child, CommandError> {
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| CommandError::Start(io::ErrorKind::InvalidInput.into()))?;
+    Command::new(program)
+        .args(arguments)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(CommandError::Start)
+}
+
 /// Reads both pipes until the child has ended. A process that it left in the background may
 /// keep the pipes open; what it prints is not waited for.
-fn watch(child: &mut Child, deadline: Duration) -> Result<(Bytes, Bytes), CommandError> {
+pub(super) fn watch(child: &mut Child, deadline: Duration) -> Result<(Bytes, Bytes), CommandError> {
     let end = monotonic() + millis(deadline);
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
         .map_err(|error| CommandError::Read(error.into()))?;

@@ -3,7 +3,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::*;
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 fn nothing(_: &str) -> Option<OsString> {
     None
@@ -182,6 +183,18 @@ fn a_command_that_fails_is_quoted_but_not_its_output() {
 fn a_command_has_no_input_and_may_print_much_on_standard_error() {
     let source = shell("cat; head -c 1000000 /dev/zero >&2; echo secret");
     assert_eq!(get(&source).unwrap().expose(), "secret");
+}
+
+#[test]
+fn a_long_secret_is_read_to_its_end() {
+    let SecretSource::Command(argv) = shell("head -c 60000 /dev/zero") else { unreachable!() };
+    let mut child = command::spawn(&argv).unwrap();
+    // It fits into the pipe, so that the command can end before any of it is read.
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+    let (stdout, _) = command::watch(&mut child, command::DEADLINE).unwrap();
+    child.wait().unwrap();
+    assert_eq!(stdout.len(), 60_000);
 }
 
 #[test]
