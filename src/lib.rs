@@ -7,12 +7,12 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
-//! | L1 | [`config`] | the config file: found, parsed, judged |
-//! | L3 | [`secrets`] | secrets from files, the environment, commands and systemd |
+//! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means |
+//! | L3 | [`transport`] | the way to the token endpoint: HTTPS, deadlines, limits, discovery |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod config;
 pub mod secret;
-pub mod secrets;
+pub mod transport;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::members::salvage_refresh_token;
+
 /// A complete HTTP reply: the status, the headers that matter, the whole body.
 #[derive(Clone, Default)]
 pub struct Reply {
@@ -19,6 +21,14 @@ pub struct Reply {
     pub location: Option<String>,
     /// The body. It holds tokens: wiped on drop.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    /// True for a success whose body, even if it broke off, holds a refresh token: such a reply
+    /// must be judged, not thrown away.
+    pub fn holds_refresh_token(&self) -> bool {
+        (200..=299).contains(&self.status) && salvage_refresh_token(&self.body).is_some()
+    }
 }
 
 impl fmt::Debug for Reply {

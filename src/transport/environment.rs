@@ -1,0 +1,137 @@
+//! What the environment says about proxies and root certificates.
+
+use std::ffi::OsString;
+
+use reqwest::{NoProxy, Proxy};
+use url::{Host, Url};
+
+/// The variables that matter here, read once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Environment {
+    /// `HTTPS_PROXY`, else `ALL_PROXY`.
+    pub(super) proxy: Option<String>,
+    /// `NO_PROXY`.
+    pub(super) no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: a bundle in place of the distribution's, as OpenSSL has it.
+    pub(super) ssl_cert_file: Option<OsString>,
+}
+
+/// These targets never go through a proxy: it would look for them on its own machine.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+
+impl Environment {
+    /// Reads the variables through `var`; empty ones count as unset, upper case comes first.
+    pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Self {
+        let filled = |name: &str| var(name).filter(|value| !value.is_empty());
+        let either = |name: &str| {
+            let value = filled(name).or_else(|| filled(&name.to_ascii_lowercase()))?;
+            Some(value.to_string_lossy().into_owned())
+        };
+        Self {
+            proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
+            no_proxy: either("NO_PROXY"),
+            ssl_cert_file: filled("SSL_CERT_FILE"),
+        }
+    }
+
+    /// The process's own environment.
+    pub(super) fn of_the_process() -> Self {
+        Self::read(|name| std::env::var_os(name))
+    }
+
+    /// The proxy for https, if one is set; `Err` says what is wrong with it, without its
+    /// password. Never for plain http: a proxy would see the refresh token.
+    pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
+        let Some(proxy) = &self.proxy else {
+            return Ok(None);
+        };
+        let with_scheme = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
+        let url = Url::parse(&with_scheme).map_err(|_| "the proxy in the environment is no URL")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("the proxy in the environment is neither http nor https; no other kind is supported");
+        }
+        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is no URL")?;
+        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+    }
+
+    fn direct_hosts(&self) -> String {
+        match &self.no_proxy {
+            Some(hosts) => format!("{hosts},{LOOPBACK}"),
+            None => LOOPBACK.to_owned(),
+        }
+    }
+}
+
+/// True if the URL's host is this machine: 127.0.0.0/8, ::1, localhost and names under it
+/// (RFC 6761 section 6.3).
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::read(|name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some(OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn variables_are_read_in_order() {
+        for (variables, expected) in [
+            (&[("HTTPS_PROXY", "a"), ("https_proxy", "b"), ("ALL_PROXY", "c")][..], Some("a")),
+            (&[("https_proxy", "b"), ("ALL_PROXY", "c")], Some("b")),
+            (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "c")], Some("c")),
+            (&[("all_proxy", "d")], Some("d")),
+            (&[("HTTP_PROXY", "e"), ("http_proxy", "f")], None),
+        ] {
+            assert_eq!(environment(variables).proxy.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn loopback_is_always_direct() {
+        assert_eq!(environment(&[]).direct_hosts(), "localhost,127.0.0.0/8,::1");
+        assert_eq!(environment(&[("no_proxy", "x.y")]).direct_hosts(), "x.y,localhost,127.0.0.0/8,::1");
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_with_or_without_scheme() {
+        assert!(environment(&[]).https_proxy().unwrap().is_none());
+        for proxy in ["http://p.example:3128", "https://user:pw@p.example", "p.example:3128"] {
+            assert!(environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap().is_some(), "{proxy}");
+        }
+        for proxy in ["socks5://p.example:1080", "http://user:pw@:bad"] {
+            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap_err();
+            assert!(!said.contains("pw"));
+        }
+    }
+
+    #[test]
+    fn loopback_hosts() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.9.9.9:1/",
+            "http://[::1]/",
+            "http://localhost/",
+            "http://a.localhost./",
+        ] {
+            assert!(is_loopback(&url.parse().unwrap()), "{url}");
+        }
+        for url in ["http://10.0.0.1/", "http://localhost.example/", "http://[::2]/", "http://notlocalhost/"]
+        {
+            assert!(!is_loopback(&url.parse().unwrap()), "{url}");
+        }
+    }
+}
