@@ -38,7 +38,7 @@ pub struct Options {
 
 /// Token endpoints reached by HTTP. Nothing is built or read before the first request; root
 /// certificates are loaded at the first https one. Requests may run side by side.
-#[derive(Debug)]
+/// No Debug: a proxy's URL may hold a password.
 pub struct HttpEndpoint {
     options: Options,
     environment: Environment,

@@ -64,10 +64,10 @@ pub enum DocumentError {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// It is somebody else's: RFC 8414 section 3.3.
-    #[error("it is of the issuer \"{0}\"")]
+    #[error("it is of the issuer {0:?}")]
     OtherIssuer(String),
     /// The refresh token would travel unencrypted.
-    #[error("its token_endpoint is not https: \"{0}\"")]
+    #[error("its token_endpoint is not https: {0:?}")]
     Insecure(String),
 }
 
@@ -93,7 +93,7 @@ impl DiscoveryError {
             Self::NoDocument { oauth, openid, .. } => {
                 let other = |error: &DocumentError| match error {
                     DocumentError::OtherIssuer(issuer) => Some(format!(
-                        "if that is your provider, set issuer = \"{issuer}\", to the letter; else set token_endpoint"
+                        "if that is your provider, set issuer = {issuer:?}, to the letter; else set token_endpoint"
                     )),
                     _ => None,
                 };
@@ -155,6 +155,11 @@ fn document_urls(issuer: &str) -> Result<[Url; 2], &'static str> {
     ])
 }
 
+/// As much of a stranger's words as fits into a message; no issuer is longer.
+fn shown(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
 /// Reads a document, and checks that it is `issuer`'s own.
 pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentError> {
     #[derive(Deserialize)]
@@ -167,7 +172,7 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
     let document: Document = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
     let stated = document.issuer.ok_or(DocumentError::Missing("issuer"))?;
     if stated != issuer {
-        return Err(DocumentError::OtherIssuer(stated));
+        return Err(DocumentError::OtherIssuer(shown(&stated)));
     }
     let token_endpoint = document.token_endpoint.ok_or(DocumentError::Missing("token_endpoint"))?;
     let issuer_is_local = Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url));
@@ -175,7 +180,7 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
         url.scheme() == "https" || (url.scheme() == "http" && issuer_is_local && is_loopback(url))
     };
     let Some(token_endpoint) = Url::parse(&token_endpoint).ok().filter(is_safe) else {
-        return Err(DocumentError::Insecure(token_endpoint));
+        return Err(DocumentError::Insecure(shown(&token_endpoint)));
     };
     Ok(Discovery {
         issuer: stated,

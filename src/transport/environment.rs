@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use reqwest::{NoProxy, Proxy};
 use url::{Host, Url};
 
-/// The variables that matter here, read once.
-#[derive(Debug, Clone, Default)]
+/// The variables that matter here, read once. No Debug: a proxy's URL may hold a password.
+#[derive(Default)]
 pub(super) struct Environment {
     /// `HTTPS_PROXY`, else `ALL_PROXY`.
     pub(super) proxy: Option<String>,
