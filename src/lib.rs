@@ -7,12 +7,14 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
-//! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means |
-//! | L3 | [`transport`] | the way to the token endpoint: HTTPS, deadlines, limits, discovery |
+//! | L1 | [`durable`] | atomic, durable replacement of a file; checks on open handles |
+//! | L3 | [`publish`] | the token file |
+//! | L3 | [`store`] | the lock of an account |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod config;
+pub mod durable;
+pub mod publish;
 pub mod secret;
-pub mod transport;
+pub mod store;

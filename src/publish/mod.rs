@@ -1,0 +1,3 @@
+//! Where the access token goes once it is safe.
+
+pub mod token_file;

@@ -1,0 +1,349 @@
+//! Who may refresh an account: flock(2) on its own state directory.
+//!
+//! The directory itself is locked, as there is then no lock file that somebody could delete
+//! under its holder. The kernel lets go when the holder dies, however it dies.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fs4::{FileExt, TryLockError};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, ftruncate, openat, statat};
+use rustix::io::{Errno, pread, pwrite};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::durable::{
+    Directory, FailureClass, Missing, PlaceError, Rules, Target, Warning, owner, uninterrupted,
+};
+
+/// Says which `run` supervises the account, for the life of that `run`.
+const SUPERVISOR: &str = "supervisor";
+
+/// A `status` that looks at that very instant holds the supervisor's lock too, for microseconds:
+/// so many tries, so far apart, outlast any crowd of them and are still no noticeable wait.
+const SUPERVISOR_TRIES: u32 = 6;
+/// See [`SUPERVISOR_TRIES`].
+const SUPERVISOR_PAUSE: Duration = Duration::from_millis(20);
+
+/// The most that is read of the supervisor's file, in bytes; it holds about 150.
+const SUPERVISOR_MAX: usize = 1024;
+
+/// Why an account's directory cannot be used or locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The state directory will not do.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The account's directory belongs to another user.
+    #[error("state directory {} belongs to {}", path.display(), owner::user_name(*owner))]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// Another process holds the lock.
+    #[error("another process is refreshing {}", path.display())]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system has no locks, so nothing would keep two processes from one refresh token.
+    #[error("the file system of {} has no locks", path.display())]
+    Unsupported {
+        /// The directory.
+        path: PathBuf,
+        /// What flock(2) said.
+        source: io::Error,
+    },
+    /// The directory was moved or replaced, so that others no longer meet this lock.
+    #[error("state directory {} was moved or replaced while in use", path.display())]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A `run` supervises the account already.
+    #[error("already supervised by {}", match pid { Some(pid) => format!("process {pid}"), None => "another process".into() })]
+    Supervised {
+        /// The process, unless it has not said so yet.
+        pid: Option<u32>,
+    },
+    /// A system call failed.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried, as in "cannot … PATH".
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Place(PlaceError::Stranger { owner, .. }) | Self::NotOurs { owner, .. } => {
+                Some(format!("run as its owner: sudo -u {} zg-tokend …", owner::user_name(*owner)))
+            }
+            Self::Place(error) => error.hint(),
+            Self::Unsupported { .. } => Some("set state_dir to a directory on a local file system".into()),
+            Self::Replaced { .. } => Some("put the directory back, or restart zg-tokend".into()),
+            Self::Supervised { pid: Some(pid) } => Some(format!("stop it first: kill {pid}")),
+            Self::Busy { .. } | Self::Supervised { pid: None } | Self::Io { .. } => None,
+        }
+    }
+
+    /// Who can mend it. [`LockError::Busy`] and [`LockError::Supervised`] are no failures of a
+    /// file, and have an exit code of their own (75).
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Place(error) => error.class(),
+            Self::NotOurs { .. } | Self::Unsupported { .. } => FailureClass::Misplaced,
+            Self::Busy { .. } | Self::Replaced { .. } | Self::Supervised { .. } | Self::Io { .. } => {
+                FailureClass::Io
+            }
+        }
+    }
+}
+
+/// The directory that all accounts of one config live in.
+#[derive(Debug)]
+pub struct StateDir {
+    directory: Directory,
+    configured: PathBuf,
+}
+
+impl StateDir {
+    /// Opens it, created 0700 with its parents if need be.
+    pub fn create(path: &Path) -> Result<Self, LockError> {
+        Self::open(path, Missing::CreateAll)
+    }
+
+    /// Opens it; `None` if it does not exist. Creates nothing.
+    pub fn find(path: &Path) -> Result<Option<Self>, LockError> {
+        match Self::open(path, Missing::Refuse) {
+            Err(LockError::Place(PlaceError::MissingDirectory { .. })) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open(path: &Path, missing: Missing) -> Result<Self, LockError> {
+        let rules = Rules { owner: None, missing, in_place: false };
+        let directory = Directory::open(path, &rules)?;
+        let configured = std::path::absolute(path).unwrap_or_else(|_| directory.path().to_owned());
+        Ok(Self { directory, configured })
+    }
+
+    /// The open directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Opens an account's directory, created 0700 if need be; one that others may enter is made
+    /// private.
+    pub fn create_account(&self, account: &str) -> Result<AccountDir, LockError> {
+        let opened = self.account(account, true)?;
+        let opened = opened.ok_or_else(|| LockError::Replaced { path: self.configured.join(account) })?;
+        if opened.warning.is_some() {
+            uninterrupted(|| fchmod(opened.directory.as_fd(), Mode::RWXU))
+                .map_err(|error| failed("set the mode of", opened.directory.path(), error))?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens an account's directory; `None` if it does not exist. Changes nothing.
+    pub fn find_account(&self, account: &str) -> Result<Option<AccountDir>, LockError> {
+        self.account(account, false)
+    }
+
+    fn account(&self, account: &str, create: bool) -> Result<Option<AccountDir>, LockError> {
+        let Some(directory) = self.directory.subdirectory(account.as_ref(), create)? else {
+            return Ok(None);
+        };
+        let (owner, mode) = (directory.stat().st_uid, directory.stat().st_mode & 0o7777);
+        let path = directory.path().to_owned();
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(LockError::NotOurs { path, owner });
+        }
+        let warning = (mode & 0o077 != 0).then_some(Warning::NotPrivate { path, mode });
+        let configured = self.configured.join(account);
+        Ok(Some(AccountDir { directory: Arc::new(directory), configured, warning }))
+    }
+}
+
+/// An account's own directory, open and ours.
+#[derive(Debug, Clone)]
+pub struct AccountDir {
+    directory: Arc<Directory>,
+    /// As others come to it: state_dir as configured, and the account's name.
+    configured: PathBuf,
+    warning: Option<Warning>,
+}
+
+impl AccountDir {
+    /// The open directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> Target {
+        Target::within(&self.directory, name)
+    }
+
+    /// Set if others could enter it when it was opened.
+    pub fn warning(&self) -> Option<&Warning> {
+        self.warning.as_ref()
+    }
+
+    /// Takes the lock, or says at once why not. Whoever waits asks again. The lock ends when it
+    /// is dropped, and with the process.
+    pub fn try_lock(&self) -> Result<Lock, LockError> {
+        // Opened anew: flock(2) belongs to an open file, and two locks must be two of them.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = uninterrupted(|| openat(self.directory.as_fd(), c".", flags, Mode::empty()))
+            .map_err(|error| failed("open", self.directory.path(), error))?;
+        let handle = File::from(handle);
+        try_flock(self.directory.path(), || FileExt::try_lock(&handle))?;
+        self.still_there()?;
+        Ok(Lock { account: self.clone(), _handle: handle })
+    }
+
+    /// Whether whoever comes by the path meets this very directory.
+    fn still_there(&self) -> Result<(), LockError> {
+        let ours = self.directory.stat();
+        match uninterrupted(|| statat(CWD, &self.configured, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(found) if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino) => Ok(()),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                Err(LockError::Replaced { path: self.configured.clone() })
+            }
+            Err(error) => Err(failed("look at", &self.configured, error)),
+        }
+    }
+}
+
+/// The right to refresh an account, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    account: AccountDir,
+    /// Closing it unlocks.
+    _handle: File,
+}
+
+impl Lock {
+    /// Whether the lock still means something: to be asked before the request is sent, and
+    /// after. [`LockError::Replaced`] if others would now lock another directory.
+    pub fn still_there(&self) -> Result<(), LockError> {
+        self.account.still_there()
+    }
+}
+
+/// The process that supervises an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervisor {
+    /// Its process id, as it sees itself.
+    pub pid: u32,
+    /// When it began to supervise.
+    pub started_at: Timestamp,
+}
+
+/// Says that this process supervises an account, until it is dropped. No protection: that is
+/// the [`Lock`]'s; only an answer for `status` and for a second `run`.
+#[derive(Debug)]
+pub struct SupervisorLock {
+    /// Closing it unlocks.
+    _handle: File,
+}
+
+impl SupervisorLock {
+    /// Takes the account under supervision; [`LockError::Supervised`] if another process has it.
+    /// Waits up to 100 ms for a `status` to look away.
+    pub fn acquire(account: &AccountDir, now: Timestamp) -> Result<Self, LockError> {
+        let target = account.file(SUPERVISOR);
+        let path = target.path();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = uninterrupted(|| openat(target.directory(), SUPERVISOR, flags, Mode::RUSR | Mode::WUSR));
+        let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
+        let mut tries = 1;
+        while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
+            match error {
+                LockError::Busy { .. } if tries < SUPERVISOR_TRIES => std::thread::sleep(SUPERVISOR_PAUSE),
+                LockError::Busy { .. } => {
+                    return Err(LockError::Supervised {
+                        pid: read_supervisor(&handle).map(|other| other.pid),
+                    });
+                }
+                error => return Err(error),
+            }
+            tries += 1;
+        }
+        let text = serde_json::to_vec(&Supervisor { pid: std::process::id(), started_at: now });
+        text.map_err(io::Error::from)
+            .and_then(|text| {
+                uninterrupted(|| ftruncate(&handle, 0))?;
+                Ok(uninterrupted(|| pwrite(&handle, &text, 0))?)
+            })
+            .map_err(|source| LockError::Io { doing: "write", path, source })?;
+        Ok(Self { _handle: handle })
+    }
+}
+
+/// What is known of an account's supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervision {
+    /// No process supervises it.
+    None,
+    /// One does; which, unless it has not said so yet.
+    Alive(Option<Supervisor>),
+}
+
+/// Looks whether a process supervises the account, and changes nothing.
+pub fn supervision(account: &AccountDir) -> Result<Supervision, LockError> {
+    let path = account.directory().path().join(SUPERVISOR);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let handle = match uninterrupted(|| openat(account.directory(), SUPERVISOR, flags, Mode::empty())) {
+        Err(Errno::NOENT) => return Ok(Supervision::None),
+        opened => File::from(opened.map_err(|error| failed("open", &path, error))?),
+    };
+    match try_flock(&path, || FileExt::try_lock_shared(&handle)) {
+        Ok(()) => Ok(Supervision::None),
+        Err(LockError::Busy { .. }) => Ok(Supervision::Alive(read_supervisor(&handle))),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_supervisor(handle: &File) -> Option<Supervisor> {
+    let mut buffer = [0; SUPERVISOR_MAX];
+    let count = uninterrupted(|| pread(handle, &mut buffer, 0)).ok()?;
+    serde_json::from_slice(&buffer[..count]).ok()
+}
+
+/// flock(2) without waiting, and what its answers mean.
+fn try_flock(path: &Path, flock: impl Fn() -> Result<(), TryLockError>) -> Result<(), LockError> {
+    let attempt = uninterrupted(|| match flock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Errno::WOULDBLOCK),
+        Err(TryLockError::Error(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    });
+    let path = path.to_owned();
+    attempt.map_err(|error| match error {
+        Errno::WOULDBLOCK => LockError::Busy { path },
+        Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
+            LockError::Unsupported { path, source: error.into() }
+        }
+        error => LockError::Io { doing: "lock", path, source: error.into() },
+    })
+}
+
+fn failed(doing: &'static str, path: &Path, error: Errno) -> LockError {
+    LockError::Io { doing, path: path.to_owned(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! What an account keeps on disk.
+
+pub mod lock;
