@@ -170,7 +170,7 @@ impl TokenFile {
             // file that is to be written in place may still be missing.
             Ok(()) | Err(Errno::NOSYS | Errno::NOENT) => {}
             Err(error) => {
-                return Err(FileError::Io { step: Step::Open, path, source: error.into() }.into());
+                return Err(FileError::Io { step: Step::Write, path, source: error.into() }.into());
             }
         }
         Ok(Checked { path, warnings: target.directory().warnings().to_vec() })
