@@ -7,14 +7,11 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
-//! | L1 | [`durable`] | atomic, durable replacement of a file; checks on open handles |
-//! | L3 | [`publish`] | the token file |
-//! | L3 | [`store`] | the lock of an account |
+//! | L4 | [`demo`] | the embedded authorization server, for `demo` and for the tests |
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod durable;
-pub mod publish;
+pub mod demo;
 pub mod secret;
 pub mod store;

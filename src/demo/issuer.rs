@@ -1,0 +1,605 @@
+//! The authorization server's decisions: clients, families of refresh tokens, access tokens.
+//!
+//! Nothing here reads a clock or touches a socket. Instants are milliseconds on any one
+//! clock; tokens are derived from the random bytes in [`Options`], so that equal inputs give
+//! equal tokens. Tokens are looked up by fingerprint; only a family's newest is kept whole.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::audit::{AuditEntry, Event, RevocationReason};
+use crate::clock::millis;
+use crate::secret::{Fingerprint, Secret};
+
+/// How a client proves who it is, by the registered names of RFC 7591 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// A form-encoded pair in the Authorization header (RFC 6749 2.3.1).
+    ClientSecretBasic,
+    /// client_id and client_secret in the body.
+    ClientSecretPost,
+    /// A public client: client_id in the body.
+    None,
+}
+
+/// A registered client. Its method is the only one it may use.
+#[derive(Debug, Clone)]
+pub struct Client {
+    id: String,
+    secret: Option<Secret>,
+    method: AuthMethod,
+}
+
+impl Client {
+    /// A client without a secret.
+    pub fn public(client_id: &str) -> Self {
+        Self { id: client_id.to_owned(), secret: None, method: AuthMethod::None }
+    }
+
+    /// A client with a secret, sent by client_secret_basic.
+    pub fn basic(client_id: &str, client_secret: &str) -> Self {
+        Self {
+            secret: Some(Secret::new(client_secret)),
+            method: AuthMethod::ClientSecretBasic,
+            ..Self::public(client_id)
+        }
+    }
+
+    /// A client with a secret, sent by client_secret_post.
+    pub fn post(client_id: &str, client_secret: &str) -> Self {
+        Self { method: AuthMethod::ClientSecretPost, ..Self::basic(client_id, client_secret) }
+    }
+}
+
+/// What a token reply says in expires_in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpiresIn {
+    /// The lifetime in whole seconds, rounded down.
+    True,
+    /// Nothing: the member is optional (RFC 6749 5.1).
+    Omitted,
+    /// This instead: a string, zero, a year.
+    Claimed(Value),
+}
+
+/// How an issuer behaves. The default: one public client `demo`, strict rotation, one hour.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Who may ask.
+    pub clients: Vec<Client>,
+    /// The scope of every family, space-separated.
+    pub scope: String,
+    /// Every grant replaces the refresh token.
+    pub rotation: bool,
+    /// How long after its replacement the previous refresh token still gets the same
+    /// successor. Zero: its reuse revokes the family at once.
+    pub reuse_grace: Duration,
+    /// How long an access token lives.
+    pub access_token_lifetime: Duration,
+    /// What replies claim about that.
+    pub expires_in: ExpiresIn,
+    /// How long a family lives after its seed, however busy; `None`: no limit.
+    pub family_lifetime: Option<Duration>,
+    /// How long a family lives without a grant; `None`: no limit.
+    pub idle_limit: Option<Duration>,
+    /// What the tokens are derived from: random bytes, or a fixed value in a simulation.
+    pub random: [u8; 32],
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clients: vec![Client::public("demo")],
+            scope: "api".to_owned(),
+            rotation: true,
+            reuse_grace: Duration::ZERO,
+            access_token_lifetime: Duration::from_secs(3600),
+            expires_in: ExpiresIn::True,
+            family_lifetime: None,
+            idle_limit: None,
+            random: [0; 32],
+        }
+    }
+}
+
+/// A POST as it arrives.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The Content-Type header.
+    pub content_type: Option<&'a str>,
+    /// The Authorization header.
+    pub authorization: Option<&'a str>,
+    /// The form.
+    pub body: &'a [u8],
+}
+
+/// An HTTP reply. Its body may hold tokens.
+#[derive(Clone)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Headers beside those that every reply has (the server adds Content-Length).
+    pub headers: Vec<(&'static str, String)>,
+    /// JSON, or empty.
+    pub body: String,
+}
+
+impl Reply {
+    pub(super) fn json(status: u16, body: &Value) -> Self {
+        // No cache may keep a token (RFC 6749 5.1).
+        let headers =
+            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
+        Self { status, headers, body: body.to_string() }
+    }
+
+    fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+
+    fn with_header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+/// An error of RFC 6749 5.2.
+struct Refused {
+    error: &'static str,
+    description: &'static str,
+}
+
+impl Refused {
+    fn new(error: &'static str, description: &'static str) -> Self {
+        Self { error, description }
+    }
+
+    fn reply(&self) -> Reply {
+        let body = json!({ "error": self.error, "error_description": self.description });
+        if self.error == "invalid_client" {
+            // The challenge is due to clients that used the header, and harms no other.
+            Reply::json(401, &body)
+                .with_header("www-authenticate", r#"Basic realm="zg-tokend demo""#.to_owned())
+        } else {
+            Reply::json(400, &body)
+        }
+    }
+}
+
+/// All successors of one seed.
+struct Family {
+    client_id: String,
+    /// The newest refresh token.
+    newest: Secret,
+    generation: u64,
+    seeded_at: i64,
+    granted_at: i64,
+    rotated_at: i64,
+    revoked: bool,
+}
+
+struct RefreshToken {
+    family: u64,
+    generation: u64,
+}
+
+struct AccessToken {
+    family: u64,
+    issued_at: i64,
+    expires_at: i64,
+    revoked: bool,
+}
+
+/// The authorization server without its socket.
+pub struct Issuer {
+    options: Options,
+    families: Vec<Family>,
+    refresh_tokens: HashMap<Fingerprint, RefreshToken>,
+    access_tokens: HashMap<Fingerprint, AccessToken>,
+    minted: u64,
+    audit: Vec<AuditEntry>,
+}
+
+impl Issuer {
+    /// An issuer that has granted nothing yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            families: Vec::new(),
+            refresh_tokens: HashMap::new(),
+            access_tokens: HashMap::new(),
+            minted: 0,
+            audit: Vec::new(),
+        }
+    }
+
+    /// How it behaves from the next request on. Tokens already issued keep their lifetime.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// What clients did so far, oldest first.
+    pub fn audit(&self) -> &[AuditEntry] {
+        &self.audit
+    }
+
+    /// The client that tests and the demo use unless told otherwise: the first registered.
+    pub fn first_client(&self) -> Option<&str> {
+        self.options.clients.first().map(|client| client.id.as_str())
+    }
+
+    /// Mints the first refresh token of a new family, as a login would; `None` if no such
+    /// client is registered.
+    pub fn seed(&mut self, now: i64, client_id: &str) -> Option<Secret> {
+        self.options.clients.iter().find(|client| client.id == client_id)?;
+        let seed = self.mint("rt_");
+        let family = self.families.len() as u64;
+        self.families.push(Family {
+            client_id: client_id.to_owned(),
+            newest: seed.clone(),
+            generation: 0,
+            seeded_at: now,
+            granted_at: now,
+            rotated_at: now,
+            revoked: false,
+        });
+        self.refresh_tokens.insert(seed.fingerprint(), RefreshToken { family, generation: 0 });
+        self.record(now, Some(seed.fingerprint()), Event::Seed);
+        Some(seed)
+    }
+
+    /// The token endpoint (RFC 6749 3.2): [`receive`](Self::receive), then
+    /// [`answer`](Self::answer).
+    pub fn token(&mut self, now: i64, request: &Request<'_>) -> Reply {
+        self.receive(now, request);
+        self.answer(now, request)
+    }
+
+    /// Records that a POST to the token endpoint arrived. Apart from
+    /// [`answer`](Self::answer), for a server that dawdles or breaks down in between.
+    pub fn receive(&mut self, now: i64, request: &Request<'_>) {
+        self.record(now, presented(request), Event::Post);
+    }
+
+    /// Records that a connection was closed before anything was read from it.
+    pub fn note_hangup(&mut self, now: i64) {
+        self.record(now, None, Event::Hangup);
+    }
+
+    /// Records that a scripted fault meets the POST just received.
+    pub fn note_fault(&mut self, now: i64, request: &Request<'_>, what: String) {
+        self.record(now, presented(request), Event::Fault { what });
+    }
+
+    /// Grants or refuses, finally: the instant of this call is the commit.
+    pub fn answer(&mut self, now: i64, request: &Request<'_>) -> Reply {
+        self.grant(now, request).unwrap_or_else(|refused| {
+            self.record(now, presented(request), Event::Refusal { error: refused.error.to_owned() });
+            refused.reply()
+        })
+    }
+
+    fn grant(&mut self, now: i64, request: &Request<'_>) -> Result<Reply, Refused> {
+        let form = Form::parse(request)?;
+        let client_id = self.authenticate(request, &form)?;
+        match form.get("grant_type") {
+            Some("refresh_token") => {}
+            Some(_) => return Err(Refused::new("unsupported_grant_type", "only refresh_token is supported")),
+            None => return Err(Refused::new("invalid_request", "grant_type is missing")),
+        }
+        let token =
+            form.get("refresh_token").ok_or(Refused::new("invalid_request", "refresh_token is missing"))?;
+        let scope = form.get("scope").unwrap_or(&self.options.scope).to_owned();
+        if scope.split(' ').any(|asked| !self.options.scope.split(' ').any(|granted| granted == asked)) {
+            return Err(Refused::new("invalid_scope", "the scope exceeds what was granted"));
+        }
+        let fingerprint = Secret::new(token).fingerprint();
+        let replayed = self.admit(now, fingerprint, &client_id)?;
+        let family_id = self.refresh_tokens[&fingerprint].family;
+
+        if self.options.rotation && !replayed {
+            self.rotate(now, family_id);
+        }
+        let access_token = self.mint("at_");
+        let expires_at = now.saturating_add(millis(self.options.access_token_lifetime));
+        self.access_tokens.insert(
+            access_token.fingerprint(),
+            AccessToken { family: family_id, issued_at: now, expires_at, revoked: false },
+        );
+        let family = &mut self.families[family_id as usize];
+        family.granted_at = now;
+        let successor = (self.options.rotation || replayed).then(|| family.newest.clone());
+
+        let mut body =
+            json!({ "access_token": access_token.expose(), "token_type": "Bearer", "scope": scope });
+        match &self.options.expires_in {
+            ExpiresIn::True => body["expires_in"] = self.options.access_token_lifetime.as_secs().into(),
+            ExpiresIn::Omitted => {}
+            ExpiresIn::Claimed(value) => body["expires_in"] = value.clone(),
+        }
+        if let Some(successor) = &successor {
+            body["refresh_token"] = successor.expose().into();
+        }
+        let event = Event::Grant {
+            access_token: access_token.fingerprint(),
+            successor: successor.map(|token| token.fingerprint()),
+            replayed,
+        };
+        self.record(now, Some(fingerprint), event);
+        Ok(Reply::json(200, &body))
+    }
+
+    /// Whether the refresh token may be used. `Ok(true)`: it was replaced, but within the
+    /// grace, so its successor is sent again.
+    fn admit(&mut self, now: i64, token: Fingerprint, client_id: &str) -> Result<bool, Refused> {
+        let no = |description| Err(Refused::new("invalid_grant", description));
+        let Some(&RefreshToken { family: id, generation }) = self.refresh_tokens.get(&token) else {
+            return no("the refresh token is unknown");
+        };
+        let family = &self.families[id as usize];
+        if family.client_id != client_id {
+            return no("the refresh token was issued to another client");
+        }
+        if family.revoked {
+            return no("the refresh token was revoked");
+        }
+        if self.has_expired(now, family) {
+            return no("the refresh token has expired");
+        }
+        if generation == family.generation {
+            return Ok(false);
+        }
+        let previous = generation + 1 == family.generation;
+        if previous && now.saturating_sub(family.rotated_at) < millis(self.options.reuse_grace) {
+            return Ok(true);
+        }
+        self.revoke_family(now, token, RevocationReason::Reuse);
+        no("the refresh token was used before: all tokens of this login are revoked")
+    }
+
+    fn has_expired(&self, now: i64, family: &Family) -> bool {
+        let outlived = |limit: Option<Duration>, since: i64| {
+            limit.is_some_and(|limit| now.saturating_sub(since) >= millis(limit))
+        };
+        outlived(self.options.family_lifetime, family.seeded_at)
+            || outlived(self.options.idle_limit, family.granted_at)
+    }
+
+    fn rotate(&mut self, now: i64, id: u64) {
+        let successor = self.mint("rt_");
+        let family = &mut self.families[id as usize];
+        family.generation += 1;
+        family.rotated_at = now;
+        self.refresh_tokens
+            .insert(successor.fingerprint(), RefreshToken { family: id, generation: family.generation });
+        family.newest = successor;
+    }
+
+    /// Ends the login that a refresh token belongs to, as its owner would on a settings page.
+    /// False if the token is unknown.
+    pub fn revoke_login(&mut self, now: i64, refresh_token: &Secret) -> bool {
+        self.revoke_family(now, refresh_token.fingerprint(), RevocationReason::Request)
+    }
+
+    fn revoke_family(&mut self, now: i64, token: Fingerprint, reason: RevocationReason) -> bool {
+        let Some(known) = self.refresh_tokens.get(&token) else { return false };
+        self.families[known.family as usize].revoked = true;
+        self.record(now, Some(token), Event::Revocation { reason });
+        true
+    }
+
+    /// The revocation endpoint (RFC 7009). A refresh token takes its family along, an access
+    /// token only itself; an unknown token is a success (2.2).
+    pub fn revoke(&mut self, now: i64, request: &Request<'_>) -> Reply {
+        let asked = Form::parse(request).and_then(|form| {
+            let client_id = self.authenticate(request, &form)?;
+            let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
+            Ok((client_id, Secret::new(token).fingerprint()))
+        });
+        let (client_id, token) = match asked {
+            Ok(asked) => asked,
+            Err(refused) => return refused.reply(),
+        };
+        if self.family_of(token).is_some_and(|family| family.client_id != client_id) {
+            return Refused::new("invalid_request", "the token was issued to another client").reply();
+        }
+        if let Some(access_token) = self.access_tokens.get_mut(&token) {
+            access_token.revoked = true;
+        } else {
+            self.revoke_family(now, token, RevocationReason::Request);
+        }
+        Reply::empty(200)
+    }
+
+    /// The introspection endpoint (RFC 7662), for any client that authenticates.
+    pub fn introspect(&self, now: i64, request: &Request<'_>) -> Reply {
+        let token = Form::parse(request).and_then(|form| {
+            self.authenticate(request, &form)?;
+            let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
+            Ok(Secret::new(token).fingerprint())
+        });
+        let token = match token {
+            Ok(token) => token,
+            Err(refused) => return refused.reply(),
+        };
+        let mut body = json!({ "active": false });
+        if let (Some(family), true) = (self.family_of(token), self.is_active(now, token)) {
+            body = json!({ "active": true, "client_id": family.client_id, "scope": self.options.scope });
+            if let Some(access_token) = self.access_tokens.get(&token) {
+                body["token_type"] = "Bearer".into();
+                body["iat"] = (access_token.issued_at / 1000).into();
+                body["exp"] = (access_token.expires_at / 1000).into();
+            }
+        }
+        Reply::json(200, &body)
+    }
+
+    /// A protected resource: 200 for a live access token in the Authorization header, else 401
+    /// as RFC 6750 3 has it.
+    pub fn resource(&self, now: i64, authorization: Option<&str>) -> Reply {
+        let challenge = r#"Bearer realm="zg-tokend demo""#;
+        let Some(token) = authorization.and_then(|header| credentials(header, "Bearer")) else {
+            return Reply::empty(401).with_header("www-authenticate", challenge.to_owned());
+        };
+        if self.is_live(now, &Secret::new(token)) {
+            Reply::json(200, &json!({ "ok": true }))
+        } else {
+            let challenge = format!(
+                r#"{challenge}, error="invalid_token", error_description="expired, revoked or never issued""#
+            );
+            Reply::json(401, &json!({ "error": "invalid_token" })).with_header("www-authenticate", challenge)
+        }
+    }
+
+    /// True for an access token that the resource accepts.
+    pub fn is_live(&self, now: i64, access_token: &Secret) -> bool {
+        let token = access_token.fingerprint();
+        self.access_tokens.contains_key(&token) && self.is_active(now, token)
+    }
+
+    /// The metadata of RFC 8414 and OpenID Connect Discovery for an issuer at this URL.
+    pub fn metadata(&self, issuer: &str) -> Reply {
+        Reply::json(
+            200,
+            &json!({
+                "issuer": issuer,
+                "token_endpoint": format!("{issuer}/token"),
+                "revocation_endpoint": format!("{issuer}/revoke"),
+                "introspection_endpoint": format!("{issuer}/introspect"),
+                "grant_types_supported": ["refresh_token"],
+                "response_types_supported": [],
+                "scopes_supported": self.options.scope.split(' ').collect::<Vec<_>>(),
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            }),
+        )
+    }
+
+    fn family_of(&self, token: Fingerprint) -> Option<&Family> {
+        let refresh = self.refresh_tokens.get(&token).map(|token| token.family);
+        let id = refresh.or_else(|| self.access_tokens.get(&token).map(|token| token.family))?;
+        self.families.get(id as usize)
+    }
+
+    fn is_active(&self, now: i64, token: Fingerprint) -> bool {
+        let Some(family) = self.family_of(token).filter(|family| !family.revoked) else { return false };
+        match self.access_tokens.get(&token) {
+            Some(access_token) => !access_token.revoked && now < access_token.expires_at,
+            None => family.newest.fingerprint() == token && !self.has_expired(now, family),
+        }
+    }
+
+    /// Who is asking: exactly one of the three ways, and the one the client registered.
+    fn authenticate(&self, request: &Request<'_>, form: &Form) -> Result<String, Refused> {
+        let basic = request.authorization.map(|header| {
+            basic_credentials(header)
+                .ok_or(Refused::new("invalid_client", "the Authorization header is no Basic pair"))
+        });
+        let (client_id, secret, method) = match (basic.transpose()?, form.get("client_secret")) {
+            (Some(_), Some(_)) => {
+                return Err(Refused::new("invalid_request", "two ways of client authentication at once"));
+            }
+            (Some((client_id, secret)), None) => (client_id, Some(secret), AuthMethod::ClientSecretBasic),
+            (None, secret) => {
+                let client_id =
+                    form.get("client_id").ok_or(Refused::new("invalid_client", "no client_id"))?;
+                let method = if secret.is_some() { AuthMethod::ClientSecretPost } else { AuthMethod::None };
+                (client_id.to_owned(), secret.map(Secret::new), method)
+            }
+        };
+        if form.get("client_id").is_some_and(|in_body| in_body != client_id) {
+            return Err(Refused::new("invalid_request", "two different client_ids"));
+        }
+        match self.options.clients.iter().find(|client| client.id == client_id) {
+            None => Err(Refused::new("invalid_client", "the client is unknown")),
+            Some(client) if client.method != method => Err(Refused::new(
+                "invalid_client",
+                "the client is registered with another authentication method",
+            )),
+            Some(client) if client.secret != secret => {
+                Err(Refused::new("invalid_client", "the client_secret is wrong"))
+            }
+            Some(_) => Ok(client_id),
+        }
+    }
+
+    fn mint(&mut self, prefix: &str) -> Secret {
+        self.minted += 1;
+        let digest = Sha256::new()
+            .chain_update(self.options.random)
+            .chain_update(self.minted.to_be_bytes())
+            .finalize();
+        Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(digest)))
+    }
+
+    fn record(&mut self, now: i64, refresh_token: Option<Fingerprint>, event: Event) {
+        let known = refresh_token.and_then(|token| self.refresh_tokens.get(&token));
+        self.audit.push(AuditEntry {
+            seq: self.audit.len() as u64,
+            at: now,
+            refresh_token,
+            family: known.map(|token| token.family),
+            generation: known.map(|token| token.generation),
+            event,
+        });
+    }
+}
+
+/// The parameters of a request body.
+struct Form(HashMap<String, String>);
+
+impl Form {
+    /// Refuses other content types and parameters that come twice (RFC 6749 3.2). Empty
+    /// parameters count as omitted, as there.
+    fn parse(request: &Request<'_>) -> Result<Self, Refused> {
+        let media_type = request.content_type.and_then(|header| header.split(';').next()).unwrap_or_default();
+        if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Err(Refused::new(
+                "invalid_request",
+                "the body must be application/x-www-form-urlencoded",
+            ));
+        }
+        let mut form = HashMap::new();
+        for (name, value) in form_urlencoded::parse(request.body).filter(|(_, value)| !value.is_empty()) {
+            if form.insert(name.into_owned(), value.into_owned()).is_some() {
+                return Err(Refused::new("invalid_request", "a parameter comes twice"));
+            }
+        }
+        Ok(Self(form))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// The refresh token of a request, for the audit log: found in requests that are refused, too.
+fn presented(request: &Request<'_>) -> Option<Fingerprint> {
+    form_urlencoded::parse(request.body)
+        .find(|(name, _)| name == "refresh_token")
+        .map(|(_, token)| Secret::new(token).fingerprint())
+}
+
+/// What follows the scheme in an Authorization header; the scheme is case-insensitive.
+fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
+    header
+        .split_once(' ')
+        .filter(|(found, _)| found.eq_ignore_ascii_case(scheme))
+        .map(|(_, rest)| rest.trim())
+}
+
+/// client_id and client_secret, each form-encoded inside the pair (RFC 6749 2.3.1).
+fn basic_credentials(header: &str) -> Option<(String, Secret)> {
+    let pair = String::from_utf8(STANDARD.decode(credentials(header, "Basic")?).ok()?).ok()?;
+    let (client_id, secret) = pair.split_once(':')?;
+    let decode = |part: &str| {
+        form_urlencoded::parse(format!("={part}").as_bytes()).next().map(|(_, value)| value.into_owned())
+    };
+    Some((decode(client_id)?, Secret::new(decode(secret)?)))
+}
+
+#[cfg(test)]
+mod tests;
