@@ -8,53 +8,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::audit::{AuditEntry, Event, RevocationReason};
+use super::client::{self, Client};
+use super::message::{Form, Refused, Reply, Request, credentials};
 use crate::clock::millis;
 use crate::secret::{Fingerprint, Secret};
-
-/// How a client proves who it is, by the registered names of RFC 7591 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// A form-encoded pair in the Authorization header (RFC 6749 2.3.1).
-    ClientSecretBasic,
-    /// client_id and client_secret in the body.
-    ClientSecretPost,
-    /// A public client: client_id in the body.
-    None,
-}
-
-/// A registered client. Its method is the only one it may use.
-#[derive(Debug, Clone)]
-pub struct Client {
-    id: String,
-    secret: Option<Secret>,
-    method: AuthMethod,
-}
-
-impl Client {
-    /// A client without a secret.
-    pub fn public(client_id: &str) -> Self {
-        Self { id: client_id.to_owned(), secret: None, method: AuthMethod::None }
-    }
-
-    /// A client with a secret, sent by client_secret_basic.
-    pub fn basic(client_id: &str, client_secret: &str) -> Self {
-        Self {
-            secret: Some(Secret::new(client_secret)),
-            method: AuthMethod::ClientSecretBasic,
-            ..Self::public(client_id)
-        }
-    }
-
-    /// A client with a secret, sent by client_secret_post.
-    pub fn post(client_id: &str, client_secret: &str) -> Self {
-        Self { method: AuthMethod::ClientSecretPost, ..Self::basic(client_id, client_secret) }
-    }
-}
 
 /// What a token reply says in expires_in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,69 +65,6 @@ impl Default for Options {
             family_lifetime: None,
             idle_limit: None,
             random: [0; 32],
-        }
-    }
-}
-
-/// A POST as it arrives.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// The Content-Type header.
-    pub content_type: Option<&'a str>,
-    /// The Authorization header.
-    pub authorization: Option<&'a str>,
-    /// The form.
-    pub body: &'a [u8],
-}
-
-/// An HTTP reply. Its body may hold tokens.
-#[derive(Clone)]
-pub struct Reply {
-    /// The status code.
-    pub status: u16,
-    /// Headers beside those that every reply has (the server adds Content-Length).
-    pub headers: Vec<(&'static str, String)>,
-    /// JSON, or empty.
-    pub body: String,
-}
-
-impl Reply {
-    pub(super) fn json(status: u16, body: &Value) -> Self {
-        // No cache may keep a token (RFC 6749 5.1).
-        let headers =
-            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
-        Self { status, headers, body: body.to_string() }
-    }
-
-    fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
-    }
-
-    fn with_header(mut self, name: &'static str, value: String) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-}
-
-/// An error of RFC 6749 5.2.
-struct Refused {
-    error: &'static str,
-    description: &'static str,
-}
-
-impl Refused {
-    fn new(error: &'static str, description: &'static str) -> Self {
-        Self { error, description }
-    }
-
-    fn reply(&self) -> Reply {
-        let body = json!({ "error": self.error, "error_description": self.description });
-        if self.error == "invalid_client" {
-            // The challenge is due to clients that used the header, and harms no other.
-            Reply::json(401, &body)
-                .with_header("www-authenticate", r#"Basic realm="zg-tokend demo""#.to_owned())
-        } else {
-            Reply::json(400, &body)
         }
     }
 }
@@ -229,13 +128,13 @@ impl Issuer {
 
     /// The client that tests and the demo use unless told otherwise: the first registered.
     pub fn first_client(&self) -> Option<&str> {
-        self.options.clients.first().map(|client| client.id.as_str())
+        self.options.clients.first().map(|client| client.id())
     }
 
     /// Mints the first refresh token of a new family, as a login would; `None` if no such
     /// client is registered.
     pub fn seed(&mut self, now: i64, client_id: &str) -> Option<Secret> {
-        self.options.clients.iter().find(|client| client.id == client_id)?;
+        self.options.clients.iter().find(|client| client.id() == client_id)?;
         let seed = self.mint("rt_");
         let family = self.families.len() as u64;
         self.families.push(Family {
@@ -262,7 +161,7 @@ impl Issuer {
     /// Records that a POST to the token endpoint arrived. Apart from
     /// [`answer`](Self::answer), for a server that dawdles or breaks down in between.
     pub fn receive(&mut self, now: i64, request: &Request<'_>) {
-        self.record(now, presented(request), Event::Post);
+        self.record(now, request.refresh_token(), Event::Post);
     }
 
     /// Records that a connection was closed before anything was read from it.
@@ -272,20 +171,20 @@ impl Issuer {
 
     /// Records that a scripted fault meets the POST just received.
     pub fn note_fault(&mut self, now: i64, request: &Request<'_>, what: String) {
-        self.record(now, presented(request), Event::Fault { what });
+        self.record(now, request.refresh_token(), Event::Fault { what });
     }
 
     /// Grants or refuses, finally: the instant of this call is the commit.
     pub fn answer(&mut self, now: i64, request: &Request<'_>) -> Reply {
         self.grant(now, request).unwrap_or_else(|refused| {
-            self.record(now, presented(request), Event::Refusal { error: refused.error.to_owned() });
+            self.record(now, request.refresh_token(), Event::Refusal { error: refused.error.to_owned() });
             refused.reply()
         })
     }
 
     fn grant(&mut self, now: i64, request: &Request<'_>) -> Result<Reply, Refused> {
         let form = Form::parse(request)?;
-        let client_id = self.authenticate(request, &form)?;
+        let client_id = client::authenticate(&self.options.clients, request, &form)?;
         match form.get("grant_type") {
             Some("refresh_token") => {}
             Some(_) => return Err(Refused::new("unsupported_grant_type", "only refresh_token is supported")),
@@ -396,7 +295,7 @@ impl Issuer {
     /// token only itself; an unknown token is a success (2.2).
     pub fn revoke(&mut self, now: i64, request: &Request<'_>) -> Reply {
         let asked = Form::parse(request).and_then(|form| {
-            let client_id = self.authenticate(request, &form)?;
+            let client_id = client::authenticate(&self.options.clients, request, &form)?;
             let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
             Ok((client_id, Secret::new(token).fingerprint()))
         });
@@ -418,7 +317,7 @@ impl Issuer {
     /// The introspection endpoint (RFC 7662), for any client that authenticates.
     pub fn introspect(&self, now: i64, request: &Request<'_>) -> Reply {
         let token = Form::parse(request).and_then(|form| {
-            self.authenticate(request, &form)?;
+            client::authenticate(&self.options.clients, request, &form)?;
             let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
             Ok(Secret::new(token).fingerprint())
         });
@@ -492,40 +391,6 @@ impl Issuer {
         }
     }
 
-    /// Who is asking: exactly one of the three ways, and the one the client registered.
-    fn authenticate(&self, request: &Request<'_>, form: &Form) -> Result<String, Refused> {
-        let basic = request.authorization.map(|header| {
-            basic_credentials(header)
-                .ok_or(Refused::new("invalid_client", "the Authorization header is no Basic pair"))
-        });
-        let (client_id, secret, method) = match (basic.transpose()?, form.get("client_secret")) {
-            (Some(_), Some(_)) => {
-                return Err(Refused::new("invalid_request", "two ways of client authentication at once"));
-            }
-            (Some((client_id, secret)), None) => (client_id, Some(secret), AuthMethod::ClientSecretBasic),
-            (None, secret) => {
-                let client_id =
-                    form.get("client_id").ok_or(Refused::new("invalid_client", "no client_id"))?;
-                let method = if secret.is_some() { AuthMethod::ClientSecretPost } else { AuthMethod::None };
-                (client_id.to_owned(), secret.map(Secret::new), method)
-            }
-        };
-        if form.get("client_id").is_some_and(|in_body| in_body != client_id) {
-            return Err(Refused::new("invalid_request", "two different client_ids"));
-        }
-        match self.options.clients.iter().find(|client| client.id == client_id) {
-            None => Err(Refused::new("invalid_client", "the client is unknown")),
-            Some(client) if client.method != method => Err(Refused::new(
-                "invalid_client",
-                "the client is registered with another authentication method",
-            )),
-            Some(client) if client.secret != secret => {
-                Err(Refused::new("invalid_client", "the client_secret is wrong"))
-            }
-            Some(_) => Ok(client_id),
-        }
-    }
-
     fn mint(&mut self, prefix: &str) -> Secret {
         self.minted += 1;
         let digest = Sha256::new()
@@ -546,59 +411,6 @@ impl Issuer {
             event,
         });
     }
-}
-
-/// The parameters of a request body.
-struct Form(HashMap<String, String>);
-
-impl Form {
-    /// Refuses other content types and parameters that come twice (RFC 6749 3.2). Empty
-    /// parameters count as omitted, as there.
-    fn parse(request: &Request<'_>) -> Result<Self, Refused> {
-        let media_type = request.content_type.and_then(|header| header.split(';').next()).unwrap_or_default();
-        if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(Refused::new(
-                "invalid_request",
-                "the body must be application/x-www-form-urlencoded",
-            ));
-        }
-        let mut form = HashMap::new();
-        for (name, value) in form_urlencoded::parse(request.body).filter(|(_, value)| !value.is_empty()) {
-            if form.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(Refused::new("invalid_request", "a parameter comes twice"));
-            }
-        }
-        Ok(Self(form))
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-}
-
-/// The refresh token of a request, for the audit log: found in requests that are refused, too.
-fn presented(request: &Request<'_>) -> Option<Fingerprint> {
-    form_urlencoded::parse(request.body)
-        .find(|(name, _)| name == "refresh_token")
-        .map(|(_, token)| Secret::new(token).fingerprint())
-}
-
-/// What follows the scheme in an Authorization header; the scheme is case-insensitive.
-fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
-    header
-        .split_once(' ')
-        .filter(|(found, _)| found.eq_ignore_ascii_case(scheme))
-        .map(|(_, rest)| rest.trim())
-}
-
-/// client_id and client_secret, each form-encoded inside the pair (RFC 6749 2.3.1).
-fn basic_credentials(header: &str) -> Option<(String, Secret)> {
-    let pair = String::from_utf8(STANDARD.decode(credentials(header, "Basic")?).ok()?).ok()?;
-    let (client_id, secret) = pair.split_once(':')?;
-    let decode = |part: &str| {
-        form_urlencoded::parse(format!("={part}").as_bytes()).next().map(|(_, value)| value.into_owned())
-    };
-    Some((decode(client_id)?, Secret::new(decode(secret)?)))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 
 pub mod audit;
 mod body;
+pub mod client;
 pub mod faults;
 pub mod issuer;
+pub mod message;
 pub mod server;

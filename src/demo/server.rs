@@ -29,7 +29,8 @@ use tokio::task::JoinSet;
 use super::audit::AuditEntry;
 use super::body::{Body, Dropped};
 use super::faults::{Fault, Faults, Outage};
-use super::issuer::{Issuer, Options, Reply, Request};
+use super::issuer::{Issuer, Options};
+use super::message::{Reply, Request};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::secret::Secret;
 

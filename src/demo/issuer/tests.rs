@@ -1,3 +1,5 @@
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 /// An issuer, an instant, and short words for what a client does with them.
