@@ -128,7 +128,7 @@ impl Issuer {
 
     /// The client that tests and the demo use unless told otherwise: the first registered.
     pub fn first_client(&self) -> Option<&str> {
-        self.options.clients.first().map(|client| client.id())
+        self.options.clients.first().map(Client::id)
     }
 
     /// Mints the first refresh token of a new family, as a login would; `None` if no such

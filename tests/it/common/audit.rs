@@ -1,0 +1,28 @@
+//! Assertions on what the embedded server saw.
+
+use std::collections::HashSet;
+
+use zg_tokend::demo::audit::{AuditEntry, Event};
+
+/// How many POSTs reached the token endpoint.
+pub fn posts(log: &[AuditEntry]) -> usize {
+    log.iter().filter(|entry| entry.event == Event::Post).count()
+}
+
+/// How many of them were granted.
+pub fn grants(log: &[AuditEntry]) -> usize {
+    log.iter().filter(|entry| matches!(entry.event, Event::Grant { .. })).count()
+}
+
+/// Every refresh token was sent once at most, none was refused, and no family was revoked.
+#[track_caller]
+pub fn assert_one_post_per_epoch(log: &[AuditEntry]) {
+    let mut sent = HashSet::new();
+    for entry in log {
+        match entry.event {
+            Event::Post => assert!(sent.insert(entry.refresh_token), "sent twice: {entry:?}"),
+            Event::Refusal { .. } | Event::Revocation { .. } => panic!("{entry:?} in {log:#?}"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The harness: a sandbox for the binary, its children, and patience.
+
+pub mod audit;
+pub mod oidc;
+pub mod tls;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use zg_tokend::clock::monotonic;
+
+/// How long [`wait_until`] waits before it gives up. Far longer than anything takes on a loaded
+/// machine: it only bounds how long a failing test takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a child may take to end after SIGTERM before it is killed.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Polls until the closure gives something; panics, naming what was waited for, when it never does.
+#[track_caller]
+pub fn wait_until<T>(what: &str, poll: impl FnMut() -> Option<T>) -> T {
+    poll_for(PATIENCE, poll).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+fn poll_for<T>(patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = monotonic() + i64::try_from(patience.as_millis()).unwrap();
+    loop {
+        if let Some(found) = poll() {
+            return Some(found);
+        }
+        if monotonic() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Notes that a test cannot run here, for `tests/run` to report; the test then returns. As root
+/// or in CI nothing may be left out, and this panics.
+#[track_caller]
+pub fn leave_out(what: &str) {
+    let optional = std::env::var_os("CI").is_none() && !rustix::process::geteuid().is_root();
+    assert!(optional, "{what}: run tests/run, which sets up what the tests need");
+    if let Some(list) = std::env::var_os("ZG_TESTS_LEFT_OUT") {
+        let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
+        writeln!(list, "{what}").unwrap();
+    }
+}
+
+/// A home of its own for the binary: nothing outside it is read or written.
+pub struct Sandbox {
+    directory: TempDir,
+}
+
+/// What a finished child left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Sandbox {
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("zg-tokend-test-").tempdir().unwrap();
+        let sandbox = Self { directory };
+        for name in ["home", "config/zg-tokend", "state", "cache", "data", "runtime"] {
+            fs::create_dir_all(sandbox.path(name)).unwrap();
+        }
+        fs::set_permissions(sandbox.path("runtime"), Permissions::from_mode(0o700)).unwrap();
+        sandbox
+    }
+
+    /// A path below the sandbox.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(relative)
+    }
+
+    /// Where the binary looks for its configuration.
+    pub fn config_path(&self) -> PathBuf {
+        self.path("config/zg-tokend/config.toml")
+    }
+
+    /// Writes the configuration, readable by its owner alone.
+    pub fn write_config(&self, text: &str) {
+        let path = self.config_path();
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The built binary with these arguments, its environment empty but for PATH and the
+    /// sandbox's directories, its stdin closed.
+    pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zg-tokend"));
+        command.args(args).current_dir(self.path("home")).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        for (name, directory) in [
+            ("HOME", "home"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_STATE_HOME", "state"),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_DATA_HOME", "data"),
+            ("XDG_RUNTIME_DIR", "runtime"),
+        ] {
+            command.env(name, self.path(directory));
+        }
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
+        finish(&mut self.command(args))
+    }
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A child that runs until it is stopped, at the latest when this is dropped.
+pub struct Background {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Background {
+    /// Starts the command, both its outputs going to the file `log`.
+    pub fn start(command: &mut Command, log: impl Into<PathBuf>) -> Self {
+        let log = log.into();
+        let file = File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, log }
+    }
+
+    /// What it wrote so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.child.try_wait().unwrap().is_none() {
+            kill_process(Pid::from_child(&self.child), signal).unwrap();
+        }
+    }
+
+    /// Sends SIGTERM, kills it if that does not help, and says how it ended.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        poll_for(FAREWELL, || self.child.try_wait().unwrap()).unwrap_or_else(|| {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap()
+        })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// An HTTP reply as curl saw it.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// The body as JSON; null if it is none.
+    pub body: serde_json::Value,
+}
+
+/// Speaks HTTP through curl: an independent client. Panics if there is no reply.
+#[track_caller]
+pub fn curl<'a>(args: impl IntoIterator<Item = &'a str>) -> Reply {
+    // -q: without the user's ~/.curlrc.
+    let mut command = Command::new("curl");
+    command.args(["-q", "-sS", "--noproxy", "*", "-w", "\n%{http_code}"]).args(args);
+    let output = finish(&mut command);
+    assert_eq!(output.code, Some(0), "{command:?}: {}", output.stderr);
+    let (body, status) = output.stdout.rsplit_once('\n').unwrap();
+    Reply { status: status.parse().unwrap(), body: serde_json::from_str(body).unwrap_or_default() }
+}

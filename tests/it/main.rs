@@ -1,0 +1,8 @@
+//! Black-box tests of the built binary, and of the peers and the harness they rely on.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(unreachable_pub, reason = "pub marks what the harness offers to the tests")]
+
+mod common;
+mod harness;
+mod peers;
