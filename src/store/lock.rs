@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs4::{FileExt, TryLockError};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, ftruncate, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, ftruncate, openat, statat};
 use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,16 @@ impl StateDir {
     /// Opens an account's directory; `None` if it does not exist. Changes nothing.
     pub fn find_account(&self, account: &str) -> Result<Option<AccountDir>, LockError> {
         self.account(account, false)
+    }
+
+    /// The names of all accounts that have a directory here, configured or not.
+    pub fn accounts(&self) -> Result<Vec<String>, LockError> {
+        let failed = |error| failed("list", self.directory.path(), error);
+        let entries = Dir::read_from(&self.directory).map_err(failed)?;
+        let names =
+            entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_str().ok().map(str::to_owned)));
+        let names: Vec<Option<String>> = names.collect::<Result<_, LockError>>()?;
+        Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
     }
 
     fn account(&self, account: &str, create: bool) -> Result<Option<AccountDir>, LockError> {

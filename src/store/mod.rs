@@ -1,3 +1,6 @@
 //! What an account keeps on disk.
 
+pub mod discovery;
+pub mod last_pass;
 pub mod lock;
+pub mod state;

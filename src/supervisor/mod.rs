@@ -220,6 +220,11 @@ impl Supervisor {
         token.is_some_and(|token| token.unclear_sends > 0 && schedule::resend(token.unclear_sends).is_some())
     }
 
+    /// The configured skew.
+    pub fn skew(&self) -> Option<Duration> {
+        self.policy.skew
+    }
+
     /// The state, as the last look found it.
     pub fn record(&self) -> Option<&Record> {
         self.loaded.as_ref()?.record.as_ref()

@@ -1,0 +1,113 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  zg-tokend demo                       see it work, with nothing configured
+  zg-tokend check                      is the config right?
+  zg-tokend once                       refresh what is due, then exit
+  zg-tokend run                        keep the tokens fresh until stopped
+  zg-tokend status                     what is true now
+  */5 * * * *  zg-tokend once --quiet  the same from cron, without a daemon
+
+Exit codes of run and once: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
+Exit codes of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
+
+/// Keeps an OAuth 2.0 access token fresh in a file.
+#[derive(Debug, Parser)]
+#[command(name = "zg-tokend", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Args {
+    /// The config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Only this account
+    #[arg(long, global = true, value_name = "NAME")]
+    pub account: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep the tokens fresh until stopped (SIGHUP reloads the config, SIGUSR1 refreshes now)
+    Run,
+    /// Refresh what is due, then exit
+    Once(Once),
+    /// Tell what is true now, without touching the network
+    Status(Status),
+    /// Check the config, without touching the network
+    Check,
+    /// Watch a token's life against an embedded authorization server
+    Demo(Demo),
+}
+
+/// The flags of `once`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[derive(Debug, ClapArgs)]
+pub struct Once {
+    /// Refresh what is not due, too
+    #[arg(long)]
+    pub force: bool,
+    /// Send a refresh token once more that the server has refused
+    #[arg(long, requires = "force")]
+    pub retry_dead: bool,
+    /// How far apart the passes come: also refresh what would expire before the next one
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub every: Option<Duration>,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Print failures only
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// The flags of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `demo`.
+#[derive(Debug, ClapArgs)]
+pub struct Demo {
+    /// End after this time, as in 30s or 2min
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub for_: Option<Duration>,
+    /// Only run the authorization server, for other programs to be tried against
+    #[arg(long)]
+    pub server_only: bool,
+    /// The server's port [default: a free one]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_go_before_and_after_the_command() {
+        for line in [
+            ["zg-tokend", "--config", "c", "--account", "a", "run"],
+            ["zg-tokend", "run", "--config", "c", "--account", "a"],
+        ] {
+            let args = Args::try_parse_from(line).unwrap();
+            assert_eq!((args.config.unwrap(), args.account.unwrap()), (PathBuf::from("c"), "a".into()));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The commands, as a person meets them.
+
+pub mod args;
+mod check;
+mod demo;
+mod log;
+mod once;
+mod run;
+mod status;
+pub mod voice;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::config::{self, ConfigError, Environment, Settings};
+use crate::exit::Exit;
+use crate::shell::trouble::chain;
+use args::{Args, Command};
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    match &args.command {
+        Command::Run => run::run(&args).into(),
+        Command::Once(flags) => once::once(&args, flags).into(),
+        Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
+        Command::Check => check::check(&args).into(),
+        Command::Demo(flags) => demo::demo(flags).into(),
+    }
+}
+
+/// Help and version go to stdout and are a success; the rest is a mistake, which monitoring must
+/// not take for the token's.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A reader that has gone away is no error.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Success.into(),
+        _ if std::env::args_os().any(|arg| arg == "status") => {
+            ExitCode::from(crate::shell::status::Severity::Unknown as u8)
+        }
+        _ => Exit::Usage.into(),
+    }
+}
+
+/// Loads the config, and says what is wrong with it.
+fn settings(args: &Args) -> Option<Settings> {
+    let loaded = locate(args).and_then(|path| config::load(&path, &Environment::of_process()));
+    match loaded {
+        Ok(settings) => has_account(&settings, args).then_some(settings),
+        Err(error) => {
+            voice::failure(chain(&error), error.hint().as_deref());
+            None
+        }
+    }
+}
+
+fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
+    config::locate(args.config.as_deref(), &Environment::of_process())
+}
+
+/// Whether the account that was asked for is there.
+fn has_account(settings: &Settings, args: &Args) -> bool {
+    let Some(wanted) = &args.account else { return true };
+    let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    let found = names.contains(&wanted.as_str());
+    if !found {
+        let hint = format!("the config has: {}", names.join(", "));
+        voice::failure(format!("there is no account {wanted} in {}", settings.path.display()), Some(&hint));
+    }
+    found
+}

@@ -1,0 +1,153 @@
+//! `zg-tokend once`
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::args::{Args, Once};
+use super::{settings, voice};
+use crate::clock::{Clock, monotonic};
+use crate::exit::Exit;
+use crate::shell::account::Account;
+use crate::shell::words::{class, duration, words};
+use crate::shell::{Context, Listener, Mode, accounts, once};
+use crate::supervisor::decide::Trigger;
+use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::schedule;
+
+/// With `--every`, a token must outlive the next pass by this much: cron is punctual to the
+/// minute, and the pass needs time itself.
+const EVERY_MARGIN: Duration = Duration::from_secs(2 * 60);
+
+/// The version of the JSON that `once --json` prints; a change of meaning raises it.
+const JSON_VERSION: u32 = 1;
+
+/// One pass over the accounts.
+pub(super) fn once(args: &Args, flags: &Once) -> Exit {
+    let Some(settings) = settings(args) else { return Exit::Config };
+    for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
+        voice::warning(warning);
+    }
+    let mode = Mode { patient: false, horizon: flags.every.map(|every| every + EVERY_MARGIN) };
+    let trigger = Trigger { force: flags.force, anew: false, retry_dead: flags.retry_dead };
+    let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
+    let clock = context.clock;
+    let accounts = match once::once(accounts(&settings, args.account.as_deref(), mode), trigger, context) {
+        Ok(accounts) => accounts,
+        Err(error) => {
+            voice::failure(format!("cannot set up the event loop: {error}"), None);
+            return Exit::Failure;
+        }
+    };
+    let exit = Exit::worst(accounts.iter().map(exit_of));
+    if flags.json {
+        print_json(&accounts, exit);
+    } else {
+        for account in &accounts {
+            print_line(account, flags.quiet);
+        }
+    }
+    for mut account in accounts {
+        let gap = account.files().and_then(|files| files.store().note_pass(clock.now().boot_id, monotonic()));
+        if flags.every.is_none() && !flags.quiet {
+            warn_of_gap(&account, gap);
+        }
+    }
+    exit
+}
+
+fn exit_of(account: &Account) -> Exit {
+    account.outcome().and_then(class).map_or(Exit::Success, Exit::from)
+}
+
+fn print_line(account: &Account, quiet: bool) {
+    let Some(outcome) = account.outcome() else { return };
+    let words = words(&Report::Finished(outcome.clone()));
+    if class(outcome).is_some() {
+        voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+    } else if !quiet {
+        voice::say(format!("{}: {}", account.name(), words.text));
+    }
+}
+
+/// A token that was refreshed by a pass which came late is a token that will die one day.
+fn warn_of_gap(account: &Account, gap: Option<Duration>) {
+    let Some(Outcome::Refreshed { .. }) = account.outcome() else { return };
+    let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
+    let skew = schedule::skew(token.lifetime(), account.core().skew());
+    if let Some(gap) = gap.filter(|gap| *gap > skew) {
+        voice::warning(format!(
+            "account {}: the last pass was {} ago, and this token is due only {} before it expires",
+            account.name(),
+            duration(gap),
+            duration(skew)
+        ));
+        voice::hint(format!(
+            "run it more often, or say so with --every {}",
+            humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)))
+        ));
+    }
+}
+
+/// Speaks up about what a pass met on its way.
+struct Warnings {
+    quiet: bool,
+}
+
+impl Listener for Warnings {
+    fn hear(&self, account: &str, report: &Report) {
+        let words = words(report);
+        let grave = words.level <= tracing::Level::WARN;
+        if grave && !matches!(report, Report::Finished(_)) && !self.quiet {
+            voice::warning(format!("account {account}: {}", words.text));
+            if let Some(hint) = &words.hint {
+                voice::hint(hint);
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: u32,
+    exit_code: u8,
+    accounts: Vec<JsonAccount<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonAccount<'a> {
+    account: &'a str,
+    result: &'static str,
+    exit_code: u8,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_refresh_at: Option<i64>,
+}
+
+fn print_json(accounts: &[Account], exit: Exit) {
+    let accounts = accounts.iter().filter_map(|account| {
+        let words = words(&Report::Finished(account.outcome()?.clone()));
+        let record = account.core().record();
+        Some(JsonAccount {
+            account: account.name(),
+            result: words.event,
+            exit_code: exit_of(account).code(),
+            message: words.text,
+            hint: words.hint,
+            generation: record.map(|record| record.generation),
+            expires_at: record
+                .and_then(|record| record.access_token.as_ref())
+                .map(|token| token.expires_at().wall / 1000),
+            next_refresh_at: account.next_wakeup().map(|at| at.wall / 1000),
+        })
+    });
+    let json = Json { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
+    // Strings and numbers always encode.
+    voice::say(serde_json::to_string(&json).unwrap_or_default());
+}

@@ -1,0 +1,167 @@
+//! One account at work: performs what its core decides.
+
+use std::collections::VecDeque;
+
+use super::Context;
+use super::files::{Files, Names};
+use super::inputs::Requests;
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::secret::Fingerprint;
+use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::{Action, Event, Policy, Supervisor};
+
+/// One account: its core, its files, and how it asks.
+#[derive(Debug)]
+pub struct Account {
+    name: String,
+    core: Supervisor,
+    requests: Requests,
+    /// Absent only while another thread works on them.
+    files: Option<Files>,
+    /// How the last finished pass ended.
+    outcome: Option<Outcome>,
+    queue: VecDeque<Action>,
+    told_to_stop: bool,
+}
+
+impl Account {
+    /// Ready for its first pass.
+    pub fn new(
+        settings: &config::Settings,
+        account: &config::Account,
+        names: &Names,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            name: account.name.to_string(),
+            core: Supervisor::new(policy, getrandom::u64().unwrap_or_default()),
+            requests: Requests::new(settings, account),
+            files: Some(Files::new(settings, account, names)),
+            outcome: None,
+            queue: VecDeque::new(),
+            told_to_stop: false,
+        }
+    }
+
+    /// The account's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When its core wants to be woken.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.core.next_wakeup()
+    }
+
+    /// How the last finished pass ended.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The core, to be asked.
+    pub fn core(&self) -> &Supervisor {
+        &self.core
+    }
+
+    /// The files, unless another thread works on them.
+    pub fn files(&mut self) -> Option<&mut Files> {
+        self.files.as_mut()
+    }
+
+    /// Hands the core an event, and performs as much as needs neither network nor waiting. True
+    /// if something is left for [`Account::finish`].
+    pub fn begin(&mut self, event: Event, context: &Context) -> bool {
+        self.queue.extend(self.core.handle(context.clock.now(), event));
+        while let Some(action) = self.queue.pop_front() {
+            if matches!(action, Action::ReadInputs | Action::Request(_)) {
+                self.queue.push_front(action);
+                return true;
+            }
+            if let Some(event) = self.perform_on_files(action, context) {
+                self.queue.extend(self.core.handle(context.clock.now(), event));
+            }
+        }
+        false
+    }
+
+    /// Performs until the core has nothing more to do now.
+    pub async fn finish(&mut self, context: &Context) {
+        while let Some(action) = self.queue.pop_front() {
+            if context.stopping.get() && !self.told_to_stop {
+                self.told_to_stop = true;
+                self.queue.extend(self.core.handle(context.clock.now(), Event::Stop));
+            }
+            let event = match action {
+                Action::ReadInputs => Some(Event::InputsRead(self.requests.read_inputs(context).await)),
+                Action::Request(token) => Some(Event::Answered(self.requests.post(token, context).await)),
+                action => self.perform_somewhere(action, context).await,
+            };
+            if let Some(event) = event {
+                self.queue.extend(self.core.handle(context.clock.now(), event));
+            }
+        }
+    }
+
+    /// A single account does its file work here and now; a wave hands it to a few other threads.
+    async fn perform_somewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
+        let Some(threads) = context.wave() else { return self.perform_on_files(action, context) };
+        let action = match action {
+            Action::Report(report) => {
+                self.report(*report, context);
+                return None;
+            }
+            action => action,
+        };
+        let mut files = self.files.take()?;
+        let permit = threads.acquire_owned().await;
+        let work = tokio::task::spawn_blocking(move || {
+            let event = perform(&mut files, action);
+            drop(permit);
+            (files, event)
+        });
+        // A panic aborts the process, and nothing cancels the task.
+        let (files, event) = work.await.ok()?;
+        self.files = Some(files);
+        event
+    }
+
+    fn perform_on_files(&mut self, action: Action, context: &Context) -> Option<Event> {
+        if let Action::Report(report) = action {
+            self.report(*report, context);
+            return None;
+        }
+        perform(self.files.as_mut()?, action)
+    }
+
+    fn report(&mut self, report: Report, context: &Context) {
+        context.listener.hear(&self.name, &report);
+        if let Report::Finished(outcome) = report {
+            self.outcome = Some(outcome);
+        }
+    }
+}
+
+fn perform(files: &mut Files, action: Action) -> Option<Event> {
+    Some(match action {
+        Action::Load => Event::Loaded(files.load()),
+        Action::Lock => Event::Locked(files.lock()),
+        Action::TakeOver(seed) => Event::TakenOver(files.take_over(seed)),
+        Action::Prepare(record) => Event::Prepared(files.prepare(&record)),
+        Action::Persist(record) => Event::Persisted(files.persist(&record)),
+        Action::Publish(token) => Event::Published(files.publish(&token)),
+        Action::Unlock => {
+            files.unlock();
+            Event::Unlocked
+        }
+        Action::Report(_) | Action::ReadInputs | Action::Request(_) => return None,
+    })
+}
+
+/// The fingerprint of a refresh_token that config holds as a string.
+pub fn inline_seed(account: &config::Account) -> Option<Fingerprint> {
+    match account.refresh_token.as_ref()? {
+        config::SecretSource::Inline(secret) => Some(secret.fingerprint()),
+        _ => None,
+    }
+}

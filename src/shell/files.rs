@@ -1,0 +1,202 @@
+//! One account's files: state, lock and token file, as the core's actions want them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::trouble::{self, trouble};
+use crate::config;
+use crate::publish::token_file::{Observation, Prepared, PublishError, TokenFile, Write};
+use crate::secret::{Fingerprint, Secret};
+use crate::store::lock::LockError;
+use crate::store::state::{StateError, Store, Stored};
+use crate::supervisor::LockFailure;
+use crate::supervisor::decide::{FileView, Loaded};
+use crate::supervisor::outcome::{Class, Trouble};
+use crate::supervisor::record::{AccessToken, Record};
+
+/// The names of all accounts of a config.
+pub type Names = Arc<[String]>;
+
+/// What one account has on disk. Everything here blocks, for as long as a disk takes.
+#[derive(Debug)]
+pub struct Files {
+    account: String,
+    config: String,
+    accounts: Names,
+    store: Store,
+    token_file: TokenFile,
+    format: config::TokenFormat,
+    /// The token file's next version, ready before the request is made.
+    prepared: Option<Prepared>,
+    swept: bool,
+}
+
+impl Files {
+    /// Opens nothing yet.
+    pub fn new(settings: &config::Settings, account: &config::Account, accounts: &Names) -> Self {
+        Self {
+            account: account.name.to_string(),
+            config: settings.path.to_string_lossy().into_owned(),
+            accounts: Arc::clone(accounts),
+            store: Store::new(&settings.state_dir, account.name.as_str()),
+            token_file: token_file(&account.token_file),
+            format: account.token_file.format.clone(),
+            prepared: None,
+            swept: false,
+        }
+    }
+
+    /// The state's store.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Reads state and token file.
+    pub fn load(&mut self) -> Result<Box<Loaded>, Trouble> {
+        let (record, garbage) = match self.store.load().map_err(|error| state_trouble(&error))? {
+            Stored::Nothing => (None, None),
+            Stored::Record(record) => (Some(*record), None),
+            Stored::Garbage(why) => {
+                (None, Some(format!("state {} cannot be understood: {why}", self.store.path().display())))
+            }
+        };
+        if let Some(record) = &record {
+            self.check_owner(record)?;
+        }
+        let file = self.look_at_token_file(record.as_ref());
+        Ok(Box::new(Loaded { record, garbage, file }))
+    }
+
+    /// Takes the lock and loads again; a state that cannot be understood is put aside.
+    pub fn lock(&mut self) -> Result<Box<Loaded>, LockFailure> {
+        match self.store.try_lock() {
+            Ok(()) => {}
+            Err(LockError::Busy { .. } | LockError::Replaced { .. }) => {
+                self.store.unlock();
+                return Err(LockFailure::Busy);
+            }
+            Err(error) => return Err(LockFailure::Trouble(state_trouble(&error.into()))),
+        }
+        let loaded = self.load().and_then(|mut loaded| {
+            if loaded.garbage.is_some() {
+                let path = self.store.put_aside().map_err(|error| state_trouble(&error))?;
+                loaded.garbage = Some(path.display().to_string());
+            }
+            Ok(loaded)
+        });
+        loaded.map_err(|trouble| {
+            self.unlock();
+            LockFailure::Trouble(trouble)
+        })
+    }
+
+    /// Finds the state of an account that is no longer configured and knows this seed.
+    pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Trouble> {
+        let (accounts, config) = (Arc::clone(&self.accounts), self.config.clone());
+        let still_in_use = |other: &Record| {
+            let ours = other.config == config;
+            if ours { accounts.contains(&other.account) } else { Path::new(&other.config).exists() }
+        };
+        self.store.find_seed(seed, still_in_use).map_err(|error| state_trouble(&error))
+    }
+
+    /// Gets everything ready that can fail before a token is spent, then stores the marker.
+    pub fn prepare(&mut self, record: &Record) -> Result<(), Trouble> {
+        let prepared = self.prepare_token_file()?;
+        if !self.swept {
+            // What killed runs left is litter, and no reason to fail.
+            let _ = (prepared.sweep(), self.store.sweep());
+            self.swept = true;
+        }
+        self.prepared = Some(prepared);
+        self.store.prepare(record).map_err(|error| state_trouble(&error))
+    }
+
+    /// Stores the record.
+    pub fn persist(&mut self, record: &Record) -> Result<(), Trouble> {
+        self.store.persist(record).map_err(|error| state_trouble(&error))
+    }
+
+    /// Replaces the token file.
+    pub fn publish(&mut self, token: &AccessToken) -> Result<(), Trouble> {
+        let content = render(&self.format, token);
+        let prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => self.prepare_token_file()?,
+        };
+        prepared.publish(&content).map_err(|error| publish_trouble(&error))
+    }
+
+    /// Lets go of the lock and of everything prepared.
+    pub fn unlock(&mut self) {
+        self.prepared = None;
+        self.store.unlock();
+    }
+
+    fn prepare_token_file(&self) -> Result<Prepared, Trouble> {
+        self.token_file.prepare().map_err(|error| publish_trouble(&error))
+    }
+
+    fn look_at_token_file(&self, record: Option<&Record>) -> FileView {
+        let wanted = record.and_then(|record| record.access_token.as_ref());
+        match self.token_file.observe() {
+            Observation::Missing => FileView::Missing,
+            Observation::Holds { fingerprint, .. }
+                if wanted.is_some_and(|token| render(&self.format, token).fingerprint() == fingerprint) =>
+            {
+                FileView::Current
+            }
+            Observation::Holds { modified_at, .. } => FileView::Other { modified_at },
+            // Whatever it is: when it is to be replaced, the reason will be said.
+            Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
+        }
+    }
+
+    /// One state for two configs would be one refresh token for two masters.
+    fn check_owner(&self, record: &Record) -> Result<(), Trouble> {
+        if record.config == self.config || !Path::new(&record.config).exists() {
+            return Ok(());
+        }
+        Err(Trouble {
+            class: Class::Config,
+            kind: "state_of_other_config".into(),
+            message: format!(
+                "the state of account {} belongs to {}, which still exists",
+                self.account, record.config
+            ),
+            hint: Some("give each config a state_dir of its own, or remove the other config".into()),
+        })
+    }
+}
+
+/// The token file as config describes it.
+pub fn token_file(configured: &config::TokenFile) -> TokenFile {
+    let name = |principal: &config::Principal| match principal {
+        config::Principal::Name(name) => name.clone(),
+        config::Principal::Id(id) => id.to_string(),
+    };
+    TokenFile {
+        path: configured.path.clone(),
+        mode: configured.mode,
+        owner: configured.owner.as_ref().map(name),
+        group: configured.group.as_ref().map(name),
+        write: match configured.write {
+            config::WriteMode::Replace => Write::Replace,
+            config::WriteMode::InPlace => Write::InPlace,
+        },
+    }
+}
+
+/// What the token file is to hold.
+pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
+    format.render(&token.value, &token.token_type, token.expires_at().wall / 1000)
+}
+
+/// A failure of the state, as the core counts it.
+pub fn state_trouble(error: &StateError) -> Trouble {
+    trouble(error, trouble::class(error.class()), "state", error.hint())
+}
+
+fn publish_trouble(error: &PublishError) -> Trouble {
+    trouble(error, trouble::class(error.class()), "token_file", error.hint())
+}

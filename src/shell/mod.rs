@@ -1,0 +1,113 @@
+//! Performs what the core decides: once, or for as long as the process lives.
+
+pub mod account;
+pub mod files;
+pub mod inputs;
+pub mod once;
+pub mod run;
+pub mod status;
+pub mod systemd;
+mod timer;
+pub mod trouble;
+pub mod words;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::clock::SystemClock;
+use crate::config;
+use crate::supervisor::Policy;
+use crate::supervisor::outcome::Report;
+use account::{Account, inline_seed};
+use files::Names;
+use inputs::Endpoints;
+
+/// Threads that do file work while a wave of accounts is due together: more of them wait for the
+/// same disk.
+const FILE_THREADS: usize = 8;
+
+/// Somebody who wants to know.
+pub trait Listener {
+    /// Hears everything that the core has to say of an account.
+    fn hear(&self, account: &str, report: &Report);
+}
+
+/// What all accounts of a process share.
+pub struct Context {
+    /// The machine's clocks.
+    pub clock: SystemClock,
+    /// Who is told.
+    pub listener: Box<dyn Listener>,
+    /// The clients of the token endpoints, as long as there is a use for them.
+    endpoints: RefCell<Endpoints>,
+    file_threads: Arc<Semaphore>,
+    active: Cell<usize>,
+    stopping: Cell<bool>,
+}
+
+impl Context {
+    /// For one process.
+    pub fn new(listener: Box<dyn Listener>) -> Self {
+        Self {
+            clock: SystemClock::new(),
+            listener,
+            endpoints: RefCell::default(),
+            file_threads: Arc::new(Semaphore::new(FILE_THREADS)),
+            active: Cell::new(0),
+            stopping: Cell::new(false),
+        }
+    }
+
+    /// How many accounts are at work. The last to finish takes the clients with it: their
+    /// connections, and the certificates they hold.
+    fn set_active(&self, active: usize) {
+        self.active.set(active);
+        if active == 0 {
+            self.endpoints.take();
+        }
+    }
+
+    /// From now on accounts at work finish what cannot be left undone, and begin nothing.
+    fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    /// The threads for file work, if enough accounts are at work to need them.
+    fn wave(&self) -> Option<Arc<Semaphore>> {
+        (self.active.get() > 1).then(|| Arc::clone(&self.file_threads))
+    }
+}
+
+/// What sets the commands apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mode {
+    /// Keep trying to store a rotated token for ever.
+    pub patient: bool,
+    /// Refresh what would expire within this time.
+    pub horizon: Option<std::time::Duration>,
+}
+
+/// The accounts of a config, each ready for its first pass; `only` picks one by name.
+pub fn accounts(settings: &config::Settings, only: Option<&str>, mode: Mode) -> Vec<Account> {
+    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
+    let chosen =
+        settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
+    chosen.map(|account| Account::new(settings, account, &names, policy(settings, account, mode))).collect()
+}
+
+/// What the core needs to know of an account's configuration.
+pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode) -> Policy {
+    let inline_seed = inline_seed(account);
+    Policy {
+        account: account.name.to_string(),
+        config: settings.path.to_string_lossy().into_owned(),
+        skew: account.skew,
+        default_lifetime: account.default_lifetime,
+        horizon: mode.horizon,
+        inline_seed,
+        reread_secrets: inline_seed.is_none().then_some(inputs::REREAD),
+        patient: mode.patient,
+    }
+}

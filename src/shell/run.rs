@@ -1,0 +1,360 @@
+//! All accounts, in one thread, for as long as the process lives.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::account::Account;
+use super::systemd::{Notifier, Watchdog};
+use super::timer::{Timer, Woken};
+use super::words::is_good;
+use super::{Context, Mode, accounts};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Settings;
+use crate::store::lock::{LockError, SupervisorLock};
+use crate::supervisor::Event;
+use crate::supervisor::decide::Trigger;
+
+/// So many accounts exchange tokens at the same time: enough to hide the network, few enough to
+/// stay small, and polite to a provider.
+const EXCHANGES: usize = 64;
+
+/// What `run` needs from outside.
+pub trait Surroundings {
+    /// Reads the configuration again; `None`, and the reason told to whoever listens, if it is
+    /// wrong.
+    fn reload(&self) -> Option<Settings>;
+    /// The configuration was taken over.
+    fn reloaded(&self);
+    /// Every account that was overdue is fresh, or the reason why not is known.
+    fn ready(&self, accounts: usize);
+    /// A signal asked to stop.
+    fn stopping(&self);
+    /// An account cannot be supervised.
+    fn unsupervised(&self, account: &str, error: &LockError);
+}
+
+/// Why `run` could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// One of the accounts cannot be supervised.
+    #[error("account {account}")]
+    Supervise {
+        /// Which one.
+        account: String,
+        /// Why not.
+        source: LockError,
+    },
+    /// The kernel refused a timer, a signal or the runtime.
+    #[error("cannot set up the event loop")]
+    Setup(#[from] io::Error),
+}
+
+/// Supervises all accounts until a signal stops it.
+pub fn run(
+    settings: Settings,
+    only: Option<&str>,
+    context: Context,
+    surroundings: &dyn Surroundings,
+) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // A thread that looked up a name is not kept waiting for the next hour's refresh.
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .build()?;
+    let runner = Runner::new(settings, only, context)?;
+    LocalSet::new().block_on(&runtime, runner.run(surroundings))
+}
+
+/// One account's place: the account itself comes and goes.
+struct Slot {
+    /// Absent while a task works on it.
+    account: Option<Account>,
+    /// Its configuration has changed since: to be built anew as soon as it is at rest.
+    stale: bool,
+    /// What was asked for while it was away.
+    asked: Option<Trigger>,
+    /// It has completed its first pass.
+    settled: bool,
+    _supervision: SupervisorLock,
+}
+
+struct Runner {
+    settings: Settings,
+    only: Option<String>,
+    context: Rc<Context>,
+    slots: BTreeMap<String, Slot>,
+    /// Accounts whose turn it is, and why.
+    turns: VecDeque<(String, Event)>,
+    away: usize,
+    home: mpsc::UnboundedSender<Account>,
+    returning: mpsc::UnboundedReceiver<Account>,
+    timer: Timer,
+    ready: bool,
+    stopping: bool,
+}
+
+const MODE: Mode = Mode { patient: true, horizon: None };
+
+impl Runner {
+    fn new(settings: Settings, only: Option<&str>, context: Context) -> Result<Self, RunError> {
+        let (home, returning) = mpsc::unbounded_channel();
+        let mut slots = BTreeMap::new();
+        for mut account in accounts(&settings, only, MODE) {
+            let name = account.name().to_owned();
+            let slot = supervise(&mut account, context.clock.now())
+                .map(|supervision| Slot::new(account, supervision))
+                .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
+            slots.insert(name, slot);
+        }
+        let turns = slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect();
+        Ok(Self {
+            settings,
+            only: only.map(str::to_owned),
+            context: Rc::new(context),
+            slots,
+            turns,
+            away: 0,
+            home,
+            returning,
+            // Within the runtime, which `run` enters before the first poll.
+            timer: Timer::new()?,
+            ready: false,
+            stopping: false,
+        })
+    }
+
+    async fn run(mut self, surroundings: &dyn Surroundings) -> Result<(), RunError> {
+        let mut signals = Signals::new()?;
+        let notifier = Notifier::of_process();
+        let mut watchdog = Watchdog::of_process();
+        loop {
+            self.take_turns();
+            if !self.ready && self.away == 0 && self.slots.values().all(|slot| slot.settled) {
+                self.ready = true;
+                surroundings.ready(self.slots.len());
+                notifier.ready(&self.summary());
+            }
+            if self.stopping && self.is_at_rest() {
+                return Ok(());
+            }
+            self.timer.set(self.next_wakeup())?;
+            tokio::select! {
+                Some(account) = self.returning.recv() => self.welcome(account, &notifier),
+                woken = self.timer.woken() => match woken? {
+                    Woken::Deadline => self.wake(),
+                    Woken::ClockChanged => self.ask_all(Trigger { anew: true, ..Trigger::default() }),
+                },
+                () = watchdog.due() => watchdog.answer(),
+                asked = signals.next() => match asked {
+                    Asked::Stop if self.stopping => return Ok(()),
+                    Asked::Stop => {
+                        surroundings.stopping();
+                        notifier.stopping();
+                        self.stop();
+                    }
+                    Asked::Reload => {
+                        notifier.reloading();
+                        self.reload(surroundings);
+                        notifier.ready(&self.summary());
+                    }
+                    Asked::Refresh => {
+                        self.ask_all(Trigger { force: true, anew: true, ..Trigger::default() });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends accounts to work, as many as may be at work together.
+    fn take_turns(&mut self) {
+        while self.away < EXCHANGES {
+            let Some((name, event)) = self.turns.pop_front() else { return };
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
+            let Some(mut account) = slot.account.take() else { continue };
+            if account.begin(event, &self.context) {
+                self.away += 1;
+                self.context.set_active(self.away);
+                let (context, home) = (Rc::clone(&self.context), self.home.clone());
+                tokio::task::spawn_local(async move {
+                    account.finish(&context).await;
+                    // The runner outlives its tasks.
+                    let _ = home.send(account);
+                });
+            } else {
+                self.settle(account);
+            }
+        }
+    }
+
+    /// An account has come back from the network.
+    fn welcome(&mut self, account: Account, notifier: &Notifier) {
+        self.away -= 1;
+        self.context.set_active(self.away);
+        self.settle(account);
+        if self.ready {
+            notifier.status(&self.summary());
+        }
+    }
+
+    /// Puts an account back into its place.
+    fn settle(&mut self, account: Account) {
+        let name = account.name().to_owned();
+        let Some(slot) = self.slots.get_mut(&name) else { return };
+        slot.settled |= account.outcome().is_some();
+        let idle = account.core().is_idle();
+        slot.account = Some(account);
+        if self.stopping {
+            self.turns.push_back((name, Event::Stop));
+        } else if slot.stale && idle {
+            self.rebuild(&name);
+        } else if let Some(trigger) = slot.asked.take() {
+            self.turns.push_back((name, Event::Begin(trigger)));
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        let accounts = self.slots.values().filter_map(|slot| slot.account.as_ref());
+        accounts.filter_map(Account::next_wakeup).min_by_key(|at| at.boot)
+    }
+
+    /// The deadline of at least one account has come.
+    fn wake(&mut self) {
+        let now = self.context.clock.now();
+        for (name, slot) in &self.slots {
+            let wakeup = slot.account.as_ref().and_then(Account::next_wakeup);
+            if wakeup.is_some_and(|at| at.boot <= now.boot) {
+                self.turns.push_back((name.clone(), Event::Woke));
+            }
+        }
+    }
+
+    /// Asks something of every account; those at work hear it when they come back.
+    fn ask_all(&mut self, trigger: Trigger) {
+        for (name, slot) in &mut self.slots {
+            if slot.account.is_some() {
+                self.turns.push_back((name.clone(), Event::Begin(trigger)));
+            } else {
+                slot.asked = Some(slot.asked.unwrap_or_default().and(trigger));
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.context.stop();
+        let home = self.slots.iter().filter(|(_, slot)| slot.account.is_some());
+        self.turns = home.map(|(name, _)| (name.clone(), Event::Stop)).collect();
+    }
+
+    /// True when no exchange is under way and nothing waits to be stored.
+    fn is_at_rest(&self) -> bool {
+        let mut accounts = self.slots.values().map(|slot| slot.account.as_ref());
+        self.turns.is_empty()
+            && accounts.all(|account| account.is_some_and(|account| account.core().is_idle()))
+    }
+
+    /// Takes a new configuration over; a wrong one changes nothing.
+    fn reload(&mut self, surroundings: &dyn Surroundings) {
+        let Some(settings) = surroundings.reload() else { return };
+        self.settings = settings;
+        let wanted = accounts(&self.settings, self.only.as_deref(), MODE);
+        let names: Vec<String> = wanted.iter().map(|account| account.name().to_owned()).collect();
+        // One that is at work finishes, and finds its place gone.
+        self.slots.retain(|name, _| names.contains(name));
+        for mut account in wanted {
+            let name = account.name().to_owned();
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.stale = true;
+                if slot.account.as_ref().is_some_and(|account| account.core().is_idle()) {
+                    self.rebuild(&name);
+                }
+                continue;
+            }
+            match supervise(&mut account, self.context.clock.now()) {
+                Ok(supervision) => {
+                    self.slots.insert(name.clone(), Slot::new(account, supervision));
+                    self.turns.push_back((name, Event::Begin(Trigger::default())));
+                }
+                Err(error) => surroundings.unsupervised(&name, &error),
+            }
+        }
+        surroundings.reloaded();
+    }
+
+    /// Builds an account from the present configuration, and looks what is due by that.
+    fn rebuild(&mut self, name: &str) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.stale = false;
+        let trigger = slot.asked.take().unwrap_or_default();
+        slot.account = accounts(&self.settings, Some(name), MODE).pop();
+        self.turns.push_back((name.to_owned(), Event::Begin(trigger)));
+    }
+
+    /// One sentence for `systemctl status`.
+    fn summary(&self) -> String {
+        let total = self.slots.len();
+        let fresh = self.slots.values().filter(|slot| slot.is_fresh()).count();
+        let mut worst = self.slots.iter().filter(|(_, slot)| !slot.is_fresh());
+        match (worst.next(), total) {
+            (None, 1) => "the token is fresh".into(),
+            (None, _) => format!("all {total} tokens are fresh"),
+            (Some((name, _)), _) => format!("{fresh} of {total} tokens are fresh; see to account {name}"),
+        }
+    }
+}
+
+impl Slot {
+    fn new(account: Account, supervision: SupervisorLock) -> Self {
+        Self { account: Some(account), stale: false, asked: None, settled: false, _supervision: supervision }
+    }
+
+    fn is_fresh(&self) -> bool {
+        let outcome = self.account.as_ref().and_then(Account::outcome);
+        outcome.is_none_or(is_good)
+    }
+}
+
+fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {
+    match account.files() {
+        Some(files) => files.store().supervise(now),
+        None => Err(LockError::Supervised { pid: None }),
+    }
+}
+
+enum Asked {
+    Stop,
+    Reload,
+    Refresh,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+    usr1: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop,
+            _ = self.int.recv() => Asked::Stop,
+            _ = self.hup.recv() => Asked::Reload,
+            _ = self.usr1.recv() => Asked::Refresh,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the core's reports are called in words, and how loud they are said.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::clock::{Clock, SystemClock};
+
+use crate::supervisor::decide::{Decision, Reason, Trigger};
+use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
+use crate::supervisor::record::VerdictKind;
+
+/// A report in words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Words {
+    /// How loud.
+    pub level: Level,
+    /// What sort of thing happened, for machines.
+    pub event: &'static str,
+    /// What happened, lower case, without secrets.
+    pub text: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Words {
+    fn new(level: Level, event: &'static str, text: impl Into<String>) -> Self {
+        Self { level, event, text: text.into(), hint: None }
+    }
+
+    fn hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+/// The words for a report.
+pub fn words(report: &Report) -> Words {
+    match report {
+        Report::Decided { decision, trigger } => decided(decision, *trigger),
+        Report::TookSeed(seed) => {
+            let short: String = seed.to_string().chars().take(12).collect();
+            Words::new(
+                Level::INFO,
+                "new_login",
+                format!("found a new refresh_token in the config (SHA-256 {short}…)"),
+            )
+        }
+        Report::TookOver { account } => Words::new(
+            Level::INFO,
+            "took_over",
+            format!("took over the state of account {account}, which is no longer configured"),
+        ),
+        Report::FellBack { message } => Words::new(
+            Level::WARN,
+            "fell_back",
+            format!("the new login was refused, so the earlier one stays in use: {message}"),
+        )
+        .hint(Some("log in again, and put the new refresh_token into the config".into())),
+        Report::Adopted => Words::new(
+            Level::WARN,
+            "adopted",
+            "another writer had replaced the refused refresh token; using that one",
+        ),
+        Report::FoundMarker { .. } => Words::new(
+            Level::WARN,
+            "interrupted",
+            "a process died while its request was under way; the server may have answered it",
+        ),
+        Report::PutAside { path } => Words::new(
+            Level::WARN,
+            "put_aside",
+            format!("the state cannot be understood and was put aside as {path}"),
+        )
+        .hint(Some("the configured refresh_token is tried instead; log in again if it is refused".into())),
+        Report::SeedUnreadable(trouble) => Words::new(
+            Level::WARN,
+            "seed_unreadable",
+            format!("{}; the refresh token in the state is used", trouble.message),
+        )
+        .hint(trouble.hint.clone()),
+        Report::NotYetStored(trouble) => Words::new(
+            Level::ERROR,
+            "not_stored",
+            format!(
+                "the new refresh token is only in memory so far, and storing it is tried again: {}",
+                trouble.message
+            ),
+        )
+        .hint(trouble.hint.clone()),
+        Report::Ignored { phase, event } => {
+            Words::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
+                .hint(Some("this is a bug: please report it".into()))
+        }
+        Report::Finished(outcome) => finished(outcome),
+    }
+}
+
+fn decided(decision: &Decision, trigger: Trigger) -> Words {
+    let text = match decision {
+        Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
+        Decision::Republish => "the token file does not hold the live token".into(),
+        Decision::Refresh(reason) => format!("a refresh is due: {}", why(*reason)),
+        Decision::Hold { reason, wait, failure } => format!(
+            "a refresh is due ({}), but waits {} after {} failures in a row, the last: {}",
+            why(*reason),
+            duration(*wait),
+            failure.count,
+            failure.kind
+        ),
+        Decision::Refused(verdict) => format!("the answer is known: {}", verdict.error),
+    };
+    let asked = if trigger == Trigger::default() { String::new() } else { format!(" ({trigger:?})") };
+    Words::new(Level::DEBUG, "decided", format!("{text}{asked}"))
+}
+
+fn why(reason: Reason) -> String {
+    match reason {
+        Reason::FirstToken => "there is no access token yet".into(),
+        Reason::NewLogin => "the login is new".into(),
+        Reason::Unclear => "an earlier request got no definite answer".into(),
+        Reason::AfterVerdict => "the login or the client was refused before".into(),
+        Reason::Due(late) if late < 1000 => "the time has come".into(),
+        Reason::Due(late) => {
+            format!("it was due {} ago", duration(Duration::from_millis(late.max(0).cast_unsigned())))
+        }
+        Reason::ClockSetBack => "the wall clock is before the token's issue".into(),
+        Reason::BeforeNextPass => "it would expire before the next pass".into(),
+        Reason::Forced => "somebody asked for it".into(),
+    }
+}
+
+fn finished(outcome: &Outcome) -> Words {
+    match outcome {
+        Outcome::Refreshed { generation, remaining, took } => Words::new(
+            Level::INFO,
+            "refreshed",
+            format!(
+                "refreshed: token {generation} lives {} (the exchange took {} ms)",
+                duration(*remaining),
+                took.as_millis()
+            ),
+        ),
+        Outcome::Fresh { remaining } => {
+            Words::new(Level::DEBUG, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
+        }
+        Outcome::Republished => {
+            Words::new(Level::INFO, "republished", "the token file has the live token again")
+        }
+        Outcome::Held { wait, trouble } => {
+            Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
+        }
+        Outcome::Refused(verdict) => {
+            let (event, hint) = match verdict.kind {
+                VerdictKind::RefreshToken => {
+                    ("needs_login", "log in again, and put the new refresh_token into the config")
+                }
+                VerdictKind::Client => (
+                    "client_refused",
+                    "check client_id, client_secret and scope; it is tried again every hour",
+                ),
+            };
+            Words::new(Level::ERROR, event, verdict.message.clone()).hint(Some(hint.into()))
+        }
+        Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
+        Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
+        Outcome::Stopped => Words::new(Level::DEBUG, "stopped", "stopped before a request was made"),
+    }
+}
+
+fn said(level: Level, event: &'static str, trouble: &Trouble) -> Words {
+    Words::new(level, event, trouble.message.clone()).hint(trouble.hint.clone())
+}
+
+/// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`.
+pub fn duration(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let seconds = duration.as_secs();
+    let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else { return "0 s".into() };
+    let (length, unit) = UNITS[first];
+    let text = format!("{} {unit}", seconds / length);
+    match UNITS.get(first + 1) {
+        // Seconds beside minutes matter only while there are few of them.
+        Some((next, unit)) if seconds % length / next > 0 && (*next > 1 || seconds < 600) => {
+            format!("{text} {} {unit}", seconds % length / next)
+        }
+        _ => text,
+    }
+}
+
+/// A wall time in Unix seconds, as the people here read it; date and time.
+pub fn local(at: i64) -> String {
+    let Ok(at) = jiff::Timestamp::from_second(at) else { return "never".into() };
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Now, for a log's line.
+pub fn local_time() -> String {
+    local(SystemClock::new().now().wall / 1000)
+}
+
+/// True if the pass left a fresh token behind.
+pub fn is_good(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished)
+}
+
+/// What an outcome means for the exit code; `None` if all is well.
+pub fn class(outcome: &Outcome) -> Option<Class> {
+    match outcome {
+        Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
+        Outcome::Held { .. } => Some(Class::Unavailable),
+        Outcome::Refused(verdict) => Some(match verdict.kind {
+            VerdictKind::RefreshToken => Class::NeedsLogin,
+            VerdictKind::Client => Class::Config,
+        }),
+        Outcome::Failed(trouble) | Outcome::NotStored(trouble) => Some(trouble.class),
+        Outcome::Stopped => Some(Class::Unexpected),
+    }
+}

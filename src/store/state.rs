@@ -1,0 +1,338 @@
+//! The state file of one account: read without a lock, written only under it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::renameat;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::last_pass;
+use super::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use crate::clock::{BootId, Timestamp};
+use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
+use crate::secret::Fingerprint;
+use crate::supervisor::record::{Record, VERSION};
+
+/// The state file's name in the account's directory.
+const STATE: &str = "state";
+
+/// A state is a few kilobytes; two tokens of 16 KiB each still leave it far below this.
+const STATE_MAX: usize = 1024 * 1024;
+
+/// At least this much room is reserved for the next state before a request is made: two refresh
+/// tokens and an access token of 16 KiB each, and the rest.
+const RESERVE: u64 = 64 * 1024;
+
+/// Why the state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory, or the lock on it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A newer program has been here.
+    #[error("state {} is of version {found}, and this program knows versions up to {VERSION}", path.display())]
+    Newer {
+        /// The state file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// The record cannot be written as JSON.
+    #[error("cannot encode the state of {account}")]
+    Encode {
+        /// The account.
+        account: String,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// Something was asked that needs the lock.
+    #[error("the state of {account} is not locked")]
+    NotLocked {
+        /// The account.
+        account: String,
+    },
+    /// A seed that another account's state knows.
+    #[error("the refresh_token of account {account} belongs to account {owner} already")]
+    SeedTaken {
+        /// Who configured it.
+        account: String,
+        /// Whose state lists it.
+        owner: String,
+    },
+}
+
+impl StateError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Lock(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Newer { .. } => Some("install the newer zg-tokend again; nothing was changed".into()),
+            Self::Encode { .. } | Self::NotLocked { .. } => Some("this is a bug: please report it".into()),
+            Self::SeedTaken { .. } => {
+                Some("log in once more for this account: each needs a refresh token of its own".into())
+            }
+        }
+    }
+
+    /// Who can mend it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Lock(error) => error.class(),
+            Self::File(error) => error.class(),
+            Self::SeedTaken { .. } => FailureClass::Misplaced,
+            Self::Newer { .. } | Self::Encode { .. } | Self::NotLocked { .. } => FailureClass::Io,
+        }
+    }
+}
+
+/// What is in the state file.
+#[derive(Debug)]
+pub enum Stored {
+    /// There is none: the first run.
+    Nothing,
+    /// The state.
+    Record(Box<Record>),
+    /// Something that is no state, and where it is said to go wrong.
+    Garbage(String),
+}
+
+/// The state of one account, and the lock on it.
+#[derive(Debug)]
+pub struct Store {
+    state_dir: PathBuf,
+    account: String,
+    dir: Option<AccountDir>,
+    lock: Option<Lock>,
+    /// The next state's file, with room reserved.
+    next: Option<Temporary>,
+    /// The directory of the account that was taken over, locked until its state is retired.
+    taken_over: Option<(AccountDir, Lock)>,
+}
+
+impl Store {
+    /// Opens nothing yet.
+    pub fn new(state_dir: &Path, account: &str) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+            account: account.to_owned(),
+            dir: None,
+            lock: None,
+            next: None,
+            taken_over: None,
+        }
+    }
+
+    /// Where the state is, for messages.
+    pub fn path(&self) -> PathBuf {
+        self.state_dir.join(&self.account).join(STATE)
+    }
+
+    /// Reads the state. Changes nothing and creates nothing.
+    pub fn load(&mut self) -> Result<Stored, StateError> {
+        match self.open()? {
+            Some(dir) => read(dir),
+            None => Ok(Stored::Nothing),
+        }
+    }
+
+    /// Takes the lock, creating the directories if need be; [`LockError::Busy`] if it is taken.
+    pub fn try_lock(&mut self) -> Result<(), LockError> {
+        let dir = match self.dir.take() {
+            Some(dir) => dir,
+            None => StateDir::create(&self.state_dir)?.create_account(&self.account)?,
+        };
+        self.lock = Some(dir.try_lock()?);
+        self.dir = Some(dir);
+        Ok(())
+    }
+
+    /// Whether others could get into the directory; it was made private if it was to be created.
+    pub fn warning(&self) -> Option<&Warning> {
+        self.dir.as_ref().and_then(AccountDir::warning)
+    }
+
+    /// Removes what killed runs left, and puts a state that is none aside as `state.corrupt-N`.
+    pub fn put_aside(&self) -> Result<PathBuf, StateError> {
+        let dir = self.locked()?;
+        let unused = (1..).map(|n| format!("{STATE}.corrupt-{n}"));
+        for name in unused {
+            if dir.directory().read(OsStr::new(&name), STATE_MAX)?.is_none() {
+                return rename(dir, &name);
+            }
+        }
+        Err(StateError::NotLocked { account: self.account.clone() })
+    }
+
+    /// Finds the state of another account that lists `seed`, and locks it. One that `configured`
+    /// names is still in use: [`StateError::SeedTaken`].
+    pub fn find_seed(
+        &mut self,
+        seed: Fingerprint,
+        still_in_use: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Box<Record>>, StateError> {
+        let Some(state_dir) = StateDir::find(&self.state_dir)? else { return Ok(None) };
+        for name in state_dir.accounts()? {
+            if name == self.account {
+                continue;
+            }
+            // What cannot be read is another account's affair.
+            let Ok(Some(other)) = state_dir.find_account(&name) else { continue };
+            let Ok(Stored::Record(record)) = read(&other) else { continue };
+            if !record.seeds.contains(&seed) {
+                continue;
+            }
+            if still_in_use(&record) {
+                return Err(StateError::SeedTaken { account: self.account.clone(), owner: name });
+            }
+            let lock = other.try_lock()?;
+            let Stored::Record(record) = read(&other)? else { continue };
+            self.taken_over = Some((other, lock));
+            return Ok(Some(record));
+        }
+        Ok(None)
+    }
+
+    /// Makes sure that the next state can be stored, then stores this one durably.
+    pub fn prepare(&mut self, record: &Record) -> Result<(), StateError> {
+        let dir = self.locked()?;
+        let bytes = encode(record)?;
+        // First the room, then the marker: a marker without a request would be taken for a
+        // request without an answer.
+        let mut next = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
+        next.reserve(RESERVE.max(2 * bytes.len() as u64))?;
+        write(dir, &bytes)?;
+        self.next = Some(next);
+        if let Some(lock) = &self.lock {
+            lock.still_there()?;
+        }
+        Ok(())
+    }
+
+    /// Stores the record durably: file, rename, directory. A state that was taken over is
+    /// retired afterwards, never before.
+    pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
+        let bytes = encode(record)?;
+        let next = self.next.take();
+        let dir = self.locked()?;
+        match next {
+            Some(mut next) => {
+                next.write_all(&bytes)?;
+                next.commit()?;
+            }
+            None => write(dir, &bytes)?,
+        }
+        if let Some((other, _lock)) = self.taken_over.take() {
+            rename(&other, &format!("{STATE}.taken-over-by-{}", self.account))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what killed runs left in the account's directory.
+    pub fn sweep(&self) -> Result<usize, StateError> {
+        Ok(self.locked()?.directory().sweep(None)?)
+    }
+
+    /// Lets go of the lock, of what was prepared, and of the directory, which may be another one
+    /// by the next time.
+    pub fn unlock(&mut self) {
+        self.next = None;
+        self.taken_over = None;
+        self.lock = None;
+        self.dir = None;
+    }
+
+    /// Notes that a pass came by; how long after the one before, if that is known. Creates no
+    /// directory. `monotonic` is in milliseconds.
+    pub fn note_pass(&mut self, boot_id: BootId, monotonic: i64) -> Option<Duration> {
+        self.open().ok()??;
+        last_pass::note(self.dir.as_ref()?, boot_id, monotonic)
+    }
+
+    /// Takes the account under supervision, for the life of the value.
+    pub fn supervise(&self, now: Timestamp) -> Result<SupervisorLock, LockError> {
+        let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
+        SupervisorLock::acquire(&dir, now)
+    }
+
+    /// Whether a process supervises the account. Changes nothing.
+    pub fn supervision(&mut self) -> Result<Supervision, StateError> {
+        Ok(self.open()?.map_or(Ok(Supervision::None), supervision)?)
+    }
+
+    /// The account's directory, if there is one.
+    fn open(&mut self) -> Result<Option<&AccountDir>, StateError> {
+        if self.dir.is_none()
+            && let Some(state_dir) = StateDir::find(&self.state_dir)?
+        {
+            self.dir = state_dir.find_account(&self.account)?;
+        }
+        Ok(self.dir.as_ref())
+    }
+
+    fn locked(&self) -> Result<&AccountDir, StateError> {
+        let locked = self.lock.as_ref().and(self.dir.as_ref());
+        locked.ok_or_else(|| StateError::NotLocked { account: self.account.clone() })
+    }
+}
+
+fn read(dir: &AccountDir) -> Result<Stored, StateError> {
+    let Some(contents) = dir.directory().read(OsStr::new(STATE), STATE_MAX)? else {
+        return Ok(Stored::Nothing);
+    };
+    parse(&contents.bytes).map_err(|found| StateError::Newer { path: dir.file(STATE).path(), found })
+}
+
+/// Reads a state's bytes; the error is the version of a state that is too new.
+pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u64,
+    }
+    // What serde says of a wrong value shows the value, which may be a token: only the place.
+    let garbage = |error: serde_json::Error| {
+        Stored::Garbage(format!("it goes wrong in line {}, column {}", error.line(), error.column()))
+    };
+    let version = match serde_json::from_slice::<Head>(bytes) {
+        Ok(head) => head.version,
+        Err(error) => return Ok(garbage(error)),
+    };
+    if version > u64::from(VERSION) {
+        return Err(version);
+    }
+    Ok(serde_json::from_slice(bytes).map_or_else(garbage, |record| Stored::Record(Box::new(record))))
+}
+
+fn encode(record: &Record) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    // Room for all of it at once: a vector that grows leaves unwiped copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(RESERVE as usize));
+    serde_json::to_writer_pretty(&mut *bytes, record)
+        .map_err(|source| StateError::Encode { account: record.account.clone(), source })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn write(dir: &AccountDir, bytes: &[u8]) -> Result<(), StateError> {
+    let mut temporary = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
+    temporary.write_all(bytes)?;
+    Ok(temporary.commit()?)
+}
+
+fn rename(dir: &AccountDir, to: &str) -> Result<PathBuf, StateError> {
+    let path = dir.directory().path().join(to);
+    let directory = dir.directory();
+    renameat(directory, STATE, directory, to).and_then(|()| rustix::fs::fsync(directory)).map_err(
+        |error| LockError::Io {
+            doing: "put aside the state as",
+            path: path.clone(),
+            source: io::Error::from(error),
+        },
+    )?;
+    Ok(path)
+}
