@@ -59,6 +59,11 @@ impl Account {
         self.outcome.as_ref()
     }
 
+    /// Whether it knows that it is to begin nothing more.
+    pub fn told_to_stop(&self) -> bool {
+        self.told_to_stop
+    }
+
     /// The core, to be asked.
     pub fn core(&self) -> &Supervisor {
         &self.core
@@ -72,6 +77,7 @@ impl Account {
     /// Hands the core an event, and performs as much as needs neither network nor waiting. True
     /// if something is left for [`Account::finish`].
     pub fn begin(&mut self, event: Event, context: &Context) -> bool {
+        self.told_to_stop |= matches!(event, Event::Stop);
         self.queue.extend(self.core.handle(context.clock.now(), event));
         while let Some(action) = self.queue.pop_front() {
             if matches!(action, Action::ReadInputs | Action::Request(_)) {

@@ -66,8 +66,8 @@ pub fn run(
         // A thread that looked up a name is not kept waiting for the next hour's refresh.
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()?;
-    let runner = Runner::new(settings, only, context)?;
-    LocalSet::new().block_on(&runtime, runner.run(surroundings))
+    LocalSet::new()
+        .block_on(&runtime, async { Runner::new(settings, only, context)?.run(surroundings).await })
 }
 
 /// One account's place: the account itself comes and goes.
@@ -121,7 +121,6 @@ impl Runner {
             away: 0,
             home,
             returning,
-            // Within the runtime, which `run` enters before the first poll.
             timer: Timer::new()?,
             ready: false,
             stopping: false,
@@ -206,10 +205,12 @@ impl Runner {
         let name = account.name().to_owned();
         let Some(slot) = self.slots.get_mut(&name) else { return };
         slot.settled |= account.outcome().is_some();
-        let idle = account.core().is_idle();
+        let (idle, told) = (account.core().is_idle(), account.told_to_stop());
         slot.account = Some(account);
         if self.stopping {
-            self.turns.push_back((name, Event::Stop));
+            if !told {
+                self.turns.push_back((name, Event::Stop));
+            }
         } else if slot.stale && idle {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
