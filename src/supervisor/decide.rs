@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::outcome::Trouble;
-use super::record::{Failure, Record, Verdict};
+use super::record::{AccessToken, Failure, Record, Verdict};
 use super::schedule::{self, Due};
 use crate::clock::{BootId, Timestamp, millis};
 use crate::secret::{Fingerprint, Secret};
@@ -123,23 +123,22 @@ pub fn decide(
     let reason = match whether(loaded, policy, inputs, trigger, now) {
         Whether::Due(reason) => reason,
         Whether::In(left) => {
-            let live = loaded.record.as_ref().and_then(|record| record.access_token.as_ref());
-            return if live.is_some() && loaded.file != FileView::Current {
-                Decision::Republish
-            } else {
-                Decision::Rest(Duration::from_millis(left.cast_unsigned()))
+            return match unpublished(loaded, now) {
+                Some(_) => Decision::Republish,
+                None => Decision::Rest(Duration::from_millis(left.cast_unsigned())),
             };
         }
     };
     let (Some(record), Some(inputs)) = (&loaded.record, inputs) else {
         return Decision::Refresh(reason);
     };
-    if new_seed(Some(record), policy, Some(inputs)).is_none()
-        && let Some(verdict) = standing_verdict(record, inputs, trigger, now)
-    {
+    let new_login = new_seed(Some(record), policy, Some(inputs)).is_some();
+    if !new_login && let Some(verdict) = standing_verdict(record, inputs, trigger, now) {
         return Decision::Refused(verdict.clone());
     }
-    if let Some((failure, wait)) = standing_wait(record, inputs, trigger, now) {
+    // Somebody who logs in again is waiting for it.
+    let anew = trigger.anew || new_login;
+    if let Some((failure, wait)) = standing_wait(record, inputs, anew, now) {
         return Decision::Hold { reason, wait, failure: failure.clone() };
     }
     Decision::Refresh(reason)
@@ -167,8 +166,7 @@ fn whether(
     if new_seed(Some(record), policy, inputs).is_some() {
         return IsDue(Reason::NewLogin);
     }
-    let unclear = record.refresh_token.as_ref().is_some_and(|token| token.unclear_sends > 0);
-    if record.in_flight.is_some() || unclear {
+    if is_unclear(record) {
         return IsDue(Reason::Unclear);
     }
     if record.verdict.is_some() {
@@ -189,6 +187,23 @@ fn whether(
         }
         Due::In(left) => In(left),
     }
+}
+
+/// The live token that the file should hold and does not.
+pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToken> {
+    let record = loaded.record.as_ref()?;
+    let wanting = match loaded.file {
+        FileView::Current => false,
+        FileView::Missing => true,
+        // The answer that could not be stored may have been published: never go back.
+        FileView::Other { .. } => !is_unclear(record),
+    };
+    record.access_token.as_ref().filter(|token| wanting && token.is_live(now))
+}
+
+/// True if a request is without an answer.
+fn is_unclear(record: &Record) -> bool {
+    record.in_flight.is_some() || record.refresh_token.as_ref().is_some_and(|token| token.unclear_sends > 0)
 }
 
 /// The configured seed, if this account has never used it.
@@ -239,7 +254,7 @@ fn standing_verdict<'a>(
 fn standing_wait<'a>(
     record: &'a Record,
     inputs: &Inputs,
-    trigger: Trigger,
+    anew: bool,
     now: Timestamp,
 ) -> Option<(&'a Failure, Duration)> {
     let failure = record.failure.as_ref()?;
@@ -247,6 +262,6 @@ fn standing_wait<'a>(
         return None;
     }
     let not_before =
-        if trigger.anew && !failure.retry_after { schedule::begun_anew(failure) } else { failure.not_before };
+        if anew && !failure.retry_after { schedule::begun_anew(failure) } else { failure.not_before };
     schedule::wait(not_before, now).map(|wait| (failure, wait))
 }

@@ -9,7 +9,9 @@
 //!
 //! and ends early wherever there is nothing to do or nothing to be done.
 
+mod answers;
 pub mod decide;
+mod ending;
 pub mod outcome;
 mod pass;
 pub mod record;
@@ -147,6 +149,8 @@ pub struct Supervisor {
     /// last one ordered.
     local_troubles: u32,
     local_wait: Option<Timestamp>,
+    /// The last request got no definite answer, and is to be sent again within seconds.
+    resend_soon: bool,
     /// Begin another pass as soon as this one is over.
     again: bool,
     stopping: bool,
@@ -166,7 +170,7 @@ enum Phase {
     Requesting { issued_at: Timestamp },
     Rechecking { issued_at: Timestamp, refusal: Answer },
     Persisting(Persisting),
-    PersistFailed { persisting: Persisting, trouble: Trouble },
+    PersistFailed { persisting: Persisting },
     Publishing { then: Outcome },
     Unlocking { outcome: Outcome },
 }
@@ -174,9 +178,8 @@ enum Phase {
 /// A record on its way to disk.
 #[derive(Debug)]
 struct Persisting {
-    /// It holds a refresh token that exists nowhere else.
-    precious: bool,
-    publish: Option<Box<AccessToken>>,
+    /// It holds the server's answer, which exists nowhere else: a new refresh token, a no, a wait.
+    answer: bool,
     then: Outcome,
     /// Since when the disk refuses it, and how often it has.
     failing: Option<(Timestamp, u32)>,
@@ -196,6 +199,7 @@ impl Supervisor {
             lock_busy: None,
             local_troubles: 0,
             local_wait: None,
+            resend_soon: false,
             again: false,
             stopping: false,
             wake_at: None,
@@ -216,8 +220,7 @@ impl Supervisor {
     /// True if a request got no definite answer and is to be sent again within seconds: who has
     /// come this far should stay.
     pub fn will_resend_soon(&self) -> bool {
-        let token = self.record().and_then(|record| record.refresh_token.as_ref());
-        token.is_some_and(|token| token.unclear_sends > 0 && schedule::resend(token.unclear_sends).is_some())
+        self.resend_soon
     }
 
     /// The configured skew.
@@ -240,16 +243,8 @@ impl Supervisor {
                 self.local_troubles = 0;
                 self.begin(Trigger::default())
             }
-            Event::Stop => {
-                self.stopping = true;
-                if matches!(self.phase, Phase::LockBusy) {
-                    self.phase = Phase::Idle;
-                    self.wake_at = None;
-                    return vec![report(Report::Finished(Outcome::Stopped))];
-                }
-                Vec::new()
-            }
-            Event::Woke => self.woke(now),
+            Event::Stop => self.stop(now),
+            Event::Woke => self.woke(),
             event => self.step(now, event),
         }
     }
@@ -264,19 +259,45 @@ impl Supervisor {
         }
         // The pass under way may have looked too early: look again when it is over.
         self.again = true;
-        Vec::new()
+        if matches!(self.phase, Phase::PersistFailed { .. }) { self.woke() } else { Vec::new() }
+    }
+
+    fn stop(&mut self, now: Timestamp) -> Vec<Action> {
+        self.stopping = true;
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => {
+                self.wake_at = None;
+                Vec::new()
+            }
+            Phase::LockBusy => self.rest(now, Outcome::Stopped),
+            // From now on there is an end to patience, but not at once.
+            Phase::Persisting(mut persisting) => {
+                persisting.be_patient_from(now);
+                self.phase = Phase::Persisting(persisting);
+                Vec::new()
+            }
+            Phase::PersistFailed { mut persisting, .. } => {
+                persisting.be_patient_from(now);
+                self.persist_again(persisting)
+            }
+            phase => {
+                self.phase = phase;
+                Vec::new()
+            }
+        }
     }
 
     fn load(&mut self) -> Vec<Action> {
         self.phase = Phase::Loading;
         self.wake_at = None;
         self.again = false;
+        self.local_wait = None;
         self.inputs = None;
         self.inputs_trouble = None;
         vec![Action::Load]
     }
 
-    fn woke(&mut self, now: Timestamp) -> Vec<Action> {
+    fn woke(&mut self) -> Vec<Action> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle if self.stopping => Vec::new(),
             Phase::Idle => self.load(),
@@ -285,7 +306,7 @@ impl Supervisor {
                 self.wake_at = None;
                 vec![Action::Load]
             }
-            Phase::PersistFailed { persisting, trouble } => self.retry_persist(now, persisting, trouble),
+            Phase::PersistFailed { persisting } => self.persist_again(persisting),
             phase => {
                 // A wake-up that was overtaken by an event.
                 self.phase = phase;
@@ -307,23 +328,29 @@ impl Supervisor {
             (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.taken_over(now, record),
             (Phase::Preparing, Event::Prepared(Ok(()))) => self.prepared(now),
             (Phase::TakingOver, Event::TakenOver(Err(trouble)))
-            | (Phase::Preparing, Event::Prepared(Err(trouble))) => self.unlock_failed(now, trouble),
+            | (Phase::Preparing, Event::Prepared(Err(trouble))) => self.leave_failed(now, trouble),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
                 self.answered(now, issued_at, answer)
             }
             (Phase::Rechecking { issued_at, refusal }, Event::Loaded(loaded)) => {
                 self.rechecked(now, issued_at, &refusal, loaded.ok().map(|loaded| *loaded))
             }
-            (Phase::Persisting(persisting), Event::Persisted(Ok(()))) => self.persisted(persisting),
+            (Phase::Persisting(persisting), Event::Persisted(Ok(()))) => self.leave(now, persisting.then),
             (Phase::Persisting(persisting), Event::Persisted(Err(trouble))) => {
                 self.persist_failed(now, persisting, trouble)
             }
-            (Phase::PersistFailed { persisting, trouble }, Event::Published(_)) => {
-                // The readers have the new token, or will when the state is stored.
-                self.phase = Phase::PersistFailed { persisting, trouble };
+            (Phase::PersistFailed { persisting }, Event::Published(published)) => {
+                // If this failed, too, there is another chance when the state is stored.
+                if published.is_ok() {
+                    self.note_published();
+                }
+                self.phase = Phase::PersistFailed { persisting };
                 Vec::new()
             }
-            (Phase::Publishing { then }, Event::Published(Ok(()))) => self.published(then),
+            (Phase::Publishing { then }, Event::Published(Ok(()))) => {
+                self.note_published();
+                self.unlock(then)
+            }
             (Phase::Publishing { .. }, Event::Published(Err(trouble))) => {
                 self.note_local_trouble(now);
                 self.unlock(Outcome::NotStored(trouble))
@@ -349,6 +376,13 @@ impl Supervisor {
 
 fn report(report: Report) -> Action {
     Action::Report(Box::new(report))
+}
+
+impl Persisting {
+    /// Counts the patience with a failing disk from now on.
+    fn be_patient_from(&mut self, now: Timestamp) {
+        self.failing = self.failing.map(|(_, tries)| (now, tries));
+    }
 }
 
 impl Phase {

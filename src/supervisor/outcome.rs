@@ -67,7 +67,7 @@ pub enum Outcome {
     Refused(Verdict),
     /// Nothing was gained and nothing lost.
     Failed(Trouble),
-    /// The exchange succeeded, but one of the files did not take it.
+    /// The server has answered, but one of the files did not take it.
     NotStored(Trouble),
     /// Asked to stop before the request was made.
     Stopped,

@@ -117,7 +117,7 @@ impl AccessToken {
 
     /// Milliseconds of life left, by whichever clock is the less hopeful; negative when dead.
     pub fn remaining(&self, now: Timestamp) -> i64 {
-        millis(self.lifetime()) - age(self.issued_at, now)
+        millis(self.lifetime()).saturating_sub(age(self.issued_at, now))
     }
 
     /// True while there is life left.
@@ -229,8 +229,12 @@ impl Record {
 
     /// Takes a seed that the record does not list yet: the user has logged in (again).
     pub fn take_seed(&mut self, seed: Secret, now: Timestamp) {
-        let replaced = self.refresh_token.take().filter(|_| !self.needs_login());
-        self.previous = replaced.or(self.previous.take());
+        let dead = self.needs_login();
+        let replaced = self.refresh_token.take().filter(|_| !dead);
+        // Of two logins the one that has earned a token is worth going back to.
+        if self.previous.is_none() || replaced.as_ref().is_some_and(|token| token.used_at.is_some()) {
+            self.previous = replaced;
+        }
         self.seeds.push(seed.fingerprint());
         self.refresh_token = Some(RefreshToken {
             value: seed,
@@ -241,6 +245,7 @@ impl Record {
             unclear_sends: 0,
         });
         self.verdict = None;
+        self.failure = None;
         self.in_flight = None;
     }
 

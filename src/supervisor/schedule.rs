@@ -38,6 +38,17 @@ const LONG_OUTAGE: Duration = Duration::from_secs(40 * 60);
 /// The wait in a long outage: 12 requests an hour are no burden to anybody.
 const BACKOFF_LONG: Duration = Duration::from_secs(5 * 60);
 
+/// A run of failures is over if nobody has tried for this long after the wait: twice the longest
+/// wait, so that a pass every 5 minutes from cron still counts as one run.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// In a long outage one attempt is made this long before the token expires, so that the wait does
+/// not add to the outage: enough for the request's deadline of 30 s, twice.
+const LAST_CHANCE: Duration = Duration::from_secs(60);
+
+/// How far from [`LAST_CHANCE`] an attempt still counts as the last one.
+const LAST_CHANCE_WINDOW: Duration = Duration::from_secs(30);
+
 /// The second resend of a request without a definite answer. Servers that replay a rotation do
 /// so for some 30 s; the first resend is sent at once.
 const SECOND_RESEND: Duration = Duration::from_secs(5);
@@ -91,7 +102,7 @@ pub fn due(start: Timestamp, after: Duration, now: Timestamp) -> Due {
     if now.wall_since(start) < -millis(WALL_TOLERANCE) {
         return Due::ClockSetBack;
     }
-    let left = millis(after) - age(start, now);
+    let left = millis(after).saturating_sub(age(start, now));
     if left > 0 { Due::In(left) } else { Due::Since(-left) }
 }
 
@@ -105,6 +116,19 @@ pub fn backoff(count: u32, outage: Duration, random: u64) -> Duration {
     };
     let most = full.as_millis() as u64 / 10;
     full.saturating_sub(Duration::from_millis(random % (most + 1)))
+}
+
+/// True if the failure is too long ago to count with the next one.
+pub fn is_forgotten(failure: &Failure, now: Timestamp) -> bool {
+    now.since(failure.not_before) > FORGOTTEN_AFTER
+}
+
+/// A wait in a long outage, cut short if it would step over the last minute of the token's life.
+pub fn before_expiry(wait: Duration, remaining: Duration) -> Duration {
+    let needed = wait > BACKOFF_MAX
+        && remaining > LAST_CHANCE + LAST_CHANCE_WINDOW
+        && remaining < wait + LAST_CHANCE_WINDOW;
+    if needed { remaining.saturating_sub(LAST_CHANCE) } else { wait }
 }
 
 /// How long to wait before a refresh token is sent again that got no definite answer `sends`

@@ -1,0 +1,165 @@
+//! How a pass ends: record and token to disk, the lock let go, and when to look again.
+
+use std::time::Duration;
+
+use super::decide::{self, Decision, FileView, Loaded};
+use super::outcome::{Outcome, Report, Trouble};
+use super::record::{AccessToken, Record};
+use super::{Action, PERSIST_PATIENCE, Persisting, Phase, Supervisor, report, schedule};
+use crate::clock::Timestamp;
+
+impl Supervisor {
+    pub(super) fn remember(&mut self, record: Record) {
+        match &mut self.loaded {
+            Some(loaded) => loaded.record = Some(record),
+            None => {
+                self.loaded = Some(Loaded { record: Some(record), garbage: None, file: FileView::Missing });
+            }
+        }
+    }
+
+    pub(super) fn persist(&mut self, then: Outcome) -> Vec<Action> {
+        self.persist_again(Persisting { answer: false, then, failing: None })
+    }
+
+    /// What was asked for is done, as far as it can be; what came of it must not be lost.
+    pub(super) fn persist_answer(&mut self, then: Outcome) -> Vec<Action> {
+        self.trigger = decide::Trigger::default();
+        self.persist_again(Persisting { answer: true, then, failing: None })
+    }
+
+    pub(super) fn persist_again(&mut self, persisting: Persisting) -> Vec<Action> {
+        let Some(record) = self.record().cloned() else { return self.unlock(persisting.then) };
+        self.phase = Phase::Persisting(persisting);
+        self.wake_at = None;
+        vec![Action::Persist(Box::new(record))]
+    }
+
+    /// The disk took the marker and then refused the state. What only memory holds is not given
+    /// up: the lock is kept, so that nobody sends a token that has been replaced or refused.
+    pub(super) fn persist_failed(
+        &mut self,
+        now: Timestamp,
+        mut persisting: Persisting,
+        trouble: Trouble,
+    ) -> Vec<Action> {
+        if !persisting.answer {
+            return self.leave_failed(now, trouble);
+        }
+        let (since, tries) = persisting.failing.unwrap_or((now, 0));
+        let mut wait = schedule::backoff(tries.saturating_add(1), Duration::ZERO, 0);
+        if self.stopping || !self.policy.patient {
+            let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
+            if left.is_zero() {
+                self.note_local_trouble(now);
+                return self.unlock(Outcome::NotStored(trouble));
+            }
+            wait = wait.min(left);
+        }
+        persisting.failing = Some((since, tries.saturating_add(1)));
+        self.wake_at = Some(now.plus(wait));
+        self.phase = Phase::PersistFailed { persisting };
+        let mut actions = vec![report(Report::NotYetStored(trouble))];
+        if tries == 0 {
+            actions.extend(self.unpublished(now).map(Action::Publish));
+        }
+        actions
+    }
+
+    pub(super) fn unpublished(&self, now: Timestamp) -> Option<Box<AccessToken>> {
+        let loaded = self.loaded.as_ref()?;
+        decide::unpublished(loaded, now).cloned().map(Box::new)
+    }
+
+    pub(super) fn note_published(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.file = FileView::Current;
+        }
+    }
+
+    /// Ends a pass that holds the lock; the file gets what it should have.
+    pub(super) fn leave(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+        match self.unpublished(now) {
+            Some(token) => {
+                self.phase = Phase::Publishing { then: outcome };
+                vec![Action::Publish(token)]
+            }
+            None => self.unlock(outcome),
+        }
+    }
+
+    pub(super) fn unlock(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Unlocking { outcome };
+        self.wake_at = None;
+        vec![Action::Unlock]
+    }
+
+    /// A trouble of this machine ends the pass before anything was sent.
+    pub(super) fn leave_failed(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
+        self.note_local_trouble(now);
+        self.leave(now, Outcome::Failed(trouble))
+    }
+
+    pub(super) fn give_up(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
+        self.note_local_trouble(now);
+        self.rest(now, Outcome::Failed(trouble))
+    }
+
+    /// Counts a trouble that cannot be counted on disk, and waits accordingly.
+    pub(super) fn note_local_trouble(&mut self, now: Timestamp) {
+        self.local_troubles = self.local_troubles.saturating_add(1);
+        let wait = schedule::backoff(self.local_troubles, Duration::ZERO, self.next_random());
+        self.local_wait = Some(now.plus(wait));
+    }
+
+    /// Ends a pass, and says when the next one begins.
+    pub(super) fn rest(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Idle;
+        self.lock_busy = None;
+        if self.local_wait.is_none() {
+            self.local_troubles = 0;
+        }
+        // A wait postpones a wish, it does not cancel it.
+        if !matches!(outcome, Outcome::Held { .. }) && !self.again {
+            self.trigger = decide::Trigger::default();
+        }
+        let again = self.again && !self.stopping;
+        let silent = again && outcome == Outcome::Stopped;
+        let mut actions = if silent { Vec::new() } else { vec![report(Report::Finished(outcome))] };
+        if again {
+            actions.extend(self.load());
+        } else if !self.stopping {
+            self.wake_at = self.next_pass(now);
+        }
+        actions
+    }
+
+    fn next_pass(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(at) = self.local_wait.take() {
+            return Some(at);
+        }
+        let (decision, _) = self.decide(now);
+        let has_refresh_token = self.record().is_some_and(|record| record.refresh_token.is_some())
+            || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
+        let wait = match decision {
+            Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
+            Decision::Refused(verdict) => {
+                // A changed secret would help, and so may time.
+                let retry = verdict.not_before.and_then(|not_before| schedule::wait(not_before, now));
+                return [retry, self.policy.reread_secrets]
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .map(|wait| now.plus(wait));
+            }
+            Decision::Refresh(_) if !has_refresh_token => {
+                return self.policy.reread_secrets.map(|every| now.plus(every));
+            }
+            Decision::Refresh(_) | Decision::Republish => {
+                let failure = self.record().and_then(|record| record.failure.as_ref());
+                failure.and_then(|failure| schedule::wait(failure.not_before, now))
+            }
+        };
+        Some(now.plus(wait.unwrap_or_default()))
+    }
+}
