@@ -25,7 +25,9 @@ impl Supervisor {
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
             Decision::Rest(_) => self.rest(now, self.fresh(now)),
-            Decision::Hold { .. } | Decision::Refused(_) if self.unpublished(now).is_some() => {
+            Decision::Hold { .. } | Decision::Refused(_)
+                if self.unpublished(now).is_some() || self.found_marker() =>
+            {
                 self.phase = Phase::Locking;
                 vec![Action::Lock]
             }
@@ -128,6 +130,11 @@ impl Supervisor {
         };
         actions.extend(if found_marker { self.persist(end) } else { self.leave(now, end) });
         actions
+    }
+
+    /// Without the lock: of a dead writer, or of one that will bring news.
+    fn found_marker(&self) -> bool {
+        self.record().is_some_and(|record| record.in_flight.is_some())
     }
 
     /// A marker under the lock: its writer died, and the request may have been granted.

@@ -1,1 +1,9 @@
+//! Stories: a supervisor in a small world of a clock, a disk, a token file and scripted answers.
 
+mod disk;
+mod events;
+mod failures;
+mod lifetimes;
+mod logins;
+mod times;
+mod world;
