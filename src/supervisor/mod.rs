@@ -263,7 +263,9 @@ impl Supervisor {
     }
 
     fn stop(&mut self, now: Timestamp) -> Vec<Action> {
-        self.stopping = true;
+        if std::mem::replace(&mut self.stopping, true) {
+            return Vec::new();
+        }
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => {
                 self.wake_at = None;

@@ -17,6 +17,7 @@ use crate::supervisor::{Action, Event, LockFailure, Policy, Supervisor};
 
 pub(super) const START: i64 = 1_700_000_000_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a story turns on its own")]
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) supervisor: Supervisor,
