@@ -29,7 +29,7 @@ pub(super) fn once(args: &Args, flags: &Once) -> Exit {
         voice::warning(warning);
     }
     let mode = Mode { patient: false, horizon: flags.every.map(|every| every + EVERY_MARGIN) };
-    let trigger = Trigger { force: flags.force, anew: false, retry_dead: flags.retry_dead };
+    let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
     let clock = context.clock;
     let accounts = match once::once(accounts(&settings, args.account.as_deref(), mode), trigger, context) {

@@ -54,7 +54,8 @@ impl Surroundings for Terminal<'_> {
                     event = "reload_failed",
                     hint,
                     "the new config is wrong, so the old one stays in force: {}",
-                    chain(&error)
+                    // The excerpt with its caret needs a terminal: `check` shows it there.
+                    chain(&error).lines().next().unwrap_or_default()
                 );
                 None
             }

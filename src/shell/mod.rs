@@ -9,6 +9,7 @@ pub mod status;
 pub mod systemd;
 mod timer;
 pub mod trouble;
+mod watch;
 pub mod words;
 
 use std::cell::{Cell, RefCell};
@@ -97,6 +98,32 @@ pub fn accounts(settings: &config::Settings, only: Option<&str>, mode: Mode) -> 
     chosen.map(|account| Account::new(settings, account, &names, policy(settings, account, mode))).collect()
 }
 
+/// What the user has to do with the refresh token of a new login.
+fn login_hint(settings: &config::Settings, account: &config::Account) -> String {
+    use config::SecretSource::{Command, Credential, Env, File, Inline};
+    let name = &account.name;
+    match &account.refresh_token {
+        None | Some(Inline(_)) => {
+            format!(
+                "log in again, and put the new refresh_token of account {name} into {}",
+                settings.path.display()
+            )
+        }
+        Some(File(path)) => format!("log in again, and put the new refresh token into {}", path.display()),
+        Some(Env(variable)) => {
+            format!("log in again, put the new refresh token into ${variable}, and restart")
+        }
+        Some(source @ Command(_)) => {
+            format!("log in again, and store the new refresh token where {source} finds it")
+        }
+        Some(Credential(credential)) => {
+            format!(
+                "log in again, store the new refresh token as credential {credential}, and restart the unit"
+            )
+        }
+    }
+}
+
 /// What the core needs to know of an account's configuration.
 pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode) -> Policy {
     let inline_seed = inline_seed(account);
@@ -107,6 +134,7 @@ pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode
         default_lifetime: account.default_lifetime,
         horizon: mode.horizon,
         inline_seed,
+        login_hint: login_hint(settings, account),
         reread_secrets: inline_seed.is_none().then_some(inputs::REREAD),
         patient: mode.patient,
     }

@@ -11,10 +11,11 @@ use tokio::task::LocalSet;
 use super::account::Account;
 use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
+use super::watch::Watch;
 use super::words::is_good;
 use super::{Context, Mode, accounts};
 use crate::clock::{Clock, Timestamp};
-use crate::config::Settings;
+use crate::config::{SecretSource, Settings};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
@@ -94,6 +95,8 @@ struct Runner {
     home: mpsc::UnboundedSender<Account>,
     returning: mpsc::UnboundedReceiver<Account>,
     timer: Timer,
+    /// The config, and every file that it takes a secret from.
+    watch: Watch,
     ready: bool,
     stopping: bool,
 }
@@ -103,6 +106,7 @@ const MODE: Mode = Mode { patient: true, horizon: None };
 impl Runner {
     fn new(settings: Settings, only: Option<&str>, context: Context) -> Result<Self, RunError> {
         let (home, returning) = mpsc::unbounded_channel();
+        let watch = watch(&settings)?;
         let mut slots = BTreeMap::new();
         for mut account in accounts(&settings, only, MODE) {
             let name = account.name().to_owned();
@@ -122,6 +126,7 @@ impl Runner {
             home,
             returning,
             timer: Timer::new()?,
+            watch,
             ready: false,
             stopping: false,
         })
@@ -148,6 +153,10 @@ impl Runner {
                     Woken::Deadline => self.wake(),
                     Woken::ClockChanged => self.ask_all(Trigger { anew: true, ..Trigger::default() }),
                 },
+                changed = self.watch.changed() => {
+                    changed?;
+                    self.reload(surroundings)?;
+                }
                 () = watchdog.due() => watchdog.answer(),
                 asked = signals.next() => match asked {
                     Asked::Stop if self.stopping => return Ok(()),
@@ -158,7 +167,7 @@ impl Runner {
                     }
                     Asked::Reload => {
                         notifier.reloading();
-                        self.reload(surroundings);
+                        self.reload(surroundings)?;
                         notifier.ready(&self.summary());
                     }
                     Asked::Refresh => {
@@ -260,8 +269,9 @@ impl Runner {
     }
 
     /// Takes a new configuration over; a wrong one changes nothing.
-    fn reload(&mut self, surroundings: &dyn Surroundings) {
-        let Some(settings) = surroundings.reload() else { return };
+    fn reload(&mut self, surroundings: &dyn Surroundings) -> io::Result<()> {
+        let Some(settings) = surroundings.reload() else { return Ok(()) };
+        self.watch = watch(&settings)?;
         self.settings = settings;
         let wanted = accounts(&self.settings, self.only.as_deref(), MODE);
         let names: Vec<String> = wanted.iter().map(|account| account.name().to_owned()).collect();
@@ -285,13 +295,15 @@ impl Runner {
             }
         }
         surroundings.reloaded();
+        Ok(())
     }
 
     /// Builds an account from the present configuration, and looks what is due by that.
     fn rebuild(&mut self, name: &str) {
         let Some(slot) = self.slots.get_mut(name) else { return };
         slot.stale = false;
-        let trigger = slot.asked.take().unwrap_or_default();
+        let reread = Trigger { reread: true, ..Trigger::default() };
+        let trigger = slot.asked.take().unwrap_or_default().and(reread);
         slot.account = accounts(&self.settings, Some(name), MODE).pop();
         self.turns.push_back((name.to_owned(), Event::Begin(trigger)));
     }
@@ -318,6 +330,17 @@ impl Slot {
         let outcome = self.account.as_ref().and_then(Account::outcome);
         outcome.is_none_or(is_good)
     }
+}
+
+/// Watches the config, and the files that hold secrets: a change of either may be a new login.
+fn watch(settings: &Settings) -> io::Result<Watch> {
+    let sources =
+        settings.accounts.iter().flat_map(|account| [&account.refresh_token, &account.client_secret]);
+    let files = sources.flatten().filter_map(|source| match source {
+        SecretSource::File(path) => Some(path.as_path()),
+        _ => None,
+    });
+    Watch::new(files.chain([settings.path.as_path()]))
 }
 
 fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::files::{self, state_trouble};
-use super::words::duration;
+use super::words::{duration, refusal};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::config::{self, SecretSource, Settings};
 use crate::publish::token_file::Observation;
@@ -341,20 +341,12 @@ impl AccountStatus {
 
     fn judge_refresh(&mut self, record: &Record, look: &Look, now: Timestamp, due: bool) {
         if let Some(verdict) = &record.verdict {
-            let (state, severity, hint) = match verdict.kind {
-                VerdictKind::RefreshToken => (
-                    State::NeedsLogin,
-                    Severity::Critical,
-                    "log in again, and put the new refresh_token into the config",
-                ),
-                VerdictKind::Client => (
-                    State::BackingOff,
-                    Severity::Warning,
-                    "check client_id, client_secret and scope; it is tried again every hour",
-                ),
+            let (state, severity) = match verdict.kind {
+                VerdictKind::RefreshToken => (State::NeedsLogin, Severity::Critical),
+                VerdictKind::Client => (State::BackingOff, Severity::Warning),
             };
-            self.conclude(state, severity, verdict.message.clone());
-            self.hint = Some(hint.into());
+            self.conclude(state, severity, refusal(verdict));
+            self.hint.clone_from(&verdict.hint);
             self.next_refresh_at = verdict.not_before.map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure

@@ -74,7 +74,7 @@ impl Timer {
 }
 
 #[expect(deprecated, reason = "an OwnedFd keeps its descriptor; the replacement is unsafe, which we forbid")]
-fn watched(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watched(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(timer, Interest::READABLE)
 }
 

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock};
 
 use crate::supervisor::decide::{Decision, Reason, Trigger};
 use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
-use crate::supervisor::record::VerdictKind;
+use crate::supervisor::record::{Verdict, VerdictKind};
 
 /// A report in words.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,16 +150,11 @@ fn finished(outcome: &Outcome) -> Words {
             Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
         }
         Outcome::Refused(verdict) => {
-            let (event, hint) = match verdict.kind {
-                VerdictKind::RefreshToken => {
-                    ("needs_login", "log in again, and put the new refresh_token into the config")
-                }
-                VerdictKind::Client => (
-                    "client_refused",
-                    "check client_id, client_secret and scope; it is tried again every hour",
-                ),
+            let event = match verdict.kind {
+                VerdictKind::RefreshToken => "needs_login",
+                VerdictKind::Client => "client_refused",
             };
-            Words::new(Level::ERROR, event, verdict.message.clone()).hint(Some(hint.into()))
+            Words::new(Level::ERROR, event, refusal(verdict)).hint(verdict.hint.clone())
         }
         Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
         Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
@@ -196,6 +191,14 @@ pub fn local(at: i64) -> String {
 /// Now, for a log's line.
 pub fn local_time() -> String {
     local(SystemClock::new().now().wall / 1000)
+}
+
+/// A verdict in words: what the server said, and why as far as can be known.
+pub fn refusal(verdict: &Verdict) -> String {
+    match &verdict.cause {
+        Some(cause) => format!("{}; {cause}", verdict.message),
+        None => verdict.message.clone(),
+    }
 }
 
 /// True if the pass left a fresh token behind.

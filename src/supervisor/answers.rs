@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::{self, FileView, Loaded};
 use super::outcome::{Class, Outcome, Report, Trouble};
 use super::record::{AccessToken, Attempt, Failure, Record, RefreshToken, Source, Verdict, VerdictKind};
-use super::{Action, Phase, Supervisor, report, schedule};
+use super::{Action, Phase, Supervisor, diagnosis, report, schedule};
 use crate::clock::Timestamp;
 use crate::oauth::{Answer, ExpiresInSource, Grant};
 use crate::secret::Secret;
@@ -157,10 +157,13 @@ impl Supervisor {
         let empty = Secret::new("");
         let token = record.refresh_token.as_ref().map_or(&empty, |token| &token.value);
         let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.request);
+        let died = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
         Verdict {
             kind,
             binding: decide::binding(token, request),
             error: error.into(),
+            cause: died.map(|token| diagnosis::cause(token, &trouble.message, at)),
+            hint: if died.is_some() { Some(self.policy.login_hint.clone()) } else { trouble.hint },
             message: trouble.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),

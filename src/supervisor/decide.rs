@@ -37,6 +37,7 @@ pub struct Loaded {
 
 /// What was asked for beyond doing what is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes, any of which may be there")]
 pub struct Trigger {
     /// Refresh even if nothing is due. Overrides neither a verdict nor a wait.
     pub force: bool,
@@ -44,6 +45,8 @@ pub struct Trigger {
     pub anew: bool,
     /// Send a dead refresh token once more.
     pub retry_dead: bool,
+    /// Config or secrets may have changed: read them even if nothing seems due.
+    pub reread: bool,
 }
 
 impl Trigger {
@@ -54,6 +57,7 @@ impl Trigger {
             force: self.force || other.force,
             anew: self.anew || other.anew,
             retry_dead: self.retry_dead || other.retry_dead,
+            reread: self.reread || other.reread,
         }
     }
 }

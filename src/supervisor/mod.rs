@@ -11,6 +11,7 @@
 
 mod answers;
 pub mod decide;
+pub mod diagnosis;
 mod ending;
 pub mod outcome;
 mod pass;
@@ -57,6 +58,8 @@ pub struct Policy {
     pub horizon: Option<Duration>,
     /// The fingerprint of the refresh_token, where config holds it as a string.
     pub inline_seed: Option<Fingerprint>,
+    /// What the user has to do to log in again.
+    pub login_hint: String,
     /// How often to look at the configured secrets again while only they can help; `None` if they
     /// cannot change unnoticed.
     pub reread_secrets: Option<Duration>,

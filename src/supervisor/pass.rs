@@ -22,8 +22,10 @@ impl Supervisor {
         self.loaded = Some(loaded);
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
+        let unread = self.inputs.is_none() && self.inputs_trouble.is_none();
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
+            _ if self.trigger.reread && unread => self.read_inputs(),
             Decision::Rest(_) => self.rest(now, self.fresh(now)),
             Decision::Hold { .. } | Decision::Refused(_)
                 if self.unpublished(now).is_some() || self.found_marker() =>
@@ -33,10 +35,7 @@ impl Supervisor {
             }
             Decision::Hold { wait, failure, .. } => self.rest(now, held(wait, &failure)),
             Decision::Refused(verdict) => self.rest(now, Outcome::Refused(verdict)),
-            Decision::Refresh(_) if self.inputs.is_none() && self.inputs_trouble.is_none() => {
-                self.phase = Phase::ReadingInputs;
-                vec![Action::ReadInputs]
-            }
+            Decision::Refresh(_) if unread => self.read_inputs(),
             Decision::Refresh(_) | Decision::Republish => {
                 self.phase = Phase::Locking;
                 vec![Action::Lock]
@@ -69,6 +68,11 @@ impl Supervisor {
             None => self.load(),
         });
         actions
+    }
+
+    fn read_inputs(&mut self) -> Vec<Action> {
+        self.phase = Phase::ReadingInputs;
+        vec![Action::ReadInputs]
     }
 
     /// What the inputs are, and so whether a wait still applies, is not known: assume it does.

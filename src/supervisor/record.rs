@@ -181,6 +181,12 @@ pub struct Verdict {
     pub error: String,
     /// The whole refusal in words, the server's own included, scrubbed of secrets.
     pub message: String,
+    /// Why a refresh token died, as far as can be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// When it was said.
     pub at: Timestamp,
     /// No further try before this instant; absent where there will be none.

@@ -6,7 +6,7 @@ use crate::supervisor::outcome::{Class, Outcome, Report};
 use crate::supervisor::{Event, Policy};
 use std::time::Duration;
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
 
 #[test]
 fn no_request_without_a_place_for_its_answer() {

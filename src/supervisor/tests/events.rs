@@ -20,7 +20,12 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
     };
     let garbage = (detail % 8 == 4).then(|| "state.corrupt-1".into());
     let loaded = Box::new(Loaded { record, garbage, file });
-    let trigger = Trigger { force: detail & 1 > 0, anew: detail & 2 > 0, retry_dead: detail & 4 > 0 };
+    let trigger = Trigger {
+        force: detail & 1 > 0,
+        anew: detail & 2 > 0,
+        retry_dead: detail & 4 > 0,
+        reread: detail & 8 > 0,
+    };
     match kind {
         0 => Event::Begin(trigger),
         1 | 2 => Event::Woke,

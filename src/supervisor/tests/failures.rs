@@ -7,9 +7,9 @@ use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Class, Outcome, Report};
 use std::time::Duration;
 
-const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false };
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false };
-const RETRY_DEAD: Trigger = Trigger { force: true, anew: false, retry_dead: true };
+const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
+const RETRY_DEAD: Trigger = Trigger { force: true, anew: false, retry_dead: true, reread: false };
 
 /// Nothing but failures from here on.
 fn outage(world: &mut World, answer: impl Fn() -> crate::oauth::Answer) {

@@ -6,7 +6,7 @@ use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::Record;
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
 
 #[test]
 fn a_seed_that_is_not_listed_wins_and_a_listed_one_never_again() {

@@ -65,6 +65,7 @@ impl World {
             default_lifetime: Duration::from_secs(3600),
             horizon: None,
             inline_seed: Some(Secret::new("seed-1").fingerprint()),
+            login_hint: "log in again".into(),
             reread_secrets: None,
             patient: true,
         };
