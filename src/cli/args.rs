@@ -39,6 +39,8 @@ pub enum Command {
     Run,
     /// Refresh what is due, then exit
     Once(Once),
+    /// Store a new refresh token, read from stdin, and refresh with it
+    Set(Set),
     /// Tell what is true now, without touching the network
     Status(Status),
     /// Check the config, without touching the network
@@ -49,7 +51,7 @@ pub enum Command {
 
 /// The flags of `once`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct Once {
     /// Refresh what is not due, too
     #[arg(long)]
@@ -66,6 +68,17 @@ pub struct Once {
     /// Print failures only
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// The flags of `set`.
+#[derive(Debug, ClapArgs)]
+pub struct Set {
+    /// It is an access token: publish it for as long as it lives
+    #[arg(long, requires = "expires_in")]
+    pub access_token: bool,
+    /// The life that the access token has left, as in 55min
+    #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires_in: Option<Duration>,
 }
 
 /// The flags of `status`.

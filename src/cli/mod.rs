@@ -6,6 +6,7 @@ mod demo;
 mod log;
 mod once;
 mod run;
+mod set;
 mod status;
 pub mod voice;
 
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     match &args.command {
         Command::Run => run::run(&args).into(),
         Command::Once(flags) => once::once(&args, flags).into(),
+        Command::Set(flags) => set::set(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
         Command::Check => check::check(&args).into(),
         Command::Demo(flags) => demo::demo(flags).into(),

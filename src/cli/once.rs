@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::args::{Args, Once};
 use super::{settings, voice};
 use crate::clock::{Clock, monotonic};
+use crate::config::Settings;
 use crate::exit::Exit;
 use crate::shell::account::Account;
 use crate::shell::words::{class, duration, words};
@@ -25,6 +26,11 @@ const JSON_VERSION: u32 = 1;
 /// One pass over the accounts.
 pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
+    pass(&settings, args.account.as_deref(), flags)
+}
+
+/// The same for a config that is loaded already; `only` picks an account.
+pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exit {
     for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
         voice::warning(warning);
     }
@@ -32,7 +38,7 @@ pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
     let clock = context.clock;
-    let accounts = match once::once(accounts(&settings, args.account.as_deref(), mode), trigger, context) {
+    let accounts = match once::once(accounts(settings, only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => {
             voice::failure(format!("cannot set up the event loop: {error}"), None);

@@ -38,6 +38,12 @@ pub fn failure(message: impl Display, way_out: Option<&str>) {
     }
 }
 
+/// A question, on the line that the answer comes to.
+pub fn ask(question: impl Display) {
+    let mut stderr = anstream::stderr();
+    let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+}
+
 fn talk(style: Style, word: &str, message: impl Display) {
     let _ = writeln!(anstream::stderr(), "{style}{word}:{style:#} {message}");
 }

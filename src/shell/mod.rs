@@ -5,6 +5,7 @@ pub mod files;
 pub mod inputs;
 pub mod once;
 pub mod run;
+pub mod set;
 pub mod status;
 pub mod systemd;
 mod timer;

@@ -31,7 +31,7 @@ use record::{AccessToken, Record};
 
 /// Waiters for the lock give up after this: longer than one holder may need (the request's
 /// deadline of 30 s and the files), so that a waiter fails only if the holder is stuck.
-const LOCK_PATIENCE: Duration = Duration::from_secs(45);
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Between two looks at a busy lock: from the length of one file's fsync ...
 const LOCK_POLL_FIRST: Duration = Duration::from_millis(2);
