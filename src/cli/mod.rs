@@ -55,7 +55,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn settings(args: &Args) -> Option<Settings> {
     let loaded = locate(args).and_then(|path| config::load(&path, &Environment::of_process()));
     match loaded {
-        Ok(settings) => has_account(&settings, args).then_some(settings),
+        Ok(settings) => match unknown_account(&settings, args) {
+            None => Some(settings),
+            Some((problem, hint)) => {
+                voice::failure(problem, Some(&hint));
+                None
+            }
+        },
         Err(error) => {
             voice::failure(chain(&error), error.hint().as_deref());
             None
@@ -67,14 +73,12 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
     config::locate(args.config.as_deref(), &Environment::of_process())
 }
 
-/// Whether the account that was asked for is there.
-fn has_account(settings: &Settings, args: &Args) -> bool {
-    let Some(wanted) = &args.account else { return true };
+/// The account that was asked for is not there: what to say, and the way out.
+fn unknown_account(settings: &Settings, args: &Args) -> Option<(String, String)> {
+    let wanted = args.account.as_deref()?;
     let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-    let found = names.contains(&wanted.as_str());
-    if !found {
-        let hint = format!("the config has: {}", names.join(", "));
-        voice::failure(format!("there is no account {wanted} in {}", settings.path.display()), Some(&hint));
-    }
-    found
+    (!names.contains(&wanted)).then(|| {
+        let problem = format!("there is no account {wanted} in {}", settings.path.display());
+        (problem, format!("the config has: {}", names.join(", ")))
+    })
 }

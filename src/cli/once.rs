@@ -63,7 +63,11 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
 }
 
 fn exit_of(account: &Account) -> Exit {
-    account.outcome().and_then(class).map_or(Exit::Success, Exit::from)
+    match account.outcome() {
+        Some(outcome) => class(outcome).map_or(Exit::Success, Exit::from),
+        // A pass that did not end is no success.
+        None => Exit::Failure,
+    }
 }
 
 fn print_line(account: &Account, quiet: bool) {

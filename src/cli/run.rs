@@ -1,7 +1,7 @@
 //! `zg-tokend run`
 
 use super::args::Args;
-use super::{has_account, locate, log, settings, voice};
+use super::{locate, log, settings, unknown_account, voice};
 use crate::config::{self, Environment, Settings};
 use crate::durable::FailureClass;
 use crate::exit::Exit;
@@ -14,9 +14,7 @@ use crate::store::lock::LockError;
 pub(super) fn run(args: &Args) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up();
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&settings);
     let context = Context::new(Box::new(log::Log::default()));
     match supervise(settings, args.account.as_deref(), context, &Terminal { args }) {
         Ok(()) => Exit::Success,
@@ -28,6 +26,12 @@ pub(super) fn run(args: &Args) -> Exit {
             voice::failure(chain(&error), hint.as_deref());
             exit
         }
+    }
+}
+
+fn warn(settings: &Settings) {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -46,20 +50,20 @@ struct Terminal<'a> {
 impl Surroundings for Terminal<'_> {
     fn reload(&self) -> Option<Settings> {
         let loaded = locate(self.args).and_then(|path| config::load(&path, &Environment::of_process()));
-        match loaded {
-            Ok(settings) => has_account(&settings, self.args).then_some(settings),
-            Err(error) => {
-                let hint = error.hint();
-                tracing::error!(
-                    event = "reload_failed",
-                    hint,
-                    "the new config is wrong, so the old one stays in force: {}",
-                    // The excerpt with its caret needs a terminal: `check` shows it there.
-                    chain(&error).lines().next().unwrap_or_default()
-                );
-                None
-            }
-        }
+        let (problem, hint) = match loaded {
+            Ok(settings) => match unknown_account(&settings, self.args) {
+                None => {
+                    warn(&settings);
+                    return Some(settings);
+                }
+                Some((problem, hint)) => (problem, Some(hint)),
+            },
+            // The excerpt with its caret needs a terminal: `check` shows it there.
+            Err(error) => (chain(&error).lines().next().unwrap_or_default().to_owned(), error.hint()),
+        };
+        let event = "reload_failed";
+        tracing::error!(event, hint, "the new config is wrong, so the old one stays in force: {problem}");
+        None
     }
 
     fn reloaded(&self) {

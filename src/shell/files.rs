@@ -1,6 +1,6 @@
 //! One account's files: state, lock and token file, as the core's actions want them.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use super::trouble::{self, trouble};
@@ -61,7 +61,7 @@ impl Files {
             }
         };
         if let Some(record) = &record {
-            self.check_owner(record)?;
+            check_owner(record, &self.account, &self.config)?;
         }
         let file = self.look_at_token_file(record.as_ref());
         Ok(Box::new(Loaded { record, garbage, file }))
@@ -93,10 +93,8 @@ impl Files {
     /// Finds the state of an account that is no longer configured and knows this seed.
     pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Trouble> {
         let (accounts, config) = (Arc::clone(&self.accounts), self.config.clone());
-        let still_in_use = |other: &Record| {
-            let ours = other.config == config;
-            if ours { accounts.contains(&other.account) } else { Path::new(&other.config).exists() }
-        };
+        let still_in_use =
+            |other: &Record| belongs_elsewhere(other, &config) || accounts.contains(&other.account);
         self.store.find_seed(seed, still_in_use).map_err(|error| state_trouble(&error))
     }
 
@@ -151,22 +149,25 @@ impl Files {
             Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
         }
     }
+}
 
-    /// One state for two configs would be one refresh token for two masters.
-    fn check_owner(&self, record: &Record) -> Result<(), Trouble> {
-        if record.config == self.config || !Path::new(&record.config).exists() {
-            return Ok(());
-        }
-        Err(Trouble {
-            class: Class::Config,
-            kind: "state_of_other_config".into(),
-            message: format!(
-                "the state of account {} belongs to {}, which still exists",
-                self.account, record.config
-            ),
-            hint: Some("give each config a state_dir of its own, or remove the other config".into()),
-        })
+/// One state for two configs would be one refresh token for two masters.
+pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), Trouble> {
+    if !belongs_elsewhere(record, config) {
+        return Ok(());
     }
+    Err(Trouble {
+        class: Class::Config,
+        kind: "state_of_other_config".into(),
+        message: format!("the state of account {account} belongs to {}, which still exists", record.config),
+        hint: Some("give each config a state_dir of its own, or remove the other config".into()),
+    })
+}
+
+/// Whether the state is another config's, which still exists. One file may have several paths.
+fn belongs_elsewhere(record: &Record, config: &str) -> bool {
+    let file = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    record.config != config && file(&record.config).is_some_and(|theirs| file(config) != Some(theirs))
 }
 
 /// The token file as config describes it.
@@ -194,7 +195,11 @@ pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
 
 /// A failure of the state, as the core counts it.
 pub fn state_trouble(error: &StateError) -> Trouble {
-    trouble(error, trouble::class(error.class()), "state", error.hint())
+    let class = match error {
+        StateError::Lock(LockError::Busy { .. }) => Class::Busy,
+        error => trouble::class(error.class()),
+    };
+    trouble(error, class, "state", error.hint())
 }
 
 fn publish_trouble(error: &PublishError) -> Trouble {

@@ -200,5 +200,6 @@ fn secret_trouble(error: &SecretError) -> Trouble {
 }
 
 fn discovery_trouble(error: &DiscoveryError) -> Trouble {
-    trouble(error, Class::Unavailable, "discovery", error.hint())
+    let class = if error.is_transient() { Class::Unavailable } else { Class::Config };
+    trouble(error, class, "discovery", error.hint())
 }

@@ -55,6 +55,7 @@ async fn finish_all(accounts: Vec<(usize, Account)>, context: Context) -> io::Re
     tokio::task::spawn_local(async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         // An exchange in flight is finished and stored; nothing new begins.
+        context.stop();
         let _ = stop.send(true);
         std::future::pending::<()>().await;
     });
@@ -70,7 +71,9 @@ async fn finish(account: &mut Account, context: &Context, stopped: &mut tokio::s
     loop {
         account.finish(context).await;
         let now = context.clock.now();
-        if *stopped.borrow() || !stays_for(account, now) {
+        // What only memory holds is not given up for a signal.
+        let may_leave = *stopped.borrow() && account.core().is_idle();
+        if may_leave || !stays_for(account, now) {
             break;
         }
         let Some(wake_at) = account.next_wakeup() else { break };

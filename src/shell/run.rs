@@ -77,11 +77,13 @@ struct Slot {
     account: Option<Account>,
     /// Its configuration has changed since: to be built anew as soon as it is at rest.
     stale: bool,
+    /// The configuration no longer has it: it goes as soon as it is at rest.
+    leaving: bool,
     /// What was asked for while it was away.
     asked: Option<Trigger>,
     /// It has completed its first pass.
     settled: bool,
-    _supervision: SupervisorLock,
+    supervision: SupervisorLock,
 }
 
 struct Runner {
@@ -220,7 +222,7 @@ impl Runner {
             if !told {
                 self.turns.push_back((name, Event::Stop));
             }
-        } else if slot.stale && idle {
+        } else if (slot.stale || slot.leaving) && idle {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
@@ -272,35 +274,48 @@ impl Runner {
     fn reload(&mut self, surroundings: &dyn Surroundings) -> io::Result<()> {
         let Some(settings) = surroundings.reload() else { return Ok(()) };
         self.watch = watch(&settings)?;
+        let moved = settings.state_dir != self.settings.state_dir;
         self.settings = settings;
-        let wanted = accounts(&self.settings, self.only.as_deref(), MODE);
-        let names: Vec<String> = wanted.iter().map(|account| account.name().to_owned()).collect();
-        // One that is at work finishes, and finds its place gone.
-        self.slots.retain(|name, _| names.contains(name));
-        for mut account in wanted {
+        for slot in self.slots.values_mut() {
+            slot.leaving = true;
+        }
+        for mut account in accounts(&self.settings, self.only.as_deref(), MODE) {
             let name = account.name().to_owned();
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.stale = true;
-                if slot.account.as_ref().is_some_and(|account| account.core().is_idle()) {
-                    self.rebuild(&name);
-                }
-                continue;
+            match self.slots.get_mut(&name) {
+                Some(slot) if !moved => (slot.stale, slot.leaving) = (true, false),
+                known => match (supervise(&mut account, self.context.clock.now()), known) {
+                    (Ok(supervision), Some(slot)) => {
+                        (slot.stale, slot.leaving, slot.supervision) = (true, false, supervision);
+                    }
+                    (Ok(supervision), None) => {
+                        self.slots.insert(name.clone(), Slot::new(account, supervision));
+                        self.turns.push_back((name, Event::Begin(Trigger::default())));
+                    }
+                    (Err(error), _) => surroundings.unsupervised(&name, &error),
+                },
             }
-            match supervise(&mut account, self.context.clock.now()) {
-                Ok(supervision) => {
-                    self.slots.insert(name.clone(), Slot::new(account, supervision));
-                    self.turns.push_back((name, Event::Begin(Trigger::default())));
-                }
-                Err(error) => surroundings.unsupervised(&name, &error),
+        }
+        let changed = self.slots.iter().filter(|(_, slot)| slot.stale || slot.leaving);
+        let names: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let account = self.slots.get(&name).and_then(|slot| slot.account.as_ref());
+            // One that is at work finishes first, by what it knows.
+            if account.is_some_and(|account| account.core().is_idle()) {
+                self.rebuild(&name);
             }
         }
         surroundings.reloaded();
         Ok(())
     }
 
-    /// Builds an account from the present configuration, and looks what is due by that.
+    /// Builds an account from the present configuration, and looks what is due by that; one that
+    /// is not in it goes.
     fn rebuild(&mut self, name: &str) {
         let Some(slot) = self.slots.get_mut(name) else { return };
+        if slot.leaving {
+            self.slots.remove(name);
+            return;
+        }
         slot.stale = false;
         let reread = Trigger { reread: true, ..Trigger::default() };
         let trigger = slot.asked.take().unwrap_or_default().and(reread);
@@ -323,7 +338,8 @@ impl Runner {
 
 impl Slot {
     fn new(account: Account, supervision: SupervisorLock) -> Self {
-        Self { account: Some(account), stale: false, asked: None, settled: false, _supervision: supervision }
+        let account = Some(account);
+        Self { account, stale: false, leaving: false, asked: None, settled: false, supervision }
     }
 
     fn is_fresh(&self) -> bool {

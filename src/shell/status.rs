@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::files::{self, state_trouble};
+use super::files::{self, check_owner, state_trouble};
 use super::words::{duration, refusal};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::config::{self, SecretSource, Settings};
@@ -185,7 +185,12 @@ pub fn status(settings: &Settings, only: Option<&str>) -> Vec<AccountStatus> {
 
 fn look(settings: &Settings, account: &config::Account) -> Look {
     let mut store = Store::new(&settings.state_dir, account.name.as_str());
-    let stored = store.load().map_err(|error| state_trouble(&error));
+    let stored = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
+        if let Stored::Record(record) = &stored {
+            check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
+        }
+        Ok(stored)
+    });
     let file = files::token_file(&account.token_file).observe();
     let mut lock_held = false;
     let mut current = None;

@@ -158,7 +158,7 @@ impl Store {
         self.dir.as_ref().and_then(AccountDir::warning)
     }
 
-    /// Removes what killed runs left, and puts a state that is none aside as `state.corrupt-N`.
+    /// Puts a state that is none aside as `state.corrupt-N`.
     pub fn put_aside(&self) -> Result<PathBuf, StateError> {
         let dir = self.locked()?;
         let unused = (1..).map(|n| format!("{STATE}.corrupt-{n}"));
