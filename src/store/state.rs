@@ -85,6 +85,8 @@ impl StateError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Lock(error) => error.class(),
+            // The place of the state is no one's choice: whatever is there cannot be read.
+            Self::File(FileError::NotAFile { .. }) => FailureClass::Io,
             Self::File(error) => error.class(),
             Self::SeedTaken { .. } => FailureClass::Misplaced,
             Self::Newer { .. } | Self::Encode { .. } | Self::NotLocked { .. } => FailureClass::Io,
