@@ -3,6 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(unreachable_pub, reason = "pub marks what the harness offers to the tests")]
 
+mod ambiguity;
 mod common;
 mod harness;
+mod layers;
+mod once;
 mod peers;
+mod refusals;
+mod seeds;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod oidc;
 pub mod tls;
+pub mod world;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -157,6 +158,16 @@ impl Background {
         if self.child.try_wait().unwrap().is_none() {
             kill_process(Pid::from_child(&self.child), signal).unwrap();
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Sends SIGTERM, kills it if that does not help, and says how it ended.

@@ -1,0 +1,206 @@
+//! A sandbox beside an embedded server: what most tests begin with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use zg_tokend::clock::millis;
+use zg_tokend::demo::client::Client;
+use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::demo::issuer::Options;
+use zg_tokend::demo::server::{Plain, Server};
+use zg_tokend::secret::Secret;
+
+use super::{Background, Output, Sandbox, audit, wait_until};
+
+/// A sandbox and the server that its config asks.
+pub struct World {
+    pub sandbox: Sandbox,
+    pub server: Server,
+}
+
+impl World {
+    /// One public client, strict rotation, tokens of one hour.
+    pub fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Self {
+        Self { sandbox: Sandbox::new(), server: Server::spawn_thread(0, Plain, options).unwrap() }
+    }
+
+    /// The same with tokens that live so many seconds.
+    pub fn with_lifetime(seconds: u64) -> Self {
+        Self::with(Options { access_token_lifetime: Duration::from_secs(seconds), ..Options::default() })
+    }
+
+    /// The same with one confidential client, `zg`, whose secret is `right`.
+    pub fn with_secret() -> Self {
+        Self::with(Options { clients: vec![Client::basic("zg", "right")], ..Options::default() })
+    }
+
+    /// A configured, flat account; gives its seed. `extra` are more lines.
+    pub fn configure(&self, extra: &str) -> Secret {
+        let seed = self.seed();
+        self.configure_seed(&seed, extra);
+        seed
+    }
+
+    pub fn configure_seed(&self, seed: &Secret, extra: &str) {
+        self.configure_inputs(&format!("refresh_token = \"{}\"\n{extra}", seed.expose()));
+    }
+
+    /// A flat account without refresh_token, but for what `lines` say.
+    pub fn configure_inputs(&self, lines: &str) {
+        self.sandbox.write_config(&format!("{}{lines}\n", self.client()));
+    }
+
+    /// Several accounts, each with this seed and a token file of its own.
+    pub fn configure_accounts(&self, accounts: &[(&str, &Secret)]) {
+        let tables = accounts.iter().map(|(name, seed)| {
+            let path = self.token_file_of(name);
+            let (seed, path) = (seed.expose(), path.display());
+            format!("[accounts.{name}]\nrefresh_token = \"{seed}\"\ntoken_file = \"{path}\"\n")
+        });
+        let tables: String = tables.collect();
+        self.sandbox.write_config(&format!("{}{tables}", self.client()));
+    }
+
+    /// Token endpoint and client, as lines of a config.
+    pub fn client(&self) -> String {
+        format!("token_endpoint = \"{}\"\nclient_id = \"demo\"\n", self.server.token_endpoint())
+    }
+
+    /// A new login.
+    pub fn seed(&self) -> Secret {
+        let client = self.server.issuer(|issuer| issuer.first_client().unwrap().to_owned());
+        self.server.seed(&client).unwrap()
+    }
+
+    /// The next request meets this.
+    pub fn fault(&self, fault: Fault) {
+        self.server.faults(|faults| faults.next.push_back(fault));
+    }
+
+    pub fn outage(&self, outage: Option<Outage>) {
+        self.server.faults(|faults| faults.outage = outage);
+    }
+
+    /// `once` with these arguments.
+    pub fn once<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
+        self.sandbox.run(["once"].into_iter().chain(args))
+    }
+
+    /// `once`, which must end with this code.
+    #[track_caller]
+    pub fn once_gives<'a>(&self, code: i32, args: impl IntoIterator<Item = &'a str>) -> Output {
+        let output = self.once(args);
+        assert_eq!(output.code, Some(code), "{output:?}");
+        output
+    }
+
+    /// `run`, once it supervises.
+    pub fn run(&self) -> Background {
+        let mut run = self.start_run();
+        self.wait_for(&mut run, "supervising");
+        run
+    }
+
+    pub fn start_run(&self) -> Background {
+        Background::start(&mut self.sandbox.command(["run"]), self.sandbox.path("run.log"))
+    }
+
+    /// Waits for a message of `run`: only to know when to go on, never instead of an assertion.
+    #[track_caller]
+    pub fn wait_for(&self, run: &mut Background, words: &str) {
+        wait_until(&format!("{words:?} in the log"), || run.log().contains(words).then_some(()));
+    }
+
+    /// `status --json` of the first account, and the exit code.
+    #[track_caller]
+    pub fn status(&self) -> (Value, i32) {
+        let output = self.sandbox.run(["status", "--json"]);
+        let json: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (json["accounts"][0].clone(), output.code.unwrap())
+    }
+
+    pub fn token_file(&self) -> PathBuf {
+        self.sandbox.path("config/zerogravity/token")
+    }
+
+    pub fn token_file_of(&self, account: &str) -> PathBuf {
+        self.sandbox.path("home").join(format!("{account}.token"))
+    }
+
+    /// What a reader reads.
+    pub fn token(&self) -> Secret {
+        read(&self.token_file())
+    }
+
+    #[track_caller]
+    pub fn assert_live(&self) {
+        assert!(self.server.is_live(&self.token()), "the token file holds a live token");
+    }
+
+    pub fn posts(&self) -> usize {
+        audit::posts(&self.server.audit())
+    }
+
+    pub fn grants(&self) -> usize {
+        audit::grants(&self.server.audit())
+    }
+
+    /// A file in the state directory of an account.
+    pub fn state_path(&self, account: &str, name: &str) -> PathBuf {
+        self.sandbox.path("state/zg-tokend").join(account).join(name)
+    }
+
+    pub fn state(&self) -> Value {
+        self.state_of("default")
+    }
+
+    pub fn state_of(&self, account: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.state_path(account, "state")).unwrap()).unwrap()
+    }
+
+    pub fn write_state(&self, state: &Value) {
+        fs::write(self.state_path("default", "state"), state.to_string()).unwrap();
+    }
+
+    /// The SHA-256 of the refresh token in the state.
+    pub fn refresh_token(&self) -> Secret {
+        Secret::new(self.state()["refresh_token"]["value"].as_str().unwrap())
+    }
+
+    /// Lets time pass for the account `default`: every instant in its state moves into the past.
+    pub fn pass_time(&self, by: Duration) {
+        self.pass_time_of("default", by);
+    }
+
+    pub fn pass_time_of(&self, account: &str, by: Duration) {
+        let mut state = self.state_of(account);
+        shift(&mut state, millis(by));
+        fs::write(self.state_path(account, "state"), state.to_string()).unwrap();
+    }
+}
+
+/// The token in a file.
+pub fn read(path: &Path) -> Secret {
+    Secret::new(fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+fn shift(value: &mut Value, by: i64) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member.as_i64() {
+                    Some(at) if name == "wall_ms" || name == "boot_ms" => *member = (at - by).into(),
+                    _ => shift(member, by),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| shift(item, by)),
+        _ => {}
+    }
+}
