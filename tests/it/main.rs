@@ -6,7 +6,9 @@
 mod ambiguity;
 mod common;
 mod harness;
+mod inputs;
 mod layers;
+mod network;
 mod once;
 mod peers;
 mod refusals;

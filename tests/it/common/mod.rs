@@ -1,6 +1,7 @@
 //! The harness: a sandbox for the binary, its children, and patience.
 
 pub mod audit;
+pub mod documents;
 pub mod oidc;
 pub mod tls;
 pub mod world;
