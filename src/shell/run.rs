@@ -1,7 +1,9 @@
 //! All accounts, in one thread, for as long as the process lives.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,10 +35,14 @@ pub trait Surroundings {
     fn reloaded(&self);
     /// Every account that was overdue is fresh, or the reason why not is known.
     fn ready(&self, accounts: usize);
-    /// A signal asked to stop.
+    /// A signal asked to stop, or [`asked_to_stop`](Self::asked_to_stop) did.
     fn stopping(&self);
     /// An account cannot be supervised.
     fn unsupervised(&self, account: &str, error: &LockError);
+    /// Completes when it is time to stop, as at a first SIGTERM. By default it never does.
+    fn asked_to_stop(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(pending())
+    }
 }
 
 /// Why `run` could not begin.
@@ -55,7 +61,7 @@ pub enum RunError {
     Setup(#[from] io::Error),
 }
 
-/// Supervises all accounts until a signal stops it.
+/// Supervises all accounts until a signal, or [`Surroundings::asked_to_stop`], stops it.
 pub fn run(
     settings: Settings,
     only: Option<&str>,
@@ -136,6 +142,7 @@ impl Runner {
 
     async fn run(mut self, surroundings: &dyn Surroundings) -> Result<(), RunError> {
         let mut signals = Signals::new()?;
+        let mut asked_to_stop = surroundings.asked_to_stop();
         let notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         loop {
@@ -160,13 +167,10 @@ impl Runner {
                     self.reload(surroundings)?;
                 }
                 () = watchdog.due() => watchdog.answer(),
+                () = &mut asked_to_stop, if !self.stopping => self.begin_to_stop(surroundings, &notifier),
                 asked = signals.next() => match asked {
                     Asked::Stop if self.stopping => return Ok(()),
-                    Asked::Stop => {
-                        surroundings.stopping();
-                        notifier.stopping();
-                        self.stop();
-                    }
+                    Asked::Stop => self.begin_to_stop(surroundings, &notifier),
                     Asked::Reload => {
                         notifier.reloading();
                         self.reload(surroundings)?;
@@ -256,7 +260,9 @@ impl Runner {
         }
     }
 
-    fn stop(&mut self) {
+    fn begin_to_stop(&mut self, surroundings: &dyn Surroundings, notifier: &Notifier) {
+        surroundings.stopping();
+        notifier.stopping();
         self.stopping = true;
         self.context.stop();
         let home = self.slots.iter().filter(|(_, slot)| slot.account.is_some());
