@@ -5,6 +5,7 @@
 
 mod ambiguity;
 mod common;
+mod demo;
 mod harness;
 mod inputs;
 mod layers;

@@ -171,6 +171,12 @@ impl Background {
         self.child.try_wait().unwrap()
     }
 
+    /// Waits until it ends by itself, and says how.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until("the end of a child", || self.child.try_wait().unwrap())
+    }
+
     /// Sends SIGTERM, kills it if that does not help, and says how it ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);

@@ -1,0 +1,64 @@
+//! The embedded server alone, for other programs to be tried against.
+
+use std::time::Duration;
+
+use super::stage::{CLIENT_ID, config};
+use super::{DemoError, Ending};
+use crate::cli::voice;
+use crate::demo::issuer::Options;
+use crate::demo::server::{Plain, Server};
+use crate::exit::Exit;
+
+/// How long an access token lives: short, so that refreshes can be waited for, and long enough for
+/// commands to be typed meanwhile.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Serves until the ending comes. Scripts read the lines `key = value`; a shell can be fed the
+/// commands, and a config file the rest.
+pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> {
+    let options = Options { access_token_lifetime: LIFETIME, ..Options::default() };
+    let server = Server::spawn_thread(port, Plain, options)?;
+    voice::say(guide(&server).unwrap_or_default());
+    ending.comes().await;
+    Ok(Exit::Success)
+}
+
+/// How to use the server. Its tokens guard nothing, so they may be shown. Each login is told only
+/// once: two users of one refresh token would look like a theft, and end it (RFC 9700 4.14.2).
+fn guide(server: &Server) -> Option<String> {
+    let url = server.url();
+    let token_endpoint = server.token_endpoint();
+    let login = || server.seed(CLIENT_ID);
+    Some(format!(
+        "\
+# An OAuth 2.0 authorization server, to try programs against. It forgets everything when it ends.
+issuer = {url}
+token_endpoint = {token_endpoint}
+introspection_endpoint = {url}/introspect
+revocation_endpoint = {url}/revoke
+resource = {url}/resource
+audit = {url}/audit
+client_id = {CLIENT_ID}
+token_endpoint_auth_method = none
+expires_in = {}
+refresh_token = {}
+
+# A refresh by hand. It works once: the reply has the next refresh token.
+  curl -d grant_type=refresh_token -d client_id={CLIENT_ID} -d refresh_token={} {token_endpoint}
+
+# Another login, with a refresh token of its own:
+  curl -X POST {url}/seed
+
+# A config for zg-tokend: save it as demo.toml, then
+#   chmod 600 demo.toml; zg-tokend run --config demo.toml
+#   curl -H \"Authorization: Bearer $(cat token)\" {url}/resource
+  {}
+
+# Ctrl-C ends it.",
+        LIFETIME.as_secs(),
+        login()?.expose(),
+        login()?.expose(),
+        // Indented, so that no line of it is taken for one of the above.
+        config(server, "token")?.expose().trim_end().replace('\n', "\n  "),
+    ))
+}

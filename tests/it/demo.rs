@@ -1,0 +1,149 @@
+//! `zg-tokend demo`, as a newcomer, a script and an impatient person meet it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::common::{Background, Sandbox, curl, finish, wait_until};
+
+/// The demo, its temporary directory inside the sandbox.
+fn demo<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -> Command {
+    fs::create_dir_all(sandbox.path("tmp")).unwrap();
+    let mut command = sandbox.command(["demo"].into_iter().chain(flags));
+    command.env("TMPDIR", sandbox.path("tmp"));
+    command
+}
+
+#[track_caller]
+fn assert_no_trace(sandbox: &Sandbox) {
+    for directory in ["tmp", "config/zg-tokend", "state", "cache", "data", "runtime", "home"] {
+        assert_eq!(fs::read_dir(sandbox.path(directory)).unwrap().count(), 0, "{directory} is not empty");
+    }
+}
+
+#[test]
+fn a_token_lives_through_an_outage() {
+    let sandbox = Sandbox::new();
+    let output = finish(&mut demo(&sandbox, ["--for", "14s"]));
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{}", output.stdout);
+    let told = [
+        "refreshed: token 1 is in the file",
+        "token 1: ",
+        "the server is down, on purpose",
+        "refresh failed: ",
+        "the server is up again",
+        "recovered: token ",
+        "1 outage survived",
+        " reads by a client, 0 refused",
+        "zg-tokend check",
+    ];
+    let mut rest = output.stdout.as_str();
+    for text in told {
+        let at = rest.find(text).unwrap_or_else(|| panic!("no {text:?} in its place: {}", output.stdout));
+        rest = &rest[at + text.len()..];
+    }
+    let reads = output
+        .stdout
+        .lines()
+        .rev()
+        .find_map(|line| line.trim().strip_suffix(" reads by a client, 0 refused"));
+    assert!(reads.unwrap().parse::<u32>().unwrap() > 20, "{}", output.stdout);
+    assert!(!output.stdout.contains('\x1b'), "{}", output.stdout);
+    assert!(!output.stdout.contains("at_") && !output.stdout.contains("rt_"), "{}", output.stdout);
+    assert_no_trace(&sandbox);
+}
+
+#[test]
+fn signals_end_it_at_every_stage() {
+    let stages = [
+        (Signal::INT, "The life"),
+        (Signal::INT, "refreshed: token 1"),
+        (Signal::TERM, "token 1: "),
+        (Signal::HUP, "the server is down"),
+        (Signal::INT, "refresh failed"),
+    ];
+    let start = |(signal, stage)| {
+        let sandbox = Sandbox::new();
+        let child = Background::start(&mut demo(&sandbox, []), sandbox.path("log"));
+        (signal, stage, sandbox, child)
+    };
+    for (signal, stage, sandbox, mut child) in stages.map(start) {
+        wait_until(stage, || child.log().contains(stage).then_some(()));
+        child.signal(signal);
+        let status = child.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?} at {stage:?}: {}", child.log());
+        assert!(child.log().contains("zg-tokend check"), "{}", child.log());
+        assert_no_trace(&sandbox);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it() {
+    let sandbox = Sandbox::new();
+    let mut child = demo(&sandbox, []).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = wait_until("its end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert_no_trace(&sandbox);
+}
+
+#[test]
+fn a_taken_port_is_said() {
+    let sandbox = Sandbox::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = finish(&mut demo(&sandbox, ["--port", &port]));
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.stderr.contains("error: cannot start the embedded server: cannot listen on"),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("hint: choose another port"), "{output:?}");
+    assert_no_trace(&sandbox);
+}
+
+#[test]
+fn the_server_alone_serves_other_programs() {
+    let sandbox = Sandbox::new();
+    let mut child = Background::start(&mut demo(&sandbox, ["--server-only"]), sandbox.path("log"));
+    wait_until("the guide", || child.log().contains("Ctrl-C ends it").then_some(()));
+    let guide = child.log();
+    let value: HashMap<&str, &str> = guide
+        .lines()
+        .filter(|line| !line.starts_with([' ', '#']))
+        .filter_map(|line| line.split_once(" = "))
+        .collect();
+
+    let token = format!("refresh_token={}", value["refresh_token"]);
+    let client = format!("client_id={}", value["client_id"]);
+    let reply =
+        curl(["-d", "grant_type=refresh_token", "-d", &client, "-d", &token, value["token_endpoint"]]);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let bearer = format!("Authorization: Bearer {}", reply.body["access_token"].as_str().unwrap());
+    assert_eq!(curl(["-H", &bearer, value["resource"]]).status, 200);
+    assert_eq!(curl(["-d", &client, "-d", "token=x", value["introspection_endpoint"]]).body["active"], false);
+    assert_eq!(curl([value["audit"]]).status, 200);
+    let metadata = curl([&*format!("{}/.well-known/oauth-authorization-server", value["issuer"])]);
+    assert_eq!(metadata.body["issuer"], value["issuer"]);
+
+    let commands: Vec<&str> = guide.lines().filter(|line| line.starts_with("  curl ")).collect();
+    assert_eq!(commands.len(), 2, "{guide}");
+    for command in commands {
+        let output = finish(
+            Command::new("sh").args(["-c", &format!("{} -sS -f", command.trim())]).env("no_proxy", "*"),
+        );
+        assert!(output.code == Some(0) && output.stdout.contains("refresh_token"), "{command}: {output:?}");
+    }
+
+    let config: Vec<&str> = guide.lines().skip_while(|line| !line.starts_with("  token_endpoint")).collect();
+    sandbox.write_config(&config.join("\n"));
+    let output = sandbox.run(["once"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let token = fs::read_to_string(sandbox.path("config/zg-tokend/token")).unwrap();
+    assert_eq!(curl(["-H", &format!("Authorization: Bearer {token}"), value["resource"]]).status, 200);
+
+    child.signal(Signal::INT);
+    assert_eq!(child.wait().code(), Some(0), "{}", child.log());
+}
