@@ -1,0 +1,209 @@
+//! What zg-tokend costs, beside programs that do the same work: `cargo bench`.
+//!
+//! Whole processes are measured, in one run and in pairs, since absolute times drift with the
+//! machine and ratios do not. Every opponent comes along: [`bare.rs`](../opponents/bare.rs), the
+//! shell script, and a program that prints a line. The server is the embedded one, over TLS; all
+//! clients read the same CA bundle. The files are below target/, so on its disk.
+//!
+//! `cargo bench -- --help` tells the options; `cargo bench -- --idle 60` watches an idle `run`
+//! for a minute. A goal that is missed is marked, and is no failure: a busy machine misses some.
+
+#![expect(unreachable_pub, reason = "pub marks what a module offers to the others")]
+
+mod measure;
+mod resident;
+mod site;
+mod table;
+#[path = "../../tests/it/common/tls.rs"]
+#[expect(clippy::unwrap_used, reason = "shared with the tests, which may panic")]
+mod tls;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use zg_tokend::demo::issuer;
+use zg_tokend::demo::server::{Plain, Server};
+
+use measure::{finish, finish_all, pairs};
+use resident::Resident;
+use site::{Site, opponent, script};
+
+/// Measures zg-tokend beside other programs that do the same.
+#[derive(Parser)]
+#[command(bin_name = "cargo bench --")]
+struct Options {
+    /// Pairs of runs for each row that takes milliseconds; other rows take fewer
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pairs: usize,
+    /// Seconds for which an idle `run` is watched
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    idle: u64,
+    /// Accounts of the rows about many of them
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    accounts: usize,
+    /// Only this part of the table
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// Cargo says so
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// One account: refresh, nothing due, status
+    One,
+    /// A hundred processes at once
+    Race,
+    /// A `run` with nothing to do
+    Idle,
+    /// Many accounts in one process
+    Many,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    build_opponents()?;
+    let directory = tempfile::tempdir()?;
+    let ca_file = directory.path().join("ca.pem");
+    let server = tls::serve(issuer::Options::default(), &ca_file);
+    site::add_to_bundle(&ca_file)?;
+
+    println!("Medians of whole processes; ratios are medians of pairs, wall time and CPU time.");
+    let wanted = |part| options.part.is_none_or(|only| only == part);
+    if wanted(Part::One) {
+        one_account(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Race) {
+        race(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Idle) {
+        idle(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Many) {
+        many_accounts(&options, &server, &ca_file)?;
+    }
+    Ok(())
+}
+
+/// Cargo builds no examples for a bench.
+fn build_opponents() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    finish(Command::new(cargo).args(["build", "--release", "--quiet", "--examples"]))
+}
+
+fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
+    let site = Site::new(server, ca_file, 1)?;
+    let plain = Server::spawn_thread(0, Plain, issuer::Options::default())?;
+    let plain = Site::new(&plain, ca_file, 1)?;
+    let mut script = site.command(script());
+    script.arg(site.token_endpoint()).arg(site.path("bare/account-0"));
+    let mut hello = site.command(opponent("hello"));
+    let once = ["once", "--force"];
+
+    table::heading("One account");
+    let row = |what, count, ours: &mut Command, theirs: &mut Command, goal| -> Result<()> {
+        table::compared(what, &pairs(count, || finish(ours), || finish(theirs))?, goal);
+        Ok(())
+    };
+    row(
+        "once, refresh over HTTPS / bare client",
+        options.pairs,
+        &mut site.zg_tokend(&once),
+        &mut site.bare_client("once", "bare/account-0"),
+        Some(1.4),
+    )?;
+    row(
+        "once, refresh over HTTPS / shell script",
+        options.pairs / 10,
+        &mut site.zg_tokend(&once),
+        &mut script,
+        Some(0.12),
+    )?;
+    row(
+        "once, refresh over HTTP / bare client",
+        options.pairs,
+        &mut plain.zg_tokend(&once),
+        &mut plain.bare_client("once", "bare/account-0"),
+        None,
+    )?;
+    let posts = site.posts();
+    row("once, nothing due / hello", options.pairs, &mut site.zg_tokend(&["once"]), &mut hello, Some(1.4))?;
+    row("status / hello", options.pairs, &mut site.zg_tokend(&["status"]), &mut hello, Some(1.4))?;
+    ensure!(site.posts() == posts, "a request was made when nothing was due");
+    let binary = fs::metadata(env!("CARGO_BIN_EXE_zg-tokend"))?.len();
+    table::figure("the binary", binary as f64 / 1e6, "MB", Some(5.0));
+    Ok(())
+}
+
+fn race(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
+    const RACERS: usize = 100;
+    let site = Site::new(server, ca_file, 1)?;
+    let mut once: Vec<_> = (0..RACERS).map(|_| site.zg_tokend(&["once"])).collect();
+    let mut hello: Vec<_> = (0..RACERS).map(|_| site.command(opponent("hello"))).collect();
+
+    table::heading("A hundred processes at the same instant, one account, due");
+    let posts = site.posts();
+    let rounds = options.pairs.div_ceil(20);
+    let race = || {
+        site.log_in()?;
+        finish_all(&mut once)
+    };
+    table::compared("100 once / 100 hello", &pairs(rounds, race, || finish_all(&mut hello))?, Some(1.5));
+    // One round is not counted, but was run.
+    let per_round = (site.posts() - posts) as f64 / (rounds + 1) as f64;
+    table::figure("requests in each round", per_round, "", Some(1.0));
+    Ok(())
+}
+
+fn idle(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
+    let site = Site::new(server, ca_file, 1)?;
+    table::heading("An idle run, after a refresh over HTTPS");
+    let run = Resident::start(&site)?;
+    let before = run.look()?;
+    sleep(Duration::from_secs(options.idle));
+    let after = run.look()?;
+    table::figure("PSS", after.pss as f64 / 1024.0, "MiB", Some(3.5));
+    table::figure("anonymous memory", after.anonymous as f64 / 1024.0, "MiB", None);
+    table::figure("threads", after.threads as f64, "", Some(1.0));
+    let switches = after.context_switches - before.context_switches;
+    table::figure(&format!("context switches in {} s", options.idle), switches as f64, "", Some(0.0));
+    table::figure("CPU in that time", (after.cpu - before.cpu) as f64 / 1e6, "ms", None);
+    Ok(())
+}
+
+fn many_accounts(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
+    let count = options.accounts;
+    let site = Site::new(server, ca_file, count)?;
+    table::heading(&format!("{count} accounts"));
+    let wave = pairs(
+        options.pairs.div_ceil(60),
+        || finish(&mut site.zg_tokend(&["once", "--force", "--quiet"])),
+        || finish(&mut site.bare_client("wave", "bare")),
+    )?;
+    table::compared("once, all due, HTTPS / bare client, 8 threads", &wave, Some(2.0));
+    let mut read = site.command(opponent("bare"));
+    read.arg("read").arg(site.path("state"));
+    let status =
+        pairs(options.pairs.div_ceil(10), || finish(&mut site.zg_tokend(&["status"])), || finish(&mut read))?;
+    table::compared("status / reading the states", &status, Some(2.0));
+
+    let one = Site::new(server, ca_file, 1)?;
+    let (one_refreshed, one_idle) = (anonymous(&one)?, anonymous(&one)?);
+    site.log_in()?;
+    let (all_refreshed, all_idle) = (anonymous(&site)?, anonymous(&site)?);
+    let each = |all: u64, one: u64| all.saturating_sub(one) as f64 / (count - 1) as f64;
+    table::figure("memory of one more, in run", each(all_idle, one_idle), "KiB", Some(1.0));
+    table::figure("the same after all were refreshed", each(all_refreshed, one_refreshed), "KiB", None);
+    Ok(())
+}
+
+/// The anonymous memory of `run`, in KiB, after it has done what was due.
+fn anonymous(site: &Site) -> Result<u64> {
+    Ok(Resident::start(site)?.look()?.anonymous)
+}

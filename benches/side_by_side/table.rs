@@ -1,0 +1,34 @@
+//! The results, as a plain table. Each line is printed as soon as it is known.
+
+use crate::measure::Comparison;
+
+pub fn heading(text: &str) {
+    println!("\n{text}");
+    println!(
+        "{:44} {:>24} {:>24} {:>7} {:>7}  goal",
+        "", "zg-tokend, ms (min..max)", "other, ms (min..max)", "ratio", "cpu"
+    );
+}
+
+/// Two programs; `goal` is the largest ratio of wall time that is wanted.
+pub fn compared(what: &str, comparison: &Comparison, goal: Option<f64>) {
+    let ours = spread(&comparison.ours);
+    let theirs = spread(&comparison.theirs);
+    let (wall, cpu) = (comparison.wall.median, comparison.cpu.median);
+    let verdict = goal.map(|goal| verdict(wall, goal)).unwrap_or_default();
+    println!("{what:44} {ours:>24} {theirs:>24} {wall:7.3} {cpu:7.3}  {verdict}");
+}
+
+fn spread(spread: &crate::measure::Spread) -> String {
+    format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
+}
+
+/// One figure; `goal` is the largest that is wanted.
+pub fn figure(what: &str, value: f64, unit: &str, goal: Option<f64>) {
+    let verdict = goal.map(|goal| verdict(value, goal)).unwrap_or_default();
+    println!("{what:44} {:>24} {:41} {verdict}", format!("{value:.2} {unit}"), "");
+}
+
+fn verdict(value: f64, goal: f64) -> String {
+    format!("<= {goal}{}", if value <= goal { "" } else { "  MISSED" })
+}
