@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 ///
 /// `Debug` prints `[redacted]`, there is no `Display`, and serde sees it only through
 /// [`stored`], which the state file alone uses. The memory is wiped on drop.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::secret::Secret;
 
 /// Where a secret comes from. Reading it is [`crate::secrets`]' part, when it is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// It stands in the config file.
     Inline(Secret),

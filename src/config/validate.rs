@@ -1,5 +1,7 @@
 //! From [`RawFile`] to [`Settings`]: how the values belong together, and the rules between them.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -262,53 +264,67 @@ impl Context<'_> {
     /// What must differ between accounts, and what the token file must not be. Links are
     /// seen through later, on the open files.
     fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), Problem> {
-        for (index, Checked { account, refresh_token, token_file: span }) in checked.iter().enumerate() {
+        let (config_file, state_dir) = (normal(self.path), normal(state_dir));
+        let inputs = input_files(checked);
+        let mut token_files = HashMap::new();
+        let mut seeds = HashMap::new();
+        for Checked { account, refresh_token, token_file: span } in checked {
             let path = normal(&account.token_file.path);
             let clash = |what: &str| {
                 bad_value("token_file", span, &format!("is also {what}"))
                     .hint("give the access token a file of its own")
             };
-            if path == normal(self.path) {
+            if path == config_file {
                 return Err(clash("the config file"));
             }
-            if path.starts_with(normal(state_dir)) {
+            if path.starts_with(&state_dir) {
                 return Err(bad_value("token_file", span, "lies in state_dir")
                     .hint("the state is the program's own: put the token file elsewhere"));
             }
-            for Checked { account: other, .. } in checked {
-                if other.ca_file.as_ref().is_some_and(|file| normal(file) == path) {
-                    return Err(clash(&format!("the ca_file of account `{}`", other.name)));
-                }
-                for (key, source) in
-                    [("client_secret", &other.client_secret), ("refresh_token", &other.refresh_token)]
-                {
-                    if matches!(source, Some(SecretSource::File(file)) if normal(file) == path) {
-                        return Err(clash(&format!("the {key} of account `{}`", other.name)));
-                    }
-                }
+            if let Some((key, other)) = inputs.get(&path) {
+                return Err(clash(&format!("the {key} of account `{other}`")));
             }
-            for Checked { account: earlier, .. } in &checked[..index] {
-                if normal(&earlier.token_file.path) == path {
-                    return Err(clash(&format!("that of account `{}`", earlier.name)));
-                }
-                let seeds = (account.refresh_token.as_ref(), earlier.refresh_token.as_ref());
-                if let (Some(seed), Some(other)) = seeds
-                    && same_source(seed, other)
-                {
-                    let what = format!("is also that of account `{}`", earlier.name);
-                    return Err(bad_value("refresh_token", refresh_token, &what)
-                        .hint("two holders of one login would each make the other's token void: log in once for each account"));
-                }
+            if let Some(earlier) = token_files.insert(path, &account.name) {
+                return Err(clash(&format!("that of account `{earlier}`")));
+            }
+            if let Some(seed) = &account.refresh_token
+                && let Some(earlier) = seeds.insert(identity(seed), &account.name)
+            {
+                let what = format!("is also that of account `{earlier}`");
+                return Err(bad_value("refresh_token", refresh_token, &what)
+                    .hint("two holders of one login would each make the other's token void: log in once for each account"));
             }
         }
         Ok(())
     }
 }
 
-fn same_source(a: &SecretSource, b: &SecretSource) -> bool {
-    match (a, b) {
-        (SecretSource::File(a), SecretSource::File(b)) => normal(a) == normal(b),
-        _ => a == b,
+/// The files that accounts read: by which key, and of which account.
+fn input_files(checked: &[Checked]) -> HashMap<PathBuf, (&'static str, &AccountName)> {
+    let mut files = HashMap::new();
+    for Checked { account, .. } in checked {
+        let secret = |source: &Option<SecretSource>| match source {
+            Some(SecretSource::File(file)) => Some(normal(file)),
+            _ => None,
+        };
+        for (key, file) in [
+            ("ca_file", account.ca_file.as_deref().map(normal)),
+            ("client_secret", secret(&account.client_secret)),
+            ("refresh_token", secret(&account.refresh_token)),
+        ] {
+            if let Some(file) = file {
+                files.entry(file).or_insert((key, &account.name));
+            }
+        }
+    }
+    files
+}
+
+/// Equal for sources that give the same secret.
+fn identity(source: &SecretSource) -> Cow<'_, SecretSource> {
+    match source {
+        SecretSource::File(file) => Cow::Owned(SecretSource::File(normal(file))),
+        other => Cow::Borrowed(other),
     }
 }
 
