@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +46,10 @@ pub enum Command {
     Status(Status),
     /// Check the config, without touching the network
     Check,
+    /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) for `config`
+    Man(Man),
+    /// Print the completions for a shell
+    Completions(Completions),
     /// Watch a token's life against an embedded authorization server
     Demo(Demo),
 }
@@ -79,6 +84,31 @@ pub struct Set {
     /// The life that the access token has left, as in 55min
     #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub expires_in: Option<Duration>,
+}
+
+/// The argument of `man`.
+#[derive(Debug, ClapArgs)]
+pub struct Man {
+    /// Which page
+    #[arg(value_enum, default_value_t)]
+    pub page: Page,
+}
+
+/// A manual page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// zg-tokend(1): the commands.
+    #[default]
+    Commands,
+    /// zg-tokend.toml(5): the config file.
+    Config,
+}
+
+/// The argument of `completions`.
+#[derive(Debug, ClapArgs)]
+pub struct Completions {
+    /// Whose
+    pub shell: Shell,
 }
 
 /// The flags of `status`.

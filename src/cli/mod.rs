@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod demo;
 mod log;
+mod manual;
 mod once;
 mod run;
 mod set;
@@ -30,6 +31,8 @@ pub fn main() -> ExitCode {
     match &args.command {
         Command::Run => run::run(&args).into(),
         Command::Once(flags) => once::once(&args, flags).into(),
+        Command::Man(flags) => manual::man(flags).into(),
+        Command::Completions(flags) => manual::completions(flags).into(),
         Command::Set(flags) => set::set(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
         Command::Check => check::check(&args).into(),

@@ -63,7 +63,10 @@ fn the_token_endpoint_is_discovered_at_either_place() {
         discovered.world.once_gives(0, []);
         discovered.world.assert_live();
         let requests = discovered.documents.requests();
-        assert_eq!((requests.len(), requests.last().unwrap()), (fetches, &format!("GET /.well-known/{name}")));
+        assert_eq!(
+            (requests.len(), requests.last().unwrap()),
+            (fetches, &format!("GET /.well-known/{name}"))
+        );
     }
 }
 
