@@ -13,6 +13,9 @@ use crate::secret::Secret;
 impl Supervisor {
     pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
+        // Before the request, but by the wall clock of today: it may have been set meanwhile.
+        let elapsed = crate::clock::millis(now.since(issued_at));
+        let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
         record.in_flight = None;
         self.resend_soon = false;
         if let Answer::InvalidGrant(_) = answer {
@@ -205,7 +208,8 @@ impl Supervisor {
             same && !anew && !schedule::is_forgotten(failure, now)
         });
         let request = request.or(run.as_ref().and_then(|run| run.request));
-        let (since, count) = run.map_or((now, 1), |run| (run.since, run.count.saturating_add(1)));
+        let (since, count) =
+            run.map_or((now, 1), |run| (schedule::since(&run, now), run.count.saturating_add(1)));
         let backoff = schedule::backoff(count, now.since(since), self.next_random());
         let asked = retry_after.map(|wait| wait.min(schedule::RETRY_AFTER_MAX));
         let own = schedule::before_expiry(resend.unwrap_or(backoff), life_left(&record, now));
@@ -219,7 +223,7 @@ impl Supervisor {
             count,
             last_at: now,
             not_before: now.plus(wait),
-            retry_after: asked.is_some_and(|asked| asked > backoff),
+            retry_after: asked.map(|asked| now.plus(asked)),
             request,
         });
         record

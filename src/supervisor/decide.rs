@@ -265,7 +265,7 @@ fn standing_wait<'a>(
     if failure.request.is_some_and(|request| request != inputs.request) {
         return None;
     }
-    let not_before =
-        if anew && !failure.retry_after { schedule::begun_anew(failure) } else { failure.not_before };
-    schedule::wait(not_before, now).map(|wait| (failure, wait))
+    let wait = schedule::wait(failure.not_before, now)?;
+    let wait = if anew { wait.min(schedule::wait_anew(failure, now)?) } else { wait };
+    Some((failure, wait))
 }

@@ -161,9 +161,9 @@ pub struct Failure {
     pub last_at: Timestamp,
     /// No request before this instant.
     pub not_before: Timestamp,
-    /// The server asked for the delay (Retry-After): nothing shortens it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub retry_after: bool,
+    /// The server asked for quiet until then (Retry-After): nothing shortens that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Timestamp>,
     /// What was asked, of whom, as whom: a changed one has not failed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Fingerprint>,

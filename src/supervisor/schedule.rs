@@ -123,6 +123,13 @@ pub fn is_forgotten(failure: &Failure, now: Timestamp) -> bool {
     now.since(failure.not_before) > FORGOTTEN_AFTER
 }
 
+/// Since when the outage counts: from now on if the clocks say that it has not begun yet (the
+/// machine was restarted, with a wall clock that is behind), or it would stay young for ever.
+pub fn since(failure: &Failure, now: Timestamp) -> Timestamp {
+    let is_ahead = now.boot_since(failure.since).is_none() && now.wall_since(failure.since) < 0;
+    if is_ahead { now } else { failure.since }
+}
+
 /// A wait in a long outage, cut short if it would step over the last minute of the token's life.
 pub fn before_expiry(wait: Duration, remaining: Duration) -> Duration {
     let needed = wait > BACKOFF_MAX
@@ -156,7 +163,8 @@ pub fn wait(not_before: Timestamp, now: Timestamp) -> Option<Duration> {
     (1..=longest).contains(&left).then(|| Duration::from_millis(left.cast_unsigned()))
 }
 
-/// The instant at which a backoff that begins anew allows the next request.
-pub fn begun_anew(failure: &Failure) -> Timestamp {
-    failure.last_at.plus(BACKOFF_FIRST)
+/// How long to wait if the backoff begins anew: what the server asked for is not ours to shorten.
+pub fn wait_anew(failure: &Failure, now: Timestamp) -> Option<Duration> {
+    let asked = failure.retry_after.and_then(|until| wait(until, now));
+    wait(failure.last_at.plus(BACKOFF_FIRST), now).max(asked)
 }

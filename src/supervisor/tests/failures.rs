@@ -126,6 +126,23 @@ fn retry_after_is_honoured_and_clamped() {
 }
 
 #[test]
+fn a_retry_after_shorter_than_the_backoff_is_not_shortened_either() {
+    let mut world = World::new();
+    outage(&mut world, || unavailable(Some(36)));
+    world.begin();
+    world.live(seconds(600));
+    let posts = world.posts.len();
+    while world.posts.len() == posts {
+        world.live(seconds(1));
+    }
+    world.begin_with(ANEW);
+    world.live(seconds(34));
+    assert_eq!(world.posts.len(), posts + 1);
+    world.live(seconds(3));
+    assert_eq!(world.posts.len(), posts + 2, "but the backoff above it is");
+}
+
+#[test]
 fn a_wish_outlives_a_wait_and_is_fulfilled_once() {
     let mut world = World::refreshed();
     world.answers.push_back(unavailable(Some(120)));
@@ -268,6 +285,16 @@ fn a_lost_answer_is_asked_for_again_at_once_and_within_ten_seconds() {
     world.live(seconds(10));
     assert_eq!(world.sent(), ["rt-1"; 4]);
     assert_eq!(world.disk.as_ref().unwrap().refresh_token.as_ref().unwrap().unclear_sends, 0);
+}
+
+#[test]
+fn to_begin_anew_never_makes_a_wait_longer() {
+    let mut world = World::refreshed();
+    world.answers.push_back(lost());
+    world.meanwhile = Some(("request", Event::Begin(ANEW)));
+    world.begin_with(FORCE);
+    assert_eq!(world.sent(), ["rt-1", "rt-1"], "the resend at once comes at once");
+    assert!(world.has_live_token());
 }
 
 #[test]
@@ -422,6 +449,21 @@ fn no_refresh_token_at_all_waits_for_config_and_does_not_poll() {
     assert_eq!(world.supervisor.next_wakeup(), None);
     world.set_seed("seed-1");
     assert!(world.has_live_token());
+}
+
+#[test]
+fn an_outage_grows_old_even_if_the_machine_forgot_the_year() {
+    let mut world = World::new();
+    outage(&mut world, || unavailable(None));
+    world.begin();
+    world.now.wall = 0;
+    world.now.boot = 10_000;
+    world.now.boot_id = Fingerprint::of([b"second boot"]);
+    world.restart();
+    world.live(seconds(3600));
+    world.forget();
+    world.live(seconds(3600));
+    assert!(world.posts.len() <= 16, "{}", world.posts.len());
 }
 
 #[test]

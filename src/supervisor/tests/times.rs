@@ -32,6 +32,21 @@ fn a_step_of_the_wall_clock_costs_at_most_one_request() {
 }
 
 #[test]
+fn a_step_during_a_request_does_not_age_its_token() {
+    for step in [-DAY, DAY] {
+        let mut world = World::refreshed();
+        world.latency = seconds(2);
+        world.steps_during_request = step;
+        world.begin_with(Trigger { force: true, ..ANEW });
+        world.steps_during_request = 0;
+        world.begin_with(ANEW);
+        assert!(world.has_live_token());
+        world.live(seconds(2000));
+        assert_eq!(world.posts.len(), 1, "{step}");
+    }
+}
+
+#[test]
 fn a_step_that_nobody_noticed_is_no_long_sleep() {
     let mut world = World::refreshed();
     world.now.wall -= DAY;
@@ -128,7 +143,7 @@ fn failure(last_at: Timestamp, not_before: Timestamp, count: u32) -> Failure {
         count,
         last_at,
         not_before,
-        retry_after: false,
+        retry_after: None,
         request: None,
     }
 }
@@ -170,7 +185,7 @@ proptest! {
         let _ = schedule::backoff(count, lifetime, random);
         let _ = schedule::resend(count);
         let failure = failure(start, now, count);
-        let _ = (schedule::begun_anew(&failure), schedule::is_forgotten(&failure, now));
+        let _ = (schedule::wait_anew(&failure, now), schedule::is_forgotten(&failure, now));
         let _ = schedule::before_expiry(seconds(300), lifetime);
     }
 

@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) lifetime: Duration,
     pub(super) rotates: bool,
     pub(super) latency: Duration,
+    /// So many milliseconds the wall clock is set on while a request is under way.
+    pub(super) steps_during_request: i64,
     granted: u32,
     /// When, and with which refresh token.
     pub(super) posts: Vec<(i64, String)>,
@@ -91,6 +93,7 @@ impl World {
             lifetime: Duration::from_secs(3600),
             rotates: true,
             latency: Duration::ZERO,
+            steps_during_request: 0,
             granted: 0,
             posts: Vec::new(),
             did: Vec::new(),
@@ -272,6 +275,7 @@ impl World {
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
+                self.now.wall += self.steps_during_request;
                 if let Some(record) = self.written_during_request.take() {
                     self.disk = Some(record);
                 }
