@@ -28,9 +28,8 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
         // Strings and numbers always encode.
         voice::say(serde_json::to_string_pretty(&json).unwrap_or_default());
     } else {
-        for account in &accounts {
-            voice::say(text(account));
-        }
+        // At once: a write for each of many accounts would cost more than the look at them.
+        voice::say(accounts.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
     severity
 }

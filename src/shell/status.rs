@@ -11,7 +11,7 @@ use super::words::{duration, refusal};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::config::{self, SecretSource, Settings};
 use crate::publish::token_file::Observation;
-use crate::store::lock::{LockError, Supervision};
+use crate::store::lock::{LockError, StateDir, Supervision};
 use crate::store::state::{Store, Stored};
 use crate::supervisor::outcome::Trouble;
 use crate::supervisor::record::{AccessToken, Record, Source, VerdictKind};
@@ -180,11 +180,20 @@ pub fn status(settings: &Settings, only: Option<&str>) -> Vec<AccountStatus> {
     let now = SystemClock::new().now();
     let accounts = settings.accounts.iter();
     let chosen = accounts.filter(|account| only.is_none_or(|only| account.name.as_str() == only));
-    chosen.map(|account| assess(account, &look(settings, account), now)).collect()
+    // Walked once for all; if that fails, each account says so for itself.
+    let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
+    chosen
+        .map(|account| {
+            let mut store = Store::new(&settings.state_dir, account.name.as_str());
+            if let Some(state_dir) = &state_dir {
+                store.open_within(state_dir);
+            }
+            assess(account, &look(settings, store, account), now)
+        })
+        .collect()
 }
 
-fn look(settings: &Settings, account: &config::Account) -> Look {
-    let mut store = Store::new(&settings.state_dir, account.name.as_str());
+fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Look {
     let stored = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
         if let Stored::Record(record) = &stored {
             check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;

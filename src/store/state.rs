@@ -131,6 +131,12 @@ impl Store {
         }
     }
 
+    /// Opens the account's directory by way of a state directory that is open already. What is
+    /// wrong with it is said when it is used.
+    pub fn open_within(&mut self, state_dir: &StateDir) {
+        self.dir = state_dir.find_account(&self.account).ok().flatten();
+    }
+
     /// Where the state is, for messages.
     pub fn path(&self) -> PathBuf {
         self.state_dir.join(&self.account).join(STATE)
@@ -301,14 +307,15 @@ pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
     let garbage = |error: serde_json::Error| {
         Stored::Garbage(format!("it goes wrong in line {}, column {}", error.line(), error.column()))
     };
-    let version = match serde_json::from_slice::<Head>(bytes) {
-        Ok(head) => head.version,
-        Err(error) => return Ok(garbage(error)),
-    };
-    if version > u64::from(VERSION) {
-        return Err(version);
+    match serde_json::from_slice::<Box<Record>>(bytes) {
+        Ok(record) if record.version <= VERSION => Ok(Stored::Record(record)),
+        Ok(record) => Err(record.version.into()),
+        // It may be no state at all, or one with members that this program does not know.
+        Err(error) => match serde_json::from_slice::<Head>(bytes) {
+            Ok(head) if head.version > u64::from(VERSION) => Err(head.version),
+            _ => Ok(garbage(error)),
+        },
     }
-    Ok(serde_json::from_slice(bytes).map_or_else(garbage, |record| Stored::Record(Box::new(record))))
 }
 
 fn encode(record: &Record) -> Result<Zeroizing<Vec<u8>>, StateError> {
