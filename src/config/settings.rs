@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -16,8 +17,8 @@ pub struct Settings {
     pub path: PathBuf,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
-    /// At least one, in file order.
-    pub accounts: Vec<Account>,
+    /// At least one, in file order; shared with whoever works for one.
+    pub accounts: Vec<Arc<Account>>,
     /// What is allowed, and still worth saying once.
     pub warnings: Vec<Warning>,
 }

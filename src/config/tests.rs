@@ -1,6 +1,7 @@
 mod errors;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{FORMS, KEYS, Place};
@@ -22,7 +23,7 @@ fn parse_text(text: &str) -> Result<Settings, ConfigError> {
 }
 
 /// The account of a flat config: `BASE` and `more`.
-fn account(more: &str) -> Account {
+fn account(more: &str) -> Arc<Account> {
     parse_text(&format!("{BASE}{more}")).unwrap().accounts.remove(0)
 }
 
@@ -190,7 +191,7 @@ fn endpoints_may_be_http_where_it_is_safe_or_asked_for() {
 fn explicit_keys_win_over_the_issuer_and_the_preset() {
     let both = "issuer = \"https://id.example/\"\ntoken_endpoint = \"https://a.example/t\"";
     assert_eq!(account(both).endpoint, Endpoint::Explicit("https://a.example/t".parse().unwrap()));
-    let issuer = account("issuer = \"https://id.example\"").endpoint;
+    let issuer = account("issuer = \"https://id.example\"").endpoint.clone();
     assert_eq!(issuer, Endpoint::Discovered { issuer: "https://id.example".into() });
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -66,7 +67,7 @@ impl Context<'_> {
             })
             .collect();
         self.no_collisions(&checked, &state_dir)?;
-        let accounts = checked.into_iter().map(|checked| checked.account).collect();
+        let accounts = checked.into_iter().map(|checked| Arc::new(checked.account)).collect();
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 

@@ -1,6 +1,7 @@
 //! One account at work: performs what its core decides.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::Context;
 use super::files::{Files, Names};
@@ -29,7 +30,7 @@ impl Account {
     /// Ready for its first pass.
     pub fn new(
         settings: &config::Settings,
-        account: &config::Account,
+        account: &Arc<config::Account>,
         names: &Names,
         policy: Policy,
     ) -> Self {
@@ -72,6 +73,15 @@ impl Account {
     /// The files, unless another thread works on them.
     pub fn files(&mut self) -> Option<&mut Files> {
         self.files.as_mut()
+    }
+
+    /// At rest, gives back the memory that a pass needed, and wipes its secrets.
+    pub fn forget(&mut self) {
+        if self.core.is_idle() {
+            self.core.forget();
+            self.requests.forget();
+            self.queue.shrink_to_fit();
+        }
     }
 
     /// Hands the core an event, and performs as much as needs neither network nor waiting. True
@@ -144,6 +154,8 @@ impl Account {
         context.listener.hear(&self.name, &report);
         if let Report::Finished(outcome) = report {
             self.outcome = Some(outcome);
+            // A thousand accounts at rest must not keep a thousand directories open.
+            self.files.iter_mut().for_each(Files::unlock);
         }
     }
 }

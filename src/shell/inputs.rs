@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -33,20 +34,25 @@ pub type Endpoints = HashMap<(Duration, Option<PathBuf>, bool), Rc<HttpEndpoint>
 /// How one account asks for a token.
 #[derive(Debug)]
 pub struct Requests {
-    account: config::Account,
+    account: Arc<config::Account>,
     cache: Cache,
     /// The request without its refresh token, since the inputs were last read.
-    request: Option<RefreshRequest>,
+    request: Option<Box<RefreshRequest>>,
 }
 
 impl Requests {
     /// Reads nothing yet.
-    pub fn new(settings: &config::Settings, account: &config::Account) -> Self {
+    pub fn new(settings: &config::Settings, account: &Arc<config::Account>) -> Self {
         Self {
-            account: account.clone(),
+            account: Arc::clone(account),
             cache: Cache::new(&settings.state_dir, account.name.as_str()),
             request: None,
         }
+    }
+
+    /// Drops the secrets, until the inputs are read again.
+    pub fn forget(&mut self) {
+        self.request = None;
     }
 
     /// Reads the secrets, and finds the token endpoint.
@@ -74,7 +80,7 @@ impl Requests {
             extra_params: extra.chain(account.extra_params.iter().cloned()).collect(),
         };
         let fingerprint = request.fingerprint();
-        self.request = Some(request);
+        self.request = Some(Box::new(request));
         let (seed, seed_trouble) = match seed {
             Ok(seed) => (seed, None),
             Err(error) => (None, Some(secret_trouble(&error))),
@@ -91,7 +97,7 @@ impl Requests {
             let failure = TransportFailure { sent, kind, detail: "the request was not put together".into() };
             return oauth::classify(Err(&failure), &self.judge(context.clock.now(), &[]));
         };
-        let request = RefreshRequest { refresh_token, ..request };
+        let request = RefreshRequest { refresh_token, ..*request };
         let asked_at = context.clock.now();
         let reply = self.endpoint(context).post(&request).await;
         let mut known = vec![&request.refresh_token];

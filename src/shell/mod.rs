@@ -26,6 +26,10 @@ use account::{Account, inline_seed};
 use files::Names;
 use inputs::Endpoints;
 
+/// So many accounts exchange tokens at the same time: enough to hide the network, few enough to
+/// stay small, and polite to a provider.
+const EXCHANGES: usize = 64;
+
 /// Threads that do file work while a wave of accounts is due together: more of them wait for the
 /// same disk.
 const FILE_THREADS: usize = 8;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
-use super::Context;
 use super::account::Account;
+use super::{Context, EXCHANGES};
 use crate::clock::{Clock, Timestamp, millis};
 use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
@@ -20,51 +20,67 @@ const RESEND_PATIENCE: Duration = Duration::from_secs(10);
 /// Refreshes what is due, and gives the accounts back, each with its outcome. The network, and
 /// the runtime that it needs, are touched only if something is due.
 pub fn once(accounts: Vec<Account>, trigger: Trigger, context: Context) -> io::Result<Vec<Account>> {
-    let mut finished = Vec::with_capacity(accounts.len());
-    let mut at_work = Vec::new();
-    for (place, mut account) in accounts.into_iter().enumerate() {
-        let unfinished = account.begin(Event::Begin(trigger), &context);
-        if unfinished || stays_for(&account, context.clock.now()) {
-            at_work.push((place, account));
-        } else {
-            finished.push((place, account));
-        }
-    }
-    if !at_work.is_empty() {
+    let queue = accounts.into_iter().enumerate();
+    let mut pass = Pass { queue, trigger, context: Rc::new(context), finished: Vec::new() };
+    if let Some(first) = pass.next_due() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        finished.extend(LocalSet::new().block_on(&runtime, finish_all(at_work, context))?);
+        LocalSet::new().block_on(&runtime, pass.finish_all(first))?;
     }
-    finished.sort_by_key(|(place, _)| *place);
-    Ok(finished.into_iter().map(|(_, account)| account).collect())
+    pass.finished.sort_by_key(|(place, _)| *place);
+    Ok(pass.finished.into_iter().map(|(_, account)| account).collect())
 }
 
-async fn finish_all(accounts: Vec<(usize, Account)>, context: Context) -> io::Result<Vec<(usize, Account)>> {
-    context.set_active(accounts.len());
-    let context = Rc::new(context);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut at_work = Vec::new();
-    for (place, mut account) in accounts {
-        let (context, mut stopped) = (Rc::clone(&context), stopped.clone());
-        at_work.push(tokio::task::spawn_local(async move {
-            finish(&mut account, &context, &mut stopped).await;
-            context.set_active(context.active.get().saturating_sub(1));
-            (place, account)
-        }));
+/// Accounts keep their places, for the report.
+struct Pass {
+    queue: std::iter::Enumerate<std::vec::IntoIter<Account>>,
+    trigger: Trigger,
+    context: Rc<Context>,
+    finished: Vec<(usize, Account)>,
+}
+
+impl Pass {
+    /// Begins one account after the other, until one has something left to do.
+    fn next_due(&mut self) -> Option<(usize, Account)> {
+        for (place, mut account) in self.queue.by_ref() {
+            let unfinished = account.begin(Event::Begin(self.trigger), &self.context);
+            if unfinished || stays_for(&account, self.context.clock.now()) {
+                return Some((place, account));
+            }
+            self.finished.push((place, account));
+        }
+        None
     }
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::task::spawn_local(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        // An exchange in flight is finished and stored; nothing new begins.
-        context.stop();
-        let _ = stop.send(true);
-        std::future::pending::<()>().await;
-    });
-    let mut finished = Vec::new();
-    for task in at_work {
-        // A panic aborts the process, and nothing cancels the task.
-        finished.extend(task.await.ok());
+
+    /// Finishes this one and all that follow, a limited number of them together.
+    async fn finish_all(&mut self, first: (usize, Account)) -> io::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let context = Rc::clone(&self.context);
+        tokio::task::spawn_local(async move {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            // An exchange in flight is finished and stored; nothing new begins.
+            context.stop();
+            let _ = stop.send(true);
+            std::future::pending::<()>().await;
+        });
+        let mut at_work = JoinSet::new();
+        let mut next = Some(first);
+        loop {
+            while at_work.len() < EXCHANGES
+                && let Some((place, mut account)) = next.take().or_else(|| self.next_due())
+            {
+                let (context, mut stopped) = (Rc::clone(&self.context), stopped.clone());
+                at_work.spawn_local(async move {
+                    finish(&mut account, &context, &mut stopped).await;
+                    (place, account)
+                });
+            }
+            self.context.set_active(at_work.len());
+            let Some(done) = at_work.join_next().await else { return Ok(()) };
+            // A panic aborts the process, and nothing cancels the task.
+            self.finished.extend(done.ok());
+        }
     }
-    Ok(finished)
 }
 
 async fn finish(account: &mut Account, context: &Context, stopped: &mut tokio::sync::watch::Receiver<bool>) {

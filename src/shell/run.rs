@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -15,16 +16,12 @@ use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
 use super::watch::Watch;
 use super::words::is_good;
-use super::{Context, Mode, accounts};
+use super::{Context, EXCHANGES, Mode, accounts};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{SecretSource, Settings};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
-
-/// So many accounts exchange tokens at the same time: enough to hide the network, few enough to
-/// stay small, and polite to a provider.
-const EXCHANGES: usize = 64;
 
 /// What `run` needs from outside.
 pub trait Surroundings {
@@ -68,6 +65,7 @@ pub fn run(
     context: Context,
     surroundings: &dyn Surroundings,
 ) -> Result<(), RunError> {
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // A thread that looked up a name is not kept waiting for the next hour's refresh.
@@ -77,10 +75,17 @@ pub fn run(
         .block_on(&runtime, async { Runner::new(settings, only, context)?.run(surroundings).await })
 }
 
+/// Each account's lock is an open file. The soft limit, most often 1024, is there for the sake of
+/// select(2), which is not used here; where the hard one is no higher, a lock says what is wrong.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// One account's place: the account itself comes and goes.
 struct Slot {
     /// Absent while a task works on it.
-    account: Option<Account>,
+    account: Option<Box<Account>>,
     /// Its configuration has changed since: to be built anew as soon as it is at rest.
     stale: bool,
     /// The configuration no longer has it: it goes as soon as it is at rest.
@@ -100,8 +105,8 @@ struct Runner {
     /// Accounts whose turn it is, and why.
     turns: VecDeque<(String, Event)>,
     away: usize,
-    home: mpsc::UnboundedSender<Account>,
-    returning: mpsc::UnboundedReceiver<Account>,
+    home: mpsc::UnboundedSender<Box<Account>>,
+    returning: mpsc::UnboundedReceiver<Box<Account>>,
     timer: Timer,
     /// The config, and every file that it takes a secret from.
     watch: Watch,
@@ -206,7 +211,7 @@ impl Runner {
     }
 
     /// An account has come back from the network.
-    fn welcome(&mut self, account: Account, notifier: &Notifier) {
+    fn welcome(&mut self, account: Box<Account>, notifier: &Notifier) {
         self.away -= 1;
         self.context.set_active(self.away);
         self.settle(account);
@@ -216,7 +221,8 @@ impl Runner {
     }
 
     /// Puts an account back into its place.
-    fn settle(&mut self, account: Account) {
+    fn settle(&mut self, mut account: Box<Account>) {
+        account.forget();
         let name = account.name().to_owned();
         let Some(slot) = self.slots.get_mut(&name) else { return };
         slot.settled |= account.outcome().is_some();
@@ -235,14 +241,14 @@ impl Runner {
 
     fn next_wakeup(&self) -> Option<Timestamp> {
         let accounts = self.slots.values().filter_map(|slot| slot.account.as_ref());
-        accounts.filter_map(Account::next_wakeup).min_by_key(|at| at.boot)
+        accounts.filter_map(|account| account.next_wakeup()).min_by_key(|at| at.boot)
     }
 
     /// The deadline of at least one account has come.
     fn wake(&mut self) {
         let now = self.context.clock.now();
         for (name, slot) in &self.slots {
-            let wakeup = slot.account.as_ref().and_then(Account::next_wakeup);
+            let wakeup = slot.account.as_ref().and_then(|account| account.next_wakeup());
             if wakeup.is_some_and(|at| at.boot <= now.boot) {
                 self.turns.push_back((name.clone(), Event::Woke));
             }
@@ -325,7 +331,7 @@ impl Runner {
         slot.stale = false;
         let reread = Trigger { reread: true, ..Trigger::default() };
         let trigger = slot.asked.take().unwrap_or_default().and(reread);
-        slot.account = accounts(&self.settings, Some(name), MODE).pop();
+        slot.account = accounts(&self.settings, Some(name), MODE).pop().map(Box::new);
         self.turns.push_back((name.to_owned(), Event::Begin(trigger)));
     }
 
@@ -344,12 +350,12 @@ impl Runner {
 
 impl Slot {
     fn new(account: Account, supervision: SupervisorLock) -> Self {
-        let account = Some(account);
+        let account = Some(Box::new(account));
         Self { account, stale: false, leaving: false, asked: None, settled: false, supervision }
     }
 
     fn is_fresh(&self) -> bool {
-        let outcome = self.account.as_ref().and_then(Account::outcome);
+        let outcome = self.account.as_ref().and_then(|account| account.outcome());
         outcome.is_none_or(is_good)
     }
 }

@@ -10,12 +10,8 @@ use crate::clock::Timestamp;
 
 impl Supervisor {
     pub(super) fn remember(&mut self, record: Record) {
-        match &mut self.loaded {
-            Some(loaded) => loaded.record = Some(record),
-            None => {
-                self.loaded = Some(Loaded { record: Some(record), garbage: None, file: FileView::Missing });
-            }
-        }
+        let nothing = || Box::new(Loaded { record: None, garbage: None, file: FileView::Missing });
+        self.loaded.get_or_insert_with(nothing).record = Some(record);
     }
 
     pub(super) fn persist(&mut self, then: Outcome) -> Vec<Action> {

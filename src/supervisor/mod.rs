@@ -142,7 +142,7 @@ pub struct Supervisor {
     /// What was asked for and is not yet done.
     trigger: Trigger,
     /// What the last look found; the truth under the lock, a guess without it.
-    loaded: Option<Loaded>,
+    loaded: Option<Box<Loaded>>,
     inputs: Option<Inputs>,
     /// The inputs cannot be had.
     inputs_trouble: Option<Trouble>,
@@ -236,6 +236,12 @@ impl Supervisor {
         self.loaded.as_ref()?.record.as_ref()
     }
 
+    /// Drops what the last look found, its tokens included. Only between passes: each looks anew.
+    pub fn forget(&mut self) {
+        self.loaded = None;
+        self.inputs = None;
+    }
+
     /// Takes one event and says what to do next. An event that does not fit is reported and
     /// changes nothing.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
@@ -322,13 +328,13 @@ impl Supervisor {
 
     fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
-            (Phase::Loading, Event::Loaded(Ok(loaded))) => self.looked(now, *loaded),
+            (Phase::Loading, Event::Loaded(Ok(loaded))) => self.looked(now, loaded),
             (Phase::Loading, Event::Loaded(Err(trouble)))
             | (Phase::Locking, Event::Locked(Err(LockFailure::Trouble(trouble)))) => {
                 self.give_up(now, trouble)
             }
             (Phase::ReadingInputs, Event::InputsRead(inputs)) => self.inputs_read(now, inputs),
-            (Phase::Locking, Event::Locked(Ok(loaded))) => self.locked(now, *loaded),
+            (Phase::Locking, Event::Locked(Ok(loaded))) => self.locked(now, loaded),
             (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.lock_busy(now),
             (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.taken_over(now, record),
             (Phase::Preparing, Event::Prepared(Ok(()))) => self.prepared(now),

@@ -11,14 +11,14 @@ use crate::clock::Timestamp;
 impl Supervisor {
     pub(super) fn decide(&mut self, now: Timestamp) -> (Decision, Action) {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
-        let loaded = self.loaded.as_ref().unwrap_or(&nothing);
+        let loaded = self.loaded.as_deref().unwrap_or(&nothing);
         let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), self.trigger, now);
         let decided = Report::Decided { decision: decision.clone(), trigger: self.trigger };
         (decision, report(decided))
     }
 
     /// A look without the lock, which is enough to find that nothing is due.
-    pub(super) fn looked(&mut self, now: Timestamp, loaded: Loaded) -> Vec<Action> {
+    pub(super) fn looked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
         self.loaded = Some(loaded);
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
@@ -108,7 +108,7 @@ impl Supervisor {
     }
 
     /// The look that counts: nobody else can change the state now.
-    pub(super) fn locked(&mut self, now: Timestamp, loaded: Loaded) -> Vec<Action> {
+    pub(super) fn locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
         self.lock_busy = None;
         let mut actions = Vec::new();
         if let Some(path) = &loaded.garbage {
