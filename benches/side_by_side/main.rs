@@ -64,6 +64,8 @@ enum Part {
     Idle,
     /// Many accounts in one process
     Many,
+    /// The nearest relative, if it is installed
+    Pizauth,
 }
 
 fn main() -> Result<()> {
@@ -87,6 +89,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Many) {
         many_accounts(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Pizauth) {
+        pizauth(&options, &server, &ca_file)?;
     }
     Ok(())
 }
@@ -200,6 +205,39 @@ fn many_accounts(options: &Options, server: &Server, ca_file: &Path) -> Result<(
     let each = |all: u64, one: u64| all.saturating_sub(one) as f64 / (count - 1) as f64;
     table::figure("memory of one more, in run", each(all_idle, one_idle), "KiB", Some(1.0));
     table::figure("the same after all were refreshed", each(all_refreshed, one_refreshed), "KiB", None);
+    Ok(())
+}
+
+/// The peer, where it is installed: a daemon with one account, which has no token yet, so that it
+/// is at its smallest.
+fn pizauth(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
+    table::heading("pizauth");
+    let site = Site::new(server, ca_file, 1)?;
+    let pizauth = |args: &[&str]| {
+        let mut command = site.command("pizauth");
+        command.args(args);
+        command
+    };
+    if finish(&mut pizauth(&["info"])).is_err() {
+        println!("not installed (cargo install pizauth)");
+        return Ok(());
+    }
+    fs::write(
+        site.path("pizauth.conf"),
+        r#"account "a" { auth_uri = "http://localhost/"; token_uri = "http://localhost/"; client_id = "demo"; scopes = ["api"]; }"#,
+    )?;
+    let daemon = Resident::spawn(&mut pizauth(&["server", "-d", "-c", "pizauth.conf"]))?;
+    sleep(resident::SETTLING);
+    let mut status = pizauth(&["status"]);
+    finish(&mut site.zg_tokend(&["once"]))?;
+    let ours = &mut site.zg_tokend(&["status"]);
+    table::compared(
+        "status / pizauth status",
+        &pairs(options.pairs, || finish(ours), || finish(&mut status))?,
+        Some(1.0),
+    );
+    let (ours, theirs) = (Resident::start(&site)?.look()?.pss, daemon.look()?.pss);
+    table::figure("PSS of an idle run / of pizauth", ours as f64 / theirs as f64, "", Some(0.7));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// After this nothing that began with the refresh still goes on; a thread that looked up the
 /// host's name stays for a second.
-const SETTLING: Duration = Duration::from_secs(3);
+pub const SETTLING: Duration = Duration::from_secs(3);
 
 /// A running `run`, at rest; it ends when this is dropped.
 pub struct Resident(Child);

@@ -120,6 +120,7 @@ impl<'a> Site<'a> {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.directory.path()).env("SSL_CERT_FILE", self.ca_file);
+        command.env("XDG_RUNTIME_DIR", self.directory.path());
         command.current_dir(self.directory.path());
         command
     }
