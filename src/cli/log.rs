@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -18,19 +18,29 @@ use crate::shell::Listener;
 use crate::shell::words::{Words, words};
 use crate::supervisor::outcome::{Outcome, Report};
 
-/// Sets the log up: on stderr, `RUST_LOG` chooses the levels.
+/// Sets the log up, for the journal or for stderr; `RUST_LOG` chooses the levels.
 pub(super) fn set_up() {
     let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let levels = levels.unwrap_or_else(|| {
         Targets::new().with_default(LevelFilter::WARN).with_target("zg_tokend", LevelFilter::INFO)
     });
-    let lines = Lines {
-        // journald adds the time itself, and reads the level from a prefix, sd-daemon(3).
-        journal: std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal(),
-    };
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(lines);
+    // Without a prefix the fields are ACCOUNT= and EVENT=, as in `journalctl ACCOUNT=work`.
+    let journal = goes_to_journal(std::io::stderr())
+        .then(|| tracing_journald::layer().ok())
+        .flatten()
+        .map(|layer| layer.with_field_prefix(None));
+    let lines = journal
+        .is_none()
+        .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines));
     // Set up twice, the first stays.
-    let _ = tracing_subscriber::registry().with(levels).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(levels).with(journal).with(lines).try_init();
+}
+
+/// Whether a stream is connected to the journal: systemd.exec(5), `$JOURNAL_STREAM`.
+fn goes_to_journal(stream: impl AsFd) -> bool {
+    let Ok(stream) = rustix::fs::fstat(stream) else { return false };
+    std::env::var("JOURNAL_STREAM")
+        .is_ok_and(|journal| journal == format!("{}:{}", stream.st_dev, stream.st_ino))
 }
 
 /// Writes reports to the log. A failure that goes on is said once as a warning, and then only
@@ -47,13 +57,21 @@ impl Listener for Log {
             self.quieten(account, outcome, &mut words);
         }
         let Words { level, event, text, hint } = words;
+        let line = line(Some(account), &text, hint.as_deref());
         match level {
-            Level::ERROR => tracing::error!(account, event, hint, "{text}"),
-            Level::WARN => tracing::warn!(account, event, hint, "{text}"),
-            Level::INFO => tracing::info!(account, event, hint, "{text}"),
-            _ => tracing::debug!(account, event, hint, "{text}"),
+            Level::ERROR => tracing::error!(account, event, "{line}"),
+            Level::WARN => tracing::warn!(account, event, "{line}"),
+            Level::INFO => tracing::info!(account, event, "{line}"),
+            _ => tracing::debug!(account, event, "{line}"),
         }
     }
+}
+
+/// `account: text; hint: …`, on one line: a line break would make two entries of one.
+pub(super) fn line(account: Option<&str>, text: &str, hint: Option<&str>) -> String {
+    let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
+    let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+    format!("{account}{text}{hint}").replace('\n', " ")
 }
 
 impl Log {
@@ -82,10 +100,8 @@ impl Log {
     }
 }
 
-/// `TIME LEVEL account: text; hint: …`
-struct Lines {
-    journal: bool,
-}
+/// `TIME LEVEL message`
+struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -93,51 +109,21 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
-        let level = *event.metadata().level();
-        if self.journal {
-            let priority = match level {
-                Level::ERROR => 3,
-                Level::WARN => 4,
-                Level::INFO => 6,
-                _ => 7,
-            };
-            write!(to, "<{priority}>")?;
-        } else {
-            write!(to, "{} {level:5} ", crate::shell::words::local_time())?;
-        }
-        if let Some(account) = parts.account {
-            write!(to, "{account}: ")?;
-        }
-        // A line break would make two entries of one.
-        write!(to, "{}", parts.message.replace('\n', " "))?;
-        if let Some(hint) = parts.hint {
-            write!(to, "; hint: {}", hint.replace('\n', " "))?;
-        }
-        writeln!(to)
+        let mut message = Message::default();
+        event.record(&mut message);
+        let level = event.metadata().level();
+        writeln!(to, "{} {level:5} {}", crate::shell::words::local_time(), message.0)
     }
 }
 
+/// The message alone: the fields beside it are for the journal, and said in it as well.
 #[derive(Default)]
-struct Parts {
-    account: Option<String>,
-    message: String,
-    hint: Option<String>,
-}
+struct Message(String);
 
-impl Visit for Parts {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "account" => self.account = Some(value.to_owned()),
-            "hint" => self.hint = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-
+impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.message = format!("{value:?}");
+            self.0 = format!("{value:?}");
         }
     }
 }

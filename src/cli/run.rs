@@ -62,7 +62,8 @@ impl Surroundings for Terminal<'_> {
             Err(error) => (chain(&error).lines().next().unwrap_or_default().to_owned(), error.hint()),
         };
         let event = "reload_failed";
-        tracing::error!(event, hint, "the new config is wrong, so the old one stays in force: {problem}");
+        let text = format!("the new config is wrong, so the old one stays in force: {problem}");
+        tracing::error!(event, "{}", log::line(None, &text, hint.as_deref()));
         None
     }
 
@@ -80,12 +81,8 @@ impl Surroundings for Terminal<'_> {
     }
 
     fn unsupervised(&self, account: &str, error: &LockError) {
-        tracing::error!(
-            event = "unsupervised",
-            account,
-            hint = error.hint(),
-            "cannot supervise it: {}",
-            chain(error)
-        );
+        let text = format!("cannot supervise it: {}", chain(error));
+        let line = log::line(Some(account), &text, error.hint().as_deref());
+        tracing::error!(event = "unsupervised", account, "{line}");
     }
 }
