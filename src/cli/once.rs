@@ -34,7 +34,7 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
     for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
         voice::warning(warning);
     }
-    let mode = Mode { patient: false, horizon: flags.every.map(|every| every + EVERY_MARGIN) };
+    let mode = Mode { patient: false, horizon: flags.every.map(|every| every.saturating_add(EVERY_MARGIN)) };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
     let clock = context.clock;

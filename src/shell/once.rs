@@ -24,7 +24,10 @@ pub fn once(accounts: Vec<Account>, trigger: Trigger, context: Context) -> io::R
     let mut pass = Pass { queue, trigger, context: Rc::new(context), finished: Vec::new() };
     if let Some(first) = pass.next_due() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, pass.finish_all(first))?;
+        let done = LocalSet::new().block_on(&runtime, pass.finish_all(first));
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+        done?;
     }
     pass.finished.sort_by_key(|(place, _)| *place);
     Ok(pass.finished.into_iter().map(|(_, account)| account).collect())
@@ -54,10 +57,12 @@ impl Pass {
     /// Finishes this one and all that follow, a limited number of them together.
     async fn finish_all(&mut self, first: (usize, Account)) -> io::Result<()> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // The terminal has gone: no reason to leave a request without its answer.
+        let mut hup = signal(SignalKind::hangup())?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let context = Rc::clone(&self.context);
         tokio::task::spawn_local(async move {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {}, _ = hup.recv() => {} }
             // An exchange in flight is finished and stored; nothing new begins.
             context.stop();
             let _ = stop.send(true);

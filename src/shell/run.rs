@@ -71,8 +71,11 @@ pub fn run(
         // A thread that looked up a name is not kept waiting for the next hour's refresh.
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()?;
-    LocalSet::new()
-        .block_on(&runtime, async { Runner::new(settings, only, context)?.run(surroundings).await })
+    let done = LocalSet::new()
+        .block_on(&runtime, async { Runner::new(settings, only, context)?.run(surroundings).await });
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Each account's lock is an open file. The soft limit, most often 1024, is there for the sake of
@@ -86,15 +89,25 @@ fn raise_file_limit() {
 struct Slot {
     /// Absent while a task works on it.
     account: Option<Box<Account>>,
-    /// Its configuration has changed since: to be built anew as soon as it is at rest.
-    stale: bool,
-    /// The configuration no longer has it: it goes as soon as it is at rest.
-    leaving: bool,
+    standing: Standing,
+    /// It is among those whose turn it is.
+    queued: bool,
     /// What was asked for while it was away.
     asked: Option<Trigger>,
     /// It has completed its first pass.
     settled: bool,
     supervision: SupervisorLock,
+}
+
+/// What the newest config makes of an account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It was built from it.
+    Current,
+    /// It is to be built anew as soon as it is at rest.
+    Changed,
+    /// It goes as soon as it is at rest.
+    Gone,
 }
 
 struct Runner {
@@ -174,7 +187,9 @@ impl Runner {
                 () = watchdog.due() => watchdog.answer(),
                 () = &mut asked_to_stop, if !self.stopping => self.begin_to_stop(surroundings, &notifier),
                 asked = signals.next() => match asked {
-                    Asked::Stop if self.stopping => return Ok(()),
+                    // Once more changes nothing: what is under way ends within a minute, and to
+                    // leave it could cost the login.
+                    Asked::Stop if self.stopping => {}
                     Asked::Stop => self.begin_to_stop(surroundings, &notifier),
                     Asked::Reload => {
                         notifier.reloading();
@@ -194,7 +209,14 @@ impl Runner {
         while self.away < EXCHANGES {
             let Some((name, event)) = self.turns.pop_front() else { return };
             let Some(slot) = self.slots.get_mut(&name) else { continue };
-            let Some(mut account) = slot.account.take() else { continue };
+            slot.queued = false;
+            let Some(mut account) = slot.account.take() else {
+                // It went to work meanwhile: what was asked for waits for its return.
+                if let Event::Begin(trigger) = event {
+                    slot.ask(trigger);
+                }
+                continue;
+            };
             if account.begin(event, &self.context) {
                 self.away += 1;
                 self.context.set_active(self.away);
@@ -232,7 +254,7 @@ impl Runner {
             if !told {
                 self.turns.push_back((name, Event::Stop));
             }
-        } else if (slot.stale || slot.leaving) && idle {
+        } else if slot.standing != Standing::Current && idle {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
@@ -240,16 +262,15 @@ impl Runner {
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        let accounts = self.slots.values().filter_map(|slot| slot.account.as_ref());
-        accounts.filter_map(|account| account.next_wakeup()).min_by_key(|at| at.boot)
+        self.slots.values().filter_map(|slot| slot.next_wakeup(self.stopping)).min_by_key(|at| at.boot)
     }
 
     /// The deadline of at least one account has come.
     fn wake(&mut self) {
         let now = self.context.clock.now();
-        for (name, slot) in &self.slots {
-            let wakeup = slot.account.as_ref().and_then(|account| account.next_wakeup());
-            if wakeup.is_some_and(|at| at.boot <= now.boot) {
+        for (name, slot) in &mut self.slots {
+            if slot.next_wakeup(self.stopping).is_some_and(|at| at.boot <= now.boot) {
+                slot.queued = true;
                 self.turns.push_back((name.clone(), Event::Woke));
             }
         }
@@ -261,7 +282,7 @@ impl Runner {
             if slot.account.is_some() {
                 self.turns.push_back((name.clone(), Event::Begin(trigger)));
             } else {
-                slot.asked = Some(slot.asked.unwrap_or_default().and(trigger));
+                slot.ask(trigger);
             }
         }
     }
@@ -289,25 +310,29 @@ impl Runner {
         let moved = settings.state_dir != self.settings.state_dir;
         self.settings = settings;
         for slot in self.slots.values_mut() {
-            slot.leaving = true;
+            slot.standing = Standing::Gone;
         }
         for mut account in accounts(&self.settings, self.only.as_deref(), MODE) {
             let name = account.name().to_owned();
             match self.slots.get_mut(&name) {
-                Some(slot) if !moved => (slot.stale, slot.leaving) = (true, false),
+                Some(slot) if !moved => slot.standing = Standing::Changed,
                 known => match (supervise(&mut account, self.context.clock.now()), known) {
                     (Ok(supervision), Some(slot)) => {
-                        (slot.stale, slot.leaving, slot.supervision) = (true, false, supervision);
+                        (slot.standing, slot.supervision) = (Standing::Changed, supervision);
                     }
                     (Ok(supervision), None) => {
                         self.slots.insert(name.clone(), Slot::new(account, supervision));
                         self.turns.push_back((name, Event::Begin(Trigger::default())));
                     }
+                    // The same directory by another path.
+                    (Err(LockError::Supervised { pid }), Some(slot)) if pid == Some(std::process::id()) => {
+                        slot.standing = Standing::Changed;
+                    }
                     (Err(error), _) => surroundings.unsupervised(&name, &error),
                 },
             }
         }
-        let changed = self.slots.iter().filter(|(_, slot)| slot.stale || slot.leaving);
+        let changed = self.slots.iter().filter(|(_, slot)| slot.standing != Standing::Current);
         let names: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
         for name in names {
             let account = self.slots.get(&name).and_then(|slot| slot.account.as_ref());
@@ -324,11 +349,11 @@ impl Runner {
     /// is not in it goes.
     fn rebuild(&mut self, name: &str) {
         let Some(slot) = self.slots.get_mut(name) else { return };
-        if slot.leaving {
+        if slot.standing == Standing::Gone {
             self.slots.remove(name);
             return;
         }
-        slot.stale = false;
+        slot.standing = Standing::Current;
         let reread = Trigger { reread: true, ..Trigger::default() };
         let trigger = slot.asked.take().unwrap_or_default().and(reread);
         slot.account = accounts(&self.settings, Some(name), MODE).pop().map(Box::new);
@@ -351,7 +376,18 @@ impl Runner {
 impl Slot {
     fn new(account: Account, supervision: SupervisorLock) -> Self {
         let account = Some(Box::new(account));
-        Self { account, stale: false, leaving: false, asked: None, settled: false, supervision }
+        Self { account, standing: Standing::Current, queued: false, asked: None, settled: false, supervision }
+    }
+
+    /// Whose turn has come already needs no waking, nor does one that is to begin nothing more: a
+    /// deadline that nobody meets would keep the loop from everything else.
+    fn next_wakeup(&self, stopping: bool) -> Option<Timestamp> {
+        let account = self.account.as_ref().filter(|_| !self.queued)?;
+        account.next_wakeup().filter(|_| !(stopping && account.core().is_idle()))
+    }
+
+    fn ask(&mut self, trigger: Trigger) {
+        self.asked = Some(self.asked.unwrap_or_default().and(trigger));
     }
 
     fn is_fresh(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What is true now, from config, state, token file and locks alone. Never the network, never a
 //! secret's source, and nothing is written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::words::{duration, refusal};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::config::{self, SecretSource, Settings};
 use crate::publish::token_file::Observation;
-use crate::store::lock::{LockError, StateDir, Supervision};
+use crate::store::lock::{StateDir, Supervision};
 use crate::store::state::{Store, Stored};
 use crate::supervisor::outcome::Trouble;
 use crate::supervisor::record::{AccessToken, Record, Source, VerdictKind};
@@ -115,6 +115,7 @@ pub struct AccountStatus {
 #[derive(Debug, Clone, Serialize)]
 pub struct TokenFileStatus {
     /// Its configured path.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Whether it is there.
     pub exists: bool,
@@ -124,6 +125,11 @@ pub struct TokenFileStatus {
     /// When it was last written, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modified_at: Option<i64>,
+}
+
+/// A path that is no text is shown as well as can be.
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// The refresh token, without the token.
@@ -208,7 +214,7 @@ fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Loo
             current = Some(files::render(&account.token_file.format, token).fingerprint() == *fingerprint);
         }
         if record.in_flight.is_some() {
-            lock_held = matches!(store.try_lock(), Err(LockError::Busy { .. }));
+            lock_held = store.is_locked().unwrap_or(false);
         }
     }
     let supervision = store.supervision().unwrap_or(Supervision::None);
@@ -285,7 +291,7 @@ impl AccountStatus {
         if let Some(token) = &record.access_token {
             let remaining = token.remaining(now);
             self.expires_in = Some(remaining.div_euclid(1000));
-            self.expires_at = Some((now.wall + remaining) / 1000);
+            self.expires_at = Some(now.wall.saturating_add(remaining) / 1000);
         }
         if let Some(token) = &record.refresh_token {
             self.refresh_token = RefreshTokenStatus {
@@ -310,7 +316,7 @@ impl AccountStatus {
     fn judge_token(&mut self, token: &AccessToken, due: Due, skew: Duration, now: Timestamp) {
         let remaining = token.remaining(now);
         match due {
-            Due::In(left) => self.next_refresh_at = Some((now.wall + left) / 1000),
+            Due::In(left) => self.next_refresh_at = Some(now.wall.saturating_add(left) / 1000),
             Due::Since(late) => {
                 self.state = State::Due;
                 if late > millis(OVERDUE_GRACE.min(skew / 2)) {

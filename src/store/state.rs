@@ -85,11 +85,13 @@ impl StateError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Lock(error) => error.class(),
-            // The place of the state is no one's choice: whatever is there cannot be read.
-            Self::File(FileError::NotAFile { .. }) => FailureClass::Io,
-            Self::File(error) => error.class(),
             Self::SeedTaken { .. } => FailureClass::Misplaced,
-            Self::Newer { .. } | Self::Encode { .. } | Self::NotLocked { .. } => FailureClass::Io,
+            // The place of the state is no one's choice: whatever is there cannot be read.
+            Self::File(FileError::NotAFile { .. })
+            | Self::Newer { .. }
+            | Self::Encode { .. }
+            | Self::NotLocked { .. } => FailureClass::Io,
+            Self::File(error) => error.class(),
         }
     }
 }
@@ -267,6 +269,15 @@ impl Store {
     pub fn supervise(&self, now: Timestamp) -> Result<SupervisorLock, LockError> {
         let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
         SupervisorLock::acquire(&dir, now)
+    }
+
+    /// Whether a process holds the lock. Changes nothing.
+    pub fn is_locked(&mut self) -> Result<bool, StateError> {
+        match self.open()?.map(AccountDir::try_lock) {
+            Some(Err(LockError::Busy { .. })) => Ok(true),
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(_)) | None => Ok(false),
+        }
     }
 
     /// Whether a process supervises the account. Changes nothing.
