@@ -4,13 +4,18 @@
 #![expect(unreachable_pub, reason = "pub marks what the harness offers to the tests")]
 
 mod ambiguity;
+mod certified;
 mod common;
 mod demo;
+mod config;
 mod harness;
 mod inputs;
 mod layers;
+mod many;
 mod network;
 mod once;
 mod peers;
 mod refusals;
+mod run;
 mod seeds;
+mod status;

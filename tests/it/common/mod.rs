@@ -154,6 +154,12 @@ impl Background {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// Waits for a message: only to know when to go on, never instead of an assertion.
+    #[track_caller]
+    pub fn wait_for(&self, words: &str) {
+        wait_until(&format!("{words:?} in the log"), || self.log().contains(words).then_some(()));
+    }
+
     /// Sends a signal, unless it has ended.
     pub fn signal(&mut self, signal: Signal) {
         if self.child.try_wait().unwrap().is_none() {

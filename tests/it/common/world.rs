@@ -12,7 +12,7 @@ use zg_tokend::demo::issuer::Options;
 use zg_tokend::demo::server::{Plain, Server};
 use zg_tokend::secret::Secret;
 
-use super::{Background, Output, Sandbox, audit, wait_until};
+use super::{Background, Output, Sandbox, audit};
 
 /// A sandbox and the server that its config asks.
 pub struct World {
@@ -102,19 +102,13 @@ impl World {
 
     /// `run`, once it supervises.
     pub fn run(&self) -> Background {
-        let mut run = self.start_run();
-        self.wait_for(&mut run, "supervising");
+        let run = self.start_run();
+        run.wait_for("supervising");
         run
     }
 
     pub fn start_run(&self) -> Background {
         Background::start(&mut self.sandbox.command(["run"]), self.sandbox.path("run.log"))
-    }
-
-    /// Waits for a message of `run`: only to know when to go on, never instead of an assertion.
-    #[track_caller]
-    pub fn wait_for(&self, run: &mut Background, words: &str) {
-        wait_until(&format!("{words:?} in the log"), || run.log().contains(words).then_some(()));
     }
 
     /// `status --json` of the first account, and the exit code.
