@@ -331,7 +331,7 @@ impl AccountStatus {
             }
         }
         if remaining <= 0 {
-            let ago = duration(Duration::from_millis((-remaining).cast_unsigned()));
+            let ago = duration(Duration::from_secs(remaining.div_euclid(1000).unsigned_abs()));
             self.conclude(State::Due, Severity::Critical, format!("the token expired {ago} ago"));
         }
     }

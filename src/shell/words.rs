@@ -146,9 +146,11 @@ fn finished(outcome: &Outcome) -> Words {
         Outcome::Republished => {
             Words::new(Level::INFO, "republished", "the token file has the live token again")
         }
-        Outcome::Held { wait, trouble } => {
-            Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
-        }
+        Outcome::Held { wait, trouble } => Words::new(
+            Level::DEBUG,
+            "held",
+            format!("waiting {}: {}", duration((*wait).max(Duration::from_secs(1))), trouble.message),
+        ),
         Outcome::Refused(verdict) => {
             let event = match verdict.kind {
                 VerdictKind::RefreshToken => "needs_login",
@@ -169,7 +171,8 @@ fn said(level: Level, event: &'static str, trouble: &Trouble) -> Words {
 /// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`.
 pub fn duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
-    let seconds = duration.as_secs();
+    // To the nearest second: an hour less the time of its request is an hour.
+    let seconds = duration.saturating_add(Duration::from_millis(500)).as_secs();
     let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else { return "0 s".into() };
     let (length, unit) = UNITS[first];
     let text = format!("{} {unit}", seconds / length);
