@@ -160,6 +160,7 @@ fn a_refresh_token_that_is_only_in_memory_is_not_given_up_for_a_signal() {
         let world = with_grace(0);
         world.configure("");
         world.once_gives(0, []);
+        let before = world.token();
         world.pass_time(Duration::from_secs(3600));
         world.fault(Fault { delay_after_commit_ms: 300, ..Fault::default() });
         let log = world.sandbox.path("log");
@@ -167,7 +168,7 @@ fn a_refresh_token_that_is_only_in_memory_is_not_given_up_for_a_signal() {
         wait_until("the grant", || (world.grants() == 2).then_some(()));
         let mend = break_the_state(&world);
         // The readers have it at least.
-        wait_until("the token", || world.server.is_live(&world.token()).then_some(()));
+        wait_until("the token", || (world.token() != before).then_some(()));
         child.signal(Signal::TERM);
         mend();
         assert_eq!(ended(&mut child).code(), Some(0), "{}", child.log());
@@ -175,4 +176,42 @@ fn a_refresh_token_that_is_only_in_memory_is_not_given_up_for_a_signal() {
         audit::assert_one_post_per_epoch(&world.server.audit());
         world.assert_live();
     }
+}
+
+#[test]
+fn a_server_that_is_silent_until_the_deadline_is_asked_again() {
+    let world = with_grace(30);
+    world.configure("timeout = \"1s\"");
+    world.fault(Fault { delay_after_commit_ms: 20_000, ..Fault::default() });
+    world.once_gives(0, []);
+    assert_eq!((world.posts(), world.grants(), revocations(&world)), (2, 2, 0));
+    world.assert_live();
+}
+
+#[test]
+fn a_reply_without_end_is_read_as_far_as_it_makes_sense() {
+    let world = with_grace(0);
+    world.configure("");
+    world.once_gives(0, []);
+    world.fault(Fault { endless: true, ..Fault::default() });
+    world.once_gives(0, ["--force"]);
+    world.once_gives(0, ["--force"]);
+    audit::assert_one_post_per_epoch(&world.server.audit());
+    world.assert_live();
+}
+
+#[test]
+fn a_token_that_could_not_be_published_is_published_without_another_request() {
+    let world = with_grace(0);
+    world.configure("");
+    world.once_gives(0, []);
+    let mut once = once_in_mid_post(&world, 500);
+    fs::remove_file(world.token_file()).unwrap();
+    fs::create_dir(world.token_file()).unwrap();
+    assert_eq!(ended(&mut once).code(), Some(78), "{}", once.log());
+    assert_eq!((world.posts(), world.status().1), (2, 2));
+    fs::remove_dir(world.token_file()).unwrap();
+    world.once_gives(0, []);
+    assert_eq!(world.posts(), 2);
+    world.assert_live();
 }

@@ -78,7 +78,7 @@ fn a_token_grows_due_then_overdue_then_expires() {
     world.pass_time(minutes(14));
     assert_status(&world, "due", 1, "a refresh is overdue for");
     world.pass_time(minutes(10));
-    assert_status(&world, "due", 2, "the token expired 5 min ago");
+    assert_status(&world, "due", 2, "the token expired 5 min");
     assert!(world.status().0["expires_in"].as_i64().unwrap() < -290);
 }
 
