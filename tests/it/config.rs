@@ -184,3 +184,30 @@ fn the_token_file_is_as_configured() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o700);
 }
+
+#[test]
+fn a_changed_format_or_place_of_the_token_costs_no_request() {
+    let world = World::new();
+    let seed = world.configure("");
+    world.once_gives(0, []);
+    let token = world.token();
+    world.configure_seed(&seed, "token_format = \"{access_token}\\n\"");
+    world.once_gives(0, []);
+    assert_eq!(world.token().expose(), format!("{}\n", token.expose()));
+    world.configure_seed(&seed, "token_file = \"elsewhere\"");
+    world.once_gives(0, []);
+    let elsewhere = world.sandbox.config_path().with_file_name("elsewhere");
+    assert_eq!(fs::read_to_string(elsewhere).unwrap(), token.expose());
+    assert_eq!(world.posts(), 1);
+}
+
+#[test]
+fn the_refresh_token_may_leave_the_config_once_it_was_used() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    world.configure_inputs("");
+    world.once_gives(0, ["--force"]);
+    world.assert_live();
+    assert_eq!(world.status().1, 0);
+}

@@ -240,3 +240,36 @@ fn absurd_numbers_are_no_panic() {
         world.assert_live();
     }
 }
+
+#[test]
+fn forced_passes_at_the_same_instant_never_send_a_refresh_token_twice() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let mut passes: Vec<Background> = (0..8)
+        .map(|n| {
+            let mut command = world.sandbox.command(["once", "--force"]);
+            Background::start(&mut command, world.sandbox.path(format!("{n}")))
+        })
+        .collect();
+    for pass in &mut passes {
+        assert_eq!(wait_until("the end", || pass.ended()).code(), Some(0), "{}", pass.log());
+    }
+    audit::assert_one_post_per_epoch(&world.server.audit());
+    world.assert_live();
+}
+
+#[test]
+fn once_in_a_loop_beside_run_never_sends_a_refresh_token_twice() {
+    let world = World::with_lifetime(2);
+    world.configure("");
+    let mut run = world.run();
+    let mut passes = 0;
+    while world.grants() < 5 {
+        world.once_gives(0, if passes % 10 == 9 { &["--force"][..] } else { &[] }.iter().copied());
+        world.assert_live();
+        passes += 1;
+    }
+    assert_eq!(run.stop().code(), Some(0));
+    audit::assert_one_post_per_epoch(&world.server.audit());
+}

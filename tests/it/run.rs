@@ -57,6 +57,7 @@ fn what_is_overdue_is_refreshed_before_it_is_ready() {
     world.fault(Fault { delay_before_commit_ms: 300, ..Fault::default() });
     let path = world.sandbox.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut command = world.sandbox.command(["run"]);
     let mut run = Background::start(command.env("NOTIFY_SOCKET", &path), world.sandbox.path("log"));
     let mut message = [0; 1024];
@@ -366,5 +367,23 @@ fn the_fullest_log_shows_no_secret() {
             "{}\n{log}",
             secret.expose()
         );
+    }
+}
+
+#[test]
+fn the_watchdog_is_answered() {
+    let world = World::new();
+    world.configure("");
+    let path = world.sandbox.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut command = world.sandbox.command(["run"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let _run = Background::start(&mut command, world.sandbox.path("log"));
+    let mut answers = 0;
+    while answers < 3 {
+        let mut message = [0; 1024];
+        let length = socket.recv(&mut message).unwrap();
+        answers += usize::from(message[..length].starts_with(b"WATCHDOG=1"));
     }
 }
