@@ -6,8 +6,8 @@
 mod ambiguity;
 mod certified;
 mod common;
-mod demo;
 mod config;
+mod demo;
 mod harness;
 mod inputs;
 mod layers;

@@ -272,8 +272,10 @@ fn supervision_follows_the_state_directory() {
     world.configure_seed(&seed, &format!("state_dir = \"{}\"", moved.display()));
     run.signal(Signal::HUP);
     wait_until("the state", || moved.join("default/state").exists().then_some(()));
-    let second = world.sandbox.run(["run"]);
-    assert_eq!(second.code, Some(75), "{second:?}");
+    // In the background: without supervision it would stay.
+    let mut command = world.sandbox.command(["run"]);
+    let mut second = Background::start(&mut command, world.sandbox.path("second"));
+    assert_eq!(wait_until("the end of the second", || second.ended()).code(), Some(75), "{}", second.log());
     assert_eq!(run.stop().code(), Some(0));
 }
 
