@@ -60,6 +60,18 @@ impl Account {
         self.outcome.as_ref()
     }
 
+    /// Whether only another login can help. It may come through the state: `set` puts it there.
+    pub fn waits_for_login(&self) -> bool {
+        let has_login = self.core.record().is_some_and(|record| record.refresh_token.is_some());
+        self.core.is_idle() && (!has_login || matches!(self.outcome, Some(Outcome::Refused(_))))
+    }
+
+    /// Whether another process has stored something since the last look.
+    pub fn is_outdated(&mut self) -> bool {
+        let loaded = self.files.as_mut().and_then(|files| files.load().ok());
+        loaded.is_some_and(|loaded| loaded.record.as_ref() != self.core.record())
+    }
+
     /// Whether it knows that it is to begin nothing more.
     pub fn told_to_stop(&self) -> bool {
         self.told_to_stop

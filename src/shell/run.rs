@@ -123,6 +123,8 @@ struct Runner {
     timer: Timer,
     /// The config, and every file that it takes a secret from.
     watch: Watch,
+    /// The states of the accounts that wait for a login.
+    states: Watch,
     ready: bool,
     stopping: bool,
 }
@@ -153,6 +155,7 @@ impl Runner {
             returning,
             timer: Timer::new()?,
             watch,
+            states: Watch::new([])?,
             ready: false,
             stopping: false,
         })
@@ -183,6 +186,10 @@ impl Runner {
                 changed = self.watch.changed() => {
                     changed?;
                     self.reload(surroundings)?;
+                }
+                changed = self.states.changed() => {
+                    changed?;
+                    self.look_for_logins()?;
                 }
                 () = watchdog.due() => watchdog.answer(),
                 () = &mut asked_to_stop, if !self.stopping => self.begin_to_stop(surroundings, &notifier),
@@ -258,7 +265,32 @@ impl Runner {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
+        } else {
+            self.look_for_login(&name);
         }
+    }
+
+    /// An account that waits for a login looks again when another process has changed its state.
+    fn look_for_login(&mut self, name: &str) {
+        let account = self.slots.get_mut(name).and_then(|slot| slot.account.as_mut());
+        let Some(account) = account.filter(|account| account.waits_for_login()) else { return };
+        let Some(files) = account.files() else { return };
+        // In this order nothing that happens in between is missed.
+        self.states.add(&files.store().path());
+        if account.is_outdated() {
+            self.turns.push_back((name.to_owned(), Event::Begin(Trigger::default())));
+        }
+    }
+
+    /// The state of an account has changed that waited for a login.
+    fn look_for_logins(&mut self) -> io::Result<()> {
+        // Those that have theirs are watched no longer.
+        self.states = Watch::new([])?;
+        let names: Vec<String> = self.slots.keys().cloned().collect();
+        for name in names {
+            self.look_for_login(&name);
+        }
+        Ok(())
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {

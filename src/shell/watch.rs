@@ -44,17 +44,23 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches these files, and every link that leads to them. A directory that does not exist
-    /// cannot be watched, and is not.
+    /// Watches these files, and every link that leads to them.
     pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let mut names: HashMap<i32, HashSet<OsString>> = HashMap::new();
-        for (directory, name) in paths.into_iter().flat_map(steps) {
-            if let Ok(id) = inotify::add_watch(&queue, &directory, CHANGES) {
-                names.entry(id).or_default().insert(name);
+        let queue = watched(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        let mut watch = Self { queue, names: HashMap::new(), untold: Cell::new(false) };
+        for path in paths {
+            watch.add(path);
+        }
+        Ok(watch)
+    }
+
+    /// Watches one more. A directory that does not exist cannot be watched, and is not.
+    pub(super) fn add(&mut self, path: &Path) {
+        for (directory, name) in steps(path) {
+            if let Ok(id) = inotify::add_watch(self.queue.get_ref(), &directory, CHANGES) {
+                self.names.entry(id).or_default().insert(name);
             }
         }
-        Ok(Self { queue: watched(queue)?, names, untold: Cell::new(false) })
     }
 
     /// Waits until at least one of them has changed, and no more changes come. Dropped before, it
