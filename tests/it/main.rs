@@ -5,12 +5,16 @@
 
 mod ambiguity;
 mod certified;
+mod changes;
+mod clocks;
 mod common;
 mod config;
 mod demo;
 mod harness;
+mod idle;
 mod inputs;
 mod layers;
+mod lifetimes;
 mod many;
 mod network;
 mod once;

@@ -1,0 +1,200 @@
+//! A new login while `run` is up: in the config, in a secret file, or by `set`. No signal tells it.
+
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use zg_tokend::demo::audit::Event;
+use zg_tokend::demo::faults::Outage;
+use zg_tokend::secret::Secret;
+
+use crate::common::world::World;
+use crate::common::{Background, Output, wait_until};
+
+/// Waits until this login has been used. Nothing but the change can make `run` look: its token
+/// lives for an hour.
+#[track_caller]
+fn wait_for_login(world: &World, login: &Secret) {
+    let used = Some(login.fingerprint());
+    let log = || world.server.audit();
+    wait_until("the new login", || {
+        let sent = log().iter().any(|entry| entry.event == Event::Post && entry.refresh_token == used);
+        (sent && world.server.is_live(&world.token())).then_some(())
+    });
+}
+
+fn write_private(path: &Path, text: &str) {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_changed_config_is_noticed() {
+    let world = World::new();
+    world.configure("");
+    let mut run = world.run();
+
+    let login = world.seed();
+    world.configure_seed(&login, "");
+    wait_for_login(&world, &login);
+
+    // As editors do.
+    let login = world.seed();
+    let config = world.sandbox.config_path();
+    let new = config.with_extension("toml~");
+    write_private(&new, &format!("{}refresh_token = \"{}\"\n", world.client(), login.expose()));
+    fs::rename(&new, &config).unwrap();
+    wait_for_login(&world, &login);
+
+    let posts = world.posts();
+    world.sandbox.write_config("client_id = [");
+    world.wait_for(&mut run, "the old one stays in force");
+    run.signal(Signal::USR1);
+    wait_until("a refresh by the old config", || (world.posts() == posts + 1).then_some(()));
+    world.assert_live();
+}
+
+#[test]
+fn a_changed_secret_file_is_noticed() {
+    let world = World::new();
+    // As Kubernetes mounts them: secrets/token -> ..data/token, ..data -> 1.
+    let secrets = world.sandbox.path("secrets");
+    let deploy = |version: &str, login: &Secret| {
+        fs::create_dir_all(secrets.join(version)).unwrap();
+        write_private(&secrets.join(version).join("token"), login.expose());
+        symlink(version, secrets.join("..new")).unwrap();
+        fs::rename(secrets.join("..new"), secrets.join("..data")).unwrap();
+    };
+    deploy("1", &world.seed());
+    symlink("..data/token", secrets.join("token")).unwrap();
+    world.configure_inputs(&format!("refresh_token = {{ file = \"{}\" }}", secrets.join("token").display()));
+    let _run = world.run();
+
+    let login = world.seed();
+    deploy("2", &login);
+    wait_for_login(&world, &login);
+
+    let login = world.seed();
+    fs::write(secrets.join("2/token"), login.expose()).unwrap();
+    wait_for_login(&world, &login);
+}
+
+/// `set` with these arguments and this stdin.
+fn set(world: &World, args: &[&str], stdin: &str) -> Output {
+    let input = world.sandbox.path("stdin");
+    fs::write(&input, stdin).unwrap();
+    let mut command = world.sandbox.command(["set"]);
+    command.args(args).stdin(Stdio::from(fs::File::open(input).unwrap()));
+    crate::common::finish(&mut command)
+}
+
+#[track_caller]
+fn set_gives(world: &World, code: i32, args: &[&str], stdin: &str) {
+    let output = set(world, args, stdin);
+    assert_eq!(output.code, Some(code), "{output:?}");
+    let said = format!("{}{}", output.stdout, output.stderr);
+    assert!(!said.contains(stdin.trim()), "no token in {said}");
+}
+
+#[test]
+fn a_login_that_was_set_wins_and_stays() {
+    let world = World::new();
+    let old = world.configure("");
+    let login = world.seed();
+    set_gives(&world, 0, &[], &format!("{}\n", login.expose()));
+    wait_for_login(&world, &login);
+    for posts in 2..=3 {
+        world.once_gives(0, ["--force"]);
+        assert_eq!(world.posts(), posts);
+    }
+    let sent = |token: &Secret| {
+        let of = Some(token.fingerprint());
+        world.server.audit().iter().filter(|it| it.event == Event::Post && it.refresh_token == of).count()
+    };
+    assert_eq!((sent(&old), sent(&login)), (0, 1), "the config's login is older");
+
+    // A login in the config that is newer still.
+    let newest = world.seed();
+    world.configure_seed(&newest, "");
+    world.once_gives(0, []);
+    assert_eq!(sent(&newest), 1);
+}
+
+#[test]
+fn an_access_token_that_was_set_is_published() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let token = Secret::new("at_from_elsewhere");
+    set_gives(&world, 0, &["--access-token", "--expires-in", "1h"], token.expose());
+    assert_eq!((world.token(), world.posts()), (token, 1));
+    // Nothing is due, until it nears its end.
+    world.once_gives(0, []);
+    assert_eq!(world.posts(), 1);
+    world.pass_time(std::time::Duration::from_secs(50 * 60));
+    world.once_gives(0, []);
+    assert_eq!(world.posts(), 2);
+    world.assert_live();
+}
+
+#[test]
+fn set_takes_one_token_and_only_from_stdin() {
+    let world = World::new();
+    world.configure("");
+    for args in [&["a-token"][..], &["--access-token"], &["--expires-in", "1h"]] {
+        set_gives(&world, 2, args, "another-token");
+    }
+    for stdin in ["", "\n", "two\ntokens", "a\0b"] {
+        assert_eq!(set(&world, &[], stdin).code, Some(2), "{stdin:?}");
+    }
+    assert_eq!(world.posts(), 0);
+}
+
+/// `run` with nothing that it could send: the server has ended its login.
+fn run_without_login(world: &World) -> Background {
+    world.configure("");
+    let mut run = world.run();
+    let (now, login) = (world.server.now(), world.refresh_token());
+    assert!(world.server.issuer(|issuer| issuer.revoke_login(now, &login)));
+    run.signal(Signal::USR1);
+    world.wait_for(&mut run, "invalid_grant");
+    wait_until("the verdict on disk", || world.state()["verdict"].is_object().then_some(()));
+    run
+}
+
+#[test]
+fn run_notices_a_login_that_was_set() {
+    let world = World::with_lifetime(4);
+    let _run = run_without_login(&world);
+    set_gives(&world, 0, &[], world.seed().expose());
+    let posts = world.posts();
+    // `set` has refreshed it once; only `run` can do so again.
+    wait_until("two more refreshes", || (world.posts() >= posts + 2).then_some(()));
+    world.assert_live();
+}
+
+#[test]
+fn run_uses_a_login_that_set_could_not() {
+    let world = World::new();
+    let _run = run_without_login(&world);
+    world.outage(Some(Outage::Unavailable));
+    let login = world.seed();
+    set_gives(&world, 69, &[], login.expose());
+    world.outage(None);
+    wait_for_login(&world, &login);
+}
+
+#[test]
+fn run_begins_with_a_login_that_was_set() {
+    let world = World::with_lifetime(4);
+    world.configure_inputs("");
+    let mut run = world.start_run();
+    world.wait_for(&mut run, "has no refresh token");
+    assert_eq!(world.posts(), 0);
+    set_gives(&world, 0, &[], world.seed().expose());
+    wait_until("refreshes by run", || (world.posts() >= 3).then_some(()));
+    world.assert_live();
+}
