@@ -23,3 +23,4 @@ mod refusals;
 mod run;
 mod seeds;
 mod status;
+mod suspend;

@@ -1,0 +1,116 @@
+//! What takes a machine of its own: it is suspended, and its clock is set. `tests/all/suspend`
+//! makes one.
+
+use std::fs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use zg_tokend::clock::{Clock, SystemClock, monotonic};
+
+use crate::common::wait_until;
+use crate::common::world::World;
+
+/// On the kernel's command line of a machine that may be treated like this.
+const CONSENT: &str = "zg_tokend_guest";
+
+/// How often it is suspended.
+const RESUMES: usize = 5;
+
+/// Tokens die while it is suspended for [`ASLEEP`] ...
+const LIFETIME: u64 = 6;
+
+/// ... seconds, which the real-time clock's alarm ends.
+const ASLEEP: i64 = 8;
+
+/// How long nothing more happens: less than until the next refresh of such a token.
+const QUIET: Duration = Duration::from_secs(1);
+
+#[test]
+#[ignore = "suspends the machine and sets its clock: run tests/all/suspend"]
+fn a_machine_of_its_own() {
+    let consents = fs::read_to_string("/proc/cmdline").unwrap().contains(CONSENT);
+    assert!(consents, "this would suspend the machine: run tests/all/suspend");
+    resumes();
+    steps();
+}
+
+fn resumes() {
+    let world = World::with_lifetime(LIFETIME);
+    world.configure("");
+    let mut run = world.run();
+    let mut waits: Vec<i64> = (0..RESUMES)
+        .map(|_| {
+            let posts = world.posts();
+            run.signal(Signal::USR1);
+            wait_until("a new token", || (world.posts() > posts).then_some(()));
+            wait_until("it in the file", || world.server.is_live(&world.token()).then_some(()));
+            let (token, posts) = (world.token(), world.posts());
+            let resumed = suspend();
+            assert!(!world.server.is_live(&token), "it has slept for longer than that");
+            wait_until("a live token", || world.server.is_live(&world.token()).then_some(()));
+            let waited = (monotonic() - resumed).max(0);
+            thread::sleep(QUIET);
+            assert_eq!(world.posts(), posts + 1, "{}", run.log());
+            println!("resumed; a live token {waited} ms later");
+            waited
+        })
+        .collect();
+    waits.sort_unstable();
+    println!(
+        "from resume to a live token: min {} ms, median {} ms, max {} ms of {RESUMES}; 1 request each",
+        waits[0],
+        waits[RESUMES / 2],
+        waits[RESUMES - 1]
+    );
+    // One round trip, on a machine that may be emulated and shared; no timer is that short.
+    assert!(waits[RESUMES - 1] < 2000, "{waits:?}");
+}
+
+/// Suspends to memory, and gives the monotonic instant at which processes went on.
+fn suspend() -> i64 {
+    let alarm = "/sys/class/rtc/rtc0/wakealarm";
+    fs::write(alarm, "0").unwrap();
+    fs::write(alarm, format!("+{ASLEEP}")).unwrap();
+    let (resumed, resumes) = mpsc::channel();
+    let before = suspended_for();
+    // A thread that is woken like any other process, to compare with.
+    let bystander = thread::spawn(move || {
+        while suspended_for() - before < ASLEEP * 1000 / 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        resumed.send(monotonic()).unwrap();
+    });
+    fs::write("/sys/power/state", "mem").unwrap();
+    bystander.join().unwrap();
+    resumes.recv().unwrap()
+}
+
+/// How long the machine has been suspended since it was started, in milliseconds.
+fn suspended_for() -> i64 {
+    SystemClock::new().now().boot - monotonic()
+}
+
+fn steps() {
+    let world = World::new();
+    world.configure("");
+    let run = world.run();
+    let mut posts = 1;
+    for (name, step) in [("-1 h", -3600), ("-1 d", -86_400), ("+1 d", 86_400), ("1970", i64::MIN)] {
+        let right = clock_gettime(ClockId::Realtime).tv_sec;
+        let stepped_at = monotonic();
+        for seconds in [right.saturating_add(step).max(60), right] {
+            let now = clock_gettime(ClockId::Realtime);
+            clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: now.tv_nsec }).unwrap();
+            // No timer and no signal: the kernel tells it.
+            wait_until("a look", || (world.posts() > posts).then_some(()));
+            thread::sleep(QUIET);
+            world.assert_live();
+            println!("clock set to {name} and back: {} extra requests", world.posts() - posts);
+            assert_eq!(world.posts(), posts + 1, "{name}, {} ms: {}", monotonic() - stepped_at, run.log());
+            posts += 1;
+        }
+    }
+}
