@@ -51,7 +51,7 @@ fn a_changed_config_is_noticed() {
 
     let posts = world.posts();
     world.sandbox.write_config("client_id = [");
-    world.wait_for(&mut run, "the old one stays in force");
+    run.wait_for("the old one stays in force");
     run.signal(Signal::USR1);
     wait_until("a refresh by the old config", || (world.posts() == posts + 1).then_some(()));
     world.assert_live();
@@ -160,7 +160,7 @@ fn run_without_login(world: &World) -> Background {
     let (now, login) = (world.server.now(), world.refresh_token());
     assert!(world.server.issuer(|issuer| issuer.revoke_login(now, &login)));
     run.signal(Signal::USR1);
-    world.wait_for(&mut run, "invalid_grant");
+    run.wait_for("invalid_grant");
     wait_until("the verdict on disk", || world.state()["verdict"].is_object().then_some(()));
     run
 }
@@ -191,8 +191,8 @@ fn run_uses_a_login_that_set_could_not() {
 fn run_begins_with_a_login_that_was_set() {
     let world = World::with_lifetime(4);
     world.configure_inputs("");
-    let mut run = world.start_run();
-    world.wait_for(&mut run, "has no refresh token");
+    let run = world.start_run();
+    run.wait_for("has no refresh token");
     assert_eq!(world.posts(), 0);
     set_gives(&world, 0, &[], world.seed().expose());
     wait_until("refreshes by run", || (world.posts() >= 3).then_some(()));

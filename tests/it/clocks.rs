@@ -75,8 +75,8 @@ impl WallClock {
 
     /// `run`, once it supervises.
     fn run(&self, world: &World) -> Background {
-        let mut run = Background::start(&mut self.command(world, "run"), world.sandbox.path("run.log"));
-        world.wait_for(&mut run, "supervising");
+        let run = Background::start(&mut self.command(world, "run"), world.sandbox.path("run.log"));
+        run.wait_for("supervising");
         run
     }
 }

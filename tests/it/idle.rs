@@ -71,7 +71,7 @@ fn an_idle_run_costs_nothing() {
     let (now, login) = (refused.server.now(), refused.refresh_token());
     assert!(refused.server.issuer(|issuer| issuer.revoke_login(now, &login)));
     other_run.signal(Signal::USR1);
-    refused.wait_for(&mut other_run, "invalid_grant");
+    other_run.wait_for("invalid_grant");
     thread::scope(|scope| {
         scope.spawn(|| assert_idle("while only a login can help", &other_run));
         assert_idle("after the first refresh", &run);

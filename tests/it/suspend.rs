@@ -34,11 +34,11 @@ const QUIET: Duration = Duration::from_secs(1);
 fn a_machine_of_its_own() {
     let consents = fs::read_to_string("/proc/cmdline").unwrap().contains(CONSENT);
     assert!(consents, "this would suspend the machine: run tests/all/suspend");
-    resumes();
+    wakings();
     steps();
 }
 
-fn resumes() {
+fn wakings() {
     let world = World::with_lifetime(LIFETIME);
     world.configure("");
     let mut run = world.run();
@@ -89,7 +89,7 @@ fn suspend() -> i64 {
     let alarm = "/sys/class/rtc/rtc0/wakealarm";
     fs::write(alarm, "0").unwrap();
     fs::write(alarm, format!("+{ASLEEP}")).unwrap();
-    let (resumed, resumes) = mpsc::channel();
+    let (resumed, wakings) = mpsc::channel();
     let before = suspended_for();
     // A thread that is woken like any other process, to compare with.
     let bystander = thread::spawn(move || {
@@ -100,7 +100,7 @@ fn suspend() -> i64 {
     });
     fs::write("/sys/power/state", "mem").unwrap();
     bystander.join().unwrap();
-    resumes.recv().unwrap()
+    wakings.recv().unwrap()
 }
 
 /// How long the machine has been suspended since it was started, in milliseconds.
