@@ -96,6 +96,8 @@ struct Slot {
     asked: Option<Trigger>,
     /// It has completed its first pass.
     settled: bool,
+    /// Only another login can help it, and its state is watched for one.
+    waits_for_login: bool,
     supervision: SupervisorLock,
 }
 
@@ -251,10 +253,19 @@ impl Runner {
 
     /// Puts an account back into its place.
     fn settle(&mut self, mut account: Box<Account>) {
-        account.forget();
         let name = account.name().to_owned();
         let Some(slot) = self.slots.get_mut(&name) else { return };
         slot.settled |= account.outcome().is_some();
+        slot.waits_for_login = account.waits_for_login();
+        let mut outdated = false;
+        if slot.waits_for_login
+            && let Some(files) = account.files()
+        {
+            // In this order nothing that happens in between is missed.
+            self.states.add(&files.store().path());
+            outdated = account.is_outdated();
+        }
+        account.forget();
         let (idle, told) = (account.core().is_idle(), account.told_to_stop());
         slot.account = Some(account);
         if self.stopping {
@@ -265,31 +276,17 @@ impl Runner {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
-        } else {
-            self.look_for_login(&name);
+        } else if outdated {
+            self.turns.push_back((name, Event::Begin(Trigger::default())));
         }
     }
 
-    /// An account that waits for a login looks again when another process has changed its state.
-    fn look_for_login(&mut self, name: &str) {
-        let account = self.slots.get_mut(name).and_then(|slot| slot.account.as_mut());
-        let Some(account) = account.filter(|account| account.waits_for_login()) else { return };
-        let Some(files) = account.files() else { return };
-        // In this order nothing that happens in between is missed.
-        self.states.add(&files.store().path());
-        if account.is_outdated() {
-            self.turns.push_back((name.to_owned(), Event::Begin(Trigger::default())));
-        }
-    }
-
-    /// The state of an account has changed that waited for a login.
+    /// The state of an account has changed that waited for a login: another process may have put
+    /// one there. Those that still wait afterwards are watched again.
     fn look_for_logins(&mut self) -> io::Result<()> {
-        // Those that have theirs are watched no longer.
         self.states = Watch::new([])?;
-        let names: Vec<String> = self.slots.keys().cloned().collect();
-        for name in names {
-            self.look_for_login(&name);
-        }
+        let waiting = self.slots.iter().filter(|(_, slot)| slot.waits_for_login && slot.account.is_some());
+        self.turns.extend(waiting.map(|(name, _)| (name.clone(), Event::Begin(Trigger::default()))));
         Ok(())
     }
 
@@ -408,7 +405,15 @@ impl Runner {
 impl Slot {
     fn new(account: Account, supervision: SupervisorLock) -> Self {
         let account = Some(Box::new(account));
-        Self { account, standing: Standing::Current, queued: false, asked: None, settled: false, supervision }
+        Self {
+            account,
+            standing: Standing::Current,
+            queued: false,
+            asked: None,
+            settled: false,
+            waits_for_login: false,
+            supervision,
+        }
     }
 
     /// Whose turn has come already needs no waking, nor does one that is to begin nothing more: a
