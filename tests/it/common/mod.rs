@@ -30,7 +30,8 @@ pub fn wait_until<T>(what: &str, poll: impl FnMut() -> Option<T>) -> T {
     poll_for(PATIENCE, poll).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
 }
 
-fn poll_for<T>(patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+/// The same with a patience of its own; `None` when it was in vain.
+pub fn poll_for<T>(patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = monotonic() + i64::try_from(patience.as_millis()).unwrap();
     loop {
         if let Some(found) = poll() {
@@ -41,6 +42,17 @@ fn poll_for<T>(patience: Duration, mut poll: impl FnMut() -> Option<T>) -> Optio
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// True where attacks are made at their full size, by `tests/all/attacks`, and not in the sample
+/// that every run can afford.
+pub fn at_full_size() -> bool {
+    std::env::var_os("ZG_TEST_ALL").is_some()
+}
+
+/// Tells a figure; `tests/all/attacks` collects them.
+pub fn figure(what: impl std::fmt::Display) {
+    println!("figure: {what}");
 }
 
 /// Notes that a test cannot run here, for `tests/run` to report; the test then returns. As root
