@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
+use tokio::time::{Sleep, sleep};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -22,13 +24,17 @@ use crate::oauth::{FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// How much longer than its time an exchange may take, for what the kernel has received already.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// Who we are in the server's log.
 const USER_AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
 /// How requests are made. Accounts with equal options can share one [`HttpEndpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// One deadline for everything, from the DNS query to the last byte of the body.
+    /// One deadline for everything, from the DNS query to the last byte of the body; an answer
+    /// that is in the kernel's hands by then is still taken.
     pub timeout: Duration,
     /// Root certificates (PEM) in place of the system's.
     pub ca_file: Option<PathBuf>,
@@ -63,8 +69,9 @@ impl HttpEndpoint {
 
     async fn exchange(&self, request: RequestBuilder) -> Result<Reply, TransportFailure> {
         let via_proxy = self.environment.proxy.is_some();
-        let response = request.send().await.map_err(|error| failure(&error, Stage::Sending { via_proxy }))?;
-        read(response).await
+        let mut deadline = Deadline::after(self.options.timeout);
+        let sent = deadline.bound(request.send()).await.ok_or_else(too_late)?;
+        read(sent.map_err(|error| failure(&error, Stage::Sending { via_proxy }))?, &mut deadline).await
     }
 
     fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
@@ -121,7 +128,6 @@ impl HttpEndpoint {
         Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers)
-            .timeout(self.options.timeout)
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -161,7 +167,37 @@ fn tls_config(roots: rustls::RootCertStore) -> Result<ClientConfig, TransportFai
     Ok(config)
 }
 
-async fn read(mut response: Response) -> Result<Reply, TransportFailure> {
+/// The end of an exchange's time. Not reqwest's own: that one gives up before it has looked at
+/// an answer that came while this process stood still (SIGSTOP, a frozen container), and the
+/// answer may be the only copy of the next refresh token.
+struct Deadline {
+    end: Pin<Box<Sleep>>,
+    passed: bool,
+}
+
+impl Deadline {
+    fn after(timeout: Duration) -> Self {
+        Self { end: Box::pin(sleep(timeout)), passed: false }
+    }
+
+    /// What the future gives; `None` if it does not come in time.
+    async fn bound<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut future => return Some(done),
+                () = &mut self.end => {}
+            }
+            if self.passed {
+                return None;
+            }
+            *self = Self { passed: true, ..Self::after(LAST_LOOK) };
+        }
+    }
+}
+
+async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, TransportFailure> {
     let header = |name: HeaderName| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.to_owned())
@@ -178,18 +214,27 @@ async fn read(mut response: Response) -> Result<Reply, TransportFailure> {
         return Err(too_large());
     }
     loop {
-        let broken = match response.chunk().await {
-            Ok(None) => return Ok(reply),
-            Ok(Some(chunk)) if reply.body.len() + chunk.len() <= MAX_BODY_BYTES => {
+        let broken = match deadline.bound(response.chunk()).await {
+            Some(Ok(None)) => return Ok(reply),
+            Some(Ok(Some(chunk))) if reply.body.len() + chunk.len() <= MAX_BODY_BYTES => {
                 reply.body.extend_from_slice(&chunk);
                 continue;
             }
-            Ok(Some(_)) => too_large(),
-            Err(error) => failure(&error, Stage::Reading),
+            Some(Ok(Some(_))) => too_large(),
+            Some(Err(error)) => failure(&error, Stage::Reading),
+            None => too_late(),
         };
         // What is there may hold the next refresh token already: better a defective reply
         // than a lost login.
         return if reply.holds_refresh_token() { Ok(reply) } else { Err(broken) };
+    }
+}
+
+fn too_late() -> TransportFailure {
+    TransportFailure {
+        sent: Sent::PerhapsSent,
+        kind: FailureKind::Timeout,
+        detail: "the time ran out while waiting for the answer".to_owned(),
     }
 }
 
