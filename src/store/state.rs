@@ -226,21 +226,34 @@ impl Store {
     }
 
     /// Stores the record durably: file, rename, directory. A state that was taken over is
-    /// retired afterwards, never before.
+    /// retired afterwards, never before. If the directory was moved or removed meanwhile, the
+    /// record goes to where others will look for it.
     pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
         let bytes = encode(record)?;
-        let next = self.next.take();
-        let dir = self.locked()?;
-        match next {
-            Some(mut next) => {
-                next.write_all(&bytes)?;
-                next.commit()?;
-            }
-            None => write(dir, &bytes)?,
+        let written = match (self.next.take(), self.locked()?) {
+            (Some(mut next), _) => next.write_all(&bytes).and_then(|()| next.commit()),
+            (None, dir) => write(dir, &bytes),
+        };
+        match self.lock.as_ref().map(Lock::still_there) {
+            Some(Err(LockError::Replaced { .. })) => self.move_house(&bytes)?,
+            _ => written?,
         }
         if let Some((other, _lock)) = self.taken_over.take() {
             rename(&other, &format!("{STATE}.taken-over-by-{}", self.account))?;
         }
+        Ok(())
+    }
+
+    /// Stores in the directory that is found by its path now, created and locked anew. One that
+    /// has a state already is another's, and is left alone.
+    fn move_house(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
+        let lock = dir.try_lock()?;
+        if !matches!(read(&dir)?, Stored::Nothing) {
+            return Err(LockError::Replaced { path: dir.directory().path().to_owned() }.into());
+        }
+        write(&dir, bytes)?;
+        (self.dir, self.lock) = (Some(dir), Some(lock));
         Ok(())
     }
 
@@ -338,10 +351,10 @@ fn encode(record: &Record) -> Result<Zeroizing<Vec<u8>>, StateError> {
     Ok(bytes)
 }
 
-fn write(dir: &AccountDir, bytes: &[u8]) -> Result<(), StateError> {
+fn write(dir: &AccountDir, bytes: &[u8]) -> Result<(), FileError> {
     let mut temporary = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
     temporary.write_all(bytes)?;
-    Ok(temporary.commit()?)
+    temporary.commit()
 }
 
 fn rename(dir: &AccountDir, to: &str) -> Result<PathBuf, StateError> {
