@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::config::{self, ConfigError, Environment, Settings};
 use crate::exit::Exit;
@@ -24,6 +25,8 @@ use args::{Args, Command};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    // Neither a core dump nor a debugger of the same user gets at the tokens (PR_SET_DUMPABLE(2const)).
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 pub use error::{FailureClass, FileError, PlaceError, Step, Warning};
 pub use in_place::InPlace;
+pub use mount::is_mounted;
 pub use resolve::{Contents, Directory, Missing, Rules, Target};
 pub use temporary::{Attributes, Temporary};
 

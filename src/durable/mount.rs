@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
 use rustix::io;
 
 use super::uninterrupted;
@@ -19,6 +20,13 @@ pub(super) fn is_mount_point(directory: BorrowedFd<'_>, name: &OsStr) -> io::Res
         Ok(_) | Err(io::Errno::NOSYS) => differs_in_proc(directory, name),
         Err(error) => Err(error),
     }
+}
+
+/// The same of whatever a path leads to, for those who only look: nothing on the way is checked.
+/// False where the kernel cannot tell (before Linux 5.8), and where there is no file.
+pub fn is_mounted(path: &Path) -> bool {
+    let found = uninterrupted(|| statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::empty()));
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The same question before Linux 5.8: proc_pid_fdinfo(5) tells the mount of an open file.

@@ -10,7 +10,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::durable::{
     Attributes, Contents, FailureClass, FileError, InPlace, Missing, PlaceError, Rules, Step, Target,
-    Temporary, Warning, owner,
+    Temporary, Warning, is_mounted, owner,
 };
 use crate::secret::{Fingerprint, Secret};
 
@@ -174,6 +174,13 @@ impl TokenFile {
             }
         }
         Ok(Checked { path, warnings: target.directory().warnings().to_vec() })
+    }
+
+    /// What a glance can tell of a place that will not do, for `status`, which must be quick; what
+    /// [`TokenFile::check`] finds besides, the next refresh says.
+    pub fn obstacle(&self) -> Option<PublishError> {
+        let mounted = self.write == Write::Replace && is_mounted(&self.path);
+        mounted.then(|| PlaceError::MountPoint { path: self.path.clone() }.into())
     }
 
     /// Looks at the file as a reader would, and changes nothing.

@@ -10,7 +10,7 @@ use super::files::{self, check_owner, state_trouble};
 use super::words::{duration, refusal};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::config::{self, SecretSource, Settings};
-use crate::publish::token_file::Observation;
+use crate::publish::token_file::{Observation, PublishError};
 use crate::store::lock::{StateDir, Supervision};
 use crate::store::state::{Store, Stored};
 use crate::supervisor::outcome::Trouble;
@@ -175,6 +175,8 @@ pub struct SupervisorStatus {
 pub(crate) struct Look {
     pub(crate) stored: Result<Stored, Trouble>,
     pub(crate) file: Observation,
+    /// Why the file cannot be replaced, if that can be seen.
+    pub(crate) obstacle: Option<PublishError>,
     pub(crate) current: Option<bool>,
     pub(crate) supervision: Supervision,
     /// Somebody holds the refresh lock; asked only where a marker stands.
@@ -206,7 +208,8 @@ fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Loo
         }
         Ok(stored)
     });
-    let file = files::token_file(&account.token_file).observe();
+    let token_file = files::token_file(&account.token_file);
+    let (file, obstacle) = (token_file.observe(), token_file.obstacle());
     let mut lock_held = false;
     let mut current = None;
     if let Ok(Stored::Record(record)) = &stored {
@@ -218,11 +221,24 @@ fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Loo
         }
     }
     let supervision = store.supervision().unwrap_or(Supervision::None);
-    Look { stored, file, current, supervision, lock_held }
+    Look { stored, file, obstacle, current, supervision, lock_held }
 }
 
 /// Draws the conclusions. Pure.
 pub(crate) fn assess(account: &config::Account, look: &Look, now: Timestamp) -> AccountStatus {
+    let mut status = judge(account, look, now);
+    if let Some(error) = &look.obstacle
+        && status.state != State::NeedsLogin
+    {
+        // It is the cause of whatever else is wrong, or will be.
+        status.severity = status.severity.or(Severity::Warning);
+        status.problem = Some(super::trouble::chain(error));
+        status.hint = error.hint();
+    }
+    status
+}
+
+fn judge(account: &config::Account, look: &Look, now: Timestamp) -> AccountStatus {
     let mut status = blank(account, look);
     let record = match &look.stored {
         Ok(Stored::Record(record)) => record,

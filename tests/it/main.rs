@@ -19,6 +19,7 @@ mod many;
 mod network;
 mod once;
 mod peers;
+mod placement;
 mod races;
 mod refusals;
 mod run;

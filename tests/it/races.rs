@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use zg_tokend::demo::faults::Fault;
 
 use crate::common::world::World;
-use crate::common::{Background, at_full_size, audit, figure, poll_for, wait_until};
+use crate::common::{Background, at_full_size, audit, figure, poll_for, under, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,10 +20,8 @@ const CROWD: usize = 50;
 
 /// `command`, which begins when the last writer of the gate's pipe is gone.
 fn behind(gate: &PipeReader, command: &Command) -> Command {
-    let mut gated = Command::new("sh");
-    gated.args(["-c", "read -r _; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
-    gated.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    gated.current_dir(command.get_current_dir().unwrap()).stdin(gate.try_clone().unwrap());
+    let mut gated = under(["sh", "-c", "read -r _; exec \"$0\" \"$@\""], command);
+    gated.stdin(gate.try_clone().unwrap());
     gated
 }
 
