@@ -71,14 +71,9 @@ impl Context<'_> {
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 
-    fn flat(&self, mut top: RawAccount) -> Result<Checked, Problem> {
-        if top.token_file.is_none() {
-            let default = self.environment.config_home.as_ref().and_then(|home| {
-                home.join("zerogravity/token").to_str().map(|path| Spanned::new(0..0, path.to_owned()))
-            });
-            top.token_file = Some(default.ok_or_else(|| missing("token_file", 0..0, ""))?);
-        }
-        self.account(AccountName::flat(), top, &(0..0))
+    fn flat(&self, top: RawAccount) -> Result<Checked, Problem> {
+        let token_file = self.environment.config_home.as_ref().map(|home| home.join("zerogravity/token"));
+        self.account(AccountName::flat(), top, token_file, &(0..0))
     }
 
     fn tables(
@@ -109,12 +104,18 @@ impl Context<'_> {
                     .get_ref()
                     .parse()
                     .map_err(|error| bad_value("accounts", &span, &format!("has a bad name: {error}")))?;
-                self.account(parsed, raw.or(top), &span)
+                self.account(parsed, raw.or(top), None, &span)
             })
             .collect()
     }
 
-    fn account(&self, name: AccountName, raw: RawAccount, place: &Range<usize>) -> Result<Checked, Problem> {
+    fn account(
+        &self,
+        name: AccountName,
+        raw: RawAccount,
+        default_token_file: Option<PathBuf>,
+        place: &Range<usize>,
+    ) -> Result<Checked, Problem> {
         let whose = if *place == (0..0) { String::new() } else { format!(" in account `{name}`") };
         let preset = raw.provider.as_ref().map(preset).transpose()?;
         let allow_http = raw.allow_http.unwrap_or(false);
@@ -133,11 +134,13 @@ impl Context<'_> {
         let secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
         let auth_method = auth_method(raw.token_endpoint_auth_method.as_ref(), secret.is_some(), preset)?;
         let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
-        let token_file = raw.token_file.ok_or_else(|| missing("token_file", place.clone(), &whose))?;
+        let token_file = raw.token_file.as_ref().map(|path| self.path("token_file", path)).transpose()?;
+        let token_file =
+            token_file.or(default_token_file).ok_or_else(|| missing("token_file", place.clone(), &whose))?;
         let timeout = duration("timeout", raw.timeout.as_ref(), MIN_TIMEOUT..=MAX_TIMEOUT)?;
         let lifetimes = MIN_LIFETIME..=MAX_LIFETIME;
         Ok(Checked {
-            token_file: token_file.span(),
+            token_file: raw.token_file.map_or(0..0, |path| path.span()),
             refresh_token,
             account: Account {
                 name,
@@ -162,7 +165,7 @@ impl Context<'_> {
                 ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
                 allow_http,
                 token_file: TokenFile {
-                    path: self.path("token_file", &token_file)?,
+                    path: token_file,
                     mode: raw.token_file_mode.as_ref().map_or(Ok(DEFAULT_MODE), mode)?,
                     owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
                     group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,

@@ -105,6 +105,12 @@ fn explain_http(error: &hyper::Error) -> Option<(FailureKind, String)> {
     Some((kind, text.to_owned()))
 }
 
+/// The names in a certificate, which rustls gives as `DnsName("example.com")`.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
+}
+
 fn explain_tls(error: &rustls::Error) -> String {
     use CertificateError as Cert;
     match error {
@@ -117,7 +123,7 @@ fn explain_tls(error: &rustls::Error) -> String {
             Cert::NotValidForNameContext { expected, presented } => format!(
                 "the server's certificate is not for {}, but for {}",
                 expected.to_str(),
-                if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") }
+                if presented.is_empty() { "no name at all".to_owned() } else { names(presented) }
             ),
             Cert::UnknownIssuer => {
                 "the server's certificate is issued by an authority that is not trusted here".to_owned()
