@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 
 use super::MAX_LEN;
 use crate::clock::{millis, monotonic};
+use crate::oauth::scrub;
+use crate::secret::Secret;
 
 /// A password manager that has to unlock hardware takes a few seconds; one that waits for a
 /// person waits for ever.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// What is kept of standard error: its first line is reported, the rest is read and dropped.
 const MAX_STDERR: usize = 4 << 10;
-/// The part of that line that fits into a message.
-const MAX_SHOWN: usize = 200;
 
 /// What a pipe brought, wiped when dropped.
 type Bytes = Zeroizing<Vec<u8>>;
@@ -44,7 +44,7 @@ pub enum CommandError {
     Failed {
         /// Its exit status or signal.
         status: ExitStatus,
-        /// The first line of its standard error, made printable.
+        /// The first line of its standard error, made printable, without secrets.
         stderr: String,
     },
 }
@@ -78,7 +78,7 @@ pub(super) fn output(argv: &[String], deadline: Duration) -> Result<Bytes, Comma
     let status = child.wait().map_err(CommandError::Read)?;
     let (stdout, stderr) = watched?;
     if !status.success() {
-        return Err(CommandError::Failed { status, stderr: first_line(&stderr) });
+        return Err(CommandError::Failed { status, stderr: first_line(&stderr, &stdout) });
     }
     Ok(stdout)
 }
@@ -180,9 +180,11 @@ impl<T: Read> Pipe<T> {
     }
 }
 
-/// The first line that is not blank, without control characters, cut to fit a message.
-fn first_line(stderr: &[u8]) -> String {
+/// The first line that is not blank, cut to fit a message, without control characters, without
+/// what the command printed on stdout, and without what looks like a token.
+fn first_line(stderr: &[u8], stdout: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-    line.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
+    let printed = Secret::new(String::from_utf8_lossy(stdout).trim());
+    scrub(line, &[&printed])
 }
