@@ -1,0 +1,148 @@
+//! The entry points of `fuzz/`, driven by mutations of its corpus: what `cargo fuzz` does better,
+//! but without a nightly compiler.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use crate::common::{at_full_size, figure};
+
+#[path = "../../fuzz/src/lib.rs"]
+mod entry;
+
+/// What parsers stumble over.
+const WORDS: [&str; 24] = [
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "1e999",
+    "-1",
+    "0",
+    "null",
+    "{}",
+    "[]",
+    "\"\"",
+    "\"",
+    "\\u0000",
+    "\\ud800",
+    "\n",
+    "\r\n",
+    "\0",
+    "\u{feff}",
+    "\u{202e}é",
+    "[[[[[[[[",
+    "{\"x\":",
+    "= ",
+    "'''",
+    "plainwordsent",
+    "Fri, 31 Dec 9999 23:59:59 GMT",
+];
+
+/// One change of a text.
+#[derive(Debug, Clone)]
+enum Change {
+    /// This byte at that place.
+    Byte(Index, u8),
+    /// One of [`WORDS`] in front of that place.
+    Insert(Index, Index),
+    /// One of [`WORDS`] instead of the number or word at that place.
+    Replace(Index, Index),
+    /// From the first place to the second, gone.
+    Cut(Index, Index),
+    /// The same, twice.
+    Double(Index, Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let place = any::<Index>;
+    prop_oneof![
+        (place(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        (place(), place()).prop_map(|(at, word)| Change::Insert(at, word)),
+        (place(), place()).prop_map(|(at, word)| Change::Replace(at, word)),
+        (place(), place()).prop_map(|(from, to)| Change::Cut(from, to)),
+        (place(), place()).prop_map(|(from, to)| Change::Double(from, to)),
+    ]
+}
+
+impl Change {
+    fn apply(&self, text: &mut Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        let range = |from: &Index, to: &Index| {
+            let (from, to) = (from.index(text.len()), to.index(text.len()));
+            from.min(to)..from.max(to)
+        };
+        match self {
+            Self::Byte(at, byte) => {
+                let at = at.index(text.len());
+                text[at] = *byte;
+            }
+            Self::Insert(at, word) => {
+                let at = at.index(text.len());
+                text.splice(at..at, word.get(&WORDS).bytes());
+            }
+            Self::Replace(at, word) => {
+                let inside = |byte: &u8| byte.is_ascii_alphanumeric() || b"-+.".contains(byte);
+                let at = at.index(text.len());
+                let begin = text[..at].iter().rposition(|byte| !inside(byte)).map_or(0, |before| before + 1);
+                let end =
+                    text[at..].iter().position(|byte| !inside(byte)).map_or(text.len(), |length| at + length);
+                text.splice(begin..end.max(begin), word.get(&WORDS).bytes());
+            }
+            Self::Cut(from, to) => drop(text.drain(range(from, to))),
+            Self::Double(from, to) => {
+                let range = range(from, to);
+                let part = text[range.clone()].to_vec();
+                text.splice(range.end..range.end, part);
+            }
+        }
+    }
+}
+
+/// Plays the corpus of a target, then mutations of it.
+fn fuzz(name: &str, target: fn(&[u8])) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let entries = std::fs::read_dir(directory).unwrap();
+    let corpus: Vec<Vec<u8>> = entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!corpus.is_empty(), "{name}");
+    corpus.iter().for_each(|text| target(text));
+    let cases = if at_full_size() { 200_000 } else { 3000 };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let strategy = (any::<Index>(), prop::collection::vec(change(), 1..6));
+    let ran = runner.run(&strategy, |(start, changes)| {
+        let mut text = start.get(&corpus).clone();
+        changes.iter().for_each(|change| change.apply(&mut text));
+        target(&text);
+        Ok(())
+    });
+    if let Err(TestError::Fail(why, (start, changes))) = ran {
+        let mut text = start.get(&corpus).clone();
+        changes.iter().for_each(|change| change.apply(&mut text));
+        panic!("{name}: {why}: {:?}", String::from_utf8_lossy(&text));
+    }
+    ran.unwrap();
+    figure(format!("fuzzing: {name}: {} executions, 0 crashes", corpus.len() + cases as usize));
+}
+
+#[test]
+fn token_responses() {
+    fuzz("token_response", entry::token_response);
+}
+
+#[test]
+fn retry_after_and_other_headers() {
+    fuzz("retry_after", entry::retry_after);
+}
+
+#[test]
+fn configs() {
+    fuzz("config", entry::config);
+}
+
+#[test]
+fn states() {
+    fuzz("state", entry::state);
+}
