@@ -60,7 +60,9 @@ fn a_crowd_sends_each_refresh_token_once() {
     }
     audit::assert_one_post_per_epoch(&world.server.audit());
     let (posts, processes) = (world.posts(), rounds * (CROWD + 1));
-    figure(format!("races: {rounds} rounds, {processes} processes, {expected} epochs, {posts} POSTs, 0 revocations"));
+    figure(format!(
+        "races: {rounds} rounds, {processes} processes, {expected} epochs, {posts} POSTs, 0 revocations"
+    ));
 }
 
 /// `once`, whose request the server has just granted and answers in so many milliseconds.

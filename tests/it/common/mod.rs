@@ -83,7 +83,12 @@ pub struct Output {
 
 impl Sandbox {
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("zg-tokend-test-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in another place than the usual one for temporary files.
+    pub fn below(place: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("zg-tokend-test-").tempdir_in(place).unwrap();
         let sandbox = Self { directory };
         for name in ["home", "config/zg-tokend", "state", "cache", "data", "runtime"] {
             fs::create_dir_all(sandbox.path(name)).unwrap();

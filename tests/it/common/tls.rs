@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -19,28 +22,56 @@ pub fn serve(options: Options, ca_file: &Path) -> Server {
     Server::spawn_thread(0, Tls::new(ca_file), options).unwrap()
 }
 
+/// What a server's certificate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaf {
+    /// All is well.
+    Valid,
+    /// It was valid until 2001.
+    Expired,
+    /// It is for another host.
+    OtherName,
+    /// It is signed by nobody that `ca_file` vouches for.
+    Unknown,
+}
+
+/// A server's side of TLS; the CA is written to `ca_file`.
+pub fn server_config(leaf: Leaf, ca_file: &Path) -> Arc<ServerConfig> {
+    let ca = authority("test CA");
+    let trusted = if leaf == Leaf::Unknown { authority("other CA").pem() } else { ca.pem() };
+    fs::write(ca_file, trusted).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: &[&str] =
+        if leaf == Leaf::OtherName { &["elsewhere.test"] } else { &["localhost", "127.0.0.1"] };
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut certificate = CertificateParams::new(names).unwrap();
+    if leaf == Leaf::Expired {
+        certificate.not_after = date_time_ymd(2001, 1, 1);
+    }
+    let certificate = certificate.signed_by(&key, &ca).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    Arc::new(config)
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Issuer and subject of the leaf must differ, or it counts as self-signed.
+    ca.distinguished_name.push(DnType::CommonName, name);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap()
+}
+
 struct Tls(TlsAcceptor);
 
 impl Tls {
     fn new(ca_file: &Path) -> Self {
-        let mut ca = CertificateParams::default();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Issuer and subject of the leaf must differ, or it counts as self-signed.
-        ca.distinguished_name.push(DnType::CommonName, "test CA");
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-        fs::write(ca_file, ca.pem()).unwrap();
-
-        let key = KeyPair::generate().unwrap();
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.into())
-            .unwrap();
-        Self(TlsAcceptor::from(Arc::new(config)))
+        Self(TlsAcceptor::from(server_config(Leaf::Valid, ca_file)))
     }
 }
 
