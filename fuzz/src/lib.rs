@@ -30,14 +30,17 @@ pub fn token_response(data: &[u8]) {
 
 /// The headers of a reply, one a line: Retry-After, Date, Location, Content-Type.
 pub fn retry_after(data: &[u8]) {
-    let text = String::from_utf8_lossy(data);
-    let mut lines = text.split('\n').map(str::to_owned);
-    let (retry_after, date) = (lines.next(), lines.next());
-    let (location, content_type) = (lines.next(), lines.next());
+    let headers = String::from_utf8_lossy(data);
+    let mut lines = headers.split('\n').map(str::to_owned);
+    let whole = Reply {
+        retry_after: lines.next(),
+        date: lines.next(),
+        location: lines.next(),
+        content_type: lines.next(),
+        ..Reply::default()
+    };
     for status in [200, 302, 429, 503] {
-        let (retry_after, date) = (retry_after.clone(), date.clone());
-        let (location, content_type) = (location.clone(), content_type.clone());
-        judge(&Reply { status, retry_after, date, location, content_type, ..Reply::default() });
+        judge(&Reply { status, ..whole.clone() });
     }
 }
 

@@ -102,25 +102,32 @@ impl Change {
     }
 }
 
+fn mutated(text: &[u8], changes: &[Change]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for change in changes {
+        change.apply(&mut text);
+    }
+    text
+}
+
 /// Plays the corpus of a target, then mutations of it.
 fn fuzz(name: &str, target: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let entries = std::fs::read_dir(directory).unwrap();
     let corpus: Vec<Vec<u8>> = entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(!corpus.is_empty(), "{name}");
-    corpus.iter().for_each(|text| target(text));
+    for text in &corpus {
+        target(text);
+    }
     let cases = if at_full_size() { 200_000 } else { 3000 };
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let strategy = (any::<Index>(), prop::collection::vec(change(), 1..6));
     let ran = runner.run(&strategy, |(start, changes)| {
-        let mut text = start.get(&corpus).clone();
-        changes.iter().for_each(|change| change.apply(&mut text));
-        target(&text);
+        target(&mutated(&corpus[start.index(corpus.len())], &changes));
         Ok(())
     });
     if let Err(TestError::Fail(why, (start, changes))) = ran {
-        let mut text = start.get(&corpus).clone();
-        changes.iter().for_each(|change| change.apply(&mut text));
+        let text = mutated(&corpus[start.index(corpus.len())], &changes);
         panic!("{name}: {why}: {:?}", String::from_utf8_lossy(&text));
     }
     ran.unwrap();

@@ -334,11 +334,12 @@ fn play(case: Case) -> usize {
     fs::write(&ca_file, "").unwrap();
     let name = case.name();
     let url = listen(case.layer, case.act, &ca_file);
-    let mut hostile = format!("{}timeout = \"2s\"\n", config.replace(&world.server.token_endpoint(), &url));
-    if matches!(case.layer, Layer::Https(_)) {
-        hostile += &format!("ca_file = \"{}\"\n", ca_file.display());
-    }
-    world.sandbox.write_config(&hostile);
+    let vouching = match case.layer {
+        Layer::Https(_) => format!("ca_file = \"{}\"\n", ca_file.display()),
+        Layer::Http | Layer::NoTls => String::new(),
+    };
+    let hostile = config.replace(&world.server.token_endpoint(), &url);
+    world.sandbox.write_config(&format!("{hostile}timeout = \"2s\"\n{vouching}"));
     let (code, said, peak) = once(&world);
     match case.expected {
         Expected::Failure(words) => {

@@ -384,7 +384,9 @@ fn sources_and_surroundings_keep_their_secrets() {
                 );
             }
         }
-        tokens.iter().for_each(|token| drop(search.plant(token)));
+        for token in &tokens {
+            search.plant(token);
+        }
     }
     // And the same when they fail.
     write_command(&home.join("get"), &by_command, 1);

@@ -17,6 +17,9 @@ use crate::common::{at_full_size, audit, figure, wait_until};
 /// The first wait after a failure; it doubles.
 const BACKOFF: i64 = 1000;
 
+/// The wait after two requests in a row without a definite answer.
+const SECOND_RESEND: i64 = 5000;
+
 /// How long a refresh may take once it is allowed, in milliseconds.
 const SLACK: i64 = 1000;
 
@@ -59,7 +62,9 @@ struct Excuses(Vec<Range<i64>>);
 impl Excuses {
     /// A failure that was injected in this time, the `count`th in a row, and what follows from it.
     fn failed(&mut self, begin: i64, end: i64, count: u32) {
-        self.0.push(begin..end + BACKOFF * (1 << (count - 1)) + SLACK);
+        let backoff = BACKOFF * (1 << (count - 1));
+        let wait = if count == 1 { backoff } else { backoff.max(SECOND_RESEND) };
+        self.0.push(begin..end + wait + SLACK);
     }
 
     fn cover(&self, at: i64) -> bool {
@@ -75,29 +80,29 @@ fn size(process: u32) -> (usize, usize) {
     (rss, fs::read_dir(format!("/proc/{process}/fd")).unwrap().count())
 }
 
-/// The failures that the server has injected since entry `from` of its log, as times.
-fn injected(world: &World, from: &mut usize) -> usize {
-    let log = world.server.audit();
-    let faults =
-        log[*from..].iter().filter(|entry| matches!(entry.event, Event::Fault { .. } | Event::Hangup));
-    let count = faults.count();
-    *from = log.len();
-    count
+/// How many failures the server has injected since entry `from` of its log.
+fn injected(world: &World, from: usize) -> usize {
+    let failed = |event: &Event| match event {
+        // A reply that was only late is none.
+        Event::Fault { what } => !what.starts_with("commit, wait") || what.contains("truncate"),
+        event => *event == Event::Hangup,
+    };
+    world.server.issuer(|issuer| issuer.audit()[from..].iter().filter(|entry| failed(&entry.event)).count())
 }
 
 /// Breaks something, waits for it to have been met, and notes what follows.
 fn break_something(world: &World, chance: &mut Chance, excuses: &Mutex<Excuses>) {
     let begin = monotonic();
-    let mut seen = world.server.audit().len();
+    let seen = world.server.issuer(|issuer| issuer.audit().len());
     // What is not known yet is excused already, or the reader would be faster than we.
     excuses.lock().unwrap().0.push(begin..i64::MAX);
-    let mut count = 0;
+    let count;
     if chance.below(4) == 0 {
         let outage = if chance.below(2) == 0 { Outage::Closed } else { Outage::Unavailable };
         world.outage(Some(outage));
         std::thread::sleep(Duration::from_millis(chance.below(6000)));
         world.outage(None);
-        count = injected(world, &mut seen);
+        count = injected(world, seen);
     } else {
         let faults = (0..=chance.below(2)).map(|_| chance.fault()).collect();
         world.server.faults(|all| *all = Faults { next: faults, ..Faults::default() });
@@ -107,7 +112,7 @@ fn break_something(world: &World, chance: &mut Chance, excuses: &Mutex<Excuses>)
             (!left).then_some(())
         };
         wait_until("the faults to be met", all_met);
-        count += injected(world, &mut seen);
+        count = injected(world, seen);
     }
     let end = monotonic();
     let mut excuses = excuses.lock().unwrap();

@@ -143,11 +143,11 @@ impl Sandbox {
 /// The command, run by another program: `wrapper` is what comes before it.
 pub fn under<'a>(wrapper: impl IntoIterator<Item = &'a str>, command: &Command) -> Command {
     let mut words = wrapper.into_iter();
-    let mut wrapped = Command::new(words.next().unwrap());
-    wrapped.args(words).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-    wrapped.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    wrapped.current_dir(command.get_current_dir().unwrap());
-    wrapped
+    let mut outer = Command::new(words.next().unwrap());
+    outer.args(words).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    outer.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.current_dir(command.get_current_dir().unwrap());
+    outer
 }
 
 /// Runs a command to its end.
