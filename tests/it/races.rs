@@ -38,7 +38,7 @@ fn race(world: &World) {
     for once in &mut crowd {
         assert_eq!(once.wait().code(), Some(0), "{}", once.log());
     }
-    world.wait_for(&mut run, "supervising");
+    run.wait_for("supervising");
     assert_eq!(run.stop().code(), Some(0), "{}", run.log());
 }
 
@@ -137,7 +137,7 @@ fn run_outlives_the_loss_of_its_state_directory() {
     wait_until("the grant", || (world.grants() == 1).then_some(()));
     fs::remove_dir_all(world.sandbox.path("state/zg-tokend")).unwrap();
     wait_until("the state", || world.state_path("default", "state").exists().then_some(()));
-    world.wait_for(&mut run, "supervising");
+    run.wait_for("supervising");
     for posts in 2..4 {
         run.signal(Signal::USR1);
         wait_until("another token", || {

@@ -231,7 +231,7 @@ fn the_whole_log_of_run_holds_no_secret() {
     let mut command = world.sandbox.command(["run"]);
     command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
-    world.wait_for(&mut run, "supervising");
+    run.wait_for("supervising");
     search.plant_tokens(&world);
     let mut expected = world.posts();
     for fault in talkative(world.refresh_token().expose(), &mut search) {
@@ -429,7 +429,7 @@ fn neither_a_debugger_nor_a_core_dump_gets_at_the_tokens() {
     own.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command = own;
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
-    world.wait_for(&mut run, "supervising");
+    run.wait_for("supervising");
     let process = run.id().to_string();
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     assert!(status.contains(&format!("Uid:\t{SOMEBODY}")), "it runs as somebody: {status}");
