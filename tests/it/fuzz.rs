@@ -40,6 +40,18 @@ const WORDS: [&str; 24] = [
     "Fri, 31 Dec 9999 23:59:59 GMT",
 ];
 
+/// Numbers at the ends of their types.
+const NUMBERS: [&str; 8] = [
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "4294967295",
+    "4294967296",
+    "-1",
+    "0",
+    "1e308",
+];
+
 /// One change of a text.
 #[derive(Debug, Clone)]
 enum Change {
@@ -49,6 +61,8 @@ enum Change {
     Insert(Index, Index),
     /// One of [`WORDS`] instead of the number or word at that place.
     Replace(Index, Index),
+    /// One of [`NUMBERS`] instead of the number at or after that place.
+    Number(Index, Index),
     /// From the first place to the second, gone.
     Cut(Index, Index),
     /// The same, twice.
@@ -58,11 +72,12 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     let place = any::<Index>;
     prop_oneof![
-        (place(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
-        (place(), place()).prop_map(|(at, word)| Change::Insert(at, word)),
-        (place(), place()).prop_map(|(at, word)| Change::Replace(at, word)),
-        (place(), place()).prop_map(|(from, to)| Change::Cut(from, to)),
-        (place(), place()).prop_map(|(from, to)| Change::Double(from, to)),
+        1 => (place(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        1 => (place(), place()).prop_map(|(at, word)| Change::Insert(at, word)),
+        1 => (place(), place()).prop_map(|(at, word)| Change::Replace(at, word)),
+        3 => (place(), place()).prop_map(|(at, number)| Change::Number(at, number)),
+        1 => (place(), place()).prop_map(|(from, to)| Change::Cut(from, to)),
+        1 => (place(), place()).prop_map(|(from, to)| Change::Double(from, to)),
     ]
 }
 
@@ -91,6 +106,18 @@ impl Change {
                 let end =
                     text[at..].iter().position(|byte| !inside(byte)).map_or(text.len(), |length| at + length);
                 text.splice(begin..end.max(begin), word.get(&WORDS).bytes());
+            }
+            Self::Number(at, number) => {
+                let digit = |byte: &u8| byte.is_ascii_digit();
+                let at = at.index(text.len());
+                let Some(offset) = text[at..].iter().position(digit) else { return };
+                let begin =
+                    text[..at + offset].iter().rposition(|byte| !digit(byte)).map_or(0, |before| before + 1);
+                let length = text[begin..].iter().position(|byte| !digit(byte));
+                text.splice(
+                    begin..length.map_or(text.len(), |length| begin + length),
+                    number.get(&NUMBERS).bytes(),
+                );
             }
             Self::Cut(from, to) => drop(text.drain(range(from, to))),
             Self::Double(from, to) => {
