@@ -324,7 +324,7 @@ impl AccountStatus {
                 .failure
                 .as_ref()
                 .map(|failure| failure.message.clone())
-                .or_else(|| record.verdict.as_ref().map(|verdict| verdict.message.clone())),
+                .or_else(|| record.verdict.as_ref().map(refusal)),
             failures: record.failure.as_ref().map(|failure| failure.count),
         });
     }
