@@ -66,6 +66,11 @@ pub fn words(report: &Report) -> Words {
             "interrupted",
             "a process died while its request was under way; the server may have answered it",
         ),
+        Report::NotUnderstood { why, wait } => {
+            let text = format!("{why}; the configured refresh_token is tried in {}", duration(*wait));
+            Words::new(Level::WARN, "not_understood", text)
+                .hint(Some("if it was rotated since, log in again before then".into()))
+        }
         Report::PutAside { path } => Words::new(
             Level::WARN,
             "put_aside",

@@ -102,6 +102,13 @@ pub enum Report {
         /// When it had begun.
         at: Timestamp,
     },
+    /// The state cannot be understood; the token in the file is presumed to live.
+    NotUnderstood {
+        /// Which state, and where it goes wrong.
+        why: String,
+        /// How long until something is done about it.
+        wait: Duration,
+    },
     /// The state could not be understood and was put aside.
     PutAside {
         /// Its new name.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{self, Decision, FileView, Inputs, Loaded};
 use super::outcome::{Class, Outcome, Report, Trouble};
-use super::record::{Failure, InFlight, Record};
+use super::record::{AccessToken, Failure, InFlight, Record};
 use super::{Action, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
 use crate::clock::Timestamp;
 
@@ -26,7 +26,11 @@ impl Supervisor {
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
             _ if self.trigger.reread && unread => self.read_inputs(),
-            Decision::Rest(_) => self.rest(now, self.fresh(now)),
+            Decision::Rest(wait) => {
+                let garbage = self.loaded.as_ref().and_then(|loaded| loaded.garbage.clone());
+                let said = garbage.map(|why| report(Report::NotUnderstood { why, wait }));
+                said.into_iter().chain(self.rest(now, self.fresh(now, wait))).collect()
+            }
             Decision::Hold { .. } | Decision::Refused(_)
                 if self.unpublished(now).is_some() || self.found_marker() =>
             {
@@ -123,7 +127,7 @@ impl Supervisor {
         let (decision, decided) = self.decide(now);
         actions.push(decided);
         let end = match decision {
-            Decision::Rest(_) => self.fresh(now),
+            Decision::Rest(wait) => self.fresh(now, wait),
             Decision::Republish => Outcome::Republished,
             Decision::Hold { wait, failure, .. } => held(wait, &failure),
             Decision::Refused(verdict) => Outcome::Refused(verdict),
@@ -254,10 +258,11 @@ impl Supervisor {
         vec![Action::Request(token.value)]
     }
 
-    pub(super) fn fresh(&self, now: Timestamp) -> Outcome {
+    /// `wait` is how long nothing is due: of a token that nothing else is known of, all there is to say.
+    fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
-        let remaining = token.map_or(0, |token| token.remaining(now).max(0));
-        Outcome::Fresh { remaining: Duration::from_millis(remaining.cast_unsigned()) }
+        let left = |token: &AccessToken| Duration::from_millis(token.remaining(now).max(0).cast_unsigned());
+        Outcome::Fresh { remaining: token.map_or(wait, left) }
     }
 }
 
