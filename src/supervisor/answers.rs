@@ -187,7 +187,7 @@ impl Supervisor {
             token.unclear_sends = token.unclear_sends.saturating_add(1);
             schedule::resend(token.unclear_sends)
         });
-        self.resend_soon = resend.is_some() && retry_after.is_none() && record.verdict.is_none();
+        self.resend_soon = resend.is_some() && retry_after.is_none() && !record.needs_login();
         self.failed(now, record, trouble, resend, retry_after, issued_at)
     }
 

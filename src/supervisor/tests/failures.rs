@@ -259,6 +259,16 @@ fn a_refused_client_tries_once_an_hour() {
 }
 
 #[test]
+fn an_answer_lost_after_the_hour_of_a_refused_client_is_asked_for_again() {
+    let mut world = World::refreshed();
+    world.answers.extend([client_refused(), lost()]);
+    world.begin_with(FORCE);
+    world.sleep(seconds(3601));
+    world.restart();
+    assert!(world.supervisor.will_resend_soon());
+}
+
+#[test]
 fn secrets_that_can_change_unnoticed_are_looked_at_during_a_verdict() {
     for answer in [invalid_grant, client_refused] {
         let mut world = World::new();
