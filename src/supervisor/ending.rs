@@ -115,8 +115,8 @@ impl Supervisor {
         if self.local_wait.is_none() {
             self.local_troubles = 0;
         }
-        // A wait postpones a wish, it does not cancel it.
-        if !matches!(outcome, Outcome::Held { .. }) && !self.again {
+        // A wait or a trouble postpones a wish, it does not cancel it. (An answer has fulfilled it.)
+        if !matches!(outcome, Outcome::Held { .. } | Outcome::Failed(_)) && !self.again {
             self.trigger = decide::Trigger::default();
         }
         let again = self.again && !self.stopping;

@@ -26,6 +26,12 @@ impl Supervisor {
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
             _ if self.trigger.reread && unread => self.read_inputs(),
+            Decision::Rest(_)
+                if self.trigger.reread
+                    && let Some(trouble) = self.inputs_trouble.take() =>
+            {
+                self.give_up(now, trouble)
+            }
             Decision::Rest(wait) => {
                 let garbage = self.loaded.as_ref().and_then(|loaded| loaded.garbage.clone());
                 let said = garbage.map(|why| report(Report::NotUnderstood { why, wait }));

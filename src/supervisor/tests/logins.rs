@@ -1,9 +1,9 @@
 //! Seeds, renamed accounts, and other writers.
 
-use super::world::{World, invalid_grant, seconds, unavailable};
+use super::world::{World, invalid_grant, seconds, trouble, unavailable};
 use crate::secret::Secret;
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::outcome::{Class, Outcome, Report};
 use crate::supervisor::record::Record;
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
@@ -77,6 +77,34 @@ fn but_a_retry_after_holds_for_a_new_login_too() {
     assert_eq!(world.posts.len(), 1);
     world.live(seconds(601));
     assert_eq!(world.sent(), ["rt-1", "seed-2"]);
+}
+
+#[test]
+fn a_login_seen_in_a_file_is_not_forgotten_over_a_trouble() {
+    let reread = Trigger { reread: true, ..Trigger::default() };
+    let login = |world: &mut World| {
+        world.policy.inline_seed = None;
+        world.restart();
+        if let Ok(inputs) = &mut world.inputs {
+            inputs.seed = Some(Secret::new("seed-2"));
+        }
+    };
+    // The disk is full just then, ...
+    let mut world = World::refreshed();
+    login(&mut world);
+    world.failing_prepares = 3;
+    world.begin_with(reread);
+    world.live(seconds(60));
+    assert_eq!(world.sent(), ["seed-2"]);
+    // ... or the secrets cannot be read.
+    let mut world = World::refreshed();
+    login(&mut world);
+    let inputs = std::mem::replace(&mut world.inputs, Err(trouble(Class::Unavailable, "secret")));
+    assert!(matches!(world.begin_with(reread), Outcome::Failed(_)));
+    world.live(seconds(30));
+    world.inputs = inputs;
+    world.live(seconds(60));
+    assert_eq!(world.sent(), ["seed-2"]);
 }
 
 #[test]
