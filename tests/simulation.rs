@@ -1,0 +1,103 @@
+//! Years of suspends, clock steps, outages, crashes and hostile answers, in virtual time: the
+//! same core as the program, several processes on one store, and the server of `demo`.
+//!
+//! `ZG_SIM_SEED=N cargo test --test simulation years -- --nocapture` replays one seed, and
+//! `ZG_SIM_TRACE=1` with it says what happens; `ZG_SIM_YEARS=N` lives so many account-years.
+
+#[path = "simulation/judge.rs"]
+mod judge;
+#[path = "simulation/mutants.rs"]
+mod mutants;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/process.rs"]
+mod process;
+#[path = "simulation/random.rs"]
+mod random;
+#[path = "simulation/server.rs"]
+mod server;
+#[path = "simulation/trouble.rs"]
+mod trouble;
+#[path = "simulation/world.rs"]
+mod world;
+
+use judge::{Figures, Violation};
+use plan::{Plan, YEAR};
+use random::Random;
+use world::World;
+
+/// Account-years of every test run, over fixed and fresh seeds together.
+const YEARS: i64 = 100;
+
+/// Seeds that every run lives through. What once broke a promise is a story of its own among the
+/// core's tests: a seed means another world whenever the drawing of plans changes.
+const FIXED: std::ops::Range<u64> = 0..40;
+
+fn live(seed: u64, traced: bool) -> Result<Figures, Violation> {
+    let plan = Plan::draw(&mut Random::new(seed));
+    if traced {
+        println!("{plan:?}");
+    }
+    let mut world = World::new(seed, plan, None);
+    world.traced = traced;
+    world.live()
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a whole number"))
+}
+
+#[test]
+fn years_without_a_broken_promise() {
+    if let Some(seed) = number("ZG_SIM_SEED") {
+        let lived = live(seed, number("ZG_SIM_TRACE").is_some());
+        match lived {
+            Ok(figures) => println!("{figures:#?}"),
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        }
+        return;
+    }
+    let years = number("ZG_SIM_YEARS").map_or(YEARS, u64::cast_signed);
+    let fresh = getrandom::u64().expect("randomness") >> 16;
+    let seeds = FIXED.chain(fresh..);
+    let mut total = Figures::default();
+    let mut lived = 0;
+    for seed in seeds {
+        match live(seed, false) {
+            Ok(figures) => total.add(&figures),
+            Err(violation) => panic!("ZG_SIM_SEED={seed} breaks a promise: {violation}"),
+        }
+        lived += 1;
+        if total.account_ms >= years * YEAR {
+            break;
+        }
+    }
+    println!("{lived} seeds, 0 to {} and from {fresh} on", FIXED.end - 1);
+    println!("{:.1} account-years, {total:#?}", total.account_ms as f64 / YEAR as f64);
+}
+
+#[test]
+fn the_week_of_the_mutants_is_harmless_to_the_core() {
+    for seed in 0..20 {
+        let lived = World::new(seed, mutants::week(), None).live();
+        assert!(lived.is_ok(), "seed {seed}: {lived:?}");
+    }
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let mut caught = 0;
+    for (mutant, rules) in mutants::ALL {
+        let found: Vec<_> =
+            (0..20).filter_map(|seed| World::new(seed, mutants::week(), Some(mutant)).live().err()).collect();
+        let found: Vec<_> = found.iter().map(|violation| violation.rule).collect();
+        println!("{mutant:?}: {found:?}");
+        if found.iter().any(|rule| rules.contains(rule)) {
+            caught += 1;
+        } else {
+            println!("{mutant:?} got away");
+        }
+    }
+    println!("{caught} of {} mutants caught", mutants::ALL.len());
+    assert_eq!(caught, mutants::ALL.len());
+}
