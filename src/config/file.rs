@@ -2,9 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{FileType, fstat};
+use rustix::io::retry_on_intr;
 use zeroize::Zeroizing;
 
 /// A file's bytes, owner and permission bits, all from one open handle.
@@ -19,22 +21,22 @@ pub(crate) struct Contents {
 pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Contents> {
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    // File::metadata would give up when a signal comes, which FUSE and NFS let it notice.
+    let stat = retry_on_intr(|| fstat(&file))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
     // Room for all of it at once: a vector that grows leaves copies behind, unwiped.
-    let size = usize::try_from(metadata.len()).unwrap_or(limit).min(limit);
+    let size = usize::try_from(stat.st_size).unwrap_or(limit).min(limit);
     let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         let message = format!("longer than {} KiB", limit / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(Contents { bytes, uid: metadata.uid(), mode: metadata.mode() & 0o7777 })
+    Ok(Contents { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777 })
 }
 
 /// Whether a file's owner is neither root nor the effective user: somebody who could change

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use fs4::{FileExt, TryLockError};
+use fs4::FileExt;
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, Gid, Mode, OFlags, Stat, Uid, fallocate, fchmod, fchown, fstat, fsync,
-    ftruncate, openat, renameat, unlinkat,
+    AtFlags, Dir, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fallocate, fchmod, fchown,
+    flock, fstat, fsync, ftruncate, openat, renameat, unlinkat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -118,8 +118,14 @@ impl Temporary {
                 committed: false,
             };
             // A sweep may find it before it is locked, or even remove it: then another name.
-            // A file system without locks is never swept.
-            let swept = matches!(FileExt::try_lock_shared(&temporary.file), Err(TryLockError::WouldBlock));
+            let swept = match uninterrupted(|| flock(&temporary.file, FlockOperation::NonBlockingLockShared))
+            {
+                // A file system without locks is never swept.
+                Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => false,
+                Err(Errno::WOULDBLOCK) => true,
+                // Unlocked, it would fall to the next sweep, and that after the request was made.
+                Err(error) => return Err(target.failed(Step::Create, error)),
+            };
             let stat = attributes.apply(&temporary.file, target)?;
             if !swept && stat.st_nlink > 0 {
                 return Ok(temporary);

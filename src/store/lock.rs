@@ -164,11 +164,11 @@ impl StateDir {
 
     /// The names of all accounts that have a directory here, configured or not.
     pub fn accounts(&self) -> Result<Vec<String>, LockError> {
-        let failed = |error| failed("list", self.directory.path(), error);
-        let entries = Dir::read_from(&self.directory).map_err(failed)?;
-        let names =
-            entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_str().ok().map(str::to_owned)));
-        let names: Vec<Option<String>> = names.collect::<Result<_, LockError>>()?;
+        let list = || -> rustix::io::Result<Vec<Option<String>>> {
+            let entries = Dir::read_from(&self.directory)?;
+            entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned))).collect()
+        };
+        let names = uninterrupted(list).map_err(|error| failed("list", self.directory.path(), error))?;
         Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
     }
 
