@@ -10,6 +10,7 @@ mod clocks;
 mod common;
 mod config;
 mod demo;
+mod faults;
 mod fuzz;
 mod harness;
 mod hostile;

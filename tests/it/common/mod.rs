@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod documents;
+pub mod mounts;
 pub mod oidc;
 pub mod tls;
 pub mod world;
@@ -50,7 +51,7 @@ pub fn at_full_size() -> bool {
     std::env::var_os("ZG_TEST_ALL").is_some()
 }
 
-/// Tells a figure; `tests/all/attacks` collects them.
+/// Tells a figure; `tests/all/attacks` and `tests/all/faults` collect them.
 pub fn figure(what: impl std::fmt::Display) {
     println!("figure: {what}");
 }
@@ -69,6 +70,8 @@ pub fn leave_out(what: &str) {
 
 /// A home of its own for the binary: nothing outside it is read or written.
 pub struct Sandbox {
+    /// Where the binary runs, if not among everybody's mounts.
+    mounts: Option<mounts::Mounts>,
     directory: TempDir,
 }
 
@@ -89,7 +92,7 @@ impl Sandbox {
     /// The same in another place than the usual one for temporary files.
     pub fn below(place: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("zg-tokend-test-").tempdir_in(place).unwrap();
-        let sandbox = Self { directory };
+        let sandbox = Self { mounts: None, directory };
         for name in ["home", "config/zg-tokend", "state", "cache", "data", "runtime"] {
             fs::create_dir_all(sandbox.path(name)).unwrap();
         }
@@ -100,6 +103,22 @@ impl Sandbox {
     /// A path below the sandbox.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(relative)
+    }
+
+    /// From now on the binary runs among these mounts.
+    pub fn enter(&mut self, mounts: mounts::Mounts) {
+        self.mounts = Some(mounts);
+    }
+
+    /// The mounts it has entered.
+    pub fn mounts(&self) -> &mounts::Mounts {
+        self.mounts.as_ref().unwrap()
+    }
+
+    /// A path below the sandbox, seen as the binary sees it.
+    pub fn seen(&self, relative: impl AsRef<Path>) -> PathBuf {
+        let path = self.path(relative);
+        self.mounts.as_ref().map_or(path.clone(), |mounts| mounts.path(&path))
     }
 
     /// Where the binary looks for its configuration.
@@ -118,7 +137,9 @@ impl Sandbox {
     /// The built binary with these arguments, its environment empty but for PATH and the
     /// sandbox's directories, its stdin closed.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zg-tokend"));
+        let binary = env!("CARGO_BIN_EXE_zg-tokend");
+        let mut command =
+            self.mounts.as_ref().map_or_else(|| Command::new(binary), |mounts| mounts.command(binary));
         command.args(args).current_dir(self.path("home")).stdin(Stdio::null());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         for (name, directory) in [

@@ -120,7 +120,7 @@ impl World {
     }
 
     pub fn token_file(&self) -> PathBuf {
-        self.sandbox.path("config/zerogravity/token")
+        self.sandbox.seen("config/zerogravity/token")
     }
 
     pub fn token_file_of(&self, account: &str) -> PathBuf {
@@ -147,7 +147,7 @@ impl World {
 
     /// A file in the state directory of an account.
     pub fn state_path(&self, account: &str, name: &str) -> PathBuf {
-        self.sandbox.path("state/zg-tokend").join(account).join(name)
+        self.sandbox.seen("state/zg-tokend").join(account).join(name)
     }
 
     pub fn state(&self) -> Value {

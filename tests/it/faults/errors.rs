@@ -1,0 +1,190 @@
+//! The error matrix of `once`: one file operation fails, in each way that a kernel knows.
+
+use std::path::PathBuf;
+
+use super::kill::{Before, calls, world};
+use super::trace::{Call, available, injected, traced};
+use super::{assert_login_lives, granted, in_parallel, revoked, sample};
+use crate::common::{Output, figure, finish};
+
+/// What is done to files. Not close(2), which strace would skip, while no kernel fails to close; and
+/// not fcntl(2), with which a debug build looks whether descriptors are open.
+const FILE_CALLS: [&str; 18] = [
+    "openat",
+    "read",
+    "pread64",
+    "write",
+    "pwrite64",
+    "lseek",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "flock",
+    "fchmod",
+    "fchmodat",
+    "fallocate",
+    "ftruncate",
+    "fsync",
+    "renameat",
+    "mkdirat",
+    "getdents64",
+];
+
+/// The failures, and what strerror(3) says of them.
+const ERRORS: [(&str, &str); 7] = [
+    ("ENOSPC", "No space left on device"),
+    ("EIO", "Input/output error"),
+    ("EROFS", "Read-only file system"),
+    ("EACCES", "Permission denied"),
+    ("EDQUOT", "Disk quota exceeded"),
+    ("EMFILE", "Too many open files"),
+    ("EINTR", "Interrupted system call"),
+];
+
+/// One failure.
+#[derive(Debug, Clone)]
+struct Failure {
+    call: Call,
+    error: &'static str,
+    words: &'static str,
+    /// Every later call of this name fails, too.
+    forever: bool,
+    /// The request has been sent by then.
+    posted: bool,
+}
+
+impl Failure {
+    fn describe(&self) -> String {
+        format!("{} at {}{}", self.error, self.call.describe(), if self.forever { " and later" } else { "" })
+    }
+}
+
+/// Every file operation from the opening of the config on, in each way. Those that last begin
+/// before the request: after it, `once` tries for half a minute (see `a_disk_that_stays_broken`).
+fn failures(before: Before) -> Vec<Failure> {
+    let calls = calls(before);
+    let start = calls
+        .iter()
+        .position(|call| call.path.as_ref().is_some_and(|path| path.ends_with("config.toml")))
+        .unwrap();
+    let post = calls.iter().position(Call::is_post).unwrap();
+    let touched =
+        calls[start..].iter().filter(|call| call.path.is_some() && FILE_CALLS.contains(&call.name.as_str()));
+    let failures = touched.flat_map(|call| {
+        ERRORS.iter().flat_map(move |(error, words)| {
+            let posted = call.place > post;
+            let failure = Failure { call: call.clone(), error, words, forever: false, posted };
+            let lasting =
+                (!posted && *error != "EINTR").then(|| Failure { forever: true, ..failure.clone() });
+            [Some(failure), lasting].into_iter().flatten()
+        })
+    });
+    failures.collect()
+}
+
+/// What a failed call did to the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was no obstacle.
+    Harmless,
+    /// The pass ended with an error, before a request was made.
+    Refused,
+    /// The pass ended with an error after the request; nothing was lost.
+    Unpublished,
+}
+
+fn fail_at(failure: &Failure, before: Before) -> End {
+    let world = world(before, 0);
+    let old = granted(&world.server.audit());
+    let plus = if failure.forever { "+" } else { "" };
+    let injection = format!("{}:error={}:when={}{plus}", failure.call.name, failure.error, failure.call.nth);
+    let log = world.sandbox.path("trace");
+    let output = finish(&mut traced(&world.sandbox.command(["once"]), Some(&injection), &log));
+    let failed = injected(&log);
+    assert!(!failed.is_empty(), "{output:?}");
+
+    let log = world.server.audit();
+    let now = granted(&log);
+    assert!(!revoked(&log), "{log:#?}");
+    if let Some((_, successor)) = now.last() {
+        assert_eq!(
+            world.refresh_token().fingerprint(),
+            *successor,
+            "a token was spent whose successor is not stored: {output:?}"
+        );
+    }
+    if !old.is_empty() {
+        world.assert_live();
+    }
+    let end = match output.code {
+        Some(0) => {
+            assert_eq!(now.len(), old.len() + 1, "{output:?}");
+            assert_login_lives(&world);
+            End::Harmless
+        }
+        Some(code) => {
+            assert_ne!(failure.error, "EINTR", "not tried again: {output:?}");
+            assert_explained(failure.words, &failed, code, &output);
+            if failure.posted {
+                End::Unpublished
+            } else {
+                assert_eq!(world.posts(), old.len(), "{output:?}");
+                End::Refused
+            }
+        }
+        None => panic!("{output:?}"),
+    };
+    world.once_gives(0, []);
+    assert_login_lives(&world);
+    assert_eq!(world.posts(), old.len() + 1);
+    end
+}
+
+/// The exit code, the file and the kernel's words.
+#[track_caller]
+fn assert_explained(words: &str, failed: &[PathBuf], code: i32, output: &Output) {
+    let config = failed[0].ends_with("config.toml");
+    assert_eq!(code, if config { 78 } else { 74 }, "{output:?}");
+    let named = failed.iter().any(|path| output.stderr.contains(&path.display().to_string()));
+    assert!(
+        named && output.stderr.contains(words) && output.stderr.contains("error: "),
+        "{failed:?} {output:?}"
+    );
+}
+
+fn matrix(before: Before, random: usize) {
+    if !available() {
+        return;
+    }
+    let failures = failures(before);
+    let what = format!("errors, {before:?}");
+    // What was wrong once: a temporary that could not be locked fell to the program's own sweep, and
+    // a signal while the config was looked at was fatal.
+    let fixed = |failure: &Failure| {
+        let config = failure.call.path.as_ref().is_some_and(|path| path.ends_with("config.toml"));
+        !failure.forever
+            && ((failure.call.name == "flock" && failure.error == "EIO")
+                || (config && failure.error == "EINTR"))
+    };
+    let chosen = sample(&what, &failures, fixed, random);
+    let ends = in_parallel(&chosen, Failure::describe, |failure| fail_at(failure, before));
+    let count = |wanted| ends.iter().filter(|end| **end == wanted).count();
+    figure(format!(
+        "{what}: {} injected, {} survived: {} harmless, {} refused before the request, {} after it with nothing lost",
+        chosen.len(),
+        ends.len(),
+        count(End::Harmless),
+        count(End::Refused),
+        count(End::Unpublished)
+    ));
+}
+
+#[test]
+fn any_file_operation_of_a_first_pass_may_fail() {
+    matrix(Before::Nothing, 24);
+}
+
+#[test]
+fn any_file_operation_of_a_refresh_may_fail() {
+    matrix(Before::TokenDue, 40);
+}
