@@ -7,6 +7,7 @@ use tracing::Level;
 use crate::clock::{Clock, SystemClock};
 
 use crate::supervisor::decide::{Decision, Reason, Trigger};
+use crate::supervisor::facts::Facts;
 use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
 use crate::supervisor::record::{Verdict, VerdictKind};
 
@@ -36,7 +37,7 @@ impl Words {
 /// The words for a report.
 pub fn words(report: &Report) -> Words {
     match report {
-        Report::Decided { decision, trigger } => decided(decision, *trigger),
+        Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
         Report::TookSeed(seed) => {
             let short: String = seed.to_string().chars().take(12).collect();
             Words::new(
@@ -100,7 +101,7 @@ pub fn words(report: &Report) -> Words {
     }
 }
 
-fn decided(decision: &Decision, trigger: Trigger) -> Words {
+fn decided(decision: &Decision, trigger: Trigger, facts: &Facts) -> Words {
     let text = match decision {
         Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
         Decision::Republish => "the token file does not hold the live token".into(),
@@ -114,8 +115,10 @@ fn decided(decision: &Decision, trigger: Trigger) -> Words {
         ),
         Decision::Refused(verdict) => format!("the answer is known: {}", verdict.error),
     };
-    let asked = if trigger == Trigger::default() { String::new() } else { format!(" ({trigger:?})") };
-    Words::new(Level::DEBUG, "decided", format!("{text}{asked}"))
+    let Trigger { force, anew, retry_dead, reread } = trigger;
+    let asked = [(force, " force"), (anew, " anew"), (retry_dead, " retry_dead"), (reread, " reread")];
+    let asked: String = asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect();
+    Words::new(Level::DEBUG, "decided", format!("{text} [{facts}{asked}]"))
 }
 
 fn why(reason: Reason) -> String {

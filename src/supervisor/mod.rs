@@ -13,6 +13,7 @@ mod answers;
 pub mod decide;
 pub mod diagnosis;
 mod ending;
+pub mod facts;
 pub mod outcome;
 mod pass;
 pub mod record;

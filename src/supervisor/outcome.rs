@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::decide::{Decision, Trigger};
+use super::facts::Facts;
 use super::record::Verdict;
 use crate::clock::Timestamp;
 use crate::secret::Fingerprint;
@@ -82,6 +83,8 @@ pub enum Report {
         decision: Decision,
         /// What was asked for.
         trigger: Trigger,
+        /// What is so.
+        facts: Box<Facts>,
     },
     /// Config held a seed that this account had not seen: a new login.
     TookSeed(Fingerprint),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::decide::{self, Decision, FileView, Inputs, Loaded};
+use super::facts::Facts;
 use super::outcome::{Class, Outcome, Report, Trouble};
 use super::record::{AccessToken, Failure, InFlight, Record};
 use super::{Action, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
@@ -13,7 +14,8 @@ impl Supervisor {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
         let loaded = self.loaded.as_deref().unwrap_or(&nothing);
         let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), self.trigger, now);
-        let decided = Report::Decided { decision: decision.clone(), trigger: self.trigger };
+        let facts = Box::new(Facts::gather(loaded, &self.policy, self.inputs.as_ref(), now));
+        let decided = Report::Decided { decision: decision.clone(), trigger: self.trigger, facts };
         (decision, report(decided))
     }
 

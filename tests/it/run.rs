@@ -77,7 +77,8 @@ fn what_is_overdue_is_refreshed_before_it_is_ready() {
     assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="), "{reloading}");
     assert!(receive().starts_with("READY=1\n"));
     assert_eq!(run.stop().code(), Some(0));
-    assert!(receive().contains("STOPPING=1"));
+    // The look that the reload called for may have had something to say before.
+    assert!(std::iter::repeat_with(receive).take(2).any(|message| message.contains("STOPPING=1")));
 }
 
 #[test]
