@@ -12,6 +12,7 @@ use crate::config::SecretSource;
 use crate::exit::Exit;
 use crate::secret::Secret;
 use crate::shell::set::{Given, set as store};
+use crate::shell::words::duration;
 
 /// The longest token that is read.
 const TOKEN_MAX: u64 = 64 * 1024;
@@ -46,7 +47,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         return Exit::from(trouble.class);
     }
     if let Some(expires_in) = flags.expires_in {
-        let left = humantime::format_duration(Duration::from_secs(expires_in.as_secs()));
+        let left = duration(expires_in);
         voice::say(format!(
             "{}: the token is in {}, for {left}",
             account.name,
