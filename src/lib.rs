@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
 //! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
+//! | L1 | [`child`] | a command's end and its output, with a deadline |
 //! | L1 | [`config`] | the config file: strict keys, validated settings, errors with a caret. Pure but for reading it |
 //! | L1 | [`durable`] | files: where one may be placed, atomic and durable replacement |
 //! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means. Pure |
@@ -21,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;

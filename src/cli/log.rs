@@ -14,7 +14,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::publish::hooks::HookError;
 use crate::shell::Listener;
+use crate::shell::trouble::chain;
 use crate::shell::words::{Words, words};
 use crate::supervisor::outcome::{Outcome, Report};
 
@@ -64,6 +66,11 @@ impl Listener for Log {
             Level::INFO => tracing::info!(account, event, "{line}"),
             _ => tracing::debug!(account, event, "{line}"),
         }
+    }
+
+    fn hook_failed(&self, account: &str, error: &HookError) {
+        let line = line(Some(account), &chain(error), Some(&error.hint()));
+        tracing::warn!(account, event = "hook_failed", "{line}");
     }
 }
 

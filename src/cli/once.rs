@@ -9,7 +9,9 @@ use super::{settings, voice};
 use crate::clock::{Clock, monotonic};
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::publish::hooks::HookError;
 use crate::shell::account::Account;
+use crate::shell::trouble::chain;
 use crate::shell::words::{class, duration, words};
 use crate::shell::{Context, Listener, Mode, accounts, once};
 use crate::supervisor::decide::Trigger;
@@ -54,6 +56,11 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
         }
     }
     for mut account in accounts {
+        for hook in account.take_hooks() {
+            if let Err(error) = hook.run() {
+                Warnings { quiet: flags.quiet }.hook_failed(account.name(), &error);
+            }
+        }
         let gap = account.files().and_then(|files| files.store().note_pass(clock.now().boot_id, monotonic()));
         if flags.every.is_none() && !flags.quiet {
             warn_of_gap(&account, gap);
@@ -114,6 +121,11 @@ impl Listener for Warnings {
                 voice::hint(hint);
             }
         }
+    }
+
+    fn hook_failed(&self, account: &str, error: &HookError) {
+        voice::warning(format!("account {account}: {}", chain(error)));
+        voice::hint(error.hint());
     }
 }
 

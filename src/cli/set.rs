@@ -1,7 +1,6 @@
 //! `zg-tokend set`
 
 use std::io::{BufRead, Read};
-use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;

@@ -50,6 +50,8 @@ pub enum Kind {
     List,
     /// A table of strings.
     Params,
+    /// A program and its arguments.
+    Command,
 }
 
 impl Kind {
@@ -67,13 +69,14 @@ impl Kind {
             Self::Principal => "a name in quotes or a number",
             Self::List => "a string or an array of strings",
             Self::Params => "a table of strings",
+            Self::Command => "an array of strings, the program and its arguments",
         }
     }
 
     /// Whether an error may show the value. Parameters that the program does not know may be
-    /// anything, an assertion for instance.
+    /// anything, an assertion for instance, and so may the arguments of other programs.
     pub fn may_be_shown(self) -> bool {
-        !matches!(self, Self::Secret | Self::Params)
+        !matches!(self, Self::Secret | Self::Params | Self::Command)
     }
 }
 
@@ -303,6 +306,38 @@ pub const KEYS: &[Key] = &[
         default: "replace",
         doc: "replace (readers never see half a token) or in-place (for a file that is itself a mount point)",
         example: r#""replace""#,
+    },
+    Key {
+        name: "on_refresh",
+        place: Place::Account,
+        kind: Kind::Command,
+        default: "none",
+        doc: "a command, run without a shell after the token file was replaced; [] for none",
+        example: r#"["systemctl", "--user", "reload", "example.service"]"#,
+    },
+    Key {
+        name: "on_failure",
+        place: Place::Account,
+        kind: Kind::Command,
+        default: "none",
+        doc: "run when refreshes begin to fail, once until they succeed again",
+        example: r#"["notify-send", "zg-tokend", "the token is not being refreshed"]"#,
+    },
+    Key {
+        name: "on_recovery",
+        place: Place::Account,
+        kind: Kind::Command,
+        default: "none",
+        doc: "run when the token is well again after on_failure or on_needs_login",
+        example: r#"["notify-send", "zg-tokend", "the token is fresh again"]"#,
+    },
+    Key {
+        name: "on_needs_login",
+        place: Place::Account,
+        kind: Kind::Command,
+        default: "none",
+        doc: "run when only a new login can help, once for each dead login",
+        example: r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#,
     },
     Key {
         name: "state_dir",

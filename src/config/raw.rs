@@ -79,6 +79,10 @@ pub(super) struct RawAccount {
     pub(super) token_file_group: Option<Spanned<NameOrNumber>>,
     pub(super) token_format: Option<Spanned<String>>,
     pub(super) write: Option<Spanned<String>>,
+    pub(super) on_refresh: Option<Spanned<Vec<String>>>,
+    pub(super) on_failure: Option<Spanned<Vec<String>>>,
+    pub(super) on_recovery: Option<Spanned<Vec<String>>>,
+    pub(super) on_needs_login: Option<Spanned<Vec<String>>>,
 }
 
 impl RawAccount {
@@ -118,6 +122,10 @@ impl RawAccount {
             token_file_group: self.token_file_group.or(defaults.token_file_group),
             token_format: self.token_format.or(defaults.token_format),
             write: self.write.or(defaults.write),
+            on_refresh: self.on_refresh.or(defaults.on_refresh),
+            on_failure: self.on_failure.or(defaults.on_failure),
+            on_recovery: self.on_recovery.or(defaults.on_recovery),
+            on_needs_login: self.on_needs_login.or(defaults.on_needs_login),
         }
     }
 }

@@ -60,6 +60,21 @@ pub struct Account {
     pub allow_http: bool,
     /// Where the access token goes.
     pub token_file: TokenFile,
+    /// Commands to run after the fact.
+    pub hooks: Hooks,
+}
+
+/// Commands to run after the fact, each the program and its arguments; empty for none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// After the token file was replaced.
+    pub on_refresh: Vec<String>,
+    /// When refreshes begin to fail.
+    pub on_failure: Vec<String>,
+    /// When all is well again.
+    pub on_recovery: Vec<String>,
+    /// When only a new login can help.
+    pub on_needs_login: Vec<String>,
 }
 
 /// The name of an account, which is also the name of its state directory:

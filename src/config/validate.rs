@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::Environment;
 use super::diagnostic::Problem;
 use super::raw::{RawAccount, RawFile, RawForms, RawSecret};
-use super::settings::{Account, AccountName, Endpoint, Settings, TokenFile, Warning, WriteMode};
+use super::settings::{Account, AccountName, Endpoint, Hooks, Settings, TokenFile, Warning, WriteMode};
 use super::source::SecretSource;
 use super::token_format::TokenFormat;
 use super::values::{
@@ -172,6 +172,12 @@ impl Context<'_> {
                     format: raw.token_format.as_ref().map_or(Ok(TokenFormat::default()), format)?,
                     write: raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?,
                 },
+                hooks: Hooks {
+                    on_refresh: self.hook("on_refresh", raw.on_refresh)?,
+                    on_failure: self.hook("on_failure", raw.on_failure)?,
+                    on_recovery: self.hook("on_recovery", raw.on_recovery)?,
+                    on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
+                },
             },
         })
     }
@@ -245,6 +251,12 @@ impl Context<'_> {
             _ => Err(bad_value(key, &span, "must have exactly one source")
                 .hint("keep one of file, env, command and credential")),
         }
+    }
+
+    /// An empty command is none: so an account can do without the default.
+    fn hook(&self, key: &str, argv: Option<Spanned<Vec<String>>>) -> Result<Vec<String>, Problem> {
+        let argv = argv.filter(|argv| !argv.get_ref().is_empty());
+        argv.map_or(Ok(Vec::new()), |argv| self.command(key, argv))
     }
 
     fn command(&self, key: &str, argv: Spanned<Vec<String>>) -> Result<Vec<String>, Problem> {

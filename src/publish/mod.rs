@@ -1,3 +1,4 @@
 //! Where the access token goes once it is safe.
 
+pub mod hooks;
 pub mod token_file;

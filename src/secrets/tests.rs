@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::*;
+use crate::child;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -188,11 +189,11 @@ fn a_command_has_no_input_and_may_print_much_on_standard_error() {
 #[test]
 fn a_long_secret_is_read_to_its_end() {
     let SecretSource::Command(argv) = shell("head -c 60000 /dev/zero") else { unreachable!() };
-    let mut child = command::spawn(&argv).unwrap();
+    let mut child = child::command(&argv).unwrap().spawn().unwrap();
     // It fits into the pipe, so that the command can end before any of it is read.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
-    let (stdout, _) = command::watch(&mut child, command::DEADLINE).unwrap();
+    let (stdout, _) = child::watch(&mut child, command::DEADLINE, MAX_LEN).unwrap();
     child.wait().unwrap();
     assert_eq!(stdout.len(), 60_000);
 }

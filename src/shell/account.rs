@@ -1,13 +1,16 @@
 //! One account at work: performs what its core decides.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Context;
 use super::files::{Files, Names};
+use super::hooks::Hooks;
 use super::inputs::Requests;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::publish::hooks::Hook;
 use crate::secret::Fingerprint;
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::{Action, Event, Policy, Supervisor};
@@ -23,6 +26,8 @@ pub struct Account {
     /// How the last finished pass ended.
     outcome: Option<Outcome>,
     queue: VecDeque<Action>,
+    hooks: Hooks,
+    due_hooks: Vec<Hook>,
     told_to_stop: bool,
 }
 
@@ -41,6 +46,8 @@ impl Account {
             files: Some(Files::new(settings, account, names)),
             outcome: None,
             queue: VecDeque::new(),
+            hooks: Hooks::new(settings, account),
+            due_hooks: Vec::new(),
             told_to_stop: false,
         }
     }
@@ -85,6 +92,17 @@ impl Account {
     /// The files, unless another thread works on them.
     pub fn files(&mut self) -> Option<&mut Files> {
         self.files.as_mut()
+    }
+
+    /// The hooks that the finished passes gave occasion for, each once.
+    pub fn take_hooks(&mut self) -> Vec<Hook> {
+        std::mem::take(&mut self.due_hooks)
+    }
+
+    /// Runs them beside everything else.
+    pub fn run_hooks(&mut self, context: &Rc<Context>) {
+        let hooks = self.take_hooks();
+        self.hooks.enqueue(hooks, context);
     }
 
     /// At rest, gives back the memory that a pass needed, and wipes its secrets.
@@ -165,6 +183,9 @@ impl Account {
     fn report(&mut self, report: Report, context: &Context) {
         context.listener.hear(&self.name, &report);
         if let Report::Finished(outcome) = report {
+            if let Some(files) = &mut self.files {
+                self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));
+            }
             self.outcome = Some(outcome);
             // A thousand accounts at rest must not keep a thousand directories open.
             self.files.iter_mut().for_each(Files::unlock);

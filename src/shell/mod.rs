@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod files;
+pub mod hooks;
 pub mod inputs;
 pub mod once;
 pub mod run;
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::SystemClock;
 use crate::config;
+use crate::publish::hooks::HookError;
 use crate::supervisor::Policy;
 use crate::supervisor::outcome::Report;
 use account::{Account, inline_seed};
@@ -34,10 +36,15 @@ const EXCHANGES: usize = 64;
 /// same disk.
 const FILE_THREADS: usize = 8;
 
+/// Hooks that run at the same time: they are other people's programs, and may be heavy.
+const HOOK_THREADS: usize = 4;
+
 /// Somebody who wants to know.
 pub trait Listener {
     /// Hears everything that the core has to say of an account.
     fn hear(&self, account: &str, report: &Report);
+    /// Hears that a hook has failed.
+    fn hook_failed(&self, account: &str, error: &HookError);
 }
 
 /// What all accounts of a process share.
@@ -49,6 +56,7 @@ pub struct Context {
     /// The clients of the token endpoints, as long as there is a use for them.
     endpoints: RefCell<Endpoints>,
     file_threads: Arc<Semaphore>,
+    hook_threads: Arc<Semaphore>,
     active: Cell<usize>,
     stopping: Cell<bool>,
 }
@@ -61,6 +69,7 @@ impl Context {
             listener,
             endpoints: RefCell::default(),
             file_threads: Arc::new(Semaphore::new(FILE_THREADS)),
+            hook_threads: Arc::new(Semaphore::new(HOOK_THREADS)),
             active: Cell::new(0),
             stopping: Cell::new(false),
         }

@@ -265,6 +265,7 @@ impl Runner {
             self.states.add(&files.store().path());
             outdated = account.is_outdated();
         }
+        account.run_hooks(&self.context);
         account.forget();
         let (idle, told) = (account.core().is_idle(), account.told_to_stop());
         slot.account = Some(account);

@@ -4,3 +4,4 @@ pub mod discovery;
 pub mod last_pass;
 pub mod lock;
 pub mod state;
+pub mod told;

@@ -11,9 +11,11 @@ use zeroize::Zeroizing;
 
 use super::last_pass;
 use super::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use super::told;
 use crate::clock::{BootId, Timestamp};
 use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
 use crate::secret::Fingerprint;
+use crate::supervisor::occasion::Health;
 use crate::supervisor::record::{Record, VERSION};
 
 /// The state file's name in the account's directory.
@@ -276,6 +278,12 @@ impl Store {
     pub fn note_pass(&mut self, boot_id: BootId, monotonic: i64) -> Option<Duration> {
         self.open().ok()??;
         last_pass::note(self.dir.as_ref()?, boot_id, monotonic)
+    }
+
+    /// Notes how the account stands; how it stood by the note before. Creates no directory.
+    pub fn tell(&mut self, health: Health) -> Option<Health> {
+        self.open().ok()??;
+        told::exchange(self.dir.as_ref()?, health).ok()
     }
 
     /// Takes the account under supervision, for the life of the value.

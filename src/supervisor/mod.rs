@@ -14,6 +14,7 @@ pub mod decide;
 pub mod diagnosis;
 mod ending;
 pub mod facts;
+pub mod occasion;
 pub mod outcome;
 mod pass;
 pub mod record;

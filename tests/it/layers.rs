@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// a fingerprint.
 const LAYERS: [&[&str]; 6] = [
     &["secret", "clock"],
-    &["oauth", "config", "durable"],
+    &["child", "oauth", "config", "durable"],
     &["supervisor"],
     &["store", "publish", "secrets", "transport"],
     &["shell", "demo"],

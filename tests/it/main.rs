@@ -13,6 +13,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod harness;
+mod hooks;
 mod hostile;
 mod idle;
 mod inputs;

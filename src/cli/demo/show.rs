@@ -21,6 +21,7 @@ use crate::clock::{Clock as _, SystemClock, millis, monotonic};
 use crate::config::Settings;
 use crate::demo::faults::Outage;
 use crate::exit::Exit;
+use crate::publish::hooks::HookError;
 use crate::shell::run::{RunError, Surroundings, run};
 use crate::shell::status::status;
 use crate::shell::words::local_time;
@@ -204,6 +205,9 @@ impl Listener for Messenger {
         // At the end nobody listens any more.
         let _ = self.0.send(report.clone());
     }
+
+    /// The demo's config has no hooks.
+    fn hook_failed(&self, _account: &str, _error: &HookError) {}
 }
 
 struct Wings {

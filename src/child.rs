@@ -1,0 +1,176 @@
+//! A command's end and its output, with a deadline and without threads.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use zeroize::Zeroizing;
+
+use crate::clock::{millis, monotonic};
+
+/// What is kept of standard error: its first line is reported, the rest is read and dropped.
+const MAX_STDERR: usize = 4 << 10;
+
+/// What a pipe brought, wiped when dropped.
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// Why a command came to no end of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It could not be started.
+    #[error("it cannot be started")]
+    Start(#[source] io::Error),
+    /// Its output could not be read.
+    #[error("its output cannot be read")]
+    Read(#[source] io::Error),
+    /// It had not ended by the deadline, and was killed.
+    #[error("it did not end within {} s and was killed", .0.as_secs())]
+    Late(Duration),
+    /// Its output is longer than the caller has a use for.
+    #[error("its output is longer than {} KiB", .0 / 1024)]
+    TooLong(usize),
+}
+
+impl ChildError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Start(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some("write the program's full path: a service or cron job has a short PATH")
+            }
+            Self::Start(_) | Self::Read(_) | Self::Late(_) | Self::TooLong(_) => None,
+        }
+    }
+}
+
+/// How a command ended, and what it printed.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit status or signal.
+    pub status: ExitStatus,
+    /// Its standard output, whole.
+    pub stdout: Bytes,
+    /// The beginning of its standard error.
+    pub stderr: Bytes,
+}
+
+/// `argv` as a command: run without a shell, in a process group of its own, and with nothing on
+/// standard input.
+pub fn command(argv: &[String]) -> Result<Command, ChildError> {
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| ChildError::Start(io::ErrorKind::InvalidInput.into()))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// Runs a [`command`] to its end; after `deadline`, or when it has printed more than `max_stdout`
+/// bytes, its whole process group is killed.
+pub fn run(command: &mut Command, deadline: Duration, max_stdout: usize) -> Result<Output, ChildError> {
+    let mut child = command.spawn().map_err(ChildError::Start)?;
+    let watched = watch(&mut child, deadline, max_stdout);
+    if watched.is_err() {
+        // It is not reaped yet, so that the number is still its own.
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    }
+    let status = child.wait().map_err(ChildError::Read)?;
+    let (stdout, stderr) = watched?;
+    Ok(Output { status, stdout, stderr })
+}
+
+/// Reads both pipes until the child has ended. A process that it left in the background may
+/// keep the pipes open; what it prints is not waited for.
+pub(crate) fn watch(
+    child: &mut Child,
+    deadline: Duration,
+    max_stdout: usize,
+) -> Result<(Bytes, Bytes), ChildError> {
+    let end = monotonic() + millis(deadline);
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+        .map_err(|error| ChildError::Read(error.into()))?;
+    let mut stdout = Pipe::new(child.stdout.take(), max_stdout);
+    let mut stderr = Pipe::new(child.stderr.take(), MAX_STDERR);
+    let mut ended = false;
+    loop {
+        let left = if ended { 0 } else { (end - monotonic()).max(0) };
+        let [out, err, exit] = wait(&stdout, &stderr, &pidfd, left).map_err(ChildError::Read)?;
+        if out {
+            stdout.read().map_err(ChildError::Read)?;
+        }
+        if err {
+            stderr.read().map_err(ChildError::Read)?;
+        }
+        if stdout.overflowed {
+            return Err(ChildError::TooLong(max_stdout));
+        }
+        if ended && !out && !err {
+            return Ok((stdout.bytes, stderr.bytes));
+        }
+        if end <= monotonic() {
+            return Err(ChildError::Late(deadline));
+        }
+        // One more round after its end: it may have written between the two looks.
+        ended |= exit;
+    }
+}
+
+/// Waits until a pipe can be read or the child has ended, for at most `left` milliseconds.
+fn wait<T: Read + AsFd, U: Read + AsFd>(
+    stdout: &Pipe<T>,
+    stderr: &Pipe<U>,
+    pidfd: &impl AsFd,
+    left: i64,
+) -> io::Result<[bool; 3]> {
+    let sources =
+        [stdout.open.as_ref().map(AsFd::as_fd), stderr.open.as_ref().map(AsFd::as_fd), Some(pidfd.as_fd())];
+    let mut fds: Vec<_> = sources.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let timeout = Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    Ok(sources.map(|source| source.is_some() && ready.next().unwrap_or(false)))
+}
+
+/// One output of the child, and its first `limit` bytes.
+struct Pipe<T> {
+    /// `None` after its end.
+    open: Option<T>,
+    /// Never grows: that would leave copies behind, unwiped.
+    bytes: Bytes,
+    limit: usize,
+    overflowed: bool,
+}
+
+impl<T: Read> Pipe<T> {
+    fn new(open: Option<T>, limit: usize) -> Self {
+        Self { open, bytes: Zeroizing::new(Vec::with_capacity(limit)), limit, overflowed: false }
+    }
+
+    /// Reads once, which does not block if the pipe is ready.
+    fn read(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.open else { return Ok(()) };
+        let mut chunk = Zeroizing::new([0; 4096]);
+        let count = match pipe.read(&mut chunk[..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        };
+        if count == 0 {
+            self.open = None;
+        }
+        let kept = count.min(self.limit - self.bytes.len());
+        self.overflowed |= kept < count;
+        self.bytes.extend_from_slice(&chunk[..kept]);
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Commands that the config wants run after the fact.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::child::{self, Bytes, ChildError};
+
+/// Enough to reload a service or to send a mail; whoever needs longer leaves a process behind.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What belongs to this process alone: with it a hook could speak to the service manager in its
+/// name, or meet a token that is about to be masked.
+const NOT_INHERITED: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "ZEROGRAVITY_TOKEN",
+];
+
+/// How a hook failed. Nothing else has.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It came to no end of its own, or could not be started.
+    #[error("hook {hook} failed")]
+    Child {
+        /// Its key in the config.
+        hook: &'static str,
+        /// How.
+        source: ChildError,
+    },
+    /// It reported a failure.
+    #[error("hook {hook} failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    Failed {
+        /// Its key in the config.
+        hook: &'static str,
+        /// Its exit status or signal.
+        status: ExitStatus,
+        /// The first line of its standard error, made printable.
+        stderr: String,
+    },
+}
+
+impl HookError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Child { source: ChildError::Late(_), .. } => {
+                "let it do what takes longer in the background; it has no terminal and no input".into()
+            }
+            Self::Child { source, .. } if source.hint().is_some() => {
+                source.hint().unwrap_or_default().to_owned()
+            }
+            Self::Child { hook, .. } | Self::Failed { hook, .. } => {
+                format!(
+                    "run the command of {hook} by hand, as the user who runs zg-tokend and with </dev/null"
+                )
+            }
+        }
+    }
+}
+
+/// A hook, ready to be run.
+#[derive(Debug)]
+pub struct Hook {
+    /// Its key in the config.
+    pub key: &'static str,
+    /// The program and its arguments; there is no shell.
+    pub argv: Vec<String>,
+    /// What it is told.
+    pub environment: Vec<(&'static str, String)>,
+    /// Variables that hold a secret, and are not for it.
+    pub secrets: Vec<String>,
+}
+
+impl Hook {
+    /// Runs it to its end, for at most 30 s. Blocks.
+    pub fn run(&self) -> Result<(), HookError> {
+        let failed = |source| HookError::Child { hook: self.key, source };
+        let mut command = child::command(&self.argv).map_err(failed)?;
+        for name in NOT_INHERITED.into_iter().chain(self.secrets.iter().map(String::as_str)) {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).stdout(Stdio::null());
+        let output = child::run(&mut command, DEADLINE, 0).map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(HookError::Failed { hook: self.key, status: output.status, stderr: first_line(&output.stderr) })
+    }
+}
+
+/// The first line that is not blank, cut to fit a message, without control characters and without
+/// what looks like a token: a hook that calls `curl -v` says more than it should.
+fn first_line(stderr: &Bytes) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    crate::oauth::scrub(line, &[])
+}

@@ -1,0 +1,141 @@
+//! Tells the hooks of an account what a pass came to.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Context;
+use super::words::words;
+use crate::config::{self, SecretSource};
+use crate::publish::hooks::Hook;
+use crate::store::state::Store;
+use crate::supervisor::occasion::{Health, Occasion, health, occasions};
+use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::record::Record;
+
+/// The hooks of one account.
+#[derive(Debug)]
+pub struct Hooks {
+    account: Arc<config::Account>,
+    config: String,
+    /// What they were told by this process, should the note on disk not be to be had.
+    told: Health,
+    queue: Queue,
+}
+
+/// Hooks that wait for their turn: those of one account run one after the other.
+#[derive(Debug, Clone, Default)]
+struct Queue(Rc<RefCell<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    hooks: VecDeque<Hook>,
+    at_work: bool,
+}
+
+impl Hooks {
+    /// Nothing was told yet.
+    pub fn new(settings: &config::Settings, account: &Arc<config::Account>) -> Self {
+        Self {
+            account: Arc::clone(account),
+            config: settings.path.to_string_lossy().into_owned(),
+            told: Health::Good,
+            queue: Queue::default(),
+        }
+    }
+
+    /// The hooks that an outcome gives occasion for, in order. `record` is the state after it.
+    pub fn for_outcome(
+        &mut self,
+        outcome: &Outcome,
+        record: Option<&Record>,
+        store: &mut Store,
+    ) -> Vec<Hook> {
+        if self.account.hooks == config::Hooks::default() {
+            return Vec::new();
+        }
+        let told = match health(outcome) {
+            None => return Vec::new(),
+            Some(health) => {
+                let before = store.tell(health).unwrap_or(self.told);
+                self.told = health;
+                before
+            }
+        };
+        occasions(told, outcome)
+            .into_iter()
+            .filter_map(|occasion| self.hook(occasion, outcome, record))
+            .collect()
+    }
+
+    fn hook(&self, occasion: Occasion, outcome: &Outcome, record: Option<&Record>) -> Option<Hook> {
+        let hooks = &self.account.hooks;
+        let (key, event, argv) = match occasion {
+            Occasion::Refresh => ("on_refresh", "refresh", &hooks.on_refresh),
+            Occasion::Failure => ("on_failure", "failure", &hooks.on_failure),
+            Occasion::Recovery => ("on_recovery", "recovery", &hooks.on_recovery),
+            Occasion::NeedsLogin => ("on_needs_login", "needs_login", &hooks.on_needs_login),
+        };
+        if argv.is_empty() {
+            return None;
+        }
+        let words = words(&Report::Finished(outcome.clone()));
+        let mut environment = vec![
+            ("ZG_TOKEND_EVENT", event.to_owned()),
+            ("ZG_TOKEND_ACCOUNT", self.account.name.to_string()),
+            ("ZG_TOKEND_CONFIG", self.config.clone()),
+            ("ZG_TOKEND_TOKEN_FILE", self.account.token_file.path.to_string_lossy().into_owned()),
+            ("ZG_TOKEND_MESSAGE", words.text),
+            ("ZG_TOKEND_HINT", words.hint.unwrap_or_default()),
+        ];
+        if let Some(token) = record.and_then(|record| record.access_token.as_ref()) {
+            environment.push(("ZG_TOKEND_EXPIRES_AT", (token.expires_at().wall / 1000).to_string()));
+        }
+        if let Some(record) = record {
+            environment.push(("ZG_TOKEND_GENERATION", record.generation.to_string()));
+        }
+        let sources = [&self.account.refresh_token, &self.account.client_secret].into_iter().flatten();
+        let secrets = sources.filter_map(|source| match source {
+            SecretSource::Env(name) => Some(name.clone()),
+            _ => None,
+        });
+        Some(Hook { key, argv: argv.clone(), environment, secrets: secrets.collect() })
+    }
+
+    /// Runs hooks beside everything else, after those that wait already. One that waits and whose
+    /// turn would come twice has been overtaken: only the later one runs.
+    pub fn enqueue(&self, hooks: Vec<Hook>, context: &Rc<Context>) {
+        let mut waiting = self.queue.0.borrow_mut();
+        for hook in hooks {
+            waiting.hooks.retain(|earlier| earlier.key != hook.key);
+            waiting.hooks.push_back(hook);
+        }
+        if !waiting.hooks.is_empty() && !std::mem::replace(&mut waiting.at_work, true) {
+            let (queue, context) = (self.queue.clone(), Rc::clone(context));
+            tokio::task::spawn_local(work(queue, self.account.name.to_string(), context));
+        }
+    }
+}
+
+async fn work(queue: Queue, account: String, context: Rc<Context>) {
+    loop {
+        let next = {
+            let mut waiting = queue.0.borrow_mut();
+            let next = waiting.hooks.pop_front();
+            waiting.at_work = next.is_some();
+            next
+        };
+        let Some(hook) = next else { return };
+        let permit = Arc::clone(&context.hook_threads).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = hook.run();
+            drop(permit);
+            done
+        });
+        // A panic aborts the process, and nothing cancels the task.
+        if let Ok(Err(error)) = done.await {
+            context.listener.hook_failed(&account, &error);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Hooks: told after the fact, once for each change, and never in anybody's way.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zg_tokend::demo::faults::{Fault, Outage};
+
+use crate::common::wait_until;
+use crate::common::world::World;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A config with all four hooks, each of which adds its event, its message and then its whole
+/// environment to a file.
+fn with_hooks(world: &World) {
+    let script = world.sandbox.path("hook");
+    fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\nread -r line && exit 1\necho \"$ZG_TOKEND_EVENT\" >>'{}'\nenv >>'{}'\n",
+            told_path(world).display(),
+            world.sandbox.path("environment").display(),
+        ),
+    )
+    .unwrap();
+    let hooks = ["on_refresh", "on_failure", "on_recovery", "on_needs_login"];
+    let lines = hooks.map(|hook| format!("{hook} = [\"sh\", \"{}\"]\n", script.display()));
+    world.configure(&lines.concat());
+}
+
+fn told_path(world: &World) -> PathBuf {
+    world.sandbox.path("told")
+}
+
+fn told(world: &World) -> Vec<String> {
+    let text = fs::read_to_string(told_path(world)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn each_change_is_told_once() {
+    let world = World::new();
+    with_hooks(&world);
+    world.once_gives(0, []);
+    assert_eq!(told(&world), ["refresh"]);
+    world.once_gives(0, []);
+    assert_eq!(told(&world), ["refresh"], "nothing has happened");
+
+    world.outage(Some(Outage::Closed));
+    world.pass_time(HOUR);
+    for _ in 0..3 {
+        world.once_gives(69, []);
+    }
+    assert_eq!(told(&world), ["refresh", "failure"], "an outage is told once, by whichever process");
+
+    world.outage(None);
+    world.pass_time(Duration::from_secs(60));
+    world.once_gives(0, []);
+    assert_eq!(told(&world)[2..], ["recovery", "refresh"]);
+}
+
+#[test]
+fn a_dead_login_is_told_once_and_so_is_the_next_one() {
+    let world = World::new();
+    with_hooks(&world);
+    world.once_gives(0, []);
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    world.pass_time(HOUR);
+    world.once_gives(77, []);
+    world.once_gives(77, []);
+    assert_eq!(told(&world), ["refresh", "needs_login"]);
+    let environment = fs::read_to_string(world.sandbox.path("environment")).unwrap();
+    assert!(
+        environment.contains("ZG_TOKEND_MESSAGE=the server refuses the refresh token: invalid_grant"),
+        "{environment}"
+    );
+    assert!(environment.contains("ZG_TOKEND_HINT=log in again"), "{environment}");
+
+    with_hooks(&world);
+    world.once_gives(0, []);
+    assert_eq!(told(&world)[2..], ["recovery", "refresh"]);
+}
+
+#[test]
+fn a_hook_is_told_what_it_needs_and_no_secret() {
+    let world = World::with_secret();
+    let seed = world.seed();
+    let path = world.sandbox.path("environment");
+    world.sandbox.write_config(&format!(
+        "token_endpoint = \"{}\"\nclient_id = \"zg\"\nclient_secret = {{ env = \"ZG_SECRET\" }}\n\
+         refresh_token = {{ env = \"ZG_SEED\" }}\non_refresh = [\"sh\", \"-c\", \"env >'{}'\"]\n",
+        world.server.token_endpoint(),
+        path.display()
+    ));
+    let mut command = world.sandbox.command(["once"]);
+    command.env("ZG_SECRET", "right").env("ZG_SEED", seed.expose()).env("NOTIFY_SOCKET", "/nowhere");
+    let output = crate::common::finish(command.env("ZEROGRAVITY_TOKEN", "masking"));
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    let environment = fs::read_to_string(path).unwrap();
+    for line in [
+        "ZG_TOKEND_EVENT=refresh".to_owned(),
+        "ZG_TOKEND_ACCOUNT=default".to_owned(),
+        "ZG_TOKEND_GENERATION=1".to_owned(),
+        format!("ZG_TOKEND_TOKEN_FILE={}", world.token_file().display()),
+        format!("ZG_TOKEND_CONFIG={}", world.sandbox.config_path().display()),
+    ] {
+        assert!(environment.lines().any(|other| other == line), "{line} in {environment}");
+    }
+    assert!(environment.contains("ZG_TOKEND_EXPIRES_AT="), "{environment}");
+    let token = world.token();
+    for hidden in ["ZG_SECRET", "ZG_SEED", seed.expose(), token.expose(), "NOTIFY_SOCKET", "masking"] {
+        assert!(!environment.contains(hidden), "{hidden} in {environment}");
+    }
+}
+
+#[test]
+fn a_failing_hook_is_a_warning_and_nothing_else() {
+    let world = World::new();
+    world.configure("on_refresh = [\"sh\", \"-c\", \"echo no such thing >&2; exit 3\"]");
+    let output = world.once_gives(0, ["--quiet"]);
+    assert_eq!(
+        output.stderr,
+        "warning: account default: hook on_refresh failed: exit status: 3: no such thing\n\
+         hint: run the command of on_refresh by hand, as the user who runs zg-tokend and with </dev/null\n"
+    );
+    world.assert_live();
+
+    world.configure("on_refresh = [\"/nonexistent/hook\"]");
+    let output = world.once_gives(0, []);
+    assert!(
+        output.stderr.contains("hook on_refresh failed: it cannot be started: No such file"),
+        "{output:?}"
+    );
+    world.assert_live();
+}
+
+#[test]
+fn an_account_can_do_without_the_default_hook() {
+    let world = World::new();
+    let seeds = [world.seed(), world.seed()];
+    let path = told_path(&world);
+    let table = |name: &str, seed: &str, more: &str| {
+        let file = world.token_file_of(name);
+        format!("[accounts.{name}]\nrefresh_token = \"{seed}\"\ntoken_file = \"{}\"\n{more}", file.display())
+    };
+    world.sandbox.write_config(&format!(
+        "{}on_refresh = [\"sh\", \"-c\", \"echo $ZG_TOKEND_ACCOUNT >>'{}'\"]\n{}{}",
+        world.client(),
+        path.display(),
+        table("loud", seeds[0].expose(), ""),
+        table("silent", seeds[1].expose(), "on_refresh = []\n"),
+    ));
+    world.once_gives(0, []);
+    assert_eq!(told(&world), ["loud"]);
+}
+
+/// The hook never ends by itself: refreshes go on beside it, in time, and the stop does not wait.
+#[test]
+fn a_hook_that_hangs_is_in_nobodys_way() {
+    let world = World::with_lifetime(2);
+    let pid = world.sandbox.path("pid");
+    world.configure(&format!(
+        "on_refresh = [\"sh\", \"-c\", \"echo $$ >'{}'; exec sleep 1000\"]",
+        pid.display()
+    ));
+    let mut run = world.run();
+    wait_until("five refreshes", || (world.grants() >= 5).then_some(()));
+    assert_eq!(run.stop().code(), Some(0));
+    let pid = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+#[test]
+fn run_tells_as_once_does() {
+    let world = World::with_lifetime(2);
+    with_hooks(&world);
+    let mut run = world.run();
+    wait_until("a refresh", || (told(&world).len() >= 2).then_some(()));
+    world.outage(Some(Outage::Closed));
+    wait_until("a failure", || told(&world).iter().any(|event| event == "failure").then_some(()));
+    world.outage(None);
+    wait_until("a recovery", || told(&world).iter().any(|event| event == "recovery").then_some(()));
+    run.stop();
+    let changes: Vec<String> = told(&world).into_iter().filter(|event| event != "refresh").collect();
+    assert_eq!(changes, ["failure", "recovery"]);
+}
