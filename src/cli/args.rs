@@ -37,7 +37,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Keep the tokens fresh until stopped (SIGHUP reloads the config, SIGUSR1 refreshes now)
-    Run,
+    Run(Run),
     /// Refresh what is due, then exit
     Once(Once),
     /// Store a new refresh token, read from stdin, and refresh with it
@@ -52,6 +52,23 @@ pub enum Command {
     Completions(Completions),
     /// Watch a token's life against an embedded authorization server
     Demo(Demo),
+}
+
+/// The flags of `run`.
+#[derive(Debug, Default, ClapArgs)]
+pub struct Run {
+    /// How to write the log to stderr [default: text, and the journal's fields under systemd]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How the log is written to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// The flags of `once`.

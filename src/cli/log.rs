@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -14,26 +16,32 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::args::LogFormat;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::publish::hooks::HookError;
 use crate::shell::Listener;
 use crate::shell::trouble::chain;
-use crate::shell::words::{Words, words};
+use crate::shell::words::{Words, local, utc, words};
 use crate::supervisor::outcome::{Outcome, Report};
 
+/// Whether each entry is a JSON object, which holds account and hint as fields alone.
+static JSON: OnceLock<bool> = OnceLock::new();
+
 /// Sets the log up, for the journal or for stderr; `RUST_LOG` chooses the levels.
-pub(super) fn set_up() {
+pub(super) fn set_up(format: Option<LogFormat>) {
     let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let levels = levels.unwrap_or_else(|| {
         Targets::new().with_default(LevelFilter::WARN).with_target("zg_tokend", LevelFilter::INFO)
     });
+    let json = *JSON.get_or_init(|| format == Some(LogFormat::Json));
     // Without a prefix the fields are ACCOUNT= and EVENT=, as in `journalctl ACCOUNT=work`.
-    let journal = goes_to_journal(std::io::stderr())
+    let journal = (format.is_none() && goes_to_journal(std::io::stderr()))
         .then(|| tracing_journald::layer().ok())
         .flatten()
         .map(|layer| layer.with_field_prefix(None));
     let lines = journal
         .is_none()
-        .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines));
+        .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines { json }));
     // Set up twice, the first stays.
     let _ = tracing_subscriber::registry().with(levels).with(journal).with(lines).try_init();
 }
@@ -45,6 +53,47 @@ fn goes_to_journal(stream: impl AsFd) -> bool {
         .is_ok_and(|journal| journal == format!("{}:{}", stream.st_dev, stream.st_ino))
 }
 
+/// What is written at once.
+pub(super) struct Entry<'a> {
+    pub(super) level: Level,
+    /// What sort of thing happened, for machines.
+    pub(super) event: &'static str,
+    pub(super) account: Option<&'a str>,
+    /// The number of the token that it is about.
+    pub(super) generation: Option<u64>,
+    pub(super) text: &'a str,
+    pub(super) hint: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    /// About no account in particular.
+    pub(super) fn new(level: Level, event: &'static str, text: &'a str) -> Self {
+        Self { level, event, account: None, generation: None, text, hint: None }
+    }
+
+    /// `account: text; hint: …`, on one line: a line break would make two entries of one.
+    fn line(&self) -> String {
+        let account = self.account.map(|account| format!("{account}: ")).unwrap_or_default();
+        let hint = self.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        format!("{account}{}{hint}", self.text).replace('\n', " ")
+    }
+}
+
+/// Writes an entry.
+pub(super) fn write(entry: &Entry<'_>) {
+    let Entry { level, event, account, generation, hint, .. } = *entry;
+    let json = JSON.get().copied().unwrap_or_default();
+    let message = if json { entry.text.to_owned() } else { entry.line() };
+    // In the line already; beside it the journal would show it twice.
+    let hint = hint.filter(|_| json);
+    match level {
+        Level::ERROR => tracing::error!(account, event, generation, hint, "{message}"),
+        Level::WARN => tracing::warn!(account, event, generation, hint, "{message}"),
+        Level::INFO => tracing::info!(account, event, generation, hint, "{message}"),
+        _ => tracing::debug!(account, event, generation, hint, "{message}"),
+    }
+}
+
 /// Writes reports to the log. A failure that goes on is said once as a warning, and then only
 /// when the number of repetitions has doubled.
 #[derive(Default)]
@@ -53,36 +102,35 @@ pub(super) struct Log {
 }
 
 impl Listener for Log {
-    fn hear(&self, account: &str, report: &Report) {
+    fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
         let mut words = words(report);
+        let mut generation = None;
         if let Report::Finished(outcome) = report {
-            self.quieten(account, outcome, &mut words);
+            self.quieten(account, outcome, next_pass, &mut words);
+            if let Outcome::Refreshed { generation: number, .. } = outcome {
+                generation = Some(*number);
+            }
         }
-        let Words { level, event, text, hint } = words;
-        let line = line(Some(account), &text, hint.as_deref());
-        match level {
-            Level::ERROR => tracing::error!(account, event, "{line}"),
-            Level::WARN => tracing::warn!(account, event, "{line}"),
-            Level::INFO => tracing::info!(account, event, "{line}"),
-            _ => tracing::debug!(account, event, "{line}"),
-        }
+        write(&Entry {
+            account: Some(account),
+            generation,
+            hint: words.hint.as_deref(),
+            ..Entry::new(words.level, words.event, &words.text)
+        });
     }
 
     fn hook_failed(&self, account: &str, error: &HookError) {
-        let line = line(Some(account), &chain(error), Some(&error.hint()));
-        tracing::warn!(account, event = "hook_failed", "{line}");
+        let (text, hint) = (chain(error), error.hint());
+        write(&Entry {
+            account: Some(account),
+            hint: Some(&hint),
+            ..Entry::new(Level::WARN, "hook_failed", &text)
+        });
     }
 }
 
-/// `account: text; hint: …`, on one line: a line break would make two entries of one.
-pub(super) fn line(account: Option<&str>, text: &str, hint: Option<&str>) -> String {
-    let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
-    let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-    format!("{account}{text}{hint}").replace('\n', " ")
-}
-
 impl Log {
-    fn quieten(&self, account: &str, outcome: &Outcome, words: &mut Words) {
+    fn quieten(&self, account: &str, outcome: &Outcome, next_pass: Option<Timestamp>, words: &mut Words) {
         let mut repeated = self.repeated.borrow_mut();
         if matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {
             return;
@@ -101,14 +149,22 @@ impl Log {
         *count += 1;
         if *count > 1 {
             words.level = if count.is_power_of_two() { Level::INFO } else { Level::DEBUG };
-            words.text = format!("{} ({count} times now)", words.text);
+            let next = next_pass.map(|next| format!(", next at {}", time_of_day(next))).unwrap_or_default();
+            words.text = format!("still failing after {count} attempts{next}: {}", words.text);
             words.hint = None;
         }
     }
 }
 
-/// `TIME LEVEL message`
-struct Lines;
+/// `12:40:05`: an entry has its own date, and the next attempt is never a day away.
+fn time_of_day(at: Timestamp) -> String {
+    local(at.wall / 1000).split(' ').next_back().unwrap_or_default().to_owned()
+}
+
+/// `TIME LEVEL message`, or a JSON object.
+struct Lines {
+    json: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -116,21 +172,34 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut message = Message::default();
-        event.record(&mut message);
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         let level = event.metadata().level();
-        writeln!(to, "{} {level:5} {}", crate::shell::words::local_time(), message.0)
+        let now = SystemClock::new().now().wall / 1000;
+        if self.json {
+            fields.0.insert("time".into(), utc(now).into());
+            fields.0.insert("level".into(), level.as_str().to_ascii_lowercase().into());
+            return writeln!(to, "{}", Value::Object(fields.0));
+        }
+        let message = fields.0.get("message").and_then(Value::as_str).unwrap_or_default();
+        writeln!(to, "{} {level:5} {message}", local(now))
     }
 }
 
-/// The message alone: the fields beside it are for the journal, and said in it as well.
+/// The fields of an event; in lines of text all but the message are said in it.
 #[derive(Default)]
-struct Message(String);
+struct Fields(Map<String, Value>);
 
-impl Visit for Message {
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
-        }
+        self.0.insert(field.name().into(), format!("{value:?}").into());
     }
 }

@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match &args.command {
-        Command::Run => run::run(&args).into(),
+        Command::Run(flags) => run::run(&args, flags).into(),
         Command::Once(flags) => once::once(&args, flags).into(),
         Command::Man(flags) => manual::man(flags).into(),
         Command::Completions(flags) => manual::completions(flags).into(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{Args, Once};
 use super::{settings, voice};
-use crate::clock::{Clock, monotonic};
+use crate::clock::{Clock, Timestamp, monotonic};
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::publish::hooks::HookError;
@@ -112,7 +112,7 @@ struct Warnings {
 }
 
 impl Listener for Warnings {
-    fn hear(&self, account: &str, report: &Report) {
+    fn hear(&self, account: &str, report: &Report, _: Option<Timestamp>) {
         let words = words(report);
         let grave = words.level <= tracing::Level::WARN;
         if grave && !matches!(report, Report::Finished(_)) && !self.quiet {

@@ -1,7 +1,10 @@
 //! `zg-tokend run`
 
-use super::args::Args;
+use super::args::{Args, Run};
+use super::log::Entry;
 use super::{locate, log, settings, unknown_account, voice};
+use tracing::Level;
+
 use crate::config::{self, Environment, Settings};
 use crate::durable::FailureClass;
 use crate::exit::Exit;
@@ -11,9 +14,9 @@ use crate::shell::trouble::chain;
 use crate::store::lock::LockError;
 
 /// Supervises until stopped.
-pub(super) fn run(args: &Args) -> Exit {
+pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    log::set_up();
+    log::set_up(flags.log_format);
     warn(&settings);
     let context = Context::new(Box::new(log::Log::default()));
     match supervise(settings, args.account.as_deref(), context, &Terminal { args }) {
@@ -31,7 +34,7 @@ pub(super) fn run(args: &Args) -> Exit {
 
 fn warn(settings: &Settings) {
     for warning in &settings.warnings {
-        tracing::warn!("{warning}");
+        log::write(&Entry::new(Level::WARN, "config", &warning.to_string()));
     }
 }
 
@@ -61,28 +64,32 @@ impl Surroundings for Terminal<'_> {
             // The excerpt with its caret needs a terminal: `check` shows it there.
             Err(error) => (chain(&error).lines().next().unwrap_or_default().to_owned(), error.hint()),
         };
-        let event = "reload_failed";
         let text = format!("the new config is wrong, so the old one stays in force: {problem}");
-        tracing::error!(event, "{}", log::line(None, &text, hint.as_deref()));
+        log::write(&Entry { hint: hint.as_deref(), ..Entry::new(Level::ERROR, "reload_failed", &text) });
         None
     }
 
     fn reloaded(&self) {
-        tracing::info!(event = "reloaded", "the new config is in force");
+        log::write(&Entry::new(Level::INFO, "reloaded", "the new config is in force"));
     }
 
     fn ready(&self, accounts: usize) {
         let accounts = if accounts == 1 { "1 account".into() } else { format!("{accounts} accounts") };
-        tracing::info!(event = "ready", "supervising {accounts}");
+        log::write(&Entry::new(Level::INFO, "ready", &format!("supervising {accounts}")));
     }
 
     fn stopping(&self) {
-        tracing::info!(event = "stopping", "stopping: what is under way is finished first");
+        let text = "stopping: what is under way is finished first";
+        log::write(&Entry::new(Level::INFO, "stopping", text));
     }
 
     fn unsupervised(&self, account: &str, error: &LockError) {
         let text = format!("cannot supervise it: {}", chain(error));
-        let line = log::line(Some(account), &text, error.hint().as_deref());
-        tracing::error!(event = "unsupervised", account, "{line}");
+        let hint = error.hint();
+        log::write(&Entry {
+            account: Some(account),
+            hint: hint.as_deref(),
+            ..Entry::new(Level::ERROR, "unsupervised", &text)
+        });
     }
 }

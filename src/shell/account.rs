@@ -181,7 +181,7 @@ impl Account {
     }
 
     fn report(&mut self, report: Report, context: &Context) {
-        context.listener.hear(&self.name, &report);
+        context.listener.hear(&self.name, &report, self.core.next_wakeup());
         if let Report::Finished(outcome) = report {
             if let Some(files) = &mut self.files {
                 self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));

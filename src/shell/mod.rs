@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::publish::hooks::HookError;
 use crate::supervisor::Policy;
@@ -41,8 +41,9 @@ const HOOK_THREADS: usize = 4;
 
 /// Somebody who wants to know.
 pub trait Listener {
-    /// Hears everything that the core has to say of an account.
-    fn hear(&self, account: &str, report: &Report);
+    /// Hears everything that the core has to say of an account; at the end of a pass also when
+    /// the next one comes, if time alone brings one.
+    fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>);
     /// Hears that a hook has failed.
     fn hook_failed(&self, account: &str, error: &HookError);
 }

@@ -199,6 +199,11 @@ pub fn local(at: i64) -> String {
     at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// A wall time in Unix seconds, for machines: RFC 3339, in UTC.
+pub fn utc(at: i64) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
+}
+
 /// Now, for a log's line.
 pub fn local_time() -> String {
     local(SystemClock::new().now().wall / 1000)

@@ -19,6 +19,7 @@ mod idle;
 mod inputs;
 mod layers;
 mod lifetimes;
+mod log;
 mod many;
 mod network;
 mod once;

@@ -17,6 +17,7 @@ use super::story::{Event, Story};
 use super::view::{self, Life};
 use super::{DemoError, Ending};
 use crate::cli::args::Demo;
+use crate::clock::Timestamp;
 use crate::clock::{Clock as _, SystemClock, millis, monotonic};
 use crate::config::Settings;
 use crate::demo::faults::Outage;
@@ -201,7 +202,7 @@ impl Supervision {
 struct Messenger(UnboundedSender<Report>);
 
 impl Listener for Messenger {
-    fn hear(&self, _account: &str, report: &Report) {
+    fn hear(&self, _account: &str, report: &Report, _: Option<Timestamp>) {
         // At the end nobody listens any more.
         let _ = self.0.send(report.clone());
     }
