@@ -308,6 +308,14 @@ pub const KEYS: &[Key] = &[
         example: r#""replace""#,
     },
     Key {
+        name: "token_file_info",
+        place: Place::Account,
+        kind: Kind::Bool,
+        default: "false",
+        doc: "also writes TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file",
+        example: "true",
+    },
+    Key {
         name: "on_refresh",
         place: Place::Account,
         kind: Kind::Command,

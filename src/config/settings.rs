@@ -1,5 +1,6 @@
 //! The config, validated: what the rest of the program works with.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,6 +171,17 @@ pub struct TokenFile {
     pub format: TokenFormat,
     /// How it is written.
     pub write: WriteMode,
+    /// Whether a file beside it tells of the token, without the token.
+    pub info: bool,
+}
+
+impl TokenFile {
+    /// Where the file beside it is, wanted or not: its name with `.json` after it.
+    pub fn info_path(&self) -> PathBuf {
+        let mut path = OsString::from(&self.path);
+        path.push(".json");
+        path.into()
+    }
 }
 
 /// A user or a group, not looked up yet.

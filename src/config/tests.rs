@@ -52,6 +52,7 @@ fn a_minimal_config_has_these_defaults() {
             group: None,
             format: TokenFormat::default(),
             write: WriteMode::Replace,
+            info: false,
         }
     );
     assert!(settings.warnings.is_empty());

@@ -171,6 +171,7 @@ impl Context<'_> {
                     group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
                     format: raw.token_format.as_ref().map_or(Ok(TokenFormat::default()), format)?,
                     write: raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?,
+                    info: raw.token_file_info.unwrap_or(false),
                 },
                 hooks: Hooks {
                     on_refresh: self.hook("on_refresh", raw.on_refresh)?,
@@ -285,23 +286,28 @@ impl Context<'_> {
         let mut token_files = HashMap::new();
         let mut seeds = HashMap::new();
         for Checked { account, refresh_token, token_file: span } in checked {
-            let path = normal(&account.token_file.path);
-            let clash = |what: &str| {
-                bad_value("token_file", span, &format!("is also {what}"))
-                    .hint("give the access token a file of its own")
-            };
-            if path == config_file {
-                return Err(clash("the config file"));
-            }
-            if path.starts_with(&state_dir) {
-                return Err(bad_value("token_file", span, "lies in state_dir")
-                    .hint("the state is the program's own: put the token file elsewhere"));
-            }
-            if let Some((key, other)) = inputs.get(&path) {
-                return Err(clash(&format!("the {key} of account `{other}`")));
-            }
-            if let Some(earlier) = token_files.insert(path, &account.name) {
-                return Err(clash(&format!("that of account `{earlier}`")));
+            let info = account.token_file.info.then(|| account.token_file.info_path());
+            for (path, what) in
+                [(Some(account.token_file.path.clone()), "is"), (info, "with .json after it is")]
+            {
+                let Some(path) = path.as_deref().map(normal) else { continue };
+                let clash = |whose: &str| {
+                    bad_value("token_file", span, &format!("{what} also {whose}"))
+                        .hint("give the access token a file of its own")
+                };
+                if path == config_file {
+                    return Err(clash("the config file"));
+                }
+                if path.starts_with(&state_dir) {
+                    return Err(bad_value("token_file", span, "lies in state_dir")
+                        .hint("the state is the program's own: put the token file elsewhere"));
+                }
+                if let Some((key, other)) = inputs.get(&path) {
+                    return Err(clash(&format!("the {key} of account `{other}`")));
+                }
+                if let Some(earlier) = token_files.insert(path, &account.name) {
+                    return Err(clash(&format!("that of account `{earlier}`")));
+                }
             }
             if let Some(seed) = &account.refresh_token
                 && let Some(earlier) = seeds.insert(identity(seed), &account.name)

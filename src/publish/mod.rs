@@ -1,4 +1,5 @@
 //! Where the access token goes once it is safe.
 
 pub mod hooks;
+pub mod info;
 pub mod token_file;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::trouble::{self, trouble};
 use crate::config;
+use crate::publish::info::Info;
 use crate::publish::token_file::{Observation, Prepared, PublishError, TokenFile, Write};
 use crate::secret::{Fingerprint, Secret};
 use crate::store::lock::LockError;
@@ -25,6 +26,10 @@ pub struct Files {
     accounts: Names,
     store: Store,
     token_file: TokenFile,
+    /// The file beside it that tells of the token, if it is wanted.
+    info_file: Option<TokenFile>,
+    /// The number of the newest token, as the state has it.
+    generation: u64,
     format: config::TokenFormat,
     /// The token file's next version, ready before the request is made.
     prepared: Option<Prepared>,
@@ -40,6 +45,12 @@ impl Files {
             accounts: Arc::clone(accounts),
             store: Store::new(&settings.state_dir, account.name.as_str()),
             token_file: token_file(&account.token_file),
+            info_file: account.token_file.info.then(|| TokenFile {
+                path: account.token_file.info_path(),
+                write: Write::Replace,
+                ..token_file(&account.token_file)
+            }),
+            generation: 0,
             format: account.token_file.format.clone(),
             prepared: None,
             swept: false,
@@ -62,6 +73,7 @@ impl Files {
         };
         if let Some(record) = &record {
             check_owner(record, &self.account, &self.config)?;
+            self.generation = record.generation;
         }
         let file = self.look_at_token_file(record.as_ref());
         Ok(Box::new(Loaded { record, garbage, file }))
@@ -112,17 +124,29 @@ impl Files {
 
     /// Stores the record.
     pub fn persist(&mut self, record: &Record) -> Result<(), Trouble> {
+        self.generation = record.generation;
         self.store.persist(record).map_err(|error| state_trouble(&error))
     }
 
-    /// Replaces the token file.
+    /// Replaces the token file, then the one beside it.
     pub fn publish(&mut self, token: &AccessToken) -> Result<(), Trouble> {
         let content = render(&self.format, token);
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => self.prepare_token_file()?,
         };
-        prepared.publish(&content).map_err(|error| publish_trouble(&error))
+        prepared.publish(&content).map_err(|error| publish_trouble(&error))?;
+        let Some(info_file) = &self.info_file else { return Ok(()) };
+        let info = self.info(token, &content);
+        info_file
+            .prepare()
+            .and_then(|prepared| prepared.publish(&info))
+            .map_err(|error| publish_trouble(&error))
+    }
+
+    fn info(&self, token: &AccessToken, content: &Secret) -> Secret {
+        let (issued_at, expires_at) = (token.issued_at.wall / 1000, token.expires_at().wall / 1000);
+        Info::new(&self.account, self.generation, issued_at, expires_at, content.fingerprint()).render()
     }
 
     /// Lets go of the lock and of everything prepared.
@@ -135,12 +159,22 @@ impl Files {
         self.token_file.prepare().map_err(|error| publish_trouble(&error))
     }
 
+    /// Whether the files hold this token; `found` is the token file's fingerprint.
+    fn is_current(&self, token: &AccessToken, found: Fingerprint) -> bool {
+        let content = render(&self.format, token);
+        let info = self.info_file.as_ref().is_none_or(|file| {
+            let info = self.info(token, &content).fingerprint();
+            matches!(file.observe(), Observation::Holds { fingerprint, .. } if fingerprint == info)
+        });
+        content.fingerprint() == found && info
+    }
+
     fn look_at_token_file(&self, record: Option<&Record>) -> FileView {
         let wanted = record.and_then(|record| record.access_token.as_ref());
         match self.token_file.observe() {
             Observation::Missing => FileView::Missing,
             Observation::Holds { fingerprint, .. }
-                if wanted.is_some_and(|token| render(&self.format, token).fingerprint() == fingerprint) =>
+                if wanted.is_some_and(|token| self.is_current(token, fingerprint)) =>
             {
                 FileView::Current
             }

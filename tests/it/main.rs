@@ -16,6 +16,7 @@ mod harness;
 mod hooks;
 mod hostile;
 mod idle;
+mod info;
 mod inputs;
 mod layers;
 mod lifetimes;

@@ -1,0 +1,45 @@
+//! `TOKEN_FILE.json`: what a reader may want to know of the token beside it, without the token.
+
+use serde::Serialize;
+
+use crate::secret::{Fingerprint, Secret};
+
+/// The version of what is in it; a change of meaning raises it.
+const VERSION: u32 = 1;
+
+/// What is told of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Info<'a> {
+    version: u32,
+    /// Whose token it is.
+    account: &'a str,
+    /// The number of the token, counted from the first that the account was granted.
+    generation: u64,
+    /// Unix seconds.
+    issued_at: i64,
+    /// Unix seconds.
+    expires_at: i64,
+    /// The SHA-256 of the token file, in hex: tells whether the two files belong together.
+    sha256: String,
+}
+
+impl<'a> Info<'a> {
+    /// Of the token file with this content; instants are Unix seconds.
+    pub fn new(
+        account: &'a str,
+        generation: u64,
+        issued_at: i64,
+        expires_at: i64,
+        content: Fingerprint,
+    ) -> Self {
+        Self { version: VERSION, account, generation, issued_at, expires_at, sha256: content.to_string() }
+    }
+
+    /// What is written: JSON, one line.
+    pub fn render(&self) -> Secret {
+        // Strings and numbers always encode.
+        let mut text = serde_json::to_string(self).unwrap_or_default();
+        text.push('\n');
+        Secret::new(text)
+    }
+}
