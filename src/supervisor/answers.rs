@@ -203,9 +203,11 @@ impl Supervisor {
     ) -> Record {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
+        // Tries that came to nothing here, on a full disk say, leave no mark in the record.
+        let tried_from = self.local_troubles.map_or(now, |(since, _)| since);
         let run = record.failure.take().filter(|failure| {
             let same = failure.request.is_none() || request.is_none() || failure.request == request;
-            same && !anew && !schedule::is_forgotten(failure, now)
+            same && !anew && !schedule::is_forgotten(failure, tried_from)
         });
         let request = request.or(run.as_ref().and_then(|run| run.request));
         let (since, count) =

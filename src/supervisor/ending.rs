@@ -103,8 +103,10 @@ impl Supervisor {
 
     /// Counts a trouble that cannot be counted on disk, and waits accordingly.
     pub(super) fn note_local_trouble(&mut self, now: Timestamp) {
-        self.local_troubles = self.local_troubles.saturating_add(1);
-        let wait = schedule::backoff(self.local_troubles, Duration::ZERO, self.next_random());
+        let (since, count) = self.local_troubles.unwrap_or((now, 0));
+        let count = count.saturating_add(1);
+        self.local_troubles = Some((since, count));
+        let wait = schedule::backoff(count, Duration::ZERO, self.next_random());
         self.local_wait = Some(now.plus(wait));
     }
 
@@ -113,7 +115,7 @@ impl Supervisor {
         self.phase = Phase::Idle;
         self.lock_busy = None;
         if self.local_wait.is_none() {
-            self.local_troubles = 0;
+            self.local_troubles = None;
         }
         // A wait or a trouble postpones a wish, it does not cancel it. (An answer has fulfilled it.)
         if !matches!(outcome, Outcome::Held { .. } | Outcome::Failed(_)) && !self.again {

@@ -150,9 +150,9 @@ pub struct Supervisor {
     inputs_trouble: Option<Trouble>,
     /// When the lock was first found busy in this pass, and how often.
     lock_busy: Option<(Timestamp, u32)>,
-    /// Troubles of this machine in a row, which cannot be counted on disk, and the wait that the
-    /// last one ordered.
-    local_troubles: u32,
+    /// Troubles of this machine in a row, which cannot be counted on disk: since when, how many,
+    /// and the wait that the last one ordered.
+    local_troubles: Option<(Timestamp, u32)>,
     local_wait: Option<Timestamp>,
     /// The last request got no definite answer, and is to be sent again within seconds.
     resend_soon: bool,
@@ -202,7 +202,7 @@ impl Supervisor {
             inputs: None,
             inputs_trouble: None,
             lock_busy: None,
-            local_troubles: 0,
+            local_troubles: None,
             local_wait: None,
             resend_soon: false,
             again: false,
@@ -251,7 +251,7 @@ impl Supervisor {
             Event::Begin(trigger) => self.begin(trigger),
             Event::PolicyChanged(policy) => {
                 self.policy = *policy;
-                self.local_troubles = 0;
+                self.local_troubles = None;
                 self.begin(Trigger::default())
             }
             Event::Stop => self.stop(now),

@@ -38,9 +38,11 @@ const LONG_OUTAGE: Duration = Duration::from_secs(40 * 60);
 /// The wait in a long outage: 12 requests an hour are no burden to anybody.
 const BACKOFF_LONG: Duration = Duration::from_secs(5 * 60);
 
-/// A run of failures is over if nobody has tried for this long after the wait: twice the longest
-/// wait, so that a pass every 5 minutes from cron still counts as one run.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// A run of failures is over if nobody has tried for this long after the wait: three passes of
+/// a cron that comes every 5 minutes, so that two lost ones (a full disk) do not begin the hour of
+/// 60 requests anew; and well short of [`LONG_OUTAGE`], so that one old failure does not make an
+/// outage long before its time.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// In a long outage one attempt is made this long before the token expires, so that the wait does
 /// not add to the outage: enough for the request's deadline of 30 s, twice.
@@ -118,9 +120,10 @@ pub fn backoff(count: u32, outage: Duration, random: u64) -> Duration {
     full.saturating_sub(Duration::from_millis(random % (most + 1)))
 }
 
-/// True if the failure is too long ago to count with the next one.
-pub fn is_forgotten(failure: &Failure, now: Timestamp) -> bool {
-    now.since(failure.not_before) > FORGOTTEN_AFTER
+/// True if, by the time that somebody tried again, the failure was too long ago to count with the
+/// next one.
+pub fn is_forgotten(failure: &Failure, tried_again_at: Timestamp) -> bool {
+    tried_again_at.since(failure.not_before) > FORGOTTEN_AFTER
 }
 
 /// Since when the outage counts: from now on if the clocks say that it has not begun yet (the

@@ -98,6 +98,8 @@ pub(crate) struct Judge {
     /// What the token file holds.
     file: Option<Fingerprint>,
     live_until: i64,
+    /// When another process than `run` ended a gap, if `run` has brought no token since.
+    brought_at: Option<i64>,
     gap_since: Option<i64>,
     /// The refresh must have been tried by then.
     due_at: Option<i64>,
@@ -137,6 +139,7 @@ impl Judge {
             grants: HashMap::new(),
             file: None,
             live_until: 0,
+            brought_at: None,
             gap_since: Some(0),
             due_at: None,
             unstored: Vec::new(),
@@ -381,7 +384,13 @@ impl Judge {
     }
 
     /// The token file has changed. `stored` is what a power loss would leave.
-    pub(crate) fn published(&mut self, now: i64, who: u64, token: &Secret, stored: Option<&Record>) {
+    pub(crate) fn published(
+        &mut self,
+        now: i64,
+        (who, is_run): (u64, bool),
+        token: &Secret,
+        stored: Option<&Record>,
+    ) {
         let token = token.fingerprint();
         let stored = stored.and_then(|record| record.access_token.as_ref());
         if stored.is_none_or(|stored| stored.value.fingerprint() != token)
@@ -396,6 +405,9 @@ impl Judge {
         }
         self.file = Some(token);
         self.look_at_file(now);
+        if is_run {
+            self.brought_at = None;
+        }
     }
 
     /// How long ago an access token was asked for, in true time.
@@ -420,10 +432,11 @@ impl Judge {
         }
         if let Some(since) = self.gap_since.take().filter(|since| *since < now) {
             self.figures.gap_ms += now - since;
-            let unexcused = self.troubles.unexcused(since, now);
+            let unexcused = self.troubles.unexcused(self.brought_at, since, now);
             if unexcused > 0 {
                 self.accuse(Rule::Gap, now, format!("no live token since {since}, {unexcused} ms unexcused"));
             }
+            self.brought_at = Some(now);
         }
     }
 
@@ -485,7 +498,7 @@ impl Judge {
         self.figures.account_ms = now;
         if let Some(since) = self.gap_since {
             self.figures.gap_ms += now - since;
-            let unexcused = self.troubles.unexcused(since, now);
+            let unexcused = self.troubles.unexcused(self.brought_at, since, now);
             if unexcused > 0 {
                 self.accuse(Rule::Gap, now, format!("no live token since {since} until the end"));
             }

@@ -264,7 +264,8 @@ impl World {
         if stage >= 1 {
             self.disk.token = file;
             let by = self.lock.unwrap_or_default();
-            self.judge.published(self.now, by, token, self.disk.synced_state.as_ref());
+            let is_run = self.processes.iter().any(|process| process.is_run && process.id == by);
+            self.judge.published(self.now, (by, is_run), token, self.disk.synced_state.as_ref());
             self.look_at_age();
         }
     }

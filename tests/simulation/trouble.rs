@@ -109,10 +109,15 @@ impl Troubles {
     }
 
     /// How much of a gap nothing excuses.
-    pub(crate) fn unexcused(&self, from: i64, to: i64) -> i64 {
+    ///
+    /// What ended before `brought_at` ended without a live token: then came one from another process
+    /// than `run`, a pass from cron that met a new login. `run` cannot know, and may wait for as long
+    /// as DESIGN.md lets it after such an outage, up to 5 min. Once it has brought a token itself,
+    /// it knows.
+    pub(crate) fn unexcused(&self, brought_at: Option<i64>, from: i64, to: i64) -> i64 {
         let mut at = from;
         for stretch in &self.stretches {
-            let was_live = stretch.end < from;
+            let was_live = stretch.end < from && brought_at.is_none_or(|brought| brought <= stretch.end);
             if stretch.start <= at && at < self.over(stretch, was_live) {
                 at = self.over(stretch, false).max(at);
             }

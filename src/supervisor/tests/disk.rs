@@ -32,6 +32,34 @@ fn a_disk_that_stays_full_is_tried_every_minute() {
 }
 
 #[test]
+fn a_full_disk_in_the_middle_of_an_outage_does_not_make_it_young_again() {
+    let mut world = World::new();
+    world.answers.extend((0..400).map(|_| unavailable(None)));
+    world.begin();
+    world.live(seconds(1800));
+    world.failing_prepares = u32::MAX;
+    world.live(seconds(1800));
+    world.failing_prepares = 0;
+    world.forget();
+    world.live(seconds(3600));
+    assert!((10..=16).contains(&world.posts.len()), "{}", world.posts.len());
+}
+
+#[test]
+fn a_full_disk_long_after_an_outage_does_not_call_it_back() {
+    let mut world = World::refreshed();
+    world.answers.push_back(unavailable(None));
+    world.begin_with(FORCE);
+    world.sleep(seconds(3000));
+    world.forget();
+    world.failing_prepares = 3;
+    world.answers.extend((0..400).map(|_| unavailable(None)));
+    world.begin();
+    world.live(seconds(60));
+    assert!(world.posts.len() >= 4, "{}", world.posts.len());
+}
+
+#[test]
 fn an_answer_that_cannot_be_stored_is_published_and_kept_trying() {
     let mut world = World::refreshed();
     world.lifetime = seconds(86_400);
