@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::supervisor::outcome::Class;
+use crate::supervisor::trouble::Class;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
 use crate::supervisor::LockFailure;
 use crate::supervisor::decide::{FileView, Loaded};
-use crate::supervisor::outcome::{Class, Trouble};
 use crate::supervisor::record::{AccessToken, Record};
+use crate::supervisor::trouble::{Class, Trouble};
 
 /// The names of all accounts of a config.
 pub type Names = Arc<[String]>;

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::secrets::{self, SecretError};
 use crate::store::discovery::{Cache, Cached};
 use crate::supervisor::decide::Inputs;
-use crate::supervisor::outcome::{Class, Trouble};
+use crate::supervisor::trouble::{Class, Trouble};
 use crate::transport::discovery::{self, DiscoveryError};
 use crate::transport::{HttpEndpoint, Options, TokenEndpoint};
 

@@ -7,8 +7,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::secret::{Fingerprint, Secret};
 use crate::secrets;
-use crate::supervisor::outcome::{Class, Trouble};
 use crate::supervisor::record::{AccessToken, Record};
+use crate::supervisor::trouble::{Class, Trouble};
 use crate::supervisor::{LOCK_PATIENCE, LockFailure};
 
 /// Between two looks at a busy lock.

@@ -13,9 +13,9 @@ use crate::config::{self, SecretSource, Settings};
 use crate::publish::token_file::{Observation, PublishError};
 use crate::store::lock::{StateDir, Supervision};
 use crate::store::state::{Store, Stored};
-use crate::supervisor::outcome::Trouble;
 use crate::supervisor::record::{AccessToken, Record, Source, VerdictKind};
 use crate::supervisor::schedule::{self, Due};
+use crate::supervisor::trouble::Trouble;
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it.
 pub const JSON_VERSION: u32 = 1;

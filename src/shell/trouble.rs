@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::durable::FailureClass;
-use crate::supervisor::outcome::{Class, Trouble};
+use crate::supervisor::trouble::{Class, Trouble};
 
 /// What a failure of a file means for the exit code.
 pub fn class(class: FailureClass) -> Class {

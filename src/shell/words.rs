@@ -8,8 +8,9 @@ use crate::clock::{Clock, SystemClock};
 
 use crate::supervisor::decide::{Decision, Reason, Trigger};
 use crate::supervisor::facts::Facts;
-use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
+use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::{Verdict, VerdictKind};
+use crate::supervisor::trouble::{Class, Trouble};
 
 /// A report in words.
 #[derive(Debug, PartialEq, Eq)]

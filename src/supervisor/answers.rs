@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::decide::{self, FileView, Loaded};
-use super::outcome::{Class, Outcome, Report, Trouble};
+use super::outcome::{Outcome, Report};
 use super::record::{AccessToken, Attempt, Failure, Record, RefreshToken, Source, Verdict, VerdictKind};
+use super::trouble::{Class, Trouble};
 use super::{Action, Phase, Supervisor, diagnosis, report, schedule};
 use crate::clock::Timestamp;
 use crate::oauth::{Answer, ExpiresInSource, Grant};

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::Policy;
-use super::outcome::Trouble;
 use super::record::{AccessToken, Failure, Record, Verdict};
 use super::schedule::{self, Due};
+use super::trouble::Trouble;
 use crate::clock::{BootId, Timestamp, millis};
 use crate::secret::{Fingerprint, Secret};
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::decide::{self, Decision, FileView, Loaded};
-use super::outcome::{Outcome, Report, Trouble};
+use super::outcome::{Outcome, Report};
 use super::record::{AccessToken, Record};
+use super::trouble::Trouble;
 use super::{Action, PERSIST_PATIENCE, Persisting, Phase, Supervisor, report, schedule};
 use crate::clock::Timestamp;
 

@@ -21,6 +21,7 @@ pub mod record;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ use crate::clock::Timestamp;
 use crate::oauth::Answer;
 use crate::secret::{Fingerprint, Secret};
 use decide::{Inputs, Loaded, Trigger};
-use outcome::{Outcome, Report, Trouble};
+use outcome::{Outcome, Report};
 use record::{AccessToken, Record};
+use trouble::Trouble;
 
 /// Waiters for the lock give up after this: longer than one holder may need (the request's
 /// deadline of 30 s and the files), so that a waiter fails only if the holder is stuck.

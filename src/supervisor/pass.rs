@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::decide::{self, Decision, FileView, Inputs, Loaded};
 use super::facts::Facts;
-use super::outcome::{Class, Outcome, Report, Trouble};
+use super::outcome::{Outcome, Report};
 use super::record::{AccessToken, Failure, InFlight, Record};
+use super::trouble::{Class, Trouble};
 use super::{Action, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
 use crate::clock::Timestamp;
 

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use zg_tokend::clock::Timestamp;
 use zg_tokend::secret::{Fingerprint, Secret};
 use zg_tokend::supervisor::decide::{FileView, Inputs, Loaded};
-use zg_tokend::supervisor::outcome::{Class, Report, Trouble};
+use zg_tokend::supervisor::outcome::Report;
 use zg_tokend::supervisor::record::Record;
+use zg_tokend::supervisor::trouble::{Class, Trouble};
 use zg_tokend::supervisor::{Action, Event, LockFailure, Supervisor};
 
 use super::mutants::Mutant;

@@ -154,7 +154,7 @@ fn up(left: Duration) -> String {
 mod tests {
     use super::*;
     use crate::secret::Secret;
-    use crate::supervisor::outcome::{Class, Trouble};
+    use crate::supervisor::trouble::{Class, Trouble};
 
     fn refreshed(generation: u64) -> Report {
         let (remaining, took) = (Duration::from_secs(12), Duration::from_millis(3));

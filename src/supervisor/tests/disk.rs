@@ -2,7 +2,8 @@
 
 use super::world::{World, client_refused, invalid_grant, lost, seconds, unavailable};
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Class, Outcome, Report};
+use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::trouble::Class;
 use crate::supervisor::{Event, Policy};
 use std::time::Duration;
 

@@ -4,7 +4,8 @@ use super::world::{World, client_refused, invalid_grant, lost, trouble, unavaila
 use crate::oauth::{Answer, Defect};
 use crate::secret::Secret;
 use crate::supervisor::decide::{FileView, Loaded, Trigger};
-use crate::supervisor::outcome::{Class, Report};
+use crate::supervisor::outcome::Report;
+use crate::supervisor::trouble::Class;
 use crate::supervisor::{Action, Event, LockFailure};
 use proptest::prelude::*;
 use std::time::Duration;

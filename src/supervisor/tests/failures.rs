@@ -4,7 +4,8 @@ use super::world::{World, client_refused, invalid_grant, lost, seconds, trouble,
 use crate::secret::Fingerprint;
 use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Class, Outcome, Report};
+use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::trouble::Class;
 use std::time::Duration;
 
 const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false };

@@ -3,8 +3,9 @@
 use super::world::{World, invalid_grant, seconds, trouble, unavailable};
 use crate::secret::Secret;
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Class, Outcome, Report};
+use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::Record;
+use crate::supervisor::trouble::Class;
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
 

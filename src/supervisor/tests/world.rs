@@ -11,8 +11,9 @@ use crate::oauth::{
 };
 use crate::secret::{Fingerprint, Secret};
 use crate::supervisor::decide::{FileView, Inputs, Loaded, Trigger};
-use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
+use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::Record;
+use crate::supervisor::trouble::{Class, Trouble};
 use crate::supervisor::{Action, Event, LockFailure, Policy, Supervisor};
 
 pub(super) const START: i64 = 1_700_000_000_000;
