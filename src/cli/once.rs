@@ -1,12 +1,13 @@
 //! `zg-tokend once`
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::args::{Args, Once};
 use super::{settings, voice};
-use crate::clock::{Clock, Timestamp, monotonic};
+use crate::clock::{Timestamp, monotonic};
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::publish::hooks::HookError;
@@ -39,7 +40,7 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
     let mode = Mode { patient: false, horizon: flags.every.map(|every| every.saturating_add(EVERY_MARGIN)) };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
-    let clock = context.clock;
+    let clock = Rc::clone(&context.clock);
     let accounts = match once::once(accounts(settings, only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => {

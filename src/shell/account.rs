@@ -8,7 +8,7 @@ use super::Context;
 use super::files::{Files, Names};
 use super::hooks::Hooks;
 use super::inputs::Requests;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::config;
 use crate::publish::hooks::Hook;
 use crate::secret::Fingerprint;

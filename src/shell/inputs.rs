@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Context;
 use super::trouble::trouble;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{self, AuthMethod, Endpoint, SecretSource};
 use crate::oauth::{self, Answer, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure};
 use crate::secret::Secret;

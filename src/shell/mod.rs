@@ -15,11 +15,12 @@ mod watch;
 pub mod words;
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::clock::{SystemClock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::publish::hooks::HookError;
 use crate::supervisor::Policy;
@@ -51,7 +52,7 @@ pub trait Listener {
 /// What all accounts of a process share.
 pub struct Context {
     /// The machine's clocks.
-    pub clock: SystemClock,
+    pub clock: Rc<dyn Clock>,
     /// Who is told.
     pub listener: Box<dyn Listener>,
     /// The clients of the token endpoints, as long as there is a use for them.
@@ -66,7 +67,7 @@ impl Context {
     /// For one process.
     pub fn new(listener: Box<dyn Listener>) -> Self {
         Self {
-            clock: SystemClock::new(),
+            clock: Rc::new(SystemClock::new()),
             listener,
             endpoints: RefCell::default(),
             file_threads: Arc::new(Semaphore::new(FILE_THREADS)),

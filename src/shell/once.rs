@@ -9,7 +9,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::account::Account;
 use super::{Context, EXCHANGES};
-use crate::clock::{Clock, Timestamp, millis};
+use crate::clock::{Timestamp, millis};
 use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
 

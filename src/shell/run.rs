@@ -1,5 +1,8 @@
 //! All accounts, in one thread, for as long as the process lives.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::io;
@@ -17,7 +20,7 @@ use super::timer::{Timer, Woken};
 use super::watch::Watch;
 use super::words::is_good;
 use super::{Context, EXCHANGES, Mode, accounts};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{SecretSource, Settings};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::Event;
@@ -169,6 +172,9 @@ impl Runner {
         let notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         loop {
+            // Whatever is ready already, a deadline that stays in the past even: network, signals,
+            // other timers and the accounts at work have their turn in each round.
+            tokio::task::yield_now().await;
             self.take_turns();
             if !self.ready && self.away == 0 && self.slots.values().all(|slot| slot.settled) {
                 self.ready = true;
