@@ -237,9 +237,12 @@ impl Record {
     pub fn take_seed(&mut self, seed: Secret, now: Timestamp) {
         let dead = self.needs_login();
         let replaced = self.refresh_token.take().filter(|_| !dead);
-        // Of two logins the one that has earned a token is worth going back to.
-        if self.previous.is_none() || replaced.as_ref().is_some_and(|token| token.used_at.is_some()) {
-            self.previous = replaced;
+        // Worth going back to is what has earned a token; if neither has, the newer login.
+        let has_worked = |token: &RefreshToken| token.used_at.is_some();
+        if let Some(replaced) = replaced
+            && (has_worked(&replaced) || !self.previous.as_ref().is_some_and(has_worked))
+        {
+            self.previous = Some(replaced);
         }
         self.seeds.push(seed.fingerprint());
         self.refresh_token = Some(RefreshToken {

@@ -58,6 +58,23 @@ fn the_proven_login_is_kept_when_two_seeds_follow_each_other() {
 }
 
 #[test]
+fn of_two_logins_that_have_proved_nothing_the_newer_is_gone_back_to() {
+    let mut world = World::refreshed();
+    world.answers.push_back(invalid_grant());
+    world.begin_with(FORCE);
+    world.forget();
+    // The outage hides that the first and the last of these are mistyped.
+    world.answers.extend([unavailable(None), unavailable(None), unavailable(None), invalid_grant()]);
+    for seed in ["mistyped", "seed-2", "mistyped again"] {
+        world.set_seed(seed);
+        world.sleep(seconds(2));
+    }
+    world.live(seconds(10));
+    assert_eq!(world.sent(), ["mistyped", "seed-2", "mistyped again", "mistyped again", "seed-2"]);
+    assert!(world.has_live_token());
+}
+
+#[test]
 fn who_logs_in_during_an_outage_need_not_wait_for_the_backoff() {
     let mut world = World::refreshed();
     world.answers.extend((0..200).map(|_| unavailable(None)));
