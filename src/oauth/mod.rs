@@ -1,6 +1,6 @@
 //! RFC 6749 in bytes: the refresh request as it is sent, and what came of it.
 //!
-//! Pure: no I/O, no clock. [`RefreshRequest`] says what to POST; [`classify`] turns whatever
+//! Pure: no I/O, no clock. [`RefreshRequest`] says what to POST; [`classify()`] turns whatever
 //! came back, down to a broken connection, into one [`Answer`].
 
 mod answer;

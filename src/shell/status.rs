@@ -268,8 +268,11 @@ fn judge(account: &config::Account, look: &Look, now: Timestamp) -> AccountStatu
     };
     status.tell(record, now);
     let Some(token) = &record.access_token else {
-        status.conclude(State::Due, Severity::Critical, "there is no token yet");
+        status.state = State::Due;
         status.judge_refresh(record, look, now, true);
+        status.severity = Severity::Critical;
+        // Why there is none says more.
+        status.problem.get_or_insert_with(|| "there is no token yet".into());
         return status;
     };
     let skew = schedule::skew(token.lifetime(), account.skew);
@@ -390,7 +393,7 @@ impl AccountStatus {
         {
             self.conclude(State::BackingOff, Severity::Warning, failure.message.clone());
             self.hint = failure.hint.clone().or_else(|| Some("it is tried again by itself".into()));
-            let wait = schedule::wait(failure.not_before, now).unwrap_or_default();
+            let wait = schedule::wait_after(failure, now).unwrap_or_default();
             self.next_refresh_at = Some((now.wall + millis(wait)) / 1000);
         }
         if record.in_flight.is_some() {

@@ -63,6 +63,11 @@ pub fn words(report: &Report) -> Words {
             "adopted",
             "another writer had replaced the refused refresh token; using that one",
         ),
+        Report::ArrivedDead { took } => Words::new(
+            Level::INFO,
+            "arrived_dead",
+            format!("the exchange took {}, longer than its token lives; asking again", duration(*took)),
+        ),
         Report::FoundMarker { .. } => Words::new(
             Level::WARN,
             "interrupted",
@@ -155,11 +160,9 @@ fn finished(outcome: &Outcome) -> Words {
         Outcome::Republished => {
             Words::new(Level::INFO, "republished", "the token file has the live token again")
         }
-        Outcome::Held { wait, trouble } => Words::new(
-            Level::DEBUG,
-            "held",
-            format!("waiting {}: {}", duration((*wait).max(Duration::from_secs(1))), trouble.message),
-        ),
+        Outcome::Held { wait, trouble } => {
+            Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
+        }
         Outcome::Refused(verdict) => {
             let event = match verdict.kind {
                 VerdictKind::RefreshToken => "needs_login",
@@ -177,12 +180,14 @@ fn said(level: Level, event: &'static str, trouble: &Trouble) -> Words {
     Words::new(level, event, trouble.message.clone()).hint(trouble.hint.clone())
 }
 
-/// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`.
+/// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`, `less than 1 s`.
 pub fn duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
     // To the nearest second: an hour less the time of its request is an hour.
     let seconds = duration.saturating_add(Duration::from_millis(500)).as_secs();
-    let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else { return "0 s".into() };
+    let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
+        return if duration.is_zero() { "0 s" } else { "less than 1 s" }.into();
+    };
     let (length, unit) = UNITS[first];
     let text = format!("{} {unit}", seconds / length);
     match UNITS.get(first + 1) {
@@ -234,5 +239,24 @@ pub fn class(outcome: &Outcome) -> Option<Class> {
         }),
         Outcome::Failed(trouble) | Outcome::NotStored(trouble) => Some(trouble.class),
         Outcome::Stopped => Some(Class::Unexpected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_people_say_them() {
+        for (ms, said) in [
+            (0, "0 s"),
+            (300, "less than 1 s"),
+            (500, "1 s"),
+            (90_000, "1 min 30 s"),
+            (3_599_800, "1 h"),
+            (180_000_000, "2 d 2 h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(ms)), said);
+        }
     }
 }

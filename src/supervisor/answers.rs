@@ -6,10 +6,13 @@ use super::decide::{self, FileView, Loaded};
 use super::outcome::{Outcome, Report};
 use super::record::{AccessToken, Attempt, Failure, Record, RefreshToken, Source, Verdict, VerdictKind};
 use super::trouble::{Class, Trouble};
-use super::{Action, Phase, Supervisor, diagnosis, report, schedule};
+use super::{Action, Persisting, Phase, Supervisor, diagnosis, report, schedule};
 use crate::clock::Timestamp;
 use crate::oauth::{Answer, ExpiresInSource, Grant};
 use crate::secret::Secret;
+
+/// What is noted of an attempt whose token was dead on arrival.
+const STALE_TOKEN: &str = "stale_token";
 
 impl Supervisor {
     pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
@@ -81,15 +84,7 @@ impl Supervisor {
             repeated: earlier.is_some(),
         };
         if !token.is_live(now) {
-            let trouble = Trouble {
-                class: Class::Unavailable,
-                kind: "stale_token".into(),
-                message: "the access token in the answer had expired when it arrived".into(),
-                hint: Some("ask the operator of the token endpoint why it gives out dead tokens".into()),
-            };
-            let record = self.failed(now, record, &trouble, None, None, issued_at);
-            self.remember(record);
-            return self.persist_answer(Outcome::Failed(trouble));
+            return self.arrived_dead(now, record, &token);
         }
         let outcome = Outcome::Refreshed {
             generation: record.generation.saturating_add(u64::from(earlier.is_none())),
@@ -110,6 +105,44 @@ impl Supervisor {
             loaded.file = FileView::Other { modified_at: now.wall };
         }
         self.persist_answer(outcome)
+    }
+
+    /// A token whose life was over before its answer came, as after a suspend: asked for again at
+    /// once, and nobody is to blame. A second one in a row, or one amid other failures, counts as a
+    /// failure: a server whose tokens live less long than its answers take is not asked without end.
+    fn arrived_dead(&mut self, now: Timestamp, mut record: Record, token: &AccessToken) -> Vec<Action> {
+        let took = now.since(token.issued_at);
+        let repeated = record.last_attempt.as_ref().is_some_and(|last| last.result == STALE_TOKEN);
+        if token.lifetime_ms > 0 && !repeated && record.failure.is_none() {
+            record.last_attempt = Some(Attempt { at: token.issued_at, result: STALE_TOKEN.into() });
+            record.verdict = None;
+            self.remember(record);
+            // What was asked for is not done yet: the wish stays.
+            self.again = true;
+            let mut actions = vec![report(Report::ArrivedDead { took })];
+            actions.extend(self.persist_again(Persisting {
+                answer: true,
+                then: Outcome::Stopped,
+                failing: None,
+            }));
+            return actions;
+        }
+        let trouble = Trouble {
+            class: Class::Unavailable,
+            kind: STALE_TOKEN.into(),
+            message: format!(
+                "the access token had expired when it arrived: it lived {:.1} s, and the exchange took {:.1} s",
+                token.lifetime().as_secs_f64(),
+                took.as_secs_f64()
+            ),
+            hint: Some(
+                "if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer"
+                    .into(),
+            ),
+        };
+        let record = self.failed(now, record, &trouble, None, None, token.issued_at);
+        self.remember(record);
+        self.persist_answer(Outcome::Failed(trouble))
     }
 
     /// After invalid_grant: another writer may have replaced the refresh token after all.
@@ -215,8 +248,9 @@ impl Supervisor {
             run.map_or((now, 1), |run| (schedule::since(&run, now), run.count.saturating_add(1)));
         let backoff = schedule::backoff(count, now.since(since), self.next_random());
         let asked = retry_after.map(|wait| wait.min(schedule::RETRY_AFTER_MAX));
-        let own = schedule::before_expiry(resend.unwrap_or(backoff), life_left(&record, now));
-        let wait = asked.map_or(own, |asked| asked.max(backoff));
+        // A server that asks for quiet gets no quick resend.
+        let own = resend.filter(|_| asked.is_none()).unwrap_or(backoff);
+        let wait = schedule::before_expiry(own, life_left(&record, now)).max(asked.unwrap_or_default());
         record.last_attempt = Some(Attempt { at: issued_at, result: trouble.kind.clone() });
         record.failure = Some(Failure {
             kind: trouble.kind.clone(),

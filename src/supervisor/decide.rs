@@ -249,7 +249,7 @@ fn standing_verdict<'a>(
     let token = &record.refresh_token.as_ref()?.value;
     let verdict = record.verdict.as_ref()?;
     let stands = match verdict.not_before {
-        Some(not_before) => schedule::wait(not_before, now).is_some(),
+        Some(_) => schedule::wait_of(verdict, now).is_some(),
         None => !trigger.retry_dead,
     };
     (stands && verdict.binding == binding(token, inputs.request)).then_some(verdict)
@@ -265,7 +265,7 @@ fn standing_wait<'a>(
     if failure.request.is_some_and(|request| request != inputs.request) {
         return None;
     }
-    let wait = schedule::wait(failure.not_before, now)?;
+    let wait = schedule::wait_after(failure, now)?;
     let wait = if anew { wait.min(schedule::wait_anew(failure, now)?) } else { wait };
     Some((failure, wait))
 }

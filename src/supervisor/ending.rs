@@ -144,8 +144,7 @@ impl Supervisor {
             Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
             Decision::Refused(verdict) => {
                 // A changed secret would help, and so may time.
-                let retry = verdict.not_before.and_then(|not_before| schedule::wait(not_before, now));
-                return [retry, self.policy.reread_secrets]
+                return [schedule::wait_of(&verdict, now), self.policy.reread_secrets]
                     .into_iter()
                     .flatten()
                     .min()
@@ -156,7 +155,7 @@ impl Supervisor {
             }
             Decision::Refresh(_) | Decision::Republish => {
                 let failure = self.record().and_then(|record| record.failure.as_ref());
-                failure.and_then(|failure| schedule::wait(failure.not_before, now))
+                failure.and_then(|failure| schedule::wait_after(failure, now))
             }
         };
         Some(now.plus(wait.unwrap_or_default()))

@@ -54,7 +54,7 @@ impl Facts {
             skew: token.map(|token| ms(schedule::skew(token.lifetime(), policy.skew))),
             jitter: token.map(|token| token.jitter_ms),
             failures: failure.map_or(0, |failure| failure.count),
-            wait: failure.and_then(|failure| schedule::wait(failure.not_before, now)).map(ms),
+            wait: failure.and_then(|failure| schedule::wait_after(failure, now)).map(ms),
             unclear_sends: record
                 .and_then(|record| record.refresh_token.as_ref())
                 .map_or(0, |token| token.unclear_sends),

@@ -43,6 +43,11 @@ const LOCK_POLL_FIRST: Duration = Duration::from_millis(2);
 /// ... to one that nobody notices beside a request.
 const LOCK_POLL_MAX: Duration = Duration::from_millis(100);
 
+/// Who has waited for the lock for longer than this reads secrets and endpoint again: config may
+/// have changed meanwhile, and a refresh token must not be sent once more with what it was before.
+/// Longer than an ordinary exchange, so that a crowd does not read them twice.
+const INPUTS_FRESH: Duration = Duration::from_secs(5);
+
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
 /// be noticed and mended by a log rotation, short enough for cron.
 const PERSIST_PATIENCE: Duration = Duration::from_secs(30);

@@ -71,6 +71,12 @@ pub enum Report {
     },
     /// The refused refresh token had been replaced in the state meanwhile.
     Adopted,
+    /// The exchange took longer than the token in its answer lives, as when the machine slept
+    /// meanwhile: it is made again at once.
+    ArrivedDead {
+        /// How long it took.
+        took: Duration,
+    },
     /// Another process died with a request under way.
     FoundMarker {
         /// When it had begun.

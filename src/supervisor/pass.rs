@@ -7,7 +7,9 @@ use super::facts::Facts;
 use super::outcome::{Outcome, Report};
 use super::record::{AccessToken, Failure, InFlight, Record};
 use super::trouble::{Class, Trouble};
-use super::{Action, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
+use super::{
+    Action, INPUTS_FRESH, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule,
+};
 use crate::clock::Timestamp;
 
 impl Supervisor {
@@ -91,7 +93,7 @@ impl Supervisor {
     /// What the inputs are, and so whether a wait still applies, is not known: assume it does.
     fn held_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
-        let wait = schedule::wait(failure.not_before, now)?;
+        let wait = schedule::wait_after(failure, now)?;
         Some(held(wait, failure))
     }
 
@@ -122,7 +124,10 @@ impl Supervisor {
 
     /// The look that counts: nobody else can change the state now.
     pub(super) fn locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
-        self.lock_busy = None;
+        if self.lock_busy.take().is_some_and(|(since, _)| now.since(since) > INPUTS_FRESH) {
+            self.inputs = None;
+            self.inputs_trouble = None;
+        }
         let mut actions = Vec::new();
         if let Some(path) = &loaded.garbage {
             actions.push(report(Report::PutAside { path: path.clone() }));
@@ -177,7 +182,8 @@ impl Supervisor {
             return self.note_inputs_trouble(now, trouble);
         }
         let Some(inputs) = &self.inputs else {
-            // Due only since the look without the lock: begin again, and read the inputs first.
+            // Due only since the look without the lock, or long waited for: begin again, and read
+            // the inputs first.
             self.again = true;
             return self.unlock(Outcome::Stopped);
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{AccessToken, Failure, age};
+use super::record::{AccessToken, Failure, Verdict, age};
 use crate::clock::{Timestamp, millis};
 
 /// A refresh happens no later than this share of the lifetime before expiry: a third of an hour's
@@ -151,23 +151,36 @@ pub fn resend(sends: u32) -> Option<Duration> {
     }
 }
 
-/// How long until `not_before`; `None` if it has passed.
+/// How long is left of a wait that was ordered at `ordered_at` and ends at `until`; `None` if
+/// nothing is, or if it is void.
 ///
 /// Within one boot the boot clock alone decides: a stepped wall clock must neither free a request
-/// nor lock it out. After a reboot the wall clock does, and an instant further off than any legal
-/// delay is void: it is the wall clock that is wrong.
-pub fn wait(not_before: Timestamp, now: Timestamp) -> Option<Duration> {
-    let left = if not_before.boot_id == now.boot_id {
-        not_before.boot.saturating_sub(now.boot)
-    } else {
-        not_before.wall.saturating_sub(now.wall)
-    };
-    let longest = millis(RETRY_AFTER_MAX.max(CLIENT_RETRY));
-    (1..=longest).contains(&left).then(|| Duration::from_millis(left.cast_unsigned()))
+/// nor lock it out. After a reboot, or under another boot clock (a time namespace, a restored
+/// guest), the wall clock does; if that is before the order, it is wrong, and the wait is void: it
+/// must not grow by the error. So is one that is longer than any legal delay.
+pub fn wait(ordered_at: Timestamp, until: Timestamp, now: Timestamp) -> Option<Duration> {
+    let length = until.boot.saturating_sub(ordered_at.boot);
+    let elapsed = now.boot_since(ordered_at).unwrap_or_else(|| now.wall_since(ordered_at));
+    if elapsed < -millis(WALL_TOLERANCE) || length > millis(RETRY_AFTER_MAX.max(CLIENT_RETRY)) {
+        return None;
+    }
+    let left = length.saturating_sub(elapsed.max(0));
+    (left > 0).then(|| Duration::from_millis(left.cast_unsigned()))
+}
+
+/// How long a failure still makes everybody wait.
+pub fn wait_after(failure: &Failure, now: Timestamp) -> Option<Duration> {
+    wait(failure.last_at, failure.not_before, now)
+}
+
+/// How long until a refused client is tried again; `None` if that is now, or never.
+pub fn wait_of(verdict: &Verdict, now: Timestamp) -> Option<Duration> {
+    wait(verdict.at, verdict.not_before?, now)
 }
 
 /// How long to wait if the backoff begins anew: what the server asked for is not ours to shorten.
 pub fn wait_anew(failure: &Failure, now: Timestamp) -> Option<Duration> {
-    let asked = failure.retry_after.and_then(|until| wait(until, now));
-    wait(failure.last_at.plus(BACKOFF_FIRST), now).max(asked)
+    let last_at = failure.last_at;
+    let asked = failure.retry_after.and_then(|until| wait(last_at, until, now));
+    wait(last_at, last_at.plus(BACKOFF_FIRST), now).max(asked)
 }

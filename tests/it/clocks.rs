@@ -234,7 +234,7 @@ fn a_boot_clock_with_another_offset_costs_one_request() {
 #[test]
 fn a_wait_ends_under_a_boot_clock_with_another_offset() {
     thread::scope(|scope| {
-        for offsets in [[100_000, 0], [0, 100_000], [0, 600]] {
+        for offsets in [[100_000, 0], [600, 0], [0, 100_000], [0, 600]] {
             scope.spawn(move || {
                 let world = World::new();
                 world.configure("");

@@ -97,6 +97,16 @@ fn a_failed_refresh_backs_off() {
 }
 
 #[test]
+fn a_first_refresh_that_failed_names_the_cause() {
+    let world = World::new();
+    world.configure("");
+    world.fault(Fault::reply(503, "{}"));
+    world.once_gives(69, []);
+    assert_status(&world, "backing_off", 2, "HTTP 503");
+    assert!(world.status().0["problem"].as_str().unwrap().contains("HTTP 503"));
+}
+
+#[test]
 fn a_failed_forced_refresh_of_a_fresh_token_is_named() {
     let world = with_token();
     world.fault(Fault::reply(503, "{}"));

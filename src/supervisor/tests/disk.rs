@@ -194,6 +194,27 @@ fn a_busy_lock_is_waited_for_and_then_not_needed_any_more() {
 }
 
 #[test]
+fn who_has_waited_long_for_the_lock_asks_with_the_config_of_now() {
+    let mut world = World::refreshed();
+    world.sleep(seconds(2400));
+    world.lock_is_busy = true;
+    world.begin();
+    world.live(seconds(20));
+    // Meanwhile the client was changed, and the holder was refused with it.
+    world.set_client("client 2");
+    let mut holder = World::refreshed();
+    holder.now = world.now;
+    holder.set_client("client 2");
+    holder.answers.push_back(invalid_grant());
+    holder.begin_with(FORCE);
+    world.disk = holder.disk;
+    world.lock_is_busy = false;
+    world.live(seconds(1));
+    assert!(matches!(world.last_outcome(), Outcome::Refused(_)));
+    assert!(world.posts.is_empty());
+}
+
+#[test]
 fn a_stuck_lock_is_given_up_after_45_seconds_and_tried_again() {
     let mut world = World::new();
     world.lock_is_busy = true;

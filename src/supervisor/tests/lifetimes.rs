@@ -1,10 +1,10 @@
 //! The ordinary life: first token, refreshes in time, what a reply may leave out.
 
-use super::world::{World, seconds};
+use super::world::{World, lost, seconds};
 use crate::oauth::{Answer, Defect, ExpiresInSource};
 use crate::secret::Secret;
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::Outcome;
+use crate::supervisor::outcome::{Outcome, Report};
 use std::time::Duration;
 
 const DAY: u64 = 86_400;
@@ -138,18 +138,52 @@ fn a_server_that_repeats_one_token_for_ever_is_not_hammered() {
 }
 
 #[test]
-fn a_token_that_is_dead_on_arrival_counts_as_a_failure() {
+fn a_token_that_died_on_its_way_is_asked_for_again_at_once() {
+    let force = Trigger { force: true, ..Trigger::default() };
+    for (trigger, slept_before) in [(Trigger::default(), 3000), (force, 0)] {
+        let mut world = World::refreshed();
+        world.sleep(seconds(slept_before));
+        // The machine sleeps while a request is under way.
+        world.latency = seconds(7200);
+        world.later_latency = Some(Duration::ZERO);
+        assert!(matches!(world.begin_with(trigger), Outcome::Refreshed { .. }), "{trigger:?}");
+        assert_eq!(world.sent(), ["rt-1", "rt-2"]);
+        assert!(world.has_live_token());
+        assert!(!world.reports.iter().any(|report| matches!(report, Report::Finished(Outcome::Failed(_)))));
+    }
+}
+
+#[test]
+fn tokens_that_live_less_long_than_an_exchange_are_a_failure() {
     let mut world = World::new();
     world.lifetime = seconds(2);
     world.latency = seconds(3);
     let outcome = world.begin();
     assert!(matches!(&outcome, Outcome::Failed(trouble) if trouble.kind == "stale_token"), "{outcome:?}");
-    assert_eq!((world.refresh_token(), world.token()), ("rt-1", None));
+    assert_eq!((world.refresh_token(), world.token(), world.posts.len()), ("rt-2", None, 2));
     world.live(seconds(600));
     assert!(world.posts.len() <= 20, "{}", world.posts.len());
+    world.restart();
+    world.live(seconds(600));
+    assert!(world.posts.len() <= 32, "{}", world.posts.len());
     world.latency = Duration::ZERO;
     world.live(seconds(60));
     assert!(world.has_live_token());
+}
+
+#[test]
+fn dead_tokens_between_lost_answers_are_no_hot_loop() {
+    let mut world = World::new();
+    world.lifetime = seconds(2);
+    world.latency = seconds(3);
+    for _ in 0..100 {
+        world.answers.push_back(lost());
+        let grant = world.grant();
+        world.answers.push_back(grant);
+    }
+    world.begin();
+    world.live(seconds(3600));
+    assert!(world.posts.len() <= 90, "{}", world.posts.len());
 }
 
 #[test]

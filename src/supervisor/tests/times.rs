@@ -4,6 +4,7 @@ use super::world::{World, seconds, unavailable};
 use crate::clock::Timestamp;
 use crate::secret::{Fingerprint, Secret};
 use crate::supervisor::decide::Trigger;
+use crate::supervisor::outcome::Outcome;
 use crate::supervisor::record::{AccessToken, Failure};
 use crate::supervisor::schedule::{self, Due};
 use proptest::prelude::*;
@@ -103,6 +104,20 @@ fn a_stepped_clock_frees_no_wait() {
     assert_eq!(world.posts.len(), 1);
 }
 
+#[test]
+fn a_boot_clock_that_ran_ahead_makes_no_wait_longer() {
+    let mut world = World::new();
+    world.answers.push_back(unavailable(Some(120)));
+    world.begin();
+    // A guest that was restored to an hour ago, and whose wall clock has been set since.
+    world.now = Timestamp { boot: world.now.boot - 40_000, wall: world.now.wall + 60_000, ..world.now };
+    world.restart();
+    assert_eq!(world.wakes_in(), Some(60.0));
+    // One whose wall clock is just as wrong: nobody knows, and one request is no burden.
+    world.now.wall -= HOUR;
+    assert!(matches!(world.restart(), Outcome::Refreshed { .. }));
+}
+
 fn any_duration() -> impl Strategy<Value = Duration> {
     prop_oneof![
         (0_u64..200_000).prop_map(Duration::from_millis),
@@ -181,7 +196,7 @@ proptest! {
         let _ = schedule::due(start, lifetime, now);
         let _ = schedule::due(start, schedule::due_after(&token, configured), now);
         let _ = (token.remaining(now), token.is_live(now), token.expires_at());
-        let _ = schedule::wait(start, now);
+        let _ = (schedule::wait(start, now, now), schedule::wait(now, start, now));
         let _ = schedule::backoff(count, lifetime, random);
         let _ = schedule::resend(count);
         let failure = failure(start, now, count);
@@ -190,18 +205,23 @@ proptest! {
     }
 
     #[test]
-    fn a_wait_is_legal_or_void(not_before in any_timestamp(), now in any_timestamp()) {
-        if let Some(wait) = schedule::wait(not_before, now) {
+    fn a_wait_is_never_longer_than_ordered(
+        ordered_at in any_timestamp(), until in any_timestamp(), now in any_timestamp(), ms in 0_u64..7_200_000,
+    ) {
+        if let Some(wait) = schedule::wait(ordered_at, until, now) {
             prop_assert!(wait > Duration::ZERO && wait <= seconds(3600));
         }
+        let ordered = Duration::from_millis(ms);
+        let left = schedule::wait(ordered_at, ordered_at.plus(ordered), now).unwrap_or_default();
+        prop_assert!(left <= ordered.min(seconds(3600)));
     }
 
     #[test]
     fn a_wait_that_was_just_ordered_stands(ms in 1_u64..=3_600_000, wall: u32, boot: u32) {
         let now = Timestamp { wall: wall.into(), boot: boot.into(), boot_id: Fingerprint::of([b"a"]) };
         let wait = Duration::from_millis(ms);
-        prop_assert_eq!(schedule::wait(now.plus(wait), now), Some(wait));
-        prop_assert_eq!(schedule::wait(now.plus(wait), now.plus(wait)), None);
+        prop_assert_eq!(schedule::wait(now, now.plus(wait), now), Some(wait));
+        prop_assert_eq!(schedule::wait(now, now.plus(wait), now.plus(wait)), None);
     }
 
     #[test]

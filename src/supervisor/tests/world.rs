@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) lifetime: Duration,
     pub(super) rotates: bool,
     pub(super) latency: Duration,
+    /// What the latency is from the second request on.
+    pub(super) later_latency: Option<Duration>,
     /// So many milliseconds the wall clock is set on while a request is under way.
     pub(super) steps_during_request: i64,
     granted: u32,
@@ -94,6 +96,7 @@ impl World {
             lifetime: Duration::from_secs(3600),
             rotates: true,
             latency: Duration::ZERO,
+            later_latency: None,
             steps_during_request: 0,
             granted: 0,
             posts: Vec::new(),
@@ -276,6 +279,7 @@ impl World {
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
+                self.latency = self.later_latency.take().unwrap_or(self.latency);
                 self.now.wall += self.steps_during_request;
                 if let Some(record) = self.written_during_request.take() {
                     self.disk = Some(record);
