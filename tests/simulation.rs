@@ -4,6 +4,10 @@
 //! `ZG_SIM_SEED=N cargo test --test simulation years -- --nocapture` replays one seed, and
 //! `ZG_SIM_TRACE=1` with it says what happens; `ZG_SIM_YEARS=N` lives so many account-years.
 
+#[path = "simulation/figures.rs"]
+mod figures;
+#[path = "simulation/incidents.rs"]
+mod incidents;
 #[path = "simulation/judge.rs"]
 mod judge;
 #[path = "simulation/mutants.rs"]
@@ -14,6 +18,8 @@ mod plan;
 mod process;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "simulation/rules.rs"]
+mod rules;
 #[path = "simulation/server.rs"]
 mod server;
 #[path = "simulation/trouble.rs"]
@@ -21,17 +27,30 @@ mod trouble;
 #[path = "simulation/world.rs"]
 mod world;
 
-use judge::{Figures, Violation};
+use figures::Figures;
 use plan::{Plan, YEAR};
 use random::Random;
+use rules::Violation;
 use world::World;
 
 /// Account-years of every test run, over fixed and fresh seeds together.
 const YEARS: i64 = 100;
 
-/// Seeds that every run lives through. What once broke a promise is a story of its own among the
-/// core's tests: a seed means another world whenever the drawing of plans changes.
-const FIXED: std::ops::Range<u64> = 0..206;
+/// Seeds that every run lives through: some half of its years.
+const FIXED: std::ops::Range<u64> = 0..90;
+
+/// Seeds that once broke a promise. What they told is a story of its own among the core's tests,
+/// since a seed means another world whenever the drawing of plans changes.
+const FOUND: [u64; 8] = [
+    173,
+    66_749_656_909_959,
+    23_099_621_694_167,
+    12_214_920_816_054,
+    1_076_928_129_397,
+    133_061_158_725_303,
+    216_752_114_622_929,
+    267_136_615_339_572,
+];
 
 fn live(seed: u64, traced: bool) -> Result<Figures, Violation> {
     let plan = Plan::draw(&mut Random::new(seed));
@@ -59,7 +78,7 @@ fn years_without_a_broken_promise() {
     }
     let years = number("ZG_SIM_YEARS").map_or(YEARS, u64::cast_signed);
     let fresh = getrandom::u64().expect("randomness") >> 16;
-    let seeds = FIXED.chain(fresh..);
+    let seeds = FIXED.chain(FOUND).chain(fresh..);
     let mut total = Figures::default();
     let mut lived = 0;
     for seed in seeds {
@@ -72,7 +91,7 @@ fn years_without_a_broken_promise() {
             break;
         }
     }
-    println!("{lived} seeds, 0 to {} and from {fresh} on", FIXED.end - 1);
+    println!("{lived} seeds: 0 to {}, {FOUND:?}, and from {fresh} on", FIXED.end - 1);
     println!("{:.1} account-years, {total:#?}", total.account_ms as f64 / YEAR as f64);
 }
 

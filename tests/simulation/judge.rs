@@ -2,75 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use zg_tokend::clock::Timestamp;
 use zg_tokend::demo::audit::{AuditEntry, Event, RevocationReason};
 use zg_tokend::oauth::Answer;
 use zg_tokend::secret::{Fingerprint, Secret};
 use zg_tokend::supervisor::record::Record;
 
+use super::figures::Figures;
 use super::plan::{HOUR, MINUTE, Plan, SECOND};
+use super::rules::{Rule, Violation};
 use super::server::Post;
 use super::trouble::{Budget, Troubles};
-
-/// What must never happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Rule {
-    /// The file holds a live token.
-    Gap,
-    /// A refresh begins no later than expiry − skew.
-    Late,
-    /// No refresh token is sent after it was replaced.
-    Replaced,
-    /// No refresh token is sent after its verdict.
-    Verdict,
-    /// The login is never lost by our own doing.
-    Revoked,
-    /// At most so many requests in an hour of an outage.
-    Budget,
-    /// Nothing is sent before a Retry-After is over, and a refused client waits an hour.
-    Wait,
-    /// A lost answer is asked for again at once, and once more within 10 s.
-    Resend,
-    /// The file never goes back to an older token.
-    Older,
-    /// What is published is stored already.
-    Order,
-    /// A clock step costs at most one request.
-    Step,
-    /// Nobody wakes without end.
-    Loop,
-}
-
-#[derive(Debug)]
-pub(crate) struct Violation {
-    pub(crate) rule: Rule,
-    pub(crate) at: i64,
-    pub(crate) what: String,
-}
-
-impl std::fmt::Display for Violation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} at {} ms: {}", self.rule, self.at, self.what)
-    }
-}
-
-/// The numbers that the closing note wants.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Figures {
-    pub(crate) account_ms: i64,
-    pub(crate) posts: u64,
-    pub(crate) grants: u64,
-    /// Milliseconds without a live token, all excused.
-    pub(crate) gap_ms: i64,
-    /// Logins lost to a lost reply or a crash, where the server has no grace.
-    pub(crate) logins_lost: u32,
-    /// The same where the server has a grace, but an outage or a dead machine outlasted it.
-    pub(crate) lost_despite_grace: u32,
-    pub(crate) crashes: u32,
-    pub(crate) first_hour: u32,
-    pub(crate) later_hour: u32,
-    pub(crate) steps: u32,
-    pub(crate) posts_per_step: u32,
-}
 
 /// No request before `until` with this client.
 #[derive(Debug, Clone, Copy)]
@@ -115,9 +57,12 @@ pub(crate) struct Judge {
     /// Families whose successor somebody lost, by no fault of the core.
     lost: HashSet<u64>,
     budget: Option<Budget>,
+    /// When the backoff last began anew.
+    anew_at: i64,
     unclear: (Option<Fingerprint>, u32),
-    /// A process has died since the last grant.
-    crashed: bool,
+    /// Markers that dead processes have left since the last grant: how many, and the newest. Each
+    /// counts as a send without an answer.
+    markers: (usize, Option<Timestamp>),
     resend_by: Option<i64>,
     step: Option<(i64, u32)>,
     forced_at: i64,
@@ -151,8 +96,9 @@ impl Judge {
             families: HashMap::new(),
             lost: HashSet::new(),
             budget: None,
+            anew_at: 0,
             unclear: (None, 0),
-            crashed: false,
+            markers: (0, None),
             resend_by: None,
             step: None,
             forced_at: i64::MIN / 2,
@@ -311,9 +257,11 @@ impl Judge {
             _ => (Some(token), u32::from(ambiguous)),
         };
         if let Answer::Granted(grant) = answer {
+            let dead = now - post.started_at >= grant.expires_in.as_millis() as i64;
+            self.figures.dead_on_arrival += u64::from(dead);
             self.note_budget();
             self.unclear = (None, 0);
-            self.crashed = false;
+            self.markers.0 = 0;
             let successor = grant.refresh_token.as_ref().map(Secret::fingerprint);
             if let Some(successor) = successor.filter(|successor| *successor != token) {
                 self.unstored.push((who, token, successor));
@@ -334,7 +282,10 @@ impl Judge {
                 self.troubles.hold(post.started_at, now + HOUR);
             }
             _ => {
-                self.budget.get_or_insert_with(|| Budget::new(post.started_at));
+                // A request that was under way at a resume failed after it, and a resume starts the
+                // backoff anew (DESIGN.md).
+                let since = post.started_at.max(self.anew_at);
+                self.budget.get_or_insert_with(|| Budget::new(since));
             }
         }
         if let Some(wait) = answer.retry_after() {
@@ -342,8 +293,7 @@ impl Judge {
             self.unstored_waits.push((who, Wait { until, client, asked: true }));
             self.troubles.hold(post.started_at, until);
         } else if ambiguous && !self.troubles.is_active() {
-            // The marker of a dead process counts as a lost answer, too.
-            let count = self.unclear.1 as usize - 1 + usize::from(self.crashed);
+            let count = self.unclear.1 as usize - 1 + self.markers.0;
             self.resend_by = [SECOND, 10 * SECOND].get(count).map(|by| now + by);
         }
     }
@@ -443,12 +393,18 @@ impl Judge {
     pub(crate) fn died(&mut self, who: u64) {
         self.resend_by = None;
         self.step = None;
-        self.crashed = true;
         self.figures.crashes += 1;
         let lost: Vec<_> = self.unstored.extract_if(.., |(of, _, _)| *of == who).collect();
         self.lost.extend(lost.iter().filter_map(|(_, old, _)| self.families.get(old)));
         self.unstored_verdicts.retain(|(of, _, _)| *of != who);
         self.unstored_waits.retain(|(of, _)| *of != who);
+    }
+
+    /// A dead process has left its marker, or one that it had found.
+    pub(crate) fn left_marker(&mut self, marker: Timestamp) {
+        if self.markers.1 != Some(marker) {
+            self.markers = (self.markers.0 + 1, Some(marker));
+        }
     }
 
     /// A reply will find nobody.
@@ -457,21 +413,22 @@ impl Judge {
     }
 
     /// The backoff may begin anew.
-    pub(crate) fn anew(&mut self) {
+    pub(crate) fn anew(&mut self, now: i64) {
         self.note_budget();
+        self.anew_at = now;
         self.resend_by = None;
     }
 
     /// Another login is configured.
-    pub(crate) fn login(&mut self) {
-        self.anew();
+    pub(crate) fn login(&mut self, now: i64) {
+        self.anew(now);
         self.wait = self.wait.filter(|wait| wait.asked);
         self.unstored_waits.retain(|(_, wait)| wait.asked);
     }
 
     /// A wait may be forgotten: the machine has been restarted.
-    pub(crate) fn forget_wait(&mut self) {
-        self.anew();
+    pub(crate) fn forget_wait(&mut self, now: i64) {
+        self.anew(now);
         self.wait = None;
     }
 
@@ -486,7 +443,7 @@ impl Judge {
     }
 
     pub(crate) fn stepped(&mut self, now: i64) {
-        self.anew();
+        self.anew(now);
         // A token that lives for seconds is refreshed anyway.
         if self.plan.lifetime.as_secs() >= 600 && !self.troubles.cover(now) && self.forced_at < now - MINUTE {
             self.step = Some((now, 0));
@@ -503,21 +460,5 @@ impl Judge {
                 self.accuse(Rule::Gap, now, format!("no live token since {since} until the end"));
             }
         }
-    }
-}
-
-impl Figures {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.account_ms += other.account_ms;
-        self.posts += other.posts;
-        self.grants += other.grants;
-        self.gap_ms += other.gap_ms;
-        self.logins_lost += other.logins_lost;
-        self.lost_despite_grace += other.lost_despite_grace;
-        self.crashes += other.crashes;
-        self.first_hour = self.first_hour.max(other.first_hour);
-        self.later_hour = self.later_hour.max(other.later_hour);
-        self.steps += other.steps;
-        self.posts_per_step = self.posts_per_step.max(other.posts_per_step);
     }
 }

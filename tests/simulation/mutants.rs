@@ -4,8 +4,8 @@ use zg_tokend::oauth::{Answer, FailureKind, Sent};
 use zg_tokend::secret::Secret;
 use zg_tokend::supervisor::decide::Loaded;
 
-use super::judge::Rule;
 use super::plan::{DAY, HOUR, Incident, MINUTE, Outage, Plan, SECOND};
+use super::rules::Rule;
 use super::server::no_reply;
 use super::world::World;
 

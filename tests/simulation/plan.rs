@@ -92,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) cron: i64,
     /// One action in so many is the last of its process.
     pub(crate) crash_one_in: u64,
+    /// During one request in so many the machine is suspended.
+    pub(crate) sleep_one_in: u64,
     pub(crate) duration: i64,
     pub(crate) incidents: Vec<(i64, Incident)>,
 }
@@ -122,10 +124,12 @@ impl Plan {
             seed_in_file: run && random.one_in(2),
             cron,
             crash_one_in: random.pick(&[0, 0, 500, 3000]),
+            sleep_one_in: 0,
             duration,
             incidents: Vec::new(),
         };
         plan.draw_incidents(random);
+        plan.sleep_one_in = random.pick(&[0, 0, 30, 300]);
         plan
     }
 
@@ -142,6 +146,7 @@ impl Plan {
             seed_in_file: false,
             cron: 0,
             crash_one_in: 0,
+            sleep_one_in: 0,
             duration,
             incidents: Vec::new(),
         }
@@ -154,13 +159,18 @@ impl Plan {
         if kinds.is_empty() {
             return;
         }
-        let longest = (self.duration / 60).clamp(2 * SECOND, 3 * DAY);
+        let longest = self.longest();
         for _ in 0..count {
             let at = random.between(0, self.duration);
             let kind = random.pick(&kinds);
             let incident = Self::draw_incident(random, kind, longest);
             self.incidents.push((at, incident));
         }
+    }
+
+    /// The longest that anything lasts.
+    pub(crate) fn longest(&self) -> i64 {
+        (self.duration / 60).clamp(2 * SECOND, 3 * DAY)
     }
 
     fn draw_incident(random: &mut Random, kind: u64, longest: i64) -> Incident {

@@ -11,6 +11,7 @@ use zg_tokend::supervisor::trouble::{Class, Trouble};
 use zg_tokend::supervisor::{Action, Event, LockFailure, Supervisor};
 
 use super::mutants::Mutant;
+use super::plan::{Incident, SECOND};
 use super::server::Post;
 use super::world::World;
 
@@ -132,6 +133,11 @@ impl World {
             if post.answer.is_some() {
                 // The network has decided already that nothing will come of it.
                 self.judge.troubles.blip(self.now, post.reply_at);
+            }
+            if self.random.one_in(self.plan.sleep_one_in) {
+                let at = self.random.between(self.now, post.reply_at);
+                let duration = self.random.spread(SECOND, self.plan.longest());
+                self.plan_for(at, Incident::Suspend(duration));
             }
             Doing::Request(post)
         } else {
@@ -298,10 +304,19 @@ impl World {
             }
             _ => {}
         }
+        self.judge.died(process.id);
         if self.lock == Some(process.id) {
             self.lock = None;
+            self.leave_marker();
         }
-        self.judge.died(process.id);
+    }
+
+    /// Nobody is left who could clear a marker away.
+    pub(crate) fn leave_marker(&mut self) {
+        let marker = self.disk.state.as_ref().and_then(|record| record.in_flight.as_ref());
+        if let Some(marker) = marker {
+            self.judge.left_marker(marker.at);
+        }
     }
 }
 
