@@ -37,7 +37,8 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
     for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
         voice::warning(warning);
     }
-    let mode = Mode { patient: false, horizon: flags.every.map(|every| every.saturating_add(EVERY_MARGIN)) };
+    let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
+    let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
     let clock = Rc::clone(&context.clock);

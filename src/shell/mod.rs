@@ -4,6 +4,7 @@ pub mod account;
 pub mod files;
 pub mod hooks;
 pub mod inputs;
+pub mod obtain;
 pub mod once;
 pub mod run;
 pub mod set;
@@ -17,14 +18,15 @@ pub mod words;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::publish::hooks::HookError;
-use crate::supervisor::Policy;
 use crate::supervisor::outcome::Report;
+use crate::supervisor::{LOCK_PATIENCE, Policy};
 use account::{Account, inline_seed};
 use files::Names;
 use inputs::Endpoints;
@@ -98,12 +100,20 @@ impl Context {
 }
 
 /// What sets the commands apart.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Mode {
     /// Keep trying to store a rotated token for ever.
     pub patient: bool,
     /// Refresh what would expire within this time.
-    pub horizon: Option<std::time::Duration>,
+    pub horizon: Option<Duration>,
+    /// How long to wait for another process that is refreshing.
+    pub lock_patience: Duration,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Self { patient: false, horizon: None, lock_patience: LOCK_PATIENCE }
+    }
 }
 
 /// The accounts of a config, each ready for its first pass; `only` picks one by name.
@@ -152,6 +162,7 @@ pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode
         inline_seed,
         login_hint: login_hint(settings, account),
         reread_secrets: inline_seed.is_none().then_some(inputs::REREAD),
+        lock_patience: mode.lock_patience,
         patient: mode.patient,
     }
 }

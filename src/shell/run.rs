@@ -23,8 +23,8 @@ use super::{Context, EXCHANGES, Mode, accounts};
 use crate::clock::Timestamp;
 use crate::config::{SecretSource, Settings};
 use crate::store::lock::{LockError, SupervisorLock};
-use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
+use crate::supervisor::{Event, LOCK_PATIENCE};
 
 /// What `run` needs from outside.
 pub trait Surroundings {
@@ -134,7 +134,7 @@ struct Runner {
     stopping: bool,
 }
 
-const MODE: Mode = Mode { patient: true, horizon: None };
+const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
 impl Runner {
     fn new(settings: Settings, only: Option<&str>, context: Context) -> Result<Self, RunError> {

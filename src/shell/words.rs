@@ -121,8 +121,14 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &Facts) -> Words {
         ),
         Decision::Refused(verdict) => format!("the answer is known: {}", verdict.error),
     };
-    let Trigger { force, anew, retry_dead, reread } = trigger;
-    let asked = [(force, " force"), (anew, " anew"), (retry_dead, " retry_dead"), (reread, " reread")];
+    let Trigger { force, anew, retry_dead, reread, rejected } = trigger;
+    let asked = [
+        (force, " force"),
+        (anew, " anew"),
+        (retry_dead, " retry_dead"),
+        (reread, " reread"),
+        (rejected.is_some(), " rejected"),
+    ];
     let asked: String = asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect();
     Words::new(Level::DEBUG, "decided", format!("{text} [{facts}{asked}]"))
 }
@@ -139,6 +145,7 @@ fn why(reason: Reason) -> String {
         }
         Reason::ClockSetBack => "the wall clock is before the token's issue".into(),
         Reason::BeforeNextPass => "it would expire before the next pass".into(),
+        Reason::Rejected => "a resource refused the token".into(),
         Reason::Forced => "somebody asked for it".into(),
     }
 }

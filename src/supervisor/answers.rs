@@ -96,6 +96,10 @@ impl Supervisor {
         }
         record.generation = record.generation.saturating_add(u64::from(earlier.is_none()));
         record.access_token = Some(token);
+        if let Some(rejection) = &mut record.rejection {
+            rejection.answered |=
+                earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
+        }
         record.previous = None;
         record.failure = None;
         record.verdict = None;

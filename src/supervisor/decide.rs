@@ -47,6 +47,8 @@ pub struct Trigger {
     pub retry_dead: bool,
     /// Config or secrets may have changed: read them even if nothing seems due.
     pub reread: bool,
+    /// This access token was refused by a resource: if it is still the stored one, replace it.
+    pub rejected: Option<Fingerprint>,
 }
 
 impl Trigger {
@@ -58,6 +60,7 @@ impl Trigger {
             anew: self.anew || other.anew,
             retry_dead: self.retry_dead || other.retry_dead,
             reread: self.reread || other.reread,
+            rejected: other.rejected.or(self.rejected),
         }
     }
 }
@@ -112,6 +115,8 @@ pub enum Reason {
     ClockSetBack,
     /// It would expire before the next pass.
     BeforeNextPass,
+    /// A resource refused it.
+    Rejected,
     /// Somebody asked.
     Forced,
 }
@@ -185,11 +190,27 @@ fn whether(
     match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
         Due::ClockSetBack => IsDue(Reason::ClockSetBack),
         Due::Since(late) => IsDue(Reason::Due(late)),
+        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => IsDue(Reason::Rejected),
         Due::In(_) if trigger.force => IsDue(Reason::Forced),
         Due::In(_) if policy.horizon.is_some_and(|horizon| token.remaining(now) <= millis(horizon)) => {
             IsDue(Reason::BeforeNextPass)
         }
         Due::In(left) => In(left),
+    }
+}
+
+/// True if a resource refused this token, and it has not been asked yet what the server makes of
+/// it. One report is one refresh: until that has succeeded, in other passes as well.
+fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprint>, now: Timestamp) -> bool {
+    let token = token.value.fingerprint();
+    match &record.rejection {
+        Some(rejection) if rejection.token == token => !rejection.answered,
+        earlier => {
+            let too_soon = earlier
+                .as_ref()
+                .is_some_and(|earlier| schedule::wait_after_rejection(earlier, now).is_some());
+            reported == Some(token) && !too_soon
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Policy {
     /// How often to look at the configured secrets again while only they can help; `None` if they
     /// cannot change unnoticed.
     pub reread_secrets: Option<Duration>,
+    /// How long to wait for another process that is refreshing.
+    pub lock_patience: Duration,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
 }

@@ -5,11 +5,9 @@ use std::time::Duration;
 use super::decide::{self, Decision, FileView, Inputs, Loaded};
 use super::facts::Facts;
 use super::outcome::{Outcome, Report};
-use super::record::{AccessToken, Failure, InFlight, Record};
+use super::record::{AccessToken, Failure, InFlight, Record, Rejection};
 use super::trouble::{Class, Trouble};
-use super::{
-    Action, INPUTS_FRESH, LOCK_PATIENCE, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule,
-};
+use super::{Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
 use crate::clock::Timestamp;
 
 impl Supervisor {
@@ -102,14 +100,14 @@ impl Supervisor {
             return self.rest(now, Outcome::Stopped);
         }
         let (since, tries) = self.lock_busy.unwrap_or((now, 0));
-        if now.since(since) >= LOCK_PATIENCE {
+        if now.since(since) >= self.policy.lock_patience {
             let trouble = Trouble {
                 class: Class::Busy,
                 kind: "lock_timeout".into(),
                 message: format!(
                     "another process has held the lock of account {} for {} seconds",
                     self.policy.account,
-                    LOCK_PATIENCE.as_secs()
+                    self.policy.lock_patience.as_secs()
                 ),
                 hint: Some("see who it is with `zg-tokend status`, and stop it if it hangs".into()),
             };
@@ -246,9 +244,21 @@ impl Supervisor {
         let Some(token) = &record.refresh_token else { return self.no_refresh_token(now) };
         record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
         record.config.clone_from(&self.policy.config);
+        self.note_rejection(now, &mut record);
         self.remember(record.clone());
         self.phase = Phase::Preparing;
         vec![Action::Prepare(Box::new(record))]
+    }
+
+    /// From here on the report counts as heard, whatever becomes of the request.
+    fn note_rejection(&self, now: Timestamp, record: &mut Record) {
+        let stored = record.access_token.as_ref().map(|token| token.value.fingerprint());
+        let known = record.rejection.as_ref().map(|rejection| rejection.token);
+        if let Some(token) =
+            self.trigger.rejected.filter(|token| Some(*token) == stored && Some(*token) != known)
+        {
+            record.rejection = Some(Rejection { token, at: now, answered: false });
+        }
     }
 
     fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {

@@ -46,6 +46,9 @@ pub struct Record {
     /// The server's definite no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// The last access token that a resource refused while it should have lived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<Rejection>,
     /// The last request to the token endpoint, or the last that could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Attempt>,
@@ -204,6 +207,18 @@ pub enum VerdictKind {
     Client,
 }
 
+/// A report that a resource refused an access token (RFC 6750 section 3.1, invalid_token).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Which token.
+    pub token: Fingerprint,
+    /// When its replacement was first tried.
+    pub at: Timestamp,
+    /// The server was asked for another and gave out the same again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answered: bool,
+}
+
 /// The last attempt, for status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,6 +244,7 @@ impl Record {
             in_flight: None,
             failure: None,
             verdict: None,
+            rejection: None,
             last_attempt: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{AccessToken, Failure, Verdict, age};
+use super::record::{AccessToken, Failure, Rejection, Verdict, age};
 use crate::clock::{Timestamp, millis};
 
 /// A refresh happens no later than this share of the lifetime before expiry: a third of an hour's
@@ -63,6 +63,10 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// A refused client is tried this often: the mistake may be on the server's side.
 pub const CLIENT_RETRY: Duration = Duration::from_secs(3600);
+
+/// Rejected tokens are replaced no more often than this: whoever refuses each new token, too, has
+/// another reason, and must not become an outage at the provider.
+const REJECTION_FLOOR: Duration = Duration::from_secs(60);
 
 /// How long before expiry a token of this lifetime is due, unless `configured` says otherwise;
 /// at most half the lifetime in any case.
@@ -176,6 +180,11 @@ pub fn wait_after(failure: &Failure, now: Timestamp) -> Option<Duration> {
 /// How long until a refused client is tried again; `None` if that is now, or never.
 pub fn wait_of(verdict: &Verdict, now: Timestamp) -> Option<Duration> {
     wait(verdict.at, verdict.not_before?, now)
+}
+
+/// How long until another rejected token may be replaced; `None` if it may be now.
+pub fn wait_after_rejection(rejection: &Rejection, now: Timestamp) -> Option<Duration> {
+    wait(rejection.at, rejection.at.plus(REJECTION_FLOOR), now)
 }
 
 /// How long to wait if the backoff begins anew: what the server asked for is not ours to shorten.

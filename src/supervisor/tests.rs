@@ -5,5 +5,6 @@ mod events;
 mod failures;
 mod lifetimes;
 mod logins;
+mod rejections;
 mod times;
 mod world;

@@ -21,9 +21,12 @@ use super::server::{Post, Server};
 /// True time begins here, on the wall.
 const EPOCH: i64 = 1_700_000_000_000;
 
-pub(crate) const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false };
-pub(crate) const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
-pub(crate) const REREAD: Trigger = Trigger { force: false, anew: false, retry_dead: false, reread: true };
+pub(crate) const ANEW: Trigger =
+    Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
+pub(crate) const FORCE: Trigger =
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+pub(crate) const REREAD: Trigger =
+    Trigger { force: false, anew: false, retry_dead: false, reread: true, rejected: None };
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own of the machine")]
 pub(crate) struct World {
@@ -231,6 +234,7 @@ impl World {
     fn policy(&self) -> Policy {
         let late = self.mutant == Some(Mutant::RefreshesLate);
         Policy {
+            lock_patience: zg_tokend::supervisor::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),
             skew: if late { Some(Duration::from_secs(1)) } else { self.plan.skew },

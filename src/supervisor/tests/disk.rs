@@ -7,7 +7,7 @@ use crate::supervisor::trouble::Class;
 use crate::supervisor::{Event, Policy};
 use std::time::Duration;
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
 
 #[test]
 fn no_request_without_a_place_for_its_answer() {

@@ -26,6 +26,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         anew: detail & 2 > 0,
         retry_dead: detail & 4 > 0,
         reread: detail & 8 > 0,
+        rejected: (detail & 16 > 0).then(|| Secret::new("at-1").fingerprint()),
     };
     match kind {
         0 => Event::Begin(trigger),

@@ -8,9 +8,10 @@ use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::trouble::Class;
 use std::time::Duration;
 
-const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false };
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
-const RETRY_DEAD: Trigger = Trigger { force: true, anew: false, retry_dead: true, reread: false };
+const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+const RETRY_DEAD: Trigger =
+    Trigger { force: true, anew: false, retry_dead: true, reread: false, rejected: None };
 
 /// Nothing but failures from here on.
 fn outage(world: &mut World, answer: impl Fn() -> crate::oauth::Answer) {

@@ -7,7 +7,7 @@ use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::Record;
 use crate::supervisor::trouble::Class;
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false };
+const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
 
 #[test]
 fn a_seed_that_is_not_listed_wins_and_a_listed_one_never_again() {

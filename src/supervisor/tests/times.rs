@@ -10,7 +10,7 @@ use crate::supervisor::schedule::{self, Due};
 use proptest::prelude::*;
 use std::time::Duration;
 
-const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false };
+const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 

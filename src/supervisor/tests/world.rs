@@ -64,6 +64,7 @@ impl World {
     /// A day on which config holds the seed `seed-1`, and nothing else has ever happened.
     pub(super) fn new() -> Self {
         let policy = Policy {
+            lock_patience: crate::supervisor::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),
             skew: None,

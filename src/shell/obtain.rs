@@ -1,0 +1,157 @@
+//! A live access token for somebody who cannot read the token file, or was just refused with it.
+
+use std::time::Duration;
+
+use super::account::Account;
+use super::files::{Files, Names, render};
+use super::words::{class, words};
+use super::{Context, Listener, Mode, accounts, once};
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::secret::Fingerprint;
+use crate::supervisor::decide::Trigger;
+use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
+use crate::supervisor::record::AccessToken;
+use crate::supervisor::schedule;
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The life that the token must have left.
+    pub min_valid: Duration,
+    /// Be content with a token that lives, should its refresh fail.
+    pub use_existing_on_error: bool,
+    /// How long to wait for another process that is refreshing.
+    pub lock_patience: Duration,
+}
+
+/// A token, and what went wrong while it was obtained.
+#[derive(Debug)]
+pub struct Obtained {
+    /// It lives.
+    pub token: AccessToken,
+    /// Why it is not one with the life that was wanted.
+    pub trouble: Option<Trouble>,
+}
+
+/// A live token: the stored one if it will do, else that of one pass.
+pub fn obtain(
+    settings: &config::Settings,
+    account: &config::Account,
+    wanted: Wanted,
+    listener: Box<dyn Listener>,
+) -> Result<Obtained, Trouble> {
+    let stored = stored(settings, account)?;
+    let now = SystemClock::new().now();
+    let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(wanted.min_valid).max(0);
+    if let Some(token) = stored.filter(will_do) {
+        return Ok(Obtained { token, trouble: None });
+    }
+    let mode =
+        Mode { horizon: Some(wanted.min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
+    let account = pass(settings, account, mode, Trigger::default(), listener)?;
+    let trouble = trouble(&account);
+    let now = SystemClock::new().now();
+    let token = account.core().record().and_then(|record| record.access_token.clone());
+    match (token.filter(|token| token.is_live(now)), trouble) {
+        (Some(token), trouble) if trouble.is_none() || wanted.use_existing_on_error => {
+            Ok(Obtained { token, trouble })
+        }
+        (_, Some(trouble)) => Err(trouble),
+        (_, None) => Err(unexpected("the pass ended without a live token")),
+    }
+}
+
+/// What came of the report that a token was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejected {
+    /// Another token is stored; readers have it.
+    AlreadyReplaced,
+    /// It was replaced just now.
+    Replaced,
+    /// It stays: the last one that was refused was replaced so short a time ago.
+    TooSoon {
+        /// When the next one may be.
+        wait: Duration,
+    },
+    /// It stays: the server has given out the same token again.
+    Reaffirmed,
+}
+
+/// Compare and refresh: if the stored token is still the one that was refused, one refresh.
+/// `refused` is the SHA-256 of the access token, or of the whole token file.
+pub fn rejected(
+    settings: &config::Settings,
+    account: &config::Account,
+    refused: Fingerprint,
+    lock_patience: Duration,
+    listener: Box<dyn Listener>,
+) -> Result<Rejected, Trouble> {
+    let is_refused = |token: &AccessToken| {
+        token.value.fingerprint() == refused
+            || render(&account.token_file.format, token).fingerprint() == refused
+    };
+    let Some(token) = stored(settings, account)?.filter(is_refused) else {
+        return Ok(Rejected::AlreadyReplaced);
+    };
+    let refused = token.value.fingerprint();
+    let trigger = Trigger { rejected: Some(refused), ..Trigger::default() };
+    let mode = Mode { lock_patience, ..Mode::default() };
+    let account = pass(settings, account, mode, trigger, listener)?;
+    if let Some(trouble) = trouble(&account) {
+        return Err(trouble);
+    }
+    let record = account.core().record();
+    let stored = record.and_then(|record| record.access_token.as_ref());
+    if stored.is_some_and(|token| token.value.fingerprint() != refused) {
+        return Ok(match account.outcome() {
+            Some(Outcome::Refreshed { .. }) => Rejected::Replaced,
+            _ => Rejected::AlreadyReplaced,
+        });
+    }
+    let rejection = record.and_then(|record| record.rejection.as_ref());
+    Ok(match rejection.filter(|rejection| rejection.token != refused) {
+        Some(rejection) => Rejected::TooSoon {
+            wait: schedule::wait_after_rejection(rejection, SystemClock::new().now()).unwrap_or_default(),
+        },
+        None => Rejected::Reaffirmed,
+    })
+}
+
+/// The stored token, dead or alive.
+fn stored(settings: &config::Settings, account: &config::Account) -> Result<Option<AccessToken>, Trouble> {
+    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
+    let loaded = Files::new(settings, account, &names).load()?;
+    Ok(loaded.record.and_then(|record| record.access_token))
+}
+
+fn pass(
+    settings: &config::Settings,
+    account: &config::Account,
+    mode: Mode,
+    trigger: Trigger,
+    listener: Box<dyn Listener>,
+) -> Result<Account, Trouble> {
+    let context = Context::new(listener);
+    let accounts = accounts(settings, Some(account.name.as_str()), mode);
+    let finished = once::once(accounts, trigger, context)
+        .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
+    finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))
+}
+
+/// Why a pass did not end well.
+fn trouble(account: &Account) -> Option<Trouble> {
+    let Some(outcome) = account.outcome() else { return Some(unexpected("the pass did not end")) };
+    let class = class(outcome)?;
+    let words = words(&Report::Finished(outcome.clone()));
+    Some(Trouble { class, kind: words.event.into(), message: words.text, hint: words.hint })
+}
+
+fn unexpected(message: &str) -> Trouble {
+    Trouble {
+        class: Class::Unexpected,
+        kind: "bug".into(),
+        message: message.into(),
+        hint: Some("this is a bug: please report it".into()),
+    }
+}
