@@ -118,6 +118,7 @@ pub fn state(data: &[u8]) {
 
 fn pass(record: &Record, force: bool, granted: bool) {
     let policy = Policy {
+        lock_patience: zg_tokend::supervisor::LOCK_PATIENCE,
         account: record.account.clone(),
         config: record.config.clone(),
         skew: None,

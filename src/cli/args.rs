@@ -1,10 +1,13 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::secret::Fingerprint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +45,12 @@ pub enum Command {
     Once(Once),
     /// Store a new refresh token, read from stdin, and refresh with it
     Set(Set),
+    /// Print a live access token, refreshed first if need be
+    Token(Token),
+    /// Run a command with the access token; a refused token is replaced, and the command run once more
+    Exec(Exec),
+    /// Report that the token was refused: replace it, unless that has been done
+    Rejected(Rejected),
     /// Tell what is true now, without touching the network
     Status(Status),
     /// Check the config, without touching the network
@@ -101,6 +110,110 @@ pub struct Set {
     /// The life that the access token has left, as in 55min
     #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub expires_in: Option<Duration>,
+}
+
+/// The least life that a token must have left: enough for a request that is made with it.
+const MIN_VALID: &str = "60s";
+
+/// How long a caller waits for another process by default: as long as people wait for a command.
+const WAIT: &str = "8s";
+
+/// What a token must be, and what to do if there is none such.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Wanted {
+    /// Refresh first if less life than this is left
+    #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = humantime::parse_duration)]
+    pub min_valid: Duration,
+    /// If the refresh fails
+    #[arg(long, value_name = "POLICY", default_value = "use-existing")]
+    pub on_error: OnError,
+    /// If another process is refreshing
+    #[arg(long, value_name = "POLICY", default_value = "wait")]
+    pub on_busy: OnBusy,
+    /// How long to wait for another process
+    #[arg(long, value_name = "DURATION", default_value = WAIT, value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+}
+
+/// What to do if the refresh fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// Take the stored token while it lives
+    UseExisting,
+    /// Fail
+    Fail,
+}
+
+/// What to do if another process is refreshing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnBusy {
+    /// Wait for its token
+    Wait,
+    /// Take the stored token while it lives
+    UseExisting,
+}
+
+/// The flags of `token`.
+#[derive(Debug, ClapArgs)]
+pub struct Token {
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub format: TokenOutput,
+    /// What it must be.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// The user name for git
+    #[arg(long, value_name = "NAME", default_value = "oauth2")]
+    pub username: String,
+    /// What git asks of its credential helper: get, store or erase
+    #[arg(value_name = "OPERATION")]
+    pub operation: Option<String>,
+}
+
+/// What `token` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenOutput {
+    /// The token, and a line break
+    Raw,
+    /// `Authorization: Bearer TOKEN`, as `curl -H @-` reads it
+    Header,
+    /// access_token, token_type and expires_at
+    Json,
+    /// An ExecCredential for kubectl
+    Kubernetes,
+    /// git's credential helper protocol
+    Git,
+}
+
+/// The flags of `exec`.
+#[derive(Debug, ClapArgs)]
+pub struct Exec {
+    /// What the token must be.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// The variable that the command finds the token in
+    #[arg(long, value_name = "NAME", default_value = "ACCESS_TOKEN")]
+    pub env: String,
+    /// Give it as a file instead: {} in the arguments becomes its path
+    #[arg(long, conflicts_with = "env")]
+    pub file: bool,
+    /// The exit code that says that the token was refused; may be given several times
+    #[arg(long, value_name = "CODE")]
+    pub retry_on_exit: Vec<u8>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// The flags of `rejected`.
+#[derive(Debug, ClapArgs)]
+pub struct Rejected {
+    /// The SHA-256 of the refused token, in hex, instead of the token on stdin
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<Fingerprint>,
+    /// How long to wait for another process
+    #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
 }
 
 /// The argument of `man`.

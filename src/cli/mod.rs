@@ -3,24 +3,29 @@
 pub mod args;
 mod check;
 mod demo;
+mod exec;
 mod log;
 mod manual;
 mod once;
+mod rejected;
 mod run;
 mod set;
 mod status;
+mod token;
 pub mod voice;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::config::{self, ConfigError, Environment, Settings};
+use crate::config::{self, Account, ConfigError, Environment, Settings};
 use crate::exit::Exit;
 use crate::shell::trouble::chain;
+use crate::supervisor::trouble::Trouble;
 use args::{Args, Command};
 
 /// Runs the command that the arguments name.
@@ -36,6 +41,9 @@ pub fn main() -> ExitCode {
         Command::Once(flags) => once::once(&args, flags).into(),
         Command::Man(flags) => manual::man(flags).into(),
         Command::Completions(flags) => manual::completions(flags).into(),
+        Command::Token(flags) => token::token(&args, flags).into(),
+        Command::Exec(flags) => exec::exec(&args, flags),
+        Command::Rejected(flags) => rejected::rejected(&args, flags).into(),
         Command::Set(flags) => set::set(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
         Command::Check => check::check(&args).into(),
@@ -73,6 +81,26 @@ fn settings(args: &Args) -> Option<Settings> {
             None
         }
     }
+}
+
+/// The one account that is meant, or what to say.
+fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Account>, Exit> {
+    let mut accounts = settings.accounts.iter();
+    let wanted = args.account.as_deref();
+    match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
+        (Some(account), Some(_)) => Ok(account),
+        (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
+        _ => {
+            voice::failure("the config has several accounts", Some("say which one with --account NAME"));
+            Err(Exit::Usage)
+        }
+    }
+}
+
+/// Tells what went wrong with an account, and gives the exit code for it.
+fn report(account: &Account, trouble: &Trouble) -> Exit {
+    voice::failure(format!("account {}: {}", account.name, trouble.message), trouble.hint.as_deref());
+    Exit::from(trouble.class)
 }
 
 fn locate(args: &Args) -> Result<PathBuf, ConfigError> {

@@ -109,7 +109,8 @@ fn warn_of_gap(account: &Account, gap: Option<Duration>) {
 }
 
 /// Speaks up about what a pass met on its way.
-struct Warnings {
+#[derive(Default)]
+pub(super) struct Warnings {
     quiet: bool,
 }
 

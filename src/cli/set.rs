@@ -6,7 +6,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use super::args::{Args, Once, Set};
-use super::{once, settings, voice};
+use super::{once, report, settings, the_account, voice};
 use crate::config::SecretSource;
 use crate::exit::Exit;
 use crate::secret::Secret;
@@ -19,17 +19,10 @@ const TOKEN_MAX: u64 = 64 * 1024;
 /// Stores a token from stdin, then refreshes what is due by it.
 pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    let mut accounts = settings.accounts.iter();
-    let wanted = args.account.as_deref();
-    let account =
-        match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
-            (Some(account), Some(_)) => account,
-            (Some(account), None) if settings.accounts.len() == 1 => account,
-            _ => {
-                voice::failure("the config has several accounts", Some("say which one with --account NAME"));
-                return Exit::Usage;
-            }
-        };
+    let account = match the_account(&settings, args) {
+        Ok(account) => account,
+        Err(exit) => return exit,
+    };
     let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
         Ok(token) => token,
         Err(problem) => {
@@ -42,8 +35,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         None => Given::RefreshToken(token),
     };
     if let Err(trouble) = store(&settings, account, given) {
-        voice::failure(format!("account {}: {}", account.name, trouble.message), trouble.hint.as_deref());
-        return Exit::from(trouble.class);
+        return report(account, &trouble);
     }
     if let Some(expires_in) = flags.expires_in {
         let left = duration(expires_in);
@@ -58,7 +50,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.
-fn read(what: &str) -> Result<Secret, String> {
+pub(super) fn read(what: &str) -> Result<Secret, String> {
     let stdin = std::io::stdin();
     let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_MAX as usize + 1));
     let hidden = Hidden::begin(what);

@@ -10,9 +10,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::secret::Fingerprint;
 use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Class, Outcome, Report, Trouble};
+use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::AccessToken;
 use crate::supervisor::schedule;
+use crate::supervisor::trouble::{Class, Trouble};
 
 /// What somebody wants.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ pub struct Wanted {
     pub min_valid: Duration,
     /// Be content with a token that lives, should its refresh fail.
     pub use_existing_on_error: bool,
+    /// Be content with a token that lives, should another process keep us waiting for too long.
+    pub use_existing_on_busy: bool,
     /// How long to wait for another process that is refreshing.
     pub lock_patience: Duration,
 }
@@ -53,10 +56,12 @@ pub fn obtain(
     let trouble = trouble(&account);
     let now = SystemClock::new().now();
     let token = account.core().record().and_then(|record| record.access_token.clone());
+    let may_use = |trouble: &Trouble| match trouble.class {
+        Class::Busy => wanted.use_existing_on_busy || wanted.use_existing_on_error,
+        _ => wanted.use_existing_on_error,
+    };
     match (token.filter(|token| token.is_live(now)), trouble) {
-        (Some(token), trouble) if trouble.is_none() || wanted.use_existing_on_error => {
-            Ok(Obtained { token, trouble })
-        }
+        (Some(token), trouble) if trouble.as_ref().is_none_or(may_use) => Ok(Obtained { token, trouble }),
         (_, Some(trouble)) => Err(trouble),
         (_, None) => Err(unexpected("the pass ended without a live token")),
     }

@@ -1,0 +1,143 @@
+//! `zg-tokend exec`
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{Args, Exec};
+use super::once::Warnings;
+use super::{rejected, report, settings, the_account, token, voice};
+use crate::config::{Account, Settings};
+use crate::secret::Secret;
+use crate::shell::obtain::rejected as replace;
+
+/// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
+const FAILED: u8 = 125;
+/// The command was found and cannot be run.
+const NOT_EXECUTABLE: u8 = 126;
+/// The command was not found.
+const NOT_FOUND: u8 = 127;
+
+/// Runs the command, and once more if it says that the token was refused.
+pub(super) fn exec(args: &Args, flags: &Exec) -> ExitCode {
+    ExitCode::from(run(args, flags).unwrap_or_else(|code| code))
+}
+
+fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
+    let settings = settings(args).ok_or(FAILED)?;
+    let account = the_account(&settings, args).map_err(|_| FAILED)?;
+    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
+    let code = attempt(flags, &token)?;
+    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, account, flags, &token) {
+        return Ok(code);
+    }
+    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
+    attempt(flags, &token)
+}
+
+/// Reports the token; true if there is a better one now. If not, the command's own code stands.
+fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret) -> bool {
+    match replace(settings, account, token.fingerprint(), flags.wanted.wait, Box::new(Warnings::default())) {
+        Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => true,
+        Ok(done) => {
+            rejected::say(account.name.as_str(), &done);
+            false
+        }
+        Err(trouble) => {
+            report(account, &trouble);
+            false
+        }
+    }
+}
+
+/// Runs the command to its end and gives its exit code, 128 and the signal's number if one ended it.
+fn attempt(flags: &Exec, token: &Secret) -> Result<u8, u8> {
+    let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
+    let mut command = Command::new(program);
+    // Open until the command has ended.
+    let _file = if flags.file {
+        let file = token_file(token).map_err(|error| failed("cannot hand the token over", &error))?;
+        let path = format!("/dev/fd/{}", file.as_raw_fd());
+        command.args(arguments.iter().map(|argument| with_path(argument, &path)));
+        Some(file)
+    } else {
+        command.args(arguments).env(&flags.env, token.expose());
+        None
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("cannot set up the event loop", &error))?;
+    let status = runtime.block_on(async {
+        // Ctrl-C goes to the command as well, and it decides; what is sent to us alone is passed on.
+        let listen = |kind| signal(kind).map_err(|error| failed("cannot listen to signals", &error));
+        let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let mut hup = listen(SignalKind::hangup())?;
+        let mut child = command.spawn().map_err(|error| not_run(program, &error))?;
+        let pid = Pid::from_child(&child);
+        let mut ended = tokio::task::spawn_blocking(move || child.wait());
+        loop {
+            let passed_on = tokio::select! {
+                ended = &mut ended => {
+                    // A panic aborts the process.
+                    let ended = ended.map_err(|_| FAILED)?;
+                    return ended.map_err(|error| failed("cannot wait for the command", &error));
+                }
+                _ = int.recv() => continue,
+                _ = term.recv() => Signal::TERM,
+                _ = hup.recv() => Signal::HUP,
+            };
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, passed_on);
+        }
+    })?;
+    Ok(code(status))
+}
+
+/// The token in a file without a name, which the command inherits.
+fn token_file(token: &Secret) -> std::io::Result<File> {
+    // Without MFD_CLOEXEC: it is to be inherited.
+    let mut file = File::from(memfd_create("access_token", MemfdFlags::empty())?);
+    file.write_all(token.expose().as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// The argument with `{}` replaced.
+fn with_path(argument: &OsStr, path: &str) -> OsString {
+    let bytes = argument.as_bytes();
+    let mut replaced = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"{}") {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(path.as_bytes());
+        rest = &rest[at + 2..];
+    }
+    replaced.extend_from_slice(rest);
+    OsString::from_vec(replaced)
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+}
+
+fn failed(what: &str, error: &std::io::Error) -> u8 {
+    voice::failure(format!("{what}: {error}"), None);
+    FAILED
+}
+
+fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
+    let found = error.kind() != ErrorKind::NotFound;
+    let hint = (!found).then_some("write its full path, or check PATH");
+    voice::failure(format!("cannot run {}: {error}", program.display()), hint);
+    if found { NOT_EXECUTABLE } else { NOT_FOUND }
+}

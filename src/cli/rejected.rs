@@ -1,0 +1,60 @@
+//! `zg-tokend rejected`
+
+use super::args::{Args, Rejected as Flags};
+use super::once::Warnings;
+use super::{report, set, settings, the_account, voice};
+use crate::exit::Exit;
+pub(super) use crate::shell::obtain::Rejected as Done;
+use crate::shell::obtain::rejected as replace;
+use crate::shell::words::duration;
+
+/// Takes the report that a resource refused the token.
+pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
+    let Some(settings) = settings(args) else { return Exit::Config };
+    let account = match the_account(&settings, args) {
+        Ok(account) => account,
+        Err(exit) => return exit,
+    };
+    let refused = match flags.sha256 {
+        Some(fingerprint) => fingerprint,
+        None => match set::read("refused access token") {
+            Ok(token) => token.fingerprint(),
+            Err(problem) => {
+                let hint = "give the refused token on stdin, or its SHA-256 with --sha256";
+                voice::failure(problem, Some(hint));
+                return Exit::Usage;
+            }
+        },
+    };
+    match replace(&settings, account, refused, flags.wait, Box::new(Warnings::default())) {
+        Ok(done) => say(account.name.as_str(), &done),
+        Err(trouble) => report(account, &trouble),
+    }
+}
+
+/// Says what came of it; a token that stays is a failure to the caller, who has no better one.
+pub(super) fn say(account: &str, done: &Done) -> Exit {
+    match done {
+        Done::AlreadyReplaced => voice::say(format!("{account}: another token is stored already")),
+        Done::Replaced => voice::say(format!("{account}: the token was replaced")),
+        Done::TooSoon { wait } => {
+            voice::failure(
+                format!(
+                    "account {account}: the token before this one was refused, too, and replaced only just now; \
+                     the next can be in {}",
+                    duration(*wait)
+                ),
+                Some("see why fresh tokens are refused: scope, audience, or a clock that is wrong"),
+            );
+            return Exit::Unavailable;
+        }
+        Done::Reaffirmed => {
+            voice::failure(
+                format!("account {account}: the server has given out the same token again, as good"),
+                Some("ask the operator of the resource why it refuses this token"),
+            );
+            return Exit::Unavailable;
+        }
+    }
+    Exit::Success
+}

@@ -1,0 +1,137 @@
+//! `zg-tokend token`
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::args::{Args, OnBusy, OnError, Token, TokenOutput, Wanted as Flags};
+use super::once::Warnings;
+use super::{rejected, report, settings, the_account, voice};
+use crate::config::{Account, Settings};
+use crate::exit::Exit;
+use crate::secret::Secret;
+use crate::shell::obtain::{Wanted, obtain, rejected as replace};
+use crate::shell::words::utc;
+use crate::supervisor::record::AccessToken;
+
+/// git's questions are some hundred bytes.
+const QUESTION_MAX: u64 = 64 * 1024;
+
+/// Prints a live token.
+pub(super) fn token(args: &Args, flags: &Token) -> Exit {
+    let Some(settings) = settings(args) else { return Exit::Config };
+    let account = match the_account(&settings, args) {
+        Ok(account) => account,
+        Err(exit) => return exit,
+    };
+    let username = match (flags.format, flags.operation.as_deref()) {
+        (TokenOutput::Git, Some("get")) => Some(question()),
+        (TokenOutput::Git, Some("erase")) => return erase(&settings, account, flags),
+        // "If a helper receives any other operation, it should silently ignore the request."
+        (TokenOutput::Git, Some(_)) => return Exit::Success,
+        (TokenOutput::Git, None) => {
+            voice::failure(
+                "git names an operation: get, store or erase",
+                Some("git config credential.helper '!zg-tokend token --format git'"),
+            );
+            return Exit::Usage;
+        }
+        (_, Some(operation)) => {
+            voice::failure(format!("{operation} is an operation of --format git"), None);
+            return Exit::Usage;
+        }
+        (_, None) => None,
+    };
+    let token = match live(&settings, account, &flags.wanted) {
+        Ok(token) => token,
+        Err(exit) => return exit,
+    };
+    let username = username.and_then(|mut asked| asked.remove("username")).unwrap_or(flags.username.clone());
+    print(&render(flags.format, &token, &username))
+}
+
+/// A live token by the flags; why not the best one is said.
+pub(super) fn live(settings: &Settings, account: &Account, flags: &Flags) -> Result<AccessToken, Exit> {
+    let wanted = Wanted {
+        min_valid: flags.min_valid,
+        use_existing_on_error: flags.on_error == OnError::UseExisting,
+        use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
+        lock_patience: if flags.on_busy == OnBusy::Wait { flags.wait } else { Duration::ZERO },
+    };
+    match obtain(settings, account, wanted, Box::new(Warnings::default())) {
+        Ok(obtained) => {
+            if let Some(trouble) = obtained.trouble {
+                voice::warning(format!("account {}: {}", account.name, trouble.message));
+                trouble.hint.iter().for_each(voice::hint);
+            }
+            Ok(obtained.token)
+        }
+        Err(trouble) => Err(report(account, &trouble)),
+    }
+}
+
+fn render(format: TokenOutput, token: &AccessToken, username: &str) -> Secret {
+    let value = token.value.expose();
+    let expires_at = token.expires_at().wall / 1000;
+    Secret::new(match format {
+        TokenOutput::Raw => format!("{value}\n"),
+        TokenOutput::Header => format!("Authorization: {} {value}\n", token.token_type),
+        TokenOutput::Json => {
+            let json = json!({
+                "access_token": value,
+                "token_type": token.token_type,
+                "expires_at": expires_at,
+            });
+            format!("{json}\n")
+        }
+        // https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+        TokenOutput::Kubernetes => {
+            let json = json!({
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "kind": "ExecCredential",
+                "status": { "token": value, "expirationTimestamp": utc(expires_at) },
+            });
+            format!("{json}\n")
+        }
+        // gitcredentials(7), git-credential(1)
+        TokenOutput::Git => {
+            format!("username={username}\npassword={value}\npassword_expiry_utc={expires_at}\n")
+        }
+    })
+}
+
+/// Past the voice, which is for everybody: this is for whoever asked, and nobody else.
+fn print(text: &Secret) -> Exit {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.expose().as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            voice::failure(format!("cannot write the token to stdout: {error}"), None);
+            Exit::Io
+        }
+    }
+}
+
+/// What git knows already: `key=value` lines.
+fn question() -> HashMap<String, String> {
+    let mut text = Zeroizing::new(String::new());
+    // What cannot be read was not said.
+    let _ = std::io::stdin().lock().take(QUESTION_MAX).read_to_string(&mut text);
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// git was refused with the password, which is the token.
+fn erase(settings: &Settings, account: &Account, flags: &Token) -> Exit {
+    let Some(password) = question().remove("password").map(Secret::new) else { return Exit::Success };
+    match replace(settings, account, password.fingerprint(), flags.wanted.wait, Box::new(Warnings::default()))
+    {
+        // git reads nothing here, and tries again with what `get` gives.
+        Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => Exit::Success,
+        Ok(done) => rejected::say(account.name.as_str(), &done),
+        Err(trouble) => report(account, &trouble),
+    }
+}
