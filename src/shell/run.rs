@@ -18,7 +18,7 @@ use super::account::Account;
 use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
 use super::watch::Watch;
-use super::words::is_good;
+use super::words::{local, trouble};
 use super::{Context, EXCHANGES, Mode, accounts};
 use crate::clock::Timestamp;
 use crate::config::{SecretSource, Settings};
@@ -131,6 +131,8 @@ struct Runner {
     /// The states of the accounts that wait for a login.
     states: Watch,
     ready: bool,
+    /// The newest config is wrong, and an older one in force.
+    outdated: bool,
     stopping: bool,
 }
 
@@ -162,6 +164,7 @@ impl Runner {
             watch,
             states: Watch::new([])?,
             ready: false,
+            outdated: false,
             stopping: false,
         })
     }
@@ -169,24 +172,31 @@ impl Runner {
     async fn run(mut self, surroundings: &dyn Surroundings) -> Result<(), RunError> {
         let mut signals = Signals::new()?;
         let mut asked_to_stop = surroundings.asked_to_stop();
-        let notifier = Notifier::of_process();
+        let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         loop {
             // Whatever is ready already, a deadline that stays in the past even: network, signals,
             // other timers and the accounts at work have their turn in each round.
             tokio::task::yield_now().await;
             self.take_turns();
-            if !self.ready && self.away == 0 && self.slots.values().all(|slot| slot.settled) {
-                self.ready = true;
-                surroundings.ready(self.slots.len());
-                notifier.ready(&self.summary());
-            }
             if self.stopping && self.is_at_rest() {
                 return Ok(());
             }
+            if self.ready && self.away == 0 && !self.stopping {
+                notifier.status(self.summary());
+            } else if !self.ready && self.away == 0 && self.slots.values().all(|slot| slot.settled) {
+                self.ready = true;
+                surroundings.ready(self.slots.len());
+                notifier.ready(self.summary());
+            }
             self.timer.set(self.next_wakeup())?;
             tokio::select! {
-                Some(account) = self.returning.recv() => self.welcome(account, &notifier),
+                Some(account) = self.returning.recv() => {
+                    self.welcome(account);
+                    if !self.ready && self.away > 0 {
+                        notifier.starting();
+                    }
+                }
                 woken = self.timer.woken() => match woken? {
                     Woken::Deadline => self.wake(),
                     Woken::ClockChanged => self.ask_all(Trigger { anew: true, ..Trigger::default() }),
@@ -209,7 +219,7 @@ impl Runner {
                     Asked::Reload => {
                         notifier.reloading();
                         self.reload(surroundings)?;
-                        notifier.ready(&self.summary());
+                        notifier.reloaded();
                     }
                     Asked::Refresh => {
                         self.ask_all(Trigger { force: true, anew: true, ..Trigger::default() });
@@ -248,20 +258,17 @@ impl Runner {
     }
 
     /// An account has come back from the network.
-    fn welcome(&mut self, account: Box<Account>, notifier: &Notifier) {
+    fn welcome(&mut self, account: Box<Account>) {
         self.away -= 1;
         self.context.set_active(self.away);
         self.settle(account);
-        if self.ready {
-            notifier.status(&self.summary());
-        }
     }
 
     /// Puts an account back into its place.
     fn settle(&mut self, mut account: Box<Account>) {
         let name = account.name().to_owned();
         let Some(slot) = self.slots.get_mut(&name) else { return };
-        slot.settled |= account.outcome().is_some();
+        slot.settled |= account.outcome().is_some() || account.core().is_unstored();
         slot.waits_for_login = account.waits_for_login();
         let mut outdated = false;
         if slot.waits_for_login
@@ -325,7 +332,11 @@ impl Runner {
 
     fn begin_to_stop(&mut self, surroundings: &dyn Surroundings, notifier: &Notifier) {
         surroundings.stopping();
-        notifier.stopping();
+        if self.is_at_rest() {
+            notifier.stopping();
+        } else {
+            notifier.finishing();
+        }
         self.stopping = true;
         self.context.stop();
         let home = self.slots.iter().filter(|(_, slot)| slot.account.is_some());
@@ -341,7 +352,9 @@ impl Runner {
 
     /// Takes a new configuration over; a wrong one changes nothing.
     fn reload(&mut self, surroundings: &dyn Surroundings) -> io::Result<()> {
-        let Some(settings) = surroundings.reload() else { return Ok(()) };
+        let settings = surroundings.reload();
+        self.outdated = settings.is_none();
+        let Some(settings) = settings else { return Ok(()) };
         self.watch = watch(&settings)?;
         let moved = settings.state_dir != self.settings.state_dir;
         self.settings = settings;
@@ -396,16 +409,23 @@ impl Runner {
         self.turns.push_back((name.to_owned(), Event::Begin(trigger)));
     }
 
-    /// One sentence for `systemctl status`.
+    /// One sentence for `systemctl status`. It is told when something has happened, and so it
+    /// names instants: durations would be wrong a minute later.
     fn summary(&self) -> String {
         let total = self.slots.len();
-        let fresh = self.slots.values().filter(|slot| slot.is_fresh()).count();
-        let mut worst = self.slots.iter().filter(|(_, slot)| !slot.is_fresh());
-        match (worst.next(), total) {
+        let mut troubled = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.trouble()?)));
+        let tokens = match (troubled.next(), total) {
             (None, 1) => "the token is fresh".into(),
             (None, _) => format!("all {total} tokens are fresh"),
-            (Some((name, _)), _) => format!("{fresh} of {total} tokens are fresh; see to account {name}"),
-        }
+            (Some((name, trouble)), 1) => format!("{name}: {trouble}"),
+            (Some((name, trouble)), _) => {
+                let fresh = total - 1 - troubled.count();
+                format!("{fresh} of {total} tokens are fresh; {name}: {trouble}")
+            }
+        };
+        let next = self.next_wakeup().map(|at| format!("; next look at {}", local(at.wall / 1000)));
+        let config = if self.outdated { "the new config is wrong, the old one in force; " } else { "" };
+        format!("{config}{tokens}{}", next.unwrap_or_default()).replace('\n', " ")
     }
 }
 
@@ -434,9 +454,13 @@ impl Slot {
         self.asked = Some(self.asked.unwrap_or_default().and(trigger));
     }
 
-    fn is_fresh(&self) -> bool {
-        let outcome = self.account.as_ref().and_then(|account| account.outcome());
-        outcome.is_none_or(is_good)
+    /// Why its token is not fresh; `None` if it is, as far as is known.
+    fn trouble(&self) -> Option<String> {
+        let account = self.account.as_ref()?;
+        if account.core().is_unstored() {
+            return Some("the new refresh token is only in memory, and storing it is tried again".into());
+        }
+        account.outcome().and_then(trouble)
     }
 }
 

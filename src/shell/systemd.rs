@@ -4,23 +4,45 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+/// What an end that is not idle may take, whatever the unit's TimeoutStopSec= says: to be killed
+/// in an exchange is to risk the login. Its deadline is 30 s, to store its answer is tried for 30 s
+/// more, and then the machine may be slow.
+const STOP_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long after one account the next may be looked at before the start counts as failed. One takes
+/// a minute and a half at worst (a secret command, a lock, the server's deadline); a thousand of
+/// them in an outage take longer together than the TimeoutStartSec= of any unit.
+const START_STEP: Duration = Duration::from_secs(3 * 60);
+
 /// Tells the service manager how things are.
-pub struct Notifier(());
+pub struct Notifier {
+    /// The sentence that it knows.
+    told: String,
+}
 
 impl Notifier {
     /// Of this process.
     pub fn of_process() -> Self {
-        Self(())
+        Self { told: String::new() }
     }
 
-    /// Start, or reload, is complete.
-    pub fn ready(&self, status: &str) {
-        self.send(&[NotifyState::Ready, NotifyState::Status(status)]);
+    /// The start goes on: one more account has been looked at.
+    pub fn starting(&self) {
+        self.send(&[extension(START_STEP)]);
     }
 
-    /// One sentence for `systemctl status`.
-    pub fn status(&self, status: &str) {
-        self.send(&[NotifyState::Status(status)]);
+    /// The start is complete.
+    pub fn ready(&mut self, status: String) {
+        self.send(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.told = status;
+    }
+
+    /// One sentence for `systemctl status`, sent if it is another than the last.
+    pub fn status(&mut self, status: String) {
+        if status != self.told {
+            self.send(&[NotifyState::Status(&status)]);
+            self.told = status;
+        }
     }
 
     /// A reload has begun.
@@ -30,9 +52,20 @@ impl Notifier {
         }
     }
 
-    /// The end has begun.
+    /// The reload is over.
+    pub fn reloaded(&self) {
+        self.send(&[NotifyState::Ready]);
+    }
+
+    /// The end has begun, and waits for nothing.
     pub fn stopping(&self) {
-        self.send(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
+        self.send(&[NotifyState::Stopping]);
+    }
+
+    /// The end has begun, and something is under way that is finished first.
+    pub fn finishing(&self) {
+        let states = [extension(STOP_LIMIT), NotifyState::Status("finishing what is under way")];
+        self.send(&[&[NotifyState::Stopping], &states[..]].concat());
     }
 
     #[expect(clippy::unused_self, reason = "whoever notifies shows that it was set up to")]
@@ -40,6 +73,10 @@ impl Notifier {
         // A manager that does not listen is no reason to fail.
         let _ = sd_notify::notify(states);
     }
+}
+
+fn extension(limit: Duration) -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(limit.as_micros()).unwrap_or(u32::MAX))
 }
 
 /// The watchdog, `WatchdogSec=`: answered from the loop that does the work.

@@ -230,9 +230,18 @@ pub fn refusal(verdict: &Verdict) -> String {
     }
 }
 
-/// True if the pass left a fresh token behind.
-pub fn is_good(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished)
+/// Why a pass left no fresh token behind, and what only the user can do about it; `None` if it
+/// did.
+pub fn trouble(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
+        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
+            Some(trouble.message.clone())
+        }
+        Outcome::Refused(Verdict { message, hint: Some(hint), .. }) => Some(format!("{message}; {hint}")),
+        Outcome::Refused(verdict) => Some(verdict.message.clone()),
+        Outcome::Stopped => Some("stopped".into()),
+    }
 }
 
 /// What an outcome means for the exit code; `None` if all is well.

@@ -231,6 +231,11 @@ impl Supervisor {
         matches!(self.phase, Phase::Idle)
     }
 
+    /// True while the server's answer is only in memory, since the disk refuses it.
+    pub fn is_unstored(&self) -> bool {
+        matches!(self.phase, Phase::PersistFailed { .. })
+    }
+
     /// True if a request got no definite answer and is to be sent again within seconds: who has
     /// come this far should stay.
     pub fn will_resend_soon(&self) -> bool {

@@ -82,6 +82,25 @@ fn what_is_overdue_is_refreshed_before_it_is_ready() {
 }
 
 #[test]
+fn a_start_with_many_accounts_asks_for_time() {
+    let world = World::new();
+    let seeds = [world.seed(), world.seed()];
+    world.configure_accounts(&[("a", &seeds[0]), ("b", &seeds[1])]);
+    let path = world.sandbox.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut command = world.sandbox.command(["run"]);
+    let _run = Background::start(command.env("NOTIFY_SOCKET", &path), world.sandbox.path("log"));
+    let mut messages = String::new();
+    while !messages.contains("READY=1") {
+        let mut message = [0; 1024];
+        let length = socket.recv(&mut message).unwrap();
+        messages += &String::from_utf8_lossy(&message[..length]);
+    }
+    assert!(messages.starts_with("EXTEND_TIMEOUT_USEC=180000000\n"), "{messages}");
+}
+
+#[test]
 fn it_is_ready_when_the_reason_why_not_is_known() {
     let world = World::new();
     world.configure("");

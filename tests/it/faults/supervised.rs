@@ -8,7 +8,7 @@ use zg_tokend::demo::issuer::Options;
 
 use super::kill::{End, assert_lost_login_is_explained, report, window};
 use super::reader::Reader;
-use super::trace::{Call, attached, available, parse};
+use super::trace::{Call, attached, available, parse, traced};
 use super::{assert_login_lives, granted, in_parallel, revoked, sample};
 use crate::common::world::World;
 use crate::common::{Background, leave_out, wait_until};
@@ -95,4 +95,22 @@ fn a_supervisor_may_be_killed_at_any_call_of_a_refresh() {
             in_parallel(&chosen, Call::describe, |call| kill_at(call, grace, losable.contains(&call.place)));
         report(&what, &ends);
     }
+}
+
+#[test]
+fn a_supervisor_is_ready_while_the_disk_refuses_the_first_answer() {
+    if !available() {
+        return;
+    }
+    // A service manager that waits for it to be ready would kill it in the end, and with it the
+    // refresh token that is only in memory. The first of the calls puts the marker in its place.
+    let world = world(0);
+    let injection = "renameat:error=EIO:when=2+";
+    let command = world.sandbox.command(["run"]);
+    let mut command = traced(&command, Some(injection), &world.sandbox.path("trace"));
+    let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
+    run.wait_for("supervising");
+    assert!(run.log().contains("only in memory so far"), "{}", run.log());
+    assert_eq!(world.grants(), 1);
+    run.signal(Signal::KILL);
 }
