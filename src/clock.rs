@@ -12,7 +12,6 @@ use crate::secret::Fingerprint;
 
 /// One instant, read from both clocks at once. All numbers are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Timestamp {
     /// Milliseconds since 1970-01-01T00:00:00Z, by the wall clock. May be wrong, may step.
     #[serde(rename = "wall_ms")]

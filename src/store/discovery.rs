@@ -19,7 +19,6 @@ const DISCOVERY_MAX: usize = 64 * 1024;
 
 /// What is kept of a discovery document (RFC 8414 section 2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Cached {
     /// Whose document it is, as it was configured.
     pub issuer: String,

@@ -2,6 +2,12 @@
 //!
 //! A [`Record`] is the state file, field by field. It holds the rotated refresh token: losing
 //! it is losing the login.
+//!
+//! A newer program may share a state with an older one, as while a package is upgraded under a
+//! supervisor. It may add members within a [`VERSION`] that can be done without: who does not know
+//! one ignores it, and leaves it out of what it writes next, since a member that nobody looks after
+//! may speak of a token that is gone. What must be understood, or must not be lost (a new value of
+//! an enum is that as well), raises the version, and then only the newer program goes on.
 
 use std::time::Duration;
 
@@ -15,7 +21,6 @@ pub const VERSION: u32 = 1;
 
 /// The state of one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The format's version, [`VERSION`].
     pub version: u32,
@@ -56,7 +61,6 @@ pub struct Record {
 
 /// A refresh token and its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RefreshToken {
     /// The token itself.
     #[serde(with = "secret::stored")]
@@ -86,7 +90,6 @@ pub enum Source {
 
 /// An access token and the life it was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AccessToken {
     /// The token itself.
     #[serde(with = "secret::stored")]
@@ -137,7 +140,6 @@ pub(super) fn age(earlier: Timestamp, now: Timestamp) -> i64 {
 
 /// The marker of a request that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct InFlight {
     /// Which refresh token is being sent.
     pub refresh_token: Fingerprint,
@@ -147,7 +149,6 @@ pub struct InFlight {
 
 /// A run of failures, each of which left everything as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Failure {
     /// A short name for machines: `http_503`, `timeout`, `secret`.
     pub kind: String,
@@ -174,7 +175,6 @@ pub struct Failure {
 
 /// A definite refusal, which no repetition will change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// What was refused.
     pub kind: VerdictKind,
@@ -221,7 +221,6 @@ pub struct Rejection {
 
 /// The last attempt, for status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Attempt {
     /// When it began.
     pub at: Timestamp,

@@ -37,3 +37,4 @@ mod status;
 mod suspend;
 mod token;
 mod torture;
+mod upgrades;
