@@ -1,0 +1,91 @@
+//! What an operator reads, word for word. `ZG_WRITE_GOLDEN=1` writes the files anew.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use zg_tokend::demo::faults::Fault;
+use zg_tokend::demo::issuer::Options;
+
+use super::system::Instance;
+use crate::common::wait_until;
+
+#[test]
+fn status_and_journal_read_well() {
+    let Some(it) = Instance::new("olga", Options::default()) else { return };
+    let status = |title: &str| {
+        let text = it.person.machine.shell(&format!("systemctl status --no-pager -n 0 {}", it.unit)).stdout;
+        format!("# {title}\n{}\n", text.trim_end())
+    };
+    let starts = |words: &str| it.property("StatusText").starts_with(words).then_some(());
+    // Not by systemctl, which would log it at the same time as the program what comes of it.
+    let refresh = || it.person.machine.run(&format!("kill -USR1 {}", it.property("MainPID")));
+    let mut seen = String::new();
+    it.configure("");
+    it.do_systemctl("start");
+    seen += &status("fresh");
+
+    it.world.fault(Fault::reply(503, "{}"));
+    refresh();
+    wait_until("a failure", || starts("default: "));
+    seen += &status("the server is out of order");
+    refresh();
+    wait_until("the end of it", || starts("the token is fresh"));
+
+    it.configure("skw = \"1m\"");
+    wait_until("that it is noticed", || starts("the new config is wrong"));
+    assert_eq!(it.systemctl("reload").code, Some(1));
+    seen += &status("the config is wrong");
+    it.configure("");
+    wait_until("that it is mended", || starts("the token is fresh"));
+    it.wait_for_grants(3);
+
+    let refusal = r#"{"error":"invalid_grant","error_description":"Token has been revoked."}"#;
+    it.world.fault(Fault::reply(400, refusal));
+    refresh();
+    wait_until("that it is said", || starts("default: "));
+    seen += &status("the login is dead");
+    it.do_systemctl("stop");
+    seen += &status("stopped");
+    let journal = it.person.machine.run(&format!("journalctl --sync; journalctl --no-pager -u {}", it.unit));
+
+    // What systemd says, then what the program says: the two come by different ways.
+    let (manager, program): (Vec<&str>, Vec<&str>) =
+        journal.lines().partition(|line| line.contains(" systemd["));
+    compare("status", &normal(&seen));
+    compare("journal", &normal(&([manager, program].concat().join("\n") + "\n")));
+}
+
+/// The text without what differs from run to run and from machine to machine.
+fn normal(text: &str) -> String {
+    const RULES: &[&str] = &[
+        r"/^ *(Invocation|Tasks|Memory|CPU): /d",
+        r"s,\((/usr)?/lib/systemd/,(/lib/systemd/,",
+        r"s/^[A-Z][a-z]{2} [0-9 ]{2} [0-9:]{8} box /TIME box /",
+        r"s/ since [A-Z].* ago$/ since TIME; AGE ago/",
+        r"s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/TIME/g",
+        r"s/(PID: |Process: |─|\[)[0-9]+/\1PID/",
+        r"s/[0-9a-f]{12}…/HASH…/",
+        r"s/[0-9]+ ms\)/N ms)/",
+        r"s/ +$//",
+    ];
+    let mut sed = Command::new("sed");
+    sed.arg("-E").args(RULES.iter().flat_map(|rule| ["-e", rule])).env("LC_ALL", "C.UTF-8");
+    let mut sed = sed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    sed.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    String::from_utf8(sed.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// Compares with a golden file.
+#[track_caller]
+pub(super) fn compare(name: &str, text: &str) {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/booted/golden").join(format!("{name}.txt"));
+    if std::env::var_os("ZG_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    assert!(golden == text, "{} differs:\n{text}", path.display());
+}

@@ -1,0 +1,11 @@
+//! Under a systemd that was booted for the tests, and from a cron daemon: installed like a package,
+//! under the units as they are shipped. The server's log and the token file are the judges.
+
+mod cron;
+mod golden;
+mod home;
+mod machine;
+mod system;
+mod timer;
+mod units;
+mod user;

@@ -1,0 +1,71 @@
+//! The user unit: for each test a user, who has never logged in.
+
+use super::home::Home;
+use crate::common::{audit, wait_until};
+
+const UNIT: &str = "zg-tokend";
+
+#[test]
+fn a_lingering_user_has_a_fresh_token_from_boot_on() {
+    let Some(home) = Home::new("uma", 6) else { return };
+    home.linger();
+    home.person.run("systemctl --user enable --now zg-tokend");
+    home.assert_live();
+    let grants = home.world.grants();
+    home.wait_for_grants(grants + 2);
+    assert!(home.property(UNIT, "StatusText").starts_with("the token is fresh; "));
+    home.person.run("systemctl --user reload zg-tokend");
+    // The user's other programs cannot look into it.
+    let spied = home.person.shell(&format!("cat /proc/{}/environ", home.property(UNIT, "MainPID")));
+    assert_eq!(spied.code, Some(1), "{spied:?}");
+
+    home.person.run("systemctl --user kill -s KILL --kill-whom=main zg-tokend");
+    wait_until("a restart", || (home.property(UNIT, "NRestarts") == "1").then_some(()));
+    wait_until("that it is up", || (home.property(UNIT, "ActiveState") == "active").then_some(()));
+    let grants = home.world.grants();
+    home.wait_for_grants(grants + 1);
+    let log =
+        home.person.run("journalctl --user --sync; journalctl --user -o cat -u zg-tokend ACCOUNT=default");
+    assert!(log.contains("default: refreshed: "), "{log}");
+
+    // As at the next boot: the user's manager starts, and with it what is enabled.
+    home.person.machine.run("systemctl restart user@$(id -u uma)");
+    home.wait_for_manager();
+    wait_until("that it is up", || (home.property(UNIT, "ActiveState") == "active").then_some(()));
+    home.assert_live();
+    let before = home.property(UNIT, "MainPID");
+    home.person.run("systemctl --user stop zg-tokend");
+    assert!(before != "0" && home.property(UNIT, "Result") == "success");
+    audit::assert_one_post_per_epoch(&home.world.server.audit());
+}
+
+#[test]
+fn installed_by_cargo_it_runs_from_the_users_own_directory() {
+    let Some(home) = Home::new("vera", 3600) else { return };
+    home.linger();
+    let machine = &home.person.machine;
+    let unit = machine.run("cat /usr/lib/systemd/user/zg-tokend.service");
+    for directory in [".cargo/bin", "source/systemd/user"] {
+        home.person.make(&home.person.home(directory));
+    }
+    home.person.put(&home.person.home("source/systemd/user/zg-tokend.service"), &unit);
+    home.person.run("cp /usr/bin/zg-tokend ~/.cargo/bin/");
+    let readme = include_str!("../../../README.md");
+    let commands = readme.split("```").find(|block| block.contains("%h/.cargo/bin")).unwrap();
+    home.person.run(&format!("cd source; {}", commands.strip_prefix("sh\n").unwrap()));
+    home.assert_live();
+    let program = machine.run(&format!("readlink /proc/{}/exe", home.property(UNIT, "MainPID")));
+    assert_eq!(program.trim(), home.person.home(".cargo/bin/zg-tokend"));
+    home.person.run("systemctl --user reload zg-tokend && systemctl --user stop zg-tokend");
+}
+
+#[test]
+fn a_group_reads_the_token() {
+    let Some(home) = Home::new("wes", 3600) else { return };
+    home.person.machine.run("groupadd family && usermod -aG family wes");
+    home.configure("token_file = \"~/token\"\ntoken_file_mode = \"0640\"\ntoken_file_group = \"family\"");
+    home.linger();
+    home.person.run("systemctl --user start zg-tokend");
+    assert_eq!(home.person.run("stat -c %G:%a ~/token").trim(), "family:640");
+    home.person.run("systemctl --user stop zg-tokend");
+}
