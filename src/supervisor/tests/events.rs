@@ -87,9 +87,13 @@ proptest! {
                 prop_assert_eq!(actions.len(), 1, "an event out of place changes nothing");
                 continue;
             }
+            // What another writer has stored is no answer to store.
+            let adopted = actions
+                .iter()
+                .any(|action| matches!(action, Action::Report(report) if matches!(**report, Report::Adopted)));
             locked = (locked || locks) && !unlocks;
             prepared = (prepared || prepares) && !unlocks;
-            if persists {
+            if persists || adopted {
                 persisting = false;
             }
             let work: Vec<_> =
