@@ -127,6 +127,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
         inline_seed: None,
         login_hint: String::new(),
         reread_secrets: None,
+        remove_expired: true,
         patient: true,
     };
     let reply = if granted {
@@ -174,6 +175,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
                 assert!(token.expires_at().wall >= token.issued_at.wall);
                 Event::Published(Ok(()))
             }
+            Action::Withdraw(_) => Event::Withdrawn(Ok(())),
             Action::Unlock => Event::Unlocked,
             Action::Report(_) => continue,
         };

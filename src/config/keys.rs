@@ -308,6 +308,14 @@ pub const KEYS: &[Key] = &[
         example: r#""replace""#,
     },
     Key {
+        name: "on_expired",
+        place: Place::Account,
+        kind: Kind::Text,
+        default: "keep",
+        doc: "keep or remove: what becomes of the token file when its token has expired and there is no new one",
+        example: r#""remove""#,
+    },
+    Key {
         name: "token_file_info",
         place: Place::Account,
         kind: Kind::Bool,

@@ -171,6 +171,8 @@ pub struct TokenFile {
     pub format: TokenFormat,
     /// How it is written.
     pub write: WriteMode,
+    /// Whether it is removed when its token has expired.
+    pub remove_expired: bool,
     /// Whether a file beside it tells of the token, without the token.
     pub info: bool,
 }

@@ -52,6 +52,7 @@ fn a_minimal_config_has_these_defaults() {
             group: None,
             format: TokenFormat::default(),
             write: WriteMode::Replace,
+            remove_expired: false,
             info: false,
         }
     );

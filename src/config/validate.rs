@@ -17,7 +17,7 @@ use super::source::SecretSource;
 use super::token_format::TokenFormat;
 use super::values::{
     auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode, preset,
-    principal, scope, text, write_mode,
+    principal, remove_expired, scope, text, write_mode,
 };
 
 /// A server that does not tell `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
@@ -139,6 +139,7 @@ impl Context<'_> {
             token_file.or(default_token_file).ok_or_else(|| missing("token_file", place.clone(), &whose))?;
         let timeout = duration("timeout", raw.timeout.as_ref(), MIN_TIMEOUT..=MAX_TIMEOUT)?;
         let lifetimes = MIN_LIFETIME..=MAX_LIFETIME;
+        let write = raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?;
         Ok(Checked {
             token_file: raw.token_file.map_or(0..0, |path| path.span()),
             refresh_token,
@@ -170,7 +171,11 @@ impl Context<'_> {
                     owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
                     group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
                     format: raw.token_format.as_ref().map_or(Ok(TokenFormat::default()), format)?,
-                    write: raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?,
+                    write,
+                    remove_expired: raw
+                        .on_expired
+                        .as_ref()
+                        .map_or(Ok(false), |raw| remove_expired(raw, write))?,
                     info: raw.token_file_info.unwrap_or(false),
                 },
                 hooks: Hooks {

@@ -72,6 +72,16 @@ pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, Problem> 
     choice("write", value, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
 }
 
+/// Whether the token file goes when its token has expired. A mount point cannot.
+pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Result<bool, Problem> {
+    let remove = choice("on_expired", value, &[("keep", false), ("remove", true)])?;
+    if remove && write == WriteMode::InPlace {
+        return Err(bad_value("on_expired", &value.span(), "cannot be kept: `write` is \"in-place\"")
+            .hint("a file that is a mount point cannot be removed: leave on_expired out"));
+    }
+    Ok(remove)
+}
+
 pub(super) fn auth_method(
     value: Option<&Spanned<String>>,
     has_secret: bool,

@@ -176,6 +176,8 @@ pub enum Step {
     SyncDirectory,
     /// Removing what killed runs left.
     Sweep,
+    /// Removing the file itself.
+    Remove,
 }
 
 impl fmt::Display for Step {
@@ -191,6 +193,7 @@ impl fmt::Display for Step {
             Self::Sync => "sync",
             Self::Replace => "replace",
             Self::SyncDirectory => "sync the directory of",
+            Self::Remove => "remove",
             Self::Sweep => "clear leftovers of killed runs from",
         })
     }

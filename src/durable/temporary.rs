@@ -188,6 +188,18 @@ impl Temporary {
     }
 }
 
+impl Target {
+    /// Removes the file, durably. No file is no error.
+    pub fn remove(&self) -> Result<(), FileError> {
+        match uninterrupted(|| unlinkat(self.directory(), self.name(), AtFlags::empty())) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.failed(Step::Remove, error)),
+        }
+        sync_directory(self.directory().as_fd()).map_err(|error| self.failed(Step::SyncDirectory, error))
+    }
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.committed {

@@ -150,6 +150,12 @@ impl TokenFile {
         Ok(Prepared { target, attributes, file: Ready::Replace(temporary) })
     }
 
+    /// Removes the file, durably; a link to it stays. No file is no error.
+    pub fn remove(&self) -> Result<(), PublishError> {
+        let target = Target::resolve(&self.path, &self.rules(self.attributes()?, Missing::Refuse))?;
+        Ok(target.remove()?)
+    }
+
     /// Checks the place as [`TokenFile::prepare`] would, and changes nothing.
     pub fn check(&self) -> Result<Checked, PublishError> {
         let attributes = self.attributes()?;

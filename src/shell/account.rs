@@ -201,6 +201,7 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
         Action::Prepare(record) => Event::Prepared(files.prepare(&record)),
         Action::Persist(record) => Event::Persisted(files.persist(&record)),
         Action::Publish(token) => Event::Published(files.publish(&token)),
+        Action::Withdraw(token) => Event::Withdrawn(files.withdraw(&token)),
         Action::Unlock => {
             files.unlock();
             Event::Unlocked

@@ -144,6 +144,17 @@ impl Files {
             .map_err(|error| publish_trouble(&error))
     }
 
+    /// Removes the token file, and the one beside it, if it still holds this token.
+    pub fn withdraw(&mut self, token: &AccessToken) -> Result<(), Trouble> {
+        let content = render(&self.format, token).fingerprint();
+        let holds_it = matches!(self.token_file.observe(), Observation::Holds { fingerprint, .. } if fingerprint == content);
+        if !holds_it {
+            return Ok(());
+        }
+        let files = [Some(&self.token_file), self.info_file.as_ref()];
+        files.into_iter().flatten().try_for_each(TokenFile::remove).map_err(|error| publish_trouble(&error))
+    }
+
     fn info(&self, token: &AccessToken, content: &Secret) -> Secret {
         let (issued_at, expires_at) = (token.issued_at.wall / 1000, token.expires_at().wall / 1000);
         Info::new(&self.account, self.generation, issued_at, expires_at, content.fingerprint()).render()

@@ -163,6 +163,7 @@ pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode
         login_hint: login_hint(settings, account),
         reread_secrets: inline_seed.is_none().then_some(inputs::REREAD),
         lock_patience: mode.lock_patience,
+        remove_expired: account.token_file.remove_expired,
         patient: mode.patient,
     }
 }

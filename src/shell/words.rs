@@ -99,6 +99,15 @@ pub fn words(report: &Report) -> Words {
             ),
         )
         .hint(trouble.hint.clone()),
+        Report::Withdrawn => {
+            Words::new(Level::WARN, "withdrawn", "removed the token file, since its token has expired")
+        }
+        Report::NotWithdrawn(trouble) => Words::new(
+            Level::WARN,
+            "not_withdrawn",
+            format!("the expired token is still in its file: {}", trouble.message),
+        )
+        .hint(trouble.hint.clone()),
         Report::Ignored { phase, event } => {
             Words::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
                 .hint(Some("this is a bug: please report it".into()))

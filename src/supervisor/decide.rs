@@ -226,6 +226,12 @@ pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToke
     record.access_token.as_ref().filter(|token| wanting && token.is_live(now))
 }
 
+/// The token in the file, if it has expired and is not to stay.
+pub(super) fn expired<'a>(loaded: &'a Loaded, policy: &Policy, now: Timestamp) -> Option<&'a AccessToken> {
+    let token = loaded.record.as_ref()?.access_token.as_ref()?;
+    (policy.remove_expired && loaded.file == FileView::Current && !token.is_live(now)).then_some(token)
+}
+
 /// True if a request is without an answer.
 fn is_unclear(record: &Record) -> bool {
     record.in_flight.is_some() || record.refresh_token.as_ref().is_some_and(|token| token.unclear_sends > 0)

@@ -81,8 +81,51 @@ impl Supervisor {
                 self.phase = Phase::Publishing { then: outcome };
                 vec![Action::Publish(token)]
             }
-            None => self.unlock(outcome),
+            None => match self.expired(now) {
+                Some(token) => {
+                    self.phase = Phase::Withdrawing { then: outcome };
+                    vec![Action::Withdraw(token)]
+                }
+                None => self.unlock(outcome),
+            },
         }
+    }
+
+    pub(super) fn expired(&self, now: Timestamp) -> Option<Box<AccessToken>> {
+        let loaded = self.loaded.as_ref()?;
+        decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
+    }
+
+    /// What could not be removed is tried again, at the pace of other troubles of this machine.
+    pub(super) fn withdrawn(
+        &mut self,
+        now: Timestamp,
+        then: Outcome,
+        withdrawn: Result<(), Trouble>,
+    ) -> Vec<Action> {
+        let said = match withdrawn {
+            Ok(()) => {
+                if let Some(loaded) = &mut self.loaded {
+                    loaded.file = FileView::Missing;
+                }
+                Report::Withdrawn
+            }
+            Err(trouble) => {
+                self.note_local_trouble(now);
+                Report::NotWithdrawn(trouble)
+            }
+        };
+        let mut actions = vec![report(said)];
+        actions.extend(self.unlock(then));
+        actions
+    }
+
+    /// When the token in the file expires, if it is not to stay then.
+    fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.file == FileView::Current)?;
+        let left = loaded.record.as_ref()?.access_token.as_ref()?.remaining(now);
+        let left = u64::try_from(left).ok().filter(|left| *left > 0 && self.policy.remove_expired)?;
+        Some(now.plus(Duration::from_millis(left)))
     }
 
     pub(super) fn unlock(&mut self, outcome: Outcome) -> Vec<Action> {
@@ -128,7 +171,8 @@ impl Supervisor {
         if again {
             actions.extend(self.load());
         } else if !self.stopping {
-            self.wake_at = self.next_pass(now);
+            let expires_at = self.expires_at(now);
+            self.wake_at = [self.next_pass(now), expires_at].into_iter().flatten().min_by_key(|at| at.boot);
         }
         actions
     }

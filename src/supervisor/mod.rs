@@ -74,6 +74,8 @@ pub struct Policy {
     pub reread_secrets: Option<Duration>,
     /// How long to wait for another process that is refreshing.
     pub lock_patience: Duration,
+    /// Remove the token file when its token has expired.
+    pub remove_expired: bool,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
 }
@@ -105,6 +107,8 @@ pub enum Event {
     Persisted(Result<(), Trouble>),
     /// Answers [`Action::Publish`].
     Published(Result<(), Trouble>),
+    /// Answers [`Action::Withdraw`].
+    Withdrawn(Result<(), Trouble>),
     /// Answers [`Action::Unlock`].
     Unlocked,
 }
@@ -138,6 +142,8 @@ pub enum Action {
     Persist(Box<Record>),
     /// Replace the token file.
     Publish(Box<AccessToken>),
+    /// Remove the token file, which holds this expired token.
+    Withdraw(Box<AccessToken>),
     /// Let go of the lock and of what was prepared.
     Unlock,
     /// Tell whoever listens.
@@ -186,6 +192,7 @@ enum Phase {
     Persisting(Persisting),
     PersistFailed { persisting: Persisting },
     Publishing { then: Outcome },
+    Withdrawing { then: Outcome },
     Unlocking { outcome: Outcome },
 }
 
@@ -382,6 +389,9 @@ impl Supervisor {
                 self.note_local_trouble(now);
                 self.unlock(Outcome::NotStored(trouble))
             }
+            (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
+                self.withdrawn(now, then, withdrawn)
+            }
             (Phase::Unlocking { outcome }, Event::Unlocked) => self.rest(now, outcome),
             (phase, event) => {
                 let ignored = Report::Ignored { phase: phase.name(), event: event.name() };
@@ -427,6 +437,7 @@ impl Phase {
             Self::Persisting(_) => "persisting",
             Self::PersistFailed { .. } => "waiting to persist",
             Self::Publishing { .. } => "publishing",
+            Self::Withdrawing { .. } => "withdrawing",
             Self::Unlocking { .. } => "unlocking",
         }
     }
@@ -447,6 +458,7 @@ impl Event {
             Self::Answered(_) => "answered",
             Self::Persisted(_) => "persisted",
             Self::Published(_) => "published",
+            Self::Withdrawn(_) => "withdrawn",
             Self::Unlocked => "unlocked",
         }
     }

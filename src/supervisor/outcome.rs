@@ -98,6 +98,10 @@ pub enum Report {
     SeedUnreadable(Trouble),
     /// The new refresh token is only in memory so far.
     NotYetStored(Trouble),
+    /// The token file is gone: its token had expired.
+    Withdrawn,
+    /// The expired token is still in the file.
+    NotWithdrawn(Trouble),
     /// An event that the present phase has no use for. A mistake of the shell.
     Ignored {
         /// What the account was doing.

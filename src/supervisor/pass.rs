@@ -41,7 +41,7 @@ impl Supervisor {
                 said.into_iter().chain(self.rest(now, self.fresh(now, wait))).collect()
             }
             Decision::Hold { .. } | Decision::Refused(_)
-                if self.unpublished(now).is_some() || self.found_marker() =>
+                if self.unpublished(now).is_some() || self.expired(now).is_some() || self.found_marker() =>
             {
                 self.phase = Phase::Locking;
                 vec![Action::Lock]

@@ -2,6 +2,7 @@
 
 mod disk;
 mod events;
+mod expiry;
 mod failures;
 mod lifetimes;
 mod logins;

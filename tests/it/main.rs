@@ -11,6 +11,7 @@ mod clocks;
 mod common;
 mod config;
 mod demo;
+mod expired;
 mod faults;
 mod fuzz;
 mod harness;

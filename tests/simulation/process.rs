@@ -223,6 +223,7 @@ impl World {
                 self.publish(&token, 2);
                 Event::Published(Ok(()))
             }
+            Action::Withdraw(_) => unreachable!("nobody asked for it"),
             Action::Unlock => {
                 self.lock = None;
                 self.processes[place].first_look = None;

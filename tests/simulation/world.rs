@@ -243,6 +243,7 @@ impl World {
             inline_seed: (!self.plan.seed_in_file).then(|| self.seed.fingerprint()),
             login_hint: "log in again".into(),
             reread_secrets: None,
+            remove_expired: false,
             patient: true,
         }
     }

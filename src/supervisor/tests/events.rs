@@ -56,6 +56,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         24 => Event::Persisted(Err(io())),
         25 => Event::Published(Ok(())),
         26 => Event::Published(Err(io())),
+        27 => Event::Withdrawn(if detail < 128 { Ok(()) } else { Err(io()) }),
         _ => Event::Unlocked,
     }
 }
@@ -64,7 +65,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn any_sequence_of_events_keeps_the_order(
-        events in proptest::collection::vec((0_u8..29, any::<u8>(), 0_u64..100_000), 1..120),
+        events in proptest::collection::vec((0_u8..30, any::<u8>(), 0_u64..100_000), 1..120),
     ) {
         let mut world = World::refreshed();
         world.supervisor = crate::supervisor::Supervisor::new(world.policy.clone(), 3);
@@ -111,7 +112,7 @@ proptest! {
                         prop_assert!(locked && record.in_flight.is_some() && record.refresh_token.is_some());
                     }
                     Action::Persist(record) => prop_assert!(locked && record.in_flight.is_none()),
-                    Action::Publish(_) | Action::TakeOver(_) | Action::Unlock => prop_assert!(locked),
+                    Action::Publish(_) | Action::Withdraw(_) | Action::TakeOver(_) | Action::Unlock => prop_assert!(locked),
                     Action::Lock => prop_assert!(!locked),
                     Action::Load | Action::ReadInputs | Action::Report(_) => {}
                 }

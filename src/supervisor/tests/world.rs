@@ -73,6 +73,7 @@ impl World {
             inline_seed: Some(Secret::new("seed-1").fingerprint()),
             login_hint: "log in again".into(),
             reread_secrets: None,
+            remove_expired: false,
             patient: true,
         };
         Self {
@@ -304,6 +305,11 @@ impl World {
                 self.file = Some((token.value.expose().to_owned(), self.now.wall));
                 Event::Published(Ok(()))
             }
+            Action::Withdraw(token) => {
+                assert!(self.locked && !token.is_live(self.now));
+                self.file = None;
+                Event::Withdrawn(Ok(()))
+            }
             Action::Unlock => {
                 assert!(self.locked, "unlocked twice");
                 self.locked = false;
@@ -342,6 +348,7 @@ fn name(action: &Action) -> &'static str {
         Action::Request(_) => "request",
         Action::Persist(_) => "persist",
         Action::Publish(_) => "publish",
+        Action::Withdraw(_) => "withdraw",
         Action::Unlock => "unlock",
         Action::Report(_) => "report",
     }
