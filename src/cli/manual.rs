@@ -1,9 +1,9 @@
 //! `zg-tokend man` and `zg-tokend completions`: made from the command line's own definition and
 //! from the table of config keys, so that they cannot drift.
 
-use clap::{Command, CommandFactory};
-use clap_complete::generate;
-use clap_mangen::Man as CommandPage;
+use clap::builder::{PossibleValue, StyledStr};
+use clap::{Arg, ArgAction, CommandFactory};
+use clap_complete::{Shell, generate};
 use roff::{Roff, bold, italic, roman};
 
 use super::args::{Args, Completions, Man, Page};
@@ -11,6 +11,58 @@ use super::voice;
 use crate::config::MINIMAL;
 use crate::config::keys::{FORMS, KEYS, Place};
 use crate::exit::Exit;
+
+const DESCRIPTION: [&str; 2] = [
+    "zg-tokend holds the refresh token of a login, asks for a new access token well before the old one \
+     expires, and replaces the token file atomically. It is for programs that re-read a bearer token from a \
+     file and cannot refresh it themselves.",
+    "Servers replace refresh tokens: the one in force is in the state, and newer than the one in the config, \
+     which is never rewritten. To log in again, write the new refresh token into the config, or give it to \
+     zg-tokend set. Nothing else may use the same refresh token.",
+];
+
+const SIGNALS: [(&str, &str); 3] = [
+    ("SIGTERM, SIGINT", "run finishes the exchange that is under way, stores its result, and ends"),
+    ("SIGHUP", "run reloads the config; a wrong one is reported, and the last good one stays in force"),
+    ("SIGUSR1", "run refreshes now what is not due, too"),
+];
+
+const ENVIRONMENT: [(&str, &str); 5] = [
+    ("ZG_TOKEND_CONFIG", "the config file, unless --config names one"),
+    (
+        "XDG_CONFIG_HOME, XDG_STATE_HOME",
+        "where config, token file and state are, instead of ~/.config and ~/.local/state",
+    ),
+    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "the proxy for https, and the hosts to reach without it"),
+    ("SSL_CERT_FILE", "a PEM file of certificate authorities, instead of the system's; ca_file goes first"),
+    ("RUST_LOG", "how much run and once log, as in debug or zg_tokend=debug"),
+];
+
+const EXIT_STATUS: [(Exit, &str); 8] = [
+    (Exit::Success, "refreshed, or nothing was due"),
+    (Exit::Failure, "an unexpected failure"),
+    (Exit::Usage, "wrong usage"),
+    (Exit::Unavailable, "the endpoint or a secret is unavailable, or a wait is in force; it will be retried"),
+    (Exit::Io, "state or token could not be read or written"),
+    (Exit::Busy, "another process held the lock too long, or supervises already"),
+    (Exit::NeedsLogin, "log in again; run stays up instead, says so, and resumes with the new login"),
+    (Exit::Config, "config or client is wrong"),
+];
+
+const STATUS_OF_STATUS: [(u8, &str); 4] = [
+    (0, "every token is fresh"),
+    (1, "warning: live, but overdue, backing off or soon dead"),
+    (2, "critical: expired, missing, or needs login"),
+    (3, "unknown: wrong usage or config, or an unreadable state"),
+];
+
+const FILES: [(&str, &str); 5] = [
+    ("~/.config/zg-tokend/config.toml", "the config file; see zg-tokend.toml(5)"),
+    ("/etc/zg-tokend/NAME.toml", "the config file of a system instance"),
+    ("~/.config/zerogravity/token", "the access token, unless token_file says otherwise"),
+    ("~/.local/state/zg-tokend/ACCOUNT/state", "the refresh token in force, and all that is remembered"),
+    ("/var/lib/zg-tokend/NAME/ACCOUNT/state", "the same for a system instance"),
+];
 
 /// Prints a manual page in roff.
 pub(super) fn man(flags: &Man) -> Exit {
@@ -23,79 +75,116 @@ pub(super) fn man(flags: &Man) -> Exit {
 
 /// Prints the completions for a shell.
 pub(super) fn completions(flags: &Completions) -> Exit {
-    let mut script = Vec::new();
-    generate(flags.shell, &mut Args::command(), "zg-tokend", &mut script);
-    voice::say(String::from_utf8_lossy(&script).trim_end());
+    voice::say(script(flags.shell).trim_end());
     Exit::Success
+}
+
+fn script(shell: Shell) -> String {
+    let mut script = Vec::new();
+    generate(shell, &mut Args::command(), "zg-tokend", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// zg-tokend(1): the program, then each command with its flags.
 fn commands() -> String {
     let mut command = Args::command();
     command.build();
-    let page = CommandPage::new(command.clone());
-    let mut text = Vec::new();
-    // Writing to memory does not fail.
-    let _ = page.render_title(&mut text);
-    let _ = page.render_name_section(&mut text);
-    let _ = page.render_synopsis_section(&mut text);
-    let _ = page.render_description_section(&mut text);
-    let _ = page.render_options_section(&mut text);
-    text.extend(b".SH COMMANDS\n");
+    let mut page = Roff::new();
+    title(&mut page, "zg-tokend", "1", "keeps an OAuth 2.0 access token fresh in a file");
+    page.control("SH", ["SYNOPSIS"]);
+    page.text([
+        bold("zg-tokend"),
+        roman(" [--config "),
+        italic("PATH"),
+        roman("] [--account "),
+        italic("NAME"),
+        roman("] "),
+        italic("COMMAND"),
+        roman(" [flags]"),
+    ]);
+    page.control("SH", ["DESCRIPTION"]);
+    for paragraph in DESCRIPTION {
+        page.control("PP", []);
+        page.text([roman(paragraph)]);
+    }
+    page.control("SH", ["COMMANDS"]);
     for subcommand in command.get_subcommands() {
-        text.extend(section(subcommand).into_bytes());
+        page.control("SS", [subcommand.get_name()]);
+        page.text([roman(plain(subcommand.get_about()))]);
+        let everywhere =
+            |argument: &Arg| argument.is_global_set() || matches!(argument.get_action(), ArgAction::Help);
+        arguments(&mut page, subcommand.get_arguments().filter(|argument| !everywhere(argument)));
     }
-    text.extend(rest(&command).into_bytes());
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-fn section(subcommand: &Command) -> String {
-    let mut page = Roff::new();
-    page.control("SS", [subcommand.get_name()]);
-    page.text([roman(subcommand.get_about().map(ToString::to_string).unwrap_or_default())]);
-    for argument in subcommand.get_arguments().filter(|argument| !argument.is_global_set()) {
-        let Some(help) = argument.get_help() else { continue };
-        let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
-        let value = value.and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
-        page.control("TP", []);
-        match argument.get_long() {
-            Some("help" | "version") => continue,
-            Some(long) => page.text([bold(format!("--{long}")), roman(" "), italic(value)]),
-            None => page.text([italic(value)]),
-        };
-        page.text([roman(help.to_string())]);
-    }
-    page.render()
-}
-
-fn rest(command: &Command) -> String {
-    let mut page = Roff::new();
-    page.control("SH", ["EXAMPLES AND EXIT CODES"]);
+    page.control("SH", ["FLAGS OF EVERY COMMAND"]);
+    arguments(&mut page, command.get_arguments());
+    page.control("SH", ["EXAMPLES"]);
     page.control("nf", []);
-    page.text([roman(command.get_after_help().map(ToString::to_string).unwrap_or_default())]);
-    page.control("fi", []);
-    page.control("SH", ["FILES"]);
-    for (path, what) in [
-        ("~/.config/zg-tokend/config.toml", "the config file; see zg-tokend.toml(5)"),
-        ("/etc/zg-tokend/NAME.toml", "the config file of a system instance"),
-        ("~/.local/state/zg-tokend/ACCOUNT/state", "the refresh token in force, and all that is remembered"),
-        ("/var/lib/zg-tokend/NAME/ACCOUNT/state", "the same for a system instance"),
-    ] {
-        page.control("TP", []);
-        page.text([bold(path)]);
-        page.text([roman(what)]);
+    let after_help = plain(command.get_after_help());
+    let examples = after_help.split("\n\n").next().unwrap_or_default();
+    for example in examples.lines().skip(1) {
+        page.text([roman(example.trim_start())]);
     }
+    page.control("fi", []);
+    list(&mut page, "SIGNALS", SIGNALS);
+    page.control("SH", ["EXIT STATUS"]);
+    page.text([roman("Of run and once, and as far as they apply of the others:")]);
+    entries(&mut page, EXIT_STATUS.map(|(exit, what)| (exit.code().to_string(), what)));
+    page.control("PP", []);
+    page.text([roman("Of status, as monitoring plugins have it:")]);
+    entries(&mut page, STATUS_OF_STATUS.map(|(code, what)| (code.to_string(), what)));
+    list(&mut page, "ENVIRONMENT", ENVIRONMENT);
+    list(&mut page, "FILES", FILES);
     page.control("SH", ["SEE ALSO"]);
     page.text([roman("zg-tokend.toml(5), systemd.exec(5), RFC 6749")]);
     page.render()
 }
 
+fn title(page: &mut Roff, name: &str, section: &str, what: &str) {
+    page.control("TH", [name, section, "", concat!("zg-tokend ", env!("CARGO_PKG_VERSION"))]);
+    page.control("SH", ["NAME"]);
+    page.text([roman(format!("{name} - {what}"))]);
+}
+
+/// What clap holds, without its styles and without the backticks of a terminal.
+fn plain(text: Option<&StyledStr>) -> String {
+    text.map(ToString::to_string).unwrap_or_default().replace('`', "")
+}
+
+fn arguments<'a>(page: &mut Roff, arguments: impl Iterator<Item = &'a Arg>) {
+    for argument in arguments {
+        let takes_values = argument.get_action().takes_values();
+        let values = argument.get_value_names().filter(|_| takes_values);
+        let value = values.and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+        let short = argument.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
+        page.control("TP", []);
+        match argument.get_long() {
+            Some(long) => page.text([bold(format!("{short}--{long}")), roman(" "), italic(value)]),
+            None => page.text([italic(value)]),
+        };
+        let choices = argument.get_possible_values();
+        let choices: Vec<_> = choices.iter().filter(|_| takes_values).map(PossibleValue::get_name).collect();
+        let choices = if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
+        page.text([roman(plain(argument.get_help()) + &choices)]);
+    }
+}
+
+fn list<const N: usize>(page: &mut Roff, title: &str, list: [(&str, &str); N]) {
+    page.control("SH", [title]);
+    entries(page, list.map(|(name, what)| (name.to_owned(), what)));
+}
+
+fn entries<const N: usize>(page: &mut Roff, list: [(String, &str); N]) {
+    for (name, what) in list {
+        page.control("TP", []);
+        page.text([bold(name)]);
+        page.text([roman(what)]);
+    }
+}
+
 /// zg-tokend.toml(5): every key.
 fn config() -> String {
     let mut page = Roff::new();
-    page.control("TH", ["zg-tokend.toml", "5", "", concat!("zg-tokend ", env!("CARGO_PKG_VERSION"))]);
-    page.control("SH", ["NAME"]);
-    page.text([roman("zg-tokend.toml - what zg-tokend(1) keeps fresh, and how")]);
+    title(&mut page, "zg-tokend.toml", "5", "what zg-tokend(1) keeps fresh, and how");
     page.control("SH", ["DESCRIPTION"]);
     page.text([roman(
         "The file is TOML. Its keys describe one account, named default; with [accounts.NAME] tables they are \
@@ -115,7 +204,9 @@ fn config() -> String {
         for key in KEYS.iter().filter(|key| key.place == place) {
             page.control("TP", []);
             page.text([bold(key.name), roman(format!(" = {}", key.kind.describe()))]);
-            page.text([roman(format!("{}. Default: {}.", capital(key.doc), key.default))]);
+            page.text([roman(key.doc)]);
+            page.control("br", []);
+            page.text([roman(format!("Default: {}", key.default))]);
             page.control("br", []);
             page.text([roman(format!("Example: {} = {}", key.name, key.example))]);
         }
@@ -132,35 +223,5 @@ fn config() -> String {
     page.render()
 }
 
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().into_iter().flat_map(char::to_uppercase).chain(characters).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_command_and_flag_has_its_place_in_the_manual() {
-        let manual = commands().replace("\\-", "-");
-        let mut command = Args::command();
-        command.build();
-        for subcommand in command.get_subcommands() {
-            assert!(manual.contains(&format!(".SS {}", subcommand.get_name())), "{subcommand}");
-            for argument in subcommand.get_arguments() {
-                assert!(argument.get_help().is_some(), "{subcommand}: {argument} has no help");
-                let flag = argument.get_long().map(|long| format!("--{long}"));
-                assert!(flag.is_none_or(|flag| manual.contains(&flag)), "{subcommand}: {argument}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_key_has_its_place_in_the_manual() {
-        let manual = config().replace("\\-", "-");
-        for key in KEYS {
-            assert!(manual.contains(&format!("\\fB{}\\fR", key.name)), "{}", key.name);
-        }
-    }
-}
+mod tests;

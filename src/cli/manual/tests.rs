@@ -1,0 +1,114 @@
+use std::collections::BTreeSet;
+
+use clap::Command;
+
+use super::*;
+
+fn definition() -> Command {
+    let mut command = Args::command();
+    command.build();
+    command
+}
+
+/// The part of a page under one heading, without roff's escapes of hyphens.
+fn part(page: &str, heading: &str) -> String {
+    let page = page.replace("\\-", "-");
+    let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let end = ["\n.SH", "\n.SS"].iter().filter_map(|next| rest.find(next)).min();
+    rest[..end.unwrap_or(rest.len())].to_owned()
+}
+
+/// The arguments that are written in bold or, when they have no dashes, in italics.
+fn tags(part: &str) -> BTreeSet<String> {
+    let tagged = part.lines().zip(part.lines().skip(1)).filter(|(before, _)| *before == ".TP");
+    let words = tagged.map(|(_, tag)| tag.trim_start_matches(r"\fB").trim_start_matches(r"\fI"));
+    words.map(|tag| tag.split('\\').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn written(argument: &Arg) -> String {
+    let short = argument.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
+    match argument.get_long() {
+        Some(long) => format!("{short}--{long}"),
+        None => argument.get_id().as_str().to_uppercase(),
+    }
+}
+
+#[test]
+fn the_manual_has_the_commands_and_flags_that_there_are_each_in_its_place() {
+    let (manual, command) = (commands(), definition());
+    let everywhere: BTreeSet<_> = command.get_arguments().map(written).collect();
+    assert_eq!(tags(&part(&manual, ".SH \"FLAGS OF EVERY COMMAND\"")), everywhere);
+    for subcommand in command.get_subcommands() {
+        let part = part(&manual, &format!(".SS {}", subcommand.get_name()));
+        let own: BTreeSet<_> = subcommand.get_arguments().map(written).collect();
+        assert_eq!(tags(&part), own.difference(&everywhere).cloned().collect(), "{subcommand}");
+    }
+}
+
+#[test]
+fn help_has_every_command_and_flag_and_says_what_it_does() {
+    let mut command = definition();
+    let overview = command.render_long_help().to_string();
+    for subcommand in command.get_subcommands_mut() {
+        let name = subcommand.get_name().to_owned();
+        assert!(subcommand.get_about().is_some(), "{name} has no help");
+        assert!(overview.contains(&format!("\n  {name} ")), "{name} is not in --help");
+        let help = subcommand.render_long_help().to_string();
+        for argument in subcommand.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name}: {argument} has no help");
+            let line = argument.get_long().map_or(written(argument), |long| format!("--{long}"));
+            assert!(help.contains(&line), "{name}: {line} is not in --help:\n{help}");
+        }
+    }
+}
+
+#[test]
+fn completions_have_every_command_and_flag() {
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let script = script(shell);
+        for subcommand in definition().get_subcommands() {
+            assert!(script.contains(subcommand.get_name()), "{shell}: {subcommand}");
+            for long in subcommand.get_arguments().filter_map(Arg::get_long) {
+                // fish has no dashes: complete -l force.
+                assert!(
+                    script.contains(&format!("-{long}")) || script.contains(&format!("-l {long}")),
+                    "{shell}: {long}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
+    let manual = config().replace("\\-", "-").replace(r"\*(Aq", "'");
+    for key in KEYS {
+        for filled in [key.default, key.doc, key.example, key.kind.describe()] {
+            assert!(!filled.is_empty(), "{}", key.name);
+        }
+        let entry = format!(
+            ".TP\n\\fB{name}\\fR = {}\n{}\n.br\nDefault: {}\n.br\nExample: {name} = {}\n",
+            key.kind.describe(),
+            key.doc,
+            key.default,
+            key.example.replace('\\', r"\\"),
+            name = key.name,
+        );
+        assert!(manual.contains(&entry), "{entry}\nis not in\n{manual}");
+    }
+}
+
+#[test]
+fn lines_that_are_not_filled_fit_a_terminal() {
+    for page in [commands(), config()] {
+        let mut filled = true;
+        for line in page.lines() {
+            match line {
+                ".nf" => filled = false,
+                ".fi" => filled = true,
+                // 80 columns but for the indentation on the left.
+                line => assert!(filled || line.replace('\\', "").len() <= 73, "{line}"),
+            }
+        }
+    }
+}
