@@ -82,7 +82,9 @@ pub(super) fn completions(flags: &Completions) -> Exit {
 fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(shell, &mut Args::command(), "zg-tokend", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    // clap_complete spells its labels in two ways when the program's name has a hyphen, and bash
+    // then knows no flag of a command: https://github.com/clap-rs/clap/issues/6421
+    String::from_utf8_lossy(&script).replace("zg__subcmd__tokend", "zg__tokend")
 }
 
 /// zg-tokend(1): the program, then each command with its flags.

@@ -80,6 +80,19 @@ fn completions_have_every_command_and_flag() {
 }
 
 #[test]
+fn bash_knows_the_flags_of_each_command() {
+    let script = script(Shell::Bash);
+    let labels: Vec<_> =
+        script.lines().filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"')).collect();
+    for label in labels.into_iter().filter(|label| !label.is_empty()) {
+        assert!(
+            script.contains(&format!("\n        {label})\n            opts=")),
+            "{label} is set, and has no branch"
+        );
+    }
+}
+
+#[test]
 fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
     let manual = config().replace("\\-", "-").replace(r"\*(Aq", "'");
     for key in KEYS {
