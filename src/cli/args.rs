@@ -242,11 +242,34 @@ pub struct Completions {
 }
 
 /// The flags of `status`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct Status {
-    /// Print one JSON object
-    #[arg(long)]
+    /// Show it until Ctrl-C, drawn anew as things happen
+    #[arg(long, conflicts_with_all = ["json", "short", "format"])]
+    pub watch: bool,
+    /// Print one JSON object, as packaging/status.schema.json describes it
+    #[arg(long, conflicts_with_all = ["short", "format"])]
     pub json: bool,
+    /// Print one line, for prompts and status bars
+    #[arg(long, conflicts_with = "format")]
+    pub short: bool,
+    /// Print it in another form
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    pub format: Format,
+}
+
+/// How `status` tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: a table on a terminal, plain lines in a pipe.
+    #[default]
+    Text,
+    /// The same as --json.
+    Json,
+    /// The same as --short.
+    Short,
+    /// Metrics for the textfile collector of Prometheus' node_exporter.
+    Prometheus,
 }
 
 /// The flags of `demo`.

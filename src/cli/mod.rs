@@ -7,10 +7,12 @@ mod exec;
 mod log;
 mod manual;
 mod once;
+mod page;
 mod rejected;
 mod run;
 mod set;
 mod status;
+mod terminal;
 mod token;
 pub mod voice;
 

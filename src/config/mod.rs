@@ -64,6 +64,12 @@ impl Environment {
             state_home: base.as_ref().and_then(|base| base.state_dir().map(Path::to_owned)),
         }
     }
+
+    /// Where ZeroGravity looks for its token, and a flat config publishes it unless it says
+    /// otherwise.
+    pub fn zerogravity_token(&self) -> Option<PathBuf> {
+        self.config_home.as_ref().map(|home| home.join("zerogravity/token"))
+    }
 }
 
 /// Why there are no settings. All of them mean exit code 78.

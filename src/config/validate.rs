@@ -72,8 +72,7 @@ impl Context<'_> {
     }
 
     fn flat(&self, top: RawAccount) -> Result<Checked, Problem> {
-        let token_file = self.environment.config_home.as_ref().map(|home| home.join("zerogravity/token"));
-        self.account(AccountName::flat(), top, token_file, &(0..0))
+        self.account(AccountName::flat(), top, self.environment.zerogravity_token(), &(0..0))
     }
 
     fn tables(

@@ -66,13 +66,20 @@ impl Watch {
     /// Waits until at least one of them has changed, and no more changes come. Dropped before, it
     /// forgets nothing.
     pub(super) async fn changed(&self) -> io::Result<()> {
-        while !self.untold.get() {
-            self.untold.set(self.next_change().await?);
+        if !self.untold.get() {
+            self.next().await?;
+            self.untold.set(true);
         }
         while let Ok(change) = tokio::time::timeout(SETTLED, self.next_change()).await {
             change?;
         }
         self.untold.set(false);
+        Ok(())
+    }
+
+    /// Waits until one of them has changed, though more changes may follow at once.
+    pub(super) async fn next(&self) -> io::Result<()> {
+        while !self.next_change().await? {}
         Ok(())
     }
 

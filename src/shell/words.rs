@@ -226,6 +226,19 @@ pub fn utc(at: i64) -> String {
     jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
 }
 
+/// The same as short as it can be said at `now`: the time alone for today.
+pub fn local_near(at: i64, now: i64) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let zoned = |at| Some(jiff::Timestamp::from_second(at).ok()?.to_zoned(zone.clone()));
+    let (Some(at), Some(now)) = (zoned(at), zoned(now)) else { return "never".into() };
+    let format = match () {
+        () if at.date() == now.date() => "%H:%M",
+        () if at.year() == now.year() => "%-d %b %H:%M",
+        () => "%Y-%m-%d",
+    };
+    at.strftime(format).to_string()
+}
+
 /// Now, for a log's line.
 pub fn local_time() -> String {
     local(SystemClock::new().now().wall / 1000)

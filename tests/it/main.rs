@@ -37,6 +37,8 @@ mod seeds;
 mod soak;
 mod status;
 mod suspend;
+mod terminal;
 mod token;
 mod torture;
 mod upgrades;
+mod views;

@@ -2,14 +2,10 @@
 //! in place; elsewhere there are plain lines. The cursor is never hidden, so nothing has to bring
 //! it back.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
-use anstream::{AutoStream, ColorChoice};
-
-use super::view::Line;
-
-/// For a terminal that does not tell its width.
-const WIDTH: usize = 80;
+use crate::cli::page::Line;
+use crate::cli::terminal::{self, Abilities};
 
 /// Standard output.
 pub(super) struct Screen {
@@ -23,21 +19,13 @@ pub(super) struct Screen {
 impl Screen {
     /// Finds out what standard output can do.
     pub(super) fn of_stdout() -> Self {
-        let stdout = io::stdout();
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        Self {
-            live: stdout.is_terminal() && !dumb,
-            colour: AutoStream::choice(&stdout) != ColorChoice::Never,
-            drawn: Vec::new(),
-        }
+        let Abilities { live, colour, .. } = Abilities::of_stdout();
+        Self { live, colour, drawn: Vec::new() }
     }
 
     /// The terminal's width in columns; `None` where nothing can be redrawn.
     pub(super) fn width(&self) -> Option<usize> {
-        self.live.then(|| {
-            let size = rustix::termios::tcgetwinsize(io::stdout());
-            size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(WIDTH)
-        })
+        self.live.then(|| terminal::size().0)
     }
 
     /// Adds lines that stay, and draws those anew that do not. In one write, so that no half of it

@@ -17,6 +17,7 @@ use super::story::{Event, Story};
 use super::view::{self, Life};
 use super::{DemoError, Ending};
 use crate::cli::args::Demo;
+use crate::cli::page::Line;
 use crate::clock::Timestamp;
 use crate::clock::{Clock as _, SystemClock, millis, monotonic};
 use crate::config::Settings;
@@ -162,12 +163,12 @@ impl Show<'_> {
 
     /// Asks what anybody can ask: `status`.
     fn look(&mut self) {
-        let accounts = status(&self.stage.settings, None);
+        let accounts = status(&self.stage.settings, None, None).accounts;
         let life = |status| Life::new(status, self.clock.now().wall, self.life.as_ref());
         self.life = accounts.first().and_then(life);
     }
 
-    fn block(&self, width: Option<usize>) -> Vec<view::Line> {
+    fn block(&self, width: Option<usize>) -> Vec<Line> {
         let Some(width) = width else { return Vec::new() };
         let left = self.ends_at.map(|end| end - self.now());
         view::block(self.life.as_ref(), &self.story, left, millis(LIFETIME), width)

@@ -1,20 +1,13 @@
 //! What the demo looks like. Pure: from numbers and words to lines of text.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use super::story::{Event, Story, Tone};
+use crate::cli::page::{BAD, CARE, FAINT, GOOD, Line, PLAIN, STRONG, wrapped};
 use crate::config::MINIMAL;
 use crate::shell::status::{AccountStatus, State};
-
-const PLAIN: Style = Style::new();
-const STRONG: Style = Style::new().bold();
-const FAINT: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const CARE: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// The column in which words begin, beside a time or a label.
 const INDENT: usize = 10;
@@ -31,46 +24,9 @@ const BAR_MIN: usize = 10;
 /// Longer lines are hard to read.
 const TEXT_MAX: usize = 100;
 
-/// A line of styled pieces, without control characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line(Vec<(Style, String)>);
-
-impl Line {
-    /// A line in one style.
-    fn one(style: Style, text: impl Into<String>) -> Self {
-        Self(vec![(style, text.into())])
-    }
-
-    /// A line without style.
-    fn plain(text: impl Into<String>) -> Self {
-        Self::one(PLAIN, text)
-    }
-
-    fn labelled(label: &str, rest: impl IntoIterator<Item = (Style, String)>) -> Self {
-        let label = (STRONG, format!("{label:<INDENT$}"));
-        Self(std::iter::once(label).chain(rest).collect())
-    }
-
-    /// How many columns it takes.
-    pub(super) fn width(&self) -> usize {
-        self.0.iter().map(|(_, text)| text.chars().count()).sum()
-    }
-
-    /// The line, cut off at a width.
-    pub(super) fn text(&self, width: usize, colour: bool) -> String {
-        let mut left = width;
-        let mut line = String::new();
-        for (style, text) in &self.0 {
-            let text: String = text.chars().take(left).collect();
-            left -= text.chars().count();
-            if colour {
-                let _ = write!(line, "{style}{text}{style:#}");
-            } else {
-                line += &text;
-            }
-        }
-        line
-    }
+fn labelled(label: &str, rest: impl IntoIterator<Item = (Style, String)>) -> Line {
+    let label = (STRONG, format!("{label:<INDENT$}"));
+    Line::new(std::iter::once(label).chain(rest))
 }
 
 /// The life of the present token, as one look found it. All times in milliseconds.
@@ -170,21 +126,18 @@ pub(super) fn block(
             pieces.push((style, String::from_utf8_lossy(run).into_owned()));
         }
         pieces.push((PLAIN, format!("] {} s left", seconds(life.left))));
-        lines.push(Line::labelled(&format!("token {}", life.generation), pieces));
-        lines.push(Line::labelled(
-            "",
-            [(PLAIN, life.next()), (FAINT, "  (| marks when it is due)".to_owned())],
-        ));
+        lines.push(labelled(&format!("token {}", life.generation), pieces));
+        lines.push(labelled("", [(PLAIN, life.next()), (FAINT, "  (| marks when it is due)".to_owned())]));
     } else {
-        lines.push(Line::labelled("token", [(PLAIN, "none yet".to_owned())]));
+        lines.push(labelled("token", [(PLAIN, "none yet".to_owned())]));
     }
     let style = if story.refused() > 0 { BAD } else { PLAIN };
-    lines.push(Line::labelled("client", [(style, story.reads_in_words())]));
+    lines.push(labelled("client", [(style, story.reads_in_words())]));
     let ending = match left {
         Some(left) => format!("ends in {} s; Ctrl-C ends it now", seconds(left)),
         None => "Ctrl-C ends it".to_owned(),
     };
-    lines.push(Line::labelled("", [(FAINT, ending)]));
+    lines.push(labelled("", [(FAINT, ending)]));
     lines
 }
 
@@ -199,7 +152,7 @@ pub(super) fn opening(url: &str, token_file: &Path, width: Option<usize>) -> Vec
     lines.extend(wrapped(cast, room).into_iter().map(Line::plain));
     lines.push(Line::plain(""));
     for (label, value) in [("server", url.to_owned()), ("file", token_file.display().to_string())] {
-        lines.push(Line::labelled(label, [(PLAIN, value)]));
+        lines.push(labelled(label, [(PLAIN, value)]));
     }
     lines.push(Line::plain(""));
     lines
@@ -219,7 +172,7 @@ pub(super) fn farewell(story: &Story, width: Option<usize>) -> Vec<Line> {
     for (command, what) in
         [("zg-tokend check", "is the config right?"), ("zg-tokend run", "keep the token fresh")]
     {
-        lines.push(Line(vec![(PLAIN, format!("  {command:<17}")), (FAINT, what.to_owned())]));
+        lines.push(Line::new([(PLAIN, format!("  {command:<17}")), (FAINT, what.to_owned())]));
     }
     lines
 }
@@ -251,27 +204,9 @@ pub(super) fn event(time: &str, event: &Event, width: Option<usize>) -> Vec<Line
     let mut label = time;
     let mut lines = Vec::new();
     for text in wrapped(&event.text, room) {
-        lines.push(Line(vec![(FAINT, format!("{label:<INDENT$}")), (style, text)]));
+        lines.push(Line::new([(FAINT, format!("{label:<INDENT$}")), (style, text)]));
         label = "";
     }
-    lines
-}
-
-/// Breaks a text between words.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() {
-            if line.chars().count() + 1 + word.chars().count() > width {
-                lines.push(std::mem::take(&mut line));
-            } else {
-                line.push(' ');
-            }
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
     lines
 }
 

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod documents;
 pub mod mounts;
 pub mod oidc;
+pub mod pane;
 pub mod tls;
 pub mod world;
 

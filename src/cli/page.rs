@@ -1,0 +1,141 @@
+//! Lines of styled pieces, and how text is broken into them. Pure.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+pub(super) const PLAIN: Style = Style::new();
+pub(super) const STRONG: Style = Style::new().bold();
+pub(super) const FAINT: Style = Style::new().dimmed();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const CARE: Style = AnsiColor::Yellow.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const WAY_OUT: Style = AnsiColor::Cyan.on_default();
+
+/// A line of styled pieces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Line(Vec<(Style, String)>);
+
+impl Line {
+    /// A line of these pieces.
+    pub(super) fn new(pieces: impl IntoIterator<Item = (Style, String)>) -> Self {
+        Self(pieces.into_iter().collect())
+    }
+
+    /// A line in one style.
+    pub(super) fn one(style: Style, text: impl Into<String>) -> Self {
+        Self(vec![(style, text.into())])
+    }
+
+    /// A line without style.
+    pub(super) fn plain(text: impl Into<String>) -> Self {
+        Self::one(PLAIN, text)
+    }
+
+    /// Adds a piece at the end.
+    pub(super) fn push(&mut self, style: Style, text: impl Into<String>) {
+        self.0.push((style, text.into()));
+    }
+
+    /// How many columns it takes, one for each character.
+    pub(super) fn width(&self) -> usize {
+        self.0.iter().map(|(_, text)| columns(text)).sum()
+    }
+
+    /// The line, cut off at a width.
+    pub(super) fn text(&self, width: usize, colour: bool) -> String {
+        let mut left = width;
+        let mut line = String::new();
+        for (style, text) in &self.0 {
+            let text: String = text.chars().take(left).collect();
+            left -= columns(&text);
+            if colour && *style != PLAIN && !text.trim().is_empty() {
+                let _ = write!(line, "{style}{text}{style:#}");
+            } else {
+                line += &text;
+            }
+        }
+        line
+    }
+}
+
+/// How many columns a text takes, one for each character.
+pub(super) fn columns(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Breaks a text between words; a word that is longer than a line is broken where the line ends.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() {
+            if columns(&line) + 1 + columns(word) > width {
+                lines.push(std::mem::take(&mut line));
+            } else {
+                line.push(' ');
+            }
+        }
+        line.push_str(word);
+        while columns(&line) > width.max(1) {
+            let end = line.char_indices().nth(width.max(1)).map_or(line.len(), |(at, _)| at);
+            let rest = line.split_off(end);
+            lines.push(std::mem::replace(&mut line, rest));
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// The same with the first line behind `label`, and the others below where it ends; `width` is
+/// that of the whole.
+pub(super) fn hanging(label: (Style, &str), text: (Style, &str), width: usize) -> Vec<Line> {
+    let indent = columns(label.1);
+    // Not even a narrow terminal makes a column of single words.
+    let room = width.saturating_sub(indent).max(NARROWEST);
+    let blank = " ".repeat(indent);
+    let lines = wrapped(text.1, room).into_iter().enumerate();
+    let label_of = |at| if at == 0 { (label.0, label.1.to_owned()) } else { (PLAIN, blank.clone()) };
+    lines.map(|(at, line)| Line::new([label_of(at), (text.0, line)])).collect()
+}
+
+/// The narrowest column of text.
+const NARROWEST: usize = 20;
+
+/// A text as a terminal may get it: without control characters, which could move the cursor or
+/// break a line; in ASCII if the terminal knows no more.
+pub(super) fn harmless(text: &str, unicode: bool) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() => '?',
+        c if unicode || c.is_ascii() => c,
+        '…' => '.',
+        _ => '?',
+    };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_broken_between_words_and_long_words_anywhere() {
+        assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(wrapped("see /a/long/path ok", 6), ["see", "/a/lon", "g/path", "ok"]);
+        assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn a_hanging_text_stays_right_of_its_label() {
+        let lines = hanging((STRONG, "name  "), (PLAIN, "one two three four five six"), 26);
+        let lines: Vec<_> = lines.iter().map(|line| line.text(usize::MAX, false)).collect();
+        assert_eq!(lines, ["name  one two three four", "      five six"]);
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}é", true), "a?[2Jb c?é");
+        assert_eq!(harmless("é…", false), "?.");
+    }
+}

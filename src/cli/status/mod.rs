@@ -1,0 +1,119 @@
+//! `zg-tokend status`
+
+mod prometheus;
+mod screen;
+mod short;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{Args, Format, Status};
+use super::terminal::{self, Abilities};
+use super::{settings, voice};
+use crate::config::{Environment, Settings};
+use crate::shell::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
+
+/// What ZeroGravity takes its token from, if it is set, in place of its token file.
+const ZEROGRAVITY_TOKEN: &str = "ZEROGRAVITY_TOKEN";
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: u32,
+    at: i64,
+    severity: Severity,
+    config: String,
+    accounts: &'a [AccountStatus],
+}
+
+/// Tells what is true now.
+pub(super) fn status(args: &Args, flags: &Status) -> Severity {
+    let Some(settings) = settings(args) else { return Severity::Unknown };
+    let asked = Asked { settings: &settings, only: args.account.as_deref(), masked: masked_file() };
+    let format = match flags {
+        Status { json: true, .. } => Format::Json,
+        Status { short: true, .. } => Format::Short,
+        flags => flags.format,
+    };
+    let abilities = Abilities::of_stdout();
+    if flags.watch {
+        return screen::watch(&asked, abilities);
+    }
+    let snapshot = asked.look();
+    match format {
+        Format::Json => voice::say(json(&settings, &snapshot)),
+        Format::Short => voice::say(short::line(&snapshot)),
+        Format::Prometheus => voice::say(prometheus::exposition(&snapshot).trim_end()),
+        Format::Text if abilities.live => {
+            let (width, _) = terminal::size();
+            let lines = table::lines(&snapshot, width, abilities.unicode);
+            let lines = lines.iter().map(|line| line.text(width, abilities.colour));
+            voice::say(lines.collect::<Vec<_>>().join("\n"));
+        }
+        // At once: a write for each of many accounts would cost more than the look at them.
+        Format::Text => voice::say(text::text(&snapshot)),
+    }
+    snapshot.severity()
+}
+
+/// What was asked for.
+struct Asked<'a> {
+    settings: &'a Settings,
+    only: Option<&'a str>,
+    /// The token file that an environment variable masks.
+    masked: Option<PathBuf>,
+}
+
+impl Asked<'_> {
+    fn look(&self) -> Snapshot {
+        let masked = self.masked.as_deref().map(|path| (ZEROGRAVITY_TOKEN, path));
+        look(self.settings, self.only, masked)
+    }
+}
+
+fn masked_file() -> Option<PathBuf> {
+    std::env::var_os(ZEROGRAVITY_TOKEN).filter(|value| !value.is_empty())?;
+    Environment::of_process().zerogravity_token()
+}
+
+fn json(settings: &Settings, snapshot: &Snapshot) -> String {
+    let config = settings.path.to_string_lossy().into_owned();
+    let (at, severity, accounts) = (snapshot.at, snapshot.severity(), &*snapshot.accounts);
+    let json = Json { version: JSON_VERSION, at, severity, config, accounts };
+    // Strings and numbers always encode.
+    serde_json::to_string_pretty(&json).unwrap_or_default()
+}
+
+/// The state in a word or two, at most 11 characters, as a person would say it: what the reader
+/// of the token meets goes before what the next refresh does.
+fn word(status: &AccountStatus) -> &'static str {
+    match status.state {
+        State::Unknown => "unreadable",
+        State::NeedsLogin => "needs login",
+        State::Refreshing => "refreshing",
+        _ if status.expires_in.is_none() => "no token",
+        _ if status.expires_in <= Some(0) => "expired",
+        State::BackingOff => "backing off",
+        State::Due if status.severity == Severity::Ok => "due",
+        State::Due => "overdue",
+        State::Fresh if status.token_file.current != Some(true) => "not in file",
+        State::Fresh => "fresh",
+    }
+}
+
+/// What is wrong, and how often it has been; `None` if nothing is. `time` words an instant.
+fn cause(status: &AccountStatus, time: impl Fn(i64) -> String) -> Option<String> {
+    let problem = status.problem.clone()?;
+    let attempt = status.last_attempt.as_ref().filter(|attempt| attempt.message.as_ref() == Some(&problem));
+    let repeated = attempt.and_then(|attempt| attempt.failures.zip(attempt.failing_since));
+    Some(match repeated {
+        Some((count, since)) if count > 1 => {
+            format!("{problem} ({count} failures in a row since {})", time(since))
+        }
+        _ => problem,
+    })
+}

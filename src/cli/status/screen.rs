@@ -1,0 +1,132 @@
+//! `status --watch`: the same lines on a screen of their own, which is given back at the end.
+
+use std::io::{self, Write as _};
+
+use super::{Asked, table};
+use crate::cli::page::{FAINT, Line};
+use crate::cli::terminal::{self, Abilities, Silence};
+use crate::cli::voice;
+use crate::shell::status::watch::{Viewer, watch as look_on};
+use crate::shell::status::{AccountStatus, Severity, Snapshot};
+
+/// The alternate screen, without a cursor.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+
+/// What was there before, with one.
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// Shows it until the user has seen enough. The code is that of the last look.
+pub(super) fn watch(asked: &Asked<'_>, abilities: Abilities) -> Severity {
+    if !abilities.live {
+        let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
+        voice::failure("--watch needs a terminal to draw on", Some(hint));
+        return Severity::Unknown;
+    }
+    let mut screen =
+        Screen { asked, abilities, silence: None, drawn: String::new(), last: Severity::Unknown };
+    screen.enter();
+    let watched = look_on(asked.settings, asked.only, &mut screen);
+    let last = screen.last;
+    drop(screen);
+    match watched {
+        Ok(()) => last,
+        // The terminal has gone away: nobody is left to be told.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe) || is_hangup(&error) => last,
+        Err(error) => {
+            voice::failure(format!("cannot watch: {error}"), Some("`zg-tokend status` tells it once"));
+            Severity::Unknown
+        }
+    }
+}
+
+fn is_hangup(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+struct Screen<'a> {
+    asked: &'a Asked<'a>,
+    abilities: Abilities,
+    /// Typed characters are not shown meanwhile.
+    silence: Option<Silence>,
+    /// The frame on the screen.
+    drawn: String,
+    last: Severity,
+}
+
+impl Screen<'_> {
+    /// A whole frame; lines that do not fit are counted.
+    fn frame(&self, snapshot: &Snapshot) -> String {
+        let (width, height) = terminal::size();
+        let mut lines = table::lines(snapshot, width, self.abilities.unicode);
+        lines.push(Line::default());
+        let room = height.saturating_sub(1);
+        if lines.len() > room {
+            let hidden = lines.len() - room.saturating_sub(1);
+            lines.truncate(room.saturating_sub(1));
+            lines.push(Line::one(
+                FAINT,
+                format!("  {hidden} more lines below: `zg-tokend status` shows them"),
+            ));
+        }
+        lines.push(Line::one(FAINT, "  Ctrl-C ends this"));
+        // Erased first: after a full line some terminals would erase its last character.
+        let lines = lines.iter().map(|line| format!("\x1b[K{}", line.text(width, self.abilities.colour)));
+        format!("\x1b[H{}\x1b[J", lines.collect::<Vec<_>>().join("\r\n"))
+    }
+}
+
+impl Viewer for Screen<'_> {
+    fn show(&mut self) -> io::Result<Option<i64>> {
+        let snapshot = self.asked.look();
+        self.last = snapshot.severity();
+        let frame = self.frame(&snapshot);
+        if frame != self.drawn {
+            write(&frame)?;
+            self.drawn = frame;
+        }
+        Ok(changes_at(&snapshot))
+    }
+
+    fn leave(&mut self) {
+        let _ = write(LEAVE);
+        self.silence = None;
+    }
+
+    fn enter(&mut self) {
+        self.silence = Silence::begin();
+        self.drawn.clear();
+        let _ = write(ENTER);
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// In one write, so that no half of it is ever seen.
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// The second from which on the passing of time makes a difference to what is shown.
+pub(super) fn changes_at(snapshot: &Snapshot) -> Option<i64> {
+    let shown = |status: &AccountStatus| [status.expires_at, status.next_refresh_at, status.refresh_at];
+    let instants = snapshot.accounts.iter().flat_map(shown).flatten();
+    instants.map(|at| snapshot.at + until_next_unit(at - snapshot.at)).min()
+}
+
+/// In how many seconds a span of so many is worded anew: as [`crate::shell::words::duration`]
+/// words it, seconds are shown below 10 minutes, minutes below a day, then hours.
+fn until_next_unit(span: i64) -> i64 {
+    let unit = match span.abs() {
+        ..600 => 1,
+        600..86_400 => 60,
+        _ => 3600,
+    };
+    // What is to come gets shorter, what has passed longer.
+    if span > 0 { span % unit + 1 } else { unit - span.abs() % unit }
+}

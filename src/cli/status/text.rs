@@ -1,0 +1,107 @@
+//! The words for a pipe: stable lines, the same on every machine.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::shell::status::{AccountStatus, Snapshot, State, TokenFileStatus};
+use crate::shell::words::{duration, local};
+
+/// Each account: a headline, then what is known of it, a name and a value on each line.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    snapshot.accounts.iter().map(account).collect::<Vec<_>>().join("\n")
+}
+
+fn account(status: &AccountStatus) -> String {
+    let mut lines = vec![headline(status)];
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{value}"));
+    if let Some(problem) = super::cause(status, local) {
+        line("problem", problem);
+    }
+    if let Some(hint) = &status.hint {
+        line("hint", hint.clone());
+    }
+    for (name, value) in details(status, local) {
+        line(name, value);
+    }
+    lines.join("\n")
+}
+
+/// What is known beside the headline, each with its name; `time` words an instant.
+pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> Vec<(&'static str, String)> {
+    let mut details = vec![("token file", token_file(&status.token_file))];
+    if let Some(variable) = status.token_file.masked_by {
+        details.push(("masked by", masked(variable)));
+    }
+    details.push(("refresh token", refresh_token(status, &time)));
+    if let Some(attempt) = &status.last_attempt {
+        let failures = match attempt.failures {
+            Some(count) if count > 1 => format!(", {count} failures in a row"),
+            _ => String::new(),
+        };
+        // Unless it is what the problem says anyway.
+        let message = attempt.message.as_ref().filter(|message| status.problem.as_ref() != Some(message));
+        let message = message.map(|message| format!(" ({message})")).unwrap_or_default();
+        details
+            .push(("last attempt", format!("{}: {}{message}{failures}", time(attempt.at), attempt.result)));
+    }
+    details.push(("supervisor", supervisor(status)));
+    details
+}
+
+/// What the variable does, and to whom.
+pub(super) fn masked(variable: &str) -> String {
+    format!("{variable}, which is set in this environment: what is started from here never reads the file")
+}
+
+fn headline(status: &AccountStatus) -> String {
+    let state = match status.state {
+        State::Fresh => "fresh",
+        State::Due => "due",
+        State::Refreshing => "refreshing",
+        State::BackingOff => "backing off",
+        State::NeedsLogin => "needs login",
+        State::Unknown => "unknown",
+    };
+    let mut parts = vec![format!("{}: {state}", status.account)];
+    if let (Some(left), Some(at)) = (status.expires_in, status.expires_at) {
+        let span = duration(Duration::from_secs(left.unsigned_abs()));
+        let at = local(at);
+        parts.push(if left > 0 {
+            format!("expires in {span} ({at})")
+        } else {
+            format!("expired {span} ago ({at})")
+        });
+    }
+    parts.extend(status.next_refresh_at.map(|next| format!("next refresh {}", local(next))));
+    parts.join(", ")
+}
+
+fn token_file(file: &TokenFileStatus) -> String {
+    let condition = match (file.exists, file.current) {
+        (false, _) => "missing",
+        (true, Some(true)) => "holds the newest token",
+        (true, Some(false)) => "holds something else",
+        (true, None) => "unknown content",
+    };
+    format!("{} ({condition})", Path::display(&file.path))
+}
+
+fn refresh_token(status: &AccountStatus, time: impl Fn(i64) -> String) -> String {
+    let token = &status.refresh_token;
+    let Some(source) = token.source else { return "none".into() };
+    let condition = if token.available { "" } else { ", dead" };
+    let source = if source == "state" { "in the state" } else { "in the config, not used yet" };
+    let seeded = token.seeded_at.map(|at| format!(", login of {}", time(at))).unwrap_or_default();
+    let rotated = token.rotated_at.map(|at| format!(", rotated {}", time(at))).unwrap_or_default();
+    format!("{source}{condition}{seeded}{rotated}")
+}
+
+fn supervisor(status: &AccountStatus) -> String {
+    match status.supervisor {
+        None => "none".into(),
+        Some(supervisor) => {
+            let who = supervisor.pid.map_or_else(|| "alive".into(), |pid| format!("process {pid}"));
+            if supervisor.stopped { format!("{who}, stopped") } else { who }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Calls for another look whenever one may see something new: when a file has changed, or when
+//! the passing of time alone changes what is shown. In between nothing runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::Settings;
+use crate::shell::timer::Timer;
+use crate::shell::watch::Watch;
+
+/// A refresh changes several files within milliseconds: one look for all of them.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How far up from the state directory its own creation is noticed: `~/.local/state/zg-tokend`.
+const ANCESTORS: usize = 4;
+
+/// Who shows it.
+pub trait Viewer {
+    /// Looks, and shows what it sees. Tells the second, Unix time, from which on time alone makes
+    /// it look different; `None` for never. An error ends the watch.
+    fn show(&mut self) -> io::Result<Option<i64>>;
+
+    /// Gives the screen back, for as long as the process is stopped from the keyboard.
+    fn leave(&mut self);
+
+    /// Takes it again.
+    fn enter(&mut self);
+}
+
+/// Shows, until SIGINT, SIGTERM, SIGHUP or SIGQUIT; `only` picks an account by name.
+pub fn watch(settings: &Settings, only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(until_ended(settings, only, viewer))
+}
+
+async fn until_ended(settings: &Settings, only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+    let clock = SystemClock::new();
+    let timer = Timer::new()?;
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut suspended = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let paths = paths(settings, only);
+    let watch_all = || Watch::new(paths.iter().map(PathBuf::as_path));
+    let mut watch = watch_all()?;
+    loop {
+        let changes_at = viewer.show()?;
+        timer.set(changes_at.map(|second| when(second, clock.now())))?;
+        tokio::select! {
+            seen = watch.next() => {
+                seen?;
+                tokio::time::sleep(GATHER).await;
+                // Before the look: directories may have come, and what changes from now on is seen.
+                watch = watch_all()?;
+            }
+            woken = timer.woken() => drop(woken?),
+            _ = resized.recv() => {}
+            _ = suspended.recv() => {
+                viewer.leave();
+                kill_process(getpid(), Signal::STOP)?;
+                viewer.enter();
+            }
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hup.recv() => return Ok(()),
+            _ = quit.recv() => return Ok(()),
+        }
+    }
+}
+
+/// A second of the wall clock, as the timer counts.
+fn when(second: i64, now: Timestamp) -> Timestamp {
+    let wait = second.saturating_mul(1000).saturating_sub(now.wall).max(0);
+    now.plus(Duration::from_millis(wait.cast_unsigned()))
+}
+
+/// Every file that a look reads, and the directories that may still have to come. A supervisor
+/// that ends closes its file, which is noticed, too.
+fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = settings.state_dir.ancestors().take(ANCESTORS).map(Path::to_owned).collect();
+    for account in &settings.accounts {
+        if only.is_none_or(|only| account.name.as_str() == only) {
+            let directory = settings.state_dir.join(account.name.as_str());
+            let token_file = &account.token_file.path;
+            paths.extend([directory.join("state"), directory.join("supervisor"), directory]);
+            paths.extend(token_file.parent().map(Path::to_owned));
+            paths.push(token_file.clone());
+        }
+    }
+    paths
+}

@@ -1,0 +1,130 @@
+//! What a person sees, on a real terminal.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::pane::Pane;
+use crate::common::wait_until;
+use crate::common::world::World;
+
+fn with_token() -> World {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    world.pass_time(Duration::from_secs(15 * 60));
+    world
+}
+
+#[test]
+fn status_is_a_table() {
+    let world = with_token();
+    let pane = Pane::open(&world.sandbox, (80, 24), &[], "status");
+    let screen = pane.wait_for("code 0");
+    let header: Vec<_> = screen[1].split_whitespace().collect();
+    assert_eq!(header, ["ACCOUNT", "STATE", "LIFE", "LEFT", "EXPIRES", "REFRESH"]);
+    assert!(screen[2].starts_with("● default  fresh        ━━━━"), "{screen:#?}");
+    assert!(screen[2].contains("┿") && screen[2].contains("──  44 min  "), "{screen:#?}");
+    assert!(screen[4].starts_with("  token file     /"), "{screen:#?}");
+    assert!(screen.iter().any(|line| line == "  supervisor     none"), "{screen:#?}");
+    assert!(pane.colours().contains("\u{1b}[32mfresh"), "{}", pane.colours());
+}
+
+#[test]
+fn colour_and_characters_follow_the_environment() {
+    let world = with_token();
+    for (variables, has_colour, has_unicode) in [
+        (&[("NO_COLOR", "1")][..], false, true),
+        (&[("LC_ALL", "C")], true, false),
+        (&[("LC_ALL", "C"), ("NO_COLOR", "1")], false, false),
+    ] {
+        let pane = Pane::open(&world.sandbox, (80, 24), variables, "status");
+        let text = pane.wait_for("code 0").join("\n");
+        assert_eq!(pane.colours().contains('\u{1b}'), has_colour, "{variables:?}: {:?}", pane.colours());
+        assert_eq!(!text.is_ascii(), has_unicode, "{variables:?}: {text}");
+        assert!(has_unicode || text.contains("=====|===="), "{text}");
+    }
+    // A terminal that can do nothing gets what a pipe gets.
+    let pane = Pane::open(&world.sandbox, (200, 24), &[("TERM", "dumb")], "status");
+    assert!(pane.wait_for("code 0")[1].starts_with("default: fresh, expires in 44 min"));
+}
+
+#[test]
+fn a_narrow_terminal_breaks_no_line() {
+    let world = with_token();
+    fs::write(world.token_file(), "something else").unwrap();
+    for columns in [60, 80, 90, 200] {
+        let pane = Pane::open(&world.sandbox, (columns, 40), &[], "status");
+        let screen = pane.wait_for("code 1");
+        // A line that was too wide would have made the terminal begin one in the first column.
+        let begins = |line: &&String| !line.is_empty() && !line.starts_with("  ");
+        let first: Vec<_> =
+            screen.iter().filter(begins).map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(first, ["before", "▲", "▲", "code"], "{columns}: {screen:#?}");
+    }
+}
+
+#[test]
+fn watch_shows_what_happens_and_leaves_the_screen_as_it_was() {
+    let world = with_token();
+    let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
+    pane.wait_for("fresh");
+    assert_eq!(pane.modes(), (false, true), "no cursor, a screen of its own");
+    fs::remove_file(world.token_file()).unwrap();
+    pane.wait_for("not in file");
+    world.once_gives(0, []);
+    pane.wait_for("● default  fresh");
+    let mut run = world.run();
+    pane.wait_for(&format!("process {}", run.id()));
+    run.signal(Signal::KILL);
+    pane.wait_for("supervisor     none");
+    pane.text("typed");
+    pane.resize(60, 24);
+    let screen = pane.wait_for("token file");
+    assert!(screen.iter().all(|line| !line.contains("typed") && line.chars().count() <= 60), "{screen:#?}");
+    pane.key("C-c");
+    assert_eq!(pane.wait_for("code 0"), ["before", "code 0"]);
+    assert_eq!(pane.modes(), (true, false));
+}
+
+#[test]
+fn watch_gives_the_screen_back_to_signals_and_to_the_shell() {
+    let world = with_token();
+    for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
+        pane.wait_for("fresh");
+        let pid = Pid::from_raw(pane.pid().cast_signed()).unwrap();
+        // Stopped and continued, as by Ctrl-Z and `fg`.
+        kill_process(pid, Signal::TSTP).unwrap();
+        wait_until("the screen given back", || (pane.modes() == (true, false)).then_some(()));
+        kill_process(pid, Signal::CONT).unwrap();
+        pane.wait_for("fresh");
+        kill_process(pid, signal).unwrap();
+        assert_eq!(pane.wait_for("code 0"), ["before", "code 0"], "{signal:?}");
+        assert_eq!(pane.modes(), (true, false));
+    }
+}
+
+#[test]
+fn watch_sees_the_first_token_come() {
+    let world = World::new();
+    world.configure("");
+    let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
+    pane.wait_for("no token");
+    world.once_gives(0, []);
+    pane.wait_for("fresh");
+}
+
+#[test]
+fn watch_counts_what_does_not_fit() {
+    let world = World::new();
+    let seeds: Vec<_> = (0..30).map(|_| world.seed()).collect();
+    let names: Vec<_> = (0..30).map(|number| format!("a{number}")).collect();
+    let accounts: Vec<_> = names.iter().map(String::as_str).zip(&seeds).collect();
+    world.configure_accounts(&accounts);
+    let pane = Pane::open(&world.sandbox, (80, 20), &[], "status --watch");
+    let screen = pane.wait_for("Ctrl-C ends this");
+    assert_eq!(screen.len(), 20);
+    assert!(screen[0].contains("ACCOUNT") && screen[18].contains("more lines below"), "{screen:#?}");
+}
