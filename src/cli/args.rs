@@ -53,8 +53,8 @@ pub enum Command {
     Rejected(Rejected),
     /// Tell what is true now, without touching the network
     Status(Status),
-    /// Check the config, without touching the network
-    Check,
+    /// Check config, secrets, permissions and places; exits with 78 if there is a problem
+    Check(Check),
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) for `config`
     Man(Man),
     /// Print the completions for a shell
@@ -239,6 +239,17 @@ pub enum Page {
 pub struct Completions {
     /// Whose
     pub shell: Shell,
+}
+
+/// The flags of `check`.
+#[derive(Debug, Default, ClapArgs)]
+pub struct Check {
+    /// Ask the servers, too: names, certificates, proxy, discovery, clock; spends no token
+    #[arg(long)]
+    pub live: bool,
+    /// Print one JSON object, as packaging/check.schema.json describes it
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `status`.

@@ -1,36 +1,150 @@
 //! `zg-tokend check`
 
-use super::args::Args;
-use super::{settings, voice};
-use crate::durable::FailureClass;
-use crate::exit::Exit;
-use crate::shell::files::token_file;
-use crate::shell::trouble::chain;
+use std::path::Path;
 
-/// Checks the config, and whether the token files can be where it wants them.
-pub(super) fn check(args: &Args) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    for warning in &settings.warnings {
-        voice::warning(warning);
+use serde::Serialize;
+
+use super::args::{Args, Check};
+use super::page::{BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless};
+use super::terminal::{self, Abilities};
+use super::{load, locate, voice};
+use crate::exit::Exit;
+use crate::shell::check::{Finding, JSON_VERSION, Level, check as look, live};
+
+/// Longer lines are hard to read.
+const TEXT_MAX: usize = 100;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: u32,
+    level: Level,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+    findings: &'a [Finding],
+}
+
+/// Checks whether a refresh could work.
+pub(super) fn check(args: &Args, flags: &Check) -> Exit {
+    let only = args.account.as_deref();
+    let findings = match load(args) {
+        Ok(settings) => {
+            let mut findings = look(&settings, only);
+            if flags.live {
+                match live(&settings, only) {
+                    Ok(found) => findings.extend(found),
+                    Err(error) => {
+                        voice::failure(format!("cannot set up the event loop: {error}"), None);
+                        return Exit::Failure;
+                    }
+                }
+            }
+            findings
+        }
+        Err((problem, hint)) if flags.json => vec![Finding::problem("config", problem, hint)],
+        Err((problem, hint)) => {
+            voice::failure(problem, hint.as_deref());
+            return Exit::Config;
+        }
+    };
+    if flags.json {
+        voice::say(json(args, &findings));
+    } else {
+        show(&findings, !flags.live);
     }
-    let accounts = settings.accounts.iter();
-    let chosen =
-        accounts.filter(|account| args.account.as_deref().is_none_or(|only| account.name.as_str() == only));
-    let exits = chosen.map(|account| match token_file(&account.token_file).check() {
-        Ok(checked) => {
-            for warning in &checked.warnings {
-                voice::warning(format!("account {}: {warning}", account.name));
-            }
-            voice::say(format!("{}: ok, the token goes to {}", account.name, checked.path.display()));
-            Exit::Success
+    exit_of(&findings)
+}
+
+/// Prints the findings for people; `offline` mentions what was not looked at.
+pub(super) fn show(findings: &[Finding], offline: bool) {
+    let abilities = Abilities::of_stdout();
+    let lines = if abilities.live {
+        let (width, _) = terminal::size();
+        page(findings, width, abilities.unicode)
+            .iter()
+            .map(|line| line.text(width, abilities.colour))
+            .collect()
+    } else {
+        plain(findings)
+    };
+    voice::say(lines.join("\n"));
+    if abilities.live {
+        voice::say("");
+    }
+    voice::say(verdict(findings, offline));
+}
+
+/// 78 if something will not work.
+pub(super) fn exit_of(findings: &[Finding]) -> Exit {
+    if worst(findings) == Level::Problem { Exit::Config } else { Exit::Success }
+}
+
+fn worst(findings: &[Finding]) -> Level {
+    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
+}
+
+fn json(args: &Args, findings: &[Finding]) -> String {
+    let config = locate(args).ok().and_then(|path| std::path::absolute(path).ok());
+    let config = config.as_deref().map(Path::to_string_lossy).map(std::borrow::Cow::into_owned);
+    let json = Json { version: JSON_VERSION, level: worst(findings), config, findings };
+    // Strings and numbers always encode.
+    serde_json::to_string_pretty(&json).unwrap_or_default()
+}
+
+/// What it comes to, and what to do next.
+fn verdict(findings: &[Finding], offline: bool) -> String {
+    let count = |level, word: &str| match findings.iter().filter(|finding| finding.level == level).count() {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        count => Some(format!("{count} {word}s")),
+    };
+    let troubles: Vec<_> =
+        [count(Level::Problem, "problem"), count(Level::Warning, "warning")].into_iter().flatten().collect();
+    if worst(findings) == Level::Problem {
+        return troubles.join(", ");
+    }
+    let next = if offline { "; `zg-tokend check --live` asks the servers, too" } else { "" };
+    if troubles.is_empty() { format!("all is well{next}") } else { format!("{}{next}", troubles.join(", ")) }
+}
+
+/// For a pipe: each finding on a line of its own, its hint on the next.
+fn plain(findings: &[Finding]) -> Vec<String> {
+    let line = |finding: &Finding| {
+        let word = match finding.level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        };
+        let whose = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
+        let hint = finding.hint.as_ref().map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
+        format!("{word:<9}{whose}{}: {}{hint}", finding.subject, finding.message)
+    };
+    findings.iter().map(line).collect()
+}
+
+/// For a terminal: what all accounts share, then each account under its name.
+fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
+    let (width, glyphs) = (width.min(TEXT_MAX), Glyphs::of(unicode));
+    let label = findings.iter().map(|finding| columns(finding.subject)).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    let mut account = None;
+    for finding in findings {
+        if finding.account != account {
+            account.clone_from(&finding.account);
+            lines.push(Line::default());
+            lines.extend(account.iter().map(|name| Line::one(STRONG, format!("  {name}"))));
         }
-        Err(error) => {
-            voice::failure(format!("account {}: {}", account.name, chain(&error)), error.hint().as_deref());
-            match error.class() {
-                FailureClass::Io => Exit::Io,
-                FailureClass::Misplaced => Exit::Config,
-            }
+        let style = [GOOD, CARE, BAD][finding.level as usize];
+        let head = Line::new([
+            (style, format!("{} ", glyphs.marks[finding.level as usize])),
+            (PLAIN, format!("{:<label$}  ", finding.subject)),
+        ]);
+        let indent = " ".repeat(head.width());
+        let body = if finding.level == Level::Ok { FAINT } else { PLAIN };
+        lines.extend(hanging(head, (body, &harmless(&finding.message, unicode)), width));
+        if let Some(hint) = &finding.hint {
+            let arrow = Line::one(WAY_OUT, format!("{indent}{}", glyphs.way_out));
+            lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
         }
-    });
-    Exit::worst(exits.collect::<Vec<_>>())
+    }
+    lines
 }

@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Command::Rejected(flags) => rejected::rejected(&args, flags).into(),
         Command::Set(flags) => set::set(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
-        Command::Check => check::check(&args).into(),
+        Command::Check(flags) => check::check(&args, flags).into(),
         Command::Demo(flags) => demo::demo(flags).into(),
     }
 }
@@ -69,19 +69,20 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Loads the config, and says what is wrong with it.
 fn settings(args: &Args) -> Option<Settings> {
+    let loaded = load(args);
+    if let Err((problem, hint)) = &loaded {
+        voice::failure(problem, hint.as_deref());
+    }
+    loaded.ok()
+}
+
+/// Loads the config; else what is wrong with it, and the way out.
+fn load(args: &Args) -> Result<Settings, (String, Option<String>)> {
     let loaded = locate(args).and_then(|path| config::load(&path, &Environment::of_process()));
-    match loaded {
-        Ok(settings) => match unknown_account(&settings, args) {
-            None => Some(settings),
-            Some((problem, hint)) => {
-                voice::failure(problem, Some(&hint));
-                None
-            }
-        },
-        Err(error) => {
-            voice::failure(chain(&error), error.hint().as_deref());
-            None
-        }
+    let settings = loaded.map_err(|error| (chain(&error), error.hint()))?;
+    match unknown_account(&settings, args) {
+        None => Ok(settings),
+        Some((problem, hint)) => Err((problem, Some(hint))),
     }
 }
 

@@ -59,6 +59,33 @@ impl Line {
     }
 }
 
+/// The characters that things are drawn with.
+pub(super) struct Glyphs {
+    /// How something is: well, to be looked at, wrong, unknown.
+    pub(super) marks: [&'static str; 4],
+    /// A bar: what is left, what is spent, and a mark in either.
+    pub(super) bar: [char; 4],
+    /// Before what to do.
+    pub(super) way_out: &'static str,
+    /// In place of what is not known.
+    pub(super) nothing: &'static str,
+}
+
+impl Glyphs {
+    /// Those that the terminal has.
+    pub(super) fn of(unicode: bool) -> &'static Self {
+        if unicode { &UNICODE } else { &ASCII }
+    }
+}
+
+const UNICODE: Glyphs =
+    Glyphs {
+        marks: ["●", "▲", "✗", "?"], bar: ['━', '─', '┿', '┼'], way_out: "→ ", nothing: "–"
+    };
+
+const ASCII: Glyphs =
+    Glyphs { marks: ["*", "!", "x", "?"], bar: ['=', '.', '|', '|'], way_out: "> ", nothing: "-" };
+
 /// How many columns a text takes, one for each character.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().count()
@@ -89,14 +116,17 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// The same with the first line behind `label`, and the others below where it ends; `width` is
 /// that of the whole.
-pub(super) fn hanging(label: (Style, &str), text: (Style, &str), width: usize) -> Vec<Line> {
-    let indent = columns(label.1);
+pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Line> {
+    let indent = label.width();
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
-    let blank = " ".repeat(indent);
-    let lines = wrapped(text.1, room).into_iter().enumerate();
-    let label_of = |at| if at == 0 { (label.0, label.1.to_owned()) } else { (PLAIN, blank.clone()) };
-    lines.map(|(at, line)| Line::new([label_of(at), (text.0, line)])).collect()
+    let mut label = Some(label);
+    let lines = wrapped(text.1, room).into_iter().map(|piece| {
+        let mut line = label.take().unwrap_or_else(|| Line::plain(" ".repeat(indent)));
+        line.push(text.0, piece);
+        line
+    });
+    lines.collect()
 }
 
 /// The narrowest column of text.
@@ -128,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_hanging_text_stays_right_of_its_label() {
-        let lines = hanging((STRONG, "name  "), (PLAIN, "one two three four five six"), 26);
+        let lines = hanging(Line::one(STRONG, "name  "), (PLAIN, "one two three four five six"), 26);
         let lines: Vec<_> = lines.iter().map(|line| line.text(usize::MAX, false)).collect();
         assert_eq!(lines, ["name  one two three four", "      five six"]);
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,6 +219,18 @@ pub enum Warning {
         /// Its permission bits.
         mode: u32,
     },
+}
+
+impl Warning {
+    /// The way out; `config` is the config file.
+    pub fn hint(&self, config: &Path) -> String {
+        match self {
+            Self::TokenFileReadable { .. } => {
+                "set token_file_mode = \"0640\", and token_file_group to a group of its readers".to_owned()
+            }
+            Self::ConfigGroupWritable { .. } => format!("chmod g-w {}", config.display()),
+        }
+    }
 }
 
 impl fmt::Display for Warning {

@@ -37,6 +37,16 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::GroupWritable { path, .. } => format!("chmod g-w {}", path.display()),
+            Self::NotPrivate { path, .. } => format!("chmod 700 {}", path.display()),
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs4::{FileExt, TryLockError};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, ftruncate, openat, statat};
+use rustix::fs::{Access, AtFlags, CWD, Dir, Mode, OFlags, accessat, fchmod, ftruncate, openat, statat};
 use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,12 @@ impl LockError {
             Self::Unsupported { .. } => Some("set state_dir to a directory on a local file system".into()),
             Self::Replaced { .. } => Some("put the directory back, or restart zg-tokend".into()),
             Self::Supervised { pid: Some(pid) } => Some(format!("stop it first: kill {pid}")),
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("let the user who runs zg-tokend write {}, or set state_dir", path.display()))
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Some("set state_dir to a directory that can be written".into())
+            }
             Self::Busy { .. } | Self::Supervised { pid: None } | Self::Io { .. } => None,
         }
     }
@@ -130,6 +136,30 @@ impl StateDir {
         match Self::open(path, Missing::Refuse) {
             Err(LockError::Place(PlaceError::MissingDirectory { .. })) => Ok(None),
             opened => opened.map(Some),
+        }
+    }
+
+    /// Whether states can be kept at `path`: looks at owners and permissions, and whether the file
+    /// system has locks. Changes nothing; of a path that does not exist yet, it judges and gives
+    /// the directory that the rest will be created in.
+    pub fn check(path: &Path) -> Result<Self, LockError> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let existing = absolute.ancestors().find_map(|ancestor| Self::find(ancestor).transpose());
+        let found = existing.unwrap_or_else(|| Self::open(path, Missing::Refuse))?;
+        let (directory, path) = (&found.directory, found.directory.path());
+        match accessat(directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            // Before Linux 5.8 only the real user can be asked about, which proves nothing.
+            Ok(()) | Err(Errno::NOSYS) => {}
+            Err(error) => return Err(failed("write into", path, error)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = uninterrupted(|| openat(directory, c".", flags, Mode::empty()))
+            .map_err(|error| failed("open", path, error))?;
+        let handle = File::from(handle);
+        match try_flock(path, || FileExt::try_lock_shared(&handle)) {
+            // Whoever has it, has shown that it can be had.
+            Ok(()) | Err(LockError::Busy { .. }) => Ok(found),
+            Err(error) => Err(error),
         }
     }
 

@@ -62,8 +62,14 @@ impl HttpEndpoint {
         Self { options, environment, https: OnceLock::new(), http: OnceLock::new() }
     }
 
+    /// Everything for an exchange with this URL that needs no network: the root certificates, the
+    /// proxy that the environment names, whether plain http is permitted.
+    pub fn prepare(&self, url: &Url) -> Result<(), TransportFailure> {
+        self.client_for(url).map(drop)
+    }
+
     /// One GET, under the same rules as a POST.
-    pub(super) async fn get(&self, url: &Url) -> Result<Reply, TransportFailure> {
+    pub async fn get(&self, url: &Url) -> Result<Reply, TransportFailure> {
         self.exchange(self.client_for(url)?.get(url.clone())).await
     }
 

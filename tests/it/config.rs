@@ -84,6 +84,9 @@ fn an_error_names_its_place_and_the_way_out() {
 #[test]
 fn a_config_with_a_secret_is_for_its_owner_alone() {
     let sandbox = Sandbox::new();
+    let seed = sandbox.config_path().with_file_name("seed");
+    fs::write(&seed, "SECRET").unwrap();
+    chmod(&seed, Mode::from_raw_mode(0o600)).unwrap();
     for (text, mode, code) in [
         ("refresh_token = \"SECRET\"", 0o644, 78),
         ("refresh_token = \"SECRET\"", 0o640, 78),
@@ -147,7 +150,7 @@ fn check_looks_at_the_place_of_the_token_file() {
     sandbox.write_config(&format!("{BASE}token_file = \"{}\"\n", directory.display()));
     let output = sandbox.run(["check"]);
     assert_eq!(output.code, Some(78), "{output:?}");
-    assert!(output.stderr.contains("is a directory"), "{output:?}");
+    assert!(output.stdout.contains("is a directory"), "{output:?}");
 
     let open = sandbox.path("home/open");
     fs::create_dir(&open).unwrap();

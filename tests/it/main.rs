@@ -7,6 +7,7 @@ mod ambiguity;
 mod booted;
 mod certified;
 mod changes;
+mod check;
 mod clocks;
 mod common;
 mod config;

@@ -128,3 +128,21 @@ fn watch_counts_what_does_not_fit() {
     assert_eq!(screen.len(), 20);
     assert!(screen[0].contains("ACCOUNT") && screen[18].contains("more lines below"), "{screen:#?}");
 }
+
+#[test]
+fn check_is_a_list() {
+    let world = World::new();
+    world.configure("token_file = \"/dev/null/token\"");
+    let pane = Pane::open(&world.sandbox, (60, 40), &[], "check");
+    let screen = pane.wait_for("code 78");
+    let text = screen.join("\n");
+    for line in [
+        "● config         /",
+        "\n\n  default\n● refresh_token  read from the config file\n",
+        "✗ token_file     /dev/null is not a directory\n                 → remove it, or choose another path\n\n1 problem\n",
+    ] {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
+    // Broken lines go on below the text, not in the first column.
+    assert!(screen.iter().all(|line| line.chars().count() <= 60), "{screen:#?}");
+}

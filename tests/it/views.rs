@@ -28,7 +28,7 @@ fn pipe(command: &mut Command, text: &str) -> Output {
 
 /// Holds a text against a schema in packaging/, by python3-jsonschema.
 #[track_caller]
-fn assert_schema(schema: &str, text: &str) {
+pub fn assert_schema(schema: &str, text: &str) {
     const VALIDATE: &str = "import json, sys, jsonschema\n\
         schema = json.load(open(sys.argv[1]))\n\
         validator = jsonschema.validators.validator_for(schema)\n\

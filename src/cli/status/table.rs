@@ -8,7 +8,7 @@ use anstyle::Style;
 use super::text::{details, masked as masked_by};
 use super::{cause, word};
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
 };
 use crate::shell::status::{AccountStatus, Severity, Snapshot, State};
 use crate::shell::words::{duration, local_near};
@@ -37,26 +37,9 @@ const LABEL: usize = 15;
 /// More names than these are counted.
 const NAMES_MAX: usize = 8;
 
-/// The characters that things are drawn with.
-struct Glyphs {
-    severities: [&'static str; 4],
-    /// Left of the bar's life; its spent part; the mark in either.
-    bar: [char; 4],
-    way_out: &'static str,
-    nothing: &'static str,
-}
-
-const UNICODE: Glyphs =
-    Glyphs {
-        severities: ["●", "▲", "✗", "?"], bar: ['━', '─', '┿', '┼'], way_out: "→ ", nothing: "–"
-    };
-
-const ASCII: Glyphs =
-    Glyphs { severities: ["*", "!", "x", "?"], bar: ['=', '.', '|', '|'], way_out: "> ", nothing: "-" };
-
 /// All lines, none wider than `width`, if that is not absurd.
 pub(super) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Line> {
-    let page = Page { snapshot, width, unicode, glyphs: if unicode { &UNICODE } else { &ASCII } };
+    let page = Page { snapshot, width, unicode, glyphs: Glyphs::of(unicode) };
     let mut lines = page.table();
     lines.extend(page.sentences());
     lines.extend(page.masked());
@@ -186,7 +169,7 @@ impl Page<'_> {
 
     fn named(&self, severity: Severity, name: &str) -> Line {
         Line::new([
-            (style(severity), format!("{} ", self.glyphs.severities[severity as usize])),
+            (style(severity), format!("{} ", self.glyphs.marks[severity as usize])),
             (STRONG, name.to_owned()),
         ])
     }
@@ -265,14 +248,14 @@ impl Page<'_> {
     ) -> Vec<Line> {
         let width = self.width.min(TEXT_MAX);
         let mut lines = vec![Line::default()];
-        let mark = format!("{} ", self.glyphs.severities[severity as usize]);
-        lines.extend(hanging((style(severity), &mark), (STRONG, about), width));
+        let mark = format!("{} ", self.glyphs.marks[severity as usize]);
+        lines.extend(hanging(Line::one(style(severity), mark), (STRONG, about), width));
         if let Some(cause) = cause {
-            lines.extend(hanging((PLAIN, "  "), (PLAIN, &self.harmless(cause)), width));
+            lines.extend(hanging(Line::plain("  "), (PLAIN, &self.harmless(cause)), width));
         }
         if let Some(way_out) = way_out {
             let arrow = format!("  {}", self.glyphs.way_out);
-            lines.extend(hanging((WAY_OUT, &arrow), (WAY_OUT, &self.harmless(way_out)), width));
+            lines.extend(hanging(Line::one(WAY_OUT, arrow), (WAY_OUT, &self.harmless(way_out)), width));
         }
         lines
     }
@@ -295,7 +278,7 @@ impl Page<'_> {
         let details = details.filter(|(name, _)| *name != "masked by");
         let lines = details.flat_map(|(name, value)| {
             let label = format!("  {name:<LABEL$}");
-            hanging((FAINT, &label), (PLAIN, &self.harmless(&value)), width)
+            hanging(Line::one(FAINT, label), (PLAIN, &self.harmless(&value)), width)
         });
         lines.collect()
     }

@@ -16,9 +16,6 @@ use crate::shell::watch::Watch;
 /// A refresh changes several files within milliseconds: one look for all of them.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// How far up from the state directory its own creation is noticed: `~/.local/state/zg-tokend`.
-const ANCESTORS: usize = 4;
-
 /// Who shows it.
 pub trait Viewer {
     /// Looks, and shows what it sees. Tells the second, Unix time, from which on time alone makes
@@ -47,8 +44,7 @@ async fn until_ended(settings: &Settings, only: Option<&str>, viewer: &mut impl 
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
-    let paths = paths(settings, only);
-    let watch_all = || Watch::new(paths.iter().map(PathBuf::as_path));
+    let watch_all = || Watch::new(paths(settings, only).iter().map(PathBuf::as_path));
     let mut watch = watch_all()?;
     loop {
         let changes_at = viewer.show()?;
@@ -81,18 +77,20 @@ fn when(second: i64, now: Timestamp) -> Timestamp {
     now.plus(Duration::from_millis(wait.cast_unsigned()))
 }
 
-/// Every file that a look reads, and the directories that may still have to come. A supervisor
-/// that ends closes its file, which is noticed, too.
+/// Every file that a look reads. A supervisor that ends closes its file, which is noticed, too.
 fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = settings.state_dir.ancestors().take(ANCESTORS).map(Path::to_owned).collect();
-    for account in &settings.accounts {
-        if only.is_none_or(|only| account.name.as_str() == only) {
-            let directory = settings.state_dir.join(account.name.as_str());
-            let token_file = &account.token_file.path;
-            paths.extend([directory.join("state"), directory.join("supervisor"), directory]);
-            paths.extend(token_file.parent().map(Path::to_owned));
-            paths.push(token_file.clone());
-        }
-    }
-    paths
+    let chosen =
+        settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
+    let files = chosen.flat_map(|account| {
+        let directory = settings.state_dir.join(account.name.as_str());
+        [directory.join("state"), directory.join("supervisor"), account.token_file.path.clone()]
+    });
+    files.flat_map(|file| to_come(&file)).collect()
+}
+
+/// A file, and those directories on the way to it that still have to come. Not those that exist:
+/// a busy one, such as /tmp, would wake us for nothing.
+fn to_come(file: &Path) -> Vec<PathBuf> {
+    let missing = file.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
+    std::iter::once(file).chain(missing).map(Path::to_owned).collect()
 }

@@ -19,7 +19,12 @@ use zg_tokend::demo::server::{Server, Transport};
 
 /// Starts the embedded server with HTTPS and writes the CA that vouches for it to `ca_file`.
 pub fn serve(options: Options, ca_file: &Path) -> Server {
-    Server::spawn_thread(0, Tls::new(ca_file), options).unwrap()
+    serve_as(Leaf::Valid, options, ca_file)
+}
+
+/// The same with this certificate.
+pub fn serve_as(leaf: Leaf, options: Options, ca_file: &Path) -> Server {
+    Server::spawn_thread(0, Tls::new(leaf, ca_file), options).unwrap()
 }
 
 /// What a server's certificate says.
@@ -70,8 +75,8 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 struct Tls(TlsAcceptor);
 
 impl Tls {
-    fn new(ca_file: &Path) -> Self {
-        Self(TlsAcceptor::from(server_config(Leaf::Valid, ca_file)))
+    fn new(leaf: Leaf, ca_file: &Path) -> Self {
+        Self(TlsAcceptor::from(server_config(leaf, ca_file)))
     }
 }
 

@@ -1,0 +1,240 @@
+//! Whether a refresh could work: everything that can be found out before one is tried. Nothing
+//! is changed and no token is spent; only [`live`] touches the network.
+
+mod live;
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::files::{check_owner, state_trouble, token_file};
+use super::trouble::chain;
+use super::words::{local, refusal};
+use crate::config::{self, Endpoint, SecretSource, Settings};
+use crate::secrets::{self, SecretError};
+use crate::store::lock::StateDir;
+use crate::store::state::{Store, Stored};
+use crate::supervisor::record::Record;
+use crate::transport::{HttpEndpoint, Options};
+
+pub use live::live;
+
+/// The version of the JSON that `check --json` prints; a change of meaning raises it. Its schema
+/// is `packaging/check.schema.json`.
+pub const JSON_VERSION: u32 = 1;
+
+/// How a finding is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and somebody should look at it.
+    Warning,
+    /// It will not work.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How it is to be taken.
+    pub level: Level,
+    /// Whose it is; absent for what all accounts share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// What was looked at: mostly a key of the config.
+    pub subject: &'static str,
+    /// What was found, in words, without secrets.
+    pub message: String,
+    /// The way out, if there is something to mend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    fn new(level: Level, subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { level, account: None, subject, message: message.into(), hint }
+    }
+
+    fn ok(subject: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Level::Ok, subject, message, None)
+    }
+
+    fn warning(subject: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(Level::Warning, subject, message, Some(hint.into()))
+    }
+
+    /// Something that will not work.
+    pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::new(Level::Problem, subject, message, hint)
+    }
+
+    fn of(self, account: &config::Account) -> Self {
+        Self { account: Some(account.name.to_string()), ..self }
+    }
+}
+
+/// Looks at everything but the network; `only` picks an account by name. Secrets are read, and
+/// commands are run for them.
+pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
+    let mut findings = vec![config(settings)];
+    findings.extend(
+        settings
+            .warnings
+            .iter()
+            .map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
+    );
+    findings.extend(state_dir(settings));
+    let mut endpoints = HashSet::new();
+    for account in chosen(settings, only) {
+        let of_account = [
+            endpoint(account, &mut endpoints),
+            secret("client_secret", account.client_secret.as_ref(), false),
+            login(settings, account),
+            place(account),
+        ];
+        findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
+    }
+    findings
+}
+
+fn chosen<'a>(settings: &'a Settings, only: Option<&'a str>) -> impl Iterator<Item = &'a config::Account> {
+    let accounts = settings.accounts.iter().map(AsRef::as_ref);
+    accounts.filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
+}
+
+fn config(settings: &Settings) -> Finding {
+    let accounts = match settings.accounts.len() {
+        1 => "1 account".to_owned(),
+        count => format!("{count} accounts"),
+    };
+    Finding::ok("config", format!("{}, {accounts}", settings.path.display()))
+}
+
+fn state_dir(settings: &Settings) -> Vec<Finding> {
+    let found = match StateDir::check(&settings.state_dir) {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
+    };
+    let directory = settings.state_dir.display();
+    let message = if settings.state_dir.exists() {
+        format!("{directory} can be written, and has locks")
+    } else {
+        let ancestor = found.directory().path().display();
+        format!("{directory} will be created; {ancestor} can be written, and has locks")
+    };
+    let warnings = found.directory().warnings().iter();
+    let warnings = warnings.map(|warning| Finding::warning("state_dir", warning.to_string(), warning.hint()));
+    std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
+}
+
+/// How requests of this account are made.
+fn options(account: &config::Account) -> Options {
+    Options { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
+}
+
+/// Certificates and proxy, once for all accounts that have the same.
+fn endpoint(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Vec<Finding> {
+    let url = match &account.endpoint {
+        Endpoint::Explicit(url) => Ok(url.clone()),
+        Endpoint::Discovered { issuer } => issuer.parse(),
+    };
+    // Validated with the config.
+    let Ok(url) = url else { return Vec::new() };
+    if !known.insert((options(account), url.scheme().to_owned())) {
+        return Vec::new();
+    }
+    match HttpEndpoint::new(options(account)).prepare(&url) {
+        Ok(()) => Vec::new(),
+        Err(failure) => {
+            let hint = failure.kind.hint().map(str::to_owned);
+            vec![Finding::problem("token_endpoint", failure.detail, hint)]
+        }
+    }
+}
+
+/// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
+fn secret(key: &'static str, source: Option<&SecretSource>, spare: bool) -> Vec<Finding> {
+    let Some(source) = source else { return Vec::new() };
+    vec![match secrets::read(key, source) {
+        Ok(_) => Finding::ok(key, format!("read from {source}")),
+        // It is only there within the service.
+        Err(error @ SecretError::NoCredentials { .. }) => {
+            Finding::new(Level::Warning, key, chain(&error), error.hint())
+        }
+        Err(error) => {
+            let level = if spare { Level::Warning } else { Level::Problem };
+            Finding::new(level, key, chain(&error), error.hint())
+        }
+    }]
+}
+
+/// The refresh token: the one in the state, and the configured one.
+fn login(settings: &Settings, account: &config::Account) -> Vec<Finding> {
+    let mut store = Store::new(&settings.state_dir, account.name.as_str());
+    let loaded = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
+        if let Stored::Record(record) = &stored {
+            check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
+        }
+        Ok(stored)
+    });
+    let mut findings = Vec::new();
+    let record = match loaded {
+        Ok(Stored::Record(record)) => Some(record),
+        Ok(Stored::Nothing) => None,
+        Ok(Stored::Garbage(why)) => {
+            let hint = "the next refresh begins anew with the configured refresh_token";
+            findings.push(Finding::warning("state", format!("it cannot be understood: {why}"), hint));
+            None
+        }
+        Err(trouble) => return vec![Finding::problem("state", trouble.message, trouble.hint)],
+    };
+    findings.extend(
+        store.warning().map(|warning| Finding::warning("state", warning.to_string(), warning.hint())),
+    );
+    let kept = record.as_deref().and_then(state);
+    let usable = kept.as_ref().is_some_and(|finding| finding.level == Level::Ok);
+    findings.extend(kept);
+    match &account.refresh_token {
+        None if record.is_none_or(|record| record.refresh_token.is_none()) => {
+            let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
+            let message = "there is none, neither in the config nor in the state";
+            findings.push(Finding::problem("refresh_token", message, Some(hint.into())));
+        }
+        source => findings.extend(secret("refresh_token", source.as_ref(), usable)),
+    }
+    findings
+}
+
+/// The refresh token in a state.
+fn state(record: &Record) -> Option<Finding> {
+    let token = record.refresh_token.as_ref()?;
+    Some(match &record.verdict {
+        Some(verdict) if record.needs_login() => {
+            Finding::problem("state", refusal(verdict), verdict.hint.clone())
+        }
+        _ => {
+            let since = local(token.obtained_at.wall / 1000);
+            Finding::ok("state", format!("holds the refresh token of {since}"))
+        }
+    })
+}
+
+fn place(account: &config::Account) -> Vec<Finding> {
+    let configured = &account.token_file.path;
+    match token_file(&account.token_file).check() {
+        Ok(checked) => {
+            let message = if checked.path == *configured {
+                format!("the token goes to {}", configured.display())
+            } else {
+                format!("the token goes to {}, by way of {}", checked.path.display(), configured.display())
+            };
+            let warnings = checked.warnings.iter();
+            let warnings =
+                warnings.map(|warning| Finding::warning("token_file", warning.to_string(), warning.hint()));
+            std::iter::once(Finding::ok("token_file", message)).chain(warnings).collect()
+        }
+        Err(error) => vec![Finding::problem("token_file", chain(&error), error.hint())],
+    }
+}
