@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Problem;
 use super::keys::{self, FORMS, Form, KEYS, Key, Kind, Place};
+use super::values::is_pasted;
 
 /// What is known of every key in the text.
 #[derive(Default)]
@@ -93,8 +94,8 @@ impl Rule {
                     value.as_str().is_some_and(|url| !url.contains('@'))
                 }
                 Self::Key(key) => key.kind.may_be_shown(),
-                // A command's arguments may be anything.
-                Self::Form(form) => form.name != "command",
+                // A command's arguments may be anything; and of a name, only what is one.
+                Self::Form(form) => form.name != "command" && !value.as_str().is_some_and(is_pasted),
                 _ => false,
             }
     }

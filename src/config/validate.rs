@@ -16,8 +16,8 @@ use super::settings::{Account, AccountName, Endpoint, Hooks, Settings, TokenFile
 use super::source::SecretSource;
 use super::token_format::TokenFormat;
 use super::values::{
-    auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode, preset,
-    principal, remove_expired, scope, text, write_mode,
+    a_name, auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode,
+    preset, principal, remove_expired, scope, text, write_mode,
 };
 
 /// A server that does not tell `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
@@ -232,9 +232,11 @@ impl Context<'_> {
         };
         match forms {
             RawForms { file: Some(path), env: None, command: None, credential: None } => {
+                a_name(key, "file", &path.span(), path.get_ref())?;
                 Ok(SecretSource::File(self.path(key, &path)?))
             }
             RawForms { file: None, env: Some(name), command: None, credential: None } => {
+                a_name(key, "env", &name.span(), name.get_ref())?;
                 if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
                     return Err(bad_value(key, &name.span(), "does not name an environment variable"));
                 }
@@ -244,6 +246,7 @@ impl Context<'_> {
                 self.command(key, argv).map(SecretSource::Command)
             }
             RawForms { file: None, env: None, command: None, credential: Some(name) } => {
+                a_name(key, "credential", &name.span(), name.get_ref())?;
                 // The names that systemd takes: those of plain files.
                 let mut parts = Path::new(name.get_ref()).components();
                 let is_file_name =
@@ -272,6 +275,7 @@ impl Context<'_> {
         }
         let program = argv.first_mut().filter(|program| !program.trim().is_empty());
         let program = program.ok_or_else(|| bad_value(key, &span, "names no program"))?;
+        a_name(key, "command", &span, program)?;
         // A bare name is looked up in PATH; a path must not depend on the working directory.
         if program.contains('/') {
             let path = self.path(key, &Spanned::new(span.clone(), program.clone()))?;

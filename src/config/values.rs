@@ -12,6 +12,7 @@ use super::keys;
 use super::raw::NameOrNumber;
 use super::settings::{AuthMethod, Principal, WriteMode};
 use super::token_format::{FormatError, TokenFormat};
+use crate::secret::looks_pasted;
 
 /// What a provider's name stands for.
 pub(super) struct Preset {
@@ -44,6 +45,21 @@ pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> Problem {
         (_, Some(key)) => problem.hint(format!("{}; for example: {name} = {}", key.doc, key.example)),
         (_, None) => problem,
     }
+}
+
+/// Whether a name or a path is rather a secret in the wrong place. A path in full is a path.
+pub(super) fn is_pasted(name: &str) -> bool {
+    !name.starts_with(['/', '~']) && looks_pasted(name)
+}
+
+/// Refuses a secret in the place of the name of what holds it, before anything can show it.
+pub(super) fn a_name(key: &str, form: &str, span: &Range<usize>, name: &str) -> Result<(), Problem> {
+    if !is_pasted(name) {
+        return Ok(());
+    }
+    let what = format!("has a secret where `{form}` wants the name of what holds it");
+    Err(bad_value(key, span, &what)
+        .hint(format!("write {key} = \"…\" for the secret itself; a file can be named by its full path")))
 }
 
 /// A word out of a few.

@@ -4,20 +4,13 @@ use std::borrow::Cow;
 
 use form_urlencoded::byte_serialize;
 
-use crate::secret::Secret;
+use crate::secret::{Secret, looks_like_token as is_token};
 
 /// What stands in a secret's place.
 const REDACTED: &str = "[redacted]";
 
 /// How much of a server's words is shown: the cause fits into a line or two, a page of HTML does not.
 const MAX_SHOWN: usize = 200;
-
-/// From how many characters on a word that mixes letters and digits counts as a token. Real
-/// tokens have 22 and more (128 bits in base64); error codes and dates stay below.
-const TOKEN_LEN: usize = 20;
-
-/// How well-known tokens begin; after one of these a word of any length is taken for one.
-const TOKEN_PREFIXES: [&str; 7] = ["1//", "ya29.", "eyJ", "gho_", "ghu_", "ghr_", "ghp_"];
 
 /// `text` without control characters, with every known secret (also form-encoded) and every word
 /// that looks like a token replaced, cut to 200 characters. Hosts, dates and ordinary words stay.
@@ -122,20 +115,14 @@ fn redact_word(word: &str, kind: Kind, out: &mut String) {
     }
 }
 
-fn is_token(word: &str) -> bool {
-    let mixed = || {
-        word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic())
-    };
-    // A prefix alone, or an ordinary word that happens to begin like one, is no token.
-    let known = |prefix: &&str| word.len() >= prefix.len() + 4 && word.starts_with(*prefix);
-    (word.len() >= TOKEN_LEN && mixed()) || TOKEN_PREFIXES.iter().any(known)
-}
+/// A longer word in a host's name may be a token.
+const LABEL_LEN: usize = 20;
 
 /// True for a name such as `login.eu-1.example.com`.
 fn is_host(word: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
-            && label.len() < TOKEN_LEN
+            && label.len() < LABEL_LEN
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     word.rsplit_once('.').is_some_and(|(labels, top)| {

@@ -82,6 +82,38 @@ fn an_error_names_its_place_and_the_way_out() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_name_is_refused_and_not_shown() {
+    let hint =
+        "hint: write refresh_token = \"…\" for the secret itself; a file can be named by its full path\n";
+    for (form, value, column, caret) in [
+        ("env", "\"1//0gSECRET\"", 25, "{ env = \"…\" }"),
+        ("env", "\"SECRETa1B2c3D4e5F6g7H8\"", 25, "{ env = \"…\" }"),
+        ("file", "\"1//0gSECRET\"", 26, "{ file = \"…\" }"),
+        ("credential", "\"1//0gSECRET\"", 32, "{ credential = \"…\" }"),
+        ("command", "[\"1//0gSECRET\"]", 29, "{ command = … }"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write_config(&format!("{BASE}refresh_token = {{ {form} = {value} }}\n"));
+        let output = refused(&sandbox);
+        let first = format!(
+            "error: {}:3:{column}: `refresh_token` has a secret where `{form}` wants the name of what holds it\n",
+            sandbox.config_path().display()
+        );
+        assert!(output.stderr.starts_with(&first) && output.stderr.ends_with(hint), "{output:?}");
+        assert!(output.stderr.contains(&format!("3 | refresh_token = {caret}")), "{output:?}");
+        assert!(!output.stderr.contains("SECRET"), "{output:?}");
+    }
+    // What is no name for other reasons is not shown either, and neither is a secret beside a typo.
+    for line in
+        ["{ env = \"1//0gSECRET=\" }", "{ enw = \"1//0gSECRET\" }", "{ env = \"1//0gSECRET\", x = 1 }"]
+    {
+        let sandbox = Sandbox::new();
+        sandbox.write_config(&format!("{BASE}refresh_token = {line}\n"));
+        assert!(!refused(&sandbox).stderr.contains("SECRET"), "{line}");
+    }
+}
+
+#[test]
 fn a_config_with_a_secret_is_for_its_owner_alone() {
     let sandbox = Sandbox::new();
     let seed = sandbox.config_path().with_file_name("seed");
