@@ -12,6 +12,7 @@ use crate::secret::Fingerprint;
 const EXAMPLES: &str = "\
 Examples:
   zg-tokend demo                       see it work, with nothing configured
+  zg-tokend init                       write a config
   zg-tokend check                      is the config right?
   zg-tokend once                       refresh what is due, then exit
   zg-tokend run                        keep the tokens fresh until stopped
@@ -19,7 +20,7 @@ Examples:
   */5 * * * *  zg-tokend once --quiet  the same from cron, without a daemon
 
 Exit codes of run and once: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
-Exit codes of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
+Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
 
 /// Keeps an OAuth 2.0 access token fresh in a file.
 #[derive(Debug, Parser)]
@@ -39,6 +40,8 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a config from a few answers, and check it
+    Init(Box<Init>),
     /// Keep the tokens fresh until stopped (SIGHUP reloads the config, SIGUSR1 refreshes now)
     Run(Run),
     /// Refresh what is due, then exit
@@ -78,6 +81,47 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// The flags of `init`. A secret is never one of them: other users can see a command line.
+#[derive(Debug, Default, ClapArgs)]
+pub struct Init {
+    /// Take client and login from an authorized_user JSON file of yours (Google)
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// A provider with a preset: google
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"])]
+    pub provider: Option<String>,
+    /// The issuer, whose token endpoint is discovered
+    #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
+    pub issuer: Option<String>,
+    /// The token endpoint
+    #[arg(long, value_name = "URL")]
+    pub token_endpoint: Option<String>,
+    /// Your OAuth client
+    #[arg(long, value_name = "ID", conflicts_with = "from")]
+    pub client_id: Option<String>,
+    /// The file that holds the client's secret; leave it out for a public client
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "client_secret_env"])]
+    pub client_secret_file: Option<PathBuf>,
+    /// The environment variable that holds it
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    pub client_secret_env: Option<String>,
+    /// The file that holds the refresh token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "refresh_token_env", "refresh_token_stdin"])]
+    pub refresh_token_file: Option<PathBuf>,
+    /// The environment variable that holds it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "refresh_token_stdin"])]
+    pub refresh_token_env: Option<String>,
+    /// Read it from stdin, and write it into the config
+    #[arg(long, conflicts_with = "from")]
+    pub refresh_token_stdin: bool,
+    /// The file that the access token goes to [default: ~/.config/zerogravity/token]
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+    /// Replace a config that exists
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// The flags of `once`.

@@ -4,10 +4,12 @@ pub mod args;
 mod check;
 mod demo;
 mod exec;
+mod init;
 mod log;
 mod manual;
 mod once;
 mod page;
+mod prompt;
 mod rejected;
 mod run;
 mod set;
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Rejected(flags) => rejected::rejected(&args, flags).into(),
         Command::Set(flags) => set::set(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
+        Command::Init(flags) => init::init(&args, flags).into(),
         Command::Check(flags) => check::check(&args, flags).into(),
         Command::Demo(flags) => demo::demo(flags).into(),
     }

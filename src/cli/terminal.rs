@@ -61,9 +61,19 @@ pub(super) struct Silence {
 impl Silence {
     /// `None` if standard input is no terminal.
     pub(super) fn begin() -> Option<Self> {
+        Self::without(LocalModes::ECHO)
+    }
+
+    /// The same, and every key comes at once: Ctrl-C as well, since a process that it ended would
+    /// leave the terminal silent.
+    pub(super) fn key_by_key() -> Option<Self> {
+        Self::without(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
+    }
+
+    fn without(modes: LocalModes) -> Option<Self> {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.remove(modes);
         tcsetattr(io::stdin(), OptionalActions::Flush, &silent).ok()?;
         Some(Self { before })
     }

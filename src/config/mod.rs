@@ -127,7 +127,7 @@ impl ConfigError {
         match self {
             Self::NoHome => Some("set HOME, or name the config file with --config".to_owned()),
             Self::Missing { .. } => Some(format!(
-                "see it work first with `zg-tokend demo`, then write the file, mode 0600, for example:\n\n{MINIMAL}"
+                "`zg-tokend init` writes one, and `zg-tokend demo` shows what it is for; by hand it is, mode 0600, for example:\n\n{MINIMAL}"
             )),
             Self::Read { path, source } => (source.kind() == io::ErrorKind::PermissionDenied)
                 .then(|| format!("run as the owner of {}, or let this user read it", path.display())),

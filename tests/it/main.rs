@@ -20,6 +20,7 @@ mod hooks;
 mod hostile;
 mod idle;
 mod info;
+mod init;
 mod inputs;
 mod layers;
 mod lifetimes;

@@ -33,7 +33,7 @@ impl Pane {
             .map(|variable| format!("'{variable}'"))
             .collect();
         let script = format!(
-            "echo before; env -i {} {} {args}; echo code $?; exec sleep 1000",
+            "trap : INT; echo before; env -i {} {} {args}; echo code $?; exec sleep 1000",
             variables.join(" "),
             command.get_program().to_str().unwrap()
         );
@@ -81,6 +81,12 @@ impl Pane {
     pub fn resize(&self, columns: u16, rows: u16) {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         self.tmux(&["resize-window", "-x", &columns, "-y", &rows]);
+    }
+
+    /// How the terminal is set, in stty's words.
+    pub fn stty(&self) -> String {
+        let tty = self.tmux(&["display", "-p", "#{pane_tty}"]).stdout.trim().to_owned();
+        finish(Command::new("stty").args(["-a", "-F", &tty])).stdout.replace(['\n', ';'], " ")
     }
 
     /// Waits until a line of the screen contains this, and gives the screen.

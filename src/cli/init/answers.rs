@@ -1,0 +1,181 @@
+//! What a config is made of: from flags, from a file, and from whoever sits at the terminal.
+
+use std::path::Path;
+
+use super::{InitError, google};
+use crate::cli::args::Init;
+use crate::cli::prompt;
+use crate::secret::Secret;
+
+/// Everything that goes into the file.
+pub(super) struct Answers {
+    /// `None` for a flat config.
+    pub(super) account: Option<String>,
+    /// `provider`, `issuer` or `token_endpoint`, and its value.
+    pub(super) server: (&'static str, String),
+    pub(super) client_id: String,
+    /// `None` for a public client.
+    pub(super) client_secret: Option<Source>,
+    /// `None` if it is to come by `zg-tokend set`.
+    pub(super) refresh_token: Option<Source>,
+    pub(super) token_file: Option<String>,
+}
+
+/// A secret, or where it is.
+pub(super) enum Source {
+    Inline(Secret),
+    File(String),
+    Env(String),
+}
+
+impl Answers {
+    /// Takes the flags, then asks for the rest; where nobody can be asked, all that is missing is
+    /// named at once.
+    pub(super) fn collect(account: Option<&str>, flags: &Init) -> Result<Self, InitError> {
+        let google = flags.from.as_deref().map(google::read).transpose()?;
+        let (id, secret, token) = google.map_or((None, None, None), |google| {
+            (Some(google.client_id), google.client_secret, Some(google.refresh_token))
+        });
+        let from_google = id.is_some();
+        let given = Given {
+            server: server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned()))),
+            client_id: flags.client_id.clone().or(id),
+            client_secret: source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
+                .or(secret.map(Source::Inline)),
+            refresh_token: source(flags.refresh_token_file.as_deref(), flags.refresh_token_env.as_deref())?
+                .or(token.map(Source::Inline)),
+            token_file: flags.token_file.as_deref().map(absolute).transpose()?,
+            account: account.map(str::to_owned),
+        };
+        if flags.refresh_token_stdin {
+            let token = prompt::piped("refresh token").map_err(InitError::Answer)?;
+            return Given { refresh_token: Some(Source::Inline(token)), ..given }.complete();
+        }
+        if prompt::can_ask() { given.ask() } else { given.complete() }
+    }
+}
+
+/// The answers so far.
+struct Given {
+    account: Option<String>,
+    server: Option<(&'static str, String)>,
+    client_id: Option<String>,
+    client_secret: Option<Source>,
+    refresh_token: Option<Source>,
+    token_file: Option<String>,
+}
+
+impl Given {
+    /// Without asking: a client without a secret is a public one, all else is needed.
+    fn complete(self) -> Result<Answers, InitError> {
+        let missing = [
+            (self.server.is_none(), "--provider, --issuer or --token-endpoint"),
+            (self.client_id.is_none(), "--client-id"),
+            (
+                self.refresh_token.is_none(),
+                "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
+            ),
+            (self.account.is_some() && self.token_file.is_none(), "--token-file"),
+        ];
+        let names: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        let missing = InitError::Missing(names.join("; "));
+        match (self.server, self.client_id) {
+            (Some(server), Some(client_id)) if names.is_empty() => Ok(Answers {
+                account: self.account,
+                server,
+                client_id,
+                client_secret: self.client_secret,
+                refresh_token: self.refresh_token,
+                token_file: self.token_file,
+            }),
+            _ => Err(missing),
+        }
+    }
+
+    fn ask(self) -> Result<Answers, InitError> {
+        let server = match self.server {
+            Some(server) => server,
+            None => which_server(&needed("provider (google), or the URL of an issuer or token endpoint: ")?),
+        };
+        let client_id = self.client_id.map_or_else(|| needed("client_id: "), Ok)?;
+        let client_secret = match self.client_secret {
+            None => hidden("client_secret, or nothing for a public client")?,
+            given => given,
+        };
+        let refresh_token = match self.refresh_token {
+            None => hidden("refresh_token, or nothing to give it to `zg-tokend set` later")?,
+            given => given,
+        };
+        let token_file = match (self.token_file, &self.account) {
+            (None, None) => optional("token_file [~/.config/zerogravity/token]: ")?,
+            (None, Some(_)) => Some(needed("token_file: ")?),
+            (given, _) => given,
+        };
+        // What was typed is like what stands in a config: relative to it, or from ~/ on.
+        Ok(Answers { account: self.account, server, client_id, client_secret, refresh_token, token_file })
+    }
+}
+
+fn server(flags: &Init) -> Option<(&'static str, String)> {
+    let given =
+        [("provider", &flags.provider), ("issuer", &flags.issuer), ("token_endpoint", &flags.token_endpoint)];
+    given.into_iter().find_map(|(key, value)| Some((key, value.clone()?)))
+}
+
+/// A word is a preset; a URL that ends like a token endpoint is one, any other an issuer.
+fn which_server(answer: &str) -> (&'static str, String) {
+    let key = match answer {
+        url if !url.contains("://") => "provider",
+        url if url.trim_end_matches('/').ends_with("token") => "token_endpoint",
+        _ => "issuer",
+    };
+    (key, answer.to_owned())
+}
+
+fn source(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Source>, InitError> {
+    Ok(match (file, variable) {
+        (Some(file), _) => Some(Source::File(absolute(file)?)),
+        (None, variable) => variable.map(|name| Source::Env(name.to_owned())),
+    })
+}
+
+/// A path on the command line is relative to here, one in the config to the config.
+fn absolute(path: &Path) -> Result<String, InitError> {
+    let absolute = std::path::absolute(path).ok().and_then(|path| Some(path.to_str()?.to_owned()));
+    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is no text", path.display())))
+}
+
+fn optional(question: &str) -> Result<Option<String>, InitError> {
+    prompt::line(question).map_err(InitError::Answer)
+}
+
+/// Asks again until there is an answer.
+fn needed(question: &str) -> Result<String, InitError> {
+    loop {
+        if let Some(answer) = optional(question)? {
+            return Ok(answer);
+        }
+    }
+}
+
+fn hidden(what: &str) -> Result<Option<Source>, InitError> {
+    Ok(prompt::hidden(what).map_err(InitError::Answer)?.map(Source::Inline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_names_any_kind_of_server() {
+        for (answer, key) in [
+            ("google", "provider"),
+            ("https://login.example", "issuer"),
+            ("https://login.example/tenant/v2.0", "issuer"),
+            ("https://login.example/oauth2/token", "token_endpoint"),
+            ("https://login.example/token/", "token_endpoint"),
+        ] {
+            assert_eq!(which_server(answer), (key, answer.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The text of the new config, with a word on each key.
+
+use std::fmt::Write as _;
+
+use zeroize::Zeroizing;
+
+use super::answers::{Answers, Source};
+
+/// Room for all of it: a text that grows would leave copies of its secrets behind.
+const ROOM: usize = 256 * 1024;
+
+/// A whole config file.
+pub(super) fn render(answers: &Answers) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(ROOM));
+    // Writing to a string does not fail.
+    let _ = write(&mut text, answers);
+    text
+}
+
+fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
+    writeln!(text, "# What zg-tokend(1) keeps fresh. All keys: zg-tokend man config | man -l -")?;
+    if let Some(account) = &answers.account {
+        writeln!(
+            text,
+            "\n# Another login goes into another table like this one.\n[accounts.{}]",
+            quoted(account)
+        )?;
+    }
+    let (key, value) = &answers.server;
+    writeln!(text, "\n# Who issues the tokens.\n{key} = {}", quoted(value))?;
+    writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
+    match &answers.client_secret {
+        Some(secret) => line(text, "client_secret", secret)?,
+        None => writeln!(text, "# It is a public client, without a client_secret.")?,
+    }
+    writeln!(
+        text,
+        "\n# Your login. It is read once; the refresh tokens that follow are kept in the state, and this file is\n\
+         # never changed. After a new login, write the new refresh token here."
+    )?;
+    match &answers.refresh_token {
+        Some(token) => line(text, "refresh_token", token)?,
+        None => writeln!(text, "# It is given to `zg-tokend set`, on standard input.")?,
+    }
+    writeln!(text, "\n# Where the access token goes.")?;
+    match &answers.token_file {
+        Some(path) => writeln!(text, "token_file = {}", quoted(path)),
+        None => writeln!(text, "#token_file = \"~/.config/zerogravity/token\""),
+    }
+}
+
+fn line(text: &mut String, key: &str, source: &Source) -> std::fmt::Result {
+    match source {
+        Source::Inline(secret) => {
+            let secret = Zeroizing::new(quoted(secret.expose()));
+            writeln!(text, "{key} = {}", *secret)
+        }
+        Source::File(path) => writeln!(text, "{key} = {{ file = {} }}", quoted(path)),
+        Source::Env(name) => writeln!(text, "{key} = {{ env = {} }}", quoted(name)),
+    }
+}
+
+/// A basic string of TOML, which a string of JSON is, but for one character: DEL must be escaped.
+fn quoted(value: &str) -> String {
+    serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, Environment, SecretSource};
+    use crate::secret::Secret;
+
+    #[test]
+    fn it_reads_back_as_it_was_answered() {
+        let odd = "a\"b\\c 'd' # é\u{7f}";
+        for account in [None, Some("work@example.com".to_owned())] {
+            let answers = Answers {
+                account: account.clone(),
+                server: ("issuer", "https://login.example".to_owned()),
+                client_id: "id \"x\" # y".to_owned(),
+                client_secret: Some(Source::Inline(Secret::new("s\"e\\c"))),
+                refresh_token: Some(Source::File(format!("/{odd}"))),
+                token_file: Some("/token".to_owned()),
+            };
+            let text = render(&answers);
+            let settings = config::parse(
+                &text,
+                Path::new("/etc/x.toml"),
+                &Environment { state_home: Some("/state".into()), ..Environment::default() },
+            );
+            let settings = settings.unwrap_or_else(|error| panic!("{error}\n{}", *text));
+            let read = &settings.accounts[0];
+            assert_eq!(read.name.as_str(), account.as_deref().unwrap_or("default"));
+            assert_eq!(read.client_id, "id \"x\" # y");
+            assert_eq!(read.client_secret, Some(SecretSource::Inline(Secret::new("s\"e\\c"))));
+            assert_eq!(read.refresh_token, Some(SecretSource::File(format!("/{odd}").into())));
+            assert!(text.capacity() == ROOM, "no copies");
+        }
+    }
+}
