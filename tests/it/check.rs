@@ -31,9 +31,23 @@ fn assert_found(world: &World, args: &[&str], code: i32, found: &[&str]) {
     for found in found {
         assert!(text.contains(&format!("{found}\n")), "{found:?} in {lines:#?}");
     }
-    let json = world.sandbox.run(["check", "--json"].into_iter().chain(args.iter().copied()));
-    assert_schema("check.schema.json", &json.stdout);
-    assert_eq!((json.code, json.stderr.as_str()), (Some(code), ""));
+}
+
+#[test]
+fn the_json_is_what_its_schema_says() {
+    let world = World::new();
+    let open = world.sandbox.path("home/open");
+    fs::create_dir(&open).unwrap();
+    for (mode, code) in [(0o700, 0), (0o770, 0), (0o777, 78)] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        world.configure(&format!("token_file = \"{}/token\"", open.display()));
+        let output = world.sandbox.run(["check", "--json", "--live"]);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(code), ""), "{output:?}");
+        assert_schema("check.schema.json", &output.stdout);
+        let json: Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(json["config"], world.sandbox.config_path().to_str().unwrap());
+    }
+    assert_eq!(world.posts(), 0);
 }
 
 #[test]
@@ -73,9 +87,9 @@ fn live_asks_and_spends_nothing() {
         &["--live"],
         0,
         &[
-            "ok       default: issuer: SERVER says that the token endpoint is SERVER/token",
-            "ok       default: token_endpoint: SERVER/token answers (HTTP 405 to a GET; nothing was spent)",
-            "ok       default: clock: agrees with the server's to the minute\nall is well",
+            "ok       issuer: SERVER says that the token endpoint is SERVER/token",
+            "ok       token_endpoint: SERVER/token answers (HTTP 405 to a GET; nothing was spent)",
+            "ok       clock: agrees with the server's to the minute\nall is well",
         ],
     );
     assert_eq!((world.posts(), world.server.audit().len()), (0, 1), "{:?}", world.server.audit());
@@ -89,7 +103,7 @@ fn live_tells_what_keeps_it_from_the_server() {
     world.sandbox.write_config(
         "token_endpoint = \"http://127.0.0.1:1/token\"\nclient_id = \"demo\"\nrefresh_token = \"x\"\n",
     );
-    let refused = "problem  default: token_endpoint: http://127.0.0.1:1/token: connection refused\n         \
+    let refused = "problem  token_endpoint: http://127.0.0.1:1/token: connection refused\n         \
                    hint: check that the host in token_endpoint is up and reachable from here";
     assert_found(&world, &["--live"], 78, &[refused, "1 problem"]);
     assert_found(&world, &[], 0, &[]);
@@ -102,9 +116,9 @@ fn live_tells_what_keeps_it_from_the_server() {
     let output = world.sandbox.run(["check", "--live"]);
     assert_eq!(output.code, Some(0), "{output:?}");
     for words in [
-        "warning  default: token_endpoint: http://127.0.0.1:",
+        "warning  token_endpoint: http://127.0.0.1:",
         "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has trouble of its own\n",
-        "warning  default: clock: the clock here is ",
+        "warning  clock: the clock here is ",
         " ahead of the server's\n         hint: set the clock: date, timedatectl\n2 warnings\n",
     ] {
         assert!(output.stdout.contains(words), "{words:?}: {output:?}");
@@ -239,6 +253,15 @@ fn an_unreadable_seed_matters_less_once_there_is_a_state() {
     assert!(
         output.code == Some(78) && output.stdout.contains("default: state: the server refuses"),
         "{output:?}"
+    );
+    // Until the user has logged in again.
+    fs::write(&path, world.seed().expose()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_found(
+        &world,
+        &[],
+        0,
+        &["ok       default: state: the login in the config is newer, and will be used"],
     );
 }
 

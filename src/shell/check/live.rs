@@ -41,11 +41,10 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 (url, Some(finding))
             }
         };
-        findings.extend(discovered.map(|finding| finding.of(account)));
+        findings.extend(discovered);
         let Some(url) = url else { continue };
         if asked.insert((options(account), url.to_string())) {
-            let found = reach(&endpoint, &url).await;
-            findings.extend(found.into_iter().map(|finding| finding.of(account)));
+            findings.extend(reach(&endpoint, &url).await);
         }
     }
     findings

@@ -11,10 +11,11 @@ use super::files::{check_owner, state_trouble, token_file};
 use super::trouble::chain;
 use super::words::{local, refusal};
 use crate::config::{self, Endpoint, SecretSource, Settings};
+use crate::secret::Secret;
 use crate::secrets::{self, SecretError};
 use crate::store::lock::StateDir;
 use crate::store::state::{Store, Stored};
-use crate::supervisor::record::Record;
+use crate::supervisor::record::{Record, RefreshToken};
 use crate::transport::{HttpEndpoint, Options};
 
 pub use live::live;
@@ -90,7 +91,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     for account in chosen(settings, only) {
         let of_account = [
             endpoint(account, &mut endpoints),
-            secret("client_secret", account.client_secret.as_ref(), false),
+            account.client_secret.iter().map(|source| secret("client_secret", source, false).1).collect(),
             login(settings, account),
             place(account),
         ];
@@ -155,19 +156,15 @@ fn endpoint(account: &config::Account, known: &mut HashSet<(Options, String)>) -
 }
 
 /// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
-fn secret(key: &'static str, source: Option<&SecretSource>, spare: bool) -> Vec<Finding> {
-    let Some(source) = source else { return Vec::new() };
-    vec![match secrets::read(key, source) {
-        Ok(_) => Finding::ok(key, format!("read from {source}")),
-        // It is only there within the service.
-        Err(error @ SecretError::NoCredentials { .. }) => {
-            Finding::new(Level::Warning, key, chain(&error), error.hint())
-        }
-        Err(error) => {
-            let level = if spare { Level::Warning } else { Level::Problem };
-            Finding::new(level, key, chain(&error), error.hint())
-        }
-    }]
+fn secret(key: &'static str, source: &SecretSource, spare: bool) -> (Option<Secret>, Finding) {
+    let error = match secrets::read(key, source) {
+        Ok(secret) => return (Some(secret), Finding::ok(key, format!("read from {source}"))),
+        Err(error) => error,
+    };
+    // A credential is only there within the service.
+    let elsewhere = matches!(error, SecretError::NoCredentials { .. });
+    let level = if spare || elsewhere { Level::Warning } else { Level::Problem };
+    (None, Finding::new(level, key, chain(&error), error.hint()))
 }
 
 /// The refresh token: the one in the state, and the configured one.
@@ -193,24 +190,35 @@ fn login(settings: &Settings, account: &config::Account) -> Vec<Finding> {
     findings.extend(
         store.warning().map(|warning| Finding::warning("state", warning.to_string(), warning.hint())),
     );
-    let kept = record.as_deref().and_then(state);
-    let usable = kept.as_ref().is_some_and(|finding| finding.level == Level::Ok);
-    findings.extend(kept);
-    match &account.refresh_token {
-        None if record.is_none_or(|record| record.refresh_token.is_none()) => {
-            let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
-            let message = "there is none, neither in the config nor in the state";
-            findings.push(Finding::problem("refresh_token", message, Some(hint.into())));
+    let kept =
+        record.as_deref().and_then(|record| record.refresh_token.as_ref().map(|token| (record, token)));
+    let dead = kept.is_some_and(|(record, _)| record.needs_login());
+    let Some(source) = &account.refresh_token else {
+        findings.push(kept.map_or_else(no_login, |(record, token)| state(record, token)));
+        return findings;
+    };
+    let (seed, configured) = secret("refresh_token", source, kept.is_some() && !dead);
+    let is_new = |record: &Record| seed.is_some_and(|seed| !record.seeds.contains(&seed.fingerprint()));
+    match kept {
+        Some((record, _)) if is_new(record) => {
+            findings.push(Finding::ok("state", "the login in the config is newer, and will be used"));
         }
-        source => findings.extend(secret("refresh_token", source.as_ref(), usable)),
+        Some((record, token)) => findings.push(state(record, token)),
+        None => {}
     }
+    findings.push(configured);
     findings
 }
 
-/// The refresh token in a state.
-fn state(record: &Record) -> Option<Finding> {
-    let token = record.refresh_token.as_ref()?;
-    Some(match &record.verdict {
+fn no_login() -> Finding {
+    let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
+    let message = "there is none, neither in the config nor in the state";
+    Finding::problem("refresh_token", message, Some(hint.into()))
+}
+
+/// The refresh token in a state, of which the config knows no newer one.
+fn state(record: &Record, token: &RefreshToken) -> Finding {
+    match &record.verdict {
         Some(verdict) if record.needs_login() => {
             Finding::problem("state", refusal(verdict), verdict.hint.clone())
         }
@@ -218,7 +226,7 @@ fn state(record: &Record) -> Option<Finding> {
             let since = local(token.obtained_at.wall / 1000);
             Finding::ok("state", format!("holds the refresh token of {since}"))
         }
-    })
+    }
 }
 
 fn place(account: &config::Account) -> Vec<Finding> {
