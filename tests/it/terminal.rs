@@ -116,6 +116,31 @@ fn watch_sees_the_first_token_come() {
     pane.wait_for("fresh");
 }
 
+/// How often a process was woken.
+fn wakes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn watch_sleeps_while_nothing_that_is_shown_changes() {
+    let world = with_token();
+    let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
+    pane.wait_for("fresh");
+    let pid = pane.pid();
+    std::thread::sleep(Duration::from_secs(1));
+    let before = wakes(pid);
+    std::thread::sleep(Duration::from_secs(5));
+    // Minutes are shown of two spans, and either may have come to its next one.
+    assert!(wakes(pid) - before <= 2, "{} times in 5 s", wakes(pid) - before);
+    // Once it is seconds that are shown, it is drawn every second.
+    world.pass_time(Duration::from_secs(36 * 60));
+    pane.wait_for("8 min 5");
+    let before = wakes(pid);
+    wait_until("four wakes", || (wakes(pid) >= before + 4).then_some(()));
+}
+
 #[test]
 fn watch_counts_what_does_not_fit() {
     let world = World::new();
