@@ -113,7 +113,8 @@ fn watch_sees_the_first_token_come() {
     let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
     pane.wait_for("no token");
     world.once_gives(0, []);
-    pane.wait_for("fresh");
+    // The hint has the word "refreshed" in it.
+    pane.wait_for("● default  fresh");
 }
 
 /// How often a process was woken.
