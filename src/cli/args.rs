@@ -288,6 +288,9 @@ pub struct Completions {
 /// The flags of `check`.
 #[derive(Debug, Default, ClapArgs)]
 pub struct Check {
+    /// Only what the config file itself says, as a reload takes it over
+    #[arg(long, conflicts_with_all = ["live", "json"])]
+    pub syntax: bool,
     /// Ask the servers, too: names, certificates, proxy, discovery, clock; spends no token
     #[arg(long)]
     pub live: bool,

@@ -27,6 +27,8 @@ struct Json<'a> {
 pub(super) fn check(args: &Args, flags: &Check) -> Exit {
     let only = args.account.as_deref();
     let findings = match load(args) {
+        // What it names may be missing for a while: a dead login must not keep a reload from working.
+        Ok(_) if flags.syntax => return Exit::Success,
         Ok(settings) => {
             let mut findings = look(&settings, only);
             if flags.live {

@@ -246,3 +246,21 @@ fn the_refresh_token_may_leave_the_config_once_it_was_used() {
     world.assert_live();
     assert_eq!(world.status().1, 0);
 }
+
+/// What a reload needs to know: whether the config can be taken over, not whether all is well.
+#[test]
+fn the_syntax_alone_says_nothing_of_what_it_names() {
+    let world = crate::common::world::World::new();
+    world.configure_inputs("refresh_token = { file = \"not-there\" }");
+    let output = world.sandbox.run(["check", "--syntax"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
+        (Some(0), "", ""),
+        "{output:?}"
+    );
+    assert_eq!(world.sandbox.run(["check"]).code, Some(78));
+    world.configure_inputs("refresh_tokn = \"x\"");
+    let output = world.sandbox.run(["check", "--syntax"]);
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains("refresh_tokn"), "{output:?}");
+}
