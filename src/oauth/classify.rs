@@ -14,7 +14,7 @@ use super::codes::{Meaning, look_up};
 use super::members::{Member, Members, salvage_refresh_token};
 use super::reply::{Reply, Sent, TransportFailure};
 use super::retry_after;
-use super::scrub::scrub;
+use super::scrub::{redact_known, scrub};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
@@ -43,6 +43,11 @@ pub struct Context<'a> {
 impl Context<'_> {
     fn scrub(&self, text: &str) -> String {
         scrub(text, self.known_secrets)
+    }
+
+    /// What is kept as the server said it, but for the secrets in it.
+    fn repeat(&self, text: &str) -> String {
+        redact_known(text, self.known_secrets).into_owned()
     }
 }
 
@@ -134,7 +139,7 @@ fn success(members: &Members, context: &Context<'_>, unavailable: impl Fn(Outage
         expires_in_source,
         refresh_token: refresh_token.cloned(),
         refresh_token_unusable: refresh_token.is_none() && is_there(members.refresh_token.as_ref()),
-        scope: members.scope.as_ref().and_then(Member::text).map(|scope| scope.expose().to_owned()),
+        scope: members.scope.as_ref().and_then(Member::text).map(|scope| context.repeat(scope.expose())),
     })
 }
 

@@ -38,7 +38,8 @@ fn visible(c: char) -> Option<char> {
     }
 }
 
-fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<'a, str> {
+/// The text without the secrets that it repeats.
+pub(super) fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<'a, str> {
     let mut needles: Vec<String> = known_secrets
         .iter()
         .flat_map(|secret| {

@@ -411,3 +411,12 @@ proptest! {
         prop_assert!(shown.chars().count() <= 201);
     }
 }
+
+/// The scope is kept and shown: a server that repeats a secret in it must not have it shown.
+#[test]
+fn a_scope_repeats_no_secret() {
+    let secret = Secret::new("sesame");
+    let reply = reply(200, grant(r#""scope":"mail sesame https://a/b""#));
+    let Answer::Granted(grant) = classify_with(Ok(&reply), &[&secret]) else { panic!("{reply:?}") };
+    assert_eq!(grant.scope.as_deref(), Some("mail [redacted] https://a/b"));
+}
