@@ -6,8 +6,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::Problem;
 use super::keys::{self, FORMS, Form, KEYS, Key, Kind, Place};
+use super::problem::Problem;
 use super::values::is_pasted;
 
 /// What is known of every key in the text.

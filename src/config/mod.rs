@@ -7,6 +7,7 @@ mod diagnostic;
 mod document;
 pub(crate) mod file;
 pub mod keys;
+mod problem;
 mod raw;
 mod settings;
 mod source;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Environment;
-use super::diagnostic::Problem;
+use super::problem::Problem;
 use super::raw::{RawAccount, RawFile, RawForms, RawSecret};
 use super::settings::{Account, AccountName, Endpoint, Hooks, Settings, TokenFile, Warning, WriteMode};
 use super::source::SecretSource;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use toml::Spanned;
 use url::{Host, Url};
 
-use super::diagnostic::Problem;
 use super::keys;
+use super::problem::Problem;
 use super::raw::NameOrNumber;
 use super::settings::{AuthMethod, Principal, WriteMode};
 use super::token_format::{FormatError, TokenFormat};

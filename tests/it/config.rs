@@ -250,7 +250,7 @@ fn the_refresh_token_may_leave_the_config_once_it_was_used() {
 /// What a reload needs to know: whether the config can be taken over, not whether all is well.
 #[test]
 fn the_syntax_alone_says_nothing_of_what_it_names() {
-    let world = crate::common::world::World::new();
+    let world = World::new();
     world.configure_inputs("refresh_token = { file = \"not-there\" }");
     let output = world.sandbox.run(["check", "--syntax"]);
     assert_eq!(
