@@ -26,6 +26,7 @@ mod layers;
 mod lifetimes;
 mod log;
 mod many;
+mod monitoring;
 mod network;
 mod once;
 mod peers;

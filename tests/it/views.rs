@@ -40,7 +40,7 @@ pub fn assert_schema(schema: &str, text: &str) {
 }
 
 /// Accounts in every state, one of each.
-fn world_of_all_sorts() -> World {
+pub fn world_of_all_sorts() -> World {
     let world = World::new();
     let names = ["fresh", "due", "failing", "dead", "client", "newer", "none", "missing", "expired"];
     let seeds: Vec<_> = names.iter().map(|_| world.seed()).collect();
