@@ -32,6 +32,7 @@ mod once;
 mod peers;
 mod placement;
 mod races;
+mod readme;
 mod refusals;
 mod rejected;
 mod run;

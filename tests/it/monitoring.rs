@@ -15,6 +15,7 @@ use zg_tokend::secret::{Fingerprint, Secret};
 
 use crate::common::world::World;
 use crate::common::{Background, at_full_size, curl, figure, finish, poll_for};
+use crate::readme::block;
 use crate::views::world_of_all_sorts;
 
 /// The life of a token that is scraped with, in seconds: it is replaced after half of it.
@@ -155,19 +156,16 @@ fn answer(mut connection: TcpStream, world: &World) -> Scrape {
     Scrape { token: token.map(|token| token.fingerprint()), status }
 }
 
-/// Prometheus on a port of its own, scraping the target ten times a second, and its URL.
+/// Prometheus as the README configures it, but ten times a second and on a port of its own, which
+/// the URL tells.
 fn prometheus(world: &World, target: &Target) -> (Background, String) {
-    let config = serde_json::json!({
-        "global": { "scrape_interval": "100ms", "scrape_timeout": "100ms" },
-        "scrape_configs": [{
-            "job_name": "protected",
-            "authorization": { "credentials_file": world.token_file() },
-            "static_configs": [{ "targets": [target.address] }],
-        }],
-    });
+    let scrape = block("scrape_configs:")
+        .replace("/home/alice/.config/zerogravity/token", world.token_file().to_str().unwrap())
+        .replace("localhost:8080", &target.address);
+    let config = format!("global: {{ scrape_interval: 100ms, scrape_timeout: 100ms }}\n{scrape}");
     let directory = world.sandbox.path("prometheus");
     fs::create_dir(&directory).unwrap();
-    fs::write(directory.join("prometheus.yml"), config.to_string()).unwrap();
+    fs::write(directory.join("prometheus.yml"), config).unwrap();
     let mut command = Command::new("prometheus");
     command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]);
     command.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]).current_dir(&directory);

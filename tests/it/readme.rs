@@ -1,0 +1,125 @@
+//! The recipes of the README, run as they are written but for names of hosts and directories.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::common::world::World;
+use crate::common::{Output, curl, finish, under};
+
+/// The fenced block of the README that holds these words.
+pub fn block(words: &str) -> &'static str {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```").skip(1).step_by(2).find(|block| block.contains(words)).unwrap();
+    block.split_once('\n').unwrap().1
+}
+
+/// Runs a script as the README's reader would, with the program in the PATH.
+fn shell(world: &World, script: &str) -> Output {
+    let mut command = under(["sh", "-c", script], &world.sandbox.command([]));
+    let programs = Path::new(env!("CARGO_BIN_EXE_zg-tokend")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    finish(command.env("PATH", format!("{}:{path}", programs.display())))
+}
+
+#[test]
+fn curl_takes_the_header_and_a_refused_token_is_replaced() {
+    let world = World::new();
+    world.configure("");
+    let script = block("curl -fsS -H @-").replace("https://api.example.com/v1/me", &resource(&world));
+    let both = shell(&world, &script);
+    assert_eq!((both.code, &*both.stdout), (Some(0), r#"{"ok":true}{"ok":true}"#), "{both:?}");
+    assert_eq!(world.posts(), 1);
+
+    let token = format!("token={}", world.token().expose());
+    curl(["-d", &token, "-d", "client_id=demo", &format!("{}/revoke", world.server.url())]);
+    let (plain, exec) = script.split_at(script.find("zg-tokend exec").unwrap());
+    assert_eq!(shell(&world, plain).code, Some(22));
+    let replaced = shell(&world, exec);
+    assert_eq!((replaced.code, &*replaced.stdout), (Some(0), r#"{"ok":true}"#), "{replaced:?}");
+    assert_eq!(world.posts(), 2);
+}
+
+fn resource(world: &World) -> String {
+    format!("{}/resource", world.server.url())
+}
+
+#[test]
+fn git_asks_its_helper() {
+    let world = World::new();
+    world.configure("");
+    let script = block("credential.https");
+    let question = r"printf 'protocol=https\nhost=git.example.com\n\n' | git credential fill";
+    let output = shell(&world, &format!("set -e\n{script}\n{question}"));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let password = format!("password={}", world.token().expose());
+    assert!(output.stdout.lines().any(|line| line == password), "{output:?}");
+}
+
+#[test]
+fn the_textfile_collector_keeps_what_it_has_when_the_config_breaks() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let directory = world.sandbox.path("home");
+    let script = block("zg-tokend.prom");
+    let script = script.replace("/var/lib/prometheus/node-exporter", directory.to_str().unwrap());
+    let metrics = || fs::read_to_string(directory.join("zg-tokend.prom")).unwrap();
+    assert_eq!(shell(&world, &script).code, Some(0));
+    let fresh = metrics();
+    assert!(fresh.contains(r#"zg_tokend_account_state{account="default",state="fresh"} 1"#), "{fresh}");
+    world.sandbox.write_config("[");
+    assert_ne!(shell(&world, &script).code, Some(0));
+    assert_eq!(metrics(), fresh);
+}
+
+/// Takes one mail, and gives what the client authenticated with.
+fn take_mail(mut connection: TcpStream) -> String {
+    let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+    let mut credentials = String::new();
+    let mut say = |words: &str| connection.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+    say("220 here");
+    while let Some(Ok(line)) = lines.next() {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["EHLO", ..] => say("250-here\r\n250 AUTH OAUTHBEARER"),
+            ["AUTH", "OAUTHBEARER", response] => {
+                response.clone_into(&mut credentials);
+                say("235 welcome");
+            }
+            ["DATA"] => {
+                say("354 go on");
+                while lines.next().unwrap().unwrap() != "." {}
+                say("250 taken");
+            }
+            ["QUIT"] => say("221 bye"),
+            _ => say("250 yes"),
+        }
+    }
+    credentials
+}
+
+#[test]
+fn msmtp_sends_a_mail() {
+    use base64::Engine as _;
+
+    let world = World::new();
+    world.configure("");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port {}", listener.local_addr().unwrap().port());
+    // What the tests' server does not speak is TLS.
+    let config = block("passwordeval")
+        .replace("smtp.example.com", "127.0.0.1")
+        .replace("port 587", &port)
+        .replace("tls on", "tls off");
+    let path = world.sandbox.path("home/.msmtprc");
+    fs::write(&path, config).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let server = std::thread::spawn(move || take_mail(listener.accept().unwrap().0));
+    let sent = shell(&world, r"printf 'Subject: hi\n\nhello\n' | msmtp -a mail bob@example.com");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let credentials = base64::prelude::BASE64_STANDARD.decode(server.join().unwrap()).unwrap();
+    let credentials = String::from_utf8(credentials).unwrap();
+    assert!(credentials.contains(&format!("auth=Bearer {}\u{1}", world.token().expose())), "{credentials:?}");
+}
