@@ -1,10 +1,13 @@
 //! The recipes of the README, run as they are written but for names of hosts and directories.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+use zg_tokend::demo::faults::Fault;
 
 use crate::common::world::World;
 use crate::common::{Output, curl, finish, under};
@@ -115,11 +118,91 @@ fn msmtp_sends_a_mail() {
         .replace("tls on", "tls off");
     let path = world.sandbox.path("home/.msmtprc");
     fs::write(&path, config).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let server = std::thread::spawn(move || take_mail(listener.accept().unwrap().0));
     let sent = shell(&world, r"printf 'Subject: hi\n\nhello\n' | msmtp -a mail bob@example.com");
     assert_eq!(sent.code, Some(0), "{sent:?}");
     let credentials = base64::prelude::BASE64_STANDARD.decode(server.join().unwrap()).unwrap();
     let credentials = String::from_utf8(credentials).unwrap();
     assert!(credentials.contains(&format!("auth=Bearer {}\u{1}", world.token().expose())), "{credentials:?}");
+}
+
+#[test]
+fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
+    let world = World::new();
+    let installed = shell(&world, &format!("set -e\n{}", block("zg-tokend man config")));
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    for file in ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"]
+    {
+        let path = world.sandbox.path("home/.local/share").join(file);
+        assert!(fs::metadata(path).unwrap().len() > 1000, "{file}");
+    }
+}
+
+/// What the program says of what goes wrong in the README's table.
+fn troubles() -> String {
+    let mut told = String::new();
+    let mut tell = |world: &World, command: &str| {
+        let output = finish(world.sandbox.command([command]).env("ZEROGRAVITY_TOKEN", "x"));
+        told += &(output.stdout + &output.stderr);
+    };
+    // On the wire.
+    for (status, body) in
+        [(503, "{}"), (400, r#"{"error":"invalid_client"}"#), (400, r#"{"error":"invalid_grant"}"#)]
+    {
+        let world = World::new();
+        world.configure("");
+        world.fault(Fault::reply(status, body));
+        tell(&world, "once");
+        tell(&world, "once");
+    }
+    let world = World::new();
+    world.sandbox.write_config(
+        "token_endpoint = \"http://127.0.0.1:1/token\"\nclient_id = \"demo\"\nrefresh_token = \"seed\"\n",
+    );
+    tell(&world, "once");
+
+    // In the config and around it.
+    let world = World::new();
+    world.configure_inputs("refresh_token = { env = \"NOT_SET\" }");
+    tell(&world, "once");
+    let open = world.sandbox.path("home/open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    world.configure(&format!("token_file = \"{}\"", open.join("token").display()));
+    tell(&world, "once");
+    fs::set_permissions(world.sandbox.config_path(), Permissions::from_mode(0o644)).unwrap();
+    tell(&world, "once");
+
+    // Later.
+    let world = World::new();
+    world.configure("");
+    let mut run = world.run();
+    tell(&world, "run");
+    run.stop();
+    world.pass_time(Duration::from_secs(55 * 60));
+    tell(&world, "status");
+    world.once_gives(0, []);
+    fs::write(world.token_file(), "another").unwrap();
+    tell(&world, "status");
+    told
+}
+
+#[test]
+fn the_messages_of_the_table_are_said() {
+    let troubles = troubles();
+    let said = |message: &str| {
+        let mut parts = message.split('…').map(str::trim);
+        let first = parts.next().unwrap();
+        troubles.lines().any(|line| line.contains(first) && parts.clone().all(|part| line.contains(part)))
+    };
+    let readme = include_str!("../../README.md");
+    let table = readme.split("| it says | what to do |\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let messages: Vec<_> =
+        table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(messages.len() > 10, "{messages:?}");
+    // Who may mount meets the other one in the tests of placement.
+    for message in messages.into_iter().filter(|message| !message.contains("mount point")) {
+        assert!(said(message), "{message}\n\n{troubles}");
+    }
 }
