@@ -54,14 +54,17 @@ pub fn cause(token: &RefreshToken, words: &str, at: Timestamp) -> String {
     format!("it died {} after the login: expired, revoked, or the password was changed{rotated}", days(age))
 }
 
-/// `7.0 days`, `3 hours`: precise enough to recognise a limit.
+/// `7.0 days`, `3 hours`, `1 minute`: precise enough to recognise a limit.
 fn days(span: Duration) -> String {
-    let hours = span.as_secs() / 3600;
     if span >= DAY * 2 {
-        format!("{:.1} days", span.as_secs_f64() / DAY.as_secs_f64())
-    } else {
-        format!("{hours} hours")
+        return format!("{:.1} days", span.as_secs_f64() / DAY.as_secs_f64());
     }
+    let (count, unit) = match span.as_secs() {
+        seconds @ 3600.. => (seconds / 3600, "hour"),
+        seconds @ 60.. => (seconds / 60, "minute"),
+        seconds => (seconds, "second"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -113,6 +116,20 @@ mod tests {
         ] {
             let said = cause(&token, words, login.plus(DAY.mul_f64(died_after)));
             assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn counts_as_one_says_it() {
+        for (seconds, expected) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "1 minute"),
+            (7199, "1 hour"),
+            (7200, "2 hours"),
+            (2 * 86_400, "2.0 days"),
+        ] {
+            assert_eq!(days(Duration::from_secs(seconds)), expected);
         }
     }
 }
