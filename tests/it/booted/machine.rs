@@ -26,17 +26,22 @@ impl Machine {
     /// `None`, noted as left out, without root.
     pub fn shared() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Machine>> = Mutex::new(Weak::new());
-        if !rustix::process::geteuid().is_root() {
-            leave_out("tests under a systemd of their own: booting it needs root");
+        if !is_root() {
             return None;
         }
         // A boot that failed must not fail the other tests for a reason of its own.
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Some(shared.upgrade().unwrap_or_else(|| {
             let machine = Arc::new(Self::boot());
+            machine.install();
             *shared = Arc::downgrade(&machine);
             machine
         }))
+    }
+
+    /// One of the caller's own, without the program; `None`, noted as left out, without root.
+    pub fn bare() -> Option<Arc<Self>> {
+        is_root().then(|| Arc::new(Self::boot()))
     }
 
     fn boot() -> Self {
@@ -49,11 +54,10 @@ impl Machine {
         BufReader::new(boot.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         let machine = Self { boot, pid: pid.trim().to_owned(), people: Mutex::new(0) };
         assert_ne!(machine.pid, "", "the box did not boot");
-        machine.install();
         machine
     }
 
-    /// Installs the program as its package does.
+    /// Puts the program where its package does; `package` tests the package itself.
     fn install(&self) {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = Path::new(env!("CARGO_BIN_EXE_zg-tokend"));
@@ -174,6 +178,15 @@ impl Person {
             commands.replace('\'', r"'\''")
         ))
     }
+}
+
+/// Whether a box can be booted; noted as left out if not.
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        leave_out("tests under a systemd of their own: booting it needs root");
+    }
+    root
 }
 
 /// As an editor does it: nobody sees half of the file.

@@ -5,6 +5,7 @@ mod cron;
 mod golden;
 mod home;
 mod machine;
+mod package;
 mod system;
 mod timer;
 mod units;

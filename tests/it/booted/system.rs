@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,13 +25,18 @@ pub(super) struct Instance {
 impl Instance {
     /// Not configured and not started yet; `None` without root.
     pub(super) fn new(name: &'static str, options: Options) -> Option<Self> {
-        let person = Machine::shared()?.person(name);
+        Some(Self::on(&Machine::shared()?, name, options))
+    }
+
+    /// The same in a box of the caller's.
+    pub(super) fn on(machine: &Arc<Machine>, name: &'static str, options: Options) -> Self {
+        let person = machine.person(name);
         person.make(&person.home(".config/zerogravity"));
-        Some(Self { world: World::with(options), person, unit: format!("zg-tokend@{name}") })
+        Self { world: World::with(options), person, unit: format!("zg-tokend@{name}") }
     }
 
     /// Where its config is.
-    fn config(&self) -> String {
+    pub(super) fn config(&self) -> String {
         format!("/etc/zg-tokend/{}.toml", self.person.name)
     }
 
@@ -91,7 +97,7 @@ impl Instance {
         wait_until(&format!("{count} grants"), || (self.world.grants() >= count).then_some(()));
     }
 
-    fn state(&self) -> Value {
+    pub(super) fn state(&self) -> Value {
         let path = format!("/var/lib/zg-tokend/{}/default/state", self.person.name);
         serde_json::from_slice(&fs::read(self.person.machine.path(path)).unwrap()).unwrap()
     }
