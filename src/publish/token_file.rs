@@ -1,10 +1,10 @@
 //! The file that readers take the access token from.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, accessat};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -161,7 +161,8 @@ impl TokenFile {
         let attributes = self.attributes()?;
         self.check_giving(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
-            Err(PlaceError::MissingDirectory { last: true, .. }) => {
+            Err(PlaceError::MissingDirectory { path, last: true }) => {
+                may_create(path)?;
                 return Ok(Checked { path: self.path.clone(), warnings: Vec::new() });
             }
             resolved => resolved?,
@@ -171,13 +172,8 @@ impl TokenFile {
             Write::InPlace => (Path::new(target.name()), Access::WRITE_OK),
             Write::Replace => (Path::new("."), Access::WRITE_OK | Access::EXEC_OK),
         };
-        match accessat(target.directory().as_fd(), name, access, AtFlags::EACCESS) {
-            // Before Linux 5.8 only the real user can be asked about, which proves nothing; and a
-            // file that is to be written in place may still be missing.
-            Ok(()) | Err(Errno::NOSYS | Errno::NOENT) => {}
-            Err(error) => {
-                return Err(FileError::Io { step: Step::Write, path, source: error.into() }.into());
-            }
+        if let Err(error) = allowed(target.directory().as_fd(), name, access) {
+            return Err(FileError::Io { step: Step::Write, path, source: error.into() }.into());
         }
         Ok(Checked { path, warnings: target.directory().warnings().to_vec() })
     }
@@ -233,6 +229,26 @@ impl TokenFile {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a refresh could create this directory.
+fn may_create(path: PathBuf) -> Result<(), PlaceError> {
+    let parent = path.parent().unwrap_or(&path);
+    allowed(CWD, parent, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| PlaceError::Io {
+        doing: "create the directory",
+        path,
+        source: error.into(),
+    })
+}
+
+/// Whether the effective user has this access, access(2).
+fn allowed(directory: BorrowedFd<'_>, path: &Path, access: Access) -> Result<(), Errno> {
+    match accessat(directory, path, access, AtFlags::EACCESS) {
+        // Before Linux 5.8 only the real user can be asked about, which proves nothing; and a
+        // file that is to be written in place may still be missing.
+        Err(Errno::NOSYS | Errno::NOENT) => Ok(()),
+        answer => answer,
     }
 }
 

@@ -208,13 +208,13 @@ fn secrets_are_read_and_never_shown() {
         (
             "env = \"ZG_NONE\"".to_owned(),
             78,
-            "problem  default: refresh_token: refresh_token: the environment variable ZG_NONE is not set\n         \
+            "problem  default: refresh_token: the environment variable ZG_NONE is not set\n         \
              hint: set ZG_NONE for zg-tokend itself; a service or cron job does not see your shell's",
         ),
         (
             "credential = \"rt\"".to_owned(),
             0,
-            "warning  default: refresh_token: refresh_token: there is no systemd credential rt, since \
+            "warning  default: refresh_token: there is no systemd credential rt, since \
              CREDENTIALS_DIRECTORY is not set\n         \
              hint: only a systemd service has credentials: add LoadCredential=rt:PATH to its unit and restart it",
         ),
@@ -357,27 +357,39 @@ fn a_file_system_without_locks_is_a_problem() {
     assert_eq!(output.code, Some(0), "{output:?}");
 }
 
-#[test]
-fn a_state_directory_that_cannot_be_written_is_a_problem() {
+/// What it says with this variable's directory on a read-only mount; `None` without root.
+fn found_with_read_only(world: &World, variable: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         leave_out("a read-only mount");
-        return;
+        return None;
     }
-    let world = World::new();
-    world.configure("");
-    let script = "mount -t tmpfs -o ro none \"$XDG_STATE_HOME\" && exec \"$0\" \"$@\"";
+    let script = format!("mount -t tmpfs -o ro none \"${variable}\" && exec \"$0\" \"$@\"");
     let output = finish(&mut under(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script],
         &world.sandbox.command(["check"]),
     ));
     assert_eq!(output.code, Some(78), "{output:?}");
-    assert!(
-        told(&world.sandbox, &output).contains(
-            "problem  state_dir: cannot write into ROOT/state: Read-only file system (os error 30)\n         \
-             hint: set state_dir to a directory that can be written\n"
-        ),
-        "{output:?}"
-    );
+    Some(told(&world.sandbox, &output))
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_a_problem() {
+    let world = World::new();
+    world.configure("");
+    let Some(found) = found_with_read_only(&world, "XDG_STATE_HOME") else { return };
+    let problem = "problem  state_dir: cannot write into ROOT/state: Read-only file system (os error 30)\n         \
+                   hint: set state_dir to a directory that can be written\n";
+    assert!(found.contains(problem), "{found}");
+}
+
+#[test]
+fn a_token_directory_that_cannot_be_created_is_a_problem() {
+    let world = World::new();
+    world.configure(&format!("token_file = \"{}\"", world.sandbox.path("data/new/token").display()));
+    let Some(found) = found_with_read_only(&world, "XDG_DATA_HOME") else { return };
+    let problem = "problem  default: token_file: cannot create the directory ROOT/data/new: Read-only file system \
+                   (os error 30)\n         hint: remount it writable; ";
+    assert!(found.contains(problem), "{found}");
 }
 
 #[test]

@@ -164,7 +164,10 @@ fn secret(key: &'static str, source: &SecretSource, spare: bool) -> (Option<Secr
     // A credential is only there within the service.
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
     let level = if spare || elsewhere { Level::Warning } else { Level::Problem };
-    (None, Finding::new(level, key, chain(&error), error.hint()))
+    // The finding names the key already.
+    let message = chain(&error);
+    let message = message.strip_prefix(&format!("{key}: ")).unwrap_or(&message);
+    (None, Finding::new(level, key, message, error.hint()))
 }
 
 /// The refresh token: the one in the state, and the configured one.
