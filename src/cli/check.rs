@@ -48,10 +48,10 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
             return Exit::Config;
         }
     };
-    if flags.json {
-        voice::say(json(args, &findings));
-    } else {
+    if !flags.json {
         show(&findings, !flags.live);
+    } else if !voice::tell(json(args, &findings)) {
+        return Exit::Io;
     }
     exit_of(&findings)
 }

@@ -66,17 +66,20 @@ const FILES: [(&str, &str); 5] = [
 
 /// Prints a manual page in roff.
 pub(super) fn man(flags: &Man) -> Exit {
-    voice::say(match flags.page {
+    let page = match flags.page {
         Page::Commands => commands(),
         Page::Config => config(),
-    });
-    Exit::Success
+    };
+    exit_of(voice::tell(page))
 }
 
 /// Prints the completions for a shell.
 pub(super) fn completions(flags: &Completions) -> Exit {
-    voice::say(script(flags.shell).trim_end());
-    Exit::Success
+    exit_of(voice::tell(script(flags.shell).trim_end()))
+}
+
+fn exit_of(told: bool) -> Exit {
+    if told { Exit::Success } else { Exit::Io }
 }
 
 fn script(shell: Shell) -> String {

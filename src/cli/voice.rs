@@ -2,7 +2,7 @@
 //! lower case, without a full stop. A reader that has gone away is no error.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anstyle::{AnsiColor, Style};
 
@@ -13,6 +13,22 @@ const HINT: Style = AnsiColor::Cyan.on_default().bold();
 /// One line of data.
 pub fn say(line: impl Display) {
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// All that was asked for, which may go to a file; false, and said, if not all of it got there: half
+/// of it must not pass for the whole.
+pub fn tell(text: impl Display) -> bool {
+    let mut stdout = anstream::stdout();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
+            failure(
+                format!("cannot write to stdout: {problem}"),
+                Some("look at where it goes: a full disk, or a terminal that is gone"),
+            );
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Something has failed.

@@ -82,6 +82,32 @@ fn the_json_is_what_its_schema_says() {
 }
 
 #[test]
+fn half_of_it_does_not_pass_for_the_whole() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let to = |place: &Path, command: &str| {
+        let stdout = fs::File::options().write(true).open(place).unwrap();
+        let output = world.sandbox.command(command.split(' ')).stdout(stdout).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (command, code) in [
+        ("status", 3),
+        ("status --json", 3),
+        ("status --format prometheus", 3),
+        ("check --json", 74),
+        ("man", 74),
+        ("completions bash", 74),
+    ] {
+        let (found, said) = to(Path::new("/dev/full"), command);
+        assert_eq!(found, Some(code), "{command}: {said}");
+        assert!(said.starts_with("error: cannot write to stdout: No space left on device"), "{said}");
+        assert!(said.contains("\nhint: "), "{said}");
+        assert_eq!(to(Path::new("/dev/null"), command), (Some(0), String::new()), "{command}");
+    }
+}
+
+#[test]
 fn prometheus_takes_the_metrics() {
     let world = world_of_all_sorts();
     let output = world.sandbox.run(["status", "--format", "prometheus"]);

@@ -44,20 +44,20 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
         return screen::watch(&asked, abilities);
     }
     let snapshot = asked.look();
-    match format {
-        Format::Json => voice::say(json(&settings, &snapshot)),
-        Format::Short => voice::say(short::line(&snapshot)),
-        Format::Prometheus => voice::say(prometheus::exposition(&snapshot).trim_end()),
+    let told = match format {
+        Format::Json => voice::tell(json(&settings, &snapshot)),
+        Format::Short => voice::tell(short::line(&snapshot)),
+        Format::Prometheus => voice::tell(prometheus::exposition(&snapshot).trim_end()),
         Format::Text if abilities.live => {
             let (width, _) = terminal::size();
             let lines = table::lines(&snapshot, width, abilities.unicode);
             let lines = lines.iter().map(|line| line.text(width, abilities.colour));
-            voice::say(lines.collect::<Vec<_>>().join("\n"));
+            voice::tell(lines.collect::<Vec<_>>().join("\n"))
         }
         // At once: a write for each of many accounts would cost more than the look at them.
-        Format::Text => voice::say(text::text(&snapshot)),
-    }
-    snapshot.severity()
+        Format::Text => voice::tell(text::text(&snapshot)),
+    };
+    if told { snapshot.severity() } else { Severity::Unknown }
 }
 
 /// What was asked for.
