@@ -320,6 +320,10 @@ fn ctrl_c_leaves_nothing_and_a_terminal_that_works() {
         }
         pane.wait_for(["client_id:", "client_secret", "refresh_token"][answers.len() - 1]);
         pane.text("half an answer");
+        // With Ctrl-C the kernel drops what it has not echoed yet.
+        if answers.len() == 1 {
+            pane.wait_for("half an answer");
+        }
         pane.key("C-c");
         pane.wait_for("code 130");
         assert!(holds(&sandbox.path("config/zg-tokend"), &[]));
