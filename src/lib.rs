@@ -17,7 +17,7 @@
 //! | L3 | [`store`] | the state of an account, the locks on it |
 //! | L3 | [`transport`] | the token endpoint over HTTPS; discovery |
 //! | L4 | [`demo`] | the embedded authorization server of `demo` and the tests |
-//! | L4 | [`shell`] | performs what the core decides: `run`, `once`, `status` |
+//! | L4 | [`shell`] | performs what the core decides: `run` and its control socket, `once`, `status` |
 //! | L5 | [`cli`], [`exit`] | arguments, the terminal's voice, exit codes |
 
 #![forbid(unsafe_code)]

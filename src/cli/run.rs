@@ -1,5 +1,7 @@
 //! `zg-tokend run`
 
+use std::path::Path;
+
 use super::args::{Args, Run};
 use super::log::Entry;
 use super::{locate, log, settings, unknown_account, voice};
@@ -9,6 +11,7 @@ use crate::config::{self, Environment, Settings};
 use crate::durable::FailureClass;
 use crate::exit::Exit;
 use crate::shell::Context;
+use crate::shell::control::{ControlError, Place};
 use crate::shell::run::{RunError, Surroundings, run as supervise};
 use crate::shell::trouble::chain;
 use crate::store::lock::LockError;
@@ -81,6 +84,29 @@ impl Surroundings for Terminal<'_> {
     fn stopping(&self) {
         let text = "stopping: what is under way is finished first";
         log::write(&Entry::new(Level::INFO, "stopping", text));
+    }
+
+    fn control(&self) -> Option<Place> {
+        let place = Place::of_process();
+        if place.is_none() {
+            let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
+            log::write(&Entry::new(Level::DEBUG, "no_control", text));
+        }
+        place
+    }
+
+    fn controlled(&self, opened: Result<&Path, &ControlError>) {
+        match opened {
+            Ok(path) => {
+                let text = format!("the control socket is {}", path.display());
+                log::write(&Entry::new(Level::DEBUG, "control", &text));
+            }
+            Err(error) => {
+                let (text, hint) = (format!("there is no control socket: {}", chain(error)), error.hint());
+                let entry = Entry::new(Level::WARN, "no_control", &text);
+                log::write(&Entry { hint: Some(&hint), ..entry });
+            }
+        }
     }
 
     fn unsupervised(&self, account: &str, error: &LockError) {

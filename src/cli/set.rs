@@ -22,8 +22,8 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         }
     };
     let given = match flags.expires_in {
-        Some(expires_in) => Given::AccessToken { value: token, expires_in },
-        None => Given::RefreshToken(token),
+        Some(expires_in) => Given { access_token: Some((token, expires_in)), ..Given::default() },
+        None => Given { refresh_token: Some(token), ..Given::default() },
     };
     if let Err(trouble) = store(&settings, account, given) {
         return report(account, &trouble);

@@ -183,6 +183,7 @@ impl Account {
     fn report(&mut self, report: Report, context: &Context) {
         context.listener.hear(&self.name, &report, self.core.next_wakeup());
         if let Report::Finished(outcome) = report {
+            context.counts.borrow_mut().note(&self.name, &outcome, context.clock.now());
             if let Some(files) = &mut self.files {
                 self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));
             }

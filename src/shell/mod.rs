@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod check;
+pub mod control;
 pub mod files;
 pub mod hooks;
 pub mod inputs;
@@ -29,6 +30,7 @@ use crate::publish::hooks::HookError;
 use crate::supervisor::outcome::Report;
 use crate::supervisor::{LOCK_PATIENCE, Policy};
 use account::{Account, inline_seed};
+use control::counts::Counts;
 use files::Names;
 use inputs::Endpoints;
 
@@ -64,6 +66,8 @@ pub struct Context {
     hook_threads: Arc<Semaphore>,
     active: Cell<usize>,
     stopping: Cell<bool>,
+    /// What has happened so far, for whoever measures.
+    counts: RefCell<Counts>,
 }
 
 impl Context {
@@ -77,6 +81,7 @@ impl Context {
             hook_threads: Arc::new(Semaphore::new(HOOK_THREADS)),
             active: Cell::new(0),
             stopping: Cell::new(false),
+            counts: RefCell::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config;
 use crate::secret::Fingerprint;
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
-use crate::supervisor::record::AccessToken;
+use crate::supervisor::record::{AccessToken, Record};
 use crate::supervisor::schedule;
 use crate::supervisor::trouble::{Class, Trouble};
 
@@ -92,30 +92,41 @@ pub fn rejected(
     lock_patience: Duration,
     listener: Box<dyn Listener>,
 ) -> Result<Rejected, Trouble> {
+    let Some(refused) = still_stored(settings, account, refused)? else {
+        return Ok(Rejected::AlreadyReplaced);
+    };
+    let trigger = Trigger { rejected: Some(refused), ..Trigger::default() };
+    let mode = Mode { lock_patience, ..Mode::default() };
+    let account = pass(settings, account, mode, trigger, listener)?;
+    replaced(&account, Some(refused))
+}
+
+/// The stored token, if it is the one that was refused; `refused` is as for [`rejected`].
+pub fn still_stored(
+    settings: &config::Settings,
+    account: &config::Account,
+    refused: Fingerprint,
+) -> Result<Option<Fingerprint>, Trouble> {
     let is_refused = |token: &AccessToken| {
         token.value.fingerprint() == refused
             || render(&account.token_file.format, token).fingerprint() == refused
     };
-    let Some(token) = stored(settings, account)?.filter(is_refused) else {
-        return Ok(Rejected::AlreadyReplaced);
-    };
-    let refused = token.value.fingerprint();
-    let trigger = Trigger { rejected: Some(refused), ..Trigger::default() };
-    let mode = Mode { lock_patience, ..Mode::default() };
-    let account = pass(settings, account, mode, trigger, listener)?;
-    if let Some(trouble) = trouble(&account) {
+    Ok(stored(settings, account)?.filter(is_refused).map(|token| token.value.fingerprint()))
+}
+
+/// What became of the token that was to be replaced, by the pass that has just ended.
+pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Rejected, Trouble> {
+    if let Some(trouble) = trouble(account) {
         return Err(trouble);
     }
-    let record = account.core().record();
-    let stored = record.and_then(|record| record.access_token.as_ref());
-    if stored.is_some_and(|token| token.value.fingerprint() != refused) {
+    if holds_other_than(account, known) {
         return Ok(match account.outcome() {
             Some(Outcome::Refreshed { .. }) => Rejected::Replaced,
             _ => Rejected::AlreadyReplaced,
         });
     }
-    let rejection = record.and_then(|record| record.rejection.as_ref());
-    Ok(match rejection.filter(|rejection| rejection.token != refused) {
+    let rejection = account.core().record().and_then(|record| record.rejection.as_ref());
+    Ok(match rejection.filter(|rejection| Some(rejection.token) != known) {
         Some(rejection) => Rejected::TooSoon {
             wait: schedule::wait_after_rejection(rejection, SystemClock::new().now()).unwrap_or_default(),
         },
@@ -123,11 +134,21 @@ pub fn rejected(
     })
 }
 
+/// Whether another token than this is stored, as the last look found it.
+pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
+    let stored = account.core().record().and_then(|record| record.access_token.as_ref());
+    stored.is_some_and(|token| Some(token.value.fingerprint()) != known)
+}
+
+/// The state, if there is one.
+pub fn record(settings: &config::Settings, account: &config::Account) -> Result<Option<Record>, Trouble> {
+    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
+    Ok(Files::new(settings, account, &names).load()?.record)
+}
+
 /// The stored token, dead or alive.
 fn stored(settings: &config::Settings, account: &config::Account) -> Result<Option<AccessToken>, Trouble> {
-    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
-    let loaded = Files::new(settings, account, &names).load()?;
-    Ok(loaded.record.and_then(|record| record.access_token))
+    Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
 
 fn pass(
@@ -145,11 +166,18 @@ fn pass(
 }
 
 /// Why a pass did not end well.
-fn trouble(account: &Account) -> Option<Trouble> {
+pub fn trouble(account: &Account) -> Option<Trouble> {
     let Some(outcome) = account.outcome() else { return Some(unexpected("the pass did not end")) };
     let class = class(outcome)?;
     let words = words(&Report::Finished(outcome.clone()));
-    Some(Trouble { class, kind: words.event.into(), message: words.text, hint: words.hint })
+    let kind = match outcome {
+        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
+            trouble.kind.clone()
+        }
+        Outcome::Refused(verdict) => verdict.error.clone(),
+        _ => words.event.into(),
+    };
+    Some(Trouble { class, kind, message: words.text, hint: words.hint })
 }
 
 fn unexpected(message: &str) -> Trouble {

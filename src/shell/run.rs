@@ -1,20 +1,24 @@
 //! All accounts, in one thread, for as long as the process lives.
 
+mod signals;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::account::Account;
+use super::control::asks::{Ask, Asks, Standing as Answer, Waiting};
+use super::control::{self, ControlError};
 use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
 use super::watch::Watch;
@@ -25,6 +29,7 @@ use crate::config::{SecretSource, Settings};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::{Event, LOCK_PATIENCE};
+use signals::{Asked, Signals};
 
 /// What `run` needs from outside.
 pub trait Surroundings {
@@ -39,6 +44,12 @@ pub trait Surroundings {
     fn stopping(&self);
     /// An account cannot be supervised.
     fn unsupervised(&self, account: &str, error: &LockError);
+    /// Where the control socket is to be; by default there is none.
+    fn control(&self) -> Option<control::Place> {
+        None
+    }
+    /// The control socket is there, or cannot be.
+    fn controlled(&self, _opened: Result<&Path, &ControlError>) {}
     /// Completes when it is time to stop, as at a first SIGTERM. By default it never does.
     fn asked_to_stop(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         Box::pin(pending())
@@ -101,6 +112,8 @@ struct Slot {
     settled: bool,
     /// Only another login can help it, and its state is watched for one.
     waits_for_login: bool,
+    /// Who asked for a pass and has no answer yet.
+    waiting: Waiting,
     supervision: SupervisorLock,
 }
 
@@ -116,7 +129,7 @@ enum Standing {
 }
 
 struct Runner {
-    settings: Settings,
+    settings: Arc<Settings>,
     only: Option<String>,
     context: Rc<Context>,
     slots: BTreeMap<String, Slot>,
@@ -152,7 +165,7 @@ impl Runner {
         }
         let turns = slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect();
         Ok(Self {
-            settings,
+            settings: Arc::new(settings),
             only: only.map(str::to_owned),
             context: Rc::new(context),
             slots,
@@ -174,12 +187,14 @@ impl Runner {
         let mut asked_to_stop = surroundings.asked_to_stop();
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
+        let (socket, mut asks) = self.open_socket(surroundings);
         loop {
             // Whatever is ready already, a deadline that stays in the past even: network, signals,
             // other timers and the accounts at work have their turn in each round.
             tokio::task::yield_now().await;
             self.take_turns();
             if self.stopping && self.is_at_rest() {
+                drop(socket);
                 return Ok(());
             }
             if self.ready && self.away == 0 && !self.stopping {
@@ -210,6 +225,7 @@ impl Runner {
                     self.look_for_logins()?;
                 }
                 () = watchdog.due() => watchdog.answer(),
+                Some(ask) = asks.recv() => self.hear(ask),
                 () = &mut asked_to_stop, if !self.stopping => self.begin_to_stop(surroundings, &notifier),
                 asked = signals.next() => match asked {
                     // Once more changes nothing: what is under way ends within a minute, and to
@@ -241,6 +257,10 @@ impl Runner {
                     slot.ask(trigger);
                 }
                 continue;
+            };
+            let event = match event {
+                Event::Begin(trigger) => Event::Begin(trigger.and(slot.waiting.hear())),
+                event => event,
             };
             if account.begin(event, &self.context) {
                 self.away += 1;
@@ -278,6 +298,7 @@ impl Runner {
             self.states.add(&files.store().path());
             outdated = account.is_outdated();
         }
+        slot.waiting.answer(&account, self.context.clock.now());
         account.run_hooks(&self.context);
         account.forget();
         let (idle, told) = (account.core().is_idle(), account.told_to_stop());
@@ -290,8 +311,37 @@ impl Runner {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
-        } else if outdated {
+        } else if outdated || slot.waiting.is_unheard() {
             self.turns.push_back((name, Event::Begin(Trigger::default())));
+        }
+    }
+
+    /// The control socket, as long as it is held, and what is asked through it.
+    fn open_socket(&self, surroundings: &dyn Surroundings) -> (Option<control::Socket>, Asks) {
+        let (ask, asks) = mpsc::unbounded_channel();
+        let Some(place) = surroundings.control() else { return (None, asks) };
+        let opened = control::open(&place, ask, Rc::clone(&self.context));
+        surroundings.controlled(opened.as_ref().map(control::Socket::path));
+        (opened.ok(), asks)
+    }
+
+    /// Somebody asks something through the control socket.
+    fn hear(&mut self, ask: Ask) {
+        match ask {
+            Ask::Standing(reply) => {
+                let ready = self.ready && !self.stopping;
+                // Who has gone needs no answer.
+                let _ = reply.send(Answer { settings: Arc::clone(&self.settings), ready });
+            }
+            Ask::Pass { account, wish, reply } => {
+                let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };
+                // One turn hears all that came before it; after a pass under way there is another.
+                let turn = slot.account.is_some() && !slot.waiting.is_unheard();
+                slot.waiting.add(wish, reply);
+                if turn {
+                    self.turns.push_back((account, Event::Begin(Trigger::default())));
+                }
+            }
         }
     }
 
@@ -357,7 +407,7 @@ impl Runner {
         let Some(settings) = settings else { return Ok(()) };
         self.watch = watch(&settings)?;
         let moved = settings.state_dir != self.settings.state_dir;
-        self.settings = settings;
+        self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {
             slot.standing = Standing::Gone;
         }
@@ -439,6 +489,7 @@ impl Slot {
             asked: None,
             settled: false,
             waits_for_login: false,
+            waiting: Waiting::default(),
             supervision,
         }
     }
@@ -479,38 +530,5 @@ fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, Lo
     match account.files() {
         Some(files) => files.store().supervise(now),
         None => Err(LockError::Supervised { pid: None }),
-    }
-}
-
-enum Asked {
-    Stop,
-    Reload,
-    Refresh,
-}
-
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-    usr1: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-            usr1: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.term.recv() => Asked::Stop,
-            _ = self.int.recv() => Asked::Stop,
-            _ = self.hup.recv() => Asked::Reload,
-            _ = self.usr1.recv() => Asked::Refresh,
-        }
     }
 }

@@ -14,18 +14,13 @@ use crate::supervisor::{LOCK_PATIENCE, LockFailure};
 /// Between two looks at a busy lock.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// What the user has brought.
-#[derive(Debug)]
-pub enum Given {
+/// What the user has brought: either, or both of one login.
+#[derive(Debug, Default)]
+pub struct Given {
     /// A new login.
-    RefreshToken(Secret),
-    /// A token that another program obtained, and the life it has left.
-    AccessToken {
-        /// The token.
-        value: Secret,
-        /// Its life from now on.
-        expires_in: Duration,
-    },
+    pub refresh_token: Option<Secret>,
+    /// A token that another program obtained, and the life it has left from now on.
+    pub access_token: Option<(Secret, Duration)>,
 }
 
 /// Stores it under the account's lock; an access token is published as well. A refresh token is
@@ -38,29 +33,28 @@ pub fn set(settings: &config::Settings, account: &config::Account, given: Given)
     let mut record = record
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
     let now = clock.now();
-    match given {
-        Given::RefreshToken(seed) => {
-            // What config holds is older than what was just given, and must not win as "new".
-            record.seeds.extend(configured_seed(account).filter(|known| !record.seeds.contains(known)));
-            record.take_seed(seed, now);
-            files.persist(&record)?;
-        }
-        Given::AccessToken { value, expires_in } => {
-            record.generation = record.generation.saturating_add(1);
-            record.access_token = Some(AccessToken {
-                value,
-                token_type: "Bearer".into(),
-                scope: None,
-                issued_at: now,
-                lifetime_ms: expires_in.as_millis() as u64,
-                jitter_ms: 0,
-                repeated: false,
-            });
-            files.persist(&record)?;
-            if let Some(token) = &record.access_token {
-                files.publish(token)?;
-            }
-        }
+    if let Some(seed) = given.refresh_token {
+        // What config holds is older than what was just given, and must not win as "new".
+        record.seeds.extend(configured_seed(account).filter(|known| !record.seeds.contains(known)));
+        record.take_seed(seed, now);
+    }
+    let brought_token = given.access_token.is_some();
+    if let Some((value, expires_in)) = given.access_token {
+        record.generation = record.generation.saturating_add(1);
+        record.access_token = Some(AccessToken {
+            value,
+            token_type: "Bearer".into(),
+            scope: None,
+            issued_at: now,
+            lifetime_ms: expires_in.as_millis() as u64,
+            jitter_ms: 0,
+            repeated: false,
+            given: true,
+        });
+    }
+    files.persist(&record)?;
+    if let Some(token) = record.access_token.as_ref().filter(|_| brought_token) {
+        files.publish(token)?;
     }
     files.unlock();
     Ok(())

@@ -82,6 +82,7 @@ impl Supervisor {
             lifetime_ms: lifetime.as_millis() as u64,
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
+            given: false,
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);

@@ -108,6 +108,9 @@ pub struct AccessToken {
     /// The server gave out the same token again: it is asked again at half the remaining life.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeated: bool,
+    /// The user brought it; no refresh earned it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given: bool,
 }
 
 impl AccessToken {

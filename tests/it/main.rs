@@ -11,6 +11,7 @@ mod check;
 mod clocks;
 mod common;
 mod config;
+mod control;
 mod demo;
 mod expired;
 mod faults;

@@ -60,7 +60,7 @@ fn a_fresh_token() {
     assert!((status["expires_at"].as_i64().unwrap() - now - 3600).abs() < 30, "{status:#}");
     assert!((status["expires_in"].as_i64().unwrap() - 3600).abs() < 30);
     assert!((now + 2000..now + 2430).contains(&status["next_refresh_at"].as_i64().unwrap()));
-    assert_eq!((&status["generation"], &status["source"]), (&json!(1), &json!("file")));
+    assert_eq!((&status["generation"], &status["source"]), (&json!(1), &json!("login")));
     assert_eq!(status["token_file"]["current"], true);
     assert_eq!(status["last_attempt"]["result"], "refreshed");
     assert_eq!(

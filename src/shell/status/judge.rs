@@ -107,6 +107,7 @@ impl AccountStatus {
     fn tell(&mut self, record: &Record, now: Timestamp) {
         self.generation = Some(record.generation);
         if let Some(token) = &record.access_token {
+            self.source = if token.given { "runtime" } else { "login" };
             let remaining = token.remaining(now);
             self.expires_in = Some(remaining.div_euclid(1000));
             self.expires_at = Some(now.wall.saturating_add(remaining) / 1000);
@@ -180,7 +181,7 @@ impl AccountStatus {
     }
 
     fn judge_lack_of_login(&mut self, account: &config::Account, record: &Record, now: Timestamp) {
-        let hint = "configure a refresh_token, or the token will not be refreshed";
+        let hint = "refresh unavailable: configure a refresh_token, or the token will end";
         let skew = |token: &AccessToken| millis(schedule::skew(token.lifetime(), account.skew));
         let soon = record.access_token.as_ref().is_none_or(|token| token.remaining(now) < skew(token));
         if soon {

@@ -85,7 +85,8 @@ pub struct AccountStatus {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Where the access token comes from: `file` if this program publishes it there.
+    /// Where the access token comes from: `login` if a refresh earned it, `runtime` if it was brought
+    /// from outside, and `file` if nothing is known of what the token file holds.
     pub source: &'static str,
     /// The token file.
     pub token_file: TokenFileStatus,

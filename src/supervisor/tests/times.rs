@@ -146,6 +146,7 @@ fn token(issued_at: Timestamp, lifetime: Duration, random: u64, repeated: bool) 
         lifetime_ms: lifetime.as_millis() as u64,
         jitter_ms: schedule::jitter_ms(lifetime, random),
         repeated,
+        given: false,
     }
 }
 

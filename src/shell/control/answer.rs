@@ -1,0 +1,400 @@
+//! Answers requests: each handler asks the loop, and does its file work on another thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::SIZE_MAX;
+use super::asks::{Ask, Ended, Standing, Wish};
+use super::metrics::exposition;
+use super::reply::Reply;
+use super::routes::{Endpoint, Found, Route, find};
+use crate::clock::millis;
+use crate::config::{Account, SecretSource, Settings};
+use crate::secret::{Fingerprint, Secret};
+use crate::shell::Context;
+use crate::shell::obtain::{self, Rejected};
+use crate::shell::set::{Given, set};
+use crate::shell::status::status;
+use crate::supervisor::record::AccessToken;
+use crate::supervisor::schedule::{self, Due};
+use crate::supervisor::trouble::Trouble;
+
+/// A refresh that somebody asked for, and that comes so soon after the last one, is answered by
+/// that: a crowd asks at the same moment, and not all of it is heard at once.
+const CROWD: Duration = Duration::from_secs(10);
+
+/// Refreshes that are asked for come no more often than this, like replacements of rejected tokens:
+/// a caller in a loop must not become an outage at the provider.
+const REFRESH_FLOOR: Duration = Duration::from_secs(60);
+
+/// No lifetime counts beyond a year, whoever says it.
+const LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What handlers share.
+pub(super) struct Answering {
+    asks: mpsc::UnboundedSender<Ask>,
+    context: Rc<Context>,
+    threads: Arc<Semaphore>,
+}
+
+/// An account, and the config it stands in.
+#[derive(Clone)]
+struct Chosen {
+    settings: Arc<Settings>,
+    account: Arc<Account>,
+}
+
+/// `POST /v1/token`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenBody {
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    expires_in: Option<f64>,
+    expires_at: Option<f64>,
+    /// As ZeroGravity calls an access token.
+    token: Option<String>,
+}
+
+/// `POST /v1/token/rejected`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RejectedBody {
+    access_token: Option<String>,
+    sha256: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    account: &'a str,
+    result: &'static str,
+}
+
+#[derive(Serialize)]
+struct Condition {
+    status: &'static str,
+}
+
+type Answered = Result<Reply, Reply>;
+
+impl Answering {
+    pub(super) fn new(
+        asks: mpsc::UnboundedSender<Ask>,
+        context: Rc<Context>,
+        threads: Arc<Semaphore>,
+    ) -> Self {
+        Self { asks, context, threads }
+    }
+
+    /// Answers a request; `arrived` is told when nothing more is awaited of the client.
+    pub(super) async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        arrived: oneshot::Sender<()>,
+    ) -> Reply {
+        let (head, body) = request.into_parts();
+        let route = match find(head.method.as_str(), head.uri.path()) {
+            Found::Route(route) => route,
+            Found::Method(method) => {
+                return Reply::error(
+                    405,
+                    "method_not_allowed",
+                    &format!("only {method} is served here"),
+                    None,
+                )
+                .allow(method);
+            }
+            Found::Nothing => {
+                let hint = "the paths are in openapi.json";
+                return Reply::error(404, "not_found", "there is nothing here", Some(hint));
+            }
+        };
+        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
+        if route.body.is_some() && !is_json(content_type.as_deref()) {
+            let hint = "send JSON, with content-type: application/json";
+            return Reply::error(415, "unsupported_media_type", "the body must be JSON", Some(hint));
+        }
+        let body = match Limited::new(body, SIZE_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Reply::error(413, "too_large", "the body is over 64 KiB", None);
+            }
+            Err(_) => return Reply::error(400, "invalid_request", "the body broke off", None),
+        };
+        // It may have been given up just now.
+        let _ = arrived.send(());
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        self.route(route, &query, &body).await.unwrap_or_else(|refused| refused)
+    }
+
+    async fn route(&self, route: &Route, query: &str, body: &Bytes) -> Answered {
+        let standing = self.standing().await?;
+        match route.endpoint {
+            Endpoint::Health => return Ok(Reply::json(200, &Condition { status: "ok" })),
+            Endpoint::Ready if standing.ready => return Ok(Reply::json(200, &Condition { status: "ready" })),
+            Endpoint::Ready => {
+                let text = "not every account has been looked at, or the end has begun";
+                return Err(Reply::error(503, "not_ready", text, None).retry_after(Duration::from_secs(1)));
+            }
+            Endpoint::Metrics => return self.metrics(standing.settings).await,
+            _ => {}
+        }
+        let chosen = choose(standing.settings, query)?;
+        match route.endpoint {
+            Endpoint::Set => self.set(chosen, body).await,
+            Endpoint::Rejected => self.rejected(chosen, body).await,
+            Endpoint::Refresh => self.refresh(chosen).await,
+            _ => self.status(chosen).await,
+        }
+    }
+
+    /// The loop's own answer: that there is one shows that it is at work.
+    async fn standing(&self) -> Result<Standing, Reply> {
+        let (reply, standing) = oneshot::channel();
+        self.asks.send(Ask::Standing(reply)).map_err(|_| Reply::stopping())?;
+        standing.await.map_err(|_| Reply::stopping())
+    }
+
+    /// A pass over the account, from now on, and what it comes to.
+    async fn pass(&self, chosen: &Chosen, wish: Wish) -> Result<Ended, Reply> {
+        let (reply, ended) = oneshot::channel();
+        let account = chosen.account.name.to_string();
+        self.asks.send(Ask::Pass { account, wish, reply }).map_err(|_| Reply::stopping())?;
+        ended.await.map_err(|_| Reply::stopping())
+    }
+
+    /// File work, for which the loop must not wait.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Reply> {
+        let permit = Arc::clone(&self.threads).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        // A panic aborts the process, and nothing cancels the task but the end.
+        done.await.map_err(|_| Reply::stopping())
+    }
+
+    async fn status(&self, chosen: Chosen) -> Answered {
+        let look = move || status(&chosen.settings, Some(chosen.account.name.as_str()), None).accounts.pop();
+        let status = self.elsewhere(look).await?;
+        Ok(status.map_or_else(Reply::stopping, |status| Reply::json(200, &status)))
+    }
+
+    async fn metrics(&self, settings: Arc<Settings>) -> Answered {
+        let accounts = self.elsewhere(move || status(&settings, None, None).accounts).await?;
+        let now = self.context.clock.now();
+        Ok(Reply::metrics(exposition(&accounts, &self.context.counts.borrow(), now)))
+    }
+
+    async fn set(&self, chosen: Chosen, body: &Bytes) -> Answered {
+        let body: GivenBody = parse(body)?;
+        let given = self.given(body, &chosen.account)?;
+        let is_login = given.refresh_token.is_some();
+        let Chosen { settings, account } = chosen.clone();
+        let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
+        stored.map_err(|trouble| Reply::trouble(&trouble, None))?;
+        let ended = self.pass(&chosen, Wish::Look).await?;
+        match ended.result {
+            // The token is served, whatever may be said of what comes after it.
+            Err(trouble) if is_login => Err(Reply::trouble(&trouble, ended.next_in)),
+            _ => Ok(done(&chosen, "stored")),
+        }
+    }
+
+    /// What was given, if it can be used.
+    fn given(&self, body: GivenBody, account: &Account) -> Result<Given, Reply> {
+        let value = match (body.access_token, body.token) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("token and access_token are the same thing", "give one of them"));
+            }
+            (access_token, token) => access_token.or(token),
+        };
+        let access_token = value.map(|value| usable("access_token", value)).transpose()?;
+        let refresh_token = body.refresh_token.map(|value| usable("refresh_token", value)).transpose()?;
+        let now = self.context.clock.now().wall as f64 / 1000.0;
+        let expires_in = match (body.expires_in, body.expires_at) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("expires_in and expires_at say the same thing", "give one of them"));
+            }
+            (Some(seconds), None) if seconds < 1.0 => {
+                return Err(invalid("an access token with less than a second has expired", EXPIRED));
+            }
+            (Some(seconds), None) => Some(seconds),
+            (None, Some(at)) if at - now < 1.0 => {
+                return Err(Reply::error(409, "expired", "the access token has expired", Some(EXPIRED)));
+            }
+            (None, Some(at)) => Some(at - now),
+            (None, None) => None,
+        };
+        let access_token = match (access_token, expires_in) {
+            (None, Some(_)) => return Err(invalid("there is no access_token to expire", "give one")),
+            (None, None) if refresh_token.is_none() => {
+                return Err(invalid("there is no token", "give access_token, refresh_token or both"));
+            }
+            (None, None) => None,
+            (Some(token), None) => Some((token, account.default_lifetime)),
+            (Some(token), Some(seconds)) => {
+                Some((token, Duration::from_secs_f64(seconds.min(LIFETIME_MAX.as_secs_f64()))))
+            }
+        };
+        Ok(Given { refresh_token, access_token })
+    }
+
+    async fn rejected(&self, chosen: Chosen, body: &Bytes) -> Answered {
+        let body: RejectedBody = parse(body)?;
+        let refused = match (body.access_token, body.sha256) {
+            (Some(token), None) => usable("access_token", token)?.fingerprint(),
+            (None, Some(sha256)) => sha256.parse::<Fingerprint>().map_err(|error| {
+                invalid(&format!("sha256: {error}"), "it is what `printf %s TOKEN | sha256sum` prints")
+            })?,
+            _ => {
+                return Err(invalid(
+                    "which token was refused must be said once",
+                    "give access_token or sha256",
+                ));
+            }
+        };
+        let Chosen { settings, account } = chosen.clone();
+        let stored = self.elsewhere(move || obtain::still_stored(&settings, &account, refused)).await?;
+        let Some(token) = stored.map_err(|trouble| Reply::trouble(&trouble, None))? else {
+            return Ok(done(&chosen, "already_replaced"));
+        };
+        let ended = self.pass(&chosen, Wish::Rejected(token)).await?;
+        match concluded(&chosen, ended)? {
+            Rejected::Reaffirmed => Err(Reply::error(
+                409,
+                "reaffirmed",
+                "the server has given out the same token again, as good",
+                Some("ask the operator of the resource why it refuses this token"),
+            )),
+            rejected => Ok(done(&chosen, name(&rejected))),
+        }
+    }
+
+    async fn refresh(&self, chosen: Chosen) -> Answered {
+        let Chosen { settings, account } = chosen.clone();
+        let record = self.elsewhere(move || obtain::record(&settings, &account)).await?;
+        let record = record.map_err(|trouble| Reply::trouble(&trouble, None))?;
+        let generation = record.as_ref().map_or(0, |record| record.generation);
+        let stored = record.and_then(|record| record.access_token);
+        match stored.as_ref().and_then(|token| self.refreshed_ago(token, &chosen.account)) {
+            Some(ago) if ago < CROWD => return Ok(done(&chosen, name(&Rejected::AlreadyReplaced))),
+            Some(ago) if ago < REFRESH_FLOOR => {
+                let hint = "a token that is refused is reported to /v1/token/rejected";
+                let text = "the token was refreshed less than a minute ago";
+                return Err(Reply::error(429, "too_soon", text, Some(hint))
+                    .retry_after(REFRESH_FLOOR.saturating_sub(ago)));
+            }
+            _ => {}
+        }
+        let known = stored.map(|token| token.value.fingerprint());
+        let ended = self.pass(&chosen, Wish::Refresh { known, generation }).await?;
+        Ok(done(&chosen, name(&concluded(&chosen, ended)?)))
+    }
+
+    /// How long ago a token was refreshed for which nothing is due yet.
+    fn refreshed_ago(&self, token: &AccessToken, account: &Account) -> Option<Duration> {
+        let now = self.context.clock.now();
+        let due = schedule::due(token.issued_at, schedule::due_after(token, account.skew), now);
+        let age = millis(token.lifetime()) - token.remaining(now);
+        (matches!(due, Due::In(_)) && !token.given).then(|| Duration::from_millis(age.max(0).cast_unsigned()))
+    }
+}
+
+/// The account that the query names; without one, the only one.
+fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, Reply> {
+    let wanted = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "account");
+    let names =
+        || settings.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>().join(", ");
+    let account = match &wanted {
+        Some((_, wanted)) => {
+            settings.accounts.iter().find(|account| account.name.as_str() == wanted).ok_or_else(|| {
+                let hint = format!("the config has: {}", names());
+                Reply::error(404, "unknown_account", "there is no such account", Some(&hint))
+            })?
+        }
+        None if settings.accounts.len() == 1 => &settings.accounts[0],
+        None => {
+            let hint = format!("add ?account=NAME, one of: {}", names());
+            return Err(Reply::error(400, "account_missing", "there are several accounts", Some(&hint)));
+        }
+    };
+    let account = Arc::clone(account);
+    Ok(Chosen { settings, account })
+}
+
+/// What a pass came to, but for waits and troubles, which are errors.
+fn concluded(chosen: &Chosen, ended: Ended) -> Result<Rejected, Reply> {
+    let trouble = |trouble: &Trouble| Reply::trouble(trouble, ended.next_in);
+    match ended.result.map_err(|error| trouble(&error))? {
+        Rejected::TooSoon { wait } => {
+            let text = format!(
+                "account {}: the token before this one was refused, too, and replaced only just now",
+                chosen.account.name
+            );
+            let hint = "see why fresh tokens are refused: scope, audience, or a clock that is wrong";
+            Err(Reply::error(429, "too_soon", &text, Some(hint)).retry_after(wait))
+        }
+        rejected => Ok(rejected),
+    }
+}
+
+fn name(rejected: &Rejected) -> &'static str {
+    match rejected {
+        Rejected::AlreadyReplaced => "already_replaced",
+        Rejected::Replaced => "replaced",
+        Rejected::TooSoon { .. } => "too_soon",
+        Rejected::Reaffirmed => "reaffirmed",
+    }
+}
+
+fn done(chosen: &Chosen, result: &'static str) -> Reply {
+    Reply::json(200, &Done { account: chosen.account.name.as_str(), result })
+}
+
+fn is_json(content_type: Option<&[u8]>) -> bool {
+    let media_type = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
+    media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+}
+
+fn invalid(description: &str, hint: &str) -> Reply {
+    Reply::error(400, "invalid_request", description, Some(hint))
+}
+
+/// The body as JSON. The parser's own words could quote a secret: only the place is told.
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Reply> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = if error.is_data() { "not the members that belong here" } else { "not JSON" };
+        let text = format!("{text}, at line {} column {}", error.line(), error.column());
+        invalid(&text, "what belongs here is in openapi.json")
+    })
+}
+
+const EXPIRED: &str = "give one that lives; if it does, set the clock: date, timedatectl";
+
+/// Tokens have up to 16 KiB: what is longer would not be published either.
+const TOKEN_MAX: usize = 16 * 1024;
+
+fn usable(member: &str, value: String) -> Result<Secret, Reply> {
+    let value = Secret::new(value);
+    if value.expose().len() > TOKEN_MAX {
+        return Err(invalid(
+            &format!("the {member} is longer than any token"),
+            "give the token and nothing else",
+        ));
+    }
+    SecretSource::secret_from(value.expose().as_bytes())
+        .map_err(|unusable| invalid(&format!("the {member} {unusable}"), "give the token and nothing else"))
+}

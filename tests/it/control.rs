@@ -1,0 +1,507 @@
+//! The control socket: what it answers, whom, and that nobody can hold the refreshes up through it.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use zg_tokend::clock::monotonic;
+use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::demo::issuer::Options;
+use zg_tokend::secret::Secret;
+
+use crate::common::world::World;
+use crate::common::{Background, Reply, audit, curl, figure, finish, leave_out, wait_until};
+
+fn socket(world: &World) -> PathBuf {
+    world.sandbox.path("runtime/zg-tokend/control.sock")
+}
+
+/// curl is the client.
+#[track_caller]
+fn ask<const N: usize>(world: &World, path: &str, args: [&str; N]) -> Reply {
+    let (socket, url) = (socket(world), format!("http://localhost{path}"));
+    curl([&["--unix-socket", socket.to_str().unwrap(), &*url], &args[..]].concat())
+}
+
+#[track_caller]
+fn post(world: &World, path: &str, body: &Value) -> Reply {
+    ask(world, path, ["-H", "content-type: application/json", "-d", &body.to_string()])
+}
+
+#[track_caller]
+fn assert_reply(reply: &Reply, status: u16, member: &str, value: &str) {
+    assert_eq!((reply.status, reply.body[member].as_str()), (status, Some(value)), "{reply:?}");
+    if status != 200 {
+        assert!(reply.body["error_description"].is_string(), "{reply:?}");
+    }
+}
+
+fn supervised(lifetime: u64) -> (World, Background) {
+    let world = World::with_lifetime(lifetime);
+    world.configure("");
+    let run = world.run();
+    (world, run)
+}
+
+#[track_caller]
+fn assert_stops(run: &mut Background) {
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn status_is_that_of_the_command_and_names_the_source() {
+    let (world, mut run) = supervised(3600);
+    let reply = ask(&world, "/v1/token/status", []);
+    let (mut told, mut known) = (reply.body, world.status().0);
+    for status in [&mut told, &mut known] {
+        // It may become one less between two looks.
+        assert!(status["expires_in"].take().is_i64());
+        status["expires_at"].take();
+    }
+    assert_eq!((reply.status, &told), (200, &known));
+    assert_eq!((&told["source"], &told["refresh_token"]["available"]), (&json!("login"), &json!(true)));
+    assert_eq!(told["last_attempt"]["result"], "refreshed");
+    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
+    assert_reply(&ask(&world, "/readyz", []), 200, "status", "ready");
+    assert_stops(&mut run);
+    assert!(!socket(&world).exists(), "it goes with its process");
+}
+
+#[test]
+fn a_crowd_that_refreshes_costs_one_request() {
+    let (world, mut run) = supervised(3600);
+    world.pass_time(Duration::from_secs(600));
+    world.fault(Fault { delay_before_commit_ms: 300, ..Fault::default() });
+    let before = world.posts();
+    let replies = crowd(200, || ask(&world, "/v1/token/refresh", ["-X", "POST"]));
+    for reply in &replies {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!(world.posts() - before, 1);
+    figure(format!("{} callers of /v1/token/refresh, {} POST", replies.len(), world.posts() - before));
+    world.pass_time(Duration::from_secs(30));
+    assert_reply(&ask(&world, "/v1/token/refresh", ["-X", "POST"]), 429, "error", "too_soon");
+    assert_eq!(world.posts() - before, 1);
+    assert_stops(&mut run);
+}
+
+#[test]
+fn a_crowd_that_is_refused_costs_one_request() {
+    let (world, mut run) = supervised(3600);
+    world.fault(Fault { delay_before_commit_ms: 300, ..Fault::default() });
+    let refused = world.token();
+    let body = json!({ "access_token": refused.expose() });
+    let replies = crowd(200, || post(&world, "/v1/token/rejected", &body));
+    for reply in &replies {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!(world.posts(), 2);
+    assert_ne!(world.token(), refused, "who is answered reads another token");
+    figure(format!("{} callers of /v1/token/rejected, {} POST", replies.len(), world.posts() - 1));
+    // The next one within a minute has to wait, by its fingerprint as well.
+    let body = json!({ "sha256": world.token().fingerprint() });
+    assert_reply(&post(&world, "/v1/token/rejected", &body), 429, "error", "too_soon");
+    world.pass_time(Duration::from_secs(70));
+    assert_reply(&post(&world, "/v1/token/rejected", &body), 200, "result", "replaced");
+    assert_reply(&post(&world, "/v1/token/rejected", &body), 200, "result", "already_replaced");
+    audit::assert_one_post_per_epoch(&world.server.audit());
+    assert_stops(&mut run);
+}
+
+fn crowd(count: usize, ask: impl Fn() -> Reply + Sync) -> Vec<Reply> {
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..count).map(|_| scope.spawn(&ask)).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_failure_is_told_with_the_time_of_the_next_try() {
+    let (world, mut run) = supervised(3600);
+    world.pass_time(Duration::from_secs(600));
+    world.outage(Some(Outage::Unavailable));
+    let headers = world.sandbox.path("headers");
+    let reply = ask(&world, "/v1/token/refresh", ["-X", "POST", "-D", headers.to_str().unwrap()]);
+    assert_reply(&reply, 503, "error", "http_503");
+    let headers = fs::read_to_string(headers).unwrap().to_ascii_lowercase();
+    assert!(headers.contains("retry-after: 1\r\n"), "{headers}");
+    world.outage(None);
+    wait_until("the end of the wait", || {
+        (ask(&world, "/v1/token/refresh", ["-X", "POST"]).status == 200).then_some(())
+    });
+    assert_eq!((world.grants(), world.posts()), (2, 3));
+    assert_stops(&mut run);
+}
+
+#[test]
+fn a_dead_login_is_a_conflict_until_another_one_is_given() {
+    let (world, mut run) = supervised(3600);
+    world.pass_time(Duration::from_secs(600));
+    let (now, login) = (world.server.now(), world.refresh_token());
+    assert!(world.server.issuer(|issuer| issuer.revoke_login(now, &login)));
+    let reply = ask(&world, "/v1/token/refresh", ["-X", "POST"]);
+    assert_reply(&reply, 409, "error", "invalid_grant");
+    assert!(reply.body["hint"].is_string(), "{reply:?}");
+    let metrics = metrics(&world);
+    assert!(
+        metrics.contains(r#"verdict{account="default",refuses="refresh_token",error="invalid_grant"} 1"#)
+    );
+    let seed = world.seed();
+    assert_reply(
+        &post(&world, "/v1/token", &json!({ "refresh_token": seed.expose() })),
+        200,
+        "result",
+        "stored",
+    );
+    world.assert_live();
+    assert_eq!(world.status().0["state"], "fresh");
+    assert_stops(&mut run);
+}
+
+#[test]
+fn a_token_that_is_given_without_refresh_token_is_served_and_status_says_so() {
+    let world = World::new();
+    world.configure_inputs("");
+    let mut run = world.run();
+    let body = json!({ "access_token": "given-1", "expires_in": 3000 });
+    assert_reply(&post(&world, "/v1/token", &body), 200, "result", "stored");
+    assert_eq!(world.token().expose(), "given-1");
+    let status = ask(&world, "/v1/token/status", []).body;
+    assert_eq!(
+        (&status["source"], &status["refresh_token"]["available"]),
+        (&json!("runtime"), &json!(false))
+    );
+    assert_eq!((&status["severity"], &status["state"]), (&json!("ok"), &json!("fresh")));
+    assert!(status["hint"].as_str().unwrap().contains("refresh unavailable"), "{status:#}");
+    let left = status["expires_in"].as_i64().unwrap();
+    assert!((2970..=3000).contains(&left), "{status:#}");
+    // As ZeroGravity is told; its life is the default one.
+    assert_reply(&post(&world, "/v1/token", &json!({ "token": "given-2" })), 200, "result", "stored");
+    assert_eq!(world.token().expose(), "given-2");
+    let expires_at = world.server.now() / 1000 + 500;
+    let body = json!({ "access_token": "given-3", "expires_at": expires_at });
+    assert_reply(&post(&world, "/v1/token", &body), 200, "result", "stored");
+    let status = ask(&world, "/v1/token/status", []).body;
+    assert!((status["expires_at"].as_i64().unwrap() - expires_at).abs() <= 1, "{status:#}");
+    let reply = ask(&world, "/v1/token/refresh", ["-X", "POST"]);
+    assert_reply(&reply, 409, "error", "no_refresh_token");
+    assert_eq!((world.token().expose(), world.posts()), ("given-3", 0));
+    assert_stops(&mut run);
+}
+
+#[test]
+fn a_login_that_is_given_with_its_token_is_used() {
+    let world = World::new();
+    world.configure_inputs("");
+    let mut run = world.run();
+    let body = json!({
+        "access_token": "given", "expires_in": 3000, "refresh_token": world.seed().expose(),
+    });
+    assert_reply(&post(&world, "/v1/token", &body), 200, "result", "stored");
+    world.assert_live();
+    assert_eq!((world.posts(), world.state()["generation"].as_u64()), (1, Some(2)));
+    let wrong = json!({ "refresh_token": "nobody's" });
+    let before = world.token();
+    post(&world, "/v1/token", &wrong);
+    assert_eq!(world.token(), before);
+    assert_stops(&mut run);
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let (world, mut run) = supervised(3600);
+    let before = world.state();
+    for (body, words) in [
+        ("{", "not JSON"),
+        ("[]", "not the members"),
+        (r#"{"access_token": "a", "life": 3}"#, "not the members"),
+        ("{}", "no token"),
+        (r#"{"expires_in": 3}"#, "no access_token"),
+        (r#"{"access_token": "a", "token": "b"}"#, "same thing"),
+        (r#"{"access_token": "a", "expires_in": 3, "expires_at": 4}"#, "same thing"),
+        (r#"{"access_token": "a", "expires_in": 0}"#, "expired"),
+        (r#"{"access_token": ""}"#, "empty"),
+        (r#"{"access_token": "a\nb"}"#, "more than one line"),
+    ] {
+        let reply = ask(&world, "/v1/token", ["-H", "content-type: application/json", "-d", body]);
+        assert_reply(&reply, 400, "error", "invalid_request");
+        assert!(reply.body["error_description"].as_str().unwrap().contains(words), "{reply:?}");
+        assert!(reply.body["hint"].is_string(), "{reply:?}");
+    }
+    let body = json!({ "access_token": "a", "expires_at": 1 });
+    assert_reply(&post(&world, "/v1/token", &body), 409, "error", "expired");
+    for body in [json!({}), json!({ "sha256": "abc" }), json!({ "sha256": "a", "access_token": "b" })] {
+        assert_reply(&post(&world, "/v1/token/rejected", &body), 400, "error", "invalid_request");
+    }
+    assert_reply(&ask(&world, "/v1/token", ["-d", "{}"]), 415, "error", "unsupported_media_type");
+    assert_reply(&ask(&world, "/v1/tokens", []), 404, "error", "not_found");
+    assert_reply(&ask(&world, "/v1/token/status?account=x", []), 404, "error", "unknown_account");
+    let headers = world.sandbox.path("headers");
+    let reply = ask(&world, "/v1/token", ["-D", headers.to_str().unwrap()]);
+    assert_reply(&reply, 405, "error", "method_not_allowed");
+    let headers = fs::read_to_string(headers).unwrap().to_ascii_lowercase();
+    assert!(headers.contains("allow: post"), "{headers}");
+    assert_eq!((world.state(), world.posts()), (before, 1));
+    assert_stops(&mut run);
+}
+
+#[test]
+fn several_accounts_are_told_apart_by_name() {
+    let world = World::new();
+    let (a, b) = (world.seed(), world.seed());
+    world.configure_accounts(&[("a", &a), ("b", &b)]);
+    let mut run = world.run();
+    let reply = ask(&world, "/v1/token/status", []);
+    assert_reply(&reply, 400, "error", "account_missing");
+    assert!(reply.body["hint"].as_str().unwrap().contains("a, b"), "{reply:?}");
+    for name in ["a", "b"] {
+        let reply = ask(&world, &format!("/v1/token/status?account={name}"), []);
+        assert_reply(&reply, 200, "account", name);
+    }
+    let before = fs::read(world.token_file_of("a")).unwrap();
+    let body =
+        json!({ "sha256": Secret::new(fs::read_to_string(world.token_file_of("b")).unwrap()).fingerprint() });
+    let reply = post(&world, "/v1/token/rejected?account=b", &body);
+    assert_reply(&reply, 200, "result", "replaced");
+    assert_eq!(fs::read(world.token_file_of("a")).unwrap(), before);
+    let metrics = metrics(&world);
+    for line in [
+        r#"zg_tokend_refreshes_total{account="a"} 1"#,
+        r#"zg_tokend_refreshes_total{account="b"} 2"#,
+        r#"zg_tokend_token_generation{account="b"} 2"#,
+        r#"zg_tokend_refresh_duration_seconds_count{account="b"} 2"#,
+        r#"zg_tokend_token_gap_seconds_total{account="a"} 0"#,
+        r#"zg_tokend_account_state{account="a",state="fresh"} 1"#,
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line}: {metrics}");
+    }
+    assert_stops(&mut run);
+}
+
+fn metrics(world: &World) -> String {
+    let socket = socket(world);
+    let args = ["-q", "-sS", "--fail", "--unix-socket", socket.to_str().unwrap(), "http://localhost/metrics"];
+    let output = finish(Command::new("curl").args(args));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn failures_are_counted_by_kind() {
+    let (world, mut run) = supervised(3600);
+    world.pass_time(Duration::from_secs(600));
+    world.fault(Fault::reply(503, "{}"));
+    assert_eq!(ask(&world, "/v1/token/refresh", ["-X", "POST"]).status, 503);
+    let metrics = metrics(&world);
+    let line = r#"zg_tokend_refresh_failures_total{account="default",kind="http_503"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    assert_stops(&mut run);
+}
+
+#[test]
+fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+    let (world, mut run) = supervised(3600);
+    assert!(socket(&world).metadata().unwrap().file_type().is_socket());
+    assert_eq!(socket(&world).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(socket(&world).parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    run.signal(Signal::KILL);
+    run.wait();
+    assert!(socket(&world).exists());
+    let mut run = world.run();
+    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
+    // Another run of the same user.
+    let other = World::new();
+    other.configure("");
+    let mut command = other.sandbox.command(["run"]);
+    command.env("XDG_RUNTIME_DIR", world.sandbox.path("runtime"));
+    let mut second = Background::start(&mut command, other.sandbox.path("run.log"));
+    second.wait_for("supervising");
+    assert!(second.log().contains("is the control socket of another run"), "{}", second.log());
+    other.assert_live();
+    assert_stops(&mut second);
+    let status = ask(&world, "/v1/token/status", []).body;
+    assert_eq!(status["token_file"]["path"].as_str(), world.token_file().to_str());
+    assert_stops(&mut run);
+}
+
+#[test]
+fn under_systemd_it_is_in_the_runtime_directory() {
+    let world = World::new();
+    world.configure("");
+    let directory = world.sandbox.path("given");
+    fs::create_dir(&directory).unwrap();
+    let mut command = world.sandbox.command(["run"]);
+    command.env("RUNTIME_DIRECTORY", &directory);
+    let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
+    run.wait_for("supervising");
+    assert!(directory.join("control.sock").exists() && !socket(&world).exists());
+    assert_stops(&mut run);
+    // Without either there is none, and nothing to complain of.
+    let mut command = world.sandbox.command(["run"]);
+    command.env_remove("XDG_RUNTIME_DIR").env("RUST_LOG", "debug");
+    let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
+    run.wait_for("supervising");
+    assert!(run.log().contains("there is no control socket"), "{}", run.log());
+    assert_stops(&mut run);
+}
+
+#[test]
+fn another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        leave_out("another user at the control socket, which takes root");
+        return;
+    }
+    let (world, mut run) = supervised(3600);
+    let client = |path: &Path| {
+        let nobody =
+            ["--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-q", "-sS", "--max-time", "10"];
+        let url = "http://localhost/v1/token/status";
+        let args = ["-w", "%{http_code}", "--unix-socket", path.to_str().unwrap(), url];
+        finish(Command::new("setpriv").args(nobody).args(args))
+    };
+    assert_ne!(client(&socket(&world)).code, Some(0), "the modes keep him out");
+    // Were they all lost, his user id still would.
+    for path in socket(&world).ancestors().take_while(|path| path.starts_with(world.sandbox.path(""))) {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    let output = client(&socket(&world));
+    assert!(output.stdout.contains("forbidden") && output.stdout.ends_with("403"), "{output:?}");
+    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
+    assert_stops(&mut run);
+}
+
+/// Clients of every bad sort at once, while tokens live two seconds.
+#[test]
+fn hostile_clients_delay_no_refresh() {
+    let world = World::with_lifetime(2);
+    world.configure("");
+    let mut run = world.run();
+    let calm = gaps_between_grants(&world, 6);
+    let over = AtomicBool::new(false);
+    let path = socket(&world);
+    let siege = thread::scope(|scope| {
+        // Half-open, and more of them than are accepted.
+        scope.spawn(|| {
+            let mut open = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                // The kernel's queue is full, too: the rest has to wait.
+                if open.len() < 1000
+                    && let Ok(stream) = connect(&path)
+                {
+                    let mut stream: UnixStream = stream;
+                    let _ = stream.write_all(b"POST /v1/token HTTP/1.1\r\nhost: x\r\n");
+                    open.push(stream);
+                } else {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        // Bodies without end.
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = connect(&path) else { continue };
+                    let head = "POST /v1/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                                transfer-encoding: chunked\r\n\r\n";
+                    let mut sent = stream.write_all(head.as_bytes());
+                    while sent.is_ok() && !over.load(Ordering::Relaxed) {
+                        sent = stream.write_all(format!("400\r\n{}\r\n", "x".repeat(1024)).as_bytes());
+                    }
+                }
+            });
+        }
+        // And one that reads the token file as fast as it can.
+        let reader = scope.spawn(|| {
+            let mut reads = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                world.assert_live();
+                reads += 1;
+            }
+            reads
+        });
+        let siege = gaps_between_grants(&world, 12);
+        over.store(true, Ordering::Relaxed);
+        let reads = reader.join().unwrap();
+        assert!(reads > 0);
+        figure(format!("{reads} reads of tokens that live 2 s, none dead"));
+        siege
+    });
+    figure(format!(
+        "longest time between refreshes of 2 s tokens: {calm} ms in peace, {siege} ms under siege"
+    ));
+    assert_stops(&mut run);
+    audit::assert_one_post_per_epoch(&world.server.audit());
+}
+
+fn connect(path: &Path) -> std::io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_write_timeout(Some(Duration::from_millis(200)))?;
+    Ok(stream)
+}
+
+/// The longest time between so many grants, in milliseconds.
+fn gaps_between_grants(world: &World, count: usize) -> i64 {
+    let (mut last, mut longest) = (None, 0);
+    for _ in 0..=count {
+        let before = world.grants();
+        wait_until("a refresh", || (world.grants() > before).then_some(()));
+        let now = monotonic();
+        longest = longest.max(last.map_or(0, |last| now - last));
+        last = Some(now);
+    }
+    longest
+}
+
+#[test]
+fn limits_hold_and_the_others_are_served_all_the_same() {
+    let (world, mut run) = supervised(3600);
+    let body = format!(r#"{{"access_token": "{}"}}"#, "x".repeat(70_000));
+    let file = world.sandbox.path("large");
+    fs::write(&file, body).unwrap();
+    let data = format!("@{}", file.display());
+    let reply = ask(&world, "/v1/token", ["-H", "content-type: application/json", "--data-binary", &data]);
+    assert_reply(&reply, 413, "error", "too_large");
+    let mut stream = UnixStream::connect(socket(&world)).unwrap();
+    let header = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(70_000));
+    let _ = stream.write_all(header.as_bytes());
+    let mut reply = String::new();
+    let _ = stream.read_to_string(&mut reply);
+    assert!(reply.starts_with("HTTP/1.1 431"), "{reply}");
+    // All places taken by clients that say nothing: they are thrown out, and the next is served.
+    let silent: Vec<_> = (0..64).map(|_| UnixStream::connect(socket(&world)).unwrap()).collect();
+    let asked_at = monotonic();
+    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
+    figure(format!("64 silent clients hold a request up for {} ms", monotonic() - asked_at));
+    drop(silent);
+    assert_stops(&mut run);
+}
+
+#[test]
+fn an_account_that_waits_for_its_server_holds_nobody_else_up() {
+    let world = World::with(Options::default());
+    let (a, b) = (world.seed(), world.seed());
+    world.configure_accounts(&[("a", &a), ("b", &b)]);
+    let mut run = world.run();
+    for name in ["a", "b"] {
+        world.pass_time_of(name, Duration::from_secs(600));
+    }
+    world.fault(Fault { delay_before_commit_ms: 3000, ..Fault::default() });
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| ask(&world, "/v1/token/refresh?account=a", ["-X", "POST"]));
+        wait_until("its request", || (world.posts() == 3).then_some(()));
+        assert_reply(&ask(&world, "/v1/token/refresh?account=b", ["-X", "POST"]), 200, "result", "replaced");
+        assert_reply(&ask(&world, "/v1/token/status?account=a", []), 200, "state", "refreshing");
+        assert!(!slow.is_finished());
+        assert_reply(&slow.join().unwrap(), 200, "result", "replaced");
+    });
+    assert_stops(&mut run);
+}
