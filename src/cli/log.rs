@@ -1,7 +1,7 @@
 //! The log of `run`: one line per decision, and a warning only where something has changed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -20,6 +20,7 @@ use super::args::LogFormat;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::publish::hooks::HookError;
 use crate::shell::Listener;
+use crate::shell::push::PushError;
 use crate::shell::trouble::chain;
 use crate::shell::words::{Words, local, utc, words};
 use crate::supervisor::outcome::{Outcome, Report};
@@ -99,6 +100,8 @@ pub(super) fn write(entry: &Entry<'_>) {
 #[derive(Default)]
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
+    /// The push targets that did not take the last token, by account.
+    failing: RefCell<HashSet<(String, String)>>,
 }
 
 impl Listener for Log {
@@ -127,9 +130,30 @@ impl Listener for Log {
             ..Entry::new(Level::WARN, "hook_failed", &text)
         });
     }
+
+    fn pushed(&self, account: &str, target: &str, result: Result<&(), &PushError>) {
+        let (level, event, text, hint) = match result {
+            Ok(()) => (Level::INFO, "pushed", format!("the token was sent to {target}"), None),
+            Err(error) => {
+                let text = format!("the token was not sent to {target}: {}", chain(error));
+                (self.push_level(account, target), "push_failed", text, error.hint())
+            }
+        };
+        if result.is_ok() {
+            self.failing.borrow_mut().remove(&(account.to_owned(), target.to_owned()));
+        }
+        let entry = Entry::new(level, event, &text);
+        write(&Entry { account: Some(account), hint: hint.as_deref(), ..entry });
+    }
 }
 
 impl Log {
+    /// How loud a failed push is: the first one until it succeeds is a warning.
+    fn push_level(&self, account: &str, target: &str) -> Level {
+        let first = self.failing.borrow_mut().insert((account.to_owned(), target.to_owned()));
+        if first { Level::WARN } else { Level::DEBUG }
+    }
+
     fn quieten(&self, account: &str, outcome: &Outcome, next_pass: Option<Timestamp>, words: &mut Words) {
         let mut repeated = self.repeated.borrow_mut();
         if matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {

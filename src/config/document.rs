@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, FORMS, Form, KEYS, Key, Kind, Place};
+use super::keys::{self, FORMS, Form, KEYS, Key, Kind, PUSH_KEYS, Place};
 use super::problem::Problem;
 use super::values::is_pasted;
 
@@ -50,6 +50,7 @@ enum Level {
     Account,
     Secret,
     Params,
+    Push,
     Unknown,
 }
 
@@ -62,6 +63,7 @@ impl Level {
             Self::Account => keys::find(name).filter(|key| key.place != Place::File).map(Rule::Key),
             Self::Secret => FORMS.iter().find(|form| form.name == name).map(Rule::Form),
             Self::Params => Some(Rule::Param),
+            Self::Push => PUSH_KEYS.iter().find(|key| key.name == name).map(Rule::Key),
             Self::Unknown => None,
         };
         known.unwrap_or(Rule::Unknown(self))
@@ -76,6 +78,7 @@ impl Rule {
             Self::Account => Level::Account,
             Self::Key(key) if key.kind == Kind::Secret => Level::Secret,
             Self::Key(key) if key.kind == Kind::Params => Level::Params,
+            Self::Key(key) if key.kind == Kind::Pushes => Level::Push,
             _ => Level::Unknown,
         }
     }
@@ -131,6 +134,14 @@ impl Map {
             self.visible.push(key.span());
             match value.get_ref() {
                 DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
+                DeValue::Array(items) if rule.below() == Level::Push => {
+                    for item in items {
+                        match item.get_ref() {
+                            DeValue::Table(inner) => self.walk(inner, Level::Push, &path),
+                            _ => self.hidden.push(item.span()),
+                        }
+                    }
+                }
                 value_ if rule.may_show(value_) => self.visible.push(value.span()),
                 _ => self.hidden.push(value.span()),
             }
@@ -152,6 +163,12 @@ impl Map {
                 let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
                 did_you_mean(&entry.name, forms.iter().copied())
                     .unwrap_or_else(|| format!("a secret is one of {}", forms.join(", ")))
+            }
+            Level::Push => {
+                let names = || PUSH_KEYS.iter().map(|key| key.name);
+                did_you_mean(&entry.name, names()).unwrap_or_else(|| {
+                    format!("known keys of push: {}", names().collect::<Vec<_>>().join(", "))
+                })
             }
             Level::Account if keys::find(&entry.name).is_some() => {
                 "it holds for the whole file: move it above the first [accounts.NAME]".to_owned()

@@ -52,6 +52,8 @@ pub enum Kind {
     Params,
     /// A program and its arguments.
     Command,
+    /// Tables of [`PUSH_KEYS`].
+    Pushes,
 }
 
 impl Kind {
@@ -70,13 +72,14 @@ impl Kind {
             Self::List => "a string or an array of strings",
             Self::Params => "a table of strings",
             Self::Command => "an array of strings, the program and its arguments",
+            Self::Pushes => "an array of tables, each with a url",
         }
     }
 
     /// Whether an error may show the value. Parameters that the program does not know may be
     /// anything, an assertion for instance, and so may the arguments of other programs.
     pub fn may_be_shown(self) -> bool {
-        !matches!(self, Self::Secret | Self::Params | Self::Command)
+        !matches!(self, Self::Secret | Self::Params | Self::Command | Self::Pushes)
     }
 }
 
@@ -118,6 +121,42 @@ pub const FORMS: &[Form] = &[
         describe: "a string",
         doc: "in a systemd credential: LoadCredential= and the like, systemd.exec(5)",
         example: r#"{ credential = "secret" }"#,
+    },
+];
+
+/// The keys of one target in `push`.
+pub const PUSH_KEYS: &[Key] = &[
+    Key {
+        name: "url",
+        place: Place::Own,
+        kind: Kind::Url,
+        default: "required",
+        doc: "where the token is sent by POST: https, or http to this machine unless allow_http is set",
+        example: r#""http://localhost:8741/v1/token""#,
+    },
+    Key {
+        name: "body",
+        place: Place::Own,
+        kind: Kind::Text,
+        default: r#"{{"token": "{access_token}"}}"#,
+        doc: "what is sent, a template like token_format; in JSON the values are escaped",
+        example: r#"'{{"access_token": "{access_token}", "expires_at": {expires_at}}}'"#,
+    },
+    Key {
+        name: "headers",
+        place: Place::Own,
+        kind: Kind::Params,
+        default: "content-type: application/json",
+        doc: "further headers",
+        example: r#"{ x-account = "work" }"#,
+    },
+    Key {
+        name: "api_key",
+        place: Place::Own,
+        kind: Kind::Secret,
+        default: "none",
+        doc: "sent as Authorization: Bearer",
+        example: r#"{ file = "zerogravity_api_key" }"#,
     },
 ];
 
@@ -322,6 +361,14 @@ pub const KEYS: &[Key] = &[
         default: "false",
         doc: "also writes TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file",
         example: "true",
+    },
+    Key {
+        name: "push",
+        place: Place::Own,
+        kind: Kind::Pushes,
+        default: "none",
+        doc: "where run also sends each new token, for those who share no file: tables of url, body, headers, api_key",
+        example: r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#,
     },
     Key {
         name: "on_refresh",

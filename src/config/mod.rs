@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 pub use diagnostic::Diagnostic;
 pub use settings::{
-    Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Settings, TokenFile,
-    Warning, WriteMode,
+    Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Push, Settings,
+    TokenFile, Warning, WriteMode,
 };
 pub use source::{SecretSource, Unusable};
 pub use token_format::{FormatError, TokenFormat};

@@ -81,6 +81,7 @@ pub(super) struct RawAccount {
     pub(super) write: Option<Spanned<String>>,
     pub(super) on_expired: Option<Spanned<String>>,
     pub(super) token_file_info: Option<bool>,
+    pub(super) push: Option<Vec<RawPush>>,
     pub(super) on_refresh: Option<Spanned<Vec<String>>>,
     pub(super) on_failure: Option<Spanned<Vec<String>>>,
     pub(super) on_recovery: Option<Spanned<Vec<String>>>,
@@ -126,12 +127,23 @@ impl RawAccount {
             write: self.write.or(defaults.write),
             on_expired: self.on_expired.or(defaults.on_expired),
             token_file_info: self.token_file_info.or(defaults.token_file_info),
+            push: self.push,
             on_refresh: self.on_refresh.or(defaults.on_refresh),
             on_failure: self.on_failure.or(defaults.on_failure),
             on_recovery: self.on_recovery.or(defaults.on_recovery),
             on_needs_login: self.on_needs_login.or(defaults.on_needs_login),
         }
     }
+}
+
+/// One target of `push`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPush {
+    pub(super) url: Spanned<String>,
+    pub(super) body: Option<Spanned<String>>,
+    pub(super) headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
+    pub(super) api_key: Option<Spanned<RawSecret>>,
 }
 
 /// A secret: the value itself, or a table that says where it is.

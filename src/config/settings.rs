@@ -10,6 +10,7 @@ use url::Url;
 
 use super::source::SecretSource;
 use super::token_format::TokenFormat;
+use crate::secret::Secret;
 
 /// A whole config file, validated.
 #[derive(Debug, Clone)]
@@ -61,8 +62,36 @@ pub struct Account {
     pub allow_http: bool,
     /// Where the access token goes.
     pub token_file: TokenFile,
+    /// Where each new access token is sent as well.
+    pub push: Vec<Push>,
     /// Commands to run after the fact.
     pub hooks: Hooks,
+}
+
+/// A place that each new access token is sent to, by POST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// https, or http where the account's rules allow it.
+    pub url: Url,
+    /// What is sent.
+    pub body: TokenFormat,
+    /// Lower-case names, and values that may be secrets; one is content-type.
+    pub headers: Vec<(String, Secret)>,
+    /// Sent as a Bearer token.
+    pub api_key: Option<SecretSource>,
+}
+
+impl Push {
+    /// The default body: as ZeroGravity takes it.
+    pub const BODY: &str = r#"{{"token": "{access_token}"}}"#;
+    /// The default of the content-type header.
+    pub const CONTENT_TYPE: &str = "application/json";
+
+    /// Whether the body is JSON, so that values in it are escaped.
+    pub fn is_json(&self) -> bool {
+        let content_type = self.headers.iter().find(|(name, _)| name == "content-type");
+        content_type.is_some_and(|(_, value)| value.expose().starts_with(Self::CONTENT_TYPE))
+    }
 }
 
 /// Commands to run after the fact, each the program and its arguments; empty for none.

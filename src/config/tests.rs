@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{FORMS, KEYS, Place};
+use super::keys::{FORMS, KEYS, PUSH_KEYS, Place};
 use super::*;
+use crate::secret::Secret;
 
 const BASE: &str = "provider = \"google\"\nclient_id = \"id\"\n";
 
@@ -71,6 +72,8 @@ fn the_key_table_and_the_structs_name_the_same_keys() {
     for key in KEYS {
         assert_eq!(key.place == Place::File, global.contains(&key.name), "{}", key.name);
     }
+    let push: Vec<_> = PUSH_KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(raw::fields::of::<raw::RawPush>(), push);
     let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
     assert_eq!(raw::fields::of::<raw::RawForms>(), forms);
 }
@@ -87,6 +90,8 @@ fn every_example_in_the_key_table_parses() {
             .collect();
         parse_text(&lines.join("\n")).unwrap_or_else(|error| panic!("{error}"));
     }
+    let push: Vec<_> = PUSH_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
+    account(&format!("push = [{{ {} }}]", push.join(", ")));
     for form in FORMS {
         account(&format!("refresh_token = {}", form.example));
     }
@@ -317,4 +322,31 @@ fn account_names_are_file_names() {
     for name in ["", ".", "..", ".a", "-a", "@a", "a/b", "a b", "ä", "a\n", &"x".repeat(65)] {
         assert!(name.parse::<AccountName>().is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_push_is_strict_and_has_defaults() {
+    let push = |text: &str| account(&format!("push = [{{ {text} }}]")).push[0].clone();
+    let default = push("url = \"http://localhost:8741/v1/token\"");
+    assert!(default.is_json() && default.api_key.is_none());
+    assert_eq!(default.body.render(&Secret::new("t"), "Bearer", 1).expose(), r#"{"token": "t"}"#);
+    for (text, words) in [
+        ("url = \"http://other.example/\"", "unencrypted"),
+        ("body = \"{access_token}\"", "url"),
+        ("url = \"https://a.example\", bdoy = \"x\"", "bdoy"),
+        ("url = \"https://a.example\", body = \"x\"", "{access_token}"),
+        ("url = \"https://a.example\", headers = { Host = \"x\" }", "host"),
+        ("url = \"https://a.example\", headers = { \"a b\" = \"x\" }", "name"),
+        ("url = \"https://a.example\", headers = { a = \"x\\n\" }", "value"),
+        (
+            "url = \"https://a.example\", api_key = \"SECRET\", headers = { Authorization = \"SECRET\" }",
+            "beside",
+        ),
+        ("url = \"https://a.example\", api_key = \"\"", "empty"),
+    ] {
+        let message = message(&format!("{BASE}push = [{{ {text} }}]"));
+        assert!(message.contains(words) && !message.contains("SECRET"), "{text}: {message}");
+    }
+    let text = format!("{BASE}[[push]]\nurl = \"https://a.example\"\n[accounts.a]\ntoken_file = \"a\"\n");
+    assert!(message(&text).contains("push"), "two accounts must not share a target");
 }

@@ -11,13 +11,13 @@ use toml::Spanned;
 
 use super::Environment;
 use super::problem::Problem;
-use super::raw::{RawAccount, RawFile, RawForms, RawSecret};
-use super::settings::{Account, AccountName, Endpoint, Hooks, Settings, TokenFile, Warning, WriteMode};
+use super::raw::{RawAccount, RawFile, RawForms, RawPush, RawSecret};
+use super::settings::{Account, AccountName, Endpoint, Hooks, Push, Settings, TokenFile, Warning, WriteMode};
 use super::source::SecretSource;
 use super::token_format::TokenFormat;
 use super::values::{
     a_name, auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode,
-    preset, principal, remove_expired, scope, text, write_mode,
+    preset, principal, push_body, push_headers, remove_expired, scope, text, write_mode,
 };
 
 /// A server that does not tell `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
@@ -83,6 +83,7 @@ impl Context<'_> {
         let own = [
             ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
             ("token_file", top.token_file.as_ref().map(Spanned::span)),
+            ("push", top.push.as_ref().and_then(|push| Some(push.first()?.url.span()))),
         ];
         for (key, span) in own {
             if let Some(span) = span {
@@ -177,6 +178,7 @@ impl Context<'_> {
                         .map_or(Ok(false), |raw| remove_expired(raw, write))?,
                     info: raw.token_file_info.unwrap_or(false),
                 },
+                push: self.push(raw.push.unwrap_or_default(), allow_http)?,
                 hooks: Hooks {
                     on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                     on_failure: self.hook("on_failure", raw.on_failure)?,
@@ -259,6 +261,18 @@ impl Context<'_> {
             _ => Err(bad_value(key, &span, "must have exactly one source")
                 .hint("keep one of file, env, command and credential")),
         }
+    }
+
+    fn push(&self, raw: Vec<RawPush>, allow_http: bool) -> Result<Vec<Push>, Problem> {
+        let push = |raw: RawPush| {
+            Ok(Push {
+                url: endpoint("push.url", &raw.url, allow_http)?,
+                body: push_body(raw.body)?,
+                headers: push_headers(raw.headers, raw.api_key.is_some())?,
+                api_key: raw.api_key.map(|raw| self.secret("push.api_key", raw)).transpose()?,
+            })
+        };
+        raw.into_iter().map(push).collect()
     }
 
     /// An empty command is none: so an account can do without the default.

@@ -10,9 +10,9 @@ use url::{Host, Url};
 use super::keys;
 use super::problem::Problem;
 use super::raw::NameOrNumber;
-use super::settings::{AuthMethod, Principal, WriteMode};
+use super::settings::{AuthMethod, Principal, Push, WriteMode};
 use super::token_format::{FormatError, TokenFormat};
-use crate::secret::looks_pasted;
+use crate::secret::{Secret, looks_pasted};
 
 /// What a provider's name stands for.
 pub(super) struct Preset {
@@ -31,6 +31,10 @@ const PRESETS: &[Preset] = &[Preset {
 /// server (RFC 6749 section 3.2).
 const OWN_PARAMS: &[&str] =
     &["grant_type", "refresh_token", "client_id", "client_secret", "scope", "audience", "resource"];
+
+/// Headers that the client sets itself.
+const PUSH_OWN_HEADERS: &[&str] =
+    &["host", "content-length", "transfer-encoding", "connection", "user-agent", "accept"];
 
 pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Problem {
     Problem::new(span.clone(), key, format!("`{key}` {what}"))
@@ -277,9 +281,51 @@ pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Princ
 }
 
 pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, Problem> {
+    template("token_format", value)
+}
+
+/// The body of a push.
+pub(super) fn push_body(value: Option<Spanned<String>>) -> Result<TokenFormat, Problem> {
+    template("push.body", &value.unwrap_or_else(|| Spanned::new(0..0, Push::BODY.to_owned())))
+}
+
+fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, Problem> {
     value.get_ref().parse().map_err(|flaw: FormatError| {
-        bad_value("token_format", &value.span(), &flaw.to_string()).hint(
+        bad_value(key, &value.span(), &flaw.to_string()).hint(
             "placeholders are {access_token}, {token_type} and {expires_at}; a brace itself is {{ or }}",
         )
     })
+}
+
+/// The headers of a push: RFC 9110 section 5, names as tokens and values that can be seen.
+pub(super) fn push_headers(
+    headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
+    has_api_key: bool,
+) -> Result<Vec<(String, Secret)>, Problem> {
+    const KEY: &str = "push.headers";
+    let mut checked: Vec<(String, Secret)> = Vec::new();
+    for (name, value) in headers.unwrap_or_default() {
+        let span = name.span();
+        let name = name.into_inner().to_ascii_lowercase();
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(is_token) {
+            return Err(bad_value(KEY, &span, "has a name that no header may have"));
+        }
+        if PUSH_OWN_HEADERS.contains(&&*name) || checked.iter().any(|(other, _)| *other == name) {
+            return Err(bad_value(KEY, &span, &format!("must not repeat `{name}`")));
+        }
+        if name == "authorization" && has_api_key {
+            return Err(bad_value(KEY, &span, "has an authorization beside the api_key")
+                .hint("keep one of the two: api_key is sent as Authorization: Bearer"));
+        }
+        let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
+        if !value.get_ref().chars().all(is_visible) {
+            return Err(bad_value(KEY, &value.span(), "has a value that no header may have"));
+        }
+        checked.push((name, Secret::new(value.into_inner())));
+    }
+    if !checked.iter().any(|(name, _)| name == "content-type") {
+        checked.push(("content-type".into(), Secret::new(Push::CONTENT_TYPE)));
+    }
+    Ok(checked)
 }

@@ -2,4 +2,5 @@
 
 pub mod hooks;
 pub mod info;
+pub mod push;
 pub mod token_file;

@@ -8,6 +8,7 @@ use super::Context;
 use super::files::{Files, Names};
 use super::hooks::Hooks;
 use super::inputs::Requests;
+use super::push::Pushes;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::publish::hooks::Hook;
@@ -27,6 +28,7 @@ pub struct Account {
     outcome: Option<Outcome>,
     queue: VecDeque<Action>,
     hooks: Hooks,
+    pushes: Pushes,
     due_hooks: Vec<Hook>,
     told_to_stop: bool,
 }
@@ -47,6 +49,7 @@ impl Account {
             outcome: None,
             queue: VecDeque::new(),
             hooks: Hooks::new(settings, account),
+            pushes: Pushes::new(settings, account),
             due_hooks: Vec::new(),
             told_to_stop: false,
         }
@@ -103,6 +106,15 @@ impl Account {
     pub fn run_hooks(&mut self, context: &Rc<Context>) {
         let hooks = self.take_hooks();
         self.hooks.enqueue(hooks, context);
+    }
+
+    /// Sends a token that is new to the push targets, beside everything else. One that could not be
+    /// published is not sent either.
+    pub fn push(&mut self, context: &Rc<Context>) {
+        let outcome = self.outcome.as_ref();
+        if self.core.is_idle() && !matches!(outcome, Some(Outcome::NotStored(_))) {
+            self.pushes.send(self.core.record(), context);
+        }
     }
 
     /// At rest, gives back the memory that a pass needed, and wipes its secrets.

@@ -189,7 +189,7 @@ fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAu
 
 /// A command may take seconds, and a file may be on a slow disk: not on this thread, unless the
 /// secret is here already.
-async fn read(key: &'static str, source: &SecretSource) -> Result<Secret, SecretError> {
+pub(super) async fn read(key: &'static str, source: &SecretSource) -> Result<Secret, SecretError> {
     if matches!(source, SecretSource::Command(_)) {
         let command = source.clone();
         let read = tokio::task::spawn_blocking(move || secrets::read(key, &command));

@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod inputs;
 pub mod obtain;
 pub mod once;
+pub mod push;
 pub mod run;
 pub mod set;
 pub mod status;
@@ -33,6 +34,7 @@ use account::{Account, inline_seed};
 use control::counts::Counts;
 use files::Names;
 use inputs::Endpoints;
+use push::PushError;
 
 /// So many accounts exchange tokens at the same time: enough to hide the network, few enough to
 /// stay small, and polite to a provider.
@@ -52,6 +54,8 @@ pub trait Listener {
     fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>);
     /// Hears that a hook has failed.
     fn hook_failed(&self, account: &str, error: &HookError);
+    /// Hears what came of sending a token to a push target; only `run` sends.
+    fn pushed(&self, _account: &str, _target: &str, _result: Result<&(), &PushError>) {}
 }
 
 /// What all accounts of a process share.

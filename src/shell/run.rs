@@ -300,6 +300,7 @@ impl Runner {
         }
         slot.waiting.answer(&account, self.context.clock.now());
         account.run_hooks(&self.context);
+        account.push(&self.context);
         account.forget();
         let (idle, told) = (account.core().is_idle(), account.told_to_stop());
         slot.account = Some(account);

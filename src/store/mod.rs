@@ -3,5 +3,6 @@
 pub mod discovery;
 pub mod last_pass;
 pub mod lock;
+pub mod pushed;
 pub mod state;
 pub mod told;

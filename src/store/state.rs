@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::last_pass;
 use super::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use super::pushed::{self, Push, Pushed};
 use super::told;
 use crate::clock::{BootId, Timestamp};
 use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
@@ -284,6 +285,18 @@ impl Store {
     pub fn tell(&mut self, health: Health) -> Option<Health> {
         self.open().ok()??;
         told::exchange(self.dir.as_ref()?, health).ok()
+    }
+
+    /// Notes what came of a push, if that can be noted. Creates no directory.
+    pub fn note_push(&mut self, target: &str, push: Push) {
+        if let Ok(Some(dir)) = self.open() {
+            let _ = pushed::note(dir, target, push);
+        }
+    }
+
+    /// What came of the last pushes.
+    pub fn pushed(&mut self) -> Pushed {
+        self.open().ok().flatten().map(pushed::read).unwrap_or_default()
     }
 
     /// Takes the account under supervision, for the life of the value.

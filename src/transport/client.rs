@@ -20,6 +20,7 @@ use super::environment::{Environment, is_loopback};
 use super::failure::{Stage, failure};
 use super::roots;
 use crate::oauth::{FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
+use crate::secret::Secret;
 
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -73,6 +74,24 @@ impl HttpEndpoint {
         self.exchange(self.client_for(url)?.get(url.clone())).await
     }
 
+    /// One POST of any other body than a refresh request, under the same rules. Header values are
+    /// kept out of logs.
+    pub async fn send(
+        &self,
+        url: &Url,
+        headers: &[(String, Secret)],
+        body: &Secret,
+    ) -> Result<Reply, TransportFailure> {
+        let mut post = self.client_for(url)?.post(url.clone()).body(body.expose().to_owned());
+        for (name, value) in headers {
+            let unfit = |_| not_sent(FailureKind::Other, "a header's value fits into no header".to_owned());
+            let mut value = HeaderValue::from_str(value.expose()).map_err(unfit)?;
+            value.set_sensitive(true);
+            post = post.header(name.as_str(), value);
+        }
+        self.exchange(post).await
+    }
+
     async fn exchange(&self, request: RequestBuilder) -> Result<Reply, TransportFailure> {
         let via_proxy = self.environment.proxy.is_some();
         let mut deadline = Deadline::after(self.options.timeout);
@@ -83,7 +102,7 @@ impl HttpEndpoint {
     fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
         let https = url.scheme() == "https";
         if !https && !self.options.allow_http && !is_loopback(url) {
-            let detail = "plain http would show the refresh token to everybody on the way".to_owned();
+            let detail = "plain http would show the token to everybody on the way".to_owned();
             return Err(not_sent(FailureKind::PlainHttp, detail));
         }
         let cell = if https { &self.https } else { &self.http };

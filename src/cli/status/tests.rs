@@ -34,6 +34,7 @@ fn account(name: &str) -> AccountStatus {
             seeded_at: Some(NOW - 90_000),
             rotated_at: Some(NOW - 1020),
         },
+        push: Vec::new(),
         last_attempt: Some(AttemptStatus {
             at: NOW - 1020,
             result: "refreshed".into(),

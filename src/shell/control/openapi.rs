@@ -208,6 +208,16 @@ fn schemas() -> Value {
                         "failures": { "type": "integer", "minimum": 1 },
                     },
                 },
+                "push": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["url"],
+                        "properties": {
+                            "url": text, "current": { "type": "boolean" }, "at": time, "problem": text,
+                        },
+                    },
+                },
                 "supervisor": {
                     "type": "object",
                     "properties": { "pid": { "type": "integer", "minimum": 1 } },

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    AccountStatus, AttemptStatus, Look, RefreshTokenStatus, Severity, State, SupervisorStatus,
+    AccountStatus, AttemptStatus, Look, PushStatus, RefreshTokenStatus, Severity, State, SupervisorStatus,
     TokenFileStatus,
 };
 use crate::clock::{Timestamp, millis};
 use crate::config::{self, SecretSource};
 use crate::publish::token_file::Observation;
+use crate::shell::push;
 use crate::shell::trouble::chain;
 use crate::shell::words::{duration, refusal};
 use crate::store::lock::Supervision;
@@ -101,6 +102,7 @@ impl AccountStatus {
         if record.access_token.is_some() {
             self.judge_file(look);
         }
+        self.judge_push(account, look);
     }
 
     /// The facts of the record.
@@ -177,6 +179,21 @@ impl AccountStatus {
                 format!("look at its log, or restart it: kill {pid}; `zg-tokend once` refreshes now")
             }
             _ => "run `zg-tokend run`, or `zg-tokend once` from cron or a timer".into(),
+        }
+    }
+
+    fn judge_push(&mut self, account: &config::Account, look: &Look) {
+        for target in &account.push {
+            let url = push::name(&target.url);
+            let last = look.pushed.get(&url);
+            let current = last.map(|last| last.problem.is_none() && Some(last.generation) == self.generation);
+            if let Some(problem) = last.and_then(|last| last.problem.as_ref()) {
+                let problem = format!("the token was not sent to {url}: {problem}");
+                let hint = "it is tried again; the token file has the token";
+                self.find(Severity::Warning, problem, Some(hint.into()));
+            }
+            let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
+            self.push.push(PushStatus { url, current, at, problem });
         }
     }
 
@@ -280,6 +297,7 @@ fn blank(account: &config::Account, look: &Look) -> AccountStatus {
             rotated_at: None,
         },
         last_attempt: None,
+        push: Vec::new(),
         supervisor: match look.supervision {
             Supervision::None => None,
             Supervision::Alive(supervisor) => {

@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Settings};
 use crate::publish::token_file::{Observation, PublishError};
 use crate::store::lock::{StateDir, Supervision};
+use crate::store::pushed::Pushed;
 use crate::store::state::{Store, Stored};
 use crate::supervisor::trouble::Trouble;
 
@@ -113,6 +114,9 @@ pub struct AccountStatus {
     /// The last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
+    /// What came of the last pushes; absent if there are no targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub push: Vec<PushStatus>,
     /// The supervising process; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
@@ -176,6 +180,22 @@ pub struct AttemptStatus {
     pub failing_since: Option<i64>,
 }
 
+/// What came of sending the token to a push target.
+#[derive(Debug, Clone, Serialize)]
+pub struct PushStatus {
+    /// The target, without a query.
+    pub url: String,
+    /// Whether it has the present token; absent while nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<bool>,
+    /// When it was last tried, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// Who supervises the account.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
@@ -213,6 +233,8 @@ struct Look {
     supervision: Supervision,
     /// Somebody holds the refresh lock; asked only where a marker stands.
     lock_held: bool,
+    /// Read only where there are targets.
+    pushed: Pushed,
 }
 
 /// Looks at the accounts; `only` picks one by name. `masked` names a token file whose reader is
@@ -275,5 +297,6 @@ fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Loo
         }
     }
     let supervision = store.supervision().unwrap_or(Supervision::None);
-    Look { stored, file, obstacle, current, supervision, lock_held }
+    let pushed = if account.push.is_empty() { Pushed::new() } else { store.pushed() };
+    Look { stored, file, obstacle, current, supervision, lock_held, pushed }
 }

@@ -1,0 +1,180 @@
+//! Sending each new token to those who share no file.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::common::wait_until;
+use crate::common::world::World;
+
+/// What a target was sent.
+#[derive(Debug, Clone)]
+struct Received {
+    head: String,
+    body: String,
+}
+
+/// A server like ZeroGravity's: `POST /v1/token`, and an API key if it has one.
+struct Target {
+    url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+    /// The statuses of the next replies; then 200.
+    replies: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Target {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/token", listener.local_addr().unwrap());
+        let target = Self { url, received: Arc::default(), replies: Arc::default() };
+        let (received, replies) = (Arc::clone(&target.received), Arc::clone(&target.replies));
+        // It ends with the process.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let status = replies.lock().unwrap().pop().unwrap_or("200 OK");
+                if let Some(request) = serve(stream.unwrap(), status) {
+                    received.lock().unwrap().push(request);
+                }
+            }
+        });
+        target
+    }
+
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        let token = |received: Received| -> String {
+            let json: Value = serde_json::from_str(&received.body).unwrap();
+            json["token"].as_str().unwrap().to_owned()
+        };
+        self.received().into_iter().map(token).collect()
+    }
+}
+
+fn serve(stream: TcpStream, status: &str) -> Option<Received> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    head.make_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    // A redirect would come back to the same place.
+    let reply = format!("HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
+    let _ = reader.into_inner().write_all(reply.as_bytes());
+    Some(Received { head, body: String::from_utf8(body).unwrap() })
+}
+
+#[test]
+fn each_target_gets_each_token_as_zerogravity_takes_it() {
+    let (plain, other) = (Target::new(), Target::new());
+    let world = World::with_lifetime(2);
+    world.configure(&format!(
+        "[[push]]\nurl = \"{}\"\napi_key = \"the-key\"\n[[push]]\nurl = \"{}\"\n\
+         body = '{{{{\"access_token\": \"{{access_token}}\", \"expires_at\": {{expires_at}}}}}}'\n\
+         headers = {{ x-api-key = \"other-key\" }}\n",
+        plain.url, other.url
+    ));
+    let mut run = world.run();
+    wait_until("three tokens", || (plain.received().len() >= 3 && other.received().len() >= 3).then_some(()));
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+    let first = &plain.received()[0];
+    assert!(first.head.starts_with("post /v1/token http/1.1\r\n"), "{first:?}");
+    assert!(first.head.contains("authorization: bearer the-key\r\n"), "{first:?}");
+    assert!(first.head.contains("content-type: application/json\r\n"), "{first:?}");
+    let tokens = plain.tokens();
+    assert!(tokens.windows(2).all(|pair| pair[0] != pair[1]), "{tokens:?}");
+    let last: Value = serde_json::from_str(&other.received()[0].body).unwrap();
+    assert_eq!((&last["access_token"], last["expires_at"].is_i64()), (&json!(tokens[0]), true));
+    assert!(other.received()[0].head.contains("x-api-key: other-key\r\n"));
+    let log = run.log();
+    assert!(log.contains("the token was sent to http://127.0.0.1"), "{log}");
+    for secret in ["the-key", "other-key", &*tokens[0]] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn a_target_that_fails_is_tried_again_and_fails_nothing_else() {
+    let (bad, good) = (Target::new(), Target::new());
+    *bad.replies.lock().unwrap() = vec!["302 Found", "503 Service Unavailable"];
+    let world = World::new();
+    world
+        .configure(&format!("push = [{{ url = \"{}\" }}, {{ url = \"{}?key=SECRET\" }}]", bad.url, good.url));
+    let mut run = world.run();
+    assert_eq!(world.token().expose(), good_token(&good));
+    run.wait_for("the token was not sent");
+    let (status, code) = world.status();
+    assert_eq!((code, &status["severity"], &status["state"]), (1, &json!("warning"), &json!("fresh")));
+    assert!(status["problem"].as_str().unwrap().contains(&bad.url), "{status:#}");
+    assert_eq!(status["push"][1]["url"], good.url.as_str(), "a query is not shown");
+    assert_eq!((&status["push"][0]["current"], &status["push"][1]["current"]), (&json!(false), &json!(true)));
+    wait_until("the third try", || (bad.received().len() == 3).then_some(()));
+    wait_until("all well", || (world.status().1 == 0).then_some(()));
+    assert!(bad.received().iter().all(|request| request.head.starts_with("post /v1/token ")));
+    assert_eq!((world.posts(), good.received().len()), (1, 1));
+    let log = run.log();
+    assert_eq!(log.matches("the token was not sent").count(), 1, "said once: {log}");
+    assert!(!log.contains("SECRET"), "{log}");
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{log}");
+}
+
+fn good_token(target: &Target) -> String {
+    wait_until("a token", || target.tokens().pop())
+}
+
+#[test]
+fn a_target_that_is_down_or_hangs_delays_no_refresh() {
+    // Its queue takes the connection, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::with_lifetime(2);
+    world.configure(&format!(
+        "push = [{{ url = \"http://{}\" }}, {{ url = \"http://{down}\" }}]",
+        silent.local_addr().unwrap()
+    ));
+    let mut run = world.run();
+    for _ in 0..5 {
+        let before = world.grants();
+        wait_until("a refresh", || {
+            world.assert_live();
+            (world.grants() > before).then_some(())
+        });
+    }
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn a_token_that_was_brought_is_sent_too() {
+    let target = Target::new();
+    let world = World::new();
+    world.configure_inputs(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let reply = crate::common::curl([
+        "--unix-socket",
+        socket.to_str().unwrap(),
+        "-H",
+        "content-type: application/json",
+        "-d",
+        r#"{"token": "br\"ought"}"#,
+        "http://localhost/v1/token",
+    ]);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(good_token(&target), "br\"ought");
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
