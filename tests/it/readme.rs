@@ -62,7 +62,7 @@ fn git_asks_its_helper() {
 }
 
 #[test]
-fn the_textfile_collector_keeps_what_it_has_when_the_config_breaks() {
+fn the_textfile_collector_gets_the_whole_or_keeps_what_it_has() {
     let world = World::new();
     world.configure("");
     world.once_gives(0, []);
@@ -73,9 +73,20 @@ fn the_textfile_collector_keeps_what_it_has_when_the_config_breaks() {
     assert_eq!(shell(&world, &script).code, Some(0));
     let fresh = metrics();
     assert!(fresh.contains(r#"zg_tokend_account_state{account="default",state="fresh"} 1"#), "{fresh}");
-    world.sandbox.write_config("[");
+
+    let temporary = directory.join("zg-tokend.tmp");
+    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
     assert_ne!(shell(&world, &script).code, Some(0));
     assert_eq!(metrics(), fresh);
+    fs::remove_file(&temporary).unwrap();
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    world.once_gives(77, ["--force"]);
+    assert_eq!(shell(&world, &script).code, Some(0));
+    let dead = metrics();
+    assert!(dead.contains(r#"{account="default",state="needs_login"} 1"#), "{dead}");
+    world.sandbox.write_config("[");
+    assert_ne!(shell(&world, &script).code, Some(0));
+    assert_eq!(metrics(), dead);
 }
 
 /// Takes one mail, and gives what the client authenticated with.
