@@ -130,8 +130,14 @@ impl ConfigError {
             Self::Missing { .. } => Some(format!(
                 "`zg-tokend init` writes one, and `zg-tokend demo` shows what it is for; by hand it is, mode 0600, for example:\n\n{MINIMAL}"
             )),
-            Self::Read { path, source } => (source.kind() == io::ErrorKind::PermissionDenied)
-                .then(|| format!("run as the owner of {}, or let this user read it", path.display())),
+            Self::Read { path, source } => match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    Some(format!("run as the owner of {}, or let this user read it", path.display()))
+                }
+                io::ErrorKind::IsADirectory => Some("name the config file in it".to_owned()),
+                io::ErrorKind::InvalidData => Some("save it as UTF-8 text".to_owned()),
+                _ => None,
+            },
             Self::Stranger { path, uid } => Some(format!(
                 "run as that user (`sudo -u '#{uid}' zg-tokend …`), or take it over with `chown \"$(id -u)\" {}`",
                 path.display()

@@ -308,10 +308,13 @@ fn a_file_that_is_none_is_told_apart() {
     assert!(hint.contains("zg-tokend demo") && hint.contains(MINIMAL));
     let not_a_file = load(directory.path(), &environment()).unwrap_err();
     assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
+    assert_eq!(not_a_file.hint().as_deref(), Some("name the config file in it"));
     assert!(matches!(load_with_mode(&"#".repeat(MAX_LEN + 1), 0o600), Err(ConfigError::Read { .. })));
     let path = directory.path().join("latin1");
     std::fs::write(&path, b"scope = \"\xfc\"").unwrap();
-    assert!(matches!(load(&path, &environment()), Err(ConfigError::Read { .. })));
+    let not_utf8 = load(&path, &environment()).unwrap_err();
+    assert!(matches!(not_utf8, ConfigError::Read { .. }), "{not_utf8}");
+    assert_eq!(not_utf8.hint().as_deref(), Some("save it as UTF-8 text"));
 }
 
 #[test]

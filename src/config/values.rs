@@ -146,7 +146,11 @@ pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> 
             return Err(bad_value(key, &span, "would send secrets unencrypted")
                 .hint("use https://, or set allow_http = true if the network is yours"));
         }
-        _ => return Err(bad_value(key, &span, "is neither https nor http")),
+        _ => {
+            return Err(
+                bad_value(key, &span, "is neither https nor http").hint("write it in full, with https://")
+            );
+        }
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(bad_value(key, &span, "contains a user name or password")

@@ -100,7 +100,7 @@ fn errors_name_the_key_and_a_way_out() {
         ("token_endpoint = \"https://a.example/#x\"", "3:18", "contains a fragment", ""),
         ("token_endpoint = \"https://u:p@a.example/\"", "3:18", "contains a user name or password", ""),
         ("token_endpoint = \"a.example/token\"", "3:18", "`token_endpoint` is not a URL", "https://"),
-        ("token_endpoint = \"ftp://a.example/\"", "3:18", "is neither https nor http", ""),
+        ("token_endpoint = \"ftp://a.example/\"", "3:18", "is neither https nor http", "https://"),
         ("issuer = \"https://a.example/?x\"", "3:10", "`issuer` contains a query", ""),
         ("confirmed_endpoint_host = \"https://a\"", "3:27", "is not a host name", "without https://"),
         ("write = \"inplace\"", "3:9", "`write` has an unknown value", "did you mean \"in-place\"?"),
