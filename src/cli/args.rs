@@ -165,7 +165,7 @@ const WAIT: &str = "8s";
 /// What a token must be, and what to do if there is none such.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Wanted {
-    /// Refresh first if less life than this is left
+    /// Refresh first if less life than this is left (at most half of the token's life counts)
     #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = humantime::parse_duration)]
     pub min_valid: Duration,
     /// If the refresh fails

@@ -46,12 +46,14 @@ pub fn obtain(
 ) -> Result<Obtained, Trouble> {
     let stored = stored(settings, account)?;
     let now = SystemClock::new().now();
-    let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(wanted.min_valid).max(0);
+    // No token is asked for more than half its life, or each call would be a refresh.
+    let half = stored.as_ref().map_or(wanted.min_valid, |token| token.lifetime() / 2);
+    let min_valid = wanted.min_valid.min(half);
+    let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
     if let Some(token) = stored.filter(will_do) {
         return Ok(Obtained { token, trouble: None });
     }
-    let mode =
-        Mode { horizon: Some(wanted.min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
+    let mode = Mode { horizon: Some(min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
     let account = pass(settings, account, mode, Trigger::default(), listener)?;
     let trouble = trouble(&account);
     let now = SystemClock::new().now();

@@ -82,10 +82,20 @@ fn too_little_life_is_refreshed_first() {
     world.pass_time(Duration::from_secs(50 * 60));
     token(&world, []);
     assert_eq!(world.posts(), 1, "ten minutes are enough by default");
-    let output = token(&world, ["--min-valid", "15m"]);
+    let output = token(&world, ["--min-valid", "15min"]);
     assert_eq!((output.code, world.posts()), (Some(0), 2), "{output:?}");
     world.assert_live();
     audit::assert_one_post_per_epoch(&world.server.audit());
+}
+
+#[test]
+fn a_token_that_never_lives_so_long_is_not_refreshed_at_each_call() {
+    let world = World::with_lifetime(50);
+    world.configure("");
+    for _ in 0..5 {
+        assert_eq!(token(&world, []).code, Some(0));
+    }
+    assert_eq!(world.posts(), 1);
 }
 
 /// Policies as sub2api has them: use the existing token while it lives, or fail.
@@ -94,6 +104,8 @@ fn on_refresh_error() {
     let world = World::new();
     world.configure("");
     let first = token(&world, []);
+    // Less than half of its life is left, and it is not due.
+    world.pass_time(Duration::from_secs(35 * 60));
     world.outage(Some(Outage::Closed));
     let output = token(&world, ["--min-valid", "2h"]);
     assert_eq!((output.code, output.stdout.as_str()), (Some(0), first.stdout.as_str()), "{output:?}");
@@ -114,6 +126,7 @@ fn on_lock_held() {
     let world = World::new();
     world.configure("");
     let first = token(&world, []);
+    world.pass_time(Duration::from_secs(35 * 60));
     // A holder that stands still with its request under way.
     world.fault(Fault { delay_after_commit_ms: 500, ..Fault::default() });
     let mut holder =

@@ -28,8 +28,9 @@ pub(super) fn line(snapshot: &Snapshot) -> String {
         _ => format!("{} {word}", names.join(", ")),
     };
     let groups: Vec<_> = groups.iter().map(group).collect();
-    // What is dead already has no time left, and is named above.
-    let left = snapshot.accounts.iter().filter_map(|status| status.expires_in).filter(|left| *left > 0);
+    // What is dead already, or will never be refreshed, is named above: the time is that of the rest.
+    let well = snapshot.accounts.iter().filter(|status| alone || status.severity != Severity::Critical);
+    let left = well.filter_map(|status| status.expires_in).filter(|left| *left > 0);
     let left =
         left.min().map(|left| format!(", {} left", duration(Duration::from_secs(left.unsigned_abs()))));
     format!("{}{}", groups.join("; "), left.unwrap_or_default())
