@@ -373,7 +373,9 @@ fn another_user_is_refused() {
     for path in socket(&world).ancestors().take_while(|path| path.starts_with(world.sandbox.path(""))) {
         fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     }
-    let output = client(&socket(&world));
+    let output = wait_until("a connection by the new modes", || {
+        Some(client(&socket(&world))).filter(|output| output.code == Some(0))
+    });
     assert!(output.stdout.contains("forbidden") && output.stdout.ends_with("403"), "{output:?}");
     assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
     assert_stops(&mut run);
