@@ -39,6 +39,13 @@ impl Machine {
         }))
     }
 
+    /// One of the caller's own, with the program installed; `None`, noted as left out, without root.
+    pub fn own() -> Option<Arc<Self>> {
+        let machine = Self::bare()?;
+        machine.install();
+        Some(machine)
+    }
+
     /// One of the caller's own, without the program; `None`, noted as left out, without root.
     pub fn bare() -> Option<Arc<Self>> {
         is_root().then(|| Arc::new(Self::boot()))
