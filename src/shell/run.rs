@@ -403,10 +403,12 @@ impl Runner {
 
     /// Takes a new configuration over; a wrong one changes nothing.
     fn reload(&mut self, surroundings: &dyn Surroundings) -> io::Result<()> {
+        self.watch.forget();
         let settings = surroundings.reload();
         self.outdated = settings.is_none();
         let Some(settings) = settings else { return Ok(()) };
-        self.watch = watch(&settings)?;
+        // What has changed since it was read is read as well.
+        self.watch = watch(&settings)?.succeed(&self.watch);
         let moved = settings.state_dir != self.settings.state_dir;
         self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {

@@ -14,12 +14,16 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::timer::watched;
 
 /// A change counts once nothing has happened for this long: an editor takes several steps, and so
 /// does who edits two files.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// A file that never comes to rest counts as changed after this long all the same.
+const RESTLESS: Duration = Duration::from_secs(10);
 
 /// As many links as the kernel follows, path_resolution(7).
 const MAX_LINKS: u32 = 40;
@@ -40,14 +44,29 @@ pub(super) struct Watch {
     /// The names that matter, by the watch on their directory.
     names: HashMap<i32, HashSet<OsString>>,
     /// One of them has changed, and nobody has been told yet.
-    untold: Cell<bool>,
+    untold: Cell<Option<Untold>>,
+}
+
+/// A change that is not at rest yet.
+#[derive(Clone, Copy)]
+struct Untold {
+    /// When it counts, if no more changes come.
+    settles_at: Instant,
+    /// When it counts whatever comes.
+    counts_at: Instant,
+}
+
+impl Untold {
+    fn now() -> Self {
+        Self { settles_at: sleep(SETTLED).deadline(), counts_at: sleep(RESTLESS).deadline() }
+    }
 }
 
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
         let queue = watched(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        let mut watch = Self { queue, names: HashMap::new(), untold: Cell::new(false) };
+        let mut watch = Self { queue, names: HashMap::new(), untold: Cell::new(None) };
         for path in paths {
             watch.add(path);
         }
@@ -64,17 +83,45 @@ impl Watch {
     }
 
     /// Waits until at least one of them has changed, and no more changes come. Dropped before, it
-    /// forgets nothing.
+    /// forgets nothing, and goes on where it was: whoever waits for other things as well may call
+    /// it many times a second.
     pub(super) async fn changed(&self) -> io::Result<()> {
-        if !self.untold.get() {
-            self.next().await?;
-            self.untold.set(true);
+        loop {
+            match self.untold.get() {
+                None => {
+                    self.next().await?;
+                    self.untold.set(Some(Untold::now()));
+                }
+                Some(untold) => match timeout_at(untold.settles_at, self.next()).await {
+                    Ok(change) => {
+                        change?;
+                        let settles_at = sleep(SETTLED).deadline().min(untold.counts_at);
+                        self.untold.set(Some(Untold { settles_at, ..untold }));
+                    }
+                    Err(_at_rest) => {
+                        self.untold.set(None);
+                        return Ok(());
+                    }
+                },
+            }
         }
-        while let Ok(change) = tokio::time::timeout(SETTLED, self.next_change()).await {
-            change?;
+    }
+
+    /// Forgets what has changed so far, since it is about to be read; true if anything has.
+    pub(super) fn forget(&self) -> bool {
+        let mut changed = self.untold.take().is_some();
+        while let Ok(matters) = self.read(self.queue.get_ref()) {
+            changed |= matters;
         }
-        self.untold.set(false);
-        Ok(())
+        changed
+    }
+
+    /// Takes the place of another watch. What that has seen is told by this one.
+    pub(super) fn succeed(self, before: &Self) -> Self {
+        if before.forget() {
+            self.untold.set(Some(Untold::now()));
+        }
+        self
     }
 
     /// Waits until one of them has changed, though more changes may follow at once.
@@ -168,6 +215,39 @@ mod tests {
         assert!(notices(&path, || std::fs::remove_file(&path).unwrap()), "a removal");
         assert!(notices(&path, || std::fs::write(&path, "d").unwrap()), "a creation");
         assert!(!notices(&path, || std::fs::write(&other, "e").unwrap()), "another file");
+    }
+
+    #[test]
+    fn tells_a_change_to_one_who_has_other_things_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
+        runtime().block_on(async {
+            let watch = Watch::new([path.as_path()]).unwrap();
+            std::fs::write(&path, "a").unwrap();
+            for _ in 0..50 {
+                if tokio::time::timeout(SETTLED / 10, watch.changed()).await.is_ok() {
+                    return;
+                }
+                std::fs::write(&other, "b").unwrap();
+            }
+            panic!("a wait that is begun anew never ends");
+        });
+    }
+
+    #[test]
+    fn what_one_watch_has_seen_its_successor_tells() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
+        runtime().block_on(async {
+            let first = Watch::new([path.as_path()]).unwrap();
+            std::fs::write(&other, "a").unwrap();
+            let second = Watch::new([path.as_path()]).unwrap().succeed(&first);
+            assert!(second.untold.get().is_none(), "nothing that matters has changed");
+            std::fs::write(&path, "b").unwrap();
+            let third = Watch::new([path.as_path()]).unwrap().succeed(&second);
+            third.changed().await.unwrap();
+            assert!(!third.forget(), "it is told once");
+        });
     }
 
     #[test]

@@ -87,8 +87,6 @@ pub enum Event {
     Begin(Trigger),
     /// [`Supervisor::next_wakeup`] has come.
     Woke,
-    /// The configuration was read again.
-    PolicyChanged(Box<Policy>),
     /// Finish what cannot be left undone, and begin nothing.
     Stop,
     /// Answers [`Action::Load`].
@@ -270,11 +268,6 @@ impl Supervisor {
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         match event {
             Event::Begin(trigger) => self.begin(trigger),
-            Event::PolicyChanged(policy) => {
-                self.policy = *policy;
-                self.local_troubles = None;
-                self.begin(Trigger::default())
-            }
             Event::Stop => self.stop(now),
             Event::Woke => self.woke(),
             event => self.step(now, event),
@@ -448,7 +441,6 @@ impl Event {
         match self {
             Self::Begin(_) => "begin",
             Self::Woke => "woke",
-            Self::PolicyChanged(_) => "policy changed",
             Self::Stop => "stop",
             Self::Loaded(_) => "loaded",
             Self::InputsRead(_) => "inputs read",

@@ -1,7 +1,7 @@
 //! A `run` with tokens of two seconds, on a network that fails at random: no reader is without a
 //! live token but where the outages themselves leave none, and nothing grows.
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A reader that comes this much later than it wanted, in milliseconds, proves that the machine
 /// stood still for others as well.
 const STARVED: i64 = 250;
+
+/// Between two looks at the disk.
+const DISK_LOOK: Duration = Duration::from_millis(50);
 
 /// What memory may fluctuate by, in KiB: the allocator's reserves.
 const MEMORY_SLACK: usize = 1024;
@@ -75,6 +78,24 @@ fn excuses(log: &[AuditEntry]) -> Vec<Range<i64>> {
         }
     }
     excuses
+}
+
+/// Times on the server's clock in which the disk stood still: `run` syncs its state before it gives
+/// a token out, and waits as long as this does.
+fn disk_stalls(world: &World, end: i64) -> Vec<Range<i64>> {
+    let path = world.sandbox.path("synced");
+    let mut stalls = Vec::new();
+    while monotonic() < end {
+        std::thread::sleep(DISK_LOOK);
+        let begun = monotonic();
+        File::create(&path).and_then(|file| file.sync_all()).unwrap();
+        let took = monotonic() - begun;
+        if took > STARVED {
+            let server = world.server.now();
+            stalls.push(server - took..server + SLACK);
+        }
+    }
+    stalls
 }
 
 /// Memory (RSS, in KiB) and descriptors of a process.
@@ -134,7 +155,8 @@ fn no_reader_is_without_a_token_but_in_outages() {
     world.assert_live();
     let end = monotonic() + seconds * 1000;
     let (mut dead, mut starved, mut sizes, mut looks) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    std::thread::scope(|scope| {
+    let disk_stalls = std::thread::scope(|scope| {
+        let disk = scope.spawn(|| disk_stalls(&world, end));
         scope.spawn(|| {
             let mut chance = Chance(1);
             // The last outage is over before the end.
@@ -164,6 +186,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
                 next_size += seconds * 100;
             }
         }
+        disk.join().unwrap()
     });
     let recovered = poll_for(RECOVERY, || world.server.is_live(&world.token()).then_some(()));
     let log = run.log();
@@ -174,15 +197,17 @@ fn no_reader_is_without_a_token_but_in_outages() {
     let refusals = log.iter().filter(|entry| matches!(entry.event, Event::Refusal { .. })).count();
     let (rss, descriptors): (Vec<usize>, Vec<usize>) = sizes.into_iter().unzip();
     let excuses = excuses(&log);
-    let is_excused = |at: &&i64| excuses.iter().chain(&starved).any(|excuse| excuse.contains(*at));
+    let is_excused =
+        |at: &&i64| excuses.iter().chain(&starved).chain(&disk_stalls).any(|excuse| excuse.contains(*at));
     let gaps: Vec<i64> = dead.iter().filter(|at| !is_excused(at)).copied().collect();
     figure(format!(
         "soak: {seconds} s, {} POSTs, {} grants, {refusals} refusals, {} failures injected, \
-         {} stalls of the machine, {looks} looks, {} without a live token, {} of them outside injected failures, RSS {rss:?} KiB, descriptors {descriptors:?}",
+         {} stalls of the machine, {} of its disk, {looks} looks, {} without a live token, {} of them outside injected failures, RSS {rss:?} KiB, descriptors {descriptors:?}",
         audit::posts(&log),
         audit::grants(&log),
         excuses.len(),
         starved.len(),
+        disk_stalls.len(),
         dead.len(),
         gaps.len()
     ));

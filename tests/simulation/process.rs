@@ -27,6 +27,8 @@ pub(crate) struct Process {
     first_look: Option<Box<Loaded>>,
     /// For the mutant that stores last.
     unstored: Option<Record>,
+    /// It stands on an older config, and is built anew when it is at rest.
+    pub(crate) is_outdated: bool,
     pub(crate) dies_at: Option<i64>,
 }
 
@@ -79,6 +81,7 @@ impl Process {
             client,
             first_look: None,
             unstored: None,
+            is_outdated: false,
             dies_at: None,
         }
     }
@@ -109,7 +112,10 @@ impl World {
 
     fn go_on(&mut self, place: usize) {
         while self.processes[place].doing.is_none() {
-            let Some(action) = self.processes[place].queue.pop_front() else { return };
+            let Some(action) = self.processes[place].queue.pop_front() else {
+                self.rebuild(place);
+                return;
+            };
             match action {
                 Action::Report(report) => self.hear(&report),
                 action => self.begin(place, action),

@@ -292,12 +292,28 @@ impl World {
 
     /// Config or a secret's file has been edited, and `run` hears of it.
     pub(crate) fn tell_policy(&mut self) {
+        if self.still {
+            return;
+        }
         if self.plan.seed_in_file {
             self.tell_run(|| Event::Begin(REREAD));
         } else {
-            let policy = self.policy();
-            self.tell_run(|| Event::PolicyChanged(Box::new(policy.clone())));
+            let Some(place) = self.processes.iter().position(|process| process.is_run) else { return };
+            self.processes[place].is_outdated = true;
+            self.rebuild(place);
         }
+    }
+
+    /// Builds `run` anew from the present config, as soon as it is at rest.
+    pub(crate) fn rebuild(&mut self, place: usize) {
+        let process = &self.processes[place];
+        if !process.is_outdated || process.doing.is_some() || !process.core.is_idle() {
+            return;
+        }
+        let core = Supervisor::new(Policy { patient: true, ..self.policy() }, self.random.next());
+        let process = &mut self.processes[place];
+        (process.core, process.is_outdated) = (core, false);
+        self.tell(place, Event::Begin(REREAD));
     }
 
     pub(crate) fn is_typo(&self, token: &Secret) -> bool {

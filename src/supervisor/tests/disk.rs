@@ -1,11 +1,10 @@
 //! Files that fail, locks that are held, and being told to stop.
 
 use super::world::{World, client_refused, invalid_grant, lost, seconds, unavailable};
+use crate::supervisor::Event;
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::trouble::Class;
-use crate::supervisor::{Event, Policy};
-use std::time::Duration;
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
 
@@ -309,8 +308,4 @@ fn a_second_wish_during_a_pass_is_not_lost() {
     world.meanwhile = Some(("load", Event::Begin(FORCE)));
     world.begin();
     assert_eq!(world.posts.len(), 1);
-    let policy = Policy { skew: Some(Duration::from_secs(1)), ..world.policy.clone() };
-    world.meanwhile = Some(("load", Event::PolicyChanged(Box::new(policy))));
-    world.begin();
-    assert!(world.wakes_in().unwrap() > 3000.0);
 }

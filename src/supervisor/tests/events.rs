@@ -29,9 +29,8 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         rejected: (detail & 16 > 0).then(|| Secret::new("at-1").fingerprint()),
     };
     match kind {
-        0 => Event::Begin(trigger),
-        1 | 2 => Event::Woke,
-        3 => Event::PolicyChanged(Box::new(world.policy.clone())),
+        0 | 1 => Event::Begin(trigger),
+        2 | 3 => Event::Woke,
         4 if detail == 0 => Event::Stop,
         4 | 5 => Event::Loaded(Ok(loaded)),
         6 => Event::Loaded(Err(io())),

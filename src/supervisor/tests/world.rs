@@ -180,7 +180,9 @@ impl World {
         if let Ok(inputs) = &mut self.inputs {
             inputs.seed = Some(Secret::new(seed));
         }
-        self.send(Event::PolicyChanged(Box::new(self.policy.clone())));
+        // As `run` does: what stands on another config is built anew.
+        self.supervisor = Supervisor::new(self.policy.clone(), 2);
+        self.send(Event::Begin(Trigger { reread: true, ..Trigger::default() }));
     }
 
     pub(super) fn set_client(&mut self, client: &str) {
