@@ -6,6 +6,7 @@ pub mod control;
 pub mod files;
 pub mod hooks;
 pub mod inputs;
+pub mod metrics;
 pub mod obtain;
 pub mod once;
 pub mod push;

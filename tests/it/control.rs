@@ -19,6 +19,7 @@ use zg_tokend::secret::Secret;
 
 use crate::common::world::World;
 use crate::common::{Background, Reply, audit, curl, figure, finish, leave_out, wait_until};
+use crate::views::{assert_metrics, world_of_all_sorts};
 
 fn socket(world: &World) -> PathBuf {
     world.sandbox.path("runtime/zg-tokend/control.sock")
@@ -293,6 +294,19 @@ fn metrics(world: &World) -> String {
     let output = finish(Command::new("curl").args(args));
     assert_eq!(output.code, Some(0), "{output:?}");
     output.stdout
+}
+
+#[test]
+fn metrics_begin_with_what_status_prints() {
+    let world = world_of_all_sorts();
+    let mut run = world.run();
+    let served = metrics(&world);
+    assert_metrics(&served);
+    let printed = world.sandbox.run(["status", "--format", "prometheus"]).stdout;
+    assert!(printed.contains("supervised{account=\"dead\"} 1\n"), "{printed}");
+    let counted = served.strip_prefix(&printed).unwrap_or_else(|| panic!("{served}\n{printed}"));
+    assert!(counted.starts_with("# HELP zg_tokend_refreshes_total "), "{counted}");
+    assert_stops(&mut run);
 }
 
 #[test]

@@ -39,6 +39,14 @@ pub fn assert_schema(schema: &str, text: &str) {
     assert_eq!(output.code, Some(0), "{text}\n{}", output.stderr);
 }
 
+/// Has promtool judge metrics: it has nothing to say of good ones.
+#[track_caller]
+pub fn assert_metrics(text: &str) {
+    let judged = pipe(Command::new("promtool").args(["check", "metrics"]), text);
+    let said = (judged.code, judged.stdout.as_str(), judged.stderr.as_str());
+    assert_eq!(said, (Some(0), "", ""), "{text}");
+}
+
 /// Accounts in every state, one of each.
 pub fn world_of_all_sorts() -> World {
     let world = World::new();
@@ -112,12 +120,7 @@ fn prometheus_takes_the_metrics() {
     let world = world_of_all_sorts();
     let output = world.sandbox.run(["status", "--format", "prometheus"]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(2), ""));
-    let judged = pipe(Command::new("promtool").args(["check", "metrics"]), &output.stdout);
-    assert_eq!(
-        (judged.code, judged.stdout.as_str(), judged.stderr.as_str()),
-        (Some(0), "", ""),
-        "{output:?}"
-    );
+    assert_metrics(&output.stdout);
     let has = |line: &str| assert!(output.stdout.lines().any(|found| found == line), "{line}: {output:?}");
     has(r#"zg_tokend_account_state{account="failing",state="backing_off"} 1"#);
     has(r#"zg_tokend_account_state{account="failing",state="fresh"} 0"#);

@@ -1,6 +1,5 @@
 //! `zg-tokend status`
 
-mod prometheus;
 mod screen;
 mod short;
 mod table;
@@ -16,6 +15,7 @@ use super::args::{Args, Format, Status};
 use super::terminal::{self, Abilities};
 use super::{settings, voice};
 use crate::config::{Environment, Settings};
+use crate::shell::metrics::exposition;
 use crate::shell::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
 
 /// What ZeroGravity takes its token from, if it is set, in place of its token file.
@@ -47,7 +47,7 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     let told = match format {
         Format::Json => voice::tell(json(&settings, &snapshot)),
         Format::Short => voice::tell(short::line(&snapshot)),
-        Format::Prometheus => voice::tell(prometheus::exposition(&snapshot).trim_end()),
+        Format::Prometheus => voice::tell(exposition(&snapshot.accounts).trim_end()),
         Format::Text if abilities.live => {
             let (width, _) = terminal::size();
             let lines = table::lines(&snapshot, width, abilities.unicode);
