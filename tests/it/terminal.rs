@@ -117,6 +117,46 @@ fn watch_sees_the_first_token_come() {
     pane.wait_for("● default  fresh");
 }
 
+#[test]
+fn watch_follows_the_config() {
+    let world = with_token();
+    let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
+    pane.wait_for("● default  fresh");
+    let good = fs::read_to_string(world.sandbox.config_path()).unwrap();
+    // Another token file.
+    let elsewhere = format!("token_file = \"{}\"\n", world.token_file_of("elsewhere").display());
+    world.sandbox.write_config(&format!("{good}{elsewhere}"));
+    pane.wait_for("not in file");
+    world.once_gives(0, []);
+    pane.wait_for("● default  fresh");
+    assert!(pane.screen().join("").contains("elsewhere.token"), "{:#?}", pane.screen());
+    // A config that cannot be used leaves the last good one in sight, and what it watches.
+    world.sandbox.write_config(&format!("{good}{elsewhere}token_fiel = \"x\"\n"));
+    let screen = pane.wait_for("✗ the changed config is not used");
+    let text = screen.join("\n");
+    for words in [
+        "● default  fresh",
+        "\n  6 | token_fiel = \"…\"\n    | ^^^^^^^^^^\n",
+        "  → did you mean `token_file`?",
+    ] {
+        assert!(text.contains(words), "{words:?} in {text}");
+    }
+    fs::remove_file(world.token_file_of("elsewhere")).unwrap();
+    assert!(pane.wait_for("not in file").iter().any(|line| line.contains("is not used")));
+    // More accounts, in a file that an editor renames to its place.
+    let (work, mail) = (world.seed(), world.seed());
+    let config = world.sandbox.config_path();
+    let beside = config.with_extension("new");
+    world.configure_accounts(&[("work", &work), ("mail", &mail)]);
+    fs::rename(&config, &beside).unwrap();
+    pane.wait_for("there is no config file");
+    fs::rename(&beside, &config).unwrap();
+    let screen = pane.wait_for("✗ mail");
+    assert!(screen.iter().all(|line| !line.contains("is not used")), "{screen:#?}");
+    pane.key("C-c");
+    pane.wait_for("code 2");
+}
+
 /// How often a process was woken.
 fn wakes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

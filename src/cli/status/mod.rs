@@ -33,7 +33,7 @@ struct Json<'a> {
 /// Tells what is true now.
 pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
-    let asked = Asked { settings: &settings, only: args.account.as_deref(), masked: masked_file() };
+    let asked = Asked { settings, only: args.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
         Status { short: true, .. } => Format::Short,
@@ -41,11 +41,11 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     };
     let abilities = Abilities::of_stdout();
     if flags.watch {
-        return screen::watch(&asked, abilities);
+        return screen::watch(asked, args, abilities);
     }
     let snapshot = asked.look();
     let told = match format {
-        Format::Json => voice::tell(json(&settings, &snapshot)),
+        Format::Json => voice::tell(json(&asked.settings, &snapshot)),
         Format::Short => voice::tell(short::line(&snapshot)),
         Format::Prometheus => voice::tell(exposition(&snapshot.accounts).trim_end()),
         Format::Text if abilities.live => {
@@ -62,7 +62,7 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
 
 /// What was asked for.
 struct Asked<'a> {
-    settings: &'a Settings,
+    settings: Settings,
     only: Option<&'a str>,
     /// The token file that an environment variable masks.
     masked: Option<PathBuf>,
@@ -71,7 +71,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn look(&self) -> Snapshot {
         let masked = self.masked.as_deref().map(|path| (ZEROGRAVITY_TOKEN, path));
-        look(self.settings, self.only, masked)
+        look(&self.settings, self.only, masked)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::io::{self, Write as _};
 
 use super::{Asked, table};
-use crate::cli::page::{FAINT, Line};
+use crate::cli::args::Args;
+use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
 use crate::cli::terminal::{self, Abilities, Silence};
-use crate::cli::voice;
+use crate::cli::{load, voice};
+use crate::config::Settings;
 use crate::shell::status::watch::{Viewer, watch as look_on};
 use crate::shell::status::{AccountStatus, Severity, Snapshot};
 
@@ -16,16 +18,17 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Shows it until the user has seen enough. The code is that of the last look.
-pub(super) fn watch(asked: &Asked<'_>, abilities: Abilities) -> Severity {
+pub(super) fn watch(asked: Asked<'_>, args: &Args, abilities: Abilities) -> Severity {
     if !abilities.live {
         let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
         voice::failure("--watch needs a terminal to draw on", Some(hint));
         return Severity::Unknown;
     }
-    let mut screen =
-        Screen { asked, abilities, silence: None, drawn: String::new(), last: Severity::Unknown };
+    let only = asked.only;
+    let (drawn, last) = (String::new(), Severity::Unknown);
+    let mut screen = Screen { asked, args, abilities, wrong: None, silence: None, drawn, last };
     screen.enter();
-    let watched = look_on(asked.settings, asked.only, &mut screen);
+    let watched = look_on(only, &mut screen);
     let last = screen.last;
     drop(screen);
     match watched {
@@ -44,8 +47,11 @@ fn is_hangup(error: &io::Error) -> bool {
 }
 
 struct Screen<'a> {
-    asked: &'a Asked<'a>,
+    asked: Asked<'a>,
+    args: &'a Args,
     abilities: Abilities,
+    /// What is wrong with the config as it is now, and the way out.
+    wrong: Option<(String, Option<String>)>,
     /// Typed characters are not shown meanwhile.
     silence: Option<Silence>,
     /// The frame on the screen.
@@ -59,7 +65,8 @@ impl Screen<'_> {
         let (width, height) = terminal::size();
         let mut lines = table::lines(snapshot, width, self.abilities.unicode);
         lines.push(Line::default());
-        let room = height.saturating_sub(1);
+        let foot = self.foot(width);
+        let room = height.saturating_sub(foot.len());
         if lines.len() > room {
             let hidden = lines.len() - room.saturating_sub(1);
             lines.truncate(room.saturating_sub(1));
@@ -68,14 +75,54 @@ impl Screen<'_> {
                 format!("  {hidden} more lines below: `zg-tokend status` shows them"),
             ));
         }
-        lines.push(Line::one(FAINT, "  Ctrl-C ends this"));
         // Erased first: after a full line some terminals would erase its last character.
-        let lines = lines.iter().map(|line| format!("\x1b[K{}", line.text(width, self.abilities.colour)));
+        let lines = lines.iter().chain(&foot);
+        let lines = lines.map(|line| format!("\x1b[K{}", line.text(width, self.abilities.colour)));
         format!("\x1b[H{}\x1b[J", lines.collect::<Vec<_>>().join("\r\n"))
+    }
+
+    /// What stays in sight, however many accounts there are.
+    fn foot(&self, width: usize) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some((problem, hint)) = &self.wrong {
+            let (unicode, glyphs) = (self.abilities.unicode, Glyphs::of(self.abilities.unicode));
+            let width = width.min(table::TEXT_MAX);
+            let head =
+                [(BAD, format!("{} ", glyphs.marks[2])), (STRONG, "the changed config is not used".into())];
+            lines.push(Line::new(head));
+            // Below its first line is the excerpt, which must not be broken.
+            let (first, excerpt) = problem.split_once('\n').unwrap_or((problem, ""));
+            lines.extend(hanging(Line::plain("  "), (PLAIN, &harmless(first, unicode)), width));
+            lines.extend(
+                excerpt.lines().map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))),
+            );
+            // One of several lines is for somebody who never had a config.
+            if let Some(hint) = hint.as_ref().filter(|hint| !hint.contains('\n')) {
+                let arrow = Line::one(WAY_OUT, format!("  {}", glyphs.way_out));
+                lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
+            }
+            lines.push(Line::default());
+        }
+        lines.push(Line::one(FAINT, "  Ctrl-C ends this"));
+        lines
     }
 }
 
 impl Viewer for Screen<'_> {
+    fn settings(&self) -> &Settings {
+        &self.asked.settings
+    }
+
+    fn reload(&mut self) {
+        self.wrong = match load(self.args) {
+            Ok(settings) => {
+                self.asked.settings = settings;
+                None
+            }
+            Err(wrong) => Some(wrong),
+        };
+    }
+
     fn show(&mut self) -> io::Result<Option<i64>> {
         let snapshot = self.asked.look();
         self.last = snapshot.severity();

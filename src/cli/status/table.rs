@@ -14,7 +14,7 @@ use crate::shell::status::{AccountStatus, Severity, Snapshot, State};
 use crate::shell::words::{duration, local_near};
 
 /// Longer lines are hard to read.
-const TEXT_MAX: usize = 100;
+pub(super) const TEXT_MAX: usize = 100;
 
 /// A longer bar says no more.
 const BAR_MAX: usize = 36;

@@ -1,5 +1,5 @@
-//! Calls for another look whenever one may see something new: when a file has changed, or when
-//! the passing of time alone changes what is shown. In between nothing runs.
+//! Calls for another look whenever one may see something new: when a file has changed, the config
+//! among them, or when the passing of time alone changes what is shown. In between nothing runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,13 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// Who shows it.
 pub trait Viewer {
+    /// The config that it looks by: the last one that could be used.
+    fn settings(&self) -> &Settings;
+
+    /// Reads the config anew, since it has changed. One that is wrong must change nothing but what
+    /// is said of it.
+    fn reload(&mut self);
+
     /// Looks, and shows what it sees. Tells the second, Unix time, from which on time alone makes
     /// it look different; `None` for never. An error ends the watch.
     fn show(&mut self) -> io::Result<Option<i64>>;
@@ -30,12 +37,12 @@ pub trait Viewer {
 }
 
 /// Shows, until SIGINT, SIGTERM, SIGHUP or SIGQUIT; `only` picks an account by name.
-pub fn watch(settings: &Settings, only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+pub fn watch(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(until_ended(settings, only, viewer))
+    runtime.block_on(until_ended(only, viewer))
 }
 
-async fn until_ended(settings: &Settings, only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
     let clock = SystemClock::new();
     let timer = Timer::new()?;
     let mut resized = signal(SignalKind::window_change())?;
@@ -44,17 +51,23 @@ async fn until_ended(settings: &Settings, only: Option<&str>, viewer: &mut impl 
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
-    let watch_all = || Watch::new(paths(settings, only).iter().map(PathBuf::as_path));
-    let mut watch = watch_all()?;
+    let mut config = watch_all(&to_come(&viewer.settings().path))?;
+    let mut files = watch_all(&paths(viewer.settings(), only))?;
     loop {
         let changes_at = viewer.show()?;
         timer.set(changes_at.map(|second| when(second, clock.now())))?;
         tokio::select! {
-            seen = watch.next() => {
+            seen = config.changed() => {
+                seen?;
+                config = watch_all(&to_come(&viewer.settings().path))?;
+                viewer.reload();
+                files = watch_all(&paths(viewer.settings(), only))?;
+            }
+            seen = files.next() => {
                 seen?;
                 tokio::time::sleep(GATHER).await;
                 // Before the look: directories may have come, and what changes from now on is seen.
-                watch = watch_all()?;
+                files = watch_all(&paths(viewer.settings(), only))?;
             }
             woken = timer.woken() => drop(woken?),
             _ = resized.recv() => {}
@@ -69,6 +82,10 @@ async fn until_ended(settings: &Settings, only: Option<&str>, viewer: &mut impl 
             _ = quit.recv() => return Ok(()),
         }
     }
+}
+
+fn watch_all(paths: &[PathBuf]) -> io::Result<Watch> {
+    Watch::new(paths.iter().map(PathBuf::as_path))
 }
 
 /// A second of the wall clock, as the timer counts.
