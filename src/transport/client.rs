@@ -69,9 +69,15 @@ impl HttpEndpoint {
         self.client_for(url).map(drop)
     }
 
+    /// Host and port of the proxy that requests to this URL go by, if the environment names one
+    /// for it.
+    pub fn proxy_for(&self, url: &Url) -> Option<String> {
+        self.environment.proxy_for(url)
+    }
+
     /// One GET, under the same rules as a POST.
     pub async fn get(&self, url: &Url) -> Result<Reply, TransportFailure> {
-        self.exchange(self.client_for(url)?.get(url.clone())).await
+        self.exchange(url, self.client_for(url)?.get(url.clone())).await
     }
 
     /// One POST of any other body than a refresh request, under the same rules. Header values are
@@ -89,14 +95,15 @@ impl HttpEndpoint {
             value.set_sensitive(true);
             post = post.header(name.as_str(), value);
         }
-        self.exchange(post).await
+        self.exchange(url, post).await
     }
 
-    async fn exchange(&self, request: RequestBuilder) -> Result<Reply, TransportFailure> {
-        let via_proxy = self.environment.proxy.is_some();
+    async fn exchange(&self, url: &Url, request: RequestBuilder) -> Result<Reply, TransportFailure> {
         let mut deadline = Deadline::after(self.options.timeout);
         let sent = deadline.bound(request.send()).await.ok_or_else(too_late)?;
-        read(sent.map_err(|error| failure(&error, Stage::Sending { via_proxy }))?, &mut deadline).await
+        let response =
+            sent.map_err(|error| failure(&error, Stage::Sending { proxy: self.proxy_for(url) }))?;
+        read(response, &mut deadline).await
     }
 
     fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
@@ -176,7 +183,7 @@ impl TokenEndpoint for HttpEndpoint {
             value.set_sensitive(true);
             post = post.header(AUTHORIZATION, value);
         }
-        self.exchange(post).await
+        self.exchange(&request.token_endpoint, post).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 use url::{Host, Url};
 
@@ -42,16 +43,28 @@ impl Environment {
     /// The proxy for https, if one is set; `Err` says what is wrong with it, without its
     /// password. Never for plain http: a proxy would see the refresh token.
     pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
-        let Some(proxy) = &self.proxy else {
-            return Ok(None);
-        };
+        let Some(url) = self.proxy_url()? else { return Ok(None) };
+        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is no URL")?;
+        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+    }
+
+    /// Host and port of the proxy that requests to this URL go by.
+    pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxy_url().ok()??;
+        // What reqwest asks as well.
+        let matcher = Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build();
+        matcher.intercept(&url.as_str().parse().ok()?)?;
+        Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
+    }
+
+    fn proxy_url(&self) -> Result<Option<Url>, &'static str> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
         let with_scheme = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
         let url = Url::parse(&with_scheme).map_err(|_| "the proxy in the environment is no URL")?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("the proxy in the environment is neither http nor https; no other kind is supported");
         }
-        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is no URL")?;
-        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+        Ok(Some(url))
     }
 
     fn direct_hosts(&self) -> String {
@@ -116,6 +129,24 @@ mod tests {
             let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap_err();
             assert!(!said.contains("pw"));
         }
+    }
+
+    #[test]
+    fn a_proxy_is_named_where_it_is_used_and_without_its_password() {
+        let variables = [("HTTPS_PROXY", "user:pw@p.example:3128"), ("NO_PROXY", "inner.example,10.0.0.0/8")];
+        for (url, expected) in [
+            ("https://login.example/token", Some("p.example:3128")),
+            ("https://a.inner.example/token", None),
+            ("https://10.1.2.3/token", None),
+            ("https://127.0.0.1:8443/token", None),
+            ("http://login.example/token", None),
+        ] {
+            let named = environment(&variables).proxy_for(&url.parse().unwrap());
+            assert_eq!(named.as_deref(), expected, "{url}");
+        }
+        let url = "https://login.example/".parse().unwrap();
+        assert_eq!(environment(&[]).proxy_for(&url), None);
+        assert_eq!(environment(&[("ALL_PROXY", "https://[::2]/x")]).proxy_for(&url).unwrap(), "[::2]:443");
     }
 
     #[test]

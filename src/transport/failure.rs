@@ -8,12 +8,12 @@ use rustls::{AlertDescription, CertificateError};
 use crate::oauth::{FailureKind, Sent, TransportFailure};
 
 /// What was being done when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Connecting, sending, waiting for the headers.
     Sending {
-        /// A proxy is set, and may be what could not be reached.
-        via_proxy: bool,
+        /// Host and port of the proxy that it goes by: then this is what could not be reached.
+        proxy: Option<String>,
     },
     /// Reading the body.
     Reading,
@@ -24,7 +24,6 @@ pub(super) fn failure(error: &reqwest::Error, stage: Stage) -> TransportFailure 
     // reqwest calls it "connect" until TCP, the proxy's tunnel and TLS are all up.
     let connecting = error.is_connect() || error.is_builder();
     let sent = if connecting { Sent::NotSent } else { Sent::PerhapsSent };
-    let via_proxy = stage == Stage::Sending { via_proxy: true };
     let (kind, detail) = if error.is_timeout() {
         let during = if connecting { "connecting" } else { "waiting for the answer" };
         (FailureKind::Timeout, format!("the time ran out while {during}"))
@@ -37,13 +36,13 @@ pub(super) fn failure(error: &reqwest::Error, stage: Stage) -> TransportFailure 
     } else {
         (FailureKind::Other, root(error))
     };
-    let detail = match kind {
-        FailureKind::Connect | FailureKind::Dns if via_proxy => {
-            detail + " (this may be the proxy that the environment sets)"
+    match (kind, stage) {
+        (FailureKind::Connect | FailureKind::Dns, Stage::Sending { proxy: Some(proxy) }) => {
+            let detail = format!("the proxy {proxy} cannot be reached: {detail}");
+            TransportFailure { sent, kind: FailureKind::Proxy, detail }
         }
-        _ => detail,
-    };
-    TransportFailure { sent, kind, detail }
+        _ => TransportFailure { sent, kind, detail },
+    }
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {

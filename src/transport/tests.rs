@@ -397,8 +397,9 @@ async fn a_proxy_that_fails_sent_nothing() {
         let proxy = Some(format!("127.0.0.1:{port}"));
         let endpoint = endpoint_with(AMPLE, ca_file, Environment { proxy, ..Environment::default() });
         let result = endpoint.post(&request("https://as.example/token".parse().unwrap())).await;
-        let detail = assert_failure(result, Sent::NotSent, FailureKind::Connect);
-        assert!(detail.contains("may be the proxy"), "{detail}");
+        let detail = assert_failure(result, Sent::NotSent, FailureKind::Proxy);
+        let expected = format!("the proxy 127.0.0.1:{port} cannot be reached: connection refused");
+        assert_eq!(detail, expected);
     })
     .await;
 }
