@@ -3,10 +3,12 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
 
@@ -71,6 +73,82 @@ pub fn command(argv: &[String]) -> Result<Command, ChildError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Ok(command)
+}
+
+/// Where a program lies when PATH is not set, as glibc and musl have it.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Why a program cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// A bare name that no directory of PATH has.
+    #[error("there is no program {0} in PATH")]
+    NotInPath(String),
+    /// A path that leads nowhere.
+    #[error("there is no program {}", .0.display())]
+    Missing(PathBuf),
+    /// It is there, and is not to be executed.
+    #[error("cannot execute {}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ProgramError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotInPath(_) => {
+                "install it, or write its full path: a service or cron job has a short PATH".into()
+            }
+            Self::Missing(_) => "install it, or correct the path".into(),
+            Self::Refused { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("chmod +x {}", path.display())
+            }
+            Self::Refused { .. } => "name a program, with its full path".into(),
+        }
+    }
+}
+
+/// The file that a [`command`] of this program would run: execvp(3), without running it.
+pub fn find(program: &str) -> Result<PathBuf, ProgramError> {
+    if program.contains('/') {
+        let path = PathBuf::from(program);
+        return match executable(&path) {
+            Ok(()) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ProgramError::Missing(path)),
+            Err(source) => Err(ProgramError::Refused { path, source }),
+        };
+    }
+    let directories = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let mut refused = None;
+    for directory in std::env::split_paths(&directories) {
+        let path = directory.join(program);
+        match executable(&path) {
+            Ok(()) => return Ok(path),
+            // Another directory may have a better one.
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                refused = Some(ProgramError::Refused { path, source });
+            }
+            Err(_) => {}
+        }
+    }
+    Err(refused.unwrap_or_else(|| ProgramError::NotInPath(program.to_owned())))
+}
+
+/// Whether the effective user may execute this file.
+fn executable(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // Before Linux 5.8 only the real user can be asked about, which proves nothing.
+        Ok(()) | Err(rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Runs a [`command`] to its end; after `deadline`, or when it has printed more than `max_stdout`

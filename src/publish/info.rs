@@ -1,11 +1,17 @@
 //! `TOKEN_FILE.json`: what a reader may want to know of the token beside it, without the token.
 
-use serde::Serialize;
+use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{Contents, FileError};
 use crate::secret::{Fingerprint, Secret};
 
 /// The version of what is in it; a change of meaning raises it.
 const VERSION: u32 = 1;
+
+/// The most that is read of such a file, in bytes: it has about 300.
+const MAX_LEN: usize = 4096;
 
 /// What is told of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +27,24 @@ pub struct Info<'a> {
     expires_at: i64,
     /// The SHA-256 of the token file, in hex: tells whether the two files belong together.
     sha256: String,
+}
+
+/// Whether there is a file of another kind at a path, which would be lost.
+pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
+    #[derive(Deserialize)]
+    struct Members {
+        #[serde(rename = "version")]
+        _version: u32,
+        #[serde(rename = "generation")]
+        _generation: u64,
+        #[serde(rename = "sha256")]
+        _sha256: String,
+    }
+    let found = match Contents::as_readers_see(path, MAX_LEN) {
+        Err(FileError::TooLong { .. }) => return Ok(true),
+        found => found?,
+    };
+    Ok(found.is_some_and(|found| serde_json::from_slice::<Members>(&found.bytes).is_err()))
 }
 
 impl<'a> Info<'a> {

@@ -45,11 +45,7 @@ impl Files {
             accounts: Arc::clone(accounts),
             store: Store::new(&settings.state_dir, account.name.as_str()),
             token_file: token_file(&account.token_file),
-            info_file: account.token_file.info.then(|| TokenFile {
-                path: account.token_file.info_path(),
-                write: Write::Replace,
-                ..token_file(&account.token_file)
-            }),
+            info_file: info_file(&account.token_file),
             generation: 0,
             format: account.token_file.format.clone(),
             prepared: None,
@@ -231,6 +227,15 @@ pub fn token_file(configured: &config::TokenFile) -> TokenFile {
             config::WriteMode::InPlace => Write::InPlace,
         },
     }
+}
+
+/// The file beside it that tells of the token, if it is wanted.
+pub fn info_file(configured: &config::TokenFile) -> Option<TokenFile> {
+    configured.info.then(|| TokenFile {
+        path: configured.info_path(),
+        write: Write::Replace,
+        ..token_file(configured)
+    })
 }
 
 /// What the token file is to hold.

@@ -1,5 +1,7 @@
 //! `check`: what it finds, what it says, and that it costs nothing.
 
+mod surroundings;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -149,7 +151,10 @@ fn live_judges_certificates_proxies_and_issuers() {
     );
     let live = |proxy: &str| finish(world.sandbox.command(["check", "--live"]).env("HTTPS_PROXY", proxy));
     let output = live("http://user:SECRET@127.0.0.1:1");
-    assert!(output.code == Some(78) && output.stdout.contains("this may be the proxy"), "{output:?}");
+    assert!(
+        output.code == Some(78) && output.stdout.contains("the proxy 127.0.0.1:1 cannot be reached"),
+        "{output:?}"
+    );
     let unknown = live("socks5://user:SECRET@127.0.0.1:1");
     assert!(unknown.stdout.contains("neither http nor https"), "{unknown:?}");
     assert!(unknown.stdout.contains("hint: check HTTPS_PROXY, ALL_PROXY and NO_PROXY"), "{unknown:?}");

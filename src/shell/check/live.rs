@@ -59,7 +59,12 @@ async fn discover(
 ) -> (Option<Url>, Finding) {
     let url = match discovery::fetch(endpoint, issuer).await {
         Ok(found) => found.token_endpoint,
-        Err(error) => return (None, Finding::problem("issuer", chain(&error), error.hint())),
+        Err(error) => {
+            let message = chain(&error);
+            let via = issuer.parse().ok().and_then(|url| unnamed_proxy(endpoint, &url, &message));
+            let via = via.map(|proxy| format!(" (by way of the proxy {proxy})")).unwrap_or_default();
+            return (None, Finding::problem("issuer", message + &via, error.hint()));
+        }
     };
     let known = Cache::new(&settings.state_dir, account.name.as_str()).read();
     let known = known.filter(|known| known.issuer == issuer).map(|known| known.confirmed_host);
@@ -79,15 +84,18 @@ async fn discover(
 async fn reach(endpoint: &HttpEndpoint, url: &Url) -> Vec<Finding> {
     let clock = SystemClock::new();
     match endpoint.get(url).await {
-        Ok(reply) => {
-            [Some(answered(url, &reply)), clocks(&reply, clock.now().wall)].into_iter().flatten().collect()
-        }
-        Err(failure) => vec![failed(url, &failure)],
+        Ok(reply) => [Some(answered(endpoint, url, &reply)), clocks(&reply, clock.now().wall)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        Err(failure) => vec![failed(endpoint, url, &failure)],
     }
 }
 
-fn answered(url: &Url, reply: &Reply) -> Finding {
-    let message = format!("{} answers (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
+fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
+    let via =
+        endpoint.proxy_for(url).map(|proxy| format!(" by way of the proxy {proxy}")).unwrap_or_default();
+    let message = format!("{} answers{via} (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
     match reply.status {
         500..=599 => {
             let hint = "wait: the server has trouble of its own";
@@ -102,9 +110,16 @@ fn answered(url: &Url, reply: &Reply) -> Finding {
     }
 }
 
-fn failed(url: &Url, failure: &TransportFailure) -> Finding {
-    let message = format!("{}: {}", shown(url), failure.detail);
+fn failed(endpoint: &HttpEndpoint, url: &Url, failure: &TransportFailure) -> Finding {
+    let via = unnamed_proxy(endpoint, url, &failure.detail);
+    let via = via.map(|proxy| format!(", by way of the proxy {proxy}")).unwrap_or_default();
+    let message = format!("{}{via}: {}", shown(url), failure.detail);
     Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned))
+}
+
+/// The proxy on the way to this URL, if what was said does not name it already.
+fn unnamed_proxy(endpoint: &HttpEndpoint, url: &Url, said: &str) -> Option<String> {
+    endpoint.proxy_for(url).filter(|proxy| !said.contains(proxy))
 }
 
 /// The endpoint without a query, which may be anything.

@@ -1,16 +1,21 @@
 //! Whether a refresh could work: everything that can be found out before one is tried. Nothing
 //! is changed and no token is spent; only [`live`] touches the network.
 
+mod hooks;
 mod live;
+mod space;
 
 use std::collections::HashSet;
 
 use serde::Serialize;
+use url::Url;
 
-use super::files::{check_owner, state_trouble, token_file};
+use super::files::{check_owner, info_file, state_trouble, token_file};
 use super::trouble::chain;
 use super::words::{local, refusal};
 use crate::config::{self, Endpoint, SecretSource, Settings};
+use crate::publish::info::is_foreign;
+use crate::publish::token_file::{Checked, PublishError, TokenFile};
 use crate::secret::Secret;
 use crate::secrets::{self, SecretError};
 use crate::store::lock::StateDir;
@@ -87,13 +92,16 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
             .map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
     );
     findings.extend(state_dir(settings));
-    let mut endpoints = HashSet::new();
+    let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
+    findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
     for account in chosen(settings, only) {
         let of_account = [
             endpoint(account, &mut endpoints),
             account.client_secret.iter().map(|source| secret("client_secret", source, false).1).collect(),
             login(settings, account),
-            place(account),
+            place(account, &mut file_systems),
+            push(account, &mut endpoints),
+            hooks::hooks(account, &mut programs),
         ];
         findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
     }
@@ -142,17 +150,34 @@ fn endpoint(account: &config::Account, known: &mut HashSet<(Options, String)>) -
         Endpoint::Discovered { issuer } => issuer.parse(),
     };
     // Validated with the config.
-    let Ok(url) = url else { return Vec::new() };
+    url.map(|url| prepare("token_endpoint", account, &url, known)).unwrap_or_default()
+}
+
+fn prepare(
+    subject: &'static str,
+    account: &config::Account,
+    url: &Url,
+    known: &mut HashSet<(Options, String)>,
+) -> Vec<Finding> {
     if !known.insert((options(account), url.scheme().to_owned())) {
         return Vec::new();
     }
-    match HttpEndpoint::new(options(account)).prepare(&url) {
+    match HttpEndpoint::new(options(account)).prepare(url) {
         Ok(()) => Vec::new(),
         Err(failure) => {
             let hint = failure.kind.hint().map(str::to_owned);
-            vec![Finding::problem("token_endpoint", failure.detail, hint)]
+            vec![Finding::problem(subject, failure.detail, hint)]
         }
     }
+}
+
+/// What sending the token to others needs.
+fn push(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Vec<Finding> {
+    let targets = account.push.iter().flat_map(|target| {
+        let api_key = target.api_key.iter().map(|source| secret("push.api_key", source, false).1);
+        api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
+    });
+    targets.collect()
 }
 
 /// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
@@ -232,20 +257,49 @@ fn state(record: &Record, token: &RefreshToken) -> Finding {
     }
 }
 
-fn place(account: &config::Account) -> Vec<Finding> {
-    let configured = &account.token_file.path;
-    match token_file(&account.token_file).check() {
+fn place(account: &config::Account, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+    let file = token_file(&account.token_file);
+    let checked = file.check();
+    // Where it really goes, links followed.
+    let path = checked.as_ref().map_or_else(|_| file.path.clone(), |checked| checked.path.clone());
+    let mut findings = judge("token_file", "the token goes to", &file, checked);
+    findings
+        .extend(path.parent().into_iter().flat_map(|path| space::space("token_file", path, file_systems)));
+    if let Some(info_file) = info_file(&account.token_file) {
+        let beside =
+            judge("token_file_info", "what readers may know of it goes to", &info_file, info_file.check());
+        // What is wrong with the directory has been said.
+        let new = |finding: &Finding| findings.iter().all(|known| known.message != finding.message);
+        let beside: Vec<_> = beside.into_iter().filter(new).collect();
+        findings.extend(beside);
+        if let Ok(true) = is_foreign(&info_file.path) {
+            let message =
+                format!("{} was not written by zg-tokend, and will be replaced", info_file.path.display());
+            let hint = "move it away, or choose another token_file";
+            findings.push(Finding::warning("token_file_info", message, hint));
+        }
+    }
+    findings
+}
+
+fn judge(
+    subject: &'static str,
+    what: &str,
+    file: &TokenFile,
+    checked: Result<Checked, PublishError>,
+) -> Vec<Finding> {
+    match checked {
         Ok(checked) => {
-            let message = if checked.path == *configured {
-                format!("the token goes to {}", configured.display())
+            let message = if checked.path == file.path {
+                format!("{what} {}", file.path.display())
             } else {
-                format!("the token goes to {}, by way of {}", checked.path.display(), configured.display())
+                format!("{what} {}, by way of {}", checked.path.display(), file.path.display())
             };
             let warnings = checked.warnings.iter();
             let warnings =
-                warnings.map(|warning| Finding::warning("token_file", warning.to_string(), warning.hint()));
-            std::iter::once(Finding::ok("token_file", message)).chain(warnings).collect()
+                warnings.map(|warning| Finding::warning(subject, warning.to_string(), warning.hint()));
+            std::iter::once(Finding::ok(subject, message)).chain(warnings).collect()
         }
-        Err(error) => vec![Finding::problem("token_file", chain(&error), error.hint())],
+        Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
     }
 }
