@@ -89,14 +89,18 @@ fn the_textfile_collector_gets_the_whole_or_keeps_what_it_has() {
     assert_eq!(metrics(), dead);
 }
 
-/// Takes one mail, and gives what the client authenticated with.
-fn take_mail(mut connection: TcpStream) -> String {
+/// Takes one mail, and gives what the client authenticated with, and the mail.
+fn take_mail(mut connection: TcpStream) -> (String, String) {
     let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
-    let mut credentials = String::new();
+    let (mut credentials, mut mail) = (String::new(), String::new());
     let mut say = |words: &str| connection.write_all(format!("{words}\r\n").as_bytes()).unwrap();
     say("220 here");
     while let Some(Ok(line)) = lines.next() {
         match line.split(' ').collect::<Vec<_>>()[..] {
+            ["RCPT", to] => {
+                mail = format!("{to}\n");
+                say("250 known");
+            }
             ["EHLO", ..] => say("250-here\r\n250 AUTH OAUTHBEARER"),
             ["AUTH", "OAUTHBEARER", response] => {
                 response.clone_into(&mut credentials);
@@ -104,14 +108,20 @@ fn take_mail(mut connection: TcpStream) -> String {
             }
             ["DATA"] => {
                 say("354 go on");
-                while lines.next().unwrap().unwrap() != "." {}
+                mail.extend(
+                    lines
+                        .by_ref()
+                        .map_while(Result::ok)
+                        .take_while(|line| line != ".")
+                        .map(|line| line + "\n"),
+                );
                 say("250 taken");
             }
             ["QUIT"] => say("221 bye"),
             _ => say("250 yes"),
         }
     }
-    credentials
+    (credentials, mail)
 }
 
 #[test]
@@ -133,7 +143,7 @@ fn msmtp_sends_a_mail() {
     let server = std::thread::spawn(move || take_mail(listener.accept().unwrap().0));
     let sent = shell(&world, r"printf 'Subject: hi\n\nhello\n' | msmtp -a mail bob@example.com");
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    let credentials = base64::prelude::BASE64_STANDARD.decode(server.join().unwrap()).unwrap();
+    let credentials = base64::prelude::BASE64_STANDARD.decode(server.join().unwrap().0).unwrap();
     let credentials = String::from_utf8(credentials).unwrap();
     assert!(credentials.contains(&format!("auth=Bearer {}\u{1}", world.token().expose())), "{credentials:?}");
 }
@@ -216,4 +226,62 @@ fn the_messages_of_the_table_are_said() {
     for message in messages.into_iter().filter(|message| !message.contains("mount point")) {
         assert!(said(message), "{message}\n\n{troubles}");
     }
+}
+
+/// Runs a script with a desktop that takes notifications; what it was asked to show.
+fn on_a_desktop(world: &World, script: &str) -> (Output, String) {
+    let seen = world.sandbox.path("home/seen");
+    let script = format!(
+        "/usr/bin/python3 -m dbusmock --session --template notification_daemon >'{seen}' 2>&1 & desktop=$!\n\
+         until dbus-send --session --print-reply --dest=org.freedesktop.Notifications / \
+         org.freedesktop.DBus.Peer.Ping >/dev/null 2>&1; do kill -0 $desktop || exit 99; done\n\
+         {script}\ncode=$?; kill $desktop; exit $code",
+        seen = seen.display()
+    );
+    let output = shell(world, &format!("exec dbus-run-session -- sh -c '{}'", script.replace('\'', "'\\''")));
+    (output, fs::read_to_string(seen).unwrap())
+}
+
+#[test]
+fn hooks_notify_the_desktop_and_send_a_mail() {
+    let world = World::new();
+    // There is no service to reload.
+    let hooks = block("on_needs_login =").lines().filter(|line| !line.starts_with("on_refresh"));
+    world.configure(&hooks.collect::<Vec<_>>().join("\n"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let path = world.sandbox.path("home/.msmtprc");
+    fs::write(&path, format!("account default\nhost 127.0.0.1\nport {port}\nfrom me@example.com\n")).unwrap();
+    world.once_gives(0, []);
+
+    world.pass_time(Duration::from_secs(3600));
+    world.fault(Fault::reply(503, "{}"));
+    let (output, seen) = on_a_desktop(&world, "zg-tokend once");
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(!output.stderr.contains("hook"), "{output:?}");
+    let notification =
+        r#"Notify "notify-send" 0 "" "zg-tokend: default" "the token endpoint answers HTTP 503"#;
+    assert!(seen.contains(notification), "{seen}");
+
+    // From cron, which knows no more of the desktop than what its table says.
+    world.pass_time(Duration::from_secs(60));
+    let (output, seen) = on_a_desktop(
+        &world,
+        "env -i HOME=\"$HOME\" XDG_CONFIG_HOME=\"$XDG_CONFIG_HOME\" XDG_STATE_HOME=\"$XDG_STATE_HOME\" PATH=\"$PATH\" \
+         DBUS_SESSION_BUS_ADDRESS=\"$DBUS_SESSION_BUS_ADDRESS\" zg-tokend once --quiet",
+    );
+    assert!(output.code == Some(0) && !output.stderr.contains("hook"), "{output:?}");
+    assert!(seen.contains(r#""" "zg-tokend" "the token is fresh again""#), "{seen}");
+
+    let server = std::thread::spawn(move || take_mail(listener.accept().unwrap().0));
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    world.once_gives(77, ["--force"]);
+    let (_, mail) = server.join().unwrap();
+    let (head, body) = mail.split_once("\n\n").unwrap();
+    assert!(head.starts_with("TO:<alice>\n") && head.contains("\nSubject: log in again"), "{mail}");
+    assert!(body.starts_with("the server refuses the refresh token: invalid_grant"), "{mail}");
+    assert!(
+        body.lines().nth(1).unwrap().starts_with("log in again, and put the new refresh_token"),
+        "{mail}"
+    );
 }
