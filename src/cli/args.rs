@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::secret::Fingerprint;
@@ -26,15 +26,49 @@ Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 
 #[derive(Debug, Parser)]
 #[command(name = "zg-tokend", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Args {
+    /// The flags of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// Reads the command line of this process.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let line: Vec<OsString> = std::env::args_os().collect();
+        Self::read_briefly(&line).map_or_else(|| Self::try_parse_from(line), Ok)
+    }
+
+    /// Reads a line that begins with a command which scripts run often, by the definition of that
+    /// command alone: the definition of all costs as much time as `status` has work. `None` for
+    /// every other line, for help and for mistakes, which are the whole definition's to answer.
+    fn read_briefly(line: &[OsString]) -> Option<Self> {
+        let (name, flags): (_, fn(clap::Command) -> clap::Command) = match line.get(1)?.to_str()? {
+            "run" => ("run", Run::augment_args),
+            "once" => ("once", Once::augment_args),
+            "token" => ("token", Token::augment_args),
+            "exec" => ("exec", Exec::augment_args),
+            "rejected" => ("rejected", Rejected::augment_args),
+            "status" => ("status", Status::augment_args),
+            _ => return None,
+        };
+        let program = Common::augment_args(clap::Command::new("zg-tokend"));
+        let program = program.subcommand(flags(clap::Command::new(name)));
+        Self::from_arg_matches(&program.try_get_matches_from(line).ok()?).ok()
+    }
+}
+
+/// The flags of every command.
+#[derive(Debug, Default, ClapArgs)]
+pub struct Common {
     /// The config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
     /// Only this account
     #[arg(long, global = true, value_name = "NAME")]
     pub account: Option<String>,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
 }
 
 /// What to do.
@@ -361,7 +395,34 @@ mod tests {
             ["zg-tokend", "run", "--config", "c", "--account", "a"],
         ] {
             let args = Args::try_parse_from(line).unwrap();
-            assert_eq!((args.config.unwrap(), args.account.unwrap()), (PathBuf::from("c"), "a".into()));
+            let Common { config, account } = args.common;
+            assert_eq!((config.unwrap(), account.unwrap()), (PathBuf::from("c"), "a".into()));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_read_briefly_means_the_same() {
+        for line in [
+            "run --log-format json",
+            "once --force --retry-dead --every 5min --account a",
+            "token --format git get",
+            "token help",
+            "exec --config c --retry-on-exit 3 -- env --json",
+            "rejected --wait 1s",
+            "status --json",
+            "status",
+        ] {
+            let line: Vec<OsString> = format!("zg-tokend {line}").split(' ').map(OsString::from).collect();
+            let briefly = Args::read_briefly(&line).unwrap();
+            assert_eq!(format!("{briefly:?}"), format!("{:?}", Args::try_parse_from(line).unwrap()));
+        }
+    }
+
+    #[test]
+    fn help_and_mistakes_are_for_the_whole_definition() {
+        for line in ["", "--config c status", "once -h", "run -V", "status --jsn", "token --wait x", "exec"] {
+            let line = ["zg-tokend"].into_iter().chain(line.split(' ')).map(OsString::from);
+            assert!(Args::read_briefly(&line.collect::<Vec<_>>()).is_none());
         }
     }
 }

@@ -25,7 +25,7 @@ struct Json<'a> {
 
 /// Checks whether a refresh could work.
 pub(super) fn check(args: &Args, flags: &Check) -> Exit {
-    let only = args.account.as_deref();
+    let only = args.common.account.as_deref();
     let findings = match load(args) {
         // What it names may be missing for a while: a dead login must not keep a reload from working.
         Ok(_) if flags.syntax => return Exit::Success,

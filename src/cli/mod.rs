@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -36,7 +35,7 @@ use args::{Args, Command};
 pub fn main() -> ExitCode {
     // Neither a core dump nor a debugger of the same user gets at the tokens (PR_SET_DUMPABLE(2const)).
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let args = match Args::try_parse() {
+    let args = match Args::of_process() {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
@@ -92,7 +91,7 @@ fn load(args: &Args) -> Result<Settings, (String, Option<String>)> {
 /// The one account that is meant, or what to say.
 fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Account>, Exit> {
     let mut accounts = settings.accounts.iter();
-    let wanted = args.account.as_deref();
+    let wanted = args.common.account.as_deref();
     match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
         (Some(account), Some(_)) => Ok(account),
         (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
@@ -110,12 +109,12 @@ fn report(account: &Account, trouble: &Trouble) -> Exit {
 }
 
 fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
-    config::locate(args.config.as_deref(), &Environment::of_process())
+    config::locate(args.common.config.as_deref(), &Environment::of_process())
 }
 
 /// The account that was asked for is not there: what to say, and the way out.
 fn unknown_account(settings: &Settings, args: &Args) -> Option<(String, String)> {
-    let wanted = args.account.as_deref()?;
+    let wanted = args.common.account.as_deref()?;
     let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
     (!names.contains(&wanted)).then(|| {
         let problem = format!("there is no account {wanted} in {}", settings.path.display());

@@ -29,7 +29,7 @@ const JSON_VERSION: u32 = 1;
 /// One pass over the accounts.
 pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    pass(&settings, args.account.as_deref(), flags)
+    pass(&settings, args.common.account.as_deref(), flags)
 }
 
 /// The same for a config that is loaded already; `only` picks an account.

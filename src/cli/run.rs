@@ -22,7 +22,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     log::set_up(flags.log_format);
     warn(&settings);
     let context = Context::new(Box::new(log::Log::default()));
-    match supervise(settings, args.account.as_deref(), context, &Terminal { args }) {
+    match supervise(settings, args.common.account.as_deref(), context, &Terminal { args }) {
         Ok(()) => Exit::Success,
         Err(error) => {
             let (exit, hint) = match &error {

@@ -101,7 +101,7 @@ fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> R
             return Err(InitError::Exists(path.to_owned()));
         }
     }
-    let answers = Answers::collect(args.account.as_deref(), flags)?;
+    let answers = Answers::collect(args.common.account.as_deref(), flags)?;
     let text = document::render(&answers);
     let settings = config::parse(&text, path, environment).map_err(|error| unusable(&error))?;
     store(path, &text, replaces)?;

@@ -33,7 +33,7 @@ struct Json<'a> {
 /// Tells what is true now.
 pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
-    let asked = Asked { settings, only: args.account.as_deref(), masked: masked_file() };
+    let asked = Asked { settings, only: args.common.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
         Status { short: true, .. } => Format::Short,
