@@ -1,13 +1,12 @@
 //! `zg-tokend once`
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::args::{Args, Once};
 use super::{settings, voice};
-use crate::clock::{Timestamp, monotonic};
+use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::publish::hooks::HookError;
@@ -40,8 +39,8 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
-    let context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
-    let clock = Rc::clone(&context.clock);
+    let mut context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
+    context.notes_passes = true;
     let accounts = match once::once(accounts(settings, only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => {
@@ -63,9 +62,8 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
                 Warnings { quiet: flags.quiet }.hook_failed(account.name(), &error);
             }
         }
-        let gap = account.files().and_then(|files| files.store().note_pass(clock.now().boot_id, monotonic()));
         if flags.every.is_none() && !flags.quiet {
-            warn_of_gap(&account, gap);
+            warn_of_gap(&account);
         }
     }
     exit
@@ -90,11 +88,11 @@ fn print_line(account: &Account, quiet: bool) {
 }
 
 /// A token that was refreshed by a pass which came late is a token that will die one day.
-fn warn_of_gap(account: &Account, gap: Option<Duration>) {
+fn warn_of_gap(account: &Account) {
     let Some(Outcome::Refreshed { .. }) = account.outcome() else { return };
     let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
     let skew = schedule::skew(token.lifetime(), account.core().skew());
-    if let Some(gap) = gap.filter(|gap| *gap > skew) {
+    if let Some(gap) = account.gap().filter(|gap| *gap > skew) {
         voice::warning(format!(
             "account {}: the last pass was {} ago, and this token is due only {} before it expires",
             account.name(),

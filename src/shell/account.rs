@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Context;
 use super::files::{Files, Names};
 use super::hooks::Hooks;
 use super::inputs::Requests;
 use super::push::Pushes;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::config;
 use crate::publish::hooks::Hook;
 use crate::secret::Fingerprint;
@@ -26,6 +27,7 @@ pub struct Account {
     files: Option<Files>,
     /// How the last finished pass ended.
     outcome: Option<Outcome>,
+    gap: Option<Duration>,
     queue: VecDeque<Action>,
     hooks: Hooks,
     pushes: Pushes,
@@ -47,6 +49,7 @@ impl Account {
             requests: Requests::new(settings, account),
             files: Some(Files::new(settings, account, names)),
             outcome: None,
+            gap: None,
             queue: VecDeque::new(),
             hooks: Hooks::new(settings, account),
             pushes: Pushes::new(settings, account),
@@ -68,6 +71,11 @@ impl Account {
     /// How the last finished pass ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
+    }
+
+    /// How long after the pass before it the first pass came, if passes are noted and that is known.
+    pub fn gap(&self) -> Option<Duration> {
+        self.gap
     }
 
     /// Whether only another login can help. It may come through the state: `set` puts it there.
@@ -198,6 +206,9 @@ impl Account {
             context.counts.borrow_mut().note(&self.name, &outcome, context.clock.now());
             if let Some(files) = &mut self.files {
                 self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));
+                if context.notes_passes && self.outcome.is_none() {
+                    self.gap = files.store().note_pass(context.clock.now().boot_id, monotonic());
+                }
             }
             self.outcome = Some(outcome);
             // A thousand accounts at rest must not keep a thousand directories open.

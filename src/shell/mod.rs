@@ -71,6 +71,8 @@ pub struct Context {
     hook_threads: Arc<Semaphore>,
     active: Cell<usize>,
     stopping: Cell<bool>,
+    /// Whether each account notes its pass, so that passes which are too far apart can be told.
+    pub notes_passes: bool,
     /// What has happened so far, for whoever measures.
     counts: RefCell<Counts>,
 }
@@ -86,6 +88,7 @@ impl Context {
             hook_threads: Arc::new(Semaphore::new(HOOK_THREADS)),
             active: Cell::new(0),
             stopping: Cell::new(false),
+            notes_passes: false,
             counts: RefCell::default(),
         }
     }
