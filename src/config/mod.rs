@@ -209,14 +209,14 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Setti
     if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
         return Err(diagnosed(Diagnostic::syntax(path, text, error)));
     }
-    let map = document::Map::of(table.get_ref());
-    let settings = || {
-        if let Some(problem) = map.unknown() {
-            return Err(problem);
-        }
-        let raw =
-            raw::RawFile::from_table(table).map_err(|error| map.wrong_type(error.span().unwrap_or(0..0)))?;
-        validate::Context { path, environment }.settings(raw)
-    };
-    settings().map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map), problem)))
+    // Only an error needs it, and with many accounts it is large.
+    let map = || document::Map::of(DeTable::parse_recoverable(text).0.get_ref());
+    let raw = raw::RawFile::from_table(table).map_err(|error| {
+        let map = map();
+        // Serde refuses unknown keys as well, though not before everything else.
+        let problem = map.unknown().unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
+        diagnosed(Diagnostic::new(path, text, Some(&map), problem))
+    })?;
+    let settings = validate::Context { path, environment }.settings(raw);
+    settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

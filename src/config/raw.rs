@@ -17,7 +17,7 @@ pub(super) struct RawFile {
     pub(super) global: RawGlobal,
     pub(super) top: RawAccount,
     /// In file order; `None` if the file is flat.
-    pub(super) accounts: Option<Vec<(Spanned<String>, RawAccount)>>,
+    pub(super) accounts: Option<Vec<(Spanned<String>, Box<RawAccount>)>>,
 }
 
 impl RawFile {
@@ -26,7 +26,9 @@ impl RawFile {
         let accounts = table
             .get_mut()
             .remove("accounts")
-            .map(|value| BTreeMap::<Spanned<String>, RawAccount>::deserialize(ValueDeserializer::from(value)))
+            .map(|value| {
+                BTreeMap::<Spanned<String>, Box<RawAccount>>::deserialize(ValueDeserializer::from(value))
+            })
             .transpose()?;
         let mut global = DeTable::new();
         if let Some((key, value)) = table.get_mut().remove_entry("state_dir") {
@@ -53,7 +55,7 @@ pub(super) struct RawGlobal {
 }
 
 /// Keys of one account, or the defaults of all.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAccount {
     pub(super) provider: Option<Spanned<String>>,
@@ -95,43 +97,44 @@ impl RawAccount {
     /// is must not send its secrets to the default one, and a client secret belongs to the
     /// client_id beside it. A refresh token and a token file are never inherited.
     pub(super) fn or(self, defaults: &Self) -> Self {
-        let defaults = defaults.clone();
         let own_endpoint = self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some();
-        let endpoint = if own_endpoint { Self::default() } else { defaults.clone() };
-        let client = if self.client_id.is_some() { Self::default() } else { defaults.clone() };
+        let endpoint = (!own_endpoint).then_some(defaults);
+        let client = self.client_id.is_none().then_some(defaults);
         Self {
-            provider: self.provider.or(endpoint.provider),
-            issuer: self.issuer.or(endpoint.issuer),
-            token_endpoint: self.token_endpoint.or(endpoint.token_endpoint),
-            confirmed_endpoint_host: self.confirmed_endpoint_host.or(endpoint.confirmed_endpoint_host),
-            client_id: self.client_id.or(client.client_id),
-            client_secret: self.client_secret.or(client.client_secret),
+            provider: self.provider.or_else(|| endpoint?.provider.clone()),
+            issuer: self.issuer.or_else(|| endpoint?.issuer.clone()),
+            token_endpoint: self.token_endpoint.or_else(|| endpoint?.token_endpoint.clone()),
+            confirmed_endpoint_host: self
+                .confirmed_endpoint_host
+                .or_else(|| endpoint?.confirmed_endpoint_host.clone()),
+            client_id: self.client_id.or_else(|| client?.client_id.clone()),
+            client_secret: self.client_secret.or_else(|| client?.client_secret.clone()),
             refresh_token: self.refresh_token,
             token_file: self.token_file,
             token_endpoint_auth_method: self
                 .token_endpoint_auth_method
-                .or(defaults.token_endpoint_auth_method),
-            scope: self.scope.or(defaults.scope),
-            audience: self.audience.or(defaults.audience),
-            resource: self.resource.or(defaults.resource),
-            extra_params: self.extra_params.or(defaults.extra_params),
-            skew: self.skew.or(defaults.skew),
-            default_lifetime: self.default_lifetime.or(defaults.default_lifetime),
-            timeout: self.timeout.or(defaults.timeout),
-            ca_file: self.ca_file.or(defaults.ca_file),
+                .or_else(|| defaults.token_endpoint_auth_method.clone()),
+            scope: self.scope.or_else(|| defaults.scope.clone()),
+            audience: self.audience.or_else(|| defaults.audience.clone()),
+            resource: self.resource.or_else(|| defaults.resource.clone()),
+            extra_params: self.extra_params.or_else(|| defaults.extra_params.clone()),
+            skew: self.skew.or_else(|| defaults.skew.clone()),
+            default_lifetime: self.default_lifetime.or_else(|| defaults.default_lifetime.clone()),
+            timeout: self.timeout.or_else(|| defaults.timeout.clone()),
+            ca_file: self.ca_file.or_else(|| defaults.ca_file.clone()),
             allow_http: self.allow_http.or(defaults.allow_http),
-            token_file_mode: self.token_file_mode.or(defaults.token_file_mode),
-            token_file_owner: self.token_file_owner.or(defaults.token_file_owner),
-            token_file_group: self.token_file_group.or(defaults.token_file_group),
-            token_format: self.token_format.or(defaults.token_format),
-            write: self.write.or(defaults.write),
-            on_expired: self.on_expired.or(defaults.on_expired),
+            token_file_mode: self.token_file_mode.or_else(|| defaults.token_file_mode.clone()),
+            token_file_owner: self.token_file_owner.or_else(|| defaults.token_file_owner.clone()),
+            token_file_group: self.token_file_group.or_else(|| defaults.token_file_group.clone()),
+            token_format: self.token_format.or_else(|| defaults.token_format.clone()),
+            write: self.write.or_else(|| defaults.write.clone()),
+            on_expired: self.on_expired.or_else(|| defaults.on_expired.clone()),
             token_file_info: self.token_file_info.or(defaults.token_file_info),
             push: self.push,
-            on_refresh: self.on_refresh.or(defaults.on_refresh),
-            on_failure: self.on_failure.or(defaults.on_failure),
-            on_recovery: self.on_recovery.or(defaults.on_recovery),
-            on_needs_login: self.on_needs_login.or(defaults.on_needs_login),
+            on_refresh: self.on_refresh.or_else(|| defaults.on_refresh.clone()),
+            on_failure: self.on_failure.or_else(|| defaults.on_failure.clone()),
+            on_recovery: self.on_recovery.or_else(|| defaults.on_recovery.clone()),
+            on_needs_login: self.on_needs_login.or_else(|| defaults.on_needs_login.clone()),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Context<'_> {
     fn tables(
         &self,
         top: &RawAccount,
-        accounts: Vec<(Spanned<String>, RawAccount)>,
+        accounts: Vec<(Spanned<String>, Box<RawAccount>)>,
     ) -> Result<Vec<Checked>, Problem> {
         let own = [
             ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
