@@ -1,5 +1,6 @@
 //! `zg-tokend once`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exi
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let mut context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
     context.notes_passes = true;
-    let accounts = match once::once(accounts(settings, only, mode), trigger, context) {
+    let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => {
             voice::failure(format!("cannot set up the event loop: {error}"), None);

@@ -43,7 +43,7 @@ pub(super) struct Context<'a> {
 
 /// An account with the places of what is compared between accounts.
 struct Checked {
-    account: Account,
+    account: Arc<Account>,
     refresh_token: Range<usize>,
     token_file: Range<usize>,
 }
@@ -67,7 +67,7 @@ impl Context<'_> {
             })
             .collect();
         self.no_collisions(&checked, &state_dir)?;
-        let accounts = checked.into_iter().map(|checked| Arc::new(checked.account)).collect();
+        let accounts = checked.into_iter().map(|checked| checked.account).collect();
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 
@@ -143,7 +143,7 @@ impl Context<'_> {
         Ok(Checked {
             token_file: raw.token_file.map_or(0..0, |path| path.span()),
             refresh_token,
-            account: Account {
+            account: Arc::new(Account {
                 name,
                 endpoint,
                 confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
@@ -185,7 +185,7 @@ impl Context<'_> {
                     on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                     on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
                 },
-            },
+            }),
         })
     }
 

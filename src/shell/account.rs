@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
-use super::files::{Files, Names};
+use super::files::Files;
 use super::hooks::Hooks;
 use super::inputs::Requests;
 use super::push::Pushes;
@@ -20,11 +20,14 @@ use crate::supervisor::{Action, Event, Policy, Supervisor};
 /// One account: its core, its files, and how it asks.
 #[derive(Debug)]
 pub struct Account {
-    name: String,
+    settings: Arc<config::Settings>,
+    configured: Arc<config::Account>,
     core: Supervisor,
     requests: Requests,
-    /// Absent only while another thread works on them.
-    files: Option<Files>,
+    /// Absent at rest, and while another thread works on them.
+    files: Option<Box<Files>>,
+    /// Once per process is enough.
+    swept: bool,
     /// How the last finished pass ended.
     outcome: Option<Outcome>,
     gap: Option<Duration>,
@@ -37,17 +40,14 @@ pub struct Account {
 
 impl Account {
     /// Ready for its first pass.
-    pub fn new(
-        settings: &config::Settings,
-        account: &Arc<config::Account>,
-        names: &Names,
-        policy: Policy,
-    ) -> Self {
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::Account>, policy: Policy) -> Self {
         Self {
-            name: account.name.to_string(),
+            settings: Arc::clone(settings),
+            configured: Arc::clone(account),
             core: Supervisor::new(policy, getrandom::u64().unwrap_or_default()),
             requests: Requests::new(settings, account),
-            files: Some(Files::new(settings, account, names)),
+            files: None,
+            swept: false,
             outcome: None,
             gap: None,
             queue: VecDeque::new(),
@@ -60,7 +60,7 @@ impl Account {
 
     /// The account's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.configured.name.as_str()
     }
 
     /// When its core wants to be woken.
@@ -86,8 +86,8 @@ impl Account {
 
     /// Whether another process has stored something since the last look.
     pub fn is_outdated(&mut self) -> bool {
-        let loaded = self.files.as_mut().and_then(|files| files.load().ok());
-        loaded.is_some_and(|loaded| loaded.record.as_ref() != self.core.record())
+        let loaded = self.files().load();
+        loaded.is_ok_and(|loaded| loaded.record.as_ref() != self.core.record())
     }
 
     /// Whether it knows that it is to begin nothing more.
@@ -100,9 +100,9 @@ impl Account {
         &self.core
     }
 
-    /// The files, unless another thread works on them.
-    pub fn files(&mut self) -> Option<&mut Files> {
-        self.files.as_mut()
+    /// The files.
+    pub fn files(&mut self) -> &mut Files {
+        self.files.get_or_insert_with(|| Box::new(Files::new(&self.settings, &self.configured, self.swept)))
     }
 
     /// The hooks that the finished passes gave occasion for, each once.
@@ -131,6 +131,7 @@ impl Account {
             self.core.forget();
             self.requests.forget();
             self.queue.shrink_to_fit();
+            self.swept |= self.files.take().is_some_and(|files| files.swept());
         }
     }
 
@@ -179,6 +180,7 @@ impl Account {
             }
             action => action,
         };
+        self.files();
         let mut files = self.files.take()?;
         let permit = threads.acquire_owned().await;
         let work = tokio::task::spawn_blocking(move || {
@@ -197,13 +199,13 @@ impl Account {
             self.report(*report, context);
             return None;
         }
-        perform(self.files.as_mut()?, action)
+        perform(self.files(), action)
     }
 
     fn report(&mut self, report: Report, context: &Context) {
-        context.listener.hear(&self.name, &report, self.core.next_wakeup());
+        context.listener.hear(self.configured.name.as_str(), &report, self.core.next_wakeup());
         if let Report::Finished(outcome) = report {
-            context.counts.borrow_mut().note(&self.name, &outcome, context.clock.now());
+            context.counts.borrow_mut().note(self.configured.name.as_str(), &outcome, context.clock.now());
             if let Some(files) = &mut self.files {
                 self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));
                 if context.notes_passes && self.outcome.is_none() {
@@ -212,7 +214,7 @@ impl Account {
             }
             self.outcome = Some(outcome);
             // A thousand accounts at rest must not keep a thousand directories open.
-            self.files.iter_mut().for_each(Files::unlock);
+            self.files.iter_mut().for_each(|files| files.unlock());
         }
     }
 }

@@ -15,15 +15,12 @@ use crate::supervisor::decide::{FileView, Loaded};
 use crate::supervisor::record::{AccessToken, Record};
 use crate::supervisor::trouble::{Class, Trouble};
 
-/// The names of all accounts of a config.
-pub type Names = Arc<[String]>;
-
 /// What one account has on disk. Everything here blocks, for as long as a disk takes.
 #[derive(Debug)]
 pub struct Files {
     account: String,
     config: String,
-    accounts: Names,
+    settings: Arc<config::Settings>,
     store: Store,
     token_file: TokenFile,
     /// The file beside it that tells of the token, if it is wanted.
@@ -37,20 +34,25 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens nothing yet.
-    pub fn new(settings: &config::Settings, account: &config::Account, accounts: &Names) -> Self {
+    /// Opens nothing yet. `swept` says that what killed runs left behind was removed before.
+    pub fn new(settings: &Arc<config::Settings>, account: &config::Account, swept: bool) -> Self {
         Self {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
-            accounts: Arc::clone(accounts),
+            settings: Arc::clone(settings),
             store: Store::new(&settings.state_dir, account.name.as_str()),
             token_file: token_file(&account.token_file),
             info_file: info_file(&account.token_file),
             generation: 0,
             format: account.token_file.format.clone(),
             prepared: None,
-            swept: false,
+            swept,
         }
+    }
+
+    /// Whether what killed runs left behind has been removed.
+    pub fn swept(&self) -> bool {
+        self.swept
     }
 
     /// The state's store.
@@ -100,9 +102,12 @@ impl Files {
 
     /// Finds the state of an account that is no longer configured and knows this seed.
     pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Trouble> {
-        let (accounts, config) = (Arc::clone(&self.accounts), self.config.clone());
-        let still_in_use =
-            |other: &Record| belongs_elsewhere(other, &config) || accounts.contains(&other.account);
+        let (settings, config) = (&self.settings, &self.config);
+        let still_in_use = |other: &Record| {
+            let configured =
+                || settings.accounts.iter().any(|account| account.name.as_str() == other.account);
+            belongs_elsewhere(other, config) || configured()
+        };
         self.store.find_seed(seed, still_in_use).map_err(|error| state_trouble(&error))
     }
 

@@ -18,7 +18,7 @@ use crate::supervisor::record::Record;
 #[derive(Debug)]
 pub struct Hooks {
     account: Arc<config::Account>,
-    config: String,
+    settings: Arc<config::Settings>,
     /// What they were told by this process, should the note on disk not be to be had.
     told: Health,
     queue: Queue,
@@ -36,10 +36,10 @@ struct Waiting {
 
 impl Hooks {
     /// Nothing was told yet.
-    pub fn new(settings: &config::Settings, account: &Arc<config::Account>) -> Self {
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::Account>) -> Self {
         Self {
             account: Arc::clone(account),
-            config: settings.path.to_string_lossy().into_owned(),
+            settings: Arc::clone(settings),
             told: Health::Good,
             queue: Queue::default(),
         }
@@ -84,7 +84,7 @@ impl Hooks {
         let mut environment = vec![
             ("ZG_TOKEND_EVENT", event.to_owned()),
             ("ZG_TOKEND_ACCOUNT", self.account.name.to_string()),
-            ("ZG_TOKEND_CONFIG", self.config.clone()),
+            ("ZG_TOKEND_CONFIG", self.settings.path.to_string_lossy().into_owned()),
             ("ZG_TOKEND_TOKEN_FILE", self.account.token_file.path.to_string_lossy().into_owned()),
             ("ZG_TOKEND_MESSAGE", words.text),
             ("ZG_TOKEND_HINT", words.hint.unwrap_or_default()),

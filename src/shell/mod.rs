@@ -33,7 +33,6 @@ use crate::supervisor::outcome::Report;
 use crate::supervisor::{LOCK_PATIENCE, Policy};
 use account::{Account, inline_seed};
 use control::counts::Counts;
-use files::Names;
 use inputs::Endpoints;
 use push::PushError;
 
@@ -131,11 +130,10 @@ impl Default for Mode {
 }
 
 /// The accounts of a config, each ready for its first pass; `only` picks one by name.
-pub fn accounts(settings: &config::Settings, only: Option<&str>, mode: Mode) -> Vec<Account> {
-    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
+pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode) -> Vec<Account> {
     let chosen =
         settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
-    chosen.map(|account| Account::new(settings, account, &names, policy(settings, account, mode))).collect()
+    chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
 }
 
 /// What the user has to do with the refresh token of a new login.

@@ -1,9 +1,10 @@
 //! A live access token for somebody who cannot read the token file, or was just refused with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::files::{Files, Names, render};
+use super::files::{Files, render};
 use super::words::{class, words};
 use super::{Context, Listener, Mode, accounts, once};
 use crate::clock::{Clock, SystemClock};
@@ -144,8 +145,7 @@ pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
 
 /// The state, if there is one.
 pub fn record(settings: &config::Settings, account: &config::Account) -> Result<Option<Record>, Trouble> {
-    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
-    Ok(Files::new(settings, account, &names).load()?.record)
+    Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
 }
 
 /// The stored token, dead or alive.
@@ -161,7 +161,7 @@ fn pass(
     listener: Box<dyn Listener>,
 ) -> Result<Account, Trouble> {
     let context = Context::new(listener);
-    let accounts = accounts(settings, Some(account.name.as_str()), mode);
+    let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
     let finished = once::once(accounts, trigger, context)
         .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
     finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))

@@ -1,7 +1,6 @@
 //! Sends each new token to the push targets of an account, beside everything else: what fails there
 //! has failed for that target alone.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +70,7 @@ pub fn name(url: &Url) -> String {
 #[derive(Debug)]
 pub struct Pushes {
     account: Arc<config::Account>,
-    state_dir: PathBuf,
+    settings: Arc<Settings>,
     /// The token that they have, or are being sent.
     newest: Option<Fingerprint>,
     at_work: Vec<JoinHandle<()>>,
@@ -79,9 +78,9 @@ pub struct Pushes {
 
 impl Pushes {
     /// Nothing was sent yet.
-    pub fn new(settings: &Settings, account: &Arc<config::Account>) -> Self {
-        let (account, state_dir) = (Arc::clone(account), settings.state_dir.clone());
-        Self { account, state_dir, newest: None, at_work: Vec::new() }
+    pub fn new(settings: &Arc<Settings>, account: &Arc<config::Account>) -> Self {
+        let (account, settings) = (Arc::clone(account), Arc::clone(settings));
+        Self { account, settings, newest: None, at_work: Vec::new() }
     }
 
     /// Sends the token of the record, if it is a new one that lives. An older one is given up.
@@ -101,7 +100,7 @@ impl Pushes {
             let push = Push {
                 account: Arc::clone(&self.account),
                 place,
-                store: Store::new(&self.state_dir, self.account.name.as_str()),
+                store: Store::new(&self.settings.state_dir, self.account.name.as_str()),
                 token: token.clone(),
                 generation: record.generation,
             };

@@ -156,6 +156,7 @@ impl Runner {
         let (home, returning) = mpsc::unbounded_channel();
         let watch = watch(&settings)?;
         let mut slots = BTreeMap::new();
+        let settings = Arc::new(settings);
         for mut account in accounts(&settings, only, MODE) {
             let name = account.name().to_owned();
             let slot = supervise(&mut account, context.clock.now())
@@ -165,7 +166,7 @@ impl Runner {
         }
         let turns = slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect();
         Ok(Self {
-            settings: Arc::new(settings),
+            settings,
             only: only.map(str::to_owned),
             context: Rc::new(context),
             slots,
@@ -291,11 +292,9 @@ impl Runner {
         slot.settled |= account.outcome().is_some() || account.core().is_unstored();
         slot.waits_for_login = account.waits_for_login();
         let mut outdated = false;
-        if slot.waits_for_login
-            && let Some(files) = account.files()
-        {
+        if slot.waits_for_login {
             // In this order nothing that happens in between is missed.
-            self.states.add(&files.store().path());
+            self.states.add(&account.files().store().path());
             outdated = account.is_outdated();
         }
         slot.waiting.answer(&account, self.context.clock.now());
@@ -530,8 +529,5 @@ fn watch(settings: &Settings) -> io::Result<Watch> {
 }
 
 fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {
-    match account.files() {
-        Some(files) => files.store().supervise(now),
-        None => Err(LockError::Supervised { pid: None }),
-    }
+    account.files().store().supervise(now)
 }

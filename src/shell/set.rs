@@ -1,8 +1,9 @@
 //! A token from the user's own hand, for those whose config cannot be edited.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::files::{Files, Names};
+use super::files::Files;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::secret::{Fingerprint, Secret};
@@ -27,8 +28,7 @@ pub struct Given {
 /// used by the next pass, which is due at once.
 pub fn set(settings: &config::Settings, account: &config::Account, given: Given) -> Result<(), Trouble> {
     let clock = SystemClock::new();
-    let names: Names = settings.accounts.iter().map(|account| account.name.to_string()).collect();
-    let mut files = Files::new(settings, account, &names);
+    let mut files = Files::new(&Arc::new(settings.clone()), account, false);
     let record = lock(&mut files, clock)?;
     let mut record = record
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));

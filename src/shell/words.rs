@@ -260,8 +260,10 @@ pub fn trouble(outcome: &Outcome) -> Option<String> {
         Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
             Some(trouble.message.clone())
         }
-        Outcome::Refused(Verdict { message, hint: Some(hint), .. }) => Some(format!("{message}; {hint}")),
-        Outcome::Refused(verdict) => Some(verdict.message.clone()),
+        Outcome::Refused(verdict) => Some(match &verdict.hint {
+            Some(hint) => format!("{}; {hint}", verdict.message),
+            None => verdict.message.clone(),
+        }),
         Outcome::Stopped => Some("stopped".into()),
     }
 }

@@ -36,7 +36,7 @@ impl Supervisor {
                 record.verdict = Some(verdict.clone());
                 record.last_attempt = Some(Attempt { at: issued_at, result: answer.kind().into() });
                 self.remember(record);
-                Outcome::Refused(verdict)
+                Outcome::Refused(Box::new(verdict))
             }
             Answer::Ambiguous(_) => {
                 let record = self.unclear(now, record, &trouble, answer.retry_after(), issued_at);
@@ -185,7 +185,7 @@ impl Supervisor {
         record.failure = None;
         record.verdict = Some(verdict.clone());
         self.remember(record);
-        self.persist_answer(Outcome::Refused(verdict))
+        self.persist_answer(Outcome::Refused(Box::new(verdict)))
     }
 
     fn verdict(

@@ -92,10 +92,10 @@ pub enum Decision {
         /// For how long.
         wait: Duration,
         /// Which failure ordered the wait.
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// Something is due, but the answer is known: no.
-    Refused(Verdict),
+    Refused(Box<Verdict>),
 }
 
 /// Why a refresh is due.
@@ -143,12 +143,12 @@ pub fn decide(
     };
     let new_login = new_seed(Some(record), policy, Some(inputs)).is_some();
     if !new_login && let Some(verdict) = standing_verdict(record, inputs, trigger, now) {
-        return Decision::Refused(verdict.clone());
+        return Decision::Refused(Box::new(verdict.clone()));
     }
     // Somebody who logs in again is waiting for it.
     let anew = trigger.anew || new_login;
     if let Some((failure, wait)) = standing_wait(record, inputs, anew, now) {
-        return Decision::Hold { reason, wait, failure: failure.clone() };
+        return Decision::Hold { reason, wait, failure: Box::new(failure.clone()) };
     }
     Decision::Refresh(reason)
 }

@@ -36,7 +36,7 @@ pub enum Outcome {
         trouble: Trouble,
     },
     /// A definite no from the server, now or earlier.
-    Refused(Verdict),
+    Refused(Box<Verdict>),
     /// Nothing was gained and nothing lost.
     Failed(Trouble),
     /// The server has answered, but one of the files did not take it.

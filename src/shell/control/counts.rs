@@ -127,7 +127,7 @@ mod tests {
             not_before: None,
         };
         for _ in 0..3 {
-            count.note(&Outcome::Refused(verdict.clone()), at(0));
+            count.note(&Outcome::Refused(Box::new(verdict.clone())), at(0));
         }
         assert_eq!(count.failures["invalid_grant"], 1);
         assert!(count.verdict.is_some());
