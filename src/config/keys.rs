@@ -295,7 +295,7 @@ pub const KEYS: &[Key] = &[
         place: Place::Account,
         kind: Kind::Bool,
         default: "false",
-        doc: "lets the secrets travel unencrypted, to hosts other than loopback",
+        doc: "lets the secrets travel unencrypted, to hosts other than loopback; issuer stays https",
         example: "true",
     },
     Key {

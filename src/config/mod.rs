@@ -28,6 +28,7 @@ pub use settings::{
 pub use source::{SecretSource, Unusable};
 pub use token_format::{FormatError, TokenFormat};
 use toml::de::DeTable;
+pub use values::is_loopback;
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.
 const MAX_LEN: usize = 1 << 20;

@@ -58,7 +58,8 @@ pub struct Account {
     pub timeout: Duration,
     /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Whether a discovered token endpoint may be http to a host that is not loopback.
+    /// Whether token_endpoint and push targets may be http to a host that is not loopback. An
+    /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
     /// Where the access token goes.
     pub token_file: TokenFile,

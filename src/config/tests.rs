@@ -353,3 +353,25 @@ fn a_push_is_strict_and_has_defaults() {
     let text = format!("{BASE}[[push]]\nurl = \"https://a.example\"\n[accounts.a]\ntoken_file = \"a\"\n");
     assert!(message(&text).contains("push"), "two accounts must not share a target");
 }
+
+#[test]
+fn loopback_hosts() {
+    for url in [
+        "http://127.0.0.1/",
+        "http://127.9.9.9:1/",
+        "http://[::1]/",
+        "http://localhost/",
+        "http://localhost./",
+    ] {
+        assert!(is_loopback(&url.parse().unwrap()), "{url}");
+    }
+    for url in [
+        "http://10.0.0.1/",
+        "http://localhost.example/",
+        "http://a.localhost/",
+        "http://[::2]/",
+        "http://notlocalhost/",
+    ] {
+        assert!(!is_loopback(&url.parse().unwrap()), "{url}");
+    }
+}

@@ -121,7 +121,7 @@ impl Context<'_> {
         let allow_http = raw.allow_http.unwrap_or(false);
         let endpoint = match (&raw.token_endpoint, &raw.issuer, preset) {
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", url, allow_http)?),
-            (None, Some(url), _) => Endpoint::Discovered { issuer: issuer(url, allow_http)? },
+            (None, Some(url), _) => Endpoint::Discovered { issuer: issuer(url)? },
             (None, None, Some(preset)) => {
                 let url = Spanned::new(0..0, preset.token_endpoint.to_owned());
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
@@ -129,7 +129,7 @@ impl Context<'_> {
             (None, None, None) => return Err(missing("token_endpoint", place.clone(), &whose)),
         };
         // An issuer beside an explicit endpoint goes unused, but not unread.
-        raw.issuer.as_ref().map(|url| issuer(url, allow_http)).transpose()?;
+        raw.issuer.as_ref().map(issuer).transpose()?;
         let client_id = raw.client_id.ok_or_else(|| missing("client_id", place.clone(), &whose))?;
         let secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
         let auth_method = auth_method(raw.token_endpoint_auth_method.as_ref(), secret.is_some(), preset)?;

@@ -133,15 +133,12 @@ pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> 
     let url = Url::parse(value.get_ref()).map_err(|error| {
         bad_value(key, &span, &format!("is not a URL: {error}")).hint("write it in full, with https://")
     })?;
-    let loopback = match url.host() {
-        None => return Err(bad_value(key, &span, "has no host")),
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-    };
+    if url.host().is_none() {
+        return Err(bad_value(key, &span, "has no host"));
+    }
     match url.scheme() {
         "https" => {}
-        "http" if loopback || allow_http => {}
+        "http" if allow_http || is_loopback(&url) => {}
         "http" => {
             return Err(bad_value(key, &span, "would send secrets unencrypted")
                 .hint("use https://, or set allow_http = true if the network is yours"));
@@ -162,9 +159,25 @@ pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> 
     Ok(url)
 }
 
-/// RFC 8414 section 2: an issuer has no query.
-pub(super) fn issuer(value: &Spanned<String>, allow_http: bool) -> Result<String, Problem> {
-    if endpoint("issuer", value, allow_http)?.query().is_some() {
+/// True if the URL's host is this machine: 127.0.0.0/8, ::1, localhost. Not the names under
+/// localhost (RFC 6761 section 6.3): not every resolver keeps them here.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+        None => false,
+    }
+}
+
+/// RFC 8414 section 2: an issuer is https, which only loopback may go without, and has no query.
+pub(super) fn issuer(value: &Spanned<String>) -> Result<String, Problem> {
+    let url = endpoint("issuer", value, true)?;
+    if url.scheme() != "https" && !is_loopback(&url) {
+        let hint = "whoever answered in its place could send the refresh token anywhere: use https://, or set token_endpoint instead";
+        return Err(bad_value("issuer", &value.span(), "is not https").hint(hint));
+    }
+    if url.query().is_some() {
         return Err(
             bad_value("issuer", &value.span(), "contains a query").hint("remove the ? and what follows")
         );

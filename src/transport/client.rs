@@ -16,9 +16,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::TokenEndpoint;
-use super::environment::{Environment, is_loopback};
+use super::environment::Environment;
 use super::failure::{Stage, failure};
 use super::roots;
+use crate::config::is_loopback;
 use crate::oauth::{FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
 use crate::secret::Secret;
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{HttpEndpoint, is_loopback};
+use super::HttpEndpoint;
+use crate::config::is_loopback;
 use crate::oauth::TransportFailure;
 
 /// What an authorization server says about itself, as far as it matters here.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
-use url::{Host, Url};
+use url::Url;
 
 /// The variables that matter here, read once. No Debug: a proxy's URL may hold a password.
 #[derive(Default)]
@@ -75,20 +75,6 @@ impl Environment {
     }
 }
 
-/// True if the URL's host is this machine: 127.0.0.0/8, ::1, localhost and names under it
-/// (RFC 6761 section 6.3).
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,22 +133,5 @@ mod tests {
         let url = "https://login.example/".parse().unwrap();
         assert_eq!(environment(&[]).proxy_for(&url), None);
         assert_eq!(environment(&[("ALL_PROXY", "https://[::2]/x")]).proxy_for(&url).unwrap(), "[::2]:443");
-    }
-
-    #[test]
-    fn loopback_hosts() {
-        for url in [
-            "http://127.0.0.1/",
-            "http://127.9.9.9:1/",
-            "http://[::1]/",
-            "http://localhost/",
-            "http://a.localhost./",
-        ] {
-            assert!(is_loopback(&url.parse().unwrap()), "{url}");
-        }
-        for url in ["http://10.0.0.1/", "http://localhost.example/", "http://[::2]/", "http://notlocalhost/"]
-        {
-            assert!(!is_loopback(&url.parse().unwrap()), "{url}");
-        }
     }
 }

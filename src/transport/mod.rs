@@ -16,7 +16,6 @@ mod server;
 mod tests;
 
 pub use client::{HttpEndpoint, Options};
-pub use environment::is_loopback;
 
 use crate::oauth::{RefreshRequest, Reply, TransportFailure};
 
