@@ -147,7 +147,7 @@ pub const PUSH_KEYS: &[Key] = &[
         place: Place::Own,
         kind: Kind::Params,
         default: "content-type: application/json",
-        doc: "further headers",
+        doc: "further headers; they may be secrets, so that others must not read the config",
         example: r#"{ x-account = "work" }"#,
     },
     Key {

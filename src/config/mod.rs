@@ -193,8 +193,10 @@ fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(
 }
 
 fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
-    let inline = |source: &Option<SecretSource>| matches!(source, Some(SecretSource::Inline(_)));
-    let holds_secret = |account: &Account| inline(&account.client_secret) || inline(&account.refresh_token);
+    let holds_secret = |account: &Account| {
+        account.secrets().any(|(_, source)| matches!(source, SecretSource::Inline(_)))
+            || account.push.iter().any(Push::may_hold_secret)
+    };
     if mode & 0o044 != 0 && settings.accounts.iter().any(|account| holds_secret(account)) {
         return Err(ConfigError::Readable { path: settings.path.clone(), mode });
     }

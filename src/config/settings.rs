@@ -69,6 +69,15 @@ pub struct Account {
     pub hooks: Hooks,
 }
 
+impl Account {
+    /// Every secret that it takes from somewhere: its key in the config, and its source.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
+        let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
+        let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
+        own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)))
+    }
+}
+
 /// A place that each new access token is sent to, by POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
@@ -87,6 +96,12 @@ impl Push {
     pub const BODY: &str = r#"{{"token": "{access_token}"}}"#;
     /// The default of the content-type header.
     pub const CONTENT_TYPE: &str = "application/json";
+
+    /// Whether there may be a secret beside the api_key: in a header that says more than what the
+    /// body is, or in the query.
+    pub fn may_hold_secret(&self) -> bool {
+        self.url.query().is_some() || self.headers.iter().any(|(name, _)| name != "content-type")
+    }
 
     /// Whether the body is JSON, so that values in it are escaped.
     pub fn is_json(&self) -> bool {

@@ -347,18 +347,12 @@ impl Context<'_> {
 fn input_files(checked: &[Checked]) -> HashMap<PathBuf, (&'static str, &AccountName)> {
     let mut files = HashMap::new();
     for Checked { account, .. } in checked {
-        let secret = |source: &Option<SecretSource>| match source {
-            Some(SecretSource::File(file)) => Some(normal(file)),
+        let secrets = account.secrets().filter_map(|(key, source)| match source {
+            SecretSource::File(file) => Some((key, file)),
             _ => None,
-        };
-        for (key, file) in [
-            ("ca_file", account.ca_file.as_deref().map(normal)),
-            ("client_secret", secret(&account.client_secret)),
-            ("refresh_token", secret(&account.refresh_token)),
-        ] {
-            if let Some(file) = file {
-                files.entry(file).or_insert((key, &account.name));
-            }
+        });
+        for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file)).chain(secrets) {
+            files.entry(normal(file)).or_insert((key, &account.name));
         }
     }
     files

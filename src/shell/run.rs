@@ -517,11 +517,11 @@ impl Slot {
     }
 }
 
-/// Watches the config, and the files that hold secrets: a change of either may be a new login.
+/// Watches the config, and the files that hold secrets: a change of either may be a new login, or
+/// the key that a push target was waiting for.
 fn watch(settings: &Settings) -> io::Result<Watch> {
-    let sources =
-        settings.accounts.iter().flat_map(|account| [&account.refresh_token, &account.client_secret]);
-    let files = sources.flatten().filter_map(|source| match source {
+    let sources = settings.accounts.iter().flat_map(|account| account.secrets());
+    let files = sources.filter_map(|(_, source)| match source {
         SecretSource::File(path) => Some(path.as_path()),
         _ => None,
     });

@@ -124,6 +124,14 @@ fn a_config_with_a_secret_is_for_its_owner_alone() {
         ("refresh_token = \"SECRET\"", 0o640, 78),
         ("client_secret = \"SECRET\"", 0o604, 78),
         ("refresh_token = \"SECRET\"", 0o600, 0),
+        ("push = [{ url = \"https://a.example\", api_key = \"SECRET\" }]", 0o644, 78),
+        ("push = [{ url = \"https://a.example\", headers = { authorization = \"SECRET\" } }]", 0o644, 78),
+        (
+            "refresh_token = { file = \"seed\" }\n\
+             push = [{ url = \"https://a.example\", headers = { content-type = \"text/plain\" } }]",
+            0o644,
+            0,
+        ),
         ("refresh_token = { file = \"seed\" }", 0o644, 0),
         ("refresh_token = { file = \"seed\" }", 0o646, 78),
     ] {

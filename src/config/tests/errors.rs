@@ -152,6 +152,12 @@ fn errors_name_the_key_and_a_way_out() {
         ("token_file = \"../c/./config.toml\"", "3:14", "`token_file` is also the config file", "of its own"),
         ("token_file = \"ca\"\nca_file = \"./ca\"", "3:14", "is also the ca_file of account", ""),
         ("token_file = \"s\"\nrefresh_token = { file = \"s\" }", "3:14", "is also the refresh_token", ""),
+        (
+            "token_file = \"s\"\npush = [{ url = \"https://a.example\", api_key = { file = \"s\" } }]",
+            "3:14",
+            "is also the push.api_key",
+            "",
+        ),
         ("token_file = \"/s/default/x\"\nstate_dir = \"/s\"", "3:14", "`token_file` lies in state_dir", ""),
     ] {
         let error = parse_text(&format!("{BASE}{text}\n")).expect_err(text);
