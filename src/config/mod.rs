@@ -7,6 +7,7 @@ mod diagnostic;
 mod document;
 pub(crate) mod file;
 pub mod keys;
+mod links;
 mod problem;
 mod raw;
 mod settings;
@@ -19,6 +20,8 @@ mod values;
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use links::{Links, normal};
 
 pub use diagnostic::Diagnostic;
 pub use settings::{
@@ -172,7 +175,8 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
     check_owner(&absolute, contents.uid, contents.mode, effective_uid)?;
     let text = std::str::from_utf8(&contents.bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    let mut settings = parse(text, &absolute, environment)?;
+    let links = Links::default();
+    let mut settings = validated(text, &absolute, environment, &|path| links.follow(path))?;
     check_readers(&settings, contents.mode)?;
     if contents.mode & 0o020 != 0 {
         settings.warnings.push(Warning::ConfigGroupWritable { mode: contents.mode });
@@ -205,7 +209,18 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
 
 /// Turns the text of a config file into settings. `path`, absolute, is where it was read:
 /// relative paths are relative to its directory, and errors name it.
+/// Links are not followed: [`load`] does that.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    validated(text, path, environment, &normal)
+}
+
+/// `real` says where a path leads to.
+fn validated(
+    text: &str,
+    path: &Path,
+    environment: &Environment,
+    real: &dyn Fn(&Path) -> PathBuf,
+) -> Result<Settings, ConfigError> {
     let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
     let (table, errors) = DeTable::parse_recoverable(text);
     // The parser reports them in the order of its passes, a person reads from the top.
@@ -220,6 +235,6 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Setti
         let problem = map.unknown().unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
-    let settings = validate::Context { path, environment }.settings(raw);
+    let settings = validate::Context { path, environment, real }.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

@@ -39,6 +39,8 @@ pub(super) struct Context<'a> {
     /// The config file, absolute.
     pub(super) path: &'a Path,
     pub(super) environment: &'a Environment,
+    /// Where a path leads to.
+    pub(super) real: &'a dyn Fn(&Path) -> PathBuf,
 }
 
 /// An account with the places of what is compared between accounts.
@@ -300,11 +302,10 @@ impl Context<'_> {
         Ok(argv)
     }
 
-    /// What must differ between accounts, and what the token file must not be. Links are
-    /// seen through later, on the open files.
+    /// What must differ between accounts, and what the token file must not be.
     fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), Problem> {
-        let (config_file, state_dir) = (normal(self.path), normal(state_dir));
-        let inputs = input_files(checked);
+        let (config_file, state_dir) = ((self.real)(self.path), (self.real)(state_dir));
+        let inputs = self.input_files(checked);
         let mut token_files = HashMap::new();
         let mut seeds = HashMap::new();
         for Checked { account, refresh_token, token_file: span } in checked {
@@ -312,10 +313,12 @@ impl Context<'_> {
             for (path, what) in
                 [(Some(account.token_file.path.clone()), "is"), (info, "with .json after it is")]
             {
-                let Some(path) = path.as_deref().map(normal) else { continue };
+                let Some(path) = path.as_deref().map(self.real) else { continue };
                 let clash = |whose: &str| {
-                    bad_value("token_file", span, &format!("{what} also {whose}"))
-                        .hint("give the access token a file of its own")
+                    bad_value("token_file", span, &format!("{what} also {whose}")).hint(format!(
+                        "give the access token a file of its own: this one is {}",
+                        path.display()
+                    ))
                 };
                 if path == config_file {
                     return Err(clash("the config file"));
@@ -327,12 +330,12 @@ impl Context<'_> {
                 if let Some((key, other)) = inputs.get(&path) {
                     return Err(clash(&format!("the {key} of account `{other}`")));
                 }
-                if let Some(earlier) = token_files.insert(path, &account.name) {
+                if let Some(earlier) = token_files.insert(path.clone(), &account.name) {
                     return Err(clash(&format!("that of account `{earlier}`")));
                 }
             }
             if let Some(seed) = &account.refresh_token
-                && let Some(earlier) = seeds.insert(identity(seed), &account.name)
+                && let Some(earlier) = seeds.insert(self.identity(seed), &account.name)
             {
                 let what = format!("is also that of account `{earlier}`");
                 return Err(bad_value("refresh_token", refresh_token, &what)
@@ -341,42 +344,27 @@ impl Context<'_> {
         }
         Ok(())
     }
-}
 
-/// The files that accounts read: by which key, and of which account.
-fn input_files(checked: &[Checked]) -> HashMap<PathBuf, (&'static str, &AccountName)> {
-    let mut files = HashMap::new();
-    for Checked { account, .. } in checked {
-        let secrets = account.secrets().filter_map(|(key, source)| match source {
-            SecretSource::File(file) => Some((key, file)),
-            _ => None,
-        });
-        for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file)).chain(secrets) {
-            files.entry(normal(file)).or_insert((key, &account.name));
-        }
-    }
-    files
-}
-
-/// Equal for sources that give the same secret.
-fn identity(source: &SecretSource) -> Cow<'_, SecretSource> {
-    match source {
-        SecretSource::File(file) => Cow::Owned(SecretSource::File(normal(file))),
-        other => Cow::Borrowed(other),
-    }
-}
-
-/// The path without `.` and `..`, as if there were no links.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
+    /// The files that accounts read: by which key, and of which account.
+    fn input_files<'a>(&self, checked: &'a [Checked]) -> HashMap<PathBuf, (&'static str, &'a AccountName)> {
+        let mut files = HashMap::new();
+        for Checked { account, .. } in checked {
+            let secrets = account.secrets().filter_map(|(key, source)| match source {
+                SecretSource::File(file) => Some((key, file)),
+                _ => None,
+            });
+            for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file)).chain(secrets) {
+                files.entry((self.real)(file)).or_insert((key, &account.name));
             }
-            component => normal.push(component),
+        }
+        files
+    }
+
+    /// Equal for sources that give the same secret.
+    fn identity<'a>(&self, source: &'a SecretSource) -> Cow<'a, SecretSource> {
+        match source {
+            SecretSource::File(file) => Cow::Owned(SecretSource::File((self.real)(file))),
+            other => Cow::Borrowed(other),
         }
     }
-    normal
 }

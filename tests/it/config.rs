@@ -272,3 +272,57 @@ fn the_syntax_alone_says_nothing_of_what_it_names() {
     assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stderr.contains("refresh_tokn"), "{output:?}");
 }
+
+/// Two paths to one file are one file, whatever links lie between them.
+#[test]
+fn links_hide_no_collision() {
+    let world = World::new();
+    let (real, link) = (world.sandbox.path("home/real"), world.sandbox.path("home/link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    let seed = world.seed();
+    let (one, two) = (world.seed(), world.seed());
+    fs::write(real.join("t"), seed.expose()).unwrap();
+    fs::set_permissions(real.join("t"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("../home/link/t", world.sandbox.path("home/other")).unwrap();
+    let other = world.sandbox.path("home/other");
+    let (real, link) = (real.display(), link.display());
+    let accounts = |a: &str, b: &str| {
+        format!(
+            "[accounts.a]\nrefresh_token = \"{}\"\ntoken_file = \"{a}\"\n\
+             [accounts.b]\nrefresh_token = \"{}\"\ntoken_file = \"{b}\"\n",
+            one.expose(),
+            two.expose()
+        )
+    };
+    for (lines, what) in [
+        (
+            format!("token_file = \"{link}/t\"\nrefresh_token = {{ file = \"{real}/t\" }}"),
+            "the refresh_token",
+        ),
+        (
+            format!("token_file = \"{real}/t\"\nrefresh_token = {{ file = \"{link}/t\" }}"),
+            "the refresh_token",
+        ),
+        (
+            format!("token_file = \"{}\"\nrefresh_token = {{ file = \"{real}/t\" }}", other.display()),
+            "the refresh_token",
+        ),
+        // Neither the files nor their directory are there yet.
+        (accounts(&format!("{real}/new/x"), &format!("{link}/new/x")), "that of account `a`"),
+        (accounts(&format!("{real}/x"), &format!("{link}/x")), "that of account `a`"),
+        (format!("token_file = \"{link}/s/x\"\nrefresh_token = \"x\"\nstate_dir = \"{real}\""), "state_dir"),
+    ] {
+        world.configure_inputs(&lines);
+        let output = world.once_gives(78, []);
+        assert!(
+            output.stderr.contains("`token_file`") && output.stderr.contains(what),
+            "{lines}: {output:?}"
+        );
+        assert!(output.stderr.contains("hint: "), "{output:?}");
+    }
+    assert_eq!((world.posts(), fs::read_to_string(other).unwrap().as_str()), (0, seed.expose()));
+    // Names that only look alike are two files.
+    world.configure_inputs(&accounts(&format!("{real}/one"), &format!("{link}/two")));
+    world.once_gives(0, []);
+}
