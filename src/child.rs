@@ -17,6 +17,11 @@ use crate::clock::{millis, monotonic};
 /// What is kept of standard error: its first line is reported, the rest is read and dropped.
 const MAX_STDERR: usize = 4 << 10;
 
+/// What belongs to this process alone: with it a child could speak to the service manager in its
+/// name.
+const NOT_INHERITED: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// What a pipe brought, wiped when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
@@ -60,9 +65,9 @@ pub struct Output {
     pub stderr: Bytes,
 }
 
-/// `argv` as a command: run without a shell, in a process group of its own, and with nothing on
-/// standard input.
-pub fn command(argv: &[String]) -> Result<Command, ChildError> {
+/// `argv` as a command: run without a shell, in a process group of its own, with nothing on
+/// standard input, and without the environment variables `secret`.
+pub fn command(argv: &[String], secret: &[String]) -> Result<Command, ChildError> {
     let (program, arguments) =
         argv.split_first().ok_or_else(|| ChildError::Start(io::ErrorKind::InvalidInput.into()))?;
     let mut command = Command::new(program);
@@ -72,6 +77,9 @@ pub fn command(argv: &[String]) -> Result<Command, ChildError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    for name in NOT_INHERITED.into_iter().chain(secret.iter().map(String::as_str)) {
+        command.env_remove(name);
+    }
     Ok(command)
 }
 

@@ -35,12 +35,12 @@ fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
     let settings = settings(args).ok_or(FAILED)?;
     let account = the_account(&settings, args).map_err(|_| FAILED)?;
     let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    let code = attempt(flags, &token)?;
+    let code = attempt(flags, account, &token)?;
     if !flags.retry_on_exit.contains(&code) || !replaced(&settings, account, flags, &token) {
         return Ok(code);
     }
     let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    attempt(flags, &token)
+    attempt(flags, account, &token)
 }
 
 /// Reports the token; true if there is a better one now. If not, the command's own code stands.
@@ -59,9 +59,12 @@ fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret
 }
 
 /// Runs the command to its end and gives its exit code, 128 and the signal's number if one ended it.
-fn attempt(flags: &Exec, token: &Secret) -> Result<u8, u8> {
+fn attempt(flags: &Exec, account: &Account, token: &Secret) -> Result<u8, u8> {
     let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
     let mut command = Command::new(program);
+    for name in &*account.secret_variables {
+        command.env_remove(name);
+    }
     // Open until the command has ended.
     let _file = if flags.file {
         let file = token_file(token).map_err(|error| failed("cannot hand the token over", &error))?;

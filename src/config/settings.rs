@@ -67,6 +67,9 @@ pub struct Account {
     pub push: Vec<Push>,
     /// Commands to run after the fact.
     pub hooks: Hooks,
+    /// The environment variables that hold secrets of this account or of another one: not for the
+    /// programs that it starts.
+    pub secret_variables: Arc<[String]>,
 }
 
 impl Account {

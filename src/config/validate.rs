@@ -1,7 +1,7 @@
 //! From [`RawFile`] to [`Settings`]: how the values belong together, and the rules between them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) struct Context<'a> {
 
 /// An account with the places of what is compared between accounts.
 struct Checked {
-    account: Arc<Account>,
+    account: Account,
     refresh_token: Range<usize>,
     token_file: Range<usize>,
 }
@@ -69,7 +69,11 @@ impl Context<'_> {
             })
             .collect();
         self.no_collisions(&checked, &state_dir)?;
-        let accounts = checked.into_iter().map(|checked| checked.account).collect();
+        let secret_variables = secret_variables(&checked);
+        let accounts = checked.into_iter().map(|checked| {
+            Arc::new(Account { secret_variables: Arc::clone(&secret_variables), ..checked.account })
+        });
+        let accounts = accounts.collect();
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 
@@ -145,7 +149,7 @@ impl Context<'_> {
         Ok(Checked {
             token_file: raw.token_file.map_or(0..0, |path| path.span()),
             refresh_token,
-            account: Arc::new(Account {
+            account: Account {
                 name,
                 endpoint,
                 confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
@@ -187,7 +191,9 @@ impl Context<'_> {
                     on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                     on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
                 },
-            }),
+                // Known when all accounts are.
+                secret_variables: Arc::default(),
+            },
         })
     }
 
@@ -367,4 +373,16 @@ impl Context<'_> {
             other => Cow::Borrowed(other),
         }
     }
+}
+
+/// The environment variables that secrets are taken from, each once.
+fn secret_variables(checked: &[Checked]) -> Arc<[String]> {
+    let sources = checked.iter().flat_map(|checked| checked.account.secrets());
+    let names: BTreeSet<_> = sources
+        .filter_map(|(_, source)| match source {
+            SecretSource::Env(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    names.into_iter().collect()
 }

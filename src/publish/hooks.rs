@@ -1,6 +1,7 @@
 //! Commands that the config wants run after the fact.
 
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::child::{self, Bytes, ChildError};
@@ -8,17 +9,8 @@ use crate::child::{self, Bytes, ChildError};
 /// Enough to reload a service or to send a mail; whoever needs longer leaves a process behind.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What belongs to this process alone: with it a hook could speak to the service manager in its
-/// name, or meet a token that is about to be masked.
-const NOT_INHERITED: [&str; 7] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "ZEROGRAVITY_TOKEN",
-];
+/// A hook would meet a token that is about to be masked.
+const MASK: &str = "ZEROGRAVITY_TOKEN";
 
 /// How a hook failed. Nothing else has.
 #[derive(Debug, thiserror::Error)]
@@ -72,18 +64,16 @@ pub struct Hook {
     /// What it is told.
     pub environment: Vec<(&'static str, String)>,
     /// Variables that hold a secret, and are not for it.
-    pub secrets: Vec<String>,
+    pub secrets: Arc<[String]>,
 }
 
 impl Hook {
     /// Runs it to its end, for at most 30 s. Blocks.
     pub fn run(&self) -> Result<(), HookError> {
         let failed = |source| HookError::Child { hook: self.key, source };
-        let mut command = child::command(&self.argv).map_err(failed)?;
-        for name in NOT_INHERITED.into_iter().chain(self.secrets.iter().map(String::as_str)) {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value))).stdout(Stdio::null());
+        let mut command = child::command(&self.argv, &self.secrets).map_err(failed)?;
+        command.env_remove(MASK).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::null());
         let output = child::run(&mut command, DEADLINE, 0).map_err(failed)?;
         if output.status.success() {
             return Ok(());

@@ -42,9 +42,10 @@ impl CommandError {
     }
 }
 
-/// Runs `argv` without a shell and returns what it printed. After `deadline` it is killed.
-pub(super) fn output(argv: &[String], deadline: Duration) -> Result<Bytes, CommandError> {
-    let output = child::run(&mut child::command(argv)?, deadline, MAX_LEN)?;
+/// Runs `argv`, without a shell and without the environment variables `secret`, and returns what
+/// it printed. After `deadline` it is killed.
+pub(super) fn output(argv: &[String], secret: &[String], deadline: Duration) -> Result<Bytes, CommandError> {
+    let output = child::run(&mut child::command(argv, secret)?, deadline, MAX_LEN)?;
     if !output.status.success() {
         let stderr = first_line(&output.stderr, &output.stdout);
         return Err(CommandError::Failed { status: output.status, stderr });

@@ -138,15 +138,21 @@ impl SecretError {
     }
 }
 
-/// Reads the secret that the config calls `key` (`refresh_token`, `client_secret`).
-pub fn read(key: &'static str, source: &SecretSource) -> Result<Secret, SecretError> {
+/// Reads the secret that the config calls `key` (`refresh_token`, `client_secret`). A command does
+/// not get the environment variables `secret_variables`.
+pub fn read(
+    key: &'static str,
+    source: &SecretSource,
+    secret_variables: &[String],
+) -> Result<Secret, SecretError> {
     let effective_uid = rustix::process::geteuid().as_raw();
-    read_with(key, source, &|name| std::env::var_os(name), effective_uid)
+    read_with(key, source, secret_variables, &|name| std::env::var_os(name), effective_uid)
 }
 
 fn read_with(
     key: &'static str,
     source: &SecretSource,
+    secret_variables: &[String],
     variable: &dyn Fn(&str) -> Option<OsString>,
     effective_uid: u32,
 ) -> Result<Secret, SecretError> {
@@ -157,9 +163,11 @@ fn read_with(
             let value = variable(name).ok_or_else(|| SecretError::Unset { key, name: name.clone() })?;
             Zeroizing::new(value.as_bytes().to_vec())
         }
-        SecretSource::Command(argv) => command::output(argv, command::DEADLINE).map_err(|source| {
-            SecretError::Command { key, program: argv.first().cloned().unwrap_or_default(), source }
-        })?,
+        SecretSource::Command(argv) => {
+            command::output(argv, secret_variables, command::DEADLINE).map_err(|source| {
+                SecretError::Command { key, program: argv.first().cloned().unwrap_or_default(), source }
+            })?
+        }
         SecretSource::Credential(name) => {
             let directory = variable("CREDENTIALS_DIRECTORY")
                 .ok_or_else(|| SecretError::NoCredentials { key, name: name.clone() })?;

@@ -12,7 +12,7 @@ fn nothing(_: &str) -> Option<OsString> {
 }
 
 fn get(source: &SecretSource) -> Result<Secret, SecretError> {
-    read("client_secret", source)
+    read("client_secret", source, &[])
 }
 
 fn shell(script: &str) -> SecretSource {
@@ -52,7 +52,7 @@ fn each_source_gives_its_secret_without_white_space() {
         shell("echo secret"),
     ] {
         let effective_uid = rustix::process::geteuid().as_raw();
-        let secret = read_with("client_secret", &source, &variable, effective_uid).unwrap();
+        let secret = read_with("client_secret", &source, &[], &variable, effective_uid).unwrap();
         assert_eq!(secret.expose(), "secret", "{source}");
     }
 }
@@ -141,7 +141,7 @@ fn a_file_that_cannot_be_one_says_why() {
 
 #[test]
 fn a_variable_or_credential_that_is_missing_says_what_to_set() {
-    let missing = |source| read_with("refresh_token", &source, &nothing, 0).unwrap_err();
+    let missing = |source| read_with("refresh_token", &source, &[], &nothing, 0).unwrap_err();
     let error = missing(SecretSource::Env("RT".into()));
     assert_eq!(error.to_string(), "refresh_token: the environment variable RT is not set");
     assert!(error.hint().unwrap().starts_with("set RT"));
@@ -149,11 +149,11 @@ fn a_variable_or_credential_that_is_missing_says_what_to_set() {
     assert!(error.hint().unwrap().contains("LoadCredential=rt:PATH"));
     let directory = |_: &str| Some(OsString::from("/nonexistent"));
     let source = SecretSource::Credential("rt".into());
-    let error = read_with("refresh_token", &source, &directory, 0).unwrap_err();
+    let error = read_with("refresh_token", &source, &[], &directory, 0).unwrap_err();
     assert_eq!(error.to_string(), "cannot read refresh_token from systemd credential rt");
     assert!(error.hint().unwrap().contains("restart"));
-    let empty =
-        read_with("refresh_token", &SecretSource::Env("RT".into()), &|_| Some("".into()), 0).unwrap_err();
+    let empty = read_with("refresh_token", &SecretSource::Env("RT".into()), &[], &|_| Some("".into()), 0)
+        .unwrap_err();
     assert_eq!(empty.to_string(), "refresh_token from environment variable RT is empty");
 }
 
@@ -189,7 +189,7 @@ fn a_command_has_no_input_and_may_print_much_on_standard_error() {
 #[test]
 fn a_long_secret_is_read_to_its_end() {
     let SecretSource::Command(argv) = shell("head -c 60000 /dev/zero") else { unreachable!() };
-    let mut child = child::command(&argv).unwrap().spawn().unwrap();
+    let mut child = child::command(&argv, &[]).unwrap().spawn().unwrap();
     // It fits into the pipe, so that the command can end before any of it is read.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
@@ -219,7 +219,7 @@ fn a_late_command_is_killed_with_its_children() {
     // The grandchild holds the lock; the shell waits for it.
     let script = format!("flock '{}' sleep 1000; true", lock.display());
     let SecretSource::Command(argv) = shell(&script) else { unreachable!() };
-    let error = command::output(&argv, Duration::from_secs(1)).unwrap_err();
+    let error = command::output(&argv, &[], Duration::from_secs(1)).unwrap_err();
     assert_eq!(error.to_string(), "it did not end within 1 s and was killed");
     assert!(error.hint().unwrap().contains("without a terminal"));
     // This waits until nobody holds the lock.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::words::words;
-use crate::config::{self, SecretSource};
+use crate::config;
 use crate::publish::hooks::Hook;
 use crate::store::state::Store;
 use crate::supervisor::occasion::{Health, Occasion, health, occasions};
@@ -95,12 +95,8 @@ impl Hooks {
         if let Some(record) = record {
             environment.push(("ZG_TOKEND_GENERATION", record.generation.to_string()));
         }
-        let sources = [&self.account.refresh_token, &self.account.client_secret].into_iter().flatten();
-        let secrets = sources.filter_map(|source| match source {
-            SecretSource::Env(name) => Some(name.clone()),
-            _ => None,
-        });
-        Some(Hook { key, argv: argv.clone(), environment, secrets: secrets.collect() })
+        let secrets = Arc::clone(&self.account.secret_variables);
+        Some(Hook { key, argv: argv.clone(), environment, secrets })
     }
 
     /// Runs hooks beside everything else, after those that wait already. One that waits and whose

@@ -58,13 +58,13 @@ impl Requests {
     /// Reads the secrets, and finds the token endpoint.
     pub async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Trouble> {
         let client_secret = match &self.account.client_secret {
-            Some(source) => {
-                Some(read("client_secret", source).await.map_err(|error| secret_trouble(&error))?)
-            }
+            Some(source) => Some(
+                read(&self.account, "client_secret", source).await.map_err(|error| secret_trouble(&error))?,
+            ),
             None => None,
         };
         let seed = match &self.account.refresh_token {
-            Some(source) => read("refresh_token", source).await.map(Some),
+            Some(source) => read(&self.account, "refresh_token", source).await.map(Some),
             None => Ok(None),
         };
         let token_endpoint = self.token_endpoint(context).await?;
@@ -189,16 +189,21 @@ fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAu
 
 /// A command may take seconds, and a file may be on a slow disk: not on this thread, unless the
 /// secret is here already.
-pub(super) async fn read(key: &'static str, source: &SecretSource) -> Result<Secret, SecretError> {
+pub(super) async fn read(
+    account: &config::Account,
+    key: &'static str,
+    source: &SecretSource,
+) -> Result<Secret, SecretError> {
+    let variables = &account.secret_variables;
     if matches!(source, SecretSource::Command(_)) {
-        let command = source.clone();
-        let read = tokio::task::spawn_blocking(move || secrets::read(key, &command));
+        let (command, variables) = (source.clone(), Arc::clone(variables));
+        let read = tokio::task::spawn_blocking(move || secrets::read(key, &command, &variables));
         // A panic aborts the process, and nothing cancels the task.
         if let Ok(secret) = read.await {
             return secret;
         }
     }
-    secrets::read(key, source)
+    secrets::read(key, source, variables)
 }
 
 fn secret_trouble(error: &SecretError) -> Trouble {

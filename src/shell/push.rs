@@ -152,7 +152,7 @@ impl Push {
     async fn send(&self) -> Result<(), PushError> {
         let push = &self.account.push[self.place];
         let api_key = match &push.api_key {
-            Some(source) => Some(read("push.api_key", source).await?),
+            Some(source) => Some(read(&self.account, "push.api_key", source).await?),
             None => None,
         };
         let expires_at = self.token.expires_at().wall / 1000;

@@ -82,5 +82,5 @@ fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Trouble
 
 fn configured_seed(account: &config::Account) -> Option<Fingerprint> {
     let source = account.refresh_token.as_ref()?;
-    secrets::read("refresh_token", source).ok().map(|seed| seed.fingerprint())
+    secrets::read("refresh_token", source, &account.secret_variables).ok().map(|seed| seed.fingerprint())
 }

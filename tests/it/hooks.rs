@@ -189,3 +189,43 @@ fn run_tells_as_once_does() {
     let changes: Vec<String> = told(&world).into_iter().filter(|event| event != "refresh").collect();
     assert_eq!(changes, ["failure", "recovery"]);
 }
+
+/// What any account takes from the environment is kept from every program that is started: hooks,
+/// commands that give a secret, and what `exec` runs.
+#[test]
+fn no_program_is_given_the_secrets_of_any_account() {
+    let world = World::new();
+    let seeds = [world.seed(), world.seed()];
+    let write = |name: &str| format!("env >'{}'", world.sandbox.path(name).display());
+    let script = world.sandbox.path("script");
+    fs::write(&script, format!("{}; echo {}", write("command"), seeds[0].expose())).unwrap();
+    world.sandbox.write_config(&format!(
+        "{client}on_refresh = [\"sh\", \"-c\", \"{hook}\"]\n\
+         [accounts.a]\nrefresh_token = {{ command = [\"sh\", \"{script}\"] }}\ntoken_file = \"{a}\"\n\
+         [accounts.b]\nrefresh_token = {{ env = \"ZG_SEED\" }}\ntoken_file = \"{b}\"\n\
+         push = [{{ url = \"https://push.example\", api_key = {{ env = \"ZG_PUSH_KEY\" }} }}]\n",
+        client = world.client(),
+        hook = write("hook"),
+        script = script.display(),
+        a = world.token_file_of("a").display(),
+        b = world.token_file_of("b").display(),
+    ));
+    let run = |args: &[&str]| {
+        let mut command = world.sandbox.command(args.iter().copied());
+        command.env("ZG_SEED", seeds[1].expose()).env("ZG_PUSH_KEY", "push-key");
+        command.env("NOTIFY_SOCKET", "/nowhere").env("ITS_OWN", "stays");
+        let output = crate::common::finish(&mut command);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    };
+    run(&["once", "--account", "a"]);
+    run(&["exec", "--account", "a", "--", "sh", "-c", &write("exec")]);
+    for name in ["command", "hook", "exec"] {
+        let found = fs::read_to_string(world.sandbox.path(name)).unwrap();
+        assert!(found.contains("ITS_OWN=stays"), "{name}: {found}");
+        for hidden in ["ZG_SEED", "ZG_PUSH_KEY"] {
+            assert!(!found.contains(hidden), "{hidden} in the environment of {name}: {found}");
+        }
+        // Who is run in place of a service may speak for it; what is run on the side may not.
+        assert_eq!(found.contains("NOTIFY_SOCKET"), name == "exec", "{name}: {found}");
+    }
+}

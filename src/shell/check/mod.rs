@@ -97,7 +97,11 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     for account in chosen(settings, only) {
         let of_account = [
             endpoint(account, &mut endpoints),
-            account.client_secret.iter().map(|source| secret("client_secret", source, false).1).collect(),
+            account
+                .client_secret
+                .iter()
+                .map(|source| secret(account, "client_secret", source, false).1)
+                .collect(),
             login(settings, account),
             place(account, &mut file_systems),
             push(account, &mut endpoints),
@@ -174,15 +178,20 @@ fn prepare(
 /// What sending the token to others needs.
 fn push(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
-        let api_key = target.api_key.iter().map(|source| secret("push.api_key", source, false).1);
+        let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
         api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
     });
     targets.collect()
 }
 
 /// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
-fn secret(key: &'static str, source: &SecretSource, spare: bool) -> (Option<Secret>, Finding) {
-    let error = match secrets::read(key, source) {
+fn secret(
+    account: &config::Account,
+    key: &'static str,
+    source: &SecretSource,
+    spare: bool,
+) -> (Option<Secret>, Finding) {
+    let error = match secrets::read(key, source, &account.secret_variables) {
         Ok(secret) => return (Some(secret), Finding::ok(key, format!("read from {source}"))),
         Err(error) => error,
     };
@@ -225,7 +234,7 @@ fn login(settings: &Settings, account: &config::Account) -> Vec<Finding> {
         findings.push(kept.map_or_else(no_login, |(record, token)| state(record, token)));
         return findings;
     };
-    let (seed, configured) = secret("refresh_token", source, kept.is_some() && !dead);
+    let (seed, configured) = secret(account, "refresh_token", source, kept.is_some() && !dead);
     let is_new = |record: &Record| seed.is_some_and(|seed| !record.seeds.contains(&seed.fingerprint()));
     match kept {
         Some((record, _)) if is_new(record) => {
