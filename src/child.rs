@@ -17,6 +17,13 @@ use crate::clock::{millis, monotonic};
 /// What is kept of standard error: its first line is reported, the rest is read and dropped.
 const MAX_STDERR: usize = 4 << 10;
 
+/// What is read of a pipe at once.
+const CHUNK: usize = 4 << 10;
+
+/// The most that a pipe holds: 16 pages (pipe(7)), which have up to 64 KiB. When a command has
+/// ended, whatever it wrote itself is among that.
+const PIPE_MAX: usize = 1 << 20;
+
 /// What belongs to this process alone: with it a child could speak to the service manager in its
 /// name.
 const NOT_INHERITED: [&str; 6] =
@@ -173,8 +180,8 @@ pub fn run(command: &mut Command, deadline: Duration, max_stdout: usize) -> Resu
     Ok(Output { status, stdout, stderr })
 }
 
-/// Reads both pipes until the child has ended. A process that it left in the background may
-/// keep the pipes open; what it prints is not waited for.
+/// Reads both pipes until the child has ended. A process that it left in the background may keep
+/// the pipes open, and go on to write: that is not waited for.
 pub(crate) fn watch(
     child: &mut Child,
     deadline: Duration,
@@ -185,9 +192,9 @@ pub(crate) fn watch(
         .map_err(|error| ChildError::Read(error.into()))?;
     let mut stdout = Pipe::new(child.stdout.take(), max_stdout);
     let mut stderr = Pipe::new(child.stderr.take(), MAX_STDERR);
-    let mut ended = false;
+    let mut last_looks = None;
     loop {
-        let left = if ended { 0 } else { (end - monotonic()).max(0) };
+        let left = if last_looks.is_some() { 0 } else { (end - monotonic()).max(0) };
         let [out, err, exit] = wait(&stdout, &stderr, &pidfd, left).map_err(ChildError::Read)?;
         if out {
             stdout.read().map_err(ChildError::Read)?;
@@ -198,14 +205,14 @@ pub(crate) fn watch(
         if stdout.overflowed {
             return Err(ChildError::TooLong(max_stdout));
         }
-        if ended && !out && !err {
-            return Ok((stdout.bytes, stderr.bytes));
-        }
-        if end <= monotonic() {
-            return Err(ChildError::Late(deadline));
-        }
-        // One more round after its end: it may have written between the two looks.
-        ended |= exit;
+        last_looks = match last_looks {
+            Some(looks) if looks == 0 || !(out || err) => return Ok((stdout.bytes, stderr.bytes)),
+            Some(looks) => Some(looks - 1),
+            // It may have written between the two looks.
+            None if exit => Some(PIPE_MAX / CHUNK),
+            None if end <= monotonic() => return Err(ChildError::Late(deadline)),
+            None => None,
+        };
     }
 }
 
@@ -246,7 +253,7 @@ impl<T: Read> Pipe<T> {
     /// Reads once, which does not block if the pipe is ready.
     fn read(&mut self) -> io::Result<()> {
         let Some(pipe) = &mut self.open else { return Ok(()) };
-        let mut chunk = Zeroizing::new([0; 4096]);
+        let mut chunk = Zeroizing::new([0; CHUNK]);
         let count = match pipe.read(&mut chunk[..]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,

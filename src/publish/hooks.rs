@@ -40,7 +40,7 @@ impl HookError {
     pub fn hint(&self) -> String {
         match self {
             Self::Child { source: ChildError::Late(_), .. } => {
-                "let it do what takes longer in the background; it has no terminal and no input".into()
+                "let it do what takes longer in the background: sh -c '… >/dev/null 2>&1 &'; it has no terminal and no input".into()
             }
             Self::Child { source, .. } if source.hint().is_some() => {
                 source.hint().unwrap_or_default().to_owned()

@@ -207,6 +207,16 @@ fn a_command_may_leave_a_process_behind_that_keeps_its_output_open() {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
+/// Such a process may also write faster than it is read: here, always.
+#[test]
+fn what_a_process_left_behind_writes_is_not_waited_for() {
+    let SecretSource::Command(argv) = shell("true") else { unreachable!() };
+    let mut child = child::command(&argv, &[]).unwrap().spawn().unwrap();
+    child.stderr = Some(std::os::fd::OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()).into());
+    child::watch(&mut child, command::DEADLINE, MAX_LEN).unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_command_that_prints_without_end_is_killed() {
     let error = get(&shell("exec yes")).unwrap_err();
