@@ -9,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::config::file;
+
 /// Where distributions keep their bundle: the first that exists is taken.
 const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch, Gentoo, NixOS
@@ -18,6 +20,10 @@ const BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",                  // Alpine, macOS
     "/usr/local/etc/ssl/cert.pem",        // FreeBSD
 ];
+
+/// The longest file of certificates: distributions' bundles have up to 1 MiB. What is longer, or no
+/// file at all, must not hold up a refresh.
+const MAX_LEN: usize = 8 << 20;
 
 /// Why there are no roots. The way out is [`FailureKind::Roots`](crate::oauth::FailureKind)'s hint.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +49,9 @@ pub(super) fn load(
             None => return Ok(None),
         },
     };
-    let pem =
-        std::fs::read(path).map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
-    let roots = parse(&pem);
+    let pem = file::read(path, MAX_LEN)
+        .map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
+    let roots = parse(&pem.bytes);
     if roots.is_empty() {
         return Err(RootsError::Empty { path: path.to_owned() });
     }
@@ -86,6 +92,18 @@ mod tests {
         }
         let missing = dir.path().join("missing");
         assert!(matches!(load(Some(&missing), None), Err(RootsError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        let long = dir.path().join("long");
+        std::fs::File::create(&long).unwrap().set_len(MAX_LEN as u64 + 1).unwrap();
+        for path in [fifo.as_path(), Path::new("/dev/zero"), long.as_path()] {
+            assert!(matches!(load(Some(path), None), Err(RootsError::Unreadable { .. })), "{path:?}");
+        }
     }
 
     #[test]
