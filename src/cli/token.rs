@@ -5,12 +5,13 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use serde_json::json;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::args::{Args, OnBusy, OnError, Token, TokenOutput, Wanted as Flags};
 use super::once::Warnings;
 use super::{rejected, report, settings, the_account, voice};
-use crate::config::{Account, Settings};
+use crate::config::{Account, Settings, is_loopback};
 use crate::exit::Exit;
 use crate::secret::Secret;
 use crate::shell::obtain::{Wanted, obtain, rejected as replace};
@@ -28,14 +29,21 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
         Err(exit) => return exit,
     };
     let username = match (flags.format, flags.operation.as_deref()) {
-        (TokenOutput::Git, Some("get")) => Some(question()),
+        (TokenOutput::Git, Some("get")) => {
+            let asked = question();
+            if let Err(address) = may_have_token(&asked) {
+                voice::warning(format!("no token for {address}: whoever is on the way there could read it"));
+                return Exit::Success;
+            }
+            Some(asked)
+        }
         (TokenOutput::Git, Some("erase")) => return erase(&settings, account, flags),
         // "If a helper receives any other operation, it should silently ignore the request."
         (TokenOutput::Git, Some(_)) => return Exit::Success,
         (TokenOutput::Git, None) => {
             voice::failure(
                 "git names an operation: get, store or erase",
-                Some("git config credential.helper '!zg-tokend token --format git'"),
+                Some("git config credential.https://HOST.helper '!zg-tokend token --format git'"),
             );
             return Exit::Usage;
         }
@@ -122,6 +130,17 @@ fn question() -> HashMap<String, String> {
     let _ = std::io::stdin().lock().take(QUESTION_MAX).read_to_string(&mut text);
     let lines = text.lines().filter_map(|line| line.split_once('='));
     lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Whether a token may go where git asks for one: by https, or to this machine. The host is git's to
+/// judge, by the name of the helper's key. Otherwise the address.
+fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
+    let part = |key| asked.get(key).map_or("", String::as_str);
+    let address = format!("{}://{}", part("protocol"), part("host"));
+    match Url::parse(&address) {
+        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => Ok(()),
+        _ => Err(address.escape_debug().to_string()),
+    }
 }
 
 /// git was refused with the password, which is the token.

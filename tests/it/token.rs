@@ -207,3 +207,31 @@ fn exec_passes_signals_on() {
     assert_eq!(exec.wait().code(), Some(5), "{}", exec.log());
     assert!(exec.log().contains("stopped"));
 }
+
+#[test]
+fn git_is_given_no_token_for_an_open_connection() {
+    let world = World::new();
+    world.configure("");
+    for question in [
+        "protocol=http\nhost=git.example.com\n\n",
+        "protocol=http\nhost=localhost.example.com\n\n",
+        "protocol=smtp\nhost=localhost\n\n",
+        "protocol=https\n\n",
+        "host=git.example.com\n\n",
+        "\n",
+    ] {
+        let answer = git(&world, "get", question);
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), ""), "{question}: {answer:?}");
+        assert!(answer.stderr.starts_with("warning: "), "{question}: {answer:?}");
+    }
+    assert_eq!(world.posts(), 0);
+    for question in
+        ["protocol=https\nhost=git.example.com:8443\n\n", "protocol=http\nhost=127.0.0.1:3000\n\n"]
+    {
+        let answer = git(&world, "get", question);
+        assert!(answer.stdout.contains("password=") && answer.stderr.is_empty(), "{question}: {answer:?}");
+    }
+    let answer = token(&world, ["--format", "git"]);
+    let hint = "git config credential.https://HOST.helper '!zg-tokend token --format git'";
+    assert!(answer.code == Some(2) && answer.stderr.contains(hint), "{answer:?}");
+}
