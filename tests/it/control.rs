@@ -521,3 +521,38 @@ fn an_account_that_waits_for_its_server_holds_nobody_else_up() {
     });
     assert_stops(&mut run);
 }
+
+/// Who can replace the socket would be given what is meant for it.
+#[test]
+fn a_directory_that_somebody_else_can_write_gets_no_socket() {
+    for (mode, who) in [(0o777, "anybody"), (0o1777, "others"), (0o770, "others")] {
+        let world = World::new();
+        world.configure("");
+        let directory = socket(&world).parent().unwrap().to_owned();
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        assert_no_socket(&world, &format!("can be written by {who} (mode {mode:04o})"));
+    }
+    let world = World::new();
+    world.configure("");
+    let runtime = world.sandbox.path("runtime");
+    fs::set_permissions(&runtime, Permissions::from_mode(0o777)).unwrap();
+    assert_no_socket(&world, "can be written by anybody");
+    if !rustix::process::geteuid().is_root() {
+        leave_out("a runtime directory of somebody else, which takes root");
+        return;
+    }
+    fs::set_permissions(&runtime, Permissions::from_mode(0o1777)).unwrap();
+    let directory = runtime.join("zg-tokend");
+    fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::chown(&directory, Some(65534), None).unwrap();
+    assert_no_socket(&world, "belongs to nobody");
+}
+
+#[track_caller]
+fn assert_no_socket(world: &World, why: &str) {
+    let mut run = world.run();
+    world.assert_live();
+    assert!(!socket(world).exists() && run.log().contains(why), "{}", run.log());
+    assert_stops(&mut run);
+}

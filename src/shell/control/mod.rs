@@ -14,9 +14,10 @@ mod routes;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Context;
+use crate::durable::owner::user_name;
+use crate::durable::{Directory, Missing, PlaceError, Rules};
 use answer::Answering;
 use asks::Ask;
 use reply::Reply;
@@ -105,6 +108,25 @@ pub enum ControlError {
         /// What is no socket.
         path: PathBuf,
     },
+    /// Its directory will not do.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Its directory belongs to another user, who could put his own socket there.
+    #[error("directory {} belongs to {}, not to the user this runs as", path.display(), user_name(*owner))]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// The other user's id.
+        owner: u32,
+    },
+    /// Others could put their own socket there.
+    #[error("directory {} can be written by others (mode {mode:04o})", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The directory or the socket cannot be made.
     #[error("cannot make the control socket {}", path.display())]
     Make {
@@ -121,6 +143,11 @@ impl ControlError {
         match self {
             Self::Taken { .. } => "give each run a $RUNTIME_DIRECTORY of its own".into(),
             Self::InTheWay { .. } => "move it away, and restart".into(),
+            Self::Place(PlaceError::Stranger { .. }) | Self::NotOurs { .. } => {
+                "set XDG_RUNTIME_DIR to a directory of your own, as /run/user/UID is".into()
+            }
+            Self::Place(error) => error.hint().unwrap_or_else(|| "choose another directory".into()),
+            Self::Open { path, .. } => format!("chmod go-w {}, and restart", path.display()),
             Self::Make { .. } => "see that the directory exists, and that it is yours".into(),
         }
     }
@@ -165,10 +192,7 @@ pub fn open(
 
 fn bind(place: &Place, path: &Path) -> Result<(File, UnixListener), ControlError> {
     let make = |source| ControlError::Make { path: path.to_owned(), source };
-    if let Place::Own(directory) = place {
-        DirBuilder::new().mode(0o700).recursive(true).create(directory).map_err(make)?;
-    }
-    let directory = File::open(place.path()).map_err(make)?;
+    let directory = directory(place)?.as_fd().try_clone_to_owned().map(File::from).map_err(make)?;
     match FileExt::try_lock(&directory) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(ControlError::Taken { path: path.to_owned() }),
@@ -185,6 +209,25 @@ fn bind(place: &Place, path: &Path) -> Result<(File, UnixListener), ControlError
     // Until here the umask has decided; who came earlier has still to show who he is.
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(make)?;
     Ok((directory, listener))
+}
+
+/// The socket's directory, open: whoever can write there could put his own socket in its place, and
+/// be given what is meant for this one.
+fn directory(place: &Place) -> Result<Directory, ControlError> {
+    let missing = match place {
+        Place::Given(_) => Missing::Refuse,
+        Place::Own(_) => Missing::CreateAll,
+    };
+    let directory = Directory::open(place.path(), &Rules { owner: None, missing, in_place: false })?;
+    let (path, owner, mode) =
+        (directory.path().to_owned(), directory.stat().st_uid, directory.stat().st_mode & 0o7777);
+    if owner != geteuid().as_raw() {
+        return Err(ControlError::NotOurs { path, owner });
+    }
+    if mode & 0o022 != 0 {
+        return Err(ControlError::Open { path, mode });
+    }
+    Ok(directory)
 }
 
 async fn accept(listener: UnixListener, shared: Rc<Answering>) {
