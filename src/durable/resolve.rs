@@ -10,11 +10,14 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, chmodat, fstat, fsync, mkdirat, openat, readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fchmod, fchown, fstat, fsync, mkdirat, openat,
+    readlinkat, statat,
 };
 use rustix::io::Errno;
+use rustix::process::Uid;
 use zeroize::Zeroizing;
 
+use super::temporary::PREFIX;
 use super::{FileError, PlaceError, Step, Warning, mount, owner, uninterrupted};
 
 /// As many symlinks as the kernel follows (path_resolution(7)).
@@ -32,9 +35,9 @@ const STAYING: OFlags =
 pub enum Missing {
     /// Refuse.
     Refuse,
-    /// Create the last one, 0700. One that is further up is more likely a disk that is not mounted.
+    /// Create the last one, 0700, and give it to the owner that the rules name. One that is further up is more likely a disk that is not mounted.
     CreateLast,
-    /// Create them all, 0700.
+    /// Create them all, in the same way.
     CreateAll,
 }
 
@@ -75,7 +78,7 @@ impl Directory {
         let path = self.path.join(name);
         let handle = match uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty())) {
             Err(Errno::NOENT) if create => {
-                make_directory(self.handle.as_fd(), name, &path)?;
+                make_directory(self.handle.as_fd(), name, &path, None)?;
                 uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty()))
             }
             Err(Errno::NOENT) => return Ok(None),
@@ -266,7 +269,7 @@ impl<'a> Walk<'a> {
         let open = |at: &OwnedFd| uninterrupted(|| openat(at, &step.name, PASSING, Mode::empty()));
         let opened = match open(&self.at) {
             Err(Errno::NOENT) if self.may_create(step) => {
-                make_directory(self.at.as_fd(), &step.name, &path)?;
+                make_directory(self.at.as_fd(), &step.name, &path, self.rules.owner)?;
                 open(&self.at)
             }
             opened => opened,
@@ -391,21 +394,52 @@ fn open_root() -> Result<OwnedFd, PlaceError> {
         .map_err(|error| failed("open the directory", Path::new("/"), error))
 }
 
-/// Creates a directory, 0700, and makes that durable. Not an error if somebody else was faster.
-fn make_directory(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), PlaceError> {
+/// Creates a directory, 0700 and the `owner`'s, and makes that durable. Not an error if somebody
+/// else was faster.
+fn make_directory(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    owner: Option<u32>,
+) -> Result<(), PlaceError> {
     let create = || -> rustix::io::Result<()> {
         match uninterrupted(|| mkdirat(parent, name, Mode::RWXU)) {
             Err(Errno::EXIST) => {}
             done => {
                 done?;
-                // Again without the umask, which may have taken even our own rights.
-                uninterrupted(|| chmodat(parent, name, Mode::RWXU, AtFlags::empty()))?;
+                own_directory(parent, name, owner)?;
             }
         }
         let parent = uninterrupted(|| openat(parent, c".", STAYING, Mode::empty()))?;
         sync_directory(parent.as_fd())
     };
     create().map_err(|error| failed("create the directory", path, error))
+}
+
+/// Gives a new directory its mode, whatever the umask, and its owner. By a handle: whoever may
+/// rename in the parent can have put something else in its place, a link even.
+fn own_directory(parent: BorrowedFd<'_>, name: &OsStr, owner: Option<u32>) -> rustix::io::Result<()> {
+    let handle = match uninterrupted(|| openat(parent, name, STAYING, Mode::empty())) {
+        // The umask has taken even our own right to open it; so we are not root, and can change
+        // nothing but what is ours.
+        Err(Errno::ACCESS) => {
+            return uninterrupted(|| chmodat(parent, name, Mode::RWXU, AtFlags::empty()));
+        }
+        opened => opened?,
+    };
+    uninterrupted(|| fchmod(&handle, Mode::RWXU))?;
+    let us = rustix::process::geteuid().as_raw();
+    let Some(owner) = owner.filter(|owner| *owner != us) else { return Ok(()) };
+    // What was put in its place may be ours as well: that has something in it, or is no loss. Of
+    // another account's token there may be a beginning by now.
+    let is_ours = uninterrupted(|| fstat(&handle))?.st_uid == us;
+    let is_new = |name: &[u8]| matches!(name, b"." | b"..") || name.starts_with(PREFIX.as_bytes());
+    for entry in Dir::read_from(&handle)? {
+        if !is_ours || !is_new(entry?.file_name().to_bytes()) {
+            return Err(Errno::EXIST);
+        }
+    }
+    uninterrupted(|| fchown(&handle, Some(Uid::from_raw(owner)), None))
 }
 
 /// fsync(2) of a directory. Some file systems (CIFS, some FUSE) know no such thing and say so;

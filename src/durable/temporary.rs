@@ -17,7 +17,7 @@ use super::{Directory, FileError, Step, Target, uninterrupted};
 
 /// What temporaries are called: this, sixteen hexadecimal digits, and [`SUFFIX`]. The target's
 /// name is no part of it, since with 255 bytes that leaves no room for more.
-const PREFIX: &str = ".zg-tokend-";
+pub(super) const PREFIX: &str = ".zg-tokend-";
 /// How their names end.
 const SUFFIX: &str = ".tmp";
 

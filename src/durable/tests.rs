@@ -394,3 +394,21 @@ fn a_directory_handle_can_be_synced() {
     let (_guard, dir) = temp();
     rustix::fs::fsync(Directory::open(&dir, &RULES).unwrap().as_fd()).unwrap();
 }
+
+#[test]
+fn a_new_directory_is_its_owners() {
+    if !is_root() {
+        return;
+    }
+    let (_guard, dir) = temp();
+    let rules = Rules { owner: Some(STRANGER), missing: Missing::CreateAll, ..RULES };
+    fs::create_dir(dir.join("old")).unwrap();
+    chmod(&dir.join("old"), 0o750);
+    Target::resolve(&dir.join("old/new/newer/token"), &rules).unwrap();
+    for (path, owner, mode) in
+        [("old", 0, 0o750), ("old/new", STRANGER, 0o700), ("old/new/newer", STRANGER, 0o700)]
+    {
+        let found = fs::metadata(dir.join(path)).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (owner, mode), "{path}");
+    }
+}

@@ -298,3 +298,45 @@ fn any_name_will_do() {
         assert_eq!(run(&["check"]).code, Some(0));
     }
 }
+
+/// Lets somebody act right after the directory of the token was made, and waits for the end.
+fn between_mkdir_and_chmod(world: &World, act: impl FnOnce(&Path)) {
+    let new = world.sandbox.path("home/new");
+    // Half a second to do it in.
+    let strace = ["strace", "-f", "-qq", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=500000"];
+    let log = world.sandbox.path("once.log");
+    let mut once = Background::start(&mut under(strace, &world.sandbox.command(["once"])), log);
+    wait_until("the new directory", || new.is_dir().then_some(()));
+    fs::remove_dir(&new).unwrap();
+    act(&new);
+    once.wait();
+}
+
+/// Who may rename in the directory puts something else in the place of the new one: what a link
+/// leads to keeps its mode, and what was there before keeps its owner.
+#[test]
+fn only_the_new_directory_itself_is_changed() {
+    let world = World::new();
+    let victim = world.sandbox.path("home/victim");
+    fs::create_dir(&victim).unwrap();
+    chmod(&victim, Mode::from_raw_mode(0o755)).unwrap();
+    let token_file = format!("token_file = \"{}\"\n", world.sandbox.path("home/new/token").display());
+    world.configure(&token_file);
+    between_mkdir_and_chmod(&world, |new| symlink("victim", new).unwrap());
+    assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o7777, 0o755);
+
+    if !is_root("giving a token directory away") {
+        return;
+    }
+    let world = World::new();
+    let victim = world.sandbox.path("home/victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("root's"), "").unwrap();
+    let token_file = format!("token_file = \"{}\"\n", world.sandbox.path("home/new/token").display());
+    world.configure(&format!("{token_file}token_file_owner = {STRANGER}"));
+    between_mkdir_and_chmod(&world, |new| fs::rename(&victim, new).unwrap());
+    assert_eq!(fs::metadata(world.sandbox.path("home/new")).unwrap().uid(), 0);
+    fs::remove_dir_all(world.sandbox.path("home/new")).unwrap();
+    world.once_gives(0, []);
+    assert_eq!(fs::metadata(world.sandbox.path("home/new")).unwrap().uid(), STRANGER);
+}
