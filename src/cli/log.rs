@@ -20,10 +20,12 @@ use super::args::LogFormat;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::publish::hooks::HookError;
 use crate::shell::Listener;
+use crate::shell::probe::PROBE_REFUSED;
 use crate::shell::push::PushError;
 use crate::shell::trouble::chain;
 use crate::shell::words::{Words, local, utc, words};
 use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::probe::{Meaning, Probed};
 
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
@@ -144,6 +146,28 @@ impl Listener for Log {
         }
         let entry = Entry::new(level, event, &text);
         write(&Entry { account: Some(account), hint: hint.as_deref(), ..entry });
+    }
+
+    fn probed(&self, account: &str, probed: &Probed, meaning: Meaning) {
+        let url = &probed.url;
+        let (level, text, hint) = match (meaning, probed.status) {
+            (Meaning::Refused, _) => {
+                (Level::INFO, format!("{url} refuses the token, which is now to be replaced"), None)
+            }
+            (Meaning::RefusedToo { first }, _) => {
+                let level = if first { Level::WARN } else { Level::DEBUG };
+                (level, format!("{url} refuses the new token, too: nothing is done"), Some(PROBE_REFUSED))
+            }
+            (Meaning::Nothing, Some(status)) => {
+                (Level::DEBUG, format!("{url} answers the probe with HTTP {status}"), None)
+            }
+            (Meaning::Nothing, None) => {
+                let why = probed.problem.as_deref().unwrap_or_default();
+                (Level::DEBUG, format!("{url} does not answer the probe: {why}"), None)
+            }
+        };
+        let (account, generation) = (Some(account), Some(probed.generation));
+        write(&Entry { account, generation, hint, ..Entry::new(level, "probed", &text) });
     }
 }
 

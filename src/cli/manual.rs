@@ -9,7 +9,7 @@ use roff::{Roff, bold, italic, roman};
 use super::args::{Args, Completions, Man, Page};
 use super::voice;
 use crate::config::MINIMAL;
-use crate::config::keys::{FORMS, KEYS, PUSH_KEYS, Place};
+use crate::config::keys::{FORMS, KEYS, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::exit::Exit;
 
 const DESCRIPTION: [&str; 2] = [
@@ -216,12 +216,16 @@ fn config() -> String {
             page.text([roman(format!("Example: {} = {}", key.name, key.example))]);
         }
     }
-    page.control("SH", ["PUSH"]);
-    page.text([roman("A table in push has these keys:")]);
-    for key in PUSH_KEYS {
-        page.control("TP", []);
-        page.text([bold(key.name)]);
-        page.text([roman(format!("{}. Default: {}.", key.doc, key.default))]);
+    for (title, whose, keys) in
+        [("PUSH", "A table in push", PUSH_KEYS), ("PROBE", "The table probe", PROBE_KEYS)]
+    {
+        page.control("SH", [title]);
+        page.text([roman(format!("{whose} has these keys:"))]);
+        for key in keys {
+            page.control("TP", []);
+            page.text([bold(key.name)]);
+            page.text([roman(format!("{}. Default: {}.", key.doc, key.default))]);
+        }
     }
     page.control("SH", ["SECRETS"]);
     page.text([roman("client_secret and refresh_token are strings, or say where the secret is:")]);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, FORMS, Form, KEYS, Key, Kind, PUSH_KEYS, Place};
+use super::keys::{self, FORMS, Form, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place};
 use super::problem::Problem;
 use super::values::is_pasted;
 
@@ -51,6 +51,7 @@ enum Level {
     Secret,
     Params,
     Push,
+    Probe,
     Unknown,
 }
 
@@ -64,6 +65,7 @@ impl Level {
             Self::Secret => FORMS.iter().find(|form| form.name == name).map(Rule::Form),
             Self::Params => Some(Rule::Param),
             Self::Push => PUSH_KEYS.iter().find(|key| key.name == name).map(Rule::Key),
+            Self::Probe => PROBE_KEYS.iter().find(|key| key.name == name).map(Rule::Key),
             Self::Unknown => None,
         };
         known.unwrap_or(Rule::Unknown(self))
@@ -79,6 +81,7 @@ impl Rule {
             Self::Key(key) if key.kind == Kind::Secret => Level::Secret,
             Self::Key(key) if key.kind == Kind::Params => Level::Params,
             Self::Key(key) if key.kind == Kind::Pushes => Level::Push,
+            Self::Key(key) if key.kind == Kind::Probe => Level::Probe,
             _ => Level::Unknown,
         }
     }
@@ -164,12 +167,8 @@ impl Map {
                 did_you_mean(&entry.name, forms.iter().copied())
                     .unwrap_or_else(|| format!("a secret is one of {}", forms.join(", ")))
             }
-            Level::Push => {
-                let names = || PUSH_KEYS.iter().map(|key| key.name);
-                did_you_mean(&entry.name, names()).unwrap_or_else(|| {
-                    format!("known keys of push: {}", names().collect::<Vec<_>>().join(", "))
-                })
-            }
+            Level::Push => did_you_mean_of("push", PUSH_KEYS, &entry.name),
+            Level::Probe => did_you_mean_of("probe", PROBE_KEYS, &entry.name),
             Level::Account if keys::find(&entry.name).is_some() => {
                 "it holds for the whole file: move it above the first [accounts.NAME]".to_owned()
             }
@@ -215,6 +214,13 @@ impl Map {
 
 fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     keys::nearest(word, names).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// Of the table that `key` holds.
+fn did_you_mean_of(key: &str, keys: &[Key], word: &str) -> String {
+    let names = || keys.iter().map(|key| key.name);
+    did_you_mean(word, names())
+        .unwrap_or_else(|| format!("known keys of {key}: {}", names().collect::<Vec<_>>().join(", ")))
 }
 
 fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {

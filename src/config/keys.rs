@@ -54,6 +54,8 @@ pub enum Kind {
     Command,
     /// Tables of [`PUSH_KEYS`].
     Pushes,
+    /// A table of [`PROBE_KEYS`].
+    Probe,
 }
 
 impl Kind {
@@ -73,13 +75,14 @@ impl Kind {
             Self::Params => "a table of strings",
             Self::Command => "an array of strings, the program and its arguments",
             Self::Pushes => "an array of tables, each with a url",
+            Self::Probe => "a table with a url",
         }
     }
 
     /// Whether an error may show the value. Parameters that the program does not know may be
     /// anything, an assertion for instance, and so may the arguments of other programs.
     pub fn may_be_shown(self) -> bool {
-        !matches!(self, Self::Secret | Self::Params | Self::Command | Self::Pushes)
+        !matches!(self, Self::Secret | Self::Params | Self::Command | Self::Pushes | Self::Probe)
     }
 }
 
@@ -157,6 +160,26 @@ pub const PUSH_KEYS: &[Key] = &[
         default: "none",
         doc: "sent as Authorization: Bearer",
         example: r#"{ file = "zerogravity_api_key" }"#,
+    },
+];
+
+/// The keys of `probe`.
+pub const PROBE_KEYS: &[Key] = &[
+    Key {
+        name: "url",
+        place: Place::Own,
+        kind: Kind::Url,
+        default: "required",
+        doc: "what is asked, by GET with the token: https, or http to this machine unless allow_http is set",
+        example: r#""https://api.example.com/v1/me""#,
+    },
+    Key {
+        name: "every",
+        place: Place::Own,
+        kind: Kind::Duration,
+        default: "5m",
+        doc: "how long to wait between two probes, 5s to 1day",
+        example: r#""5m""#,
     },
 ];
 
@@ -369,6 +392,14 @@ pub const KEYS: &[Key] = &[
         default: "none",
         doc: "where run also sends each new token, for those who share no file: tables of url, body, headers, api_key",
         example: r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#,
+    },
+    Key {
+        name: "probe",
+        place: Place::Own,
+        kind: Kind::Probe,
+        default: "none",
+        doc: "a resource that run asks now and then whether it takes the token; 401 gets it replaced",
+        example: r#"{ url = "https://api.example.com/v1/me", every = "5m" }"#,
     },
     Key {
         name: "on_refresh",

@@ -25,7 +25,7 @@ use links::{Links, normal};
 
 pub use diagnostic::Diagnostic;
 pub use settings::{
-    Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Push, Settings,
+    Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Probe, Push, Settings,
     TokenFile, Warning, WriteMode,
 };
 pub use source::{SecretSource, Unusable};

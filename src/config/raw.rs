@@ -84,6 +84,7 @@ pub(super) struct RawAccount {
     pub(super) on_expired: Option<Spanned<String>>,
     pub(super) token_file_info: Option<bool>,
     pub(super) push: Option<Vec<RawPush>>,
+    pub(super) probe: Option<RawProbe>,
     pub(super) on_refresh: Option<Spanned<Vec<String>>>,
     pub(super) on_failure: Option<Spanned<Vec<String>>>,
     pub(super) on_recovery: Option<Spanned<Vec<String>>>,
@@ -131,6 +132,7 @@ impl RawAccount {
             on_expired: self.on_expired.or_else(|| defaults.on_expired.clone()),
             token_file_info: self.token_file_info.or(defaults.token_file_info),
             push: self.push,
+            probe: self.probe,
             on_refresh: self.on_refresh.or_else(|| defaults.on_refresh.clone()),
             on_failure: self.on_failure.or_else(|| defaults.on_failure.clone()),
             on_recovery: self.on_recovery.or_else(|| defaults.on_recovery.clone()),
@@ -147,6 +149,14 @@ pub(super) struct RawPush {
     pub(super) body: Option<Spanned<String>>,
     pub(super) headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
     pub(super) api_key: Option<Spanned<RawSecret>>,
+}
+
+/// What `probe` asks.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProbe {
+    pub(super) url: Spanned<String>,
+    pub(super) every: Option<Spanned<String>>,
 }
 
 /// A secret: the value itself, or a table that says where it is.

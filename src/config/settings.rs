@@ -65,6 +65,8 @@ pub struct Account {
     pub token_file: TokenFile,
     /// Where each new access token is sent as well.
     pub push: Vec<Push>,
+    /// Asked now and then whether it takes the access token.
+    pub probe: Option<Probe>,
     /// Commands to run after the fact.
     pub hooks: Hooks,
     /// The environment variables that hold secrets of this account or of another one: not for the
@@ -111,6 +113,15 @@ impl Push {
         let content_type = self.headers.iter().find(|(name, _)| name == "content-type");
         content_type.is_some_and(|(_, value)| value.expose().starts_with(Self::CONTENT_TYPE))
     }
+}
+
+/// A resource that is asked whether it takes the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// https, or http to loopback unless the account allows it.
+    pub url: Url,
+    /// From one answer to the next question.
+    pub every: Duration,
 }
 
 /// Commands to run after the fact, each the program and its arguments; empty for none.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{FORMS, KEYS, PUSH_KEYS, Place};
+use super::keys::{FORMS, KEYS, PROBE_KEYS, PUSH_KEYS, Place};
 use super::*;
 use crate::secret::Secret;
 
@@ -74,6 +74,8 @@ fn the_key_table_and_the_structs_name_the_same_keys() {
     }
     let push: Vec<_> = PUSH_KEYS.iter().map(|key| key.name).collect();
     assert_eq!(raw::fields::of::<raw::RawPush>(), push);
+    let probe: Vec<_> = PROBE_KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(raw::fields::of::<raw::RawProbe>(), probe);
     let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
     assert_eq!(raw::fields::of::<raw::RawForms>(), forms);
 }
@@ -92,6 +94,8 @@ fn every_example_in_the_key_table_parses() {
     }
     let push: Vec<_> = PUSH_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
     account(&format!("push = [{{ {} }}]", push.join(", ")));
+    let probe: Vec<_> = PROBE_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
+    account(&format!("probe = {{ {} }}", probe.join(", ")));
     for form in FORMS {
         account(&format!("refresh_token = {}", form.example));
     }
@@ -374,4 +378,25 @@ fn loopback_hosts() {
     ] {
         assert!(!is_loopback(&url.parse().unwrap()), "{url}");
     }
+}
+
+#[test]
+fn a_probe_is_strict_and_has_a_default() {
+    let probe = |text: &str| account(&format!("probe = {{ {text} }}")).probe.clone().unwrap();
+    assert_eq!(probe("url = \"http://localhost/me\"").every, Duration::from_secs(300));
+    assert_eq!(probe("url = \"https://a.example\", every = \"5s\"").every, Duration::from_secs(5));
+    for (text, words) in [
+        ("every = \"5m\"", "url"),
+        ("url = \"http://other.example/\"", "unencrypted"),
+        ("url = \"https://u:SECRET@a.example/\"", "user name or password"),
+        ("url = \"https://a.example\", every = \"4s\"", "between 5s and 1day"),
+        ("url = \"https://a.example\", every = \"2days\"", "between 5s and 1day"),
+        ("url = \"https://a.example\", evry = \"5m\"", "evry"),
+    ] {
+        let message = message(&format!("{BASE}probe = {{ {text} }}"));
+        assert!(message.contains(words) && !message.contains("SECRET"), "{text}: {message}");
+    }
+    // Each account's token goes where its own table says, and nowhere else.
+    let text = format!("{BASE}probe.url = \"https://a.example\"\n[accounts.a]\ntoken_file = \"a\"\n");
+    assert!(message(&text).contains("probe"), "two accounts must not share a probe");
 }

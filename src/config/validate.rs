@@ -11,8 +11,10 @@ use toml::Spanned;
 
 use super::Environment;
 use super::problem::Problem;
-use super::raw::{RawAccount, RawFile, RawForms, RawPush, RawSecret};
-use super::settings::{Account, AccountName, Endpoint, Hooks, Push, Settings, TokenFile, Warning, WriteMode};
+use super::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
+use super::settings::{
+    Account, AccountName, Endpoint, Hooks, Probe, Push, Settings, TokenFile, Warning, WriteMode,
+};
 use super::source::SecretSource;
 use super::token_format::TokenFormat;
 use super::values::{
@@ -27,6 +29,13 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 /// Below a second, a healthy server far away would look dead.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Below this a probe would be a burden: 720 requests an hour are within what any API allows one
+/// client. Who needs to know sooner that a token was refused can report it.
+const MIN_PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Rarer than that, most tokens would never be tried.
+const MAX_PROBE_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Revoked tokens are rare, and requests may count: 12 an hour, each account.
+const PROBE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Below a second there is nothing to plan with.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 /// No lifetime counts beyond a year, whoever says it.
@@ -90,6 +99,7 @@ impl Context<'_> {
             ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
             ("token_file", top.token_file.as_ref().map(Spanned::span)),
             ("push", top.push.as_ref().and_then(|push| Some(push.first()?.url.span()))),
+            ("probe", top.probe.as_ref().map(|probe| probe.url.span())),
         ];
         for (key, span) in own {
             if let Some(span) = span {
@@ -185,6 +195,7 @@ impl Context<'_> {
                     info: raw.token_file_info.unwrap_or(false),
                 },
                 push: self.push(raw.push.unwrap_or_default(), allow_http)?,
+                probe: raw.probe.map(|raw| probe(&raw, allow_http)).transpose()?,
                 hooks: Hooks {
                     on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                     on_failure: self.hook("on_failure", raw.on_failure)?,
@@ -373,6 +384,12 @@ impl Context<'_> {
             other => Cow::Borrowed(other),
         }
     }
+}
+
+fn probe(raw: &RawProbe, allow_http: bool) -> Result<Probe, Problem> {
+    let every = duration("probe.every", raw.every.as_ref(), MIN_PROBE_EVERY..=MAX_PROBE_EVERY)?;
+    let url = endpoint("probe.url", &raw.url, allow_http)?;
+    Ok(Probe { url, every: every.unwrap_or(PROBE_EVERY) })
 }
 
 /// The environment variables that secrets are taken from, each once.

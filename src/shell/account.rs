@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
+use super::control::asks::Ask;
 use super::files::Files;
 use super::hooks::Hooks;
 use super::inputs::Requests;
+use super::probe::Probing;
 use super::push::Pushes;
+use tokio::sync::mpsc;
+
 use crate::clock::{Timestamp, monotonic};
 use crate::config;
 use crate::publish::hooks::Hook;
@@ -34,6 +38,7 @@ pub struct Account {
     queue: VecDeque<Action>,
     hooks: Hooks,
     pushes: Pushes,
+    probing: Probing,
     due_hooks: Vec<Hook>,
     told_to_stop: bool,
 }
@@ -44,6 +49,7 @@ impl Account {
         Self {
             settings: Arc::clone(settings),
             configured: Arc::clone(account),
+            probing: Probing::new(settings, account, &policy),
             core: Supervisor::new(policy, getrandom::u64().unwrap_or_default()),
             requests: Requests::new(settings, account),
             files: None,
@@ -123,6 +129,12 @@ impl Account {
         if self.core.is_idle() && !matches!(outcome, Some(Outcome::NotStored(_))) {
             self.pushes.send(self.core.record(), context);
         }
+    }
+
+    /// From now on the resource of the account is asked whether it takes the token, beside
+    /// everything else. Reports that it does not go to `asks`.
+    pub fn probe(&mut self, context: &Rc<Context>, asks: &mpsc::UnboundedSender<Ask>) {
+        self.probing.begin(context, asks);
     }
 
     /// At rest, gives back the memory that a pass needed, and wipes its secrets.

@@ -9,6 +9,7 @@ pub mod inputs;
 pub mod metrics;
 pub mod obtain;
 pub mod once;
+pub mod probe;
 pub mod push;
 pub mod run;
 pub mod set;
@@ -30,6 +31,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::publish::hooks::HookError;
 use crate::supervisor::outcome::Report;
+use crate::supervisor::probe::{Meaning, Probed};
 use crate::supervisor::{LOCK_PATIENCE, Policy};
 use account::{Account, inline_seed};
 use control::counts::Counts;
@@ -47,6 +49,9 @@ const FILE_THREADS: usize = 8;
 /// Hooks that run at the same time: they are other people's programs, and may be heavy.
 const HOOK_THREADS: usize = 4;
 
+/// Probes at the same time: each holds certificates, and none is urgent.
+const PROBE_PLACES: usize = 8;
+
 /// Somebody who wants to know.
 pub trait Listener {
     /// Hears everything that the core has to say of an account; at the end of a pass also when
@@ -56,6 +61,8 @@ pub trait Listener {
     fn hook_failed(&self, account: &str, error: &HookError);
     /// Hears what came of sending a token to a push target; only `run` sends.
     fn pushed(&self, _account: &str, _target: &str, _result: Result<&(), &PushError>) {}
+    /// Hears what came of a probe; only `run` probes.
+    fn probed(&self, _account: &str, _probed: &Probed, _meaning: Meaning) {}
 }
 
 /// What all accounts of a process share.
@@ -68,6 +75,7 @@ pub struct Context {
     endpoints: RefCell<Endpoints>,
     file_threads: Arc<Semaphore>,
     hook_threads: Arc<Semaphore>,
+    probe_places: Semaphore,
     active: Cell<usize>,
     stopping: Cell<bool>,
     /// Whether each account notes its pass, so that passes which are too far apart can be told.
@@ -85,6 +93,7 @@ impl Context {
             endpoints: RefCell::default(),
             file_threads: Arc::new(Semaphore::new(FILE_THREADS)),
             hook_threads: Arc::new(Semaphore::new(HOOK_THREADS)),
+            probe_places: Semaphore::new(PROBE_PLACES),
             active: Cell::new(0),
             stopping: Cell::new(false),
             notes_passes: false,

@@ -136,6 +136,9 @@ struct Runner {
     /// Accounts whose turn it is, and why.
     turns: VecDeque<(String, Event)>,
     away: usize,
+    /// For those who ask something of the loop: through the control socket, or by a probe.
+    ask: mpsc::UnboundedSender<Ask>,
+    asks: Asks,
     home: mpsc::UnboundedSender<Box<Account>>,
     returning: mpsc::UnboundedReceiver<Box<Account>>,
     timer: Timer,
@@ -153,6 +156,7 @@ const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATI
 
 impl Runner {
     fn new(settings: Settings, only: Option<&str>, context: Context) -> Result<Self, RunError> {
+        let (ask, asks) = mpsc::unbounded_channel();
         let (home, returning) = mpsc::unbounded_channel();
         let watch = watch(&settings)?;
         let mut slots = BTreeMap::new();
@@ -172,6 +176,8 @@ impl Runner {
             slots,
             turns,
             away: 0,
+            ask,
+            asks,
             home,
             returning,
             timer: Timer::new()?,
@@ -188,7 +194,7 @@ impl Runner {
         let mut asked_to_stop = surroundings.asked_to_stop();
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
-        let (socket, mut asks) = self.open_socket(surroundings);
+        let socket = self.open_socket(surroundings);
         loop {
             // Whatever is ready already, a deadline that stays in the past even: network, signals,
             // other timers and the accounts at work have their turn in each round.
@@ -226,7 +232,7 @@ impl Runner {
                     self.look_for_logins()?;
                 }
                 () = watchdog.due() => watchdog.answer(),
-                Some(ask) = asks.recv() => self.hear(ask),
+                Some(ask) = self.asks.recv() => self.hear(ask),
                 () = &mut asked_to_stop, if !self.stopping => self.begin_to_stop(surroundings, &notifier),
                 asked = signals.next() => match asked {
                     // Once more changes nothing: what is under way ends within a minute, and to
@@ -300,6 +306,7 @@ impl Runner {
         slot.waiting.answer(&account, self.context.clock.now());
         account.run_hooks(&self.context);
         account.push(&self.context);
+        account.probe(&self.context, &self.ask);
         account.forget();
         let (idle, told) = (account.core().is_idle(), account.told_to_stop());
         slot.account = Some(account);
@@ -316,16 +323,15 @@ impl Runner {
         }
     }
 
-    /// The control socket, as long as it is held, and what is asked through it.
-    fn open_socket(&self, surroundings: &dyn Surroundings) -> (Option<control::Socket>, Asks) {
-        let (ask, asks) = mpsc::unbounded_channel();
-        let Some(place) = surroundings.control() else { return (None, asks) };
-        let opened = control::open(&place, ask, Rc::clone(&self.context));
+    /// The control socket, as long as it is held.
+    fn open_socket(&self, surroundings: &dyn Surroundings) -> Option<control::Socket> {
+        let place = surroundings.control()?;
+        let opened = control::open(&place, self.ask.clone(), Rc::clone(&self.context));
         surroundings.controlled(opened.as_ref().map(control::Socket::path));
-        (opened.ok(), asks)
+        opened.ok()
     }
 
-    /// Somebody asks something through the control socket.
+    /// Somebody asks something.
     fn hear(&mut self, ask: Ask) {
         match ask {
             Ask::Standing(reply) => {

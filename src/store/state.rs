@@ -11,12 +11,14 @@ use zeroize::Zeroizing;
 
 use super::last_pass;
 use super::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use super::probed;
 use super::pushed::{self, Push, Pushed};
 use super::told;
 use crate::clock::{BootId, Timestamp};
 use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
 use crate::secret::Fingerprint;
 use crate::supervisor::occasion::Health;
+use crate::supervisor::probe::Probed;
 use crate::supervisor::record::{Record, VERSION};
 
 /// The state file's name in the account's directory.
@@ -297,6 +299,18 @@ impl Store {
     /// What came of the last pushes.
     pub fn pushed(&mut self) -> Pushed {
         self.open().ok().flatten().map(pushed::read).unwrap_or_default()
+    }
+
+    /// Notes what came of a probe, if that can be noted. Creates no directory.
+    pub fn note_probe(&mut self, probed: &Probed) {
+        if let Ok(Some(dir)) = self.open() {
+            let _ = probed::note(dir, probed);
+        }
+    }
+
+    /// What came of the last probe.
+    pub fn probed(&mut self) -> Option<Probed> {
+        self.open().ok().flatten().and_then(probed::read)
     }
 
     /// Takes the account under supervision, for the life of the value.

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod occasion;
 pub mod outcome;
 mod pass;
+pub mod probe;
 pub mod record;
 pub mod schedule;
 #[cfg(test)]

@@ -91,20 +91,34 @@ impl HttpEndpoint {
     ) -> Result<Reply, TransportFailure> {
         let mut post = self.client_for(url)?.post(url.clone()).body(body.expose().to_owned());
         for (name, value) in headers {
-            let unfit = |_| not_sent(FailureKind::Other, "a header's value fits into no header".to_owned());
-            let mut value = HeaderValue::from_str(value.expose()).map_err(unfit)?;
-            value.set_sensitive(true);
-            post = post.header(name.as_str(), value);
+            post = post.header(name.as_str(), sensitive(value)?);
         }
         self.exchange(url, post).await
     }
 
+    /// The status that a GET with this token is answered with, under the same rules as a POST. Of
+    /// the answer nothing but its head is read.
+    pub async fn probe(&self, url: &Url, token: &Secret) -> Result<u16, TransportFailure> {
+        let get = self.client_for(url)?.get(url.clone()).header(AUTHORIZATION, bearer(token)?);
+        let mut deadline = Deadline::after(self.options.timeout);
+        Ok(self.send_out(url, get, &mut deadline).await?.status().as_u16())
+    }
+
     async fn exchange(&self, url: &Url, request: RequestBuilder) -> Result<Reply, TransportFailure> {
         let mut deadline = Deadline::after(self.options.timeout);
-        let sent = deadline.bound(request.send()).await.ok_or_else(too_late)?;
-        let response =
-            sent.map_err(|error| failure(&error, Stage::Sending { proxy: self.proxy_for(url) }))?;
+        let response = self.send_out(url, request, &mut deadline).await?;
         read(response, &mut deadline).await
+    }
+
+    /// Sends it, and waits for the head of the answer.
+    async fn send_out(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        deadline: &mut Deadline,
+    ) -> Result<Response, TransportFailure> {
+        let sent = deadline.bound(request.send()).await.ok_or_else(too_late)?;
+        sent.map_err(|error| failure(&error, Stage::Sending { proxy: self.proxy_for(url) }))
     }
 
     fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
@@ -186,6 +200,19 @@ impl TokenEndpoint for HttpEndpoint {
         }
         self.exchange(&request.token_endpoint, post).await
     }
+}
+
+/// RFC 6750 section 2.1.
+fn bearer(token: &Secret) -> Result<HeaderValue, TransportFailure> {
+    sensitive(&Secret::new(format!("Bearer {}", token.expose())))
+}
+
+/// A value that is kept out of logs.
+fn sensitive(value: &Secret) -> Result<HeaderValue, TransportFailure> {
+    let unfit = |_| not_sent(FailureKind::Other, "a header's value fits into no header".to_owned());
+    let mut value = HeaderValue::from_str(value.expose()).map_err(unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Ring by name, not by default: the process has no other provider, but need not know that.

@@ -32,6 +32,7 @@ mod network;
 mod once;
 mod peers;
 mod placement;
+mod probe;
 mod push;
 mod races;
 mod readme;

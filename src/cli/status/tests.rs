@@ -35,6 +35,7 @@ fn account(name: &str) -> AccountStatus {
             rotated_at: Some(NOW - 1020),
         },
         push: Vec::new(),
+        probe: None,
         last_attempt: Some(AttemptStatus {
             at: NOW - 1020,
             result: "refreshed".into(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::shell::status::{AccountStatus, Snapshot, State, TokenFileStatus};
+use crate::shell::status::{AccountStatus, ProbeStatus, Snapshot, State, TokenFileStatus};
 use crate::shell::words::{duration, local};
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
@@ -43,6 +43,9 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         let message = message.map(|message| format!(" ({message})")).unwrap_or_default();
         details
             .push(("last attempt", format!("{}: {}{message}{failures}", time(attempt.at), attempt.result)));
+    }
+    if let Some(probe) = status.probe.as_ref().filter(|probe| probe.result != Some("accepted")) {
+        details.push(("probe", self::probe(probe, &time)));
     }
     details.push(("supervisor", supervisor(status)));
     details
@@ -94,6 +97,22 @@ fn refresh_token(status: &AccountStatus, time: impl Fn(i64) -> String) -> String
     let seeded = token.seeded_at.map(|at| format!(", login of {}", time(at))).unwrap_or_default();
     let rotated = token.rotated_at.map(|at| format!(", rotated {}", time(at))).unwrap_or_default();
     format!("{source}{condition}{seeded}{rotated}")
+}
+
+/// Said where the resource does not just take the token.
+fn probe(probe: &ProbeStatus, time: impl Fn(i64) -> String) -> String {
+    let url = &probe.url;
+    let Some(at) = probe.at.map(&time) else { return format!("{url}, not asked yet") };
+    match (probe.http_status, &probe.problem) {
+        (Some(status), _) => format!("{at}: {url} answers HTTP {status}"),
+        (None, problem) => {
+            let problem = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+            let last = probe
+                .answered_at
+                .map_or_else(|| "never answered".into(), |at| format!("last answer {}", time(at)));
+            format!("{at}: no answer from {url}{problem} ({last})")
+        }
+    }
 }
 
 fn supervisor(status: &AccountStatus) -> String {

@@ -55,7 +55,7 @@ struct Chosen {
 /// `POST /v1/token`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GivenBody {
+pub(super) struct GivenBody {
     access_token: Option<String>,
     refresh_token: Option<String>,
     expires_in: Option<f64>,
@@ -67,20 +67,20 @@ struct GivenBody {
 /// `POST /v1/token/rejected`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RejectedBody {
+pub(super) struct RejectedBody {
     access_token: Option<String>,
     sha256: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Done<'a> {
-    account: &'a str,
-    result: &'static str,
+pub(super) struct Done<'a> {
+    pub(super) account: &'a str,
+    pub(super) result: &'static str,
 }
 
 #[derive(Serialize)]
-struct Condition {
-    status: &'static str,
+pub(super) struct Condition {
+    pub(super) status: &'static str,
 }
 
 type Answered = Result<Reply, Reply>;

@@ -14,7 +14,8 @@ use crate::supervisor::decide::Trigger;
 use crate::supervisor::schedule;
 use crate::supervisor::trouble::{Class, Trouble};
 
-/// Where the loop hears them. Each connection has one question at a time, so their number is bound.
+/// Where the loop hears them. Each connection, and each probe, has one question at a time,
+/// so their number is bound.
 pub type Asks = mpsc::UnboundedReceiver<Ask>;
 
 /// A question to the loop. It answers the first at once; that it does shows that it is at work.

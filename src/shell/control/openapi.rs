@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::routes::{ROUTES, Route};
 
+/// The schema of what `status --json` prints.
+const STATUS_SCHEMA: &str = include_str!("../../../packaging/status.schema.json");
+
 /// The document, as packaging/openapi.json has it.
 pub fn document() -> String {
     let document = json!({
@@ -103,11 +106,49 @@ fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-fn schemas() -> Value {
+/// The schemas that requests and replies refer to.
+fn schemas() -> Map<String, Value> {
+    let mut schemas = own_schemas();
+    // An account is what it is in `status --json`.
+    let mut status: Value = serde_json::from_str(STATUS_SCHEMA).unwrap_or_default();
+    let definitions = status["$defs"].take();
+    for (name, mut schema) in definitions.as_object().cloned().unwrap_or_default() {
+        point_to_components(&mut schema);
+        schemas.insert(component(&name).to_owned(), schema);
+    }
+    schemas
+}
+
+/// What a definition of the status schema is called here.
+fn component(name: &str) -> &str {
+    match name {
+        "account" => "Status",
+        "instant" => "Instant",
+        "severity" => "Severity",
+        other => other,
+    }
+}
+
+fn point_to_components(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let target = member.as_str().and_then(|target| target.strip_prefix("#/$defs/"));
+                match target.filter(|_| name == "$ref").map(component) {
+                    Some(target) => *member = format!("#/components/schemas/{target}").into(),
+                    None => point_to_components(member),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(point_to_components),
+        _ => {}
+    }
+}
+
+fn own_schemas() -> Map<String, Value> {
     let token = json!({ "type": "string", "minLength": 1, "maxLength": 16384, "pattern": "^[!-~]+$" });
     let text = json!({ "type": "string" });
-    let time = json!({ "type": "integer", "description": "Unix seconds" });
-    json!({
+    let schemas = json!({
         "Token": {
             "type": "object",
             "additionalProperties": false,
@@ -144,6 +185,7 @@ fn schemas() -> Value {
         },
         "Result": {
             "type": "object",
+            "additionalProperties": false,
             "required": ["account", "result"],
             "properties": {
                 "account": text,
@@ -152,11 +194,13 @@ fn schemas() -> Value {
         },
         "Condition": {
             "type": "object",
+            "additionalProperties": false,
             "required": ["status"],
             "properties": { "status": { "enum": ["ok", "ready"] } },
         },
         "Error": {
             "type": "object",
+            "additionalProperties": false,
             "required": ["error", "error_description"],
             "properties": {
                 "error": { "type": "string", "description": "A short name for machines" },
@@ -164,83 +208,9 @@ fn schemas() -> Value {
                 "hint": { "type": "string", "description": "What to do about it" },
             },
         },
-        "Status": {
-            "type": "object",
-            "required": ["account", "state", "severity", "source", "token_file", "refresh_token"],
-            "properties": {
-                "account": text,
-                "state": { "enum": ["fresh", "due", "refreshing", "backing_off", "needs_login", "unknown"] },
-                "severity": { "enum": ["ok", "warning", "critical", "unknown"] },
-                "problem": text,
-                "hint": text,
-                "source": { "enum": ["login", "runtime", "file"] },
-                "token_file": {
-                    "type": "object",
-                    "required": ["path", "exists"],
-                    "properties": {
-                        "path": text,
-                        "exists": { "type": "boolean" },
-                        "current": { "type": "boolean" },
-                        "modified_at": time,
-                    },
-                },
-                "generation": { "type": "integer", "minimum": 0 },
-                "expires_at": time,
-                "expires_in": { "type": "integer", "description": "Seconds of life left; negative when expired" },
-                "next_refresh_at": time,
-                "refresh_token": {
-                    "type": "object",
-                    "required": ["available"],
-                    "properties": {
-                        "available": { "type": "boolean" },
-                        "source": { "enum": ["state", "config", "file", "env", "command", "credential"] },
-                        "seeded_at": time,
-                        "rotated_at": time,
-                    },
-                },
-                "last_attempt": {
-                    "type": "object",
-                    "required": ["at", "result"],
-                    "properties": {
-                        "at": time,
-                        "result": { "type": "string", "description": "refreshed, or the kind of failure" },
-                        "message": text,
-                        "failures": { "type": "integer", "minimum": 1 },
-                    },
-                },
-                "push": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["url"],
-                        "properties": {
-                            "url": text, "current": { "type": "boolean" }, "at": time, "problem": text,
-                        },
-                    },
-                },
-                "supervisor": {
-                    "type": "object",
-                    "properties": { "pid": { "type": "integer", "minimum": 1 } },
-                },
-            },
-        },
-    })
+    });
+    schemas.as_object().cloned().unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// The one that is shipped is the one that is served. What it should be is left in target.
-    #[test]
-    fn packaging_has_this_document() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let shipped = std::fs::read_to_string(root.join("packaging/openapi.json")).unwrap_or_default();
-        if shipped != document() {
-            std::fs::write(root.join("target/openapi.json"), document()).unwrap();
-            panic!("packaging/openapi.json is not the document: copy target/openapi.json there");
-        }
-    }
-}
+mod tests;

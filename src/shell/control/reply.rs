@@ -21,11 +21,11 @@ pub(super) struct Reply {
 }
 
 #[derive(Serialize)]
-struct Problem<'a> {
-    error: &'a str,
-    error_description: &'a str,
+pub(super) struct Problem<'a> {
+    pub(super) error: &'a str,
+    pub(super) error_description: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
+    pub(super) hint: Option<&'a str>,
 }
 
 impl Reply {

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use super::{
-    AccountStatus, AttemptStatus, Look, PushStatus, RefreshTokenStatus, Severity, State, SupervisorStatus,
-    TokenFileStatus,
+    AccountStatus, AttemptStatus, Look, ProbeStatus, PushStatus, RefreshTokenStatus, Severity, State,
+    SupervisorStatus, TokenFileStatus,
 };
 use crate::clock::{Timestamp, millis};
 use crate::config::{self, SecretSource};
 use crate::publish::token_file::Observation;
+use crate::shell::probe::PROBE_REFUSED;
 use crate::shell::push;
 use crate::shell::trouble::chain;
 use crate::shell::words::{duration, refusal};
 use crate::store::lock::Supervision;
 use crate::store::state::Stored;
+use crate::supervisor::probe::Probed;
 use crate::supervisor::record::{AccessToken, Record, Source, VerdictKind};
 use crate::supervisor::schedule::{self, Due};
 
@@ -103,6 +105,7 @@ impl AccountStatus {
             self.judge_file(look);
         }
         self.judge_push(account, look);
+        self.judge_probe(account, look);
     }
 
     /// The facts of the record.
@@ -195,6 +198,24 @@ impl AccountStatus {
             let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
             self.push.push(PushStatus { url, current, at, problem });
         }
+    }
+
+    fn judge_probe(&mut self, account: &config::Account, look: &Look) {
+        let Some(probe) = &account.probe else { return };
+        let url = push::name(&probe.url);
+        let last = look.probed.as_ref().filter(|last| last.url == url);
+        if last.is_some_and(|last| self.generation.is_some_and(|generation| last.refuses_too(generation))) {
+            let problem = format!("{url} refuses the token, though it was replaced for that");
+            self.find(Severity::Warning, problem, Some(PROBE_REFUSED.into()));
+        }
+        self.probe = Some(ProbeStatus {
+            url,
+            at: last.map(|last| last.at),
+            result: last.map(Probed::result),
+            http_status: last.and_then(|last| last.status),
+            problem: last.and_then(|last| last.problem.clone()),
+            answered_at: last.and_then(|last| last.answered_at),
+        });
     }
 
     fn judge_lack_of_login(&mut self, account: &config::Account, record: &Record, now: Timestamp) {
@@ -298,6 +319,7 @@ fn blank(account: &config::Account, look: &Look) -> AccountStatus {
         },
         last_attempt: None,
         push: Vec::new(),
+        probe: None,
         supervisor: match look.supervision {
             Supervision::None => None,
             Supervision::Alive(supervisor) => {

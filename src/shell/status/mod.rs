@@ -15,6 +15,7 @@ use crate::publish::token_file::{Observation, PublishError};
 use crate::store::lock::{StateDir, Supervision};
 use crate::store::pushed::Pushed;
 use crate::store::state::{Store, Stored};
+use crate::supervisor::probe::Probed;
 use crate::supervisor::trouble::Trouble;
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it. Its schema
@@ -117,6 +118,9 @@ pub struct AccountStatus {
     /// What came of the last pushes; absent if there are no targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub push: Vec<PushStatus>,
+    /// What came of the last probe; absent if there is nothing to probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeStatus>,
     /// The supervising process; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
@@ -196,6 +200,28 @@ pub struct PushStatus {
     pub problem: Option<String>,
 }
 
+/// What came of asking the resource whether it takes the token.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProbeStatus {
+    /// What is asked, without a query.
+    pub url: String,
+    /// When it was last asked, Unix seconds; absent, as all that follows, if it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
+    /// `accepted`, `refused` (401), `other` if the answer says nothing of the token, `no_answer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<&'static str>,
+    /// The status of the answer, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// Why there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// When it last answered, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<i64>,
+}
+
 /// Who supervises the account.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
@@ -235,6 +261,8 @@ struct Look {
     lock_held: bool,
     /// Read only where there are targets.
     pushed: Pushed,
+    /// Read only where there is something to probe.
+    probed: Option<Probed>,
 }
 
 /// Looks at the accounts; `only` picks one by name. `masked` names a token file whose reader is
@@ -298,5 +326,6 @@ fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Loo
     }
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let pushed = if account.push.is_empty() { Pushed::new() } else { store.pushed() };
-    Look { stored, file, obstacle, current, supervision, lock_held, pushed }
+    let probed = account.probe.as_ref().and_then(|_| store.probed());
+    Look { stored, file, obstacle, current, supervision, lock_held, pushed, probed }
 }

@@ -1,0 +1,153 @@
+//! Asks the resource of an account now and then whether it takes the token, beside everything
+//! else. A token that it refuses is reported as by anybody else.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Context;
+use super::control::asks::{Ask, Wish};
+use super::files::check_owner;
+use super::push::name;
+use crate::clock::Timestamp;
+use crate::config::{self, Settings};
+use crate::oauth::TransportFailure;
+use crate::store::state::{Store, Stored};
+use crate::supervisor::Policy;
+use crate::supervisor::probe::{Meaning, Probed, candidate, first_in};
+use crate::supervisor::record::AccessToken;
+use crate::transport::{HttpEndpoint, Options};
+
+/// How long one probe may take: a resource that thinks for longer has no answer about the token.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The way out where each new token is refused.
+pub const PROBE_REFUSED: &str = "see whether probe.url wants such tokens at all: their scope, their audience";
+
+/// The probes of one account.
+#[derive(Debug)]
+pub struct Probing {
+    /// Until they begin.
+    target: Option<Box<Target>>,
+    at_work: Option<JoinHandle<()>>,
+}
+
+impl Probing {
+    /// Nothing is asked yet.
+    pub fn new(settings: &Settings, account: &config::Account, policy: &Policy) -> Self {
+        let target = account.probe.as_ref().map(|probe| {
+            Box::new(Target {
+                probe: probe.clone(),
+                shown: name(&probe.url),
+                ca_file: account.ca_file.clone(),
+                allow_http: account.allow_http,
+                policy: policy.clone(),
+                state_dir: settings.state_dir.clone(),
+            })
+        });
+        Self { target, at_work: None }
+    }
+
+    /// Begins, if there is something to ask and it has not begun.
+    pub fn begin(&mut self, context: &Rc<Context>, asks: &mpsc::UnboundedSender<Ask>) {
+        if let Some(target) = self.target.take() {
+            let work = probe(Arc::from(target), Rc::clone(context), asks.clone());
+            self.at_work = Some(tokio::task::spawn_local(work));
+        }
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.at_work.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What is asked, and by what rules.
+#[derive(Debug)]
+struct Target {
+    probe: config::Probe,
+    shown: String,
+    ca_file: Option<PathBuf>,
+    allow_http: bool,
+    policy: Policy,
+    state_dir: PathBuf,
+}
+
+/// A token, and what it takes to try it.
+struct Trial {
+    token: AccessToken,
+    generation: u64,
+    /// What is remembered.
+    last: Option<Probed>,
+    endpoint: HttpEndpoint,
+    /// Without root certificates, for instance, nothing can be asked.
+    prepared: Result<(), TransportFailure>,
+}
+
+async fn probe(target: Arc<Target>, context: Rc<Context>, asks: mpsc::UnboundedSender<Ask>) {
+    let mut wait = first_in(target.probe.every, getrandom::u64().unwrap_or_default());
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = target.probe.every;
+        // The semaphore is never closed.
+        let Ok(_place) = context.probe_places.acquire().await else { return };
+        let now = context.clock.now();
+        let Some(trial) = elsewhere(&target, move |target| target.trial(now)).await else { continue };
+        let token = trial.token.value.fingerprint();
+        let answer = match trial.prepared {
+            Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
+            Err(failure) => Err(failure),
+        };
+        let answer = answer.map_err(|failure| failure.to_string());
+        let at = context.clock.now().wall / 1000;
+        let (probed, meaning) =
+            Probed::after(trial.last.as_ref(), &target.shown, trial.generation, at, answer);
+        context.listener.probed(&target.policy.account, &probed, meaning);
+        // Without the note status knows less.
+        elsewhere(&target, move |target| {
+            target.store().note_probe(&probed);
+            None::<()>
+        })
+        .await;
+        if meaning == Meaning::Refused {
+            let (reply, ended) = oneshot::channel();
+            let account = target.policy.account.clone();
+            // The loop outlives its tasks. What comes of it is told by the pass itself.
+            let _ = asks.send(Ask::Pass { account, wish: Wish::Rejected(token), reply });
+            let _ = ended.await;
+        }
+    }
+}
+
+/// File work, for which the loop must not wait.
+async fn elsewhere<T: Send + 'static>(
+    target: &Arc<Target>,
+    work: impl FnOnce(&Target) -> Option<T> + Send + 'static,
+) -> Option<T> {
+    let target = Arc::clone(target);
+    // A panic aborts the process, and nothing cancels the task but the end.
+    tokio::task::spawn_blocking(move || work(&target)).await.ok().flatten()
+}
+
+impl Target {
+    fn store(&self) -> Store {
+        Store::new(&self.state_dir, &self.policy.account)
+    }
+
+    /// What to try now, if anything. Another process may have refreshed: the state knows.
+    fn trial(&self, now: Timestamp) -> Option<Trial> {
+        let mut store = self.store();
+        let Ok(Stored::Record(record)) = store.load() else { return None };
+        check_owner(&record, &self.policy.account, &self.policy.config).ok()?;
+        let (token, generation) = candidate(*record, &self.policy, now)?;
+        let (timeout, ca_file, allow_http) = (TIMEOUT, self.ca_file.clone(), self.allow_http);
+        let endpoint = HttpEndpoint::new(Options { timeout, ca_file, allow_http });
+        let prepared = endpoint.prepare(&self.probe.url);
+        Some(Trial { token, generation, last: store.probed(), endpoint, prepared })
+    }
+}
