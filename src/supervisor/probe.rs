@@ -47,7 +47,7 @@ pub enum Meaning {
     Refused,
     /// It is refused as the one before it was: to replace it would be in vain.
     RefusedToo {
-        /// Whether this has not been found of this token before.
+        /// Whether this was not what came of the last probe.
         first: bool,
     },
 }
@@ -69,7 +69,8 @@ impl Probed {
         };
         let (refused, meaning) = match (status, refused) {
             (Some(REFUSED), Some(earlier)) if earlier != generation => {
-                let first = last.is_none_or(|last| last.generation != generation);
+                let is_known = |last: &Self| last.generation == generation && last.status == status;
+                let first = !last.is_some_and(is_known);
                 (refused, Meaning::RefusedToo { first })
             }
             // The same token is reported again: the first time it may have been too soon.
@@ -81,11 +82,11 @@ impl Probed {
         (Self { url: url.into(), generation, at, status, problem, answered_at, refused }, meaning)
     }
 
-    /// Whether the resource refuses this token, which a refresh would not change.
-    pub fn refuses_too(&self, generation: u64) -> bool {
-        self.status == Some(REFUSED)
-            && self.generation == generation
-            && self.refused.is_some_and(|earlier| earlier != generation)
+    /// Whether the resource refuses this token after a refresh: it refused the one before, or the
+    /// server has `reaffirmed` this one, that is, given it out again.
+    pub fn refuses_still(&self, generation: u64, reaffirmed: bool) -> bool {
+        let is_second = self.refused.is_some_and(|earlier| earlier != generation);
+        self.status == Some(REFUSED) && self.generation == generation && (is_second || reaffirmed)
     }
 
     /// What came of the last probe, in a word.

@@ -6,6 +6,7 @@ mod expiry;
 mod failures;
 mod lifetimes;
 mod logins;
+mod probes;
 mod rejections;
 mod times;
 mod world;

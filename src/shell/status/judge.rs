@@ -105,7 +105,7 @@ impl AccountStatus {
             self.judge_file(look);
         }
         self.judge_push(account, look);
-        self.judge_probe(account, look);
+        self.judge_probe(account, record, look);
     }
 
     /// The facts of the record.
@@ -200,12 +200,16 @@ impl AccountStatus {
         }
     }
 
-    fn judge_probe(&mut self, account: &config::Account, look: &Look) {
+    fn judge_probe(&mut self, account: &config::Account, record: &Record, look: &Look) {
         let Some(probe) = &account.probe else { return };
         let url = push::name(&probe.url);
         let last = look.probed.as_ref().filter(|last| last.url == url);
-        if last.is_some_and(|last| self.generation.is_some_and(|generation| last.refuses_too(generation))) {
-            let problem = format!("{url} refuses the token, though it was replaced for that");
+        // A server that gives out the same token again has been asked, too.
+        let token = record.access_token.as_ref().map(|token| token.value.fingerprint());
+        let rejection = record.rejection.as_ref().filter(|rejection| Some(rejection.token) == token);
+        let is_answered = rejection.is_some_and(|rejection| rejection.answered);
+        if last.is_some_and(|last| last.refuses_still(record.generation, is_answered)) {
+            let problem = format!("{url} refuses the token, and a refresh has not helped");
             self.find(Severity::Warning, problem, Some(PROBE_REFUSED.into()));
         }
         self.probe = Some(ProbeStatus {
