@@ -181,18 +181,12 @@ fn no_other_answer_means_anything_and_the_token_follows_no_redirect() {
     ];
     let resources = manners.map(|(name, manner, result)| (name, Resource::new(manner), result));
     let world = World::new();
-    let tables: String = resources
-        .iter()
-        .map(|(name, resource, _)| {
-            let (seed, path) = (world.seed(), world.token_file_of(name));
-            format!(
-                "[accounts.{name}]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n{}",
-                seed.expose(),
-                path.display(),
-                resource.probe()
-            )
-        })
-        .collect();
+    let tables = resources.iter().map(|(name, resource, _)| {
+        let (seed, path, probe) = (world.seed(), world.token_file_of(name), resource.probe());
+        let (seed, path) = (seed.expose(), path.display());
+        format!("[accounts.{name}]\nrefresh_token = \"{seed}\"\ntoken_file = \"{path}\"\n{probe}")
+    });
+    let tables: String = tables.collect();
     world.sandbox.write_config(&format!("{}{tables}", world.client()));
     let mut run = talkative(&world);
     for (name, resource, result) in &resources {
