@@ -29,7 +29,7 @@ use clap::Parser;
 use zg_tokend::demo::issuer;
 use zg_tokend::demo::server::{Plain, Server};
 
-use measure::{finish, finish_all, pairs};
+use measure::{finish, finish_all, pairs, prepared_pairs};
 use resident::Resident;
 use site::{Site, opponent, script};
 
@@ -58,6 +58,8 @@ struct Options {
 enum Part {
     /// One account: refresh, nothing due, status
     One,
+    /// A refused token, and a live one: `rejected` and `token`, alone and beside a `run`
+    Refused,
     /// A hundred processes at once
     Race,
     /// A `run` with nothing to do
@@ -80,6 +82,9 @@ fn main() -> Result<()> {
     let wanted = |part| options.part.is_none_or(|only| only == part);
     if wanted(Part::One) {
         one_account(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Refused) {
+        refused(&options, &ca_file)?;
     }
     if wanted(Part::Race) {
         race(&options, &server, &ca_file)?;
@@ -143,6 +148,42 @@ fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()>
     ensure!(site.posts() == posts, "a request was made when nothing was due");
     let binary = fs::metadata(env!("CARGO_BIN_EXE_zg-tokend"))?.len();
     table::figure("the binary", binary as f64 / 1e6, "MB", Some(5.0));
+    Ok(())
+}
+
+/// What a consumer waits for that was refused with its token. Plain HTTP, so that the exchange is
+/// no more than it must be.
+fn refused(options: &Options, ca_file: &Path) -> Result<()> {
+    for supervised in [false, true] {
+        let server = Server::spawn_thread(0, Plain, issuer::Options::default())?;
+        let site = Site::new(&server, ca_file, 1)?;
+        finish(&mut site.zg_tokend(&["once"]))?;
+        let older = site.token_sha256()?;
+        finish(&mut site.zg_tokend(&["rejected", "--sha256", &older]))?;
+        let run = supervised.then(|| Resident::start(&site)).transpose()?;
+        table::heading(&format!("A refused token, {}", if supervised { "beside a run" } else { "no run" }));
+        let posts = site.posts();
+        let mut hello = site.command(opponent("hello"));
+        for (what, args) in [
+            ("token, a live one / hello", &["token"][..]),
+            ("rejected, replaced already / hello", &["rejected", "--sha256", &older]),
+        ] {
+            let mut ours = site.zg_tokend(args);
+            let pairs = pairs(options.pairs, || finish(&mut ours), || finish(&mut hello))?;
+            table::compared(what, &pairs, None);
+        }
+        ensure!(site.posts() == posts, "a request was made for a token that had been replaced");
+        let replaced = prepared_pairs(
+            options.pairs,
+            || site.forget_rejection(),
+            || finish(&mut site.zg_tokend(&["rejected", "--sha256", &site.token_sha256()?])),
+            || finish(&mut hello),
+        )?;
+        table::compared("rejected, one refresh over HTTP / hello", &replaced, None);
+        // One pair is not counted, but was run.
+        ensure!(site.posts() - posts == options.pairs + 1, "each refused token is worth one request");
+        drop(run);
+    }
     Ok(())
 }
 

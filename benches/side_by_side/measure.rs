@@ -47,11 +47,22 @@ pub struct Comparison {
 /// pair before the first is not counted: it fills caches.
 pub fn pairs(
     count: usize,
+    ours: impl FnMut() -> Result<()>,
+    theirs: impl FnMut() -> Result<()>,
+) -> Result<Comparison> {
+    prepared_pairs(count, || Ok(()), ours, theirs)
+}
+
+/// The same with something to do before each pair, which is not measured.
+pub fn prepared_pairs(
+    count: usize,
+    mut prepare: impl FnMut() -> Result<()>,
     mut ours: impl FnMut() -> Result<()>,
     mut theirs: impl FnMut() -> Result<()>,
 ) -> Result<Comparison> {
     let mut costs = Vec::with_capacity(count);
     for pair in 0..=count {
+        prepare()?;
         let (our, their) = if getrandom::u32()? & 1 == 0 {
             let our = cost(&mut ours)?;
             (our, cost(&mut theirs)?)

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use zg_tokend::demo::audit::Event;
 use zg_tokend::demo::server::Server;
+use zg_tokend::secret::Secret;
 
 /// The built programs.
 const ZG_TOKEND: &str = env!("CARGO_BIN_EXE_zg-tokend");
@@ -94,6 +95,20 @@ impl<'a> Site<'a> {
 
     pub fn token_endpoint(&self) -> String {
         self.server.token_endpoint()
+    }
+
+    /// The SHA-256 of the token that the first account's readers have.
+    pub fn token_sha256(&self) -> Result<String> {
+        let token = fs::read_to_string(self.path("tokens").join(&self.accounts[0]))?;
+        Ok(Secret::new(token).fingerprint().to_string())
+    }
+
+    /// Lets the first account forget that a token was refused: the next report may count at once.
+    pub fn forget_rejection(&self) -> Result<()> {
+        let path = self.path("state").join(&self.accounts[0]).join("state");
+        let mut state: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        state.as_object_mut().context("the state is no object")?.remove("rejection");
+        Ok(fs::write(path, state.to_string())?)
     }
 
     /// How many requests for a token came in so far.

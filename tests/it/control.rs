@@ -387,13 +387,29 @@ fn another_user_is_refused() {
     for path in socket(&world).ancestors().take_while(|path| path.starts_with(world.sandbox.path(""))) {
         fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     }
-    let output = wait_until("a connection by the new modes", || {
-        Some(client(&socket(&world))).filter(|output| output.code == Some(0))
-    });
-    assert!(output.stdout.contains("forbidden") && output.stdout.ends_with("403"), "{output:?}");
+    for _ in 0..20 {
+        let output = client(&socket(&world));
+        assert_eq!(output.code, Some(0), "he is told so, each time: {output:?}");
+        assert!(output.stdout.contains("forbidden") && output.stdout.ends_with("403"), "{output:?}");
+    }
+    // Who stays all the same loses his place.
+    let before = sockets(&run);
+    let mut crowd = Command::new("setpriv");
+    crowd.args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", CROWD]);
+    let mut crowd = Background::start(crowd.arg(socket(&world)), world.sandbox.path("crowd.log"));
+    crowd.wait_for("connected");
+    wait_until("all places free", || (sockets(&run) == before).then_some(()));
+    crowd.stop();
     assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
     assert_stops(&mut run);
 }
+
+/// Connects 64 times, and stays.
+const CROWD: &str = "import signal, socket, sys\n\
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(64)]\n\
+    for each in crowd: each.connect(sys.argv[1])\n\
+    print('connected', flush=True)\n\
+    signal.pause()";
 
 /// Clients of every bad sort at once, while tokens live two seconds.
 #[test]
@@ -492,13 +508,99 @@ fn limits_hold_and_the_others_are_served_all_the_same() {
     let mut reply = String::new();
     let _ = stream.read_to_string(&mut reply);
     assert!(reply.starts_with("HTTP/1.1 431"), "{reply}");
-    // All places taken by clients that say nothing: they are thrown out, and the next is served.
-    let silent: Vec<_> = (0..64).map(|_| UnixStream::connect(socket(&world)).unwrap()).collect();
-    let asked_at = monotonic();
-    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
-    figure(format!("64 silent clients hold a request up for {} ms", monotonic() - asked_at));
-    drop(silent);
+    // A connection is one request.
+    let mut stream = UnixStream::connect(socket(&world)).unwrap();
+    stream.write_all("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2).as_bytes()).unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    assert_eq!(replies.matches("HTTP/1.1 ").count(), 1, "{replies}");
     assert_stops(&mut run);
+}
+
+/// How many sockets a process has.
+fn sockets(run: &Background) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", run.id())).unwrap();
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// So many connections are accepted together, and each has 10 s.
+const PLACES: usize = 64;
+
+/// Clients in each stage of a request that never ends: none takes a place for long, and the rest
+/// has to wait.
+#[test]
+fn half_open_clients_lose_their_places() {
+    let (world, mut run) = supervised(3600);
+    let before = sockets(&run);
+    let stages = ["", "POST /v1/to", "POST /v1/token HTTP/1.1\r\nhost: x\r\n", BODY_BEGUN];
+    // As many again wait in the kernel's queue.
+    let open: Vec<_> = (0..PLACES * 3 / 2)
+        .map(|number| {
+            let mut stream = UnixStream::connect(socket(&world)).unwrap();
+            stream.write_all(stages[number % stages.len()].as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    wait_until("all places taken", || (sockets(&run) >= before + PLACES).then_some(()));
+    let asked_at = monotonic();
+    thread::scope(|scope| {
+        let served = scope.spawn(|| ask(&world, "/healthz", []));
+        while !served.is_finished() {
+            assert!(sockets(&run) <= before + PLACES, "more than there are places for");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_reply(&served.join().unwrap(), 200, "status", "ok");
+    });
+    figure(format!("{} half-open clients hold a request up for {} ms", open.len(), monotonic() - asked_at));
+    wait_until("all places free", || (sockets(&run) == before).then_some(()));
+    drop(open);
+    assert_stops(&mut run);
+}
+
+const BODY_BEGUN: &str = "POST /v1/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                          content-length: 100\r\n\r\n{";
+
+/// Who asks and does not take the answer loses his place as well. The answer is larger than what
+/// the kernel keeps for him.
+#[test]
+fn clients_that_do_not_read_lose_their_places() {
+    let world = World::new();
+    let accounts = (0..600).map(|number| {
+        let path = world.token_file_of(&number.to_string());
+        format!("[accounts.a{number}]\ntoken_file = \"{}\"\n", path.display())
+    });
+    let accounts: String = accounts.collect();
+    world.sandbox.write_config(&format!("{}{accounts}", world.client()));
+    let mut run = world.run();
+    let size = metrics(&world).len();
+    assert!(size > 400_000, "{size} bytes are no challenge");
+    let before = sockets(&run);
+    let deaf: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut stream = UnixStream::connect(socket(&world)).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    wait_until("all places taken", || (sockets(&run) == before + PLACES).then_some(()));
+    assert_reply(&ask(&world, "/healthz", []), 200, "status", "ok");
+    drop(deaf);
+    assert_stops(&mut run);
+}
+
+#[test]
+fn what_is_no_socket_is_not_replaced_by_one() {
+    let world = World::new();
+    world.configure("");
+    let path = socket(&world);
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "mine").unwrap();
+    let mut run = world.run();
+    assert!(run.log().contains("is in the way of the control socket"), "{}", run.log());
+    world.assert_live();
+    assert_stops(&mut run);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
 #[test]

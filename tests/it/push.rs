@@ -7,6 +7,8 @@ use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use zg_tokend::clock::monotonic;
+use zg_tokend::demo::faults::Outage;
 
 use crate::common::wait_until;
 use crate::common::world::World;
@@ -16,6 +18,8 @@ use crate::common::world::World;
 struct Received {
     head: String,
     body: String,
+    /// By the monotonic clock, in milliseconds.
+    at: i64,
 }
 
 /// A server like ZeroGravity's: `POST /v1/token`, and an API key if it has one.
@@ -66,13 +70,15 @@ fn serve(stream: TcpStream, status: &str) -> Option<Received> {
         }
     }
     head.make_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
+    // Who follows a redirect asks without a body.
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.map_or(Ok(0), str::parse).ok()?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     // A redirect would come back to the same place.
     let reply = format!("HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
     let _ = reader.into_inner().write_all(reply.as_bytes());
-    Some(Received { head, body: String::from_utf8(body).unwrap() })
+    Some(Received { head, body: String::from_utf8(body).unwrap(), at: monotonic() })
 }
 
 #[test]
@@ -163,18 +169,109 @@ fn a_token_that_was_brought_is_sent_too() {
     let world = World::new();
     world.configure_inputs(&format!("push = [{{ url = \"{}\" }}]", target.url));
     let mut run = world.run();
-    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
-    let reply = crate::common::curl([
-        "--unix-socket",
-        socket.to_str().unwrap(),
-        "-H",
-        "content-type: application/json",
-        "-d",
-        r#"{"token": "br\"ought"}"#,
-        "http://localhost/v1/token",
-    ]);
-    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(bring(&world, "br\"ought"), 200);
     assert_eq!(good_token(&target), "br\"ought");
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+/// `POST /v1/token` with a token that comes from elsewhere; the status.
+fn bring(world: &World, token: &str) -> u16 {
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let body = json!({ "token": token }).to_string();
+    let args = ["-H", "content-type: application/json", "-d", &body, "http://localhost/v1/token"];
+    crate::common::curl([&["--unix-socket", socket.to_str().unwrap()], &args[..]].concat()).status
+}
+
+#[test]
+fn an_older_token_is_never_sent_after_a_newer_one() {
+    let target = Target::new();
+    *target.replies.lock().unwrap() = vec!["503 Service Unavailable"; 2];
+    let world = World::new();
+    world.configure_inputs(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    assert_eq!(bring(&world, "older"), 200);
+    wait_until("a try that fails", || (!target.received().is_empty()).then_some(()));
+    assert_eq!(bring(&world, "newer"), 200);
+    // The older one would be tried again within this time.
+    wait_until("both tokens", || (target.tokens().last()? == "newer").then_some(()));
+    let since = monotonic();
+    wait_until("the older one's next try", || (monotonic() - since > 5000).then_some(()));
+    let tokens = target.tokens();
+    let newer = tokens.iter().position(|token| token == "newer").unwrap();
+    assert!(tokens[newer..].iter().all(|token| token == "newer"), "{tokens:?}");
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+/// No longer than the tries of one token take: 1, 2 and 4 s lie between them, at least.
+#[test]
+fn a_target_that_goes_on_failing_is_left_alone_for_longer_each_time() {
+    let target = Target::new();
+    *target.replies.lock().unwrap() = vec!["500 Internal Server Error"; 9];
+    let world = World::new();
+    world.configure(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    let tries = wait_until("four tries", || Some(target.received()).filter(|tries| tries.len() >= 4));
+    let waits: Vec<_> = tries.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    // The target may have been slow to note the first of two.
+    let slack = 300;
+    assert!(
+        waits.iter().zip([1000, 2000, 4000]).all(|(wait, least)| *wait >= least - slack),
+        "milliseconds between tries: {waits:?}"
+    );
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn a_target_that_hangs_is_given_up_and_named() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let world = World::new();
+    world.configure(&format!("push = [{{ url = \"http://{}\" }}]", silent.local_addr().unwrap()));
+    let mut run = world.run();
+    let (status, code) = wait_until("the end of its time", || {
+        Some(world.status()).filter(|(status, _)| status["push"][0]["problem"].is_string())
+    });
+    assert_eq!((code, &status["severity"]), (1, &json!("warning")), "{status:#}");
+    assert!(status["push"][0]["problem"].as_str().unwrap().contains("time"), "{status:#}");
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn a_dead_token_is_not_sent() {
+    let target = Target::new();
+    let world = World::with_lifetime(2);
+    world.configure("");
+    world.once_gives(0, []);
+    let dead = world.token();
+    wait_until("its end", || (!world.server.is_live(&dead)).then_some(()));
+    world.outage(Some(Outage::Unavailable));
+    world.configure_inputs(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    world.outage(None);
+    let first = wait_until("a token", || target.tokens().first().cloned());
+    assert_ne!(first, dead.expose());
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+/// Readers of the file and of the target shall not differ.
+#[test]
+fn a_token_that_cannot_be_published_is_not_sent() {
+    let target = Target::new();
+    let world = World::new();
+    world.configure_inputs(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    std::fs::create_dir_all(world.token_file().join("in the way")).unwrap();
+    bring(&world, "unpublished");
+    run.wait_for("is a directory");
+    std::fs::remove_dir_all(world.token_file()).unwrap();
+    assert_eq!(bring(&world, "published"), 200);
+    assert_eq!(world.token().expose(), "published");
+    assert_eq!(good_token(&target), "published");
+    assert_eq!(target.tokens(), ["published"]);
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }

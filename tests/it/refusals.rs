@@ -5,6 +5,7 @@ use std::time::Duration;
 use zg_tokend::demo::faults::Fault;
 
 use crate::common::world::World;
+use crate::common::{Background, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -94,4 +95,56 @@ fn a_refused_client_is_tried_once_an_hour() {
     world.once_gives(0, []);
     assert_eq!(world.posts(), 3);
     world.assert_live();
+}
+
+/// `once`, whose request is refused after something has happened to the state; its exit code.
+fn refused_after(world: &World, meanwhile: impl FnOnce()) -> Option<i32> {
+    world.configure("");
+    world.once_gives(0, []);
+    let refusal = Fault::reply(400, r#"{"error":"invalid_grant"}"#);
+    world.fault(Fault { delay_before_commit_ms: 1500, ..refusal });
+    let mut command = world.sandbox.command(["once", "--force"]);
+    let mut once = Background::start(&mut command, world.sandbox.path("once.log"));
+    wait_until("its request", || (world.posts() == 2).then_some(()));
+    meanwhile();
+    once.wait().code()
+}
+
+/// Another holder of the login, who knows no lock, was faster: what it stored is adopted.
+#[test]
+fn invalid_grant_race_recovered() {
+    let world = World::new();
+    let code = refused_after(&world, || {
+        let mut state = world.state();
+        state["refresh_token"]["value"] = world.seed().expose().into();
+        world.write_state(&state);
+    });
+    assert_eq!((code, world.posts()), (Some(0), 3));
+    world.assert_live();
+    assert!(world.state().get("verdict").is_none());
+}
+
+#[test]
+fn invalid_grant_whose_state_cannot_be_read_again_is_genuine() {
+    let world = World::new();
+    let path = world.state_path("default", "state");
+    let code = refused_after(&world, || std::fs::write(path, "{").unwrap());
+    assert_eq!((code, world.posts()), (Some(77), 2));
+    world.once_gives(77, ["--force"]);
+    assert_eq!(world.posts(), 2);
+}
+
+#[test]
+fn a_success_forgets_the_failures() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    world.pass_time(HOUR);
+    world.fault(Fault::reply(503, "{}"));
+    world.once_gives(69, []);
+    assert_eq!(world.state()["failure"]["kind"], "http_503");
+    world.pass_time(Duration::from_secs(1));
+    world.once_gives(0, []);
+    assert!(world.state().get("failure").is_none());
+    assert_eq!((world.status().1, &world.status().0["last_attempt"]["result"]), (0, &"refreshed".into()));
 }

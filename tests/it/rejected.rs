@@ -1,11 +1,44 @@
 //! Compare and refresh: a resource has refused a token that should live. However many callers
 //! report it, one refresh answers them all.
 //!
-//! Covered of sub2api's refresh API, by its names: RefreshIfNeeded_Success, _AlreadyRefreshed,
-//! _LockHeld, _RefreshError, LocalMutexSerializesConcurrent, RevalidatesFreshAccountBeforeRefresh
-//! here; its policies on errors and held locks in `token`; InvalidGrantRaceRecovered and Genuine
-//! in `refusals`; the failures to store in `faults`.
+//! sub2api's scenarios, by its names, and the tests that hold them here. What has no meaning here:
+//! its caches and their lifetimes (a lock of the kernel has none), what belongs to one provider
+//! (BuildClaudeAccountCredentials), and MergeCredentials of nothing.
+//!
+//! | sub2api | here |
+//! | --- | --- |
+//! | RefreshIfNeeded_Success, PathA_Success | `rejected::refresh_if_needed_success_then_already_refreshed` |
+//! | RefreshIfNeeded_AlreadyRefreshed, PathA_AlreadyRefreshed | `rejected::refresh_if_needed_success_then_already_refreshed`, `once::nothing_due_is_no_network` |
+//! | RefreshIfNeeded_LockHeld, PathA_LockHeld | `races::waiters_give_up_on_a_holder_that_stands_still`, `token::on_lock_held` |
+//! | RefreshIfNeeded_LockErrorDegrades: here it fails, a rotation without a lock may cost the login | `placement::a_file_system_without_locks_is_refused` |
+//! | RefreshIfNeeded_RefreshError | `rejected::refresh_error_stores_nothing_lets_go_of_the_lock_and_is_remembered` |
+//! | RefreshIfNeeded_DBUpdateError, PathA_DBUpdateFailed, RefreshWithRetry_UpdateFailed | `faults::disks::a_disk_that_stays_broken_after_the_request_is_given_half_a_minute`, `push::a_token_that_cannot_be_published_is_not_sent` |
+//! | RefreshIfNeeded_DBRereadFails: fails closed, as later there | `seeds::a_state_that_cannot_be_read_is_no_first_run` |
+//! | RefreshIfNeeded_NilCredentials: an answer without a token is a failure | `supervisor::lifetimes::the_refresh_token_of_an_unusable_reply_is_kept_and_tried_again` |
+//! | MergeCredentials_Basic, _NilNew | `seeds::without_rotation_the_refresh_token_stays` |
+//! | MergeCredentials_NewOverridesOld | `seeds::the_rotated_refresh_token_is_the_next_to_be_sent` |
+//! | BackgroundRefreshPolicy_DefaultSkips | `run::once_beside_run_shares_its_state` |
+//! | ClaudeProviderRefreshPolicy and its like: here flags | `token::on_refresh_error`, `token::on_lock_held` |
+//! | RefreshWithRetry_InvalidatesCache, _Antigravity, _OtherPlatformOAuth | `push::each_target_gets_each_token_as_zerogravity_takes_it` |
+//! | RefreshWithRetry_InvalidatorErrorIgnored | `push::a_target_that_fails_is_tried_again_and_fails_nothing_else` |
+//! | RefreshWithRetry_NonOAuthAccount | `control::a_token_that_is_given_without_refresh_token_is_served_and_status_says_so` |
+//! | RefreshWithRetry_RefreshFailed, _AntigravityRefreshFailed, PathA_RetryableErrorExhausted | `once::a_failure_is_69_and_later_passes_wait`, `supervisor::failures::the_backoff_doubles_to_a_minute_and_then_to_five` |
+//! | RefreshWithRetry_NonRetryableErrorAllPlatforms, PathA_NonRetryableError | `refusals::a_dead_refresh_token_is_sent_once`, `refusals::a_refused_client_is_tried_once_an_hour` |
+//! | RefreshWithRetry_ClearsTempUnschedulable | `refusals::a_success_forgets_the_failures` |
+//! | IsNonRetryableRefreshError, IsInvalidGrantError | `oauth::the_table` |
+//! | InvalidGrantRaceRecovered | `refusals::invalid_grant_race_recovered` |
+//! | InvalidGrantRaceGenuine | `refusals::a_dead_refresh_token_is_sent_once` |
+//! | InvalidGrantDBRereadFailsOnRecovery | `refusals::invalid_grant_whose_state_cannot_be_read_again_is_genuine` |
+//! | LocalMutexSerializesConcurrent | `rejected::local_mutex_serializes_concurrent`, `control::a_crowd_that_is_refused_costs_one_request` |
+//! | LateSuccessAfterDeadlineDoesNotPersist: a late answer is none, and is asked for again | `ambiguity::a_server_that_is_silent_until_the_deadline_is_asked_again` |
+//! | LocalLockWaitHonorsContext | `supervisor::disk::told_to_stop_it_does_not_wait_for_a_busy_lock` |
+//! | ReleasesDistributedLockAfterParentCancellation | `ambiguity::once_finishes_its_request_when_told_to_stop`, `ambiguity::a_pass_that_was_killed_in_mid_request_is_made_up_for` |
+//! | RevalidatesFreshAccountBeforeRefresh | `supervisor::disk::a_busy_lock_is_waited_for_and_then_not_needed_any_more` |
+//! | NoRefreshTokenDoesNotTempUnschedule | `seeds::an_account_without_a_refresh_token_says_so` |
+//! | CheckTokenVersion: an older token never goes after a newer one | `push::an_older_token_is_never_sent_after_a_newer_one`, `ambiguity::a_token_that_could_not_be_published_is_published_without_another_request` |
+//! | TTLCalculation | `supervisor::lifetimes::refresh_timings` |
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -168,4 +201,24 @@ fn a_report_without_a_token_is_a_mistake() {
     assert_eq!(output.code, Some(2), "{output:?}");
     assert!(output.stderr.contains("--sha256"), "{output:?}");
     assert_eq!(world.posts(), 0);
+}
+
+/// The table above names tests that exist.
+#[test]
+fn each_scenario_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = include_str!("rejected.rs").lines().filter_map(|line| line.strip_prefix("//! | "));
+    let names: Vec<_> = table.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        let (place, test) = name.rsplit_once("::").unwrap();
+        let (room, rest) = place.split_once("::").unwrap_or((place, ""));
+        let files = [
+            format!("tests/it/{}.rs", place.replace("::", "/")),
+            format!("src/{room}/tests/{rest}.rs"),
+            format!("src/{room}/tests.rs"),
+        ];
+        let mut texts = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok());
+        assert!(texts.any(|text| text.contains(&format!("#[test]\nfn {test}()"))), "{name}");
+    }
 }

@@ -52,6 +52,9 @@ const SIZE_MAX: usize = 64 * 1024;
 /// hundred bytes over a local socket.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
 
+/// How long a stranger may take to read that he is one: he has a place meanwhile.
+const STRANGER_TIME: Duration = Duration::from_secs(1);
+
 /// How long a request may wait for what it asked: for the lock (45 s) and for two exchanges of
 /// 30 s, in a queue of other accounts.
 const ANSWER_TIME: Duration = Duration::from_secs(120);
@@ -284,7 +287,8 @@ async fn serve(stream: UnixStream, shared: Rc<Answering>) {
     tokio::select! { _ = connection => {}, () = patience => {} }
 }
 
-/// Reads nothing from a stranger.
+/// Tells a stranger so, and throws away what he says until he hangs up: who finds the connection
+/// closed before he has spoken takes it for one that failed.
 async fn refuse(mut stream: UnixStream) {
     let body = Reply::forbidden().body;
     let reply = format!(
@@ -292,6 +296,9 @@ async fn refuse(mut stream: UnixStream) {
          connection: close\r\n\r\n{body}",
         body.len()
     );
-    // It fits into the socket's buffer, or is not worth the wait.
-    let _ = timeout(CLIENT_TIME, stream.write_all(reply.as_bytes())).await;
+    let farewell = async {
+        stream.write_all(reply.as_bytes()).await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(STRANGER_TIME, farewell).await;
 }

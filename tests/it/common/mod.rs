@@ -259,9 +259,9 @@ pub struct Reply {
 /// Speaks HTTP through curl: an independent client. Panics if there is no reply.
 #[track_caller]
 pub fn curl<'a>(args: impl IntoIterator<Item = &'a str>) -> Reply {
-    // -q: without the user's ~/.curlrc.
+    // -q: without the user's ~/.curlrc. The limit only bounds how long a failing test takes.
     let mut command = Command::new("curl");
-    command.args(["-q", "-sS", "--noproxy", "*", "-w", "\n%{http_code}"]).args(args);
+    command.args(["-q", "-sS", "--noproxy", "*", "--max-time", "100", "-w", "\n%{http_code}"]).args(args);
     let output = finish(&mut command);
     assert_eq!(output.code, Some(0), "{command:?}: {}", output.stderr);
     let (body, status) = output.stdout.rsplit_once('\n').unwrap();
