@@ -395,7 +395,7 @@ fn another_user_is_refused() {
     // Who stays all the same loses his place.
     let before = sockets(&run);
     let mut crowd = Command::new("setpriv");
-    crowd.args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", CROWD]);
+    crowd.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", CROWD]);
     let mut crowd = Background::start(crowd.arg(socket(&world)), world.sandbox.path("crowd.log"));
     crowd.wait_for("connected");
     wait_until("all places free", || (sockets(&run) == before).then_some(()));
