@@ -16,6 +16,7 @@ use super::push::name;
 use crate::clock::Timestamp;
 use crate::config::{self, Settings};
 use crate::oauth::TransportFailure;
+use crate::secret::Fingerprint;
 use crate::store::state::{Store, Stored};
 use crate::supervisor::Policy;
 use crate::supervisor::probe::{Meaning, Probed, candidate, first_in};
@@ -94,44 +95,42 @@ async fn probe(target: Arc<Target>, context: Rc<Context>, asks: mpsc::UnboundedS
     loop {
         tokio::time::sleep(wait).await;
         wait = target.probe.every;
-        // The semaphore is never closed.
-        let Ok(_place) = context.probe_places.acquire().await else { return };
-        let now = context.clock.now();
-        let Some(trial) = elsewhere(&target, move |target| target.trial(now)).await else { continue };
-        let token = trial.token.value.fingerprint();
-        let answer = match trial.prepared {
-            Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
-            Err(failure) => Err(failure),
-        };
-        let answer = answer.map_err(|failure| failure.to_string());
-        let at = context.clock.now().wall / 1000;
-        let (probed, meaning) =
-            Probed::after(trial.last.as_ref(), &target.shown, trial.generation, at, answer);
-        context.listener.probed(&target.policy.account, &probed, meaning);
-        // Without the note status knows less.
-        elsewhere(&target, move |target| {
-            target.store().note_probe(&probed);
-            None::<()>
-        })
-        .await;
-        if meaning == Meaning::Refused {
-            let (reply, ended) = oneshot::channel();
-            let account = target.policy.account.clone();
-            // The loop outlives its tasks. What comes of it is told by the pass itself.
-            let _ = asks.send(Ask::Pass { account, wish: Wish::Rejected(token), reply });
-            let _ = ended.await;
-        }
+        let Some(token) = refused(&target, &context).await else { continue };
+        let (reply, ended) = oneshot::channel();
+        let account = target.policy.account.clone();
+        // The loop outlives its tasks. What comes of it is told by the pass itself.
+        let _ = asks.send(Ask::Pass { account, wish: Wish::Rejected(token), reply });
+        let _ = ended.await;
     }
+}
+
+/// Tries the token, if there is one to try; gives it if it is to be replaced.
+async fn refused(target: &Arc<Target>, context: &Context) -> Option<Fingerprint> {
+    // The semaphore is never closed.
+    let _place = context.probe_places.acquire().await.ok()?;
+    let now = context.clock.now();
+    let trial = elsewhere(target, move |target| target.trial(now)).await??;
+    let answer = match trial.prepared {
+        Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
+        Err(failure) => Err(failure),
+    };
+    let answer = answer.map_err(|failure| failure.to_string());
+    let at = context.clock.now().wall / 1000;
+    let (probed, meaning) = Probed::after(trial.last.as_ref(), &target.shown, trial.generation, at, answer);
+    context.listener.probed(&target.policy.account, &probed, meaning);
+    // Without the note status knows less.
+    elsewhere(target, move |target| target.store().note_probe(&probed)).await;
+    (meaning == Meaning::Refused).then(|| trial.token.value.fingerprint())
 }
 
 /// File work, for which the loop must not wait.
 async fn elsewhere<T: Send + 'static>(
     target: &Arc<Target>,
-    work: impl FnOnce(&Target) -> Option<T> + Send + 'static,
+    work: impl FnOnce(&Target) -> T + Send + 'static,
 ) -> Option<T> {
     let target = Arc::clone(target);
     // A panic aborts the process, and nothing cancels the task but the end.
-    tokio::task::spawn_blocking(move || work(&target)).await.ok().flatten()
+    tokio::task::spawn_blocking(move || work(&target)).await.ok()
 }
 
 impl Target {

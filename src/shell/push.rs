@@ -83,13 +83,11 @@ impl Pushes {
         Self { account, settings, newest: None, at_work: Vec::new() }
     }
 
-    /// Sends the token of the record, if it is a new one that lives. An older one is given up.
+    /// Sends the token of the record, if it is a new one, as long as it lives. An older one is given
+    /// up.
     pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
         let Some(record) = record.filter(|_| !self.account.push.is_empty()) else { return };
-        let Some(token) = record.access_token.as_ref().filter(|token| token.is_live(context.clock.now()))
-        else {
-            return;
-        };
+        let Some(token) = &record.access_token else { return };
         let newest = Some(token.value.fingerprint());
         if self.newest == newest {
             return;
