@@ -275,3 +275,21 @@ fn a_token_that_cannot_be_published_is_not_sent() {
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }
+
+/// Passes that bring no other token send nothing.
+#[test]
+fn a_token_is_sent_once() {
+    let target = Target::new();
+    let world = World::new();
+    world.configure(&format!("push = [{{ url = \"{}\" }}]", target.url));
+    let mut run = world.run();
+    let first = good_token(&target);
+    world.outage(Some(Outage::Unavailable));
+    run.signal(Signal::USR1);
+    run.wait_for("answers HTTP 503");
+    assert_eq!(bring(&world, "second"), 200);
+    wait_until("another token", || target.tokens().pop().filter(|token| *token != first));
+    assert_eq!(target.tokens(), [&*first, "second"]);
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}

@@ -212,11 +212,11 @@ fn each_scenario_has_its_test() {
     assert!(names.len() > 30, "{names:?}");
     for name in names {
         let (place, test) = name.rsplit_once("::").unwrap();
-        let (room, rest) = place.split_once("::").unwrap_or((place, ""));
+        let (layer, part) = place.split_once("::").unwrap_or((place, ""));
         let files = [
             format!("tests/it/{}.rs", place.replace("::", "/")),
-            format!("src/{room}/tests/{rest}.rs"),
-            format!("src/{room}/tests.rs"),
+            format!("src/{layer}/tests/{part}.rs"),
+            format!("src/{layer}/tests.rs"),
         ];
         let mut texts = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok());
         assert!(texts.any(|text| text.contains(&format!("#[test]\nfn {test}()"))), "{name}");
