@@ -225,6 +225,7 @@ fn what_is_wrong_with_a_request_is_said() {
         ("{", "not JSON"),
         ("[]", "not the members"),
         (r#"{"access_token": "a", "life": 3}"#, "not the members"),
+        (r#"{"access_token": "a", "expires_at": null}"#, "not the members"),
         ("{}", "no token"),
         (r#"{"expires_in": 3}"#, "no access_token"),
         (r#"{"access_token": "a", "token": "b"}"#, "same thing"),

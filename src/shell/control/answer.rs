@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::SIZE_MAX;
@@ -56,11 +56,16 @@ struct Chosen {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GivenBody {
+    #[serde(default, deserialize_with = "given")]
     access_token: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     refresh_token: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     expires_in: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
     expires_at: Option<f64>,
     /// As ZeroGravity calls an access token.
+    #[serde(default, deserialize_with = "given")]
     token: Option<String>,
 }
 
@@ -68,8 +73,15 @@ pub(super) struct GivenBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RejectedBody {
+    #[serde(default, deserialize_with = "given")]
     access_token: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     sha256: Option<String>,
+}
+
+/// A member that is there: null is no way to leave one out.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(member).map(Some)
 }
 
 #[derive(Serialize)]
