@@ -224,6 +224,7 @@ fn what_is_wrong_with_a_request_is_said() {
     for (body, words) in [
         ("{", "not JSON"),
         ("[]", "not the members"),
+        (r#"["a", "b", 3, 4, "c"]"#, "not the members"),
         (r#"{"access_token": "a", "life": 3}"#, "not the members"),
         (r#"{"access_token": "a", "expires_at": null}"#, "not the members"),
         ("{}", "no token"),

@@ -387,11 +387,17 @@ fn invalid(description: &str, hint: &str) -> Reply {
 
 /// The body as JSON. The parser's own words could quote a secret: only the place is told.
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Reply> {
-    serde_json::from_slice(body).map_err(|error| {
+    let parsed = serde_json::from_slice(body).map_err(|error| {
         let text = if error.is_data() { "not the members that belong here" } else { "not JSON" };
         let text = format!("{text}, at line {} column {}", error.line(), error.column());
         invalid(&text, "what belongs here is in openapi.json")
-    })
+    })?;
+    // Serde takes an array for the members in their order.
+    if body.trim_ascii_start().starts_with(b"{") {
+        Ok(parsed)
+    } else {
+        Err(invalid("not the members that belong here, but an array", "what belongs here is in openapi.json"))
+    }
 }
 
 const EXPIRED: &str = "give one that lives; if it does, set the clock: date, timedatectl";
