@@ -1,7 +1,7 @@
 //! A command's end and its output, with a deadline and without threads.
 
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -44,6 +44,9 @@ pub enum ChildError {
     /// It had not ended by the deadline, and was killed.
     #[error("it did not end within {} s and was killed", .0.as_secs())]
     Late(Duration),
+    /// It was killed since the caller has no time for it any more.
+    #[error("it was killed, since zg-tokend was asked to stop")]
+    Stopped,
     /// Its output is longer than the caller has a use for.
     #[error("its output is longer than {} KiB", .0 / 1024)]
     TooLong(usize),
@@ -56,7 +59,10 @@ impl ChildError {
             Self::Start(error) if error.kind() == io::ErrorKind::NotFound => {
                 Some("write the program's full path: a service or cron job has a short PATH")
             }
-            Self::Start(_) | Self::Read(_) | Self::Late(_) | Self::TooLong(_) => None,
+            Self::Start(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("make it executable for the user who runs zg-tokend: chmod a+x")
+            }
+            _ => None,
         }
     }
 }
@@ -167,10 +173,15 @@ fn executable(path: &Path) -> io::Result<()> {
 }
 
 /// Runs a [`command`] to its end; after `deadline`, or when it has printed more than `max_stdout`
-/// bytes, its whole process group is killed.
-pub fn run(command: &mut Command, deadline: Duration, max_stdout: usize) -> Result<Output, ChildError> {
+/// bytes, or when the other end of the pipe `stop` is closed, its whole process group is killed.
+pub fn run(
+    command: &mut Command,
+    deadline: Duration,
+    max_stdout: usize,
+    stop: Option<&PipeReader>,
+) -> Result<Output, ChildError> {
     let mut child = command.spawn().map_err(ChildError::Start)?;
-    let watched = watch(&mut child, deadline, max_stdout);
+    let watched = watch(&mut child, deadline, max_stdout, stop);
     if watched.is_err() {
         // It is not reaped yet, so that the number is still its own.
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -186,6 +197,7 @@ pub(crate) fn watch(
     child: &mut Child,
     deadline: Duration,
     max_stdout: usize,
+    stop: Option<&PipeReader>,
 ) -> Result<(Bytes, Bytes), ChildError> {
     let end = monotonic() + millis(deadline);
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
@@ -195,7 +207,8 @@ pub(crate) fn watch(
     let mut last_looks = None;
     loop {
         let left = if last_looks.is_some() { 0 } else { (end - monotonic()).max(0) };
-        let [out, err, exit] = wait(&stdout, &stderr, &pidfd, left).map_err(ChildError::Read)?;
+        let sources = [stdout.as_fd(), stderr.as_fd(), Some(pidfd.as_fd()), stop.map(AsFd::as_fd)];
+        let [out, err, exit, stopped] = wait(sources, left).map_err(ChildError::Read)?;
         if out {
             stdout.read().map_err(ChildError::Read)?;
         }
@@ -210,21 +223,15 @@ pub(crate) fn watch(
             Some(looks) => Some(looks - 1),
             // It may have written between the two looks.
             None if exit => Some(PIPE_MAX / CHUNK),
+            None if stopped => return Err(ChildError::Stopped),
             None if end <= monotonic() => return Err(ChildError::Late(deadline)),
             None => None,
         };
     }
 }
 
-/// Waits until a pipe can be read or the child has ended, for at most `left` milliseconds.
-fn wait<T: Read + AsFd, U: Read + AsFd>(
-    stdout: &Pipe<T>,
-    stderr: &Pipe<U>,
-    pidfd: &impl AsFd,
-    left: i64,
-) -> io::Result<[bool; 3]> {
-    let sources =
-        [stdout.open.as_ref().map(AsFd::as_fd), stderr.open.as_ref().map(AsFd::as_fd), Some(pidfd.as_fd())];
+/// Waits until one of these can be read or has ended, for at most `left` milliseconds.
+fn wait(sources: [Option<BorrowedFd<'_>>; 4], left: i64) -> io::Result<[bool; 4]> {
     let mut fds: Vec<_> = sources.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let timeout = Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 };
     match poll(&mut fds, Some(&timeout)) {
@@ -245,9 +252,13 @@ struct Pipe<T> {
     overflowed: bool,
 }
 
-impl<T: Read> Pipe<T> {
+impl<T: Read + AsFd> Pipe<T> {
     fn new(open: Option<T>, limit: usize) -> Self {
         Self { open, bytes: Zeroizing::new(Vec::with_capacity(limit)), limit, overflowed: false }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(AsFd::as_fd)
     }
 
     /// Reads once, which does not block if the pipe is ready.

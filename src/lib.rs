@@ -29,6 +29,9 @@ pub mod config;
 pub mod demo;
 pub mod durable;
 pub mod exit;
+#[cfg(test)]
+#[path = "../tests/it/common/golden.rs"]
+mod golden;
 pub mod oauth;
 pub mod publish;
 pub mod secret;

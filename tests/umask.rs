@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::Mode;
+use zg_tokend::durable::Missing;
 use zg_tokend::publish::token_file::{TokenFile, Write};
 use zg_tokend::secret::Secret;
 
@@ -18,6 +19,7 @@ fn modes_do_not_depend_on_the_umask() {
                 mode,
                 owner: None,
                 group: None,
+                missing: Missing::CreateLast,
                 write: Write::Replace,
             };
             file.prepare().unwrap().publish(&Secret::new("token")).unwrap();

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::{AccountName, NotAnAccountName, PROVIDERS};
 use crate::secret::Fingerprint;
 
 const EXAMPLES: &str = "\
@@ -67,7 +69,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
     /// Only this account
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", value_parser = account_name)]
     pub account: Option<String>,
 }
 
@@ -100,6 +102,16 @@ pub enum Command {
     Demo(Demo),
 }
 
+/// A name that an account can have; whether one has it, the config tells.
+fn account_name(text: &str) -> Result<String, NotAnAccountName> {
+    text.parse().map(|name: AccountName| name.to_string())
+}
+
+/// humantime's own errors tell where its parser stood.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
+}
+
 /// The flags of `run`.
 #[derive(Debug, Default, ClapArgs)]
 pub struct Run {
@@ -124,7 +136,7 @@ pub struct Init {
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// A provider with a preset: google
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS), hide_possible_values = true)]
     pub provider: Option<String>,
     /// The issuer, whose token endpoint is discovered
     #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
@@ -169,7 +181,7 @@ pub struct Once {
     #[arg(long, requires = "force")]
     pub retry_dead: bool,
     /// How far apart the passes come: also refresh what would expire before the next one
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub every: Option<Duration>,
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
@@ -186,7 +198,7 @@ pub struct Set {
     #[arg(long, requires = "expires_in")]
     pub access_token: bool,
     /// The life that the access token has left, as in 55min
-    #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = duration)]
     pub expires_in: Option<Duration>,
 }
 
@@ -200,7 +212,7 @@ const WAIT: &str = "8s";
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Wanted {
     /// Refresh first if less life than this is left (at most half of the token's life counts)
-    #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = duration)]
     pub min_valid: Duration,
     /// If the refresh fails
     #[arg(long, value_name = "POLICY", default_value = "use-existing")]
@@ -209,7 +221,7 @@ pub struct Wanted {
     #[arg(long, value_name = "POLICY", default_value = "wait")]
     pub on_busy: OnBusy,
     /// How long to wait for another process
-    #[arg(long, value_name = "DURATION", default_value = WAIT, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = WAIT, value_parser = duration)]
     pub wait: Duration,
 }
 
@@ -290,7 +302,7 @@ pub struct Rejected {
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<Fingerprint>,
     /// How long to wait for another process
-    #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = duration)]
     pub wait: Duration,
 }
 
@@ -368,7 +380,7 @@ pub enum Format {
 #[derive(Debug, ClapArgs)]
 pub struct Demo {
     /// End after this time, as in 30s or 2min
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub for_: Option<Duration>,
     /// Only run the authorization server, for other programs to be tried against
     #[arg(long)]

@@ -5,9 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::{Args, Check};
-use super::page::{BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless};
+use super::page::{
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
+};
 use super::terminal::{self, Abilities};
-use super::{load, locate, voice};
+use super::voice::{self, printable};
+use super::{load, locate};
 use crate::exit::Exit;
 use crate::shell::check::{Finding, JSON_VERSION, Level, check as look, live};
 
@@ -34,45 +37,39 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
             if flags.live {
                 match live(&settings, only) {
                     Ok(found) => findings.extend(found),
-                    Err(error) => {
-                        voice::failure(format!("cannot set up the event loop: {error}"), None);
-                        return Exit::Failure;
-                    }
+                    Err(error) => return voice::no_event_loop(&error),
                 }
             }
             findings
         }
-        Err((problem, hint)) if flags.json => vec![Finding::problem("config", problem, hint)],
-        Err((problem, hint)) => {
-            voice::failure(problem, hint.as_deref());
+        Err(unusable) if flags.json => vec![Finding::problem("config", unusable.problem, unusable.hint)],
+        Err(unusable) => {
+            unusable.say();
             return Exit::Config;
         }
     };
-    if !flags.json {
-        show(&findings, !flags.live);
-    } else if !voice::tell(json(args, &findings)) {
-        return Exit::Io;
-    }
-    exit_of(&findings)
+    let told = if flags.json { voice::tell(json(args, &findings)) } else { show(&findings, !flags.live) };
+    if told { exit_of(&findings) } else { Exit::Io }
 }
 
-/// Prints the findings for people; `offline` mentions what was not looked at.
-pub(super) fn show(findings: &[Finding], offline: bool) {
+/// Prints the findings for people; `offline` mentions what was not looked at. False if stdout did
+/// not take them.
+pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
     let abilities = Abilities::of_stdout();
+    let verdict = verdict(findings, offline);
     let lines = if abilities.live {
         let (width, _) = terminal::size();
-        page(findings, width, abilities.unicode)
-            .iter()
-            .map(|line| line.text(width, abilities.colour))
-            .collect()
+        let page = page(findings, width, abilities.unicode);
+        let mut lines: Vec<_> = page.iter().map(|line| line.text(width, abilities.colour)).collect();
+        lines.push(String::new());
+        lines.extend(wrapped(&verdict, width.min(TEXT_MAX)));
+        lines
     } else {
-        plain(findings)
+        let mut lines = plain(findings);
+        lines.push(verdict);
+        lines
     };
-    voice::say(lines.join("\n"));
-    if abilities.live {
-        voice::say("");
-    }
-    voice::say(verdict(findings, offline));
+    voice::tell(lines.join("\n"))
 }
 
 /// 78 if something will not work.
@@ -117,8 +114,9 @@ fn plain(findings: &[Finding]) -> Vec<String> {
             Level::Problem => "problem",
         };
         let whose = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
-        let hint = finding.hint.as_ref().map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
-        format!("{word:<9}{whose}{}: {}{hint}", finding.subject, finding.message)
+        let hint = finding.hint.as_deref().map(printable);
+        let hint = hint.map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
+        format!("{word:<9}{whose}{}: {}{hint}", finding.subject, printable(&finding.message))
     };
     findings.iter().map(line).collect()
 }

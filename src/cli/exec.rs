@@ -18,6 +18,7 @@ use super::{rejected, report, settings, the_account, token, voice};
 use crate::config::{Account, Settings};
 use crate::secret::Secret;
 use crate::shell::obtain::rejected as replace;
+use crate::shell::trouble::RAISE_LIMITS;
 
 /// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
 const FAILED: u8 = 125;
@@ -134,13 +135,17 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> u8 {
-    voice::failure(format!("{what}: {error}"), None);
+    voice::failure(format!("{what}: {error}"), Some(RAISE_LIMITS));
     FAILED
 }
 
 fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
     let found = error.kind() != ErrorKind::NotFound;
-    let hint = (!found).then_some("write its full path, or check PATH");
-    voice::failure(format!("cannot run {}: {error}", program.display()), hint);
+    let hint = match error.kind() {
+        ErrorKind::NotFound => "write its full path, or check PATH",
+        ErrorKind::PermissionDenied => "make it executable: chmod a+x",
+        _ => "run it without zg-tokend first",
+    };
+    voice::failure(format!("cannot run {}: {error}", program.display()), Some(hint));
     if found { NOT_EXECUTABLE } else { NOT_FOUND }
 }

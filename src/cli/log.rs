@@ -17,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LogFormat;
+use super::voice::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::publish::hooks::HookError;
 use crate::shell::Listener;
@@ -78,7 +79,7 @@ impl<'a> Entry<'a> {
     fn line(&self) -> String {
         let account = self.account.map(|account| format!("{account}: ")).unwrap_or_default();
         let hint = self.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-        format!("{account}{}{hint}", self.text).replace('\n', " ")
+        printable(&format!("{account}{}{hint}", self.text))
     }
 }
 

@@ -18,6 +18,7 @@ mod terminal;
 mod token;
 pub mod voice;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::config::{self, Account, ConfigError, Environment, Settings};
 use crate::exit::Exit;
 use crate::shell::trouble::chain;
+use crate::shell::words::way_out;
 use crate::supervisor::trouble::Trouble;
 use args::{Args, Command};
 
@@ -58,10 +60,10 @@ pub fn main() -> ExitCode {
 /// Help and version go to stdout and are a success; the rest is a mistake, which monitoring must
 /// not take for the token's.
 fn usage(error: &clap::Error) -> ExitCode {
-    // A reader that has gone away is no error.
-    let _ = error.print();
+    let told = voice::is_told(error.print().and_then(|()| std::io::stdout().flush()));
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Success.into(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if told => Exit::Success.into(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Io.into(),
         _ if std::env::args_os().any(|arg| arg == "status") => {
             ExitCode::from(crate::shell::status::Severity::Unknown as u8)
         }
@@ -71,20 +73,39 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Loads the config, and says what is wrong with it.
 fn settings(args: &Args) -> Option<Settings> {
-    let loaded = load(args);
-    if let Err((problem, hint)) = &loaded {
-        voice::failure(problem, hint.as_deref());
+    load(args).map_err(|unusable| unusable.say()).ok()
+}
+
+/// What is wrong with the config, or with what is asked of it.
+struct Unusable {
+    problem: String,
+    /// The line that it is about.
+    excerpt: Option<String>,
+    /// What a config could be, for somebody who has none.
+    example: Option<String>,
+    hint: Option<String>,
+}
+
+impl Unusable {
+    fn say(&self) {
+        let lines = self.excerpt.as_deref().or(self.example.as_deref());
+        voice::failure_in(&self.problem, lines, self.hint.as_deref());
     }
-    loaded.ok()
+}
+
+impl From<ConfigError> for Unusable {
+    fn from(error: ConfigError) -> Self {
+        let (excerpt, example) = (error.excerpt(), error.example());
+        Self { problem: chain(&error), excerpt, example, hint: error.hint() }
+    }
 }
 
 /// Loads the config; else what is wrong with it, and the way out.
-fn load(args: &Args) -> Result<Settings, (String, Option<String>)> {
-    let loaded = locate(args).and_then(|path| config::load(&path, &Environment::of_process()));
-    let settings = loaded.map_err(|error| (chain(&error), error.hint()))?;
+fn load(args: &Args) -> Result<Settings, Unusable> {
+    let settings = config::load(&locate(args)?, &Environment::of_process())?;
     match unknown_account(&settings, args) {
         None => Ok(settings),
-        Some((problem, hint)) => Err((problem, Some(hint))),
+        Some(unusable) => Err(unusable),
     }
 }
 
@@ -104,7 +125,8 @@ fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Accoun
 
 /// Tells what went wrong with an account, and gives the exit code for it.
 fn report(account: &Account, trouble: &Trouble) -> Exit {
-    voice::failure(format!("account {}: {}", account.name, trouble.message), trouble.hint.as_deref());
+    let way_out = way_out(trouble.class, trouble.hint.as_deref());
+    voice::failure(format!("account {}: {}", account.name, trouble.message), Some(way_out));
     Exit::from(trouble.class)
 }
 
@@ -113,11 +135,13 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
 }
 
 /// The account that was asked for is not there: what to say, and the way out.
-fn unknown_account(settings: &Settings, args: &Args) -> Option<(String, String)> {
+fn unknown_account(settings: &Settings, args: &Args) -> Option<Unusable> {
     let wanted = args.common.account.as_deref()?;
     let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-    (!names.contains(&wanted)).then(|| {
-        let problem = format!("there is no account {wanted} in {}", settings.path.display());
-        (problem, format!("the config has: {}", names.join(", ")))
+    (!names.contains(&wanted)).then(|| Unusable {
+        problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
+        excerpt: None,
+        example: None,
+        hint: Some(format!("the config has: {}", names.join(", "))),
     })
 }

@@ -12,8 +12,9 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::publish::hooks::HookError;
 use crate::shell::account::Account;
+use crate::shell::hooks::run_all;
 use crate::shell::trouble::chain;
-use crate::shell::words::{class, duration, words};
+use crate::shell::words::{class, duration, way_out, words};
 use crate::shell::{Context, Listener, Mode, accounts, once};
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
@@ -29,45 +30,46 @@ const JSON_VERSION: u32 = 1;
 /// One pass over the accounts.
 pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    pass(&settings, args.common.account.as_deref(), flags)
+    pass(&settings, args.common.account.as_deref(), flags, Box::new(Warnings { quiet: flags.quiet }))
 }
 
-/// The same for a config that is loaded already; `only` picks an account.
-pub(super) fn pass(settings: &Settings, only: Option<&str>, flags: &Once) -> Exit {
+/// The same for a config that is loaded already; `only` picks an account, `listener` hears what is
+/// met on the way.
+pub(super) fn pass(
+    settings: &Settings,
+    only: Option<&str>,
+    flags: &Once,
+    listener: Box<dyn Listener>,
+) -> Exit {
     for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
         voice::warning(warning);
     }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
-    let mut context = Context::new(Box::new(Warnings { quiet: flags.quiet }));
+    let mut context = Context::new(listener);
     context.notes_passes = true;
     let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
         Ok(accounts) => accounts,
-        Err(error) => {
-            voice::failure(format!("cannot set up the event loop: {error}"), None);
-            return Exit::Failure;
-        }
+        Err(error) => return voice::no_event_loop(&error),
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
-    if flags.json {
-        print_json(&accounts, exit);
-    } else {
-        for account in &accounts {
-            print_line(account, flags.quiet);
-        }
+    let told = !flags.json || print_json(&accounts, exit);
+    for account in accounts.iter().filter(|_| !flags.json) {
+        print_line(account, flags.quiet);
     }
+    let mut hooks = Vec::new();
     for mut account in accounts {
-        for hook in account.take_hooks() {
-            if let Err(error) = hook.run() {
-                Warnings { quiet: flags.quiet }.hook_failed(account.name(), &error);
-            }
-        }
         if flags.every.is_none() && !flags.quiet {
             warn_of_gap(&account);
         }
+        hooks.extend(account.take_hooks().into_iter().map(|hook| (account.name().to_owned(), hook)));
     }
-    exit
+    let warnings = Warnings { quiet: flags.quiet };
+    if let Err(error) = run_all(hooks, |account, error| warnings.hook_failed(account, error)) {
+        return voice::no_event_loop(&error);
+    }
+    if told { exit } else { Exit::worst([exit, Exit::Io]) }
 }
 
 fn exit_of(account: &Account) -> Exit {
@@ -81,8 +83,9 @@ fn exit_of(account: &Account) -> Exit {
 fn print_line(account: &Account, quiet: bool) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
-    if class(outcome).is_some() {
-        voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+    if let Some(class) = class(outcome) {
+        let way_out = way_out(class, words.hint.as_deref());
+        voice::failure(format!("account {}: {}", account.name(), words.text), Some(way_out));
     } else if !quiet {
         voice::say(format!("{}: {}", account.name(), words.text));
     }
@@ -154,7 +157,8 @@ struct JsonAccount<'a> {
     next_refresh_at: Option<i64>,
 }
 
-fn print_json(accounts: &[Account], exit: Exit) {
+/// False if stdout did not take it.
+fn print_json(accounts: &[Account], exit: Exit) -> bool {
     let accounts = accounts.iter().filter_map(|account| {
         let words = words(&Report::Finished(account.outcome()?.clone()));
         let record = account.core().record();
@@ -173,5 +177,5 @@ fn print_json(accounts: &[Account], exit: Exit) {
     });
     let json = Json { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
     // Strings and numbers always encode.
-    voice::say(serde_json::to_string(&json).unwrap_or_default());
+    voice::tell(serde_json::to_string(&json).unwrap_or_default())
 }

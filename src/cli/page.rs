@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
+use super::voice::printable;
+
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
 pub(super) const FAINT: Style = Style::new().dimmed();
@@ -132,17 +134,15 @@ pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Lin
 /// The narrowest column of text.
 const NARROWEST: usize = 20;
 
-/// A text as a terminal may get it: without control characters, which could move the cursor or
-/// break a line; in ASCII if the terminal knows no more.
+/// A text as a terminal may get it: on one line, see [`printable`]; in ASCII if the terminal knows
+/// no more.
 pub(super) fn harmless(text: &str, unicode: bool) -> String {
     let shown = |c: char| match c {
-        '\n' | '\t' => ' ',
-        c if c.is_control() => '?',
         c if unicode || c.is_ascii() => c,
         '…' => '.',
         _ => '?',
     };
-    text.chars().map(shown).collect()
+    printable(text).chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn nothing_moves_the_cursor() {
-        assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}é", true), "a?[2Jb c?é");
+        assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}é", true), "a\\u{1b}[2Jb\\nc\\u{9b}é");
         assert_eq!(harmless("é…", false), "?.");
     }
 }

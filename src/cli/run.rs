@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::args::{Args, Run};
 use super::log::Entry;
-use super::{locate, log, settings, unknown_account, voice};
+use super::{Unusable, load, log, settings, voice};
 use tracing::Level;
 
-use crate::config::{self, Environment, Settings};
+use crate::config::Settings;
 use crate::durable::FailureClass;
 use crate::exit::Exit;
 use crate::shell::Context;
@@ -25,12 +25,11 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     match supervise(settings, args.common.account.as_deref(), context, &Terminal { args }) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            let (exit, hint) = match &error {
-                RunError::Supervise { source, .. } => (exit_of(source), source.hint()),
-                RunError::Setup(_) => (Exit::Failure, None),
-            };
-            voice::failure(chain(&error), hint.as_deref());
-            exit
+            voice::failure(chain(&error), error.hint().as_deref());
+            match &error {
+                RunError::Supervise { source, .. } => exit_of(source),
+                RunError::Setup(_) => Exit::Failure,
+            }
         }
     }
 }
@@ -55,21 +54,19 @@ struct Terminal<'a> {
 
 impl Surroundings for Terminal<'_> {
     fn reload(&self) -> Option<Settings> {
-        let loaded = locate(self.args).and_then(|path| config::load(&path, &Environment::of_process()));
-        let (problem, hint) = match loaded {
-            Ok(settings) => match unknown_account(&settings, self.args) {
-                None => {
-                    warn(&settings);
-                    return Some(settings);
-                }
-                Some((problem, hint)) => (problem, Some(hint)),
-            },
-            // The excerpt with its caret needs a terminal: `check` shows it there.
-            Err(error) => (chain(&error).lines().next().unwrap_or_default().to_owned(), error.hint()),
-        };
-        let text = format!("the new config is wrong, so the old one stays in force: {problem}");
-        log::write(&Entry { hint: hint.as_deref(), ..Entry::new(Level::ERROR, "reload_failed", &text) });
-        None
+        match load(self.args) {
+            Ok(settings) => {
+                warn(&settings);
+                Some(settings)
+            }
+            // The line with its caret needs a terminal: `check` shows it there.
+            Err(Unusable { problem, hint, .. }) => {
+                let text = format!("the new config is wrong, so the old one stays in force: {problem}");
+                let entry = Entry::new(Level::ERROR, "reload_failed", &text);
+                log::write(&Entry { hint: hint.as_deref(), ..entry });
+                None
+            }
+        }
     }
 
     fn reloaded(&self) {

@@ -1,11 +1,19 @@
 //! `zg-tokend set`
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::args::{Args, Once, Set};
-use super::{once, prompt, report, settings, the_account, voice};
+use super::once::{self, Warnings};
+use super::{prompt, report, settings, the_account, voice};
+use crate::clock::Timestamp;
 use crate::exit::Exit;
+use crate::publish::hooks::HookError;
 use crate::secret::Secret;
+use crate::shell::Listener;
 use crate::shell::set::{Given, set as store};
 use crate::shell::words::duration;
+use crate::supervisor::outcome::Report;
 
 /// Stores a token from stdin, then refreshes what is due by it.
 pub(super) fn set(args: &Args, flags: &Set) -> Exit {
@@ -37,7 +45,34 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         ));
         return Exit::Success;
     }
-    once::pass(&settings, Some(account.name.as_str()), &Once::default())
+    let refused = Rc::new(Cell::new(false));
+    let listener = Refusal { refused: Rc::clone(&refused), warnings: Warnings::default() };
+    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Box::new(listener));
+    // The earlier login keeps the token fresh, but what was asked for has failed.
+    if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
+}
+
+/// Notes that the server has refused the login that was just given.
+struct Refusal {
+    refused: Rc<Cell<bool>>,
+    warnings: Warnings,
+}
+
+impl Listener for Refusal {
+    fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
+        let Report::FellBack { message } = report else {
+            return self.warnings.hear(account, report, next_pass);
+        };
+        self.refused.set(true);
+        voice::failure(
+            format!("account {account}: {message}; the earlier login stays in use"),
+            Some("log in again, and give the new refresh token to `zg-tokend set`"),
+        );
+    }
+
+    fn hook_failed(&self, account: &str, error: &HookError) {
+        self.warnings.hook_failed(account, error);
+    }
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.

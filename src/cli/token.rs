@@ -48,7 +48,10 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
             return Exit::Usage;
         }
         (_, Some(operation)) => {
-            voice::failure(format!("{operation} is an operation of --format git"), None);
+            voice::failure(
+                format!("{operation:?} is for git alone"),
+                Some("`zg-tokend token` prints the token; git calls `zg-tokend token --format git get`"),
+            );
             return Exit::Usage;
         }
         (_, None) => None,
@@ -117,7 +120,10 @@ fn print(text: &Secret) -> Exit {
     match stdout.write_all(text.expose().as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            voice::failure(format!("cannot write the token to stdout: {error}"), None);
+            voice::failure(
+                format!("cannot write the token to stdout: {error}"),
+                Some("look at where it goes: a full disk, or a reader that has gone"),
+            );
             Exit::Io
         }
     }

@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::document::Map;
 use super::keys;
-use super::problem::Problem;
+use super::problem::{Flaw, Problem};
 
-/// An error in the text of a config file. `Display` gives several lines:
-///
-/// ```text
-/// config.toml:7:1: unknown key `refesh_token`
-///   |
-/// 7 | refesh_token = "…"
-///   | ^^^^^^^^^^^^
-/// ```
+/// What every line must be.
+const FORM: &str = "the file is TOML: one `key = value` on a line, text in double quotes, each key once";
+
+/// An error in the text of a config file: `config.toml:7:1: unknown key `refesh_token``.
 #[derive(Debug)]
 pub struct Diagnostic {
     path: PathBuf,
@@ -24,7 +20,7 @@ pub struct Diagnostic {
     column: usize,
     key: String,
     message: String,
-    hint: Option<String>,
+    hint: String,
     excerpt: Option<Excerpt>,
 }
 
@@ -62,13 +58,20 @@ impl Diagnostic {
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let key = leading_key(&text[line_start..]).unwrap_or("");
-        let mut message = error.message().to_owned();
-        if !key.is_empty() {
-            message = format!("`{key}`: {message}");
-        }
-        let problem = Problem::new(span, key, message)
-            .hint("the file is TOML: one `key = value` on a line, strings in double quotes, each key once");
-        Self::new(path, text, None, problem)
+        // The parser guesses from the first letter what was meant: `t` for true, `i` for infinity.
+        let unquoted = ["invalid boolean", "invalid float", "string values must be quoted"]
+            .iter()
+            .any(|guess| error.message().starts_with(guess));
+        let (message, hint) = if unquoted {
+            let example = keys::find(key)
+                .map_or("key = \"value\"".to_owned(), |key| format!("{} = {}", key.name, key.example));
+            let message = "the value is neither a number nor true or false; text needs quotes".to_owned();
+            (message, format!("write it in double quotes, for example: {example}"))
+        } else {
+            (error.message().to_owned(), FORM.to_owned())
+        };
+        let message = if key.is_empty() { message } else { format!("`{key}`: {message}") };
+        Self::new(path, text, None, Flaw::new(span, key, message).hint(hint))
     }
 
     /// The line, counted from 1.
@@ -86,22 +89,35 @@ impl Diagnostic {
         &self.key
     }
 
-    /// What to change, where that can be said.
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+    /// What is wrong, without the place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to change.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
+    /// The line, with carets under what is wrong; fit to be printed, without the secrets in it:
+    ///
+    /// ```text
+    ///   |
+    /// 7 | refesh_token = "…"
+    ///   | ^^^^^^^^^^^^
+    /// ```
+    pub fn excerpt(&self) -> Option<String> {
+        let Excerpt { text, caret } = self.excerpt.as_ref()?;
+        let number = self.line.to_string();
+        let (gap, indent, carets) =
+            (" ".repeat(number.len()), " ".repeat(caret.start), "^".repeat(caret.len()));
+        Some(format!("{gap} |\n{number} | {text}\n{gap} | {indent}{carets}"))
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)?;
-        if let Some(Excerpt { text, caret }) = &self.excerpt {
-            let number = self.line.to_string();
-            let (gap, indent, carets) =
-                (" ".repeat(number.len()), " ".repeat(caret.start), "^".repeat(caret.len()));
-            write!(f, "\n{gap} |\n{number} | {text}\n{gap} | {indent}{carets}")?;
-        }
-        Ok(())
+        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)
     }
 }
 

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, FORMS, Form, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place};
-use super::problem::Problem;
+use super::problem::{Flaw, Problem};
 use super::values::is_pasted;
 
 /// What is known of every key in the text.
@@ -107,16 +107,14 @@ impl Rule {
     }
 
     /// What the value must be, and an example of the whole line.
-    fn expects(self) -> (&'static str, Option<String>) {
+    fn expects(self) -> (&'static str, String) {
         match self {
-            Self::Key(key) => {
-                (key.kind.describe(), Some(format!("for example: {} = {}", key.name, key.example)))
-            }
-            Self::Form(form) => (form.describe, Some(format!("for example: {}", form.example))),
+            Self::Key(key) => (key.kind.describe(), format!("for example: {} = {}", key.name, key.example)),
+            Self::Form(form) => (form.describe, format!("for example: {}", form.example)),
             Self::Accounts | Self::Account => {
-                ("a table", Some("an account is written as [accounts.NAME]".to_owned()))
+                ("a table", "an account is written as [accounts.NAME]".to_owned())
             }
-            Self::Param | Self::Unknown(_) => ("a string", None),
+            Self::Param | Self::Unknown(_) => ("a string", "write it in double quotes".to_owned()),
         }
     }
 }
@@ -160,7 +158,7 @@ impl Map {
         let Rule::Unknown(level) = entry.rule else { return None };
         // A quoted key may be any text, so it is shown without its control characters.
         let name = entry.name.escape_debug();
-        let problem = Problem::new(entry.key.clone(), &entry.path, format!("unknown key `{name}`"));
+        let problem = Flaw::new(entry.key.clone(), &entry.path, format!("unknown key `{name}`"));
         let hint = match level {
             Level::Secret => {
                 let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
@@ -195,7 +193,8 @@ impl Map {
             .filter(|entry| entry.value.start <= span.start && span.end <= entry.value.end)
             .min_by_key(|entry| entry.value.len());
         let Some(entry) = entry else {
-            return Problem::new(span, "", "a value of the wrong type".to_owned());
+            return Flaw::new(span, "", "a value of the wrong type".to_owned())
+                .hint("`zg-tokend man config` tells what each key must be");
         };
         let (expected, hint) = entry.rule.expects();
         let mut message = format!("`{}` must be {expected}", entry.path.escape_debug());
@@ -204,15 +203,15 @@ impl Map {
             message.push_str(", not ");
             message.push_str(entry.found);
         }
-        let problem = Problem::new(span, &entry.path, message);
-        match hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
+        Flaw::new(span, &entry.path, message).hint(hint)
     }
 }
 
-fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+fn did_you_mean<'a>(word: &str, mut names: impl Iterator<Item = &'a str>) -> Option<String> {
+    // What other programs call it is like another key of ours.
+    if matches!(word, "token_url" | "token_uri") && names.any(|name| name == "token_endpoint") {
+        return Some("did you mean `token_endpoint`?".to_owned());
+    }
     keys::nearest(word, names).map(|name| format!("did you mean `{name}`?"))
 }
 

@@ -31,7 +31,7 @@ pub use settings::{
 pub use source::{SecretSource, Unusable};
 pub use token_format::{FormatError, TokenFormat};
 use toml::de::DeTable;
-pub use values::is_loopback;
+pub use values::{PROVIDERS, is_loopback};
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.
 const MAX_LEN: usize = 1 << 20;
@@ -131,16 +131,16 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoHome => Some("set HOME, or name the config file with --config".to_owned()),
-            Self::Missing { .. } => Some(format!(
-                "`zg-tokend init` writes one, and `zg-tokend demo` shows what it is for; by hand it is, mode 0600, for example:\n\n{MINIMAL}"
-            )),
+            Self::Missing { .. } => {
+                Some("`zg-tokend init` writes one, and `zg-tokend demo` shows what it is for".to_owned())
+            }
             Self::Read { path, source } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {
                     Some(format!("run as the owner of {}, or let this user read it", path.display()))
                 }
                 io::ErrorKind::IsADirectory => Some("name the config file in it".to_owned()),
                 io::ErrorKind::InvalidData => Some("save it as UTF-8 text".to_owned()),
-                _ => None,
+                _ => Some(format!("see whether `cat {}` can read it", path.display())),
             },
             Self::Stranger { path, uid } => Some(format!(
                 "run as that user (`sudo -u '#{uid}' zg-tokend …`), or take it over with `chown \"$(id -u)\" {}`",
@@ -148,8 +148,22 @@ impl ConfigError {
             )),
             Self::Writable { path, .. } => Some(format!("chmod o-w {}", path.display())),
             Self::Readable { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::Text(diagnostic) => diagnostic.hint().map(str::to_owned),
+            Self::Text(diagnostic) => Some(diagnostic.hint().to_owned()),
         }
+    }
+
+    /// The line that it is about, fit to be printed.
+    pub fn excerpt(&self) -> Option<String> {
+        match self {
+            Self::Text(diagnostic) => diagnostic.excerpt(),
+            _ => None,
+        }
+    }
+
+    /// What should be there, in several lines.
+    pub fn example(&self) -> Option<String> {
+        let missing = matches!(self, Self::Missing { .. });
+        missing.then(|| format!("by hand it is, mode 0600, for example:\n\n{MINIMAL}"))
     }
 }
 

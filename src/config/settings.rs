@@ -220,6 +220,9 @@ impl AuthMethod {
 pub struct TokenFile {
     /// Its path, links and all.
     pub path: PathBuf,
+    /// It is below the home directory, or the user's config directory: what is missing there is no
+    /// disk that is not mounted, and is created (XDG Base Directory Specification).
+    pub in_home: bool,
     /// Permission bits, at most 0o666 and never writable by others.
     pub mode: u32,
     /// `None` is the effective user.

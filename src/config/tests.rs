@@ -29,7 +29,8 @@ fn account(more: &str) -> Arc<Account> {
 }
 
 fn message(text: &str) -> String {
-    parse_text(text).unwrap_err().to_string()
+    let error = parse_text(text).unwrap_err();
+    [Some(error.to_string()), error.excerpt()].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -48,6 +49,7 @@ fn a_minimal_config_has_these_defaults() {
         account.token_file,
         TokenFile {
             path: "/home/u/.config/zerogravity/token".into(),
+            in_home: true,
             mode: 0o600,
             owner: None,
             group: None,
@@ -308,8 +310,9 @@ fn a_file_that_is_none_is_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let missing = load(&directory.path().join("none"), &environment()).unwrap_err();
     assert!(matches!(missing, ConfigError::Missing { .. }));
-    let hint = missing.hint().unwrap();
-    assert!(hint.contains("zg-tokend demo") && hint.contains(MINIMAL));
+    assert!(
+        missing.hint().unwrap().contains("zg-tokend demo") && missing.example().unwrap().contains(MINIMAL)
+    );
     let not_a_file = load(directory.path(), &environment()).unwrap_err();
     assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
     assert_eq!(not_a_file.hint().as_deref(), Some("name the config file in it"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Environment;
-use super::problem::Problem;
+use super::problem::{Flaw, Problem};
 use super::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
 use super::settings::{
     Account, AccountName, Endpoint, Hooks, Probe, Push, Settings, TokenFile, Warning, WriteMode,
@@ -104,22 +104,22 @@ impl Context<'_> {
         for (key, span) in own {
             if let Some(span) = span {
                 let message = format!("`{key}` at the top of a file with accounts");
-                return Err(Problem::new(span, key, message)
+                return Err(Flaw::new(span, key, message)
                     .hint("two accounts cannot share it: move it into its [accounts.NAME]"));
             }
         }
         if accounts.is_empty() {
-            return Err(Problem::new(0..0, "accounts", "`accounts` has no account in it".to_owned())
+            return Err(Flaw::new(0..0, "accounts", "`accounts` has no account in it".to_owned())
                 .hint("write [accounts.NAME], or leave `accounts` out and write the keys at the top"));
         }
         accounts
             .into_iter()
             .map(|(name, raw)| {
                 let span = name.span();
-                let parsed = name
-                    .get_ref()
-                    .parse()
-                    .map_err(|error| bad_value("accounts", &span, &format!("has a bad name: {error}")))?;
+                let parsed = name.get_ref().parse().map_err(|error| {
+                    bad_value("accounts", &span, &format!("has a bad name: {error}"))
+                        .hint("choose another, for example [accounts.work]")
+                })?;
                 self.account(parsed, raw.or(top), None, &span)
             })
             .collect()
@@ -182,6 +182,7 @@ impl Context<'_> {
                 ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
                 allow_http,
                 token_file: TokenFile {
+                    in_home: self.is_in_home(&token_file),
                     path: token_file,
                     mode: raw.token_file_mode.as_ref().map_or(Ok(DEFAULT_MODE), mode)?,
                     owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
@@ -211,11 +212,9 @@ impl Context<'_> {
     /// `value` with `~/` expanded, and relative to the directory of the config file.
     fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, Problem> {
         let (text, span) = (value.get_ref().as_str(), value.span());
-        if text.trim().is_empty() {
-            return Err(bad_value(key, &span, "is empty"));
-        }
-        if text.contains('\0') {
-            return Err(bad_value(key, &span, "contains a NUL character"));
+        if text.trim().is_empty() || text.contains('\0') {
+            let flaw = if text.contains('\0') { "contains a NUL character" } else { "is empty" };
+            return Err(bad_value(key, &span, flaw).hint("write the path of a file, or leave the key out"));
         }
         if let Some(rest) = text.strip_prefix('~') {
             let Some(rest) = rest.strip_prefix('/') else {
@@ -229,6 +228,14 @@ impl Context<'_> {
             return Ok(home.join(rest));
         }
         Ok(self.path.parent().unwrap_or(Path::new("")).join(text))
+    }
+
+    /// Below the home directory or the config directory, unless that is the root of everything.
+    fn is_in_home(&self, path: &Path) -> bool {
+        let homes = [&self.environment.home, &self.environment.config_home];
+        let mut homes = homes.into_iter().flatten().filter(|home| home.parent().is_some());
+        let path = (self.real)(path);
+        homes.any(|home| path.starts_with((self.real)(home)))
     }
 
     fn default_state_dir(&self) -> Result<PathBuf, Problem> {
@@ -247,7 +254,7 @@ impl Context<'_> {
             RawSecret::Inline(secret) => {
                 return SecretSource::secret_from(secret.expose().as_bytes())
                     .map(SecretSource::Inline)
-                    .map_err(|flaw| bad_value(key, &span, &flaw.to_string()));
+                    .map_err(|flaw| bad_value(key, &span, &flaw.to_string()).hint(secret_hint(key)));
             }
             RawSecret::Table(forms) => forms,
         };
@@ -259,7 +266,8 @@ impl Context<'_> {
             RawForms { file: None, env: Some(name), command: None, credential: None } => {
                 a_name(key, "env", &name.span(), name.get_ref())?;
                 if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
-                    return Err(bad_value(key, &name.span(), "does not name an environment variable"));
+                    return Err(bad_value(key, &name.span(), "does not name an environment variable")
+                        .hint(format!("for example: {key} = {{ env = \"ZG_SECRET\" }}")));
                 }
                 Ok(SecretSource::Env(name.into_inner()))
             }
@@ -273,7 +281,8 @@ impl Context<'_> {
                 let is_file_name =
                     matches!(parts.next(), Some(Component::Normal(part)) if part == name.get_ref().as_str());
                 if !is_file_name || name.get_ref().contains(char::is_control) {
-                    return Err(bad_value(key, &name.span(), "does not name a systemd credential"));
+                    return Err(bad_value(key, &name.span(), "does not name a systemd credential")
+                        .hint("write the name that LoadCredential=NAME:PATH gives it in the unit"));
                 }
                 Ok(SecretSource::Credential(name.into_inner()))
             }
@@ -304,16 +313,22 @@ impl Context<'_> {
         let span = argv.span();
         let mut argv = argv.into_inner();
         if argv.iter().any(|argument| argument.contains('\0')) {
-            return Err(bad_value(key, &span, "contains a NUL character"));
+            return Err(bad_value(key, &span, "contains a NUL character").hint("remove the \\u0000"));
         }
         let program = argv.first_mut().filter(|program| !program.trim().is_empty());
-        let program = program.ok_or_else(|| bad_value(key, &span, "names no program"))?;
+        let program = program.ok_or_else(|| {
+            bad_value(key, &span, "names no program")
+                .hint("the program comes first, then its arguments: [\"/usr/bin/program\", \"argument\"]")
+        })?;
         a_name(key, "command", &span, program)?;
         // A bare name is looked up in PATH; a path must not depend on the working directory.
         if program.contains('/') {
             let path = self.path(key, &Spanned::new(span.clone(), program.clone()))?;
             path.to_str()
-                .ok_or_else(|| bad_value(key, &span, "is below a directory whose name is not UTF-8"))?
+                .ok_or_else(|| {
+                    bad_value(key, &span, "is below a directory whose name is not UTF-8")
+                        .hint("write the program's full path, or rename that directory")
+                })?
                 .clone_into(program);
         }
         Ok(argv)
@@ -384,6 +399,15 @@ impl Context<'_> {
             other => Cow::Borrowed(other),
         }
     }
+}
+
+/// What to do about a secret that is none.
+fn secret_hint(key: &str) -> String {
+    let later = match key {
+        "refresh_token" => "; or leave the key out, and give the token to `zg-tokend set`",
+        _ => "",
+    };
+    format!("write the secret alone, on one line; {key} = {{ file = \"PATH\" }} reads it from a file{later}")
 }
 
 fn probe(raw: &RawProbe, allow_http: bool) -> Result<Probe, Problem> {

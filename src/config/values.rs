@@ -8,7 +8,7 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use super::keys;
-use super::problem::Problem;
+use super::problem::{Flaw, Problem};
 use super::raw::NameOrNumber;
 use super::settings::{AuthMethod, Principal, Push, WriteMode};
 use super::token_format::{FormatError, TokenFormat};
@@ -21,8 +21,11 @@ pub(super) struct Preset {
     auth_method: AuthMethod,
 }
 
-const PRESETS: &[Preset] = &[Preset {
-    name: "google",
+/// The values of `provider`.
+pub const PROVIDERS: [&str; 1] = ["google"];
+
+const PRESETS: [Preset; PROVIDERS.len()] = [Preset {
+    name: PROVIDERS[0],
     token_endpoint: "https://oauth2.googleapis.com/token",
     auth_method: AuthMethod::ClientSecretPost,
 }];
@@ -36,18 +39,19 @@ const OWN_PARAMS: &[&str] =
 const PUSH_OWN_HEADERS: &[&str] =
     &["host", "content-length", "transfer-encoding", "connection", "user-agent", "accept"];
 
-pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Problem {
-    Problem::new(span.clone(), key, format!("`{key}` {what}"))
+const IN_FULL: &str = "write it in full, with https://";
+
+pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Flaw {
+    Flaw::new(span.clone(), key, format!("`{key}` {what}"))
 }
 
 pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> Problem {
-    let problem = Problem::new(place, name, format!("missing key `{name}`{whose}"));
+    let problem = Flaw::new(place, name, format!("missing key `{name}`{whose}"));
     match (name, keys::find(name)) {
-        ("token_endpoint", _) => problem.hint(
+        ("token_endpoint", _) | (_, None) => problem.hint(
             "set one of provider = \"google\", issuer = \"https://…\" or token_endpoint = \"https://…\"",
         ),
         (_, Some(key)) => problem.hint(format!("{}; for example: {name} = {}", key.doc, key.example)),
-        (_, None) => problem,
     }
 }
 
@@ -96,8 +100,12 @@ pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, Problem> 
 pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Result<bool, Problem> {
     let remove = choice("on_expired", value, &[("keep", false), ("remove", true)])?;
     if remove && write == WriteMode::InPlace {
-        return Err(bad_value("on_expired", &value.span(), "cannot be kept: `write` is \"in-place\"")
-            .hint("a file that is a mount point cannot be removed: leave on_expired out"));
+        return Err(bad_value(
+            "on_expired",
+            &value.span(),
+            "cannot be \"remove\" while `write` is \"in-place\"",
+        )
+        .hint("a file that is a mount point cannot be removed: leave on_expired out"));
     }
     Ok(remove)
 }
@@ -130,11 +138,10 @@ pub(super) fn auth_method(
 /// RFC 6749 section 3.2: no fragment; TLS, which only loopback may go without.
 pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> Result<Url, Problem> {
     let span = value.span();
-    let url = Url::parse(value.get_ref()).map_err(|error| {
-        bad_value(key, &span, &format!("is not a URL: {error}")).hint("write it in full, with https://")
-    })?;
+    let url = Url::parse(value.get_ref())
+        .map_err(|error| bad_value(key, &span, &format!("is not a URL: {error}")).hint(IN_FULL))?;
     if url.host().is_none() {
-        return Err(bad_value(key, &span, "has no host"));
+        return Err(bad_value(key, &span, "has no host").hint(IN_FULL));
     }
     match url.scheme() {
         "https" => {}
@@ -144,9 +151,7 @@ pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> 
                 .hint("use https://, or set allow_http = true if the network is yours"));
         }
         _ => {
-            return Err(
-                bad_value(key, &span, "is neither https nor http").hint("write it in full, with https://")
-            );
+            return Err(bad_value(key, &span, "is neither https nor http").hint(IN_FULL));
         }
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -196,16 +201,16 @@ pub(super) fn host(value: &Spanned<String>) -> Result<String, Problem> {
 pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, Problem> {
     let span = value.span();
     let text = value.into_inner();
-    if text.trim().is_empty() {
-        return Err(bad_value(key, &span, "is empty"));
-    }
-    if text.contains(char::is_control) {
-        return Err(bad_value(key, &span, "contains control characters"));
-    }
-    if text.trim() != text {
-        return Err(bad_value(key, &span, "begins or ends with white space"));
-    }
-    Ok(text)
+    let flaw = if text.trim().is_empty() {
+        "is empty"
+    } else if text.contains(char::is_control) {
+        "contains control characters"
+    } else if text.trim() != text {
+        "begins or ends with white space"
+    } else {
+        return Ok(text);
+    };
+    Err(bad_value(key, &span, flaw).hint("write it as the provider gives it"))
 }
 
 /// RFC 6749 section 3.3: printable ASCII words without `"` and `\`, one space between.
@@ -217,7 +222,8 @@ pub(super) fn scope(value: &Spanned<String>) -> Result<String, Problem> {
     }
     let allowed = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     if !words.iter().all(|word| word.chars().all(allowed)) {
-        return Err(bad_value("scope", &value.span(), "contains a character that no scope may have"));
+        return Err(bad_value("scope", &value.span(), "contains a character that no scope may have")
+            .hint("scopes are words with one space between: no quotes, no backslash, ASCII only"));
     }
     Ok(words.join(" "))
 }
@@ -228,13 +234,13 @@ pub(super) fn extra_params(
     let checked = |(name, value): (Spanned<String>, Spanned<String>)| {
         if OWN_PARAMS.contains(&name.get_ref().as_str()) {
             let what = format!("must not repeat `{}`", name.get_ref());
-            return Err(
-                bad_value("extra_params", &name.span(), &what).hint("set what has a key of its own there")
-            );
+            return Err(bad_value("extra_params", &name.span(), &what)
+                .hint("remove it: the request has it, from the key of that name or by itself"));
         }
         let name = text("extra_params", name)?;
         if value.get_ref().contains('\0') {
-            return Err(bad_value("extra_params", &value.span(), "contains a NUL character"));
+            return Err(bad_value("extra_params", &value.span(), "contains a NUL character")
+                .hint("remove the \\u0000"));
         }
         Ok((name, value.into_inner()))
     };
@@ -252,9 +258,14 @@ pub(super) fn duration(
             .hint("write for example \"90s\", \"10m\" or \"1h 30m\"")
     })?;
     if !range.contains(&duration) {
-        let of = |end: &Duration| humantime::format_duration(*end).to_string();
+        // humantime's years and months are of 30.44 days.
+        let of = |end: &Duration| match end.as_secs() / 86_400 {
+            0 => humantime::format_duration(*end).to_string(),
+            days => format!("{days}days"),
+        };
         let (start, end) = (of(range.start()), of(range.end()));
-        return Err(bad_value(key, &value.span(), &format!("must be between {start} and {end}")));
+        return Err(bad_value(key, &value.span(), &format!("must be between {start} and {end}"))
+            .hint("leave it out to get what is right for most"));
     }
     Ok(Some(duration))
 }
@@ -285,16 +296,15 @@ pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Princ
         NameOrNumber::Number(number) => number.to_string(),
         NameOrNumber::Name(name) => name,
     };
-    // chown(2) takes the highest number for "leave it as it is".
+    let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let forbidden = |c: char| c.is_whitespace() || c.is_control() || ":/".contains(c);
     match name.parse() {
-        Ok(id) if id < u32::MAX => return Ok(Principal::Id(id)),
-        Err(_) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
-        _ => return Err(bad_value(key, &span, "is neither a name nor a number")),
+        // chown(2) takes the highest number for "leave it as it is".
+        Ok(id) if id < u32::MAX => Ok(Principal::Id(id)),
+        Err(_) if name.starts_with(begins) && !name.contains(forbidden) => Ok(Principal::Name(name)),
+        _ => Err(bad_value(key, &span, "is neither a name nor a number")
+            .hint(format!("write one name, or its number as `id` tells it: {key} = \"www-data\""))),
     }
-    if name.contains(|c: char| c.is_whitespace() || c.is_control() || ":/".contains(c)) {
-        return Err(bad_value(key, &span, "is neither a name nor a number"));
-    }
-    Ok(Principal::Name(name))
 }
 
 pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, Problem> {
@@ -326,10 +336,12 @@ pub(super) fn push_headers(
         let name = name.into_inner().to_ascii_lowercase();
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if name.is_empty() || !name.chars().all(is_token) {
-            return Err(bad_value(KEY, &span, "has a name that no header may have"));
+            return Err(bad_value(KEY, &span, "has a name that no header may have")
+                .hint("a name is letters, digits and -, as in X-Tenant"));
         }
         if PUSH_OWN_HEADERS.contains(&&*name) || checked.iter().any(|(other, _)| *other == name) {
-            return Err(bad_value(KEY, &span, &format!("must not repeat `{name}`")));
+            return Err(bad_value(KEY, &span, &format!("must not repeat `{name}`"))
+                .hint("leave it out: it is there already"));
         }
         if name == "authorization" && has_api_key {
             return Err(bad_value(KEY, &span, "has an authorization beside the api_key")
@@ -337,7 +349,8 @@ pub(super) fn push_headers(
         }
         let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
         if !value.get_ref().chars().all(is_visible) {
-            return Err(bad_value(KEY, &value.span(), "has a value that no header may have"));
+            return Err(bad_value(KEY, &value.span(), "has a value that no header may have")
+                .hint("a value is printable ASCII, on one line"));
         }
         checked.push((name, Secret::new(value.into_inner())));
     }

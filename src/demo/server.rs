@@ -72,7 +72,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Listen { .. } => Some("choose another port, or 0 for any that is free".to_owned()),
-            Self::Random { .. } | Self::Thread { .. } => None,
+            Self::Random { .. } => Some("let it call getrandom(2): a sandbox may forbid it".to_owned()),
+            Self::Thread { .. } => Some("raise the limit of threads: ulimit -u".to_owned()),
         }
     }
 }

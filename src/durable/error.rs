@@ -75,8 +75,10 @@ pub enum PlaceError {
     MissingDirectory {
         /// The directory.
         path: PathBuf,
-        /// Whether it is the directory of the file itself, which a refresh creates.
-        last: bool,
+        /// The directory of the file itself, which is this one or below it.
+        whole: PathBuf,
+        /// A symlink leads to it.
+        linked: bool,
     },
     /// Something on the way is not a directory.
     #[error("{} is not a directory", path.display())]
@@ -138,16 +140,21 @@ impl PlaceError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFileName { .. } => "give the path of a file, not of a directory".into(),
-            Self::MissingDirectory { path, .. } => format!("create it: mkdir -p -m 700 {}", path.display()),
+            Self::MissingDirectory { whole, .. } => {
+                format!("mount what should be there, or create it: mkdir -p -m 700 {}", whole.display())
+            }
             Self::NotADirectory { .. } | Self::NotAFile { .. } => "remove it, or choose another path".into(),
             Self::TooManyLinks { .. } => "repair the symlinks, or give the path of the file itself".into(),
-            Self::Stranger { owner, .. } => format!(
-                "run as that user (sudo -u {0} zg-tokend …), or, for a token file, set token_file_owner = \"{0}\"",
-                owner::user_name(*owner)
-            ),
+            Self::Stranger { owner, .. } => {
+                let user = owner::user_name(*owner);
+                format!(
+                    "run as that user (sudo -u '{user}' zg-tokend …), or, for a token file, set token_file_owner = \"{}\"",
+                    user.trim_start_matches('#')
+                )
+            }
             Self::OthersCanWrite { path, .. } => format!("chmod o-w {}", path.display()),
             Self::MountPoint { path } => mount_hint(path),
-            Self::Io { path, source, .. } => return io_hint(source, path),
+            Self::Io { path, source, .. } => io_hint(source, path),
         })
     }
 
@@ -272,13 +279,13 @@ impl FileError {
             Self::Io { step: Step::Replace, path, source } if is(source, &[Errno::BUSY, Errno::XDEV]) => {
                 Some(mount_hint(path))
             }
-            Self::Io { path, source, .. } => io_hint(source, path),
+            Self::Io { path, source, .. } => Some(io_hint(source, path)),
             Self::AttributesLost { .. } => {
                 Some("place the file on a file system that keeps Unix modes and owners".into())
             }
             Self::Vanished { .. } => Some("find out what removes files from that directory".into()),
             Self::NotAFile { .. } => Some("remove it, or choose another path".into()),
-            Self::TooLong { .. } => None,
+            Self::TooLong { .. } => Some("move it away, if it is not ours; else choose another path".into()),
         }
     }
 
@@ -314,10 +321,11 @@ fn mount_hint(path: &Path) -> String {
 }
 
 /// The way out of what the kernel alone has to say.
-fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
+fn io_hint(error: &io::Error, path: &Path) -> String {
     let directory = directory_of(path).display();
-    Some(match Errno::from_io_error(error)? {
-        Errno::NOSPC | Errno::DQUOT => format!("make room on the file system of {directory}: df {directory}"),
+    match Errno::from_io_error(error).unwrap_or(Errno::IO) {
+        Errno::NOSPC => format!("make room on the file system of {directory}: df {directory}"),
+        Errno::DQUOT => format!("make room in your quota on the file system of {directory}: quota -s"),
         Errno::ROFS => {
             format!("remount it writable; in a hardened systemd unit, add ReadWritePaths={directory}")
         }
@@ -327,9 +335,10 @@ fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
         }
         Errno::MFILE | Errno::NFILE => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
         Errno::NAMETOOLONG => "choose a shorter name".into(),
-        Errno::IO => "the disk may be failing: see the kernel log".into(),
-        _ => return None,
-    })
+        Errno::LOOP => "repair the symlinks, or give the path of the file itself".into(),
+        Errno::IO => "the disk may be failing: see the kernel log, dmesg".into(),
+        _ => format!("see whether the file system of {directory} is well: df {directory}, dmesg"),
+    }
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -278,8 +278,9 @@ impl<'a> Walk<'a> {
             Ok(handle) => handle,
             Err(Errno::NOTDIR | Errno::LOOP) => return self.follow(&step.name),
             Err(Errno::NOENT) => {
-                let last = !step.linked && self.pending.len() == self.tail;
-                return Err(PlaceError::MissingDirectory { path, last });
+                let mut whole = path.clone();
+                whole.extend(self.pending[self.tail..].iter().rev().map(|step| &step.name));
+                return Err(PlaceError::MissingDirectory { path, whole, linked: step.linked });
             }
             Err(error) => return Err(failed("open the directory", &path, error)),
         };

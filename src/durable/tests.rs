@@ -199,7 +199,7 @@ fn links_that_lead_nowhere_are_refused() {
         assert!(matches!(resolve(name), PlaceError::TooManyLinks { .. }));
     }
     for name in ["dangling", "dir/token"] {
-        assert!(matches!(resolve(name), PlaceError::MissingDirectory { last: false, .. }));
+        assert!(matches!(resolve(name), PlaceError::MissingDirectory { linked: true, .. }));
     }
     assert!(!dir.join("gone").exists());
 }
@@ -237,9 +237,9 @@ fn missing_directories_are_created_as_far_as_allowed() {
     let resolve =
         |path: &str, missing| Target::resolve(&dir.join(path), &Rules { missing, ..RULES }).map(drop);
     let last = resolve("a/token", Missing::Refuse).unwrap_err();
-    assert!(matches!(last, PlaceError::MissingDirectory { last: true, .. }));
+    assert!(matches!(last, PlaceError::MissingDirectory { path, whole, linked: false } if path == whole));
     let further_up = resolve("a/b/token", Missing::CreateLast).unwrap_err();
-    assert!(matches!(further_up, PlaceError::MissingDirectory { last: false, .. }));
+    assert!(matches!(further_up, PlaceError::MissingDirectory { whole, .. } if whole == dir.join("a/b")));
     assert!(!dir.join("a").exists());
     resolve("a/token", Missing::CreateLast).unwrap();
     resolve("b/c/d/token", Missing::CreateAll).unwrap();

@@ -104,7 +104,9 @@ impl FailureKind {
                 "check the host name in token_endpoint and this machine's clock; \
                  for a private certificate authority set ca_file",
             ),
-            Self::Roots => Some("install ca-certificates, or set ca_file"),
+            Self::Roots => {
+                Some("install ca-certificates, or name a PEM file in ca_file that this user can read")
+            }
             Self::Proxy => Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY"),
             Self::PlainHttp => Some("use https, or set allow_http = true if the network is trusted"),
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::NotHttp => {

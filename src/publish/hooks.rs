@@ -1,5 +1,6 @@
 //! Commands that the config wants run after the fact.
 
+use std::io::PipeReader;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,13 +69,14 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Runs it to its end, for at most 30 s. Blocks.
-    pub fn run(&self) -> Result<(), HookError> {
+    /// Runs it to its end, for at most 30 s, or until the other end of the pipe `stop` is closed.
+    /// Blocks.
+    pub fn run(&self, stop: Option<&PipeReader>) -> Result<(), HookError> {
         let failed = |source| HookError::Child { hook: self.key, source };
         let mut command = child::command(&self.argv, &self.secrets).map_err(failed)?;
         command.env_remove(MASK).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null());
-        let output = child::run(&mut command, DEADLINE, 0).map_err(failed)?;
+        let output = child::run(&mut command, DEADLINE, 0, stop).map_err(failed)?;
         if output.status.success() {
             return Ok(());
         }

@@ -44,6 +44,8 @@ pub struct TokenFile {
     pub owner: Option<String>,
     /// Its group, by name or number; unset, what the system gives.
     pub group: Option<String>,
+    /// About missing directories on the way to it.
+    pub missing: Missing,
     /// How it is replaced.
     pub write: Write,
 }
@@ -139,7 +141,7 @@ impl TokenFile {
     /// done before the request is sent.
     pub fn prepare(&self) -> Result<Prepared, PublishError> {
         let attributes = self.attributes()?;
-        let target = Target::resolve(&self.path, &self.rules(attributes, Missing::CreateLast))?;
+        let target = Target::resolve(&self.path, &self.rules(attributes, self.missing))?;
         if self.write == Write::InPlace
             && let Some(file) = InPlace::open(target.clone(), attributes, RESERVE)?
         {
@@ -161,7 +163,9 @@ impl TokenFile {
         let attributes = self.attributes()?;
         self.check_giving(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
-            Err(PlaceError::MissingDirectory { path, last: true }) => {
+            Err(PlaceError::MissingDirectory { path, whole, linked: false })
+                if path == whole || self.missing == Missing::CreateAll =>
+            {
                 may_create(path)?;
                 return Ok(Checked { path: self.path.clone(), warnings: Vec::new() });
             }

@@ -12,6 +12,8 @@ use crate::secret::Secret;
 /// person waits for ever.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+const BY_HAND: &str = "run it by hand, as the user who runs zg-tokend and with </dev/null";
+
 /// How a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -29,23 +31,22 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    pub(super) fn hint(&self) -> Option<String> {
-        let hint = match self {
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
             Self::Child(ChildError::Late(_)) => {
                 "it runs without a terminal and must not ask for anything: unlock the store first"
             }
             Self::Child(ChildError::TooLong(_)) => "it must print the secret and nothing else",
-            Self::Child(error) => return error.hint().map(str::to_owned),
-            Self::Failed { .. } => "run it by hand, as the user who runs zg-tokend and with </dev/null",
-        };
-        Some(hint.to_owned())
+            Self::Child(error) => error.hint().unwrap_or(BY_HAND),
+            Self::Failed { .. } => BY_HAND,
+        }
     }
 }
 
 /// Runs `argv`, without a shell and without the environment variables `secret`, and returns what
 /// it printed. After `deadline` it is killed.
 pub(super) fn output(argv: &[String], secret: &[String], deadline: Duration) -> Result<Bytes, CommandError> {
-    let output = child::run(&mut child::command(argv, secret)?, deadline, MAX_LEN)?;
+    let output = child::run(&mut child::command(argv, secret)?, deadline, MAX_LEN, None)?;
     if !output.status.success() {
         let stderr = first_line(&output.stderr, &output.stdout);
         return Err(CommandError::Failed { status: output.status, stderr });

@@ -117,7 +117,8 @@ impl SecretError {
                 io::ErrorKind::PermissionDenied => {
                     Some(format!("let the user who runs zg-tokend read {}", path.display()))
                 }
-                _ => None,
+                io::ErrorKind::IsADirectory => Some("name the file in it".to_owned()),
+                _ => Some(format!("see whether `cat {}` can read it", path.display())),
             },
             Self::Loose { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Stranger { path, .. } => {
@@ -126,13 +127,16 @@ impl SecretError {
             Self::Unset { name, .. } => Some(format!(
                 "set {name} for zg-tokend itself; a service or cron job does not see your shell's"
             )),
-            Self::Command { source, .. } => source.hint(),
+            Self::Command { source, .. } => Some(source.hint().to_owned()),
             Self::NoCredentials { name, .. } => Some(format!(
                 "only a systemd service has credentials: add LoadCredential={name}:PATH to its unit and restart it"
             )),
             Self::Credential { name, .. } => Some(format!(
                 "add LoadCredential={name}:PATH to the unit, then restart it: credentials are loaded at its start"
             )),
+            Self::Unusable { flaw: Unusable::Empty, .. } => {
+                Some("put the secret there, on one line".to_owned())
+            }
             Self::Unusable { .. } => Some("there must be the secret alone, on one line".to_owned()),
         }
     }

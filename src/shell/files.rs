@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::trouble::{self, trouble};
 use crate::config;
+use crate::durable::Missing;
 use crate::publish::info::Info;
 use crate::publish::token_file::{Observation, Prepared, PublishError, TokenFile, Write};
 use crate::secret::{Fingerprint, Secret};
@@ -227,6 +228,7 @@ pub fn token_file(configured: &config::TokenFile) -> TokenFile {
         mode: configured.mode,
         owner: configured.owner.as_ref().map(name),
         group: configured.group.as_ref().map(name),
+        missing: if configured.in_home { Missing::CreateAll } else { Missing::CreateLast },
         write: match configured.write {
             config::WriteMode::Replace => Write::Replace,
             config::WriteMode::InPlace => Write::InPlace,

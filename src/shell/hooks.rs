@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use super::words::words;
 use crate::config;
-use crate::publish::hooks::Hook;
+use crate::publish::hooks::{Hook, HookError};
 use crate::store::state::Store;
 use crate::supervisor::occasion::{Health, Occasion, health, occasions};
 use crate::supervisor::outcome::{Outcome, Report};
@@ -114,6 +117,46 @@ impl Hooks {
     }
 }
 
+/// Runs the hooks of a pass, one after the other, and tells of those that failed. SIGINT, SIGTERM
+/// and SIGHUP end the one that runs, and keep the rest from running: what they tell of is done.
+/// Each hook comes with the name of its account.
+pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) -> io::Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hup = signal(SignalKind::hangup())?;
+        let (stop, stopper) = io::pipe()?;
+        let (stop, mut stopper) = (Arc::new(stop), Some(stopper));
+        for (account, hook) in hooks {
+            let stop = Arc::clone(&stop);
+            let mut work = tokio::task::spawn_blocking(move || hook.run(Some(&stop)));
+            let done = tokio::select! {
+                done = &mut work => Some(done),
+                _ = term.recv() => None,
+                _ = int.recv() => None,
+                _ = hup.recv() => None,
+            };
+            let done = if let Some(done) = done {
+                done
+            } else {
+                stopper = None;
+                work.await
+            };
+            // A panic aborts the process, and nothing cancels the task.
+            if let Ok(Err(error)) = done {
+                failed(&account, &error);
+            }
+            if stopper.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
 async fn work(queue: Queue, account: String, context: Rc<Context>) {
     loop {
         let next = {
@@ -125,7 +168,7 @@ async fn work(queue: Queue, account: String, context: Rc<Context>) {
         let Some(hook) = next else { return };
         let permit = Arc::clone(&context.hook_threads).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
-            let done = hook.run();
+            let done = hook.run(None);
             drop(permit);
             done
         });

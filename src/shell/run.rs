@@ -21,6 +21,7 @@ use super::control::asks::{Ask, Asks, Standing as Answer, Waiting};
 use super::control::{self, ControlError};
 use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
+use super::trouble::RAISE_LIMITS;
 use super::watch::Watch;
 use super::words::{local, trouble};
 use super::{Context, EXCHANGES, Mode, accounts};
@@ -70,6 +71,16 @@ pub enum RunError {
     /// The kernel refused a timer, a signal or the runtime.
     #[error("cannot set up the event loop")]
     Setup(#[from] io::Error),
+}
+
+impl RunError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Supervise { source, .. } => source.hint(),
+            Self::Setup(_) => Some(RAISE_LIMITS.into()),
+        }
+    }
 }
 
 /// Supervises all accounts until a signal, or [`Surroundings::asked_to_stop`], stops it.
@@ -432,7 +443,9 @@ impl Runner {
                         self.turns.push_back((name, Event::Begin(Trigger::default())));
                     }
                     // The same directory by another path.
-                    (Err(LockError::Supervised { pid }), Some(slot)) if pid == Some(std::process::id()) => {
+                    (Err(LockError::Supervised { pid, .. }), Some(slot))
+                        if pid == Some(std::process::id()) =>
+                    {
                         slot.standing = Standing::Changed;
                     }
                     (Err(error), _) => surroundings.unsupervised(&name, &error),

@@ -5,6 +5,10 @@ use std::error::Error;
 use crate::durable::FailureClass;
 use crate::supervisor::trouble::{Class, Trouble};
 
+/// The way out where the kernel refuses descriptors or threads.
+pub const RAISE_LIMITS: &str =
+    "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
 /// What a failure of a file means for the exit code.
 pub fn class(class: FailureClass) -> Class {
     match class {

@@ -178,6 +178,7 @@ fn finished(outcome: &Outcome) -> Words {
         }
         Outcome::Held { wait, trouble } => {
             Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
+                .hint(trouble.hint.clone())
         }
         Outcome::Refused(verdict) => {
             let event = match verdict.kind {
@@ -188,7 +189,8 @@ fn finished(outcome: &Outcome) -> Words {
         }
         Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
         Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
-        Outcome::Stopped => Words::new(Level::DEBUG, "stopped", "stopped before a request was made"),
+        Outcome::Stopped => Words::new(Level::DEBUG, "stopped", "stopped before a request was made")
+            .hint(Some("run it again: nothing was sent, nothing has changed".into())),
     }
 }
 
@@ -266,6 +268,18 @@ pub fn trouble(outcome: &Outcome) -> Option<String> {
         }),
         Outcome::Stopped => Some("stopped".into()),
     }
+}
+
+/// The way out of a failure that only time mends; the others have their own.
+pub fn way_out(class: Class, hint: Option<&str>) -> &str {
+    hint.unwrap_or(match class {
+        Class::NeedsLogin => "log in again, and give the new refresh token to `zg-tokend set`",
+        Class::Config => "correct the config; `zg-tokend check` looks at all of it",
+        Class::Io | Class::Unexpected => "look at it with `zg-tokend check`",
+        Class::Unavailable | Class::Busy => {
+            "wait: `zg-tokend run` tries again by itself, otherwise the next `zg-tokend once` does"
+        }
+    })
 }
 
 /// What an outcome means for the exit code; `None` if all is well.

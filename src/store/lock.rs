@@ -67,10 +67,12 @@ pub enum LockError {
         path: PathBuf,
     },
     /// A `run` supervises the account already.
-    #[error("already supervised by {}", match pid { Some(pid) => format!("process {pid}"), None => "another process".into() })]
+    #[error("already supervised by {}", by(*pid, *stopped))]
     Supervised {
         /// The process, unless it has not said so yet.
         pid: Option<u32>,
+        /// A signal has stopped it, as Ctrl-Z does.
+        stopped: bool,
     },
     /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
@@ -89,19 +91,32 @@ impl LockError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Place(PlaceError::Stranger { owner, .. }) | Self::NotOurs { owner, .. } => {
-                Some(format!("run as its owner: sudo -u {} zg-tokend …", owner::user_name(*owner)))
+                Some(format!("run as its owner: sudo -u '{}' zg-tokend …", owner::user_name(*owner)))
             }
             Self::Place(error) => error.hint(),
             Self::Unsupported { .. } => Some("set state_dir to a directory on a local file system".into()),
             Self::Replaced { .. } => Some("put the directory back, or restart zg-tokend".into()),
-            Self::Supervised { pid: Some(pid) } => Some(format!("stop it first: kill {pid}")),
+            Self::Supervised { pid: Some(pid), stopped: true } => {
+                Some(format!("let it go on: kill -CONT {pid}; to end it instead: kill -KILL {pid}"))
+            }
+            Self::Supervised { pid: Some(pid), .. } => Some(format!("stop it first: kill {pid}")),
+            Self::Supervised { pid: None, .. } => {
+                Some("see which process it is: pgrep -a zg-tokend; and stop it first".into())
+            }
+            Self::Busy { .. } => Some("wait for it: a refresh takes seconds".into()),
+            Self::Io { source, .. } if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                Some("raise the limit of open files (ulimit -n, LimitNOFILE=)".into())
+            }
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("let the user who runs zg-tokend write {}, or set state_dir", path.display()))
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 Some("set state_dir to a directory that can be written".into())
             }
-            Self::Busy { .. } | Self::Supervised { pid: None } | Self::Io { .. } => None,
+            Self::Io { path, .. } => {
+                let path = path.display();
+                Some(format!("see whether the file system of {path} is well: df {path}, dmesg"))
+            }
         }
     }
 
@@ -116,6 +131,12 @@ impl LockError {
             }
         }
     }
+}
+
+/// Who supervises.
+fn by(pid: Option<u32>, stopped: bool) -> String {
+    let who = pid.map_or("another process".into(), |pid| format!("process {pid}"));
+    if stopped { format!("{who}, which stands still") } else { who }
 }
 
 /// The directory that all accounts of one config live in.
@@ -315,9 +336,8 @@ impl SupervisorLock {
             match error {
                 LockError::Busy { .. } if tries < SUPERVISOR_TRIES => std::thread::sleep(SUPERVISOR_PAUSE),
                 LockError::Busy { .. } => {
-                    return Err(LockError::Supervised {
-                        pid: read_supervisor(&handle).map(|other| other.pid),
-                    });
+                    let pid = read_supervisor(&handle).map(|other| other.pid);
+                    return Err(LockError::Supervised { pid, stopped: pid.is_some_and(is_stopped) });
                 }
                 error => return Err(error),
             }
@@ -356,6 +376,14 @@ pub fn supervision(account: &AccountDir) -> Result<Supervision, LockError> {
         Err(LockError::Busy { .. }) => Ok(Supervision::Alive(read_supervisor(&handle))),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a process of this program stands still: proc_pid_stat(5). The pid is as that process
+/// sees itself, so one of another name is another one, seen from another namespace.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((head, rest)) = stat.rsplit_once(") ") else { return false };
+    head.ends_with("(zg-tokend") && rest.starts_with(['T', 't'])
 }
 
 fn read_supervisor(handle: &File) -> Option<Supervisor> {

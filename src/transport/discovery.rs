@@ -84,13 +84,13 @@ impl DiscoveryError {
         }
     }
 
-    /// What a person can do about it; `None` where waiting is all there is.
+    /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Issuer { .. } => {
                 Some("write issuer as the provider does, such as https://login.example.com".to_owned())
             }
-            Self::Unreachable { source, .. } => source.kind.hint().map(str::to_owned),
+            Self::Unreachable { source, .. } => Some(source.kind.hint().unwrap_or(AGAIN).to_owned()),
             Self::NoDocument { oauth, openid, .. } => {
                 let other = |error: &DocumentError| match error {
                     DocumentError::OtherIssuer(issuer) => Some(format!(
@@ -98,13 +98,16 @@ impl DiscoveryError {
                     )),
                     _ => None,
                 };
-                other(oauth).or_else(|| other(openid)).or_else(|| {
-                    (!self.is_transient()).then(|| "check issuer, or set token_endpoint instead".to_owned())
-                })
+                let own =
+                    if self.is_transient() { AGAIN } else { "check issuer, or set token_endpoint instead" };
+                other(oauth).or_else(|| other(openid)).or_else(|| Some(own.to_owned()))
             }
         }
     }
 }
+
+/// Where waiting is all there is.
+const AGAIN: &str = "it is asked again at the next refresh; set token_endpoint to do without it";
 
 /// Asks the issuer: at RFC 8414's place first, and at OpenID Connect's if that has no answer
 /// that can be used.

@@ -8,7 +8,7 @@ mod client;
 pub mod discovery;
 mod environment;
 mod failure;
-mod roots;
+pub(crate) mod roots;
 
 #[cfg(test)]
 mod server;

@@ -27,7 +27,7 @@ const MAX_LEN: usize = 8 << 20;
 
 /// Why there are no roots. The way out is [`FailureKind::Roots`](crate::oauth::FailureKind)'s hint.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RootsError {
+pub(crate) enum RootsError {
     /// The file that was named cannot be read.
     #[error("cannot read the root certificates in {}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },

@@ -435,7 +435,7 @@ fn the_network_s_needs_are_looked_at_without_it() {
         78,
         &[
             "problem  default: token_endpoint: cannot read the root certificates in ROOT/home/ca.pem: No such file \
-           or directory (os error 2)\n         hint: install ca-certificates, or set ca_file",
+           or directory (os error 2)\n         hint: install ca-certificates, or name a PEM file in ca_file that this user can read",
         ],
     );
     fs::write(&ca_file, "no certificate").unwrap();
@@ -444,7 +444,7 @@ fn the_network_s_needs_are_looked_at_without_it() {
         &[],
         78,
         &["problem  default: token_endpoint: no usable certificate in ROOT/home/ca.pem\n         \
-           hint: install ca-certificates, or set ca_file"],
+           hint: install ca-certificates, or name a PEM file in ca_file that this user can read"],
     );
 }
 

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use zg_tokend::demo::faults::{Fault, Outage};
 
-use crate::common::wait_until;
 use crate::common::world::World;
+use crate::common::{Background, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -168,11 +169,27 @@ fn a_hook_that_hangs_is_in_nobodys_way() {
     wait_until("five refreshes", || (world.grants() >= 5).then_some(()));
     assert_eq!(run.stop().code(), Some(0));
     let pid = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// What was refreshed is stored and published by then: `once` ends, and the hook with it.
+#[test]
+fn a_signal_ends_the_hooks_of_once() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let world = World::new();
+        let begun = world.sandbox.path("begun");
+        let hook = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", begun.display());
+        world.configure(&format!("on_refresh = [\"sh\", \"-c\", \"{hook}\"]"));
+        let mut once =
+            Background::start(&mut world.sandbox.command(["once"]), world.sandbox.path("once.log"));
+        wait_until("the hook", || begun.exists().then_some(()));
+        once.signal(signal);
+        assert_eq!(once.wait().code(), Some(0), "{}", once.log());
+        assert!(once.log().contains("hook on_refresh failed: it was killed, since"), "{}", once.log());
+        let pid = fs::read_to_string(begun).unwrap().trim().parse().unwrap();
+        assert!(test_kill_process(Pid::from_raw(pid).unwrap()).is_err(), "the hook has ended");
+        world.assert_live();
+    }
 }
 
 #[test]

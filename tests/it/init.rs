@@ -161,8 +161,8 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "gogle", "--refresh-token-env", "X"],
             None,
-            "error: the answers make no config: `provider` has an unknown value\n\
-             hint: did you mean \"google\"?\n",
+            "error: invalid value 'gogle' for '--provider <NAME>'\n  [possible values: google]\n\n  \
+             tip: a similar value exists: 'google'\n\nFor more information, try '--help'.\n",
         ),
         (
             &["--provider", "google", "--refresh-token-env", "1//0gSECRET"],
@@ -184,8 +184,8 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "google", "--refresh-token-env", "X", "--account", "../x", "--token-file", "t"],
             None,
-            "error: the answers make no config: `accounts` has a bad name: an account name is 1 to 64 of \
-             A-Z a-z 0-9 . _ @ - and begins with a letter or digit\nhint: correct that answer\n",
+            "error: invalid value '../x' for '--account <NAME>': an account name is 1 to 64 of \
+             A-Z a-z 0-9 . _ @ - and begins with a letter or digit\n\nFor more information, try '--help'.\n",
         ),
     ] {
         assert_nothing(&sandbox, &with(args, input), stderr);

@@ -49,3 +49,4 @@ mod token;
 mod torture;
 mod upgrades;
 mod views;
+mod voice;

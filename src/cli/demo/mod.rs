@@ -24,7 +24,7 @@ use crate::config::ConfigError;
 use crate::demo::server;
 use crate::exit::Exit;
 use crate::shell::run::RunError;
-use crate::shell::trouble::chain;
+use crate::shell::trouble::{RAISE_LIMITS, chain};
 
 /// Shows a token's life, or only serves tokens.
 pub(super) fn demo(flags: &Demo) -> Exit {
@@ -48,7 +48,7 @@ pub(super) fn demo(flags: &Demo) -> Exit {
 
 /// Why there is nothing to see.
 #[derive(Debug, thiserror::Error)]
-enum DemoError {
+pub(super) enum DemoError {
     /// The kernel refused a thread, a signal or the runtime.
     #[error("cannot set up the demo")]
     Setup(#[source] io::Error),
@@ -70,13 +70,14 @@ enum DemoError {
 }
 
 impl DemoError {
-    fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::Server(error) => error.hint(),
             Self::Directory(_) => Some("set TMPDIR to a directory of yours with free space".to_owned()),
             Self::Config(error) => error.hint(),
-            Self::Supervise(RunError::Supervise { source, .. }) => source.hint(),
-            Self::Setup(_) | Self::Supervise(RunError::Setup(_)) | Self::Crash => None,
+            Self::Supervise(error) => error.hint(),
+            Self::Setup(_) => Some(RAISE_LIMITS.to_owned()),
+            Self::Crash => Some("this is a bug: please report it, with what was printed above".to_owned()),
         }
     }
 }

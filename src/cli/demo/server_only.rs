@@ -18,7 +18,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> {
     let options = Options { access_token_lifetime: LIFETIME, ..Options::default() };
     let server = Server::spawn_thread(port, Plain, options)?;
-    voice::say(guide(&server).unwrap_or_default());
+    voice::tell(guide(&server).unwrap_or_default());
     ending.comes().await;
     Ok(Exit::Success)
 }

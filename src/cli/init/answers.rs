@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{InitError, google};
 use crate::cli::args::Init;
-use crate::cli::prompt;
+use crate::cli::{prompt, voice};
+use crate::config::PROVIDERS;
 use crate::secret::Secret;
 
 /// Everything that goes into the file.
@@ -95,7 +96,7 @@ impl Given {
     fn ask(self) -> Result<Answers, InitError> {
         let server = match self.server {
             Some(server) => server,
-            None => which_server(&needed("provider (google), or the URL of an issuer or token endpoint: ")?),
+            None => ask_for_server()?,
         };
         let client_id = self.client_id.map_or_else(|| needed("client_id: "), Ok)?;
         let client_secret = match self.client_secret {
@@ -120,6 +121,22 @@ fn server(flags: &Init) -> Option<(&'static str, String)> {
     let given =
         [("provider", &flags.provider), ("issuer", &flags.issuer), ("token_endpoint", &flags.token_endpoint)];
     given.into_iter().find_map(|(key, value)| Some((key, value.clone()?)))
+}
+
+/// Asks again until the answer is a URL or the name of a preset.
+fn ask_for_server() -> Result<(&'static str, String), InitError> {
+    loop {
+        let answer = needed("provider (google), or the URL of an issuer or token endpoint: ")?;
+        match which_server(&answer) {
+            ("provider", name) if !PROVIDERS.contains(&&*name) => {
+                voice::hint(format!(
+                    "known providers: {}; of any other, give a URL with https://",
+                    PROVIDERS.join(", ")
+                ));
+            }
+            server => return Ok(server),
+        }
+    }
 }
 
 /// A word is a preset; a URL that ends like a token endpoint is one, any other an issuer.

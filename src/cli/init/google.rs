@@ -15,7 +15,7 @@ const OTHER_WAY: &str = "log in with an OAuth client of your own, and answer `zg
 
 /// Why the file is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GoogleError {
+pub(in crate::cli) enum GoogleError {
     /// It cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -45,7 +45,7 @@ pub(super) enum GoogleError {
 
 impl GoogleError {
     /// The way out.
-    pub(super) fn hint(&self) -> String {
+    pub(in crate::cli) fn hint(&self) -> String {
         match self {
             Self::Read { .. } => "name a file of your own that you can read".into(),
             Self::ServiceAccount(_) => {

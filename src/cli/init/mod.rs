@@ -2,7 +2,7 @@
 
 mod answers;
 mod document;
-mod google;
+pub(super) mod google;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use answers::Answers;
 
 /// Why there is no new config.
 #[derive(Debug, thiserror::Error)]
-enum InitError {
+pub(in crate::cli) enum InitError {
     /// Nobody can be asked, and these were not given.
     #[error("standard input is no terminal to ask on, and these are missing: {0}")]
     Missing(String),
@@ -49,7 +49,7 @@ enum InitError {
 }
 
 impl InitError {
-    fn hint(&self) -> Option<String> {
+    pub(in crate::cli) fn hint(&self) -> Option<String> {
         match self {
             Self::Missing(_) => Some("give them as flags: see `zg-tokend init --help`".into()),
             Self::Answer(_) => Some("begin again; nothing was written".into()),
@@ -110,17 +110,11 @@ fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> R
 
 /// What the parser says, without the line of a file that was never written.
 fn unusable(error: &config::ConfigError) -> InitError {
-    let text = chain(error);
-    let first = text.lines().next().unwrap_or_default();
-    // PATH:LINE:COLUMN: message
     let message = match error {
-        config::ConfigError::Text(diagnostic) => {
-            let place = format!(":{}:{}: ", diagnostic.line(), diagnostic.column());
-            first.split_once(&place).map_or(first, |(_, message)| message)
-        }
-        _ => first,
+        config::ConfigError::Text(diagnostic) => diagnostic.message().to_owned(),
+        _ => chain(error),
     };
-    InitError::Config { message: message.to_owned(), hint: error.hint() }
+    InitError::Config { message, hint: error.hint() }
 }
 
 /// The whole file appears at once, 0600, or not at all.
@@ -138,7 +132,8 @@ fn store(path: &Path, text: &Zeroizing<String>, replaces: bool) -> Result<(), In
 }
 
 fn conclude(settings: &Settings) -> Exit {
-    voice::say(format!("wrote {}, mode 0600\n", settings.path.display()));
+    voice::say(format!("wrote {}, mode 0600", settings.path.display()));
+    voice::say("");
     let findings = look(settings, None);
     check::show(&findings, true);
     let exit = check::exit_of(&findings);
@@ -149,6 +144,6 @@ fn conclude(settings: &Settings) -> Exit {
         }
         _ => "next: mend what is a problem above, then `zg-tokend check`",
     };
-    voice::say(format!("\n{next}"));
+    voice::tell(format!("\n{next}"));
     exit
 }

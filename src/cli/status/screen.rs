@@ -6,7 +6,7 @@ use super::{Asked, table};
 use crate::cli::args::Args;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
 use crate::cli::terminal::{self, Abilities, Silence};
-use crate::cli::{load, voice};
+use crate::cli::{Unusable, load, voice};
 use crate::config::Settings;
 use crate::shell::status::watch::{Viewer, watch as look_on};
 use crate::shell::status::{AccountStatus, Severity, Snapshot};
@@ -51,7 +51,7 @@ struct Screen<'a> {
     args: &'a Args,
     abilities: Abilities,
     /// What is wrong with the config as it is now, and the way out.
-    wrong: Option<(String, Option<String>)>,
+    wrong: Option<Unusable>,
     /// Typed characters are not shown meanwhile.
     silence: Option<Silence>,
     /// The frame on the screen.
@@ -84,20 +84,17 @@ impl Screen<'_> {
     /// What stays in sight, however many accounts there are.
     fn foot(&self, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
-        if let Some((problem, hint)) = &self.wrong {
+        if let Some(Unusable { problem, excerpt, hint, .. }) = &self.wrong {
             let (unicode, glyphs) = (self.abilities.unicode, Glyphs::of(self.abilities.unicode));
             let width = width.min(table::TEXT_MAX);
             let head =
                 [(BAD, format!("{} ", glyphs.marks[2])), (STRONG, "the changed config is not used".into())];
             lines.push(Line::new(head));
-            // Below its first line is the excerpt, which must not be broken.
-            let (first, excerpt) = problem.split_once('\n').unwrap_or((problem, ""));
-            lines.extend(hanging(Line::plain("  "), (PLAIN, &harmless(first, unicode)), width));
-            lines.extend(
-                excerpt.lines().map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))),
-            );
-            // One of several lines is for somebody who never had a config.
-            if let Some(hint) = hint.as_ref().filter(|hint| !hint.contains('\n')) {
+            lines.extend(hanging(Line::plain("  "), (PLAIN, &harmless(problem, unicode)), width));
+            // Its carets must stay where they are.
+            let excerpt = excerpt.iter().flat_map(|excerpt| excerpt.lines());
+            lines.extend(excerpt.map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))));
+            if let Some(hint) = hint {
                 let arrow = Line::one(WAY_OUT, format!("  {}", glyphs.way_out));
                 lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
             }

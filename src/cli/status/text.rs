@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cli::voice::printable;
 use crate::shell::status::{AccountStatus, ProbeStatus, Snapshot, State, TokenFileStatus};
 use crate::shell::words::{duration, local};
 
@@ -13,7 +14,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 
 fn account(status: &AccountStatus) -> String {
     let mut lines = vec![headline(status)];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{value}"));
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{}", printable(&value)));
     if let Some(problem) = super::cause(status, local) {
         line("problem", problem);
     }

@@ -4,7 +4,14 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use super::*;
 
 fn token_file(path: PathBuf) -> TokenFile {
-    TokenFile { path, mode: 0o600, owner: None, group: None, write: Write::Replace }
+    TokenFile {
+        path,
+        mode: 0o600,
+        owner: None,
+        group: None,
+        missing: Missing::CreateLast,
+        write: Write::Replace,
+    }
 }
 
 fn temp() -> (tempfile::TempDir, PathBuf) {

@@ -12,7 +12,7 @@ use super::files::{self, check_owner, state_trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Settings};
 use crate::publish::token_file::{Observation, PublishError};
-use crate::store::lock::{StateDir, Supervision};
+use crate::store::lock::{self, StateDir, Supervision};
 use crate::store::pushed::Pushed;
 use crate::store::state::{Store, Stored};
 use crate::supervisor::probe::Probed;
@@ -284,7 +284,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
         if let Some(pid) = status.supervisor.and_then(|supervisor| supervisor.pid) {
             let (_, is_stopped) = match stopped {
                 Some(known) if known.0 == pid => known,
-                _ => *stopped.insert((pid, is_stopped(pid))),
+                _ => *stopped.insert((pid, lock::is_stopped(pid))),
             };
             if is_stopped {
                 status.note_stopped(pid);
@@ -295,14 +295,6 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
         status
     });
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
-}
-
-/// Whether a process of this program stands still: proc_pid_stat(5). The pid is as that process
-/// sees itself, so one of another name is another one, seen from another namespace.
-fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let Some((head, rest)) = stat.rsplit_once(") ") else { return false };
-    head.ends_with("(zg-tokend") && rest.starts_with(['T', 't'])
 }
 
 fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Look {

@@ -107,7 +107,7 @@ fn an_account_is_a_directory_of_our_own() {
         std::os::unix::fs::chown(path.join("real"), Some(54321), None).unwrap();
         let error = dir.create_account("real").unwrap_err();
         assert_eq!(error.class(), FailureClass::Misplaced);
-        assert_eq!(error.hint().unwrap(), "run as its owner: sudo -u #54321 zg-tokend …");
+        assert_eq!(error.hint().unwrap(), "run as its owner: sudo -u '#54321' zg-tokend …");
     } else {
         let error = StateDir::create(Path::new("/")).unwrap().find_account("etc").unwrap_err();
         assert!(matches!(error, LockError::NotOurs { owner: 0, .. }), "{error}");

@@ -1,14 +1,13 @@
-//! What an operator reads, word for word. `ZG_WRITE_GOLDEN=1` writes the files anew.
+//! What an operator reads, word for word.
 
-use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use zg_tokend::demo::faults::Fault;
 use zg_tokend::demo::issuer::Options;
 
 use super::system::Instance;
+use crate::common::golden::compare;
 use crate::common::wait_until;
 
 #[test]
@@ -53,8 +52,8 @@ fn status_and_journal_read_well() {
     // What systemd says, then what the program says: the two come by different ways.
     let (manager, program): (Vec<&str>, Vec<&str>) =
         journal.lines().partition(|line| line.contains(" systemd["));
-    compare("status", &normal(&seen));
-    compare("journal", &normal(&([manager, program].concat().join("\n") + "\n")));
+    compare("booted-status", &normal(&seen));
+    compare("booted-journal", &normal(&([manager, program].concat().join("\n") + "\n")));
 }
 
 /// The text without what differs from run to run and from machine to machine.
@@ -78,17 +77,4 @@ fn normal(text: &str) -> String {
     let mut sed = sed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     sed.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     String::from_utf8(sed.wait_with_output().unwrap().stdout).unwrap()
-}
-
-/// Compares with a golden file.
-#[track_caller]
-pub(super) fn compare(name: &str, text: &str) {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/booted/golden").join(format!("{name}.txt"));
-    if std::env::var_os("ZG_WRITE_GOLDEN").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-    }
-    let golden = fs::read_to_string(&path).unwrap();
-    assert!(golden == text, "{} differs:\n{text}", path.display());
 }

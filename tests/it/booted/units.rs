@@ -1,7 +1,7 @@
 //! The units as systemd reads them.
 
-use super::golden::compare;
 use super::machine::Machine;
+use crate::common::golden::compare;
 
 /// Each unit, and which manager it is for.
 const UNITS: [(&str, &str); 4] = [
@@ -44,5 +44,5 @@ fn they_are_confined() {
     // closed.
     let closed = judgement(&machine, user, '✓', 63);
     assert_eq!(judgement(&machine, once, '✓', 63), closed);
-    compare("confinement", &format!("{open}\n{closed}"));
+    compare("booted-confinement", &format!("{open}\n{closed}"));
 }

@@ -188,7 +188,7 @@ fn the_keys_of_push_targets_are_read() {
         78,
         &[
             "problem  default: push: cannot read the root certificates in /none: No such file or directory (os error 2)\n         \
-           hint: install ca-certificates, or set ca_file",
+           hint: install ca-certificates, or name a PEM file in ca_file that this user can read",
         ],
     );
 }

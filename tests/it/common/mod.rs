@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod documents;
+pub mod golden;
 pub mod mounts;
 pub mod oidc;
 pub mod pane;

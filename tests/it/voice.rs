@@ -1,0 +1,288 @@
+//! What the commands say to somebody who errs, or whose token is in trouble, word for word.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use zg_tokend::demo::faults::Fault;
+
+use crate::common::golden::compare;
+use crate::common::world::World;
+use crate::common::{Output, finish, under, wait_until};
+
+/// What a terminal shows of it, without what differs from run to run.
+fn page(world: &World, line: &str, output: &Output) -> String {
+    let sandbox = world.sandbox.path("").display().to_string();
+    let said = format!("{}{}", output.stdout, output.stderr);
+    let said = said.replace(sandbox.trim_end_matches('/'), "SANDBOX").replace(world.server.url(), "SERVER");
+    let said: Vec<_> = said.lines().map(without_times).collect();
+    format!("$ zg-tokend {line}\n{}\n=> {}\n\n", said.join("\n"), output.code.unwrap())
+}
+
+/// The line with TIME for each date and time, and AGE for each duration.
+fn without_times(line: &str) -> String {
+    const UNITS: [&str; 8] = ["d", "h", "min", "s", "ms", "seconds", "minute", "minutes"];
+    let is_number = |word: &str| word.trim_start_matches('(').parse::<f64>().is_ok();
+    let is_date = |word: &str| word.trim_start_matches('(').starts_with("20") && word.contains('-');
+    let mut shown: Vec<String> = Vec::new();
+    // Both are of two words, of which the first may begin a bracket and the second end a clause.
+    let mut words = line.split(' ').peekable();
+    while let Some(word) = words.next() {
+        let next = words.peek().copied().unwrap_or_default();
+        let unit = next.trim_end_matches([',', ';', ')', ':']);
+        let what = match () {
+            () if is_number(word) && UNITS.contains(&unit) => "AGE",
+            () if is_date(word) => "TIME",
+            () => {
+                shown.push(word.to_owned());
+                continue;
+            }
+        };
+        words.next();
+        let (open, close) = (
+            if word.starts_with('(') { "(" } else { "" },
+            next.trim_start_matches(|c: char| c.is_alphanumeric()),
+        );
+        let close = if what == "TIME" { next.get(8..).unwrap_or_default() } else { close };
+        // `4 min 59 s` is one duration.
+        if what == "AGE" && shown.last().is_some_and(|last| last == "AGE") {
+            shown.pop();
+        }
+        shown.push(format!("{open}{what}{close}"));
+    }
+    shown.join(" ")
+}
+
+fn tell(world: &World, line: &str) -> String {
+    page(world, line, &world.sandbox.run(line.split(' ')))
+}
+
+#[test]
+fn wrong_usage_is_told_with_a_way_out() {
+    let world = World::new();
+    let mut pages = String::new();
+    for line in ["once", "init", "init --provider nope", "once --account a/b", "nope"] {
+        pages += &tell(&world, line);
+    }
+    let empty = world.sandbox.run(["once", "--account", ""]);
+    pages += &page(&world, "once --account ''", &empty);
+    world.configure("");
+    for line in [
+        "once --account nope",
+        "once --every 5",
+        "token get",
+        "token --format git",
+        "exec",
+        "exec -- /nowhere/command",
+        "exec -- /etc/passwd",
+        "rejected",
+        "rejected --sha256 zz",
+        "set",
+        "set --access-token",
+        "init",
+        "demo --port 99999",
+        "check --syntax --json",
+    ] {
+        pages += &tell(&world, line);
+    }
+    let (one, two) = (world.seed(), world.seed());
+    world.configure_accounts(&[("one", &one), ("two", &two)]);
+    pages += &tell(&world, "token");
+    compare("usage", &pages);
+}
+
+#[test]
+fn outcomes_are_told_with_a_way_out() {
+    let mut pages = String::new();
+    let mut with = |what: &str, fault: &dyn Fn(&World)| {
+        let world = World::new();
+        world.configure("");
+        world.once_gives(0, []);
+        fault(&world);
+        let _ = write!(pages, "# {what}\n{}", tell(&world, "once --force"));
+    };
+    for (status, body) in [
+        (400, r#"{"error":"invalid_grant","error_description":"Token has been revoked."}"#),
+        (401, r#"{"error":"invalid_client"}"#),
+        (400, r#"{"error":"unauthorized_client"}"#),
+        (400, r#"{"error":"invalid_scope"}"#),
+        (400, r#"{"error":"invalid_request"}"#),
+        (400, r#"{"error":"temporarily_unavailable"}"#),
+        (400, r#"{"error":"teapot"}"#),
+        (403, "no"),
+        (404, "no"),
+        (407, "no"),
+        (429, "{}"),
+        (503, "{}"),
+        (504, "{}"),
+        (200, "<html>"),
+        (200, r#"{"token_type":"Bearer","expires_in":3600}"#),
+        (200, r#"{"access_token":"","expires_in":3600}"#),
+        (200, r#"{"access_token":"a","token_type":"mac","expires_in":3600}"#),
+        (200, r#"{"access_token":"a","token_type":"Bearer","expires_in":0}"#),
+        (200, r#"{"access_token":"a","error":"invalid_grant"}"#),
+    ] {
+        with(&format!("{status} {body}"), &|world: &World| {
+            (0..4).for_each(|_| world.fault(Fault::reply(status, body)));
+        });
+    }
+    with("nobody listens", &|world| {
+        world.sandbox.write_config("token_endpoint = \"http://127.0.0.1:1/\"\nclient_id = \"demo\"\n");
+    });
+    with("the token's directory is a file", &|world| {
+        fs::remove_dir_all(world.sandbox.path("config/zerogravity")).unwrap();
+        fs::write(world.sandbox.path("config/zerogravity"), "").unwrap();
+    });
+    compare("outcomes", &pages);
+}
+
+/// A change of the state.
+type Change = fn(&mut Value);
+
+#[test]
+fn every_trouble_of_status_is_told_with_a_way_out() {
+    let world = World::new();
+    let mut pages = String::new();
+    let mut told = |what: &str| {
+        let _ = write!(pages, "# {what}\n{}", tell(&world, "status"));
+    };
+    world.configure_inputs("");
+    told("no login");
+    world.configure("");
+    told("no token");
+    fs::create_dir_all(world.sandbox.path("config/zerogravity")).unwrap();
+    fs::write(world.token_file(), "another").unwrap();
+    told("another's token");
+    world.once_gives(0, []);
+    let state = world.state();
+    for (what, minutes) in [("fresh", 10), ("overdue", 55), ("expired", 70), ("a clock that was set back", 0)]
+    {
+        world.write_state(&state);
+        match minutes {
+            0 => {
+                let mut later = state.clone();
+                let wall = &mut later["access_token"]["issued_at"]["wall_ms"];
+                *wall = (wall.as_i64().unwrap() + 7_200_000).into();
+                world.write_state(&later);
+            }
+            minutes => world.pass_time(Duration::from_secs(minutes * 60)),
+        }
+        told(what);
+    }
+    let changes: [(&str, Change); 2] = [
+        ("a dead login", |state| {
+            let binding = "00".repeat(32);
+            state["verdict"] = json!({
+                "kind": "refresh_token", "binding": binding, "error": "invalid_grant", "at": state["access_token"]["issued_at"],
+                "message": "the server refuses the refresh token: invalid_grant",
+                "cause": "it died 7.0 days after the login", "hint": "log in again, and put the new refresh_token into the config",
+            });
+        }),
+        ("interrupted", |state| {
+            let at = &state["access_token"]["issued_at"];
+            state["in_flight"] = json!({ "refresh_token": "00".repeat(32), "at": at });
+        }),
+    ];
+    for (what, change) in changes {
+        let mut other = state.clone();
+        change(&mut other);
+        world.write_state(&other);
+        told(what);
+    }
+    world.write_state(&state);
+    world.pass_time(Duration::from_secs(55 * 60));
+    world.fault(Fault::reply(503, "{}"));
+    world.once_gives(69, []);
+    told("backing off");
+    world.write_state(&state);
+    world.fault(Fault::reply(401, r#"{"error":"invalid_client"}"#));
+    world.once_gives(78, ["--force"]);
+    told("a client that was refused");
+    let mut without = state.clone();
+    without.as_object_mut().unwrap().remove("refresh_token");
+    world.write_state(&without);
+    world.configure_inputs("");
+    told("a token and no login");
+    world.pass_time(Duration::from_secs(55 * 60));
+    told("no login, and soon no token");
+    world.configure("");
+    world.write_state(&json!({ "version": 99 }));
+    told("a newer version's state");
+    fs::write(world.state_path("default", "state"), "nonsense").unwrap();
+    told("no state at all");
+    world.write_state(&state);
+    fs::write(world.token_file(), "another").unwrap();
+    told("the token file was overwritten");
+    fs::remove_file(world.token_file()).unwrap();
+    told("the token file is gone");
+    fs::create_dir(world.token_file()).unwrap();
+    told("the token file is a directory");
+    fs::remove_dir(world.token_file()).unwrap();
+    symlink("token", world.token_file()).unwrap();
+    told("the token file leads to itself");
+    compare("status", &pages);
+}
+
+#[test]
+fn a_supervisor_that_stands_still_is_told_with_a_way_out() {
+    let world = World::new();
+    world.configure("");
+    let mut run = world.run();
+    let pid = run.id().to_string();
+    let mut pages = String::new();
+    pages += &tell(&world, "run");
+    run.signal(Signal::STOP);
+    wait_until("that it stands still", || world.status().0.to_string().contains("-CONT").then_some(()));
+    pages += &tell(&world, "run");
+    pages += &tell(&world, "status");
+    run.signal(Signal::CONT);
+    compare("supervised", &pages.replace(&pid, "PID"));
+}
+
+#[test]
+fn a_name_moves_no_cursor() {
+    let world = World::new();
+    world.configure("token_file = \"a\\n\\u001b[31mb/token\"");
+    fs::write(world.sandbox.path("config/zg-tokend/a\n\x1b[31mb"), "").unwrap();
+    for command in ["once", "check", "status"] {
+        let output = world.sandbox.run([command]);
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert!(said.contains("a\\n\\u{1b}[31mb"), "{command}: {said}");
+        assert!(!said.contains('\x1b'), "{command}: {said}");
+    }
+    let run = world.start_run();
+    run.wait_for("a\\n\\u{1b}[31mb");
+    assert!(!run.log().contains('\x1b'), "{}", run.log());
+}
+
+#[test]
+fn help_that_nobody_gets_is_no_success() {
+    let world = World::new();
+    world.configure("");
+    for line in ["--help", "--version", "once --help", "once --json", "check", "check --json", "status"] {
+        let redirected = ["sh", "-c", "exec \"$@\" >/dev/full", "sh"];
+        let output = finish(&mut under(redirected, &world.sandbox.command(line.split(' '))));
+        assert!(output.stderr.contains("cannot write to stdout"), "{line}: {output:?}");
+        assert_ne!(output.code, Some(0), "{line}: {output:?}");
+    }
+}
+
+#[test]
+fn a_login_that_is_refused_is_a_failure_even_if_another_works() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let mut set = world.sandbox.command(["set"]);
+    let file = world.sandbox.path("wrong");
+    fs::write(&file, "no-such-token").unwrap();
+    let output = finish(set.stdin(fs::File::open(&file).unwrap()));
+    assert_eq!(output.code, Some(77), "{output:?}");
+    assert!(
+        output.stderr.starts_with("error: account default: ") && output.stderr.contains("stays in use"),
+        "{output:?}"
+    );
+    world.assert_live();
+}
