@@ -46,7 +46,8 @@ fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
 
 /// Reports the token; true if there is a better one now. If not, the command's own code stands.
 fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret) -> bool {
-    match replace(settings, account, token.fingerprint(), flags.wanted.wait, Box::new(Warnings::default())) {
+    let warnings = Box::new(Warnings);
+    match replace(settings, account, token.fingerprint(), flags.wanted.wait, warnings, None) {
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => true,
         Ok(done) => {
             rejected::say(account.name.as_str(), &done);

@@ -1,5 +1,6 @@
 //! `zg-tokend once`
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{settings, voice};
 use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::publish::hooks::HookError;
+use crate::publish::hooks::{Hook, HookError};
 use crate::shell::account::Account;
 use crate::shell::hooks::run_all;
 use crate::shell::trouble::chain;
@@ -30,7 +31,7 @@ const JSON_VERSION: u32 = 1;
 /// One pass over the accounts.
 pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    pass(&settings, args.common.account.as_deref(), flags, Box::new(Warnings { quiet: flags.quiet }))
+    pass(&settings, args.common.account.as_deref(), flags, Box::new(Warnings))
 }
 
 /// The same for a config that is loaded already; `only` picks an account, `listener` hears what is
@@ -41,9 +42,7 @@ pub(super) fn pass(
     flags: &Once,
     listener: Box<dyn Listener>,
 ) -> Exit {
-    for warning in settings.warnings.iter().filter(|_| !flags.quiet) {
-        voice::warning(warning);
-    }
+    settings.warnings.iter().for_each(voice::warning);
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
@@ -65,11 +64,16 @@ pub(super) fn pass(
         }
         hooks.extend(account.take_hooks().into_iter().map(|hook| (account.name().to_owned(), hook)));
     }
-    let warnings = Warnings { quiet: flags.quiet };
-    if let Err(error) = run_all(hooks, |account, error| warnings.hook_failed(account, error)) {
+    if let Err(error) = run_hooks(hooks) {
         return voice::no_event_loop(&error);
     }
     if told { exit } else { Exit::worst([exit, Exit::Io]) }
+}
+
+/// Runs hooks, each with the name of its account, one after the other, and tells of those that
+/// failed.
+pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
+    run_all(hooks, |account, error| Warnings.hook_failed(account, error))
 }
 
 fn exit_of(account: &Account) -> Exit {
@@ -111,16 +115,13 @@ fn warn_of_gap(account: &Account) {
 }
 
 /// Speaks up about what a pass met on its way.
-#[derive(Default)]
-pub(super) struct Warnings {
-    quiet: bool,
-}
+pub(super) struct Warnings;
 
 impl Listener for Warnings {
     fn hear(&self, account: &str, report: &Report, _: Option<Timestamp>) {
         let words = words(report);
         let grave = words.level <= tracing::Level::WARN;
-        if grave && !matches!(report, Report::Finished(_)) && !self.quiet {
+        if grave && !matches!(report, Report::Finished(_)) {
             voice::warning(format!("account {account}: {}", words.text));
             if let Some(hint) = &words.hint {
                 voice::hint(hint);

@@ -1,7 +1,7 @@
 //! `zg-tokend rejected`
 
 use super::args::{Args, Rejected as Flags};
-use super::once::Warnings;
+use super::once::{Warnings, run_hooks};
 use super::{report, set, settings, the_account, voice};
 use crate::exit::Exit;
 pub(super) use crate::shell::obtain::Rejected as Done;
@@ -26,9 +26,17 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
             }
         },
     };
-    match replace(&settings, account, refused, flags.wait, Box::new(Warnings::default())) {
+    let mut hooks = Vec::new();
+    let warnings = Box::new(Warnings);
+    let exit = match replace(&settings, account, refused, flags.wait, warnings, Some(&mut hooks)) {
         Ok(done) => say(account.name.as_str(), &done),
         Err(trouble) => report(account, &trouble),
+    };
+    // Nobody waits for a token here, and who does not re-read its file should hear of it at once.
+    let hooks = hooks.into_iter().map(|hook| (account.name.to_string(), hook)).collect();
+    match run_hooks(hooks) {
+        Ok(()) => exit,
+        Err(error) => voice::no_event_loop(&error),
     }
 }
 

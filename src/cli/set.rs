@@ -46,7 +46,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         return Exit::Success;
     }
     let refused = Rc::new(Cell::new(false));
-    let listener = Refusal { refused: Rc::clone(&refused), warnings: Warnings::default() };
+    let listener = Refusal { refused: Rc::clone(&refused) };
     let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Box::new(listener));
     // The earlier login keeps the token fresh, but what was asked for has failed.
     if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
@@ -55,13 +55,12 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
 /// Notes that the server has refused the login that was just given.
 struct Refusal {
     refused: Rc<Cell<bool>>,
-    warnings: Warnings,
 }
 
 impl Listener for Refusal {
     fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
         let Report::FellBack { message } = report else {
-            return self.warnings.hear(account, report, next_pass);
+            return Warnings.hear(account, report, next_pass);
         };
         self.refused.set(true);
         voice::failure(
@@ -71,7 +70,7 @@ impl Listener for Refusal {
     }
 
     fn hook_failed(&self, account: &str, error: &HookError) {
-        self.warnings.hook_failed(account, error);
+        Warnings.hook_failed(account, error);
     }
 }
 

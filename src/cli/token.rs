@@ -72,7 +72,7 @@ pub(super) fn live(settings: &Settings, account: &Account, flags: &Flags) -> Res
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
         lock_patience: if flags.on_busy == OnBusy::Wait { flags.wait } else { Duration::ZERO },
     };
-    match obtain(settings, account, wanted, Box::new(Warnings::default())) {
+    match obtain(settings, account, wanted, Box::new(Warnings)) {
         Ok(obtained) => {
             if let Some(trouble) = obtained.trouble {
                 voice::warning(format!("account {}: {}", account.name, trouble.message));
@@ -152,8 +152,8 @@ fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
 /// git was refused with the password, which is the token.
 fn erase(settings: &Settings, account: &Account, flags: &Token) -> Exit {
     let Some(password) = question().remove("password").map(Secret::new) else { return Exit::Success };
-    match replace(settings, account, password.fingerprint(), flags.wanted.wait, Box::new(Warnings::default()))
-    {
+    let warnings = Box::new(Warnings);
+    match replace(settings, account, password.fingerprint(), flags.wanted.wait, warnings, None) {
         // git reads nothing here, and tries again with what `get` gives.
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => Exit::Success,
         Ok(done) => rejected::say(account.name.as_str(), &done),

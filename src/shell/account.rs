@@ -40,6 +40,7 @@ pub struct Account {
     pushes: Pushes,
     probing: Probing,
     due_hooks: Vec<Hook>,
+    leaves_hooks: bool,
     told_to_stop: bool,
 }
 
@@ -60,6 +61,7 @@ impl Account {
             hooks: Hooks::new(settings, account),
             pushes: Pushes::new(settings, account),
             due_hooks: Vec::new(),
+            leaves_hooks: false,
             told_to_stop: false,
         }
     }
@@ -114,6 +116,11 @@ impl Account {
     /// The hooks that the finished passes gave occasion for, each once.
     pub fn take_hooks(&mut self) -> Vec<Hook> {
         std::mem::take(&mut self.due_hooks)
+    }
+
+    /// Tells the hooks nothing: the next pass of another process will find it new.
+    pub fn leave_hooks(&mut self) {
+        self.leaves_hooks = true;
     }
 
     /// Runs them beside everything else.
@@ -219,7 +226,10 @@ impl Account {
         if let Report::Finished(outcome) = report {
             context.counts.borrow_mut().note(self.configured.name.as_str(), &outcome, context.clock.now());
             if let Some(files) = &mut self.files {
-                self.due_hooks.extend(self.hooks.for_outcome(&outcome, self.core.record(), files.store()));
+                if !self.leaves_hooks {
+                    let hooks = self.hooks.for_outcome(&outcome, self.core.record(), files.store());
+                    self.due_hooks.extend(hooks);
+                }
                 if context.notes_passes && self.outcome.is_none() {
                     self.gap = files.store().note_pass(context.clock.now().boot_id, monotonic());
                 }

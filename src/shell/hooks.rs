@@ -13,7 +13,7 @@ use super::words::words;
 use crate::config;
 use crate::publish::hooks::{Hook, HookError};
 use crate::store::state::Store;
-use crate::supervisor::occasion::{Health, Occasion, health, occasions};
+use crate::supervisor::occasion::{Occasion, Told, health};
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::record::Record;
 
@@ -23,7 +23,7 @@ pub struct Hooks {
     account: Arc<config::Account>,
     settings: Arc<config::Settings>,
     /// What they were told by this process, should the note on disk not be to be had.
-    told: Health,
+    told: Told,
     queue: Queue,
 }
 
@@ -43,7 +43,7 @@ impl Hooks {
         Self {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
-            told: Health::Good,
+            told: Told::default(),
             queue: Queue::default(),
         }
     }
@@ -55,18 +55,14 @@ impl Hooks {
         record: Option<&Record>,
         store: &mut Store,
     ) -> Vec<Hook> {
-        if self.account.hooks == config::Hooks::default() {
+        if self.account.hooks == config::Hooks::default() || health(outcome).is_none() {
             return Vec::new();
         }
-        let told = match health(outcome) {
-            None => return Vec::new(),
-            Some(health) => {
-                let before = store.tell(health).unwrap_or(self.told);
-                self.told = health;
-                before
-            }
-        };
-        occasions(told, outcome)
+        let generation = record.map_or(0, |record| record.generation);
+        let by_own_memory = self.told.hear(outcome, generation);
+        store
+            .tell(|told| told.hear(outcome, generation))
+            .unwrap_or(by_own_memory)
             .into_iter()
             .filter_map(|occasion| self.hook(occasion, outcome, record))
             .collect()

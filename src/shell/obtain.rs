@@ -9,6 +9,7 @@ use super::words::{class, words};
 use super::{Context, Listener, Mode, accounts, once};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
+use crate::publish::hooks::Hook;
 use crate::secret::Fingerprint;
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
@@ -55,7 +56,7 @@ pub fn obtain(
         return Ok(Obtained { token, trouble: None });
     }
     let mode = Mode { horizon: Some(min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
-    let account = pass(settings, account, mode, Trigger::default(), listener)?;
+    let account = pass(settings, account, mode, Trigger::default(), listener, None)?;
     let trouble = trouble(&account);
     let now = SystemClock::new().now();
     let token = account.core().record().and_then(|record| record.access_token.clone());
@@ -87,20 +88,22 @@ pub enum Rejected {
 }
 
 /// Compare and refresh: if the stored token is still the one that was refused, one refresh.
-/// `refused` is the SHA-256 of the access token, or of the whole token file.
+/// `refused` is the SHA-256 of the access token, or of the whole token file. `hooks` takes those
+/// that the caller is to run; without it they are left to another process.
 pub fn rejected(
     settings: &config::Settings,
     account: &config::Account,
     refused: Fingerprint,
     lock_patience: Duration,
     listener: Box<dyn Listener>,
+    hooks: Option<&mut Vec<Hook>>,
 ) -> Result<Rejected, Trouble> {
     let Some(refused) = still_stored(settings, account, refused)? else {
         return Ok(Rejected::AlreadyReplaced);
     };
     let trigger = Trigger { rejected: Some(refused), ..Trigger::default() };
     let mode = Mode { lock_patience, ..Mode::default() };
-    let account = pass(settings, account, mode, trigger, listener)?;
+    let account = pass(settings, account, mode, trigger, listener, hooks)?;
     replaced(&account, Some(refused))
 }
 
@@ -153,18 +156,30 @@ fn stored(settings: &config::Settings, account: &config::Account) -> Result<Opti
     Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
 
+/// One pass. Somebody waits for the end of this process, in `$(zg-tokend token)`, git or kubectl,
+/// and a hook may take 30 s. Nor may one be left behind, which nobody would stop or hear of. So
+/// they are told by the next pass of `run` or `once`, which finds in the state what is new, unless
+/// the caller takes them in `hooks`.
 fn pass(
     settings: &config::Settings,
     account: &config::Account,
     mode: Mode,
     trigger: Trigger,
     listener: Box<dyn Listener>,
+    hooks: Option<&mut Vec<Hook>>,
 ) -> Result<Account, Trouble> {
     let context = Context::new(listener);
-    let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
+    let mut accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
+    if hooks.is_none() {
+        accounts.iter_mut().for_each(Account::leave_hooks);
+    }
     let finished = once::once(accounts, trigger, context)
         .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
-    finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))
+    let mut account = finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))?;
+    if let Some(hooks) = hooks {
+        hooks.extend(account.take_hooks());
+    }
+    Ok(account)
 }
 
 /// Why a pass did not end well.

@@ -17,7 +17,7 @@ use super::told;
 use crate::clock::{BootId, Timestamp};
 use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
 use crate::secret::Fingerprint;
-use crate::supervisor::occasion::Health;
+use crate::supervisor::occasion::Told;
 use crate::supervisor::probe::Probed;
 use crate::supervisor::record::{Record, VERSION};
 
@@ -283,10 +283,11 @@ impl Store {
         last_pass::note(self.dir.as_ref()?, boot_id, monotonic)
     }
 
-    /// Notes how the account stands; how it stood by the note before. Creates no directory.
-    pub fn tell(&mut self, health: Health) -> Option<Health> {
+    /// Changes the note of what the hooks were told by `hear`, and gives what that gives; `None` if
+    /// the note is not to be had. Creates no directory.
+    pub fn tell<T>(&mut self, hear: impl FnOnce(&mut Told) -> T) -> Option<T> {
         self.open().ok()??;
-        told::exchange(self.dir.as_ref()?, health).ok()
+        told::exchange(self.dir.as_ref()?, hear).ok()
     }
 
     /// Notes what came of a push, if that can be noted. Creates no directory.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 use super::record::VerdictKind;
+use super::trouble::Class;
 
 /// How an account stands, as far as it was ever told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,28 +32,55 @@ pub enum Occasion {
     Refresh,
 }
 
+/// What the hooks of an account were told last, by whichever process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// How the account stands.
+    pub health: Health,
+    /// The number of the newest token.
+    pub generation: u64,
+}
+
 /// How an account stands after a pass; `None` if the pass does not say.
 pub fn health(outcome: &Outcome) -> Option<Health> {
     match outcome {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => Some(Health::Good),
         Outcome::Refused(verdict) if verdict.kind == VerdictKind::RefreshToken => Some(Health::NeedsLogin),
+        // Whoever held the lock for so long knows how the account stands, and tells it.
+        Outcome::Failed(trouble) if trouble.class == Class::Busy => None,
         Outcome::Refused(_) | Outcome::Failed(_) | Outcome::NotStored(_) => Some(Health::Failing),
         Outcome::Held { .. } | Outcome::Stopped => None,
     }
 }
 
-/// What a pass gives occasion to tell, in order, when `told` was told before it. A state that
-/// goes on is told once; a dead login is never told as a failure as well.
-pub fn occasions(told: Health, outcome: &Outcome) -> Vec<Occasion> {
-    let mut occasions = Vec::new();
-    match health(outcome) {
-        Some(Health::Good) if told != Health::Good => occasions.push(Occasion::Recovery),
-        Some(Health::Failing) if told == Health::Good => occasions.push(Occasion::Failure),
-        Some(Health::NeedsLogin) if told != Health::NeedsLogin => occasions.push(Occasion::NeedsLogin),
-        _ => {}
+impl Told {
+    /// Hears how a pass has ended, which left the token of this number, and gives what there is to
+    /// tell, in order. A state that goes on is told once, and a token by whoever sees it first.
+    pub fn hear(&mut self, outcome: &Outcome, generation: u64) -> Vec<Occasion> {
+        let Some(health) = health(outcome) else { return Vec::new() };
+        let mut occasions = Vec::new();
+        // A dead login is not told as a failure as well, nor anew when that has passed.
+        let still_dead = (self.health, health) == (Health::NeedsLogin, Health::Failing);
+        if health != self.health && !still_dead {
+            self.health = health;
+            occasions.push(match health {
+                Health::Good => Occasion::Recovery,
+                Health::Failing => Occasion::Failure,
+                Health::NeedsLogin => Occasion::NeedsLogin,
+            });
+        }
+        let replaced = match outcome {
+            // A state that was lost begins to count anew.
+            Outcome::Refreshed { .. } => generation != self.generation,
+            Outcome::Republished => true,
+            // Another process made it, and told nobody.
+            Outcome::Fresh { .. } => generation > self.generation,
+            _ => false,
+        };
+        if replaced {
+            self.generation = generation;
+            occasions.push(Occasion::Refresh);
+        }
+        occasions
     }
-    if matches!(outcome, Outcome::Refreshed { .. } | Outcome::Republished) {
-        occasions.push(Occasion::Refresh);
-    }
-    occasions
 }

@@ -84,6 +84,80 @@ fn a_dead_login_is_told_once_and_so_is_the_next_one() {
 }
 
 #[test]
+fn a_dead_login_is_not_told_again_after_another_failure() {
+    let world = World::new();
+    with_hooks(&world);
+    world.once_gives(0, []);
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    world.pass_time(HOUR);
+    world.once_gives(77, []);
+    world.outage(Some(Outage::Closed));
+    world.once_gives(69, ["--force", "--retry-dead"]);
+    world.once_gives(77, []);
+    assert_eq!(told(&world), ["refresh", "needs_login"]);
+}
+
+/// Neither `token` nor git waits for a hook: the next pass of `run` or `once` tells.
+#[test]
+fn what_a_caller_for_a_token_finds_out_is_told_by_the_next_pass() {
+    let world = World::new();
+    with_hooks(&world);
+    let token = |code| {
+        let output = world.sandbox.run(["token"]);
+        assert_eq!(output.code, Some(code), "{output:?}");
+    };
+    token(0);
+    assert_eq!(told(&world), [""; 0], "no hook is in a caller's way");
+    world.once_gives(0, []);
+    world.once_gives(0, []);
+    assert_eq!(told(&world), ["refresh"]);
+
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    world.pass_time(HOUR);
+    token(77);
+    token(77);
+    assert_eq!(told(&world), ["refresh"]);
+    world.once_gives(77, []);
+    world.once_gives(77, []);
+    assert_eq!(told(&world), ["refresh", "needs_login"]);
+}
+
+#[test]
+fn a_token_that_was_refused_is_replaced_and_that_is_told_at_once() {
+    let world = World::new();
+    with_hooks(&world);
+    world.once_gives(0, []);
+    let refused = world.token().fingerprint().to_string();
+    let output = world.sandbox.run(["rejected", "--sha256", &refused]);
+    assert_eq!((output.code, told(&world)), (Some(0), vec!["refresh".to_owned(); 2]), "{output:?}");
+    world.once_gives(0, []);
+    assert_eq!(told(&world).len(), 2);
+}
+
+/// Its neighbour is at work on a slow exchange, and well.
+#[test]
+fn who_finds_the_account_busy_tells_nothing() {
+    let world = World::new();
+    with_hooks(&world);
+    world.once_gives(0, []);
+    world.pass_time(Duration::from_secs(35 * 60));
+    let token = world.token().fingerprint().to_string();
+    world.fault(Fault { delay_after_commit_ms: 2000, ..Fault::default() });
+    let mut holder =
+        Background::start(&mut world.sandbox.command(["once", "--force"]), world.sandbox.path("holder.log"));
+    wait_until("a request", || (world.posts() == 2).then_some(()));
+    for args in [
+        ["token", "--min-valid", "2h", "--on-busy", "use-existing"],
+        ["rejected", "--sha256", &token, "--wait", "0s"],
+    ] {
+        let output = world.sandbox.run(args);
+        assert!(output.stderr.contains("another process"), "{output:?}");
+    }
+    assert_eq!(holder.wait().code(), Some(0));
+    assert_eq!(told(&world), ["refresh"; 2]);
+}
+
+#[test]
 fn a_hook_is_told_what_it_needs_and_no_secret() {
     let world = World::with_secret();
     let seed = world.seed();
