@@ -186,7 +186,7 @@ pub struct Once {
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print failures only
+    /// Print failures and warnings only
     #[arg(long)]
     pub quiet: bool,
 }

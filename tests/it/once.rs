@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use zg_tokend::demo::faults::{Fault, Outage};
 use zg_tokend::demo::issuer::Options;
+use zg_tokend::secret::Secret;
 
 use crate::common::world::{World, read};
 use crate::common::{Output, audit};
@@ -119,6 +120,23 @@ fn quiet_says_nothing_but_failures() {
     let output = world.once_gives(69, ["--quiet", "--force"]);
     assert_eq!(output.stdout, "");
     assert!(output.stderr.starts_with("error: account default: "), "{output:?}");
+}
+
+#[test]
+fn quiet_says_what_needs_a_person() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    world.configure_seed(&Secret::new("wrong"), "");
+    let output = world.once_gives(0, ["--quiet"]);
+    assert_eq!(output.stdout, "");
+    assert!(output.stderr.contains("the earlier one stays in use"), "{output:?}");
+
+    fs::write(world.state_path("default", "state"), "{").unwrap();
+    fs::remove_file(world.token_file()).unwrap();
+    world.configure("");
+    let output = world.once_gives(0, ["--quiet"]);
+    assert!(output.stderr.contains("state.corrupt-1"), "{output:?}");
 }
 
 #[test]
