@@ -46,6 +46,10 @@ pub enum Unusable {
     /// A control character, which no token (RFC 6749 appendix A) and no HTTP header may have.
     #[error("contains control characters")]
     Control,
+    /// Something outside VSCHAR, 0x20 to 0x7E, of which tokens and client secrets are made (RFC 6749
+    /// appendix A.2 and A.17): pasted from a document, perhaps, with a dash or a quote made pretty.
+    #[error("contains characters other than ASCII letters, digits, punctuation and spaces")]
+    NotAscii,
     /// Bytes that are not UTF-8.
     #[error("is not UTF-8 text")]
     NotText,
@@ -61,6 +65,8 @@ impl SecretSource {
             Err(Unusable::Lines)
         } else if text.contains(char::is_control) {
             Err(Unusable::Control)
+        } else if !text.is_ascii() {
+            Err(Unusable::NotAscii)
         } else {
             Ok(Secret::new(text))
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::clock::{Clock, SystemClock};
+use crate::secret::Fingerprint;
 
 use crate::supervisor::decide::{Decision, Reason, Trigger};
 use crate::supervisor::facts::Facts;
@@ -35,18 +36,27 @@ impl Words {
     }
 }
 
+fn short(fingerprint: Fingerprint) -> String {
+    fingerprint.to_string().chars().take(12).collect()
+}
+
 /// The words for a report.
 pub fn words(report: &Report) -> Words {
     match report {
         Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
-        Report::TookSeed(seed) => {
-            let short: String = seed.to_string().chars().take(12).collect();
-            Words::new(
-                Level::INFO,
-                "new_login",
-                format!("found a new refresh_token in the config (SHA-256 {short}…)"),
-            )
-        }
+        Report::TookSeed(seed) => Words::new(
+            Level::INFO,
+            "new_login",
+            format!("found a new refresh_token in the config (SHA-256 {}…)", short(*seed)),
+        ),
+        Report::OlderSeed(seed) => Words::new(
+            Level::INFO,
+            "older_login",
+            format!(
+                "the refresh_token in the config (SHA-256 {}…) is older than the login that was set: not used",
+                short(*seed)
+            ),
+        ),
         Report::TookOver { account } => Words::new(
             Level::INFO,
             "took_over",

@@ -56,6 +56,14 @@ pub enum StateError {
         /// What serde says.
         source: serde_json::Error,
     },
+    /// So long a state could not be read again.
+    #[error("the state of {account} has grown to {bytes} bytes, too many to be read again")]
+    TooLong {
+        /// The account.
+        account: String,
+        /// Its length.
+        bytes: usize,
+    },
     /// Something was asked that needs the lock.
     #[error("the state of {account} is not locked")]
     NotLocked {
@@ -79,7 +87,9 @@ impl StateError {
             Self::Lock(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Newer { .. } => Some("install the newer zg-tokend again; nothing was changed".into()),
-            Self::Encode { .. } | Self::NotLocked { .. } => Some("this is a bug: please report it".into()),
+            Self::Encode { .. } | Self::TooLong { .. } | Self::NotLocked { .. } => {
+                Some("this is a bug: please report it".into())
+            }
             Self::SeedTaken { .. } => {
                 Some("log in once more for this account: each needs a refresh token of its own".into())
             }
@@ -95,6 +105,7 @@ impl StateError {
             Self::File(FileError::NotAFile { .. })
             | Self::Newer { .. }
             | Self::Encode { .. }
+            | Self::TooLong { .. }
             | Self::NotLocked { .. } => FailureClass::Io,
             Self::File(error) => error.class(),
         }
@@ -152,7 +163,7 @@ impl Store {
     /// Reads the state. Changes nothing and creates nothing.
     pub fn load(&mut self) -> Result<Stored, StateError> {
         match self.open()? {
-            Some(dir) => read(dir),
+            Some(dir) => read(dir, STATE),
             None => Ok(Stored::Nothing),
         }
     }
@@ -185,39 +196,46 @@ impl Store {
         Err(StateError::NotLocked { account: self.account.clone() })
     }
 
-    /// Finds the state of another account that lists `seed`, and locks it. One that `configured`
-    /// names is still in use: [`StateError::SeedTaken`].
+    /// Finds the state of another account that lists `seed`, and locks it; failing that, one that
+    /// this account has retired without going on. One of which `still_in_use` holds is an error:
+    /// [`StateError::SeedTaken`].
     pub fn find_seed(
         &mut self,
         seed: Fingerprint,
         still_in_use: impl Fn(&Record) -> bool,
     ) -> Result<Option<Box<Record>>, StateError> {
         let Some(state_dir) = StateDir::find(&self.state_dir)? else { return Ok(None) };
+        let lists_it = |stored| match stored {
+            Ok(Stored::Record(record)) if record.seeds.contains(&seed) => Some(record),
+            // What cannot be read is another account's affair.
+            _ => None,
+        };
+        let mut left_half_way = None;
         for name in state_dir.accounts()? {
             if name == self.account {
                 continue;
             }
-            // What cannot be read is another account's affair.
             let Ok(Some(other)) = state_dir.find_account(&name) else { continue };
-            let Ok(Stored::Record(record)) = read(&other) else { continue };
-            if !record.seeds.contains(&seed) {
+            let Some(record) = lists_it(read(&other, STATE)) else {
+                left_half_way = left_half_way.or_else(|| lists_it(read(&other, &retired(&self.account))));
                 continue;
-            }
+            };
             if still_in_use(&record) {
                 return Err(StateError::SeedTaken { account: self.account.clone(), owner: name });
             }
             let lock = other.try_lock()?;
-            let Stored::Record(record) = read(&other)? else { continue };
+            let Stored::Record(record) = read(&other, STATE)? else { continue };
             self.taken_over = Some((other, lock));
             return Ok(Some(record));
         }
-        Ok(None)
+        Ok(left_half_way)
     }
 
     /// Makes sure that the next state can be stored, then stores this one durably.
     pub fn prepare(&mut self, record: &Record) -> Result<(), StateError> {
         let dir = self.locked()?;
-        let bytes = encode(record)?;
+        // The answer needs room as well.
+        let bytes = encode(record, STATE_MAX - RESERVE as usize)?;
         // First the room, then the marker: a marker without a request would be taken for a
         // request without an answer.
         let mut next = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
@@ -230,21 +248,37 @@ impl Store {
         Ok(())
     }
 
-    /// Stores the record durably: file, rename, directory. A state that was taken over is
-    /// retired afterwards, never before. If the directory was moved or removed meanwhile, the
-    /// record goes to where others will look for it.
+    /// Stores the record durably: file, rename, directory. If the directory was moved or removed
+    /// meanwhile, the record goes to where others will look for it.
     pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
-        let bytes = encode(record)?;
-        let written = match (self.next.take(), self.locked()?) {
-            (Some(mut next), _) => next.write_all(&bytes).and_then(|()| next.commit()),
-            (None, dir) => write(dir, &bytes),
-        };
+        let bytes = encode(record, STATE_MAX)?;
+        let written = self.write_next(&bytes);
         match self.lock.as_ref().map(Lock::still_there) {
-            Some(Err(LockError::Replaced { .. })) => self.move_house(&bytes)?,
-            _ => written?,
+            Some(Err(LockError::Replaced { .. })) => {
+                self.retire_taken_over()?;
+                self.move_house(&bytes)
+            }
+            _ => written,
         }
-        if let Some((other, _lock)) = self.taken_over.take() {
-            rename(&other, &format!("{STATE}.taken-over-by-{}", self.account))?;
+    }
+
+    fn write_next(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let mut next = match self.next.take() {
+            Some(next) => next,
+            None => Temporary::create(&self.locked()?.file(STATE), Attributes::PRIVATE)?,
+        };
+        next.write_all(bytes)?;
+        self.retire_taken_over()?;
+        Ok(next.commit()?)
+    }
+
+    /// Retires the state that was taken over, when its successor is written and not yet in its
+    /// place: of two that are in force, one would send what the other has spent. Who dies in
+    /// between, or cannot go on, leaves what [`Store::find_seed`] finds.
+    fn retire_taken_over(&mut self) -> Result<(), StateError> {
+        if let Some((other, _lock)) = &self.taken_over {
+            rename(other, &retired(&self.account))?;
+            self.taken_over = None;
         }
         Ok(())
     }
@@ -254,7 +288,7 @@ impl Store {
     fn move_house(&mut self, bytes: &[u8]) -> Result<(), StateError> {
         let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
         let lock = dir.try_lock()?;
-        if !matches!(read(&dir)?, Stored::Nothing) {
+        if !matches!(read(&dir, STATE)?, Stored::Nothing) {
             return Err(LockError::Replaced { path: dir.directory().path().to_owned() }.into());
         }
         write(&dir, bytes)?;
@@ -350,11 +384,17 @@ impl Store {
     }
 }
 
-fn read(dir: &AccountDir) -> Result<Stored, StateError> {
-    let Some(contents) = dir.directory().read(OsStr::new(STATE), STATE_MAX)? else {
+/// What a state is called that `account` has taken over.
+fn retired(account: &str) -> String {
+    format!("{STATE}.taken-over-by-{account}")
+}
+
+fn read(dir: &AccountDir, name: &str) -> Result<Stored, StateError> {
+    let Some(contents) = dir.directory().read(OsStr::new(name), STATE_MAX)? else {
         return Ok(Stored::Nothing);
     };
-    parse(&contents.bytes).map_err(|found| StateError::Newer { path: dir.file(STATE).path(), found })
+    parse(&contents.bytes)
+        .map_err(|found| StateError::Newer { path: dir.directory().path().join(name), found })
 }
 
 /// Reads a state's bytes; the error is the version of a state that is too new.
@@ -378,12 +418,15 @@ pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
     }
 }
 
-fn encode(record: &Record) -> Result<Zeroizing<Vec<u8>>, StateError> {
+fn encode(record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError> {
     // Room for all of it at once: a vector that grows leaves unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(RESERVE as usize));
     serde_json::to_writer_pretty(&mut *bytes, record)
         .map_err(|source| StateError::Encode { account: record.account.clone(), source })?;
     bytes.push(b'\n');
+    if bytes.len() > max {
+        return Err(StateError::TooLong { account: record.account.clone(), bytes: bytes.len() });
+    }
     Ok(bytes)
 }
 

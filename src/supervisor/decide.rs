@@ -244,7 +244,9 @@ pub(super) fn new_seed(
     inputs: Option<&Inputs>,
 ) -> Option<Fingerprint> {
     let seed = inputs.map_or(policy.inline_seed, |inputs| inputs.seed.as_ref().map(Secret::fingerprint));
-    seed.filter(|seed| record.is_none_or(|record| !record.seeds.contains(seed)))
+    // What stands in the config file could always be read.
+    let is_older = |record: &Record| record.config_is_older && policy.inline_seed.is_none();
+    seed.filter(|seed| record.is_none_or(|record| !is_older(record) && !record.seeds.contains(seed)))
 }
 
 /// For a state that cannot be understood: how long the token in the file is believed to live. The

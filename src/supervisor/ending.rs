@@ -41,6 +41,8 @@ impl Supervisor {
         trouble: Trouble,
     ) -> Vec<Action> {
         if !persisting.answer {
+            // What was to follow is due after the wait, not at once: the disk would refuse again.
+            self.again = false;
             return self.leave_failed(now, trouble);
         }
         let (since, tries) = persisting.failing.unwrap_or((now, 0));

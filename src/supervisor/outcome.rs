@@ -59,6 +59,8 @@ pub enum Report {
     },
     /// Config held a seed that this account had not seen: a new login.
     TookSeed(Fingerprint),
+    /// Config held a seed that this account had not seen, but a login was brought since: it is not used.
+    OlderSeed(Fingerprint),
     /// The seed was known to the state of an account that is gone; it is ours now.
     TookOver {
         /// The account's former name.

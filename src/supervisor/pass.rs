@@ -9,6 +9,7 @@ use super::record::{AccessToken, Failure, InFlight, Record, Rejection};
 use super::trouble::{Class, Trouble};
 use super::{Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule};
 use crate::clock::Timestamp;
+use crate::secret::Secret;
 
 impl Supervisor {
     pub(super) fn decide(&mut self, now: Timestamp) -> (Decision, Action) {
@@ -214,13 +215,8 @@ impl Supervisor {
         let (account, config) = (self.policy.account.clone(), self.policy.config.clone());
         if let Some(other) = other {
             let took_over = report(Report::TookOver { account: other.account.clone() });
-            let mut record = Record { account, config, ..*other };
-            if let Some(own) = own {
-                let dead = own.needs_login();
-                record.previous = own.refresh_token.filter(|_| !dead).or(record.previous);
-                record.seeds.extend(own.seeds);
-                record.generation = record.generation.max(own.generation);
-            }
+            let mut record = own.unwrap_or_else(|| Record::new(account, config));
+            record.take_over(*other);
             self.remember(record);
             self.again = true;
             let mut actions = vec![took_over];
@@ -245,9 +241,19 @@ impl Supervisor {
         record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
         record.config.clone_from(&self.policy.config);
         self.note_rejection(now, &mut record);
+        let older = self.inputs.as_ref().and_then(|inputs| inputs.seed.as_ref()).map(Secret::fingerprint);
+        let older = older.filter(|_| std::mem::take(&mut record.config_is_older));
+        let mut actions = Vec::new();
+        if let Some(seed) = older {
+            if !record.seeds.contains(&seed) {
+                actions.push(report(Report::OlderSeed(seed)));
+            }
+            record.list_seed(seed);
+        }
         self.remember(record.clone());
         self.phase = Phase::Preparing;
-        vec![Action::Prepare(Box::new(record))]
+        actions.push(Action::Prepare(Box::new(record)));
+        actions
     }
 
     /// From here on the report counts as heard, whatever becomes of the request.

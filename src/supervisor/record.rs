@@ -19,6 +19,12 @@ use crate::secret::{self, Fingerprint, Secret};
 /// The version this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
+/// So many seeds are remembered. A program that rotates the configured refresh token by itself brings
+/// a new one each hour, and the state, which holds each in 75 bytes, must stay small enough to be
+/// read. One that was dropped would win again, be sent and be refused: only who puts back a login
+/// that is 256 logins old meets that, and the login in force is gone back to.
+pub const SEEDS_MAX: usize = 256;
+
 /// The state of one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -30,8 +36,13 @@ pub struct Record {
     pub config: String,
     /// Counts the access tokens that were ever granted to this account.
     pub generation: u64,
-    /// Every seed that was ever taken from config. One that is listed never wins again.
+    /// The seeds that were taken from config or brought by the user, the latest of them, oldest
+    /// first. One that is listed never wins again.
     pub seeds: Vec<Fingerprint>,
+    /// A login was brought while the configured seed could not be read: that is the older one, and
+    /// is listed, not taken, when it is first read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_is_older: bool,
     /// The refresh token to present next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<RefreshToken>,
@@ -240,6 +251,7 @@ impl Record {
             config: config.into(),
             generation: 0,
             seeds: Vec::new(),
+            config_is_older: false,
             refresh_token: None,
             previous: None,
             access_token: None,
@@ -262,7 +274,8 @@ impl Record {
         {
             self.previous = Some(replaced);
         }
-        self.seeds.push(seed.fingerprint());
+        self.list_seed(seed.fingerprint());
+        self.config_is_older = false;
         self.refresh_token = Some(RefreshToken {
             value: seed,
             source: Source::Seed,
@@ -274,6 +287,27 @@ impl Record {
         self.verdict = None;
         self.failure = None;
         self.in_flight = None;
+    }
+
+    /// Lists a seed that is in force, or configured while another is: as the latest.
+    pub fn list_seed(&mut self, seed: Fingerprint) {
+        self.seeds.retain(|known| *known != seed);
+        self.seeds.push(seed);
+        self.seeds.drain(..self.seeds.len().saturating_sub(SEEDS_MAX));
+    }
+
+    /// Goes on with the state of an account that is no longer configured. The own login stays as
+    /// the one before.
+    pub fn take_over(&mut self, other: Self) {
+        let own = std::mem::replace(self, other);
+        let dead = own.needs_login();
+        self.previous = own.refresh_token.filter(|_| !dead).or(self.previous.take());
+        self.generation = self.generation.max(own.generation);
+        let seeds = std::mem::replace(&mut self.seeds, own.seeds);
+        for seed in seeds {
+            self.list_seed(seed);
+        }
+        (self.account, self.config) = (own.account, own.config);
     }
 
     /// True if the current refresh token is known to be dead.

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
-use serde_json::json;
+use serde_json::{Value, json};
 use zg_tokend::clock::{Clock, SystemClock};
 use zg_tokend::demo::audit::Event;
 use zg_tokend::demo::faults::Fault;
@@ -143,6 +143,68 @@ fn a_renamed_account_takes_its_state_along() {
     assert_eq!(world.state_of("after")["account"], "after");
 }
 
+/// A renamed account's former state is in force until its successor is, and never beside it.
+#[test]
+fn a_state_that_cannot_be_retired_is_not_taken_over() {
+    let world = World::new();
+    let seed = world.seed();
+    world.configure_accounts(&[("before", &seed)]);
+    world.once_gives(0, []);
+    world.configure_accounts(&[("after", &seed)]);
+    let in_the_way = world.state_path("before", "state.taken-over-by-after");
+    fs::create_dir(&in_the_way).unwrap();
+    world.once_gives(74, []);
+    assert!(!world.state_path("after", "state").exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    world.once_gives(0, []);
+    world.once_gives(0, ["--force"]);
+    assert!(in_the_way.is_file() && !world.state_path("before", "state").exists());
+    audit::assert_one_post_per_epoch(&world.server.audit());
+}
+
+#[test]
+fn a_takeover_that_was_broken_off_is_finished() {
+    let world = World::new();
+    let seed = world.seed();
+    world.configure_accounts(&[("before", &seed), ("other", &world.seed())]);
+    world.once_gives(0, []);
+    world.configure_accounts(&[("after", &seed), ("other", &world.seed())]);
+    let state = |name| world.state_path("before", name);
+    fs::rename(state("state"), state("state.taken-over-by-after")).unwrap();
+    world.once_gives(0, ["--force", "--account", "after"]);
+    assert_eq!(sent(&world).iter().filter(|sent| **sent == seed.fingerprint()).count(), 1);
+    assert!(world.server.is_live(&read(&world.token_file_of("after"))));
+}
+
+/// What the configured refresh token is when another program rotates it.
+#[test]
+fn the_state_does_not_grow_with_every_login() {
+    let world = World::new();
+    let seed = world.configure("");
+    world.once_gives(0, []);
+    let list = |state: &mut Value, count: u32, last: &Secret| {
+        let earlier = (0..count).map(|n| Fingerprint::of([&n.to_be_bytes()[..]]).to_string());
+        state["seeds"] = earlier.chain([last.fingerprint().to_string()]).collect();
+    };
+    let mut state = world.state();
+    list(&mut state, 300, &seed);
+    world.write_state(&state);
+    let newest = world.configure("");
+    world.once_gives(0, []);
+    let state = world.state();
+    let listed = state["seeds"].as_array().unwrap();
+    let latest = [&seed, &newest].map(|seed| json!(seed.fingerprint()));
+    assert_eq!((listed.len(), &listed[254..]), (256, &latest[..]));
+
+    // Longer than could be read again.
+    let (mut state, posts) = (world.state(), world.posts());
+    list(&mut state, 14_500, &newest);
+    world.write_state(&state);
+    let output = world.once_gives(74, ["--force"]);
+    assert!(output.stderr.contains("too many to be read again"), "{output:?}");
+    assert_eq!((world.state(), world.posts()), (state, posts));
+}
+
 #[test]
 fn the_seed_of_an_account_that_is_still_there_is_refused() {
     let world = World::new();
@@ -257,6 +319,23 @@ fn a_state_that_cannot_be_read_is_no_first_run() {
             fs::remove_file(&state).unwrap();
         }
     }
+}
+
+#[test]
+fn a_secret_with_characters_that_no_token_has_is_refused() {
+    let world = World::new();
+    let wrong = "1//pretty\u{2013}dash";
+    let path = world.sandbox.path("home/seed");
+    fs::write(&path, wrong).unwrap();
+    chmod(&path, Mode::from_raw_mode(0o600)).unwrap();
+    for (code, source) in [(78, format!("\"{wrong}\"")), (69, format!("{{ file = \"{}\" }}", path.display()))]
+    {
+        world.configure_inputs(&format!("refresh_token = {source}"));
+        let output = world.once_gives(code, []);
+        assert!(output.stderr.contains("contains characters other than ASCII"), "{output:?}");
+        assert!(!output.stderr.contains("pretty"), "{output:?}");
+    }
+    assert_eq!(world.posts(), 0);
 }
 
 #[test]

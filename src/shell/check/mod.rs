@@ -235,7 +235,9 @@ fn login(settings: &Settings, account: &config::Account) -> Vec<Finding> {
         return findings;
     };
     let (seed, configured) = secret(account, "refresh_token", source, kept.is_some() && !dead);
-    let is_new = |record: &Record| seed.is_some_and(|seed| !record.seeds.contains(&seed.fingerprint()));
+    let is_new = |record: &Record| {
+        seed.is_some_and(|seed| !record.config_is_older && !record.seeds.contains(&seed.fingerprint()))
+    };
     match kept {
         Some((record, _)) if is_new(record) => {
             findings.push(Finding::ok("state", "the login in the config is newer, and will be used"));
