@@ -7,11 +7,14 @@ use super::args::{Args, Once, Set};
 use super::once::{self, Warnings};
 use super::{prompt, report, settings, the_account, voice};
 use crate::clock::Timestamp;
+use crate::config::Account;
 use crate::exit::Exit;
 use crate::publish::hooks::HookError;
 use crate::secret::Secret;
+use crate::secrets::SecretError;
 use crate::shell::Listener;
-use crate::shell::set::{Given, set as store};
+use crate::shell::set::{Done, Given, set as store};
+use crate::shell::trouble::chain;
 use crate::shell::words::duration;
 use crate::supervisor::outcome::Report;
 
@@ -30,13 +33,30 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         }
     };
     let given = match flags.expires_in {
-        Some(expires_in) => Given { access_token: Some((token, expires_in)), ..Given::default() },
-        None => Given { refresh_token: Some(token), ..Given::default() },
+        Some(expires_in) => Given::new(None, Some((token, expires_in.as_secs_f64()))),
+        None => Given::new(Some(token), None),
     };
-    if let Err(trouble) = store(&settings, account, given) {
-        return report(account, &trouble);
+    let given = match given {
+        Ok(given) => given,
+        Err(error) => {
+            voice::failure(error, Some(error.hint()));
+            return Exit::Usage;
+        }
+    };
+    let expires_in = given.expires_in();
+    match store(&settings, account, given) {
+        Ok(Done::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
+        Ok(Done::Known) => {
+            voice::say(format!(
+                "{}: this refresh token was given before; the login stays as it is",
+                account.name
+            ));
+            voice::hint("log in again for a new one: a used one is never sent twice");
+            return Exit::Success;
+        }
+        Err(trouble) => return report(account, &trouble),
     }
-    if let Some(expires_in) = flags.expires_in {
+    if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
         voice::say(format!(
             "{}: the token is in {}, for {left}",
@@ -72,6 +92,16 @@ impl Listener for Refusal {
     fn hook_failed(&self, account: &str, error: &HookError) {
         Warnings.hook_failed(account, error);
     }
+}
+
+/// The config may name a login that only the service can read.
+fn warn_of_older(account: &Account, error: &SecretError) {
+    voice::warning(format!(
+        "account {}: {}; whatever it holds now counts as older than this login",
+        account.name,
+        chain(error)
+    ));
+    voice::hint("to use that one after all, give it to `zg-tokend set` as well");
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.

@@ -156,8 +156,8 @@ fn is_usable(token: &Secret) -> bool {
     fault_of(token).is_none()
 }
 
-/// RFC 6749 appendix A.12 and A.17: a token is one or more VSCHAR.
-fn fault_of(token: &Secret) -> Option<TokenFault> {
+/// What is wrong with a token. RFC 6749 appendix A.12 and A.17: it is one or more VSCHAR.
+pub fn fault_of(token: &Secret) -> Option<TokenFault> {
     let token = token.expose();
     if token.is_empty() {
         Some(TokenFault::Empty)
@@ -202,8 +202,9 @@ fn lifetime(
         .map_or_else(|| Err(seconds.to_string()), |lifetime| Ok((lifetime, ExpiresInSource::Stated)))
 }
 
-/// At least one second, at most a year; `None` for less, and for what is not finite.
-fn whole_seconds(seconds: f64) -> Option<Duration> {
+/// A lifetime as it counts: at least one second, at most a year; `None` for less, and for what is
+/// not finite.
+pub fn whole_seconds(seconds: f64) -> Option<Duration> {
     (seconds.is_finite() && seconds >= 1.0)
         .then(|| Duration::from_secs(seconds.min(MAX_LIFETIME.as_secs_f64()) as u64))
 }

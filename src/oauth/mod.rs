@@ -18,7 +18,7 @@ mod tests;
 pub use answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, Grant, Outage, TokenFault, Unavailable, Unclear,
 };
-pub use classify::{Context, MAX_TOKEN_BYTES, classify};
+pub use classify::{Context, MAX_TOKEN_BYTES, classify, fault_of, whole_seconds};
 pub use reply::{FailureKind, Reply, Sent, TransportFailure};
 pub use request::{ClientAuthentication, RefreshRequest};
 pub use scrub::scrub;

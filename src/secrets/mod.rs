@@ -106,6 +106,11 @@ pub enum SecretError {
 }
 
 impl SecretError {
+    /// Whether there is no such file: of all that cannot be read, this alone does not exist yet.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use zg_tokend::demo::audit::Event;
 use zg_tokend::demo::faults::Outage;
 use zg_tokend::secret::Secret;
 
-use crate::common::world::World;
+use crate::common::world::{World, read};
 use crate::common::{Background, Output, wait_until};
 
 /// Waits until this login has been used. Nothing but the change can make `run` look: its token
@@ -110,17 +111,13 @@ fn a_login_that_was_set_wins_and_stays() {
         world.once_gives(0, ["--force"]);
         assert_eq!(world.posts(), posts);
     }
-    let sent = |token: &Secret| {
-        let of = Some(token.fingerprint());
-        world.server.audit().iter().filter(|it| it.event == Event::Post && it.refresh_token == of).count()
-    };
-    assert_eq!((sent(&old), sent(&login)), (0, 1), "the config's login is older");
+    assert_eq!((sent(&world, &old), sent(&world, &login)), (0, 1), "the config's login is older");
 
     // A login in the config that is newer still.
     let newest = world.seed();
     world.configure_seed(&newest, "");
     world.once_gives(0, []);
-    assert_eq!(sent(&newest), 1);
+    assert_eq!(sent(&world, &newest), 1);
 }
 
 #[test]
@@ -134,7 +131,7 @@ fn an_access_token_that_was_set_is_published() {
     // Nothing is due, until it nears its end.
     world.once_gives(0, []);
     assert_eq!(world.posts(), 1);
-    world.pass_time(std::time::Duration::from_secs(50 * 60));
+    world.pass_time(Duration::from_secs(50 * 60));
     world.once_gives(0, []);
     assert_eq!(world.posts(), 2);
     world.assert_live();
@@ -151,6 +148,116 @@ fn set_takes_one_token_and_only_from_stdin() {
         assert_eq!(set(&world, &[], stdin).code, Some(2), "{stdin:?}");
     }
     assert_eq!(world.posts(), 0);
+}
+
+/// How often this refresh token was sent.
+fn sent(world: &World, token: &Secret) -> usize {
+    let of = Some(token.fingerprint());
+    world.server.audit().iter().filter(|it| it.event == Event::Post && it.refresh_token == of).count()
+}
+
+#[test]
+fn a_login_that_was_given_before_is_not_sent_again() {
+    let world = World::new();
+    let old = world.configure("");
+    let login = world.seed();
+    set_gives(&world, 0, &[], login.expose());
+    world.once_gives(0, ["--force"]);
+    let state = world.state();
+    for known in [&login, &old, &world.refresh_token()] {
+        let output = set(&world, &[], known.expose());
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.stdout.contains("was given before"), "{output:?}");
+    }
+    assert_eq!((world.state(), world.posts()), (state, 2));
+    world.once_gives(0, ["--force"]);
+    assert_eq!((sent(&world, &login), sent(&world, &old)), (1, 0));
+    world.assert_live();
+}
+
+#[test]
+fn a_login_of_another_account_is_not_taken() {
+    let world = World::new();
+    let (a, b) = (world.seed(), world.seed());
+    world.configure_accounts(&[("a", &a), ("b", &b)]);
+    world.once_gives(0, []);
+    let state = world.state_of("b");
+    let output = set(&world, &["--account", "b"], a.expose());
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains("belongs to account a already"), "{output:?}");
+    assert_eq!((world.state_of("b"), world.posts()), (state, 2));
+
+    // A former account's goes on where it was.
+    world.configure_accounts(&[("b", &b)]);
+    set_gives(&world, 0, &["--account", "b"], a.expose());
+    world.once_gives(0, ["--force"]);
+    assert_eq!(sent(&world, &a), 1);
+    assert!(world.state_path("a", "state.taken-over-by-b").exists());
+    assert!(world.server.is_live(&read(&world.token_file_of("b"))));
+}
+
+#[test]
+fn a_login_that_was_set_is_not_displaced_by_one_that_only_the_service_can_read() {
+    let world = World::new();
+    world.configure_inputs("refresh_token = { env = \"ZG_SEED\" }");
+    let (login, unused, newest) = (world.seed(), world.seed(), world.seed());
+    let output = set(&world, &[], login.expose());
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(
+        output.stderr.contains("ZG_SEED is not set; whatever it holds now counts as older"),
+        "{output:?}"
+    );
+    let once = |seed: &Secret| {
+        let mut command = world.sandbox.command(["once", "--force"]);
+        let output = crate::common::finish(command.env("ZG_SEED", seed.expose()));
+        assert_eq!(output.code, Some(0), "{output:?}");
+    };
+    once(&unused);
+    once(&unused);
+    assert_eq!((world.posts(), sent(&world, &login), sent(&world, &unused)), (3, 1, 0));
+    once(&newest);
+    assert_eq!((sent(&world, &newest), world.grants()), (1, 4), "one that comes later is a new login");
+}
+
+#[test]
+fn a_file_that_comes_after_the_login_that_was_set_is_newer() {
+    let world = World::new();
+    let path = world.sandbox.path("home/seed");
+    world.configure_inputs(&format!("refresh_token = {{ file = \"{}\" }}", path.display()));
+    let output = set(&world, &[], world.seed().expose());
+    assert!(!output.stderr.contains("counts as older"), "{output:?}");
+    let newest = world.seed();
+    write_private(&path, newest.expose());
+    world.once_gives(0, ["--force"]);
+    assert_eq!(sent(&world, &newest), 1);
+}
+
+#[test]
+fn what_is_set_is_held_to_the_rules_for_tokens() {
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let (state, token) = (world.state(), world.token());
+    let long = "x".repeat(17 * 1024);
+    let access = ["--access-token", "--expires-in"];
+    for (expires_in, stdin, words) in [
+        (Some("0s"), "token", "has expired"),
+        (Some("999ms"), "token", "has expired"),
+        (Some("1h"), &*long, "over 16 KiB"),
+        (Some("1h"), "t\u{f6}ken", "other than ASCII"),
+        (None, &*long, "over 16 KiB"),
+        (None, "t\u{2013}ken", "other than ASCII"),
+    ] {
+        let args = access.into_iter().chain(expires_in).take(if expires_in.is_some() { 3 } else { 0 });
+        let output = set(&world, &args.collect::<Vec<_>>(), stdin);
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains(words), "{words}: {output:?}");
+    }
+    assert_eq!((world.state(), world.token(), world.posts()), (state, token, 1));
+
+    set_gives(&world, 0, &[&access[..], &["200y"]].concat(), "at-for-long");
+    let year = Duration::from_secs(365 * 24 * 3600);
+    assert_eq!(world.state()["access_token"]["lifetime_ms"], u64::try_from(year.as_millis()).unwrap());
 }
 
 /// `run` with nothing that it could send: the server has ended its login.

@@ -204,12 +204,20 @@ fn a_login_that_is_given_with_its_token_is_used() {
     let world = World::new();
     world.configure_inputs("");
     let mut run = world.run();
+    let login = world.seed();
     let body = json!({
-        "access_token": "given", "expires_in": 3000, "refresh_token": world.seed().expose(),
+        "access_token": "given", "expires_in": 3000, "refresh_token": login.expose(),
     });
     assert_reply(&post(&world, "/v1/token", &body), 200, "result", "stored");
     world.assert_live();
     assert_eq!((world.posts(), world.state()["generation"].as_u64()), (1, Some(2)));
+    assert_reply(
+        &post(&world, "/v1/token", &json!({ "refresh_token": login.expose() })),
+        200,
+        "result",
+        "known",
+    );
+    assert_eq!(world.posts(), 1);
     let wrong = json!({ "refresh_token": "nobody's" });
     let before = world.token();
     post(&world, "/v1/token", &wrong);
@@ -234,6 +242,7 @@ fn what_is_wrong_with_a_request_is_said() {
         (r#"{"access_token": "a", "expires_in": 0}"#, "expired"),
         (r#"{"access_token": ""}"#, "empty"),
         (r#"{"access_token": "a\nb"}"#, "more than one line"),
+        (&format!(r#"{{"access_token": "{}"}}"#, "x".repeat(17 * 1024)), "over 16 KiB"),
     ] {
         let reply = ask(&world, "/v1/token", ["-H", "content-type: application/json", "-d", body]);
         assert_reply(&reply, 400, "error", "invalid_request");

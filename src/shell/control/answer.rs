@@ -21,7 +21,7 @@ use crate::config::{Account, SecretSource, Settings};
 use crate::secret::{Fingerprint, Secret};
 use crate::shell::Context;
 use crate::shell::obtain::{self, Rejected};
-use crate::shell::set::{Given, set};
+use crate::shell::set::{self, Given, GivenError, set};
 use crate::shell::status::status;
 use crate::supervisor::record::AccessToken;
 use crate::supervisor::schedule::{self, Due};
@@ -34,9 +34,6 @@ const CROWD: Duration = Duration::from_secs(10);
 /// Refreshes that are asked for come no more often than this, like replacements of rejected tokens:
 /// a caller in a loop must not become an outage at the provider.
 const REFRESH_FLOOR: Duration = Duration::from_secs(60);
-
-/// No lifetime counts beyond a year, whoever says it.
-const LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What handlers share.
 pub(super) struct Answering {
@@ -213,10 +210,12 @@ impl Answering {
     async fn set(&self, chosen: Chosen, body: &Bytes) -> Answered {
         let body: GivenBody = parse(body)?;
         let given = self.given(body, &chosen.account)?;
-        let is_login = given.refresh_token.is_some();
+        let is_login = given.is_login();
         let Chosen { settings, account } = chosen.clone();
         let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
-        stored.map_err(|trouble| Reply::trouble(&trouble, None))?;
+        if let set::Done::Known = stored.map_err(|trouble| Reply::trouble(&trouble, None))? {
+            return Ok(done(&chosen, "known"));
+        }
         let ended = self.pass(&chosen, Wish::Look).await?;
         match ended.result {
             // The token is served, whatever may be said of what comes after it.
@@ -233,19 +232,17 @@ impl Answering {
             }
             (access_token, token) => access_token.or(token),
         };
-        let access_token = value.map(|value| usable("access_token", value)).transpose()?;
-        let refresh_token = body.refresh_token.map(|value| usable("refresh_token", value)).transpose()?;
+        let access_token = value.map(|value| text("access_token", value)).transpose()?;
+        let refresh_token = body.refresh_token.map(|value| text("refresh_token", value)).transpose()?;
         let now = self.context.clock.now().wall as f64 / 1000.0;
         let expires_in = match (body.expires_in, body.expires_at) {
             (Some(_), Some(_)) => {
                 return Err(invalid("expires_in and expires_at say the same thing", "give one of them"));
             }
-            (Some(seconds), None) if seconds < 1.0 => {
-                return Err(invalid("an access token with less than a second has expired", EXPIRED));
-            }
             (Some(seconds), None) => Some(seconds),
             (None, Some(at)) if at - now < 1.0 => {
-                return Err(Reply::error(409, "expired", "the access token has expired", Some(EXPIRED)));
+                let hint = GivenError::Expired.hint();
+                return Err(Reply::error(409, "expired", "the access token has expired", Some(hint)));
             }
             (None, Some(at)) => Some(at - now),
             (None, None) => None,
@@ -256,18 +253,17 @@ impl Answering {
                 return Err(invalid("there is no token", "give access_token, refresh_token or both"));
             }
             (None, None) => None,
-            (Some(token), None) => Some((token, account.default_lifetime)),
-            (Some(token), Some(seconds)) => {
-                Some((token, Duration::from_secs_f64(seconds.min(LIFETIME_MAX.as_secs_f64()))))
+            (Some(token), seconds) => {
+                Some((token, seconds.unwrap_or(account.default_lifetime.as_secs_f64())))
             }
         };
-        Ok(Given { refresh_token, access_token })
+        Given::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
     }
 
     async fn rejected(&self, chosen: Chosen, body: &Bytes) -> Answered {
         let body: RejectedBody = parse(body)?;
         let refused = match (body.access_token, body.sha256) {
-            (Some(token), None) => usable("access_token", token)?.fingerprint(),
+            (Some(token), None) => text("access_token", token)?.fingerprint(),
             (None, Some(sha256)) => sha256.parse::<Fingerprint>().map_err(|error| {
                 invalid(&format!("sha256: {error}"), "it is what `printf %s TOKEN | sha256sum` prints")
             })?,
@@ -400,19 +396,8 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Reply> {
     }
 }
 
-const EXPIRED: &str = "give one that lives; if it does, set the clock: date, timedatectl";
-
-/// Tokens have up to 16 KiB: what is longer would not be published either.
-const TOKEN_MAX: usize = 16 * 1024;
-
-fn usable(member: &str, value: String) -> Result<Secret, Reply> {
-    let value = Secret::new(value);
-    if value.expose().len() > TOKEN_MAX {
-        return Err(invalid(
-            &format!("the {member} is longer than any token"),
-            "give the token and nothing else",
-        ));
-    }
-    SecretSource::secret_from(value.expose().as_bytes())
+/// The text of a member, without the white space around it.
+fn text(member: &str, value: String) -> Result<Secret, Reply> {
+    SecretSource::secret_from(Secret::new(value).expose().as_bytes())
         .map_err(|unusable| invalid(&format!("the {member} {unusable}"), "give the token and nothing else"))
 }

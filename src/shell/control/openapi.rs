@@ -189,7 +189,7 @@ fn own_schemas() -> Map<String, Value> {
             "required": ["account", "result"],
             "properties": {
                 "account": text,
-                "result": { "enum": ["stored", "replaced", "already_replaced", "reaffirmed"] },
+                "result": { "enum": ["stored", "known", "replaced", "already_replaced", "reaffirmed"] },
             },
         },
         "Condition": {

@@ -52,7 +52,8 @@ pub(super) const ROUTES: &[Route] = &[
         endpoint: Endpoint::Set,
         summary: "Stores a token that was obtained elsewhere",
         description: "An access token is published at once and served until it expires. A refresh token is a new \
-                      login, and is used at once: the reply tells what came of it. Both may come together.",
+                      login, and is used at once: the reply tells what came of it; one that was given before is known, and \
+                      changes nothing. Both may come together.",
         of_account: true,
         body: Some("Token"),
         reply: Some("Result"),
