@@ -214,6 +214,7 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
     let holds_secret = |account: &Account| {
         account.secrets().any(|(_, source)| matches!(source, SecretSource::Inline(_)))
             || account.push.iter().any(Push::may_hold_secret)
+            || account.probe.as_ref().is_some_and(|probe| probe.url.query().is_some())
     };
     if mode & 0o044 != 0 && settings.accounts.iter().any(|account| holds_secret(account)) {
         return Err(ConfigError::Readable { path: settings.path.clone(), mode });

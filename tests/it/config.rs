@@ -126,6 +126,7 @@ fn a_config_with_a_secret_is_for_its_owner_alone() {
         ("refresh_token = \"SECRET\"", 0o600, 0),
         ("push = [{ url = \"https://a.example\", api_key = \"SECRET\" }]", 0o644, 78),
         ("push = [{ url = \"https://a.example\", headers = { authorization = \"SECRET\" } }]", 0o644, 78),
+        ("probe = { url = \"https://a.example/?key=SECRET\" }", 0o644, 78),
         (
             "refresh_token = { file = \"seed\" }\n\
              push = [{ url = \"https://a.example\", headers = { content-type = \"text/plain\" } }]",
