@@ -28,16 +28,17 @@ fn shown(error: &dyn Error, lines: Option<&str>, hint: Option<&str>) -> String {
     anstream::adapter::strip_str(&text).to_string()
 }
 
-/// What `status` says of an account; what only a supervisor that is late or a push target brings
-/// about is left to their own tests.
+/// What `status` says of an account; what only a supervisor that is late, a push target or a
+/// probe brings about is left to their own tests.
 #[test]
 fn every_sentence_of_status_has_a_golden_text() {
-    const ELSEWHERE: [&str; 6] = [
+    const ELSEWHERE: [&str; 7] = [
         "and the supervisor has not tried",
         "look at its log, or restart it: kill",
         "; `zg-tokend once` refreshes now",
         "it is tried again by itself",
         "the token was not sent to",
+        "refuses the token, and a refresh has not helped",
         "it is tried again; the token file has the token",
     ];
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
