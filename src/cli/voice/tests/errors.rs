@@ -22,13 +22,14 @@ use crate::config::{ConfigError, Unusable};
 use crate::demo::server;
 use crate::durable::{FileError, PlaceError, Step};
 use crate::golden::compare;
-use crate::oauth::{FailureKind, Sent, TransportFailure};
+use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
 use crate::publish::hooks::HookError;
 use crate::publish::token_file::PublishError;
 use crate::secrets::{CommandError, SecretError};
 use crate::shell::control::ControlError;
 use crate::shell::push::PushError;
 use crate::shell::run::RunError;
+use crate::shell::set::GivenError;
 use crate::store::lock::LockError;
 use crate::store::state::StateError;
 use crate::transport::discovery::{DiscoveryError, DocumentError};
@@ -89,6 +90,7 @@ fn every_error_is_told_with_a_way_out() {
     files(&mut page);
     state(&mut page);
     secrets(&mut page);
+    given(&mut page);
     children(&mut page);
     network(&mut page);
     surroundings(&mut page);
@@ -182,6 +184,7 @@ fn state(page: &mut Page) {
         StateError::File(FileError::Vanished { path: path() }),
         StateError::Newer { path: path(), found: 9 },
         StateError::Encode { account: "work".into(), source },
+        StateError::TooLong { account: "work".into(), bytes: 1_234_567 },
         StateError::NotLocked { account: "work".into() },
         StateError::SeedTaken { account: "work".into(), owner: "mail".into() },
     ] {
@@ -205,10 +208,17 @@ fn secrets(page: &mut Page) {
     ] {
         page.tell(&error, error.hint());
     }
-    for flaw in [Unusable::Empty, Unusable::Lines, Unusable::Control, Unusable::NotText] {
+    for flaw in [Unusable::Empty, Unusable::Lines, Unusable::Control, Unusable::NotAscii, Unusable::NotText] {
         let error = SecretError::Unusable { key, place: "environment variable ZG".into(), flaw };
         page.told.insert(variant(&error));
         page.tell_of(&flaw, &error, error.hint());
+    }
+}
+
+fn given(page: &mut Page) {
+    let fault = TokenFault::TooLong { bytes: 17_000 };
+    for error in [GivenError::Token { what: "refresh token", fault }, GivenError::Expired] {
+        page.tell(&error, Some(error.hint().to_owned()));
     }
 }
 
