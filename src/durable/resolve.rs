@@ -17,11 +17,13 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use zeroize::Zeroizing;
 
-use super::temporary::PREFIX;
 use super::{FileError, PlaceError, Step, Warning, mount, owner, uninterrupted};
 
 /// As many symlinks as the kernel follows (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
+
+/// How the names of our temporaries begin.
+pub(super) const PREFIX: &str = ".zg-tokend-";
 
 /// A directory handle that is only for looking further down.
 const PASSING: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -35,7 +37,8 @@ const STAYING: OFlags =
 pub enum Missing {
     /// Refuse.
     Refuse,
-    /// Create the last one, 0700, and give it to the owner that the rules name. One that is further up is more likely a disk that is not mounted.
+    /// Create the last one, 0700, and give it to the owner that the rules name. One that is further
+    /// up is more likely a disk that is not mounted.
     CreateLast,
     /// Create them all, in the same way.
     CreateAll,

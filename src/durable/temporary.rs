@@ -12,13 +12,11 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use super::resolve::{irregular, sync_directory};
+use super::resolve::{PREFIX, irregular, sync_directory};
 use super::{Directory, FileError, Step, Target, uninterrupted};
 
-/// What temporaries are called: this, sixteen hexadecimal digits, and [`SUFFIX`]. The target's
-/// name is no part of it, since with 255 bytes that leaves no room for more.
-pub(super) const PREFIX: &str = ".zg-tokend-";
-/// How their names end.
+/// How the names of temporaries end, after [`PREFIX`] and sixteen hexadecimal digits. The target's
+/// name is no part of them, since with 255 bytes that leaves no room for more.
 const SUFFIX: &str = ".tmp";
 
 /// How many names are tried. With 64 random bits even a second one is never needed, unless

@@ -5,15 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::Context;
-use super::control::asks::Ask;
+use super::asks::Ask;
 use super::files::Files;
 use super::hooks::Hooks;
 use super::inputs::Requests;
 use super::probe::Probing;
 use super::push::Pushes;
-use tokio::sync::mpsc;
-
 use crate::clock::{Timestamp, monotonic};
 use crate::config;
 use crate::publish::hooks::Hook;

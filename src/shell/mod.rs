@@ -1,6 +1,7 @@
 //! Performs what the core decides: once, or for as long as the process lives.
 
 pub mod account;
+pub mod asks;
 pub mod check;
 pub mod control;
 pub mod files;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
+pub use super::asks::Rejected;
 use super::files::{Files, render};
 use super::words::{class, words};
 use super::{Context, Listener, Mode, accounts, once};
@@ -69,22 +70,6 @@ pub fn obtain(
         (_, Some(trouble)) => Err(trouble),
         (_, None) => Err(unexpected("the pass ended without a live token")),
     }
-}
-
-/// What came of the report that a token was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rejected {
-    /// Another token is stored; readers have it.
-    AlreadyReplaced,
-    /// It was replaced just now.
-    Replaced,
-    /// It stays: the last one that was refused was replaced so short a time ago.
-    TooSoon {
-        /// When the next one may be.
-        wait: Duration,
-    },
-    /// It stays: the server has given out the same token again.
-    Reaffirmed,
 }
 
 /// Compare and refresh: if the stored token is still the one that was refused, one refresh.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Context;
-use super::control::asks::{Ask, Wish};
+use super::asks::{Ask, Wish};
 use super::files::check_owner;
 use super::push::name;
 use crate::clock::Timestamp;

@@ -1,8 +1,10 @@
 //! All accounts, in one thread, for as long as the process lives.
 
 mod signals;
+mod slot;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -17,13 +19,13 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::account::Account;
-use super::control::asks::{Ask, Asks, Standing as Answer, Waiting};
+use super::asks::{Ask, Asks, InForce};
 use super::control::{self, ControlError};
 use super::systemd::{Notifier, Watchdog};
 use super::timer::{Timer, Woken};
 use super::trouble::RAISE_LIMITS;
 use super::watch::Watch;
-use super::words::{local, trouble};
+use super::words::local;
 use super::{Context, EXCHANGES, Mode, accounts};
 use crate::clock::Timestamp;
 use crate::config::{SecretSource, Settings};
@@ -31,6 +33,7 @@ use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::{Event, LOCK_PATIENCE};
 use signals::{Asked, Signals};
+use slot::{Slot, Standing};
 
 /// What `run` needs from outside.
 pub trait Surroundings {
@@ -108,35 +111,6 @@ pub fn run(
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
-/// One account's place: the account itself comes and goes.
-struct Slot {
-    /// Absent while a task works on it.
-    account: Option<Box<Account>>,
-    standing: Standing,
-    /// It is among those whose turn it is.
-    queued: bool,
-    /// What was asked for while it was away.
-    asked: Option<Trigger>,
-    /// It has completed its first pass.
-    settled: bool,
-    /// Only another login can help it, and its state is watched for one.
-    waits_for_login: bool,
-    /// Who asked for a pass and has no answer yet.
-    waiting: Waiting,
-    supervision: SupervisorLock,
-}
-
-/// What the newest config makes of an account.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It was built from it.
-    Current,
-    /// It is to be built anew as soon as it is at rest.
-    Changed,
-    /// It goes as soon as it is at rest.
-    Gone,
 }
 
 struct Runner {
@@ -345,10 +319,10 @@ impl Runner {
     /// Somebody asks something.
     fn hear(&mut self, ask: Ask) {
         match ask {
-            Ask::Standing(reply) => {
+            Ask::InForce(reply) => {
                 let ready = self.ready && !self.stopping;
                 // Who has gone needs no answer.
-                let _ = reply.send(Answer { settings: Arc::clone(&self.settings), ready });
+                let _ = reply.send(InForce { settings: Arc::clone(&self.settings), ready });
             }
             Ask::Pass { account, wish, reply } => {
                 let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };
@@ -497,42 +471,6 @@ impl Runner {
         let next = self.next_wakeup().map(|at| format!("; next look at {}", local(at.wall / 1000)));
         let config = if self.outdated { "the new config is wrong, the old one in force; " } else { "" };
         format!("{config}{tokens}{}", next.unwrap_or_default()).replace('\n', " ")
-    }
-}
-
-impl Slot {
-    fn new(account: Account, supervision: SupervisorLock) -> Self {
-        let account = Some(Box::new(account));
-        Self {
-            account,
-            standing: Standing::Current,
-            queued: false,
-            asked: None,
-            settled: false,
-            waits_for_login: false,
-            waiting: Waiting::default(),
-            supervision,
-        }
-    }
-
-    /// Whose turn has come already needs no waking, nor does one that is to begin nothing more: a
-    /// deadline that nobody meets would keep the loop from everything else.
-    fn next_wakeup(&self, stopping: bool) -> Option<Timestamp> {
-        let account = self.account.as_ref().filter(|_| !self.queued)?;
-        account.next_wakeup().filter(|_| !(stopping && account.core().is_idle()))
-    }
-
-    fn ask(&mut self, trigger: Trigger) {
-        self.asked = Some(self.asked.unwrap_or_default().and(trigger));
-    }
-
-    /// Why its token is not fresh; `None` if it is, as far as is known.
-    fn trouble(&self) -> Option<String> {
-        let account = self.account.as_ref()?;
-        if account.core().is_unstored() {
-            return Some("the new refresh token is only in memory, and storing it is tried again".into());
-        }
-        account.outcome().and_then(trouble)
     }
 }
 

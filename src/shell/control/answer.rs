@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::SIZE_MAX;
-use super::asks::{Ask, Ended, Standing, Wish};
+
 use super::metrics::exposition;
 use super::reply::Reply;
 use super::routes::{Endpoint, Found, Route, find};
@@ -20,6 +20,7 @@ use crate::clock::millis;
 use crate::config::{Account, SecretSource, Settings};
 use crate::secret::{Fingerprint, Secret};
 use crate::shell::Context;
+use crate::shell::asks::{Ask, Ended, InForce, Wish};
 use crate::shell::obtain::{self, Rejected};
 use crate::shell::set::{self, Given, GivenError, set};
 use crate::shell::status::status;
@@ -166,9 +167,9 @@ impl Answering {
     }
 
     /// The loop's own answer: that there is one shows that it is at work.
-    async fn standing(&self) -> Result<Standing, Reply> {
+    async fn standing(&self) -> Result<InForce, Reply> {
         let (reply, standing) = oneshot::channel();
-        self.asks.send(Ask::Standing(reply)).map_err(|_| Reply::stopping())?;
+        self.asks.send(Ask::InForce(reply)).map_err(|_| Reply::stopping())?;
         standing.await.map_err(|_| Reply::stopping())
     }
 

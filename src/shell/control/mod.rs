@@ -5,7 +5,6 @@
 //! sends without end, is cut off. Over the limit nobody is accepted, so that a crowd costs nothing.
 
 mod answer;
-pub mod asks;
 pub mod counts;
 mod metrics;
 pub mod openapi;
@@ -33,10 +32,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Context;
+use super::asks::Ask;
 use crate::durable::owner::user_name;
 use crate::durable::{Directory, Missing, PlaceError, Rules};
 use answer::Answering;
-use asks::Ask;
 use reply::Reply;
 
 /// The socket's name in its directory.
