@@ -35,7 +35,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ),
     ("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "the proxy for https, and the hosts to reach without it"),
     ("SSL_CERT_FILE", "a PEM file of certificate authorities, instead of the system's; ca_file goes first"),
-    ("RUST_LOG", "how much run and once log, as in debug or zg_tokend=debug"),
+    ("RUST_LOG", "how much run logs, as in debug or zg_tokend=debug"),
 ];
 
 const EXIT_STATUS: [(Exit, &str); 8] = [

@@ -18,6 +18,7 @@ mod terminal;
 mod token;
 pub mod voice;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,11 +65,23 @@ fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if told => Exit::Success.into(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Io.into(),
-        _ if std::env::args_os().any(|arg| arg == "status") => {
+        _ if asks_for_status(std::env::args_os().skip(1)) => {
             ExitCode::from(crate::shell::status::Severity::Unknown as u8)
         }
         _ => Exit::Usage.into(),
     }
+}
+
+/// Whether the first argument that is neither a flag nor a flag's value is `status`.
+fn asks_for_status(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    while let Some(argument) = arguments.next() {
+        if argument == "--config" || argument == "--account" {
+            arguments.next();
+        } else if !argument.as_encoded_bytes().starts_with(b"-") {
+            return argument == "status";
+        }
+    }
+    false
 }
 
 /// Loads the config, and says what is wrong with it.

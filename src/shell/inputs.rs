@@ -19,7 +19,7 @@ use crate::store::discovery::{Cache, Cached};
 use crate::supervisor::decide::Inputs;
 use crate::supervisor::trouble::{Class, Trouble};
 use crate::transport::discovery::{self, DiscoveryError};
-use crate::transport::{HttpEndpoint, Options, TokenEndpoint};
+use crate::transport::{HttpEndpoint, Options};
 
 /// How often the secrets are looked at while only a new login can help: soon enough for the user
 /// who has just logged in, seldom enough for a password manager.

@@ -187,13 +187,14 @@ impl Store {
     /// Puts a state that is none aside as `state.corrupt-N`.
     pub fn put_aside(&self) -> Result<PathBuf, StateError> {
         let dir = self.locked()?;
-        let unused = (1..).map(|n| format!("{STATE}.corrupt-{n}"));
-        for name in unused {
+        let mut number = 1_u64;
+        loop {
+            let name = format!("{STATE}.corrupt-{number}");
             if dir.directory().read(OsStr::new(&name), STATE_MAX)?.is_none() {
                 return rename(dir, &name);
             }
+            number += 1;
         }
-        Err(StateError::NotLocked { account: self.account.clone() })
     }
 
     /// Finds the state of another account that lists `seed`, and locks it; failing that, one that

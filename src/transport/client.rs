@@ -15,7 +15,6 @@ use tokio::time::{Sleep, sleep};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::TokenEndpoint;
 use super::environment::Environment;
 use super::failure::{Stage, failure};
 use super::roots;
@@ -185,8 +184,10 @@ impl HttpEndpoint {
     }
 }
 
-impl TokenEndpoint for HttpEndpoint {
-    async fn post(&self, request: &RefreshRequest) -> Result<Reply, TransportFailure> {
+impl HttpEndpoint {
+    /// Sends the request once. A reply of any status is `Ok`; the failure tells whether the
+    /// server may have seen the request.
+    pub async fn post(&self, request: &RefreshRequest) -> Result<Reply, TransportFailure> {
         let client = self.client_for(&request.token_endpoint)?;
         let mut post = client
             .post(request.token_endpoint.clone())

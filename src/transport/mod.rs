@@ -16,12 +16,3 @@ mod server;
 mod tests;
 
 pub use client::{HttpEndpoint, Options};
-
-use crate::oauth::{RefreshRequest, Reply, TransportFailure};
-
-/// Something that takes a refresh request to its token endpoint.
-pub trait TokenEndpoint {
-    /// Sends the request once. A reply of any status is `Ok`; the failure tells whether the
-    /// server may have seen the request.
-    fn post(&self, request: &RefreshRequest) -> impl Future<Output = Result<Reply, TransportFailure>>;
-}

@@ -14,7 +14,7 @@ use super::discovery::{self, DiscoveryError, DocumentError, parse_document};
 use super::environment::Environment;
 use super::server::{Authority, Leaf, Server, read_request, reply};
 use super::*;
-use crate::oauth::{ClientAuthentication, FailureKind, Sent};
+use crate::oauth::{ClientAuthentication, FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
 use crate::secret::Secret;
 
 const GRANT: &str = r#"{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"r2"}"#;

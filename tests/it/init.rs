@@ -263,7 +263,7 @@ fn what_exists_is_replaced_only_when_asked_for() {
     // Where it cannot be written.
     fs::write(sandbox.path("home/file"), "").unwrap();
     let output = init(&sandbox, &[&args[..], &["--config", "file/config.toml"]].concat(), None);
-    assert_eq!(output.code, Some(74), "{output:?}");
+    assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stderr.contains("home/file is not a directory\nhint: remove it, or"), "{output:?}");
 }
 

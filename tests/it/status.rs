@@ -212,7 +212,14 @@ fn wrong_usage_and_wrong_config_are_unknown_to_monitoring() {
     let world = World::new();
     assert_eq!(world.sandbox.run(["status"]).code, Some(3), "no config");
     world.configure("");
-    for args in [&["status", "--bogus"][..], &["status", "--account", "nobody"], &["status", "surplus"]] {
+    let bogus = world.sandbox.run(["--account", "status", "once", "--bogus"]);
+    assert_eq!(bogus.code, Some(2), "no mistake of status: {bogus:?}");
+    for args in [
+        &["status", "--bogus"][..],
+        &["--account", "default", "status", "--bogus"],
+        &["status", "--account", "nobody"],
+        &["status", "surplus"],
+    ] {
         let output = world.sandbox.run(args.iter().copied());
         assert_eq!((output.code, output.stdout.as_str()), (Some(3), ""), "{output:?}");
     }

@@ -14,7 +14,7 @@ use crate::config::{self, Environment, Settings};
 use crate::durable::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
 use crate::exit::Exit;
 use crate::shell::check::check as look;
-use crate::shell::trouble::chain;
+use crate::shell::trouble::{chain, class};
 use answers::Answers;
 
 /// Why there is no new config.
@@ -63,7 +63,8 @@ impl InitError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Place(_) | Self::File(_) => Exit::Io,
+            Self::Place(error) => Exit::from(class(error.class())),
+            Self::File(error) => Exit::from(class(error.class())),
             _ => Exit::Usage,
         }
     }
