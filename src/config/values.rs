@@ -261,6 +261,7 @@ pub(super) fn duration(
         // humantime's years and months are of 30.44 days.
         let of = |end: &Duration| match end.as_secs() / 86_400 {
             0 => humantime::format_duration(*end).to_string(),
+            1 => "1day".to_owned(),
             days => format!("{days}days"),
         };
         let (start, end) = (of(range.start()), of(range.end()));

@@ -83,26 +83,39 @@ pub fn rejected(
     listener: Box<dyn Listener>,
     hooks: Option<&mut Vec<Hook>>,
 ) -> Result<Rejected, Trouble> {
-    let Some(refused) = still_stored(settings, account, refused)? else {
-        return Ok(Rejected::AlreadyReplaced);
+    let refused = match held(settings, account, refused)? {
+        Held::Refused(token) => Some(token),
+        Held::Another => return Ok(Rejected::AlreadyReplaced),
+        Held::Nothing => None,
     };
-    let trigger = Trigger { rejected: Some(refused), ..Trigger::default() };
+    let trigger = Trigger { rejected: refused, ..Trigger::default() };
     let mode = Mode { lock_patience, ..Mode::default() };
     let account = pass(settings, account, mode, trigger, listener, hooks)?;
-    replaced(&account, Some(refused))
+    replaced(&account, refused)
 }
 
-/// The stored token, if it is the one that was refused; `refused` is as for [`rejected`].
-pub fn still_stored(
+/// What is stored when somebody says that a token was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// That token: its fingerprint.
+    Refused(Fingerprint),
+    /// Another one.
+    Another,
+    /// None at all: any pass is due to bring one.
+    Nothing,
+}
+
+/// Compares the stored token with the one that was refused; `refused` is as for [`rejected`].
+pub fn held(
     settings: &config::Settings,
     account: &config::Account,
     refused: Fingerprint,
-) -> Result<Option<Fingerprint>, Trouble> {
-    let is_refused = |token: &AccessToken| {
-        token.value.fingerprint() == refused
-            || render(&account.token_file.format, token).fingerprint() == refused
-    };
-    Ok(stored(settings, account)?.filter(is_refused).map(|token| token.value.fingerprint()))
+) -> Result<Held, Trouble> {
+    let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
+    let fingerprint = token.value.fingerprint();
+    let is_refused =
+        fingerprint == refused || render(&account.token_file.format, &token).fingerprint() == refused;
+    Ok(if is_refused { Held::Refused(fingerprint) } else { Held::Another })
 }
 
 /// What became of the token that was to be replaced, by the pass that has just ended.

@@ -90,6 +90,21 @@ fn refresh_if_needed_success_then_already_refreshed() {
     audit::assert_one_post_per_epoch(&world.server.audit());
 }
 
+/// Somebody was refused with a token of elsewhere, and none was ever stored here.
+#[test]
+fn a_report_while_there_is_no_token_brings_one() {
+    let world = World::new();
+    world.configure("");
+    let output = rejected(&world, &Secret::new("at_of_elsewhere"));
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (Some(0), "default: the token was replaced\n"),
+        "{output:?}"
+    );
+    world.assert_live();
+    assert_eq!(world.posts(), 1);
+}
+
 #[test]
 fn the_token_can_be_named_by_its_sha256_or_that_of_the_file() {
     let world = World::new();

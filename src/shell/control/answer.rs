@@ -21,7 +21,7 @@ use crate::config::{Account, SecretSource, Settings};
 use crate::secret::{Fingerprint, Secret};
 use crate::shell::Context;
 use crate::shell::asks::{Ask, Ended, InForce, Wish};
-use crate::shell::obtain::{self, Rejected};
+use crate::shell::obtain::{self, Held, Rejected};
 use crate::shell::set::{self, Given, GivenError, set};
 use crate::shell::status::status;
 use crate::supervisor::record::AccessToken;
@@ -276,11 +276,13 @@ impl Answering {
             }
         };
         let Chosen { settings, account } = chosen.clone();
-        let stored = self.elsewhere(move || obtain::still_stored(&settings, &account, refused)).await?;
-        let Some(token) = stored.map_err(|trouble| Reply::trouble(&trouble, None))? else {
-            return Ok(done(&chosen, "already_replaced"));
+        let held = self.elsewhere(move || obtain::held(&settings, &account, refused)).await?;
+        let wish = match held.map_err(|trouble| Reply::trouble(&trouble, None))? {
+            Held::Refused(token) => Wish::Rejected(token),
+            Held::Another => return Ok(done(&chosen, "already_replaced")),
+            Held::Nothing => Wish::Look,
         };
-        let ended = self.pass(&chosen, Wish::Rejected(token)).await?;
+        let ended = self.pass(&chosen, wish).await?;
         match concluded(&chosen, ended)? {
             Rejected::Reaffirmed => Err(Reply::error(
                 409,
