@@ -181,7 +181,7 @@ fn a_refresh_token_that_is_only_in_memory_is_not_given_up_for_a_signal() {
 #[test]
 fn a_server_that_is_silent_until_the_deadline_is_asked_again() {
     let world = with_grace(30);
-    world.configure("timeout = \"1s\"");
+    world.configure("timeout = \"5s\"");
     world.fault(Fault { delay_after_commit_ms: 20_000, ..Fault::default() });
     world.once_gives(0, []);
     assert_eq!((world.posts(), world.grants(), revocations(&world)), (2, 2, 0));

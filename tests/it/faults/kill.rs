@@ -64,6 +64,14 @@ pub fn window(calls: &[Call]) -> std::ops::RangeInclusive<usize> {
     post + 1..=stored
 }
 
+/// Whether calls that end with the one that was killed end in that window.
+pub fn ends_in_window(calls: &[Call]) -> bool {
+    let Some(post) = calls.iter().find(|call| call.is_post()) else { return false };
+    let (_killed, before) = calls.split_last().unwrap();
+    let since = before.iter().skip(post.place).collect::<Vec<_>>();
+    !since.is_empty() && !since.into_iter().any(|call| is_rename_onto(call, "state"))
+}
+
 pub fn is_rename_onto(call: &Call, name: &str) -> bool {
     call.name.starts_with("rename") && call.path.as_ref().is_some_and(|path| path.ends_with(name))
 }

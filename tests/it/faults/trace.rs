@@ -74,12 +74,15 @@ pub fn traced(command: &Command, injection: Option<&str>, log: &Path) -> Command
     strace
 }
 
-/// strace on a running process; calls are counted from here on. It is at work once `log` exists
-/// and its stderr says "attached".
+/// strace on a running process; calls are counted from here on, and all of interest are traced,
+/// also when one is injected. It is at work once `log` exists and its stderr says "attached".
 pub fn attached(pid: u32, injection: Option<&str>, log: &Path) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-o"]).arg(log);
-    options(&mut strace, injection);
+    options(&mut strace, None);
+    if let Some(injection) = injection {
+        strace.args(["-e", &format!("inject={injection}")]);
+    }
     strace.args(["-p", &pid.to_string()]);
     strace
 }
