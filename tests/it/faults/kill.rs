@@ -64,12 +64,13 @@ pub fn window(calls: &[Call]) -> std::ops::RangeInclusive<usize> {
     post + 1..=stored
 }
 
-/// Whether calls that end with the one that was killed end in that window.
+/// Whether calls that end with the one that was killed end in that window. The first rename after
+/// the request must be that of the state.
 pub fn ends_in_window(calls: &[Call]) -> bool {
     let Some(post) = calls.iter().find(|call| call.is_post()) else { return false };
     let (_killed, before) = calls.split_last().unwrap();
     let since = before.iter().skip(post.place).collect::<Vec<_>>();
-    !since.is_empty() && !since.into_iter().any(|call| is_rename_onto(call, "state"))
+    !since.is_empty() && !since.into_iter().any(|call| call.name.starts_with("rename"))
 }
 
 pub fn is_rename_onto(call: &Call, name: &str) -> bool {
