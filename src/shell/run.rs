@@ -5,6 +5,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -28,12 +29,13 @@ use super::watch::Watch;
 use super::words::local;
 use super::{Context, EXCHANGES, Mode, accounts};
 use crate::clock::Timestamp;
-use crate::config::{SecretSource, Settings};
+use crate::config::Settings;
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::{Event, LOCK_PATIENCE};
 use signals::{Asked, Signals};
 use slot::{Slot, Standing};
+use watched::{inputs, states};
 
 /// What `run` needs from outside.
 pub trait Surroundings {
@@ -129,7 +131,8 @@ struct Runner {
     timer: Timer,
     /// The config, and every file that it takes a secret from.
     watch: Watch,
-    /// The states of the accounts that wait for a login.
+    /// The states that another process may change to some effect here: of the accounts that wait
+    /// for a login, and of those that have push targets.
     states: Watch,
     ready: bool,
     /// The newest config is wrong, and an older one in force.
@@ -143,7 +146,7 @@ impl Runner {
     fn new(settings: Settings, only: Option<&str>, context: Context) -> Result<Self, RunError> {
         let (ask, asks) = mpsc::unbounded_channel();
         let (home, returning) = mpsc::unbounded_channel();
-        let watch = watch(&settings)?;
+        let watch = inputs(&settings)?;
         let mut slots = BTreeMap::new();
         let settings = Arc::new(settings);
         for mut account in accounts(&settings, only, MODE) {
@@ -153,6 +156,7 @@ impl Runner {
                 .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
             slots.insert(name, slot);
         }
+        let states = states(&settings)?;
         let turns = slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect();
         Ok(Self {
             settings,
@@ -167,7 +171,7 @@ impl Runner {
             returning,
             timer: Timer::new()?,
             watch,
-            states: Watch::new([])?,
+            states,
             ready: false,
             outdated: false,
             stopping: false,
@@ -214,7 +218,7 @@ impl Runner {
                 }
                 changed = self.states.changed() => {
                     changed?;
-                    self.look_for_logins()?;
+                    self.look_at_states()?;
                 }
                 () = watchdog.due() => watchdog.answer(),
                 Some(ask) = self.asks.recv() => self.hear(ask),
@@ -336,12 +340,20 @@ impl Runner {
         }
     }
 
-    /// The state of an account has changed that waited for a login: another process may have put
-    /// one there. Those that still wait afterwards are watched again.
-    fn look_for_logins(&mut self) -> io::Result<()> {
-        self.states = Watch::new([])?;
-        let waiting = self.slots.iter().filter(|(_, slot)| slot.waits_for_login && slot.account.is_some());
-        self.turns.extend(waiting.map(|(name, _)| (name.clone(), Event::Begin(Trigger::default()))));
+    /// The state of an account has changed that waited for a login, or has push targets: another
+    /// process may have put a login or a token there.
+    fn look_at_states(&mut self) -> io::Result<()> {
+        self.states = states(&self.settings)?;
+        for account in &self.settings.accounts {
+            let Some(slot) = self.slots.get_mut(account.name.as_str()) else { continue };
+            let (pushes, looks) = (!account.push.is_empty(), Trigger::default());
+            if slot.account.is_some() && (pushes || slot.waits_for_login) {
+                self.turns.push_back((account.name.to_string(), Event::Begin(looks)));
+            } else if pushes {
+                // What is under way may have read the state before.
+                slot.ask(looks);
+            }
+        }
         Ok(())
     }
 
@@ -398,7 +410,7 @@ impl Runner {
         self.outdated = settings.is_none();
         let Some(settings) = settings else { return Ok(()) };
         // What has changed since it was read is read as well.
-        self.watch = watch(&settings)?.succeed(&self.watch);
+        self.watch = inputs(&settings)?.succeed(&self.watch);
         let moved = settings.state_dir != self.settings.state_dir;
         self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {
@@ -435,6 +447,7 @@ impl Runner {
                 self.rebuild(&name);
             }
         }
+        self.states = states(&self.settings)?.succeed(&self.states);
         surroundings.reloaded();
         Ok(())
     }
@@ -472,17 +485,6 @@ impl Runner {
         let config = if self.outdated { "the new config is wrong, the old one in force; " } else { "" };
         format!("{config}{tokens}{}", next.unwrap_or_default()).replace('\n', " ")
     }
-}
-
-/// Watches the config, and the files that hold secrets: a change of either may be a new login, or
-/// the key that a push target was waiting for.
-fn watch(settings: &Settings) -> io::Result<Watch> {
-    let sources = settings.accounts.iter().flat_map(|account| account.secrets());
-    let files = sources.filter_map(|(_, source)| match source {
-        SecretSource::File(path) => Some(path.as_path()),
-        _ => None,
-    });
-    Watch::new(files.chain([settings.path.as_path()]))
 }
 
 fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {
