@@ -79,7 +79,7 @@ struct Refusal {
 
 impl Listener for Refusal {
     fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
-        let Report::FellBack { message } = report else {
+        let Report::FellBack { message, .. } = report else {
             return Warnings.hear(account, report, next_pass);
         };
         self.refused.set(true);

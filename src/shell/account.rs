@@ -14,11 +14,13 @@ use super::hooks::Hooks;
 use super::inputs::Requests;
 use super::probe::Probing;
 use super::push::Pushes;
+use super::words::words;
 use crate::clock::{Timestamp, monotonic};
 use crate::config;
 use crate::publish::hooks::Hook;
 use crate::secret::Fingerprint;
 use crate::supervisor::outcome::{Outcome, Report};
+use crate::supervisor::trouble::{Class, Trouble};
 use crate::supervisor::{Action, Event, Policy, Supervisor};
 
 /// One account: its core, its files, and how it asks.
@@ -35,6 +37,8 @@ pub struct Account {
     /// How the last finished pass ended.
     outcome: Option<Outcome>,
     gap: Option<Duration>,
+    /// The new login that was refused last, while an earlier one went on.
+    refused_login: Option<(Fingerprint, Trouble)>,
     queue: VecDeque<Action>,
     hooks: Hooks,
     pushes: Pushes,
@@ -57,6 +61,7 @@ impl Account {
             swept: false,
             outcome: None,
             gap: None,
+            refused_login: None,
             queue: VecDeque::new(),
             hooks: Hooks::new(settings, account),
             pushes: Pushes::new(settings, account),
@@ -84,6 +89,11 @@ impl Account {
     /// How long after the pass before it the first pass came, if passes are noted and that is known.
     pub fn gap(&self) -> Option<Duration> {
         self.gap
+    }
+
+    /// The new login that was refused last, while an earlier one went on.
+    pub fn refused_login(&self) -> Option<&(Fingerprint, Trouble)> {
+        self.refused_login.as_ref()
     }
 
     /// Whether only another login can help. It may come through the state: `set` puts it there.
@@ -223,6 +233,15 @@ impl Account {
 
     fn report(&mut self, report: Report, context: &Context) {
         context.listener.hear(self.configured.name.as_str(), &report, self.core.next_wakeup());
+        if let Report::FellBack { refused, error, .. } = &report {
+            let trouble = Trouble {
+                class: Class::NeedsLogin,
+                kind: error.clone(),
+                message: words(&report).text,
+                hint: Some("log in again, and bring the new refresh_token".into()),
+            };
+            self.refused_login = Some((*refused, trouble));
+        }
         if let Report::Finished(outcome) = report {
             context.counts.borrow_mut().note(self.configured.name.as_str(), &outcome, context.clock.now());
             if let Some(files) = &mut self.files {

@@ -41,8 +41,11 @@ pub struct InForce {
 /// What a pass is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// The state has changed.
-    Look,
+    /// The state has changed: there is a token now, or another login.
+    Look {
+        /// The refresh token of the new login.
+        login: Option<Fingerprint>,
+    },
     /// Another token than the stored one.
     Refresh {
         /// The stored one, if there is one.

@@ -7,7 +7,7 @@ use super::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth::{self, TokenFault};
-use crate::secret::Secret;
+use crate::secret::{Fingerprint, Secret};
 use crate::secrets::{self, SecretError};
 use crate::supervisor::record::{AccessToken, Record};
 use crate::supervisor::trouble::{Class, Trouble};
@@ -69,9 +69,9 @@ impl Given {
         Ok(Self { refresh_token, access_token: access_token.map(live).transpose()? })
     }
 
-    /// Whether there is a login among it.
-    pub fn is_login(&self) -> bool {
-        self.refresh_token.is_some()
+    /// The refresh token of the login among it.
+    pub fn login(&self) -> Option<Fingerprint> {
+        self.refresh_token.as_ref().map(Secret::fingerprint)
     }
 
     /// The life that the access token has left.
@@ -97,7 +97,7 @@ pub enum Done {
 /// used by the next pass, which is due at once.
 pub fn set(settings: &config::Settings, account: &config::Account, given: Given) -> Result<Done, Trouble> {
     // A command may take seconds: before the lock.
-    let configured = account.refresh_token.as_ref().filter(|_| given.is_login());
+    let configured = account.refresh_token.as_ref().filter(|_| given.refresh_token.is_some());
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
     let clock = SystemClock::new();

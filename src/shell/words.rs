@@ -62,7 +62,7 @@ pub fn words(report: &Report) -> Words {
             "took_over",
             format!("took over the state of account {account}, which is no longer configured"),
         ),
-        Report::FellBack { message } => Words::new(
+        Report::FellBack { message, .. } => Words::new(
             Level::WARN,
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),

@@ -176,7 +176,9 @@ impl Supervisor {
             record.failure = None;
             self.remember(record);
             self.again = true;
-            let mut actions = vec![report(Report::FellBack { message: trouble.message })];
+            let Trouble { kind: error, message, .. } = trouble;
+            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
+            let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Outcome::Stopped));
             return actions;
         }

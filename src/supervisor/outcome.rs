@@ -68,7 +68,11 @@ pub enum Report {
     },
     /// The new login was refused: the one before it is in use again.
     FellBack {
-        /// What the server said of the new one.
+        /// The refresh token of the new one.
+        refused: Fingerprint,
+        /// The server's `error`, RFC 6749 5.2.
+        error: String,
+        /// What the server said of it.
         message: String,
     },
     /// The refused refresh token had been replaced in the state meanwhile.

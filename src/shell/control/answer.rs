@@ -36,6 +36,9 @@ const CROWD: Duration = Duration::from_secs(10);
 /// a caller in a loop must not become an outage at the provider.
 const REFRESH_FLOOR: Duration = Duration::from_secs(60);
 
+/// For who asks for something that is not served.
+const PATHS: &str = "the paths, and how to ask for them, are in openapi.json";
+
 /// What handlers share.
 pub(super) struct Answering {
     asks: mpsc::UnboundedSender<Ask>,
@@ -118,26 +121,25 @@ impl Answering {
                     405,
                     "method_not_allowed",
                     &format!("only {method} is served here"),
-                    None,
+                    PATHS,
                 )
                 .allow(method);
             }
             Found::Nothing => {
-                let hint = "the paths are in openapi.json";
-                return Reply::error(404, "not_found", "there is nothing here", Some(hint));
+                return Reply::error(404, "not_found", "there is nothing here", PATHS);
             }
         };
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
         if route.body.is_some() && !is_json(content_type.as_deref()) {
             let hint = "send JSON, with content-type: application/json";
-            return Reply::error(415, "unsupported_media_type", "the body must be JSON", Some(hint));
+            return Reply::error(415, "unsupported_media_type", "the body must be JSON", hint);
         }
         let body = match Limited::new(body, SIZE_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                return Reply::error(413, "too_large", "the body is over 64 KiB", None);
+                return Reply::error(413, "too_large", "the body is over 64 KiB", "send the tokens alone");
             }
-            Err(_) => return Reply::error(400, "invalid_request", "the body broke off", None),
+            Err(_) => return invalid("the body broke off", "send it again, whole"),
         };
         // It may have been given up just now.
         let _ = arrived.send(());
@@ -152,7 +154,8 @@ impl Answering {
             Endpoint::Ready if standing.ready => return Ok(Reply::json(200, &Condition { status: "ready" })),
             Endpoint::Ready => {
                 let text = "not every account has been looked at, or the end has begun";
-                return Err(Reply::error(503, "not_ready", text, None).retry_after(Duration::from_secs(1)));
+                let hint = "ask again; `zg-tokend status` says how each account is";
+                return Err(Reply::error(503, "not_ready", text, hint).retry_after(Duration::from_secs(1)));
             }
             Endpoint::Metrics => return self.metrics(standing.settings).await,
             _ => {}
@@ -211,16 +214,16 @@ impl Answering {
     async fn set(&self, chosen: Chosen, body: &Bytes) -> Answered {
         let body: GivenBody = parse(body)?;
         let given = self.given(body, &chosen.account)?;
-        let is_login = given.is_login();
+        let login = given.login();
         let Chosen { settings, account } = chosen.clone();
         let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
         if let set::Done::Known = stored.map_err(|trouble| Reply::trouble(&trouble, None))? {
             return Ok(done(&chosen, "known"));
         }
-        let ended = self.pass(&chosen, Wish::Look).await?;
+        let ended = self.pass(&chosen, Wish::Look { login }).await?;
         match ended.result {
             // The token is served, whatever may be said of what comes after it.
-            Err(trouble) if is_login => Err(Reply::trouble(&trouble, ended.next_in)),
+            Err(trouble) if login.is_some() => Err(Reply::trouble(&trouble, ended.next_in)),
             _ => Ok(done(&chosen, "stored")),
         }
     }
@@ -243,7 +246,7 @@ impl Answering {
             (Some(seconds), None) => Some(seconds),
             (None, Some(at)) if at - now < 1.0 => {
                 let hint = GivenError::Expired.hint();
-                return Err(Reply::error(409, "expired", "the access token has expired", Some(hint)));
+                return Err(Reply::error(409, "expired", "the access token has expired", hint));
             }
             (None, Some(at)) => Some(at - now),
             (None, None) => None,
@@ -280,7 +283,7 @@ impl Answering {
         let wish = match held.map_err(|trouble| Reply::trouble(&trouble, None))? {
             Held::Refused(token) => Wish::Rejected(token),
             Held::Another => return Ok(done(&chosen, "already_replaced")),
-            Held::Nothing => Wish::Look,
+            Held::Nothing => Wish::Look { login: None },
         };
         let ended = self.pass(&chosen, wish).await?;
         match concluded(&chosen, ended)? {
@@ -288,7 +291,7 @@ impl Answering {
                 409,
                 "reaffirmed",
                 "the server has given out the same token again, as good",
-                Some("ask the operator of the resource why it refuses this token"),
+                "ask the operator of the resource why it refuses this token",
             )),
             rejected => Ok(done(&chosen, name(&rejected))),
         }
@@ -305,8 +308,9 @@ impl Answering {
             Some(ago) if ago < REFRESH_FLOOR => {
                 let hint = "a token that is refused is reported to /v1/token/rejected";
                 let text = "the token was refreshed less than a minute ago";
-                return Err(Reply::error(429, "too_soon", text, Some(hint))
-                    .retry_after(REFRESH_FLOOR.saturating_sub(ago)));
+                return Err(
+                    Reply::error(429, "too_soon", text, hint).retry_after(REFRESH_FLOOR.saturating_sub(ago))
+                );
             }
             _ => {}
         }
@@ -333,13 +337,13 @@ fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, Reply> {
         Some((_, wanted)) => {
             settings.accounts.iter().find(|account| account.name.as_str() == wanted).ok_or_else(|| {
                 let hint = format!("the config has: {}", names());
-                Reply::error(404, "unknown_account", "there is no such account", Some(&hint))
+                Reply::error(404, "unknown_account", "there is no such account", &hint)
             })?
         }
         None if settings.accounts.len() == 1 => &settings.accounts[0],
         None => {
             let hint = format!("add ?account=NAME, one of: {}", names());
-            return Err(Reply::error(400, "account_missing", "there are several accounts", Some(&hint)));
+            return Err(Reply::error(400, "account_missing", "there are several accounts", &hint));
         }
     };
     let account = Arc::clone(account);
@@ -356,7 +360,7 @@ fn concluded(chosen: &Chosen, ended: Ended) -> Result<Rejected, Reply> {
                 chosen.account.name
             );
             let hint = "see why fresh tokens are refused: scope, audience, or a clock that is wrong";
-            Err(Reply::error(429, "too_soon", &text, Some(hint)).retry_after(wait))
+            Err(Reply::error(429, "too_soon", &text, hint).retry_after(wait))
         }
         rejected => Ok(rejected),
     }
@@ -381,7 +385,7 @@ fn is_json(content_type: Option<&[u8]>) -> bool {
 }
 
 fn invalid(description: &str, hint: &str) -> Reply {
-    Reply::error(400, "invalid_request", description, Some(hint))
+    Reply::error(400, "invalid_request", description, hint)
 }
 
 /// The body as JSON. The parser's own words could quote a secret: only the place is told.

@@ -41,8 +41,8 @@ impl Reply {
         Self { status: 200, content_type, allow: None, retry_after: None, body }
     }
 
-    pub(super) fn error(status: u16, error: &str, description: &str, hint: Option<&str>) -> Self {
-        Self::json(status, &Problem { error, error_description: description, hint })
+    pub(super) fn error(status: u16, error: &str, description: &str, hint: &str) -> Self {
+        Self::json(status, &Problem { error, error_description: description, hint: Some(hint) })
     }
 
     pub(super) fn allow(self, methods: &'static str) -> Self {
@@ -61,7 +61,9 @@ impl Reply {
             Class::NeedsLogin | Class::Config => 409,
             Class::Io | Class::Unexpected => 500,
         };
-        let reply = Self::error(status, &trouble.kind, &trouble.message, trouble.hint.as_deref());
+        let Trouble { kind, message, hint, .. } = trouble;
+        let problem = Problem { error: kind, error_description: message, hint: hint.as_deref() };
+        let reply = Self::json(status, &problem);
         match next_in.filter(|_| status == 503) {
             Some(wait) => reply.retry_after(wait),
             None => reply,
@@ -70,21 +72,22 @@ impl Reply {
 
     pub(super) fn forbidden() -> Self {
         let text = "only the user who runs zg-tokend, and root, may use its control socket";
-        Self::error(403, "forbidden", text, None)
+        Self::error(403, "forbidden", text, "ask as one of them, as by sudo")
     }
 
     /// The loop is not there to answer.
     pub(super) fn stopping() -> Self {
-        Self::error(503, "stopping", "zg-tokend is stopping, or the account has gone", None)
+        let hint = "read the token file, which stays as it is; `zg-tokend status` says whether it runs";
+        Self::error(503, "stopping", "zg-tokend is stopping, or the account has gone", hint)
     }
 
     pub(super) fn too_late() -> Self {
         let hint = "see `zg-tokend status`; what was asked for may still be done";
-        Self::error(503, "timeout", "no answer was to be had in time", Some(hint))
+        Self::error(503, "timeout", "no answer was to be had in time", hint)
     }
 
     pub(super) fn unexpected() -> Self {
-        Self::error(500, "bug", "a second request came on one connection", Some("please report it"))
+        Self::error(500, "bug", "a second request came on one connection", "please report it")
     }
 
     pub(super) fn response(self) -> hyper::Response<Full<Bytes>> {

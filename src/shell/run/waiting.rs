@@ -81,7 +81,7 @@ impl Waiting {
 fn trigger(wish: Wish) -> Trigger {
     match wish {
         // Somebody has mended something, and waits.
-        Wish::Look => Trigger { anew: true, ..Trigger::default() },
+        Wish::Look { .. } => Trigger { anew: true, ..Trigger::default() },
         Wish::Refresh { .. } => Trigger { force: true, ..Trigger::default() },
         Wish::Rejected(token) => Trigger { rejected: Some(token), ..Trigger::default() },
     }
@@ -93,7 +93,12 @@ fn concluded(wish: Wish, account: &Account, heard: bool) -> Option<Result<Reject
         return Some(Err(unstored()));
     }
     let known = match wish {
-        Wish::Look => return heard.then(|| obtain::replaced(account, None)),
+        Wish::Look { login } => {
+            return match account.refused_login() {
+                Some((refused, trouble)) if Some(*refused) == login => Some(Err(trouble.clone())),
+                _ => heard.then(|| obtain::replaced(account, None)),
+            };
+        }
         Wish::Refresh { known, .. } => known,
         Wish::Rejected(token) => Some(token),
     };

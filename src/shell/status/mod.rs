@@ -140,7 +140,7 @@ pub struct TokenFileStatus {
     /// When it was last written, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modified_at: Option<i64>,
-    /// The environment variable, set for this process, that its reader prefers to the file.
+    /// The environment variable, set where status runs, that its reader prefers to the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_by: Option<&'static str>,
 }
