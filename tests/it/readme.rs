@@ -148,6 +148,48 @@ fn msmtp_sends_a_mail() {
     assert!(credentials.contains(&format!("auth=Bearer {}\u{1}", world.token().expose())), "{credentials:?}");
 }
 
+/// An empty mailbox, and what the client authenticated with.
+fn show_mailbox(mut connection: TcpStream) -> String {
+    let lines = BufReader::new(connection.try_clone().unwrap()).lines();
+    let mut say = |words: &str| connection.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+    let mut credentials = String::new();
+    say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] here");
+    for line in lines.map_while(Result::ok) {
+        let (tag, command) = line.split_once(' ').unwrap();
+        if let Some(response) = command.strip_prefix("AUTHENTICATE XOAUTH2 ") {
+            response.clone_into(&mut credentials);
+        } else if command.starts_with("SELECT") {
+            say("* 0 EXISTS\r\n* OK [UIDVALIDITY 1] one\r\n* OK [UIDNEXT 1] one");
+        }
+        say(&format!("{tag} OK [CAPABILITY IMAP4rev1] done"));
+        if command == "LOGOUT" {
+            break;
+        }
+    }
+    credentials
+}
+
+#[test]
+fn mbsync_fetches_mail() {
+    use base64::Engine as _;
+
+    let world = World::new();
+    world.configure("");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("Host 127.0.0.1\nPort {}\nSSLType None", listener.local_addr().unwrap().port());
+    // Where the mail is to go is not in the README, and the tests' server does not speak TLS.
+    let stores = "\nIMAPStore far\nAccount mail\n\nMaildirStore near\nInbox ~/mail\n\n\
+                  Channel mail\nFar :far:\nNear :near:\nCreate Near\n";
+    let config = block("PassCmd").replace("Host imap.example.com", &place) + stores;
+    fs::write(world.sandbox.path("home/.mbsyncrc"), config).unwrap();
+    let server = std::thread::spawn(move || show_mailbox(listener.accept().unwrap().0));
+    let fetched = shell(&world, "mbsync mail");
+    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    let credentials = base64::prelude::BASE64_STANDARD.decode(server.join().unwrap()).unwrap();
+    let expected = format!("user=alice@example.com\u{1}auth=Bearer {}\u{1}\u{1}", world.token().expose());
+    assert_eq!(String::from_utf8(credentials).unwrap(), expected);
+}
+
 #[test]
 fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
     let world = World::new();
