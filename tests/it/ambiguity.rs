@@ -162,7 +162,7 @@ fn a_refresh_token_that_is_only_in_memory_is_not_given_up_for_a_signal() {
         world.once_gives(0, []);
         let before = world.token();
         world.pass_time(Duration::from_secs(3600));
-        world.fault(Fault { delay_after_commit_ms: 300, ..Fault::default() });
+        world.fault(Fault { delay_after_commit_ms: 3000, ..Fault::default() });
         let log = world.sandbox.path("log");
         let mut child = Background::start(&mut world.sandbox.command(program.drain(..)), &log);
         wait_until("the grant", || (world.grants() == 2).then_some(()));
@@ -205,7 +205,7 @@ fn a_token_that_could_not_be_published_is_published_without_another_request() {
     let world = with_grace(0);
     world.configure("");
     world.once_gives(0, []);
-    let mut once = once_in_mid_post(&world, 500);
+    let mut once = once_in_mid_post(&world, 3000);
     fs::remove_file(world.token_file()).unwrap();
     fs::create_dir(world.token_file()).unwrap();
     assert_eq!(ended(&mut once).code(), Some(78), "{}", once.log());

@@ -55,7 +55,7 @@ fn retry_after_as_a_date_is_obeyed() {
 
 #[test]
 fn tokens_of_two_seconds_never_fail_a_reader() {
-    let world = World::with_lifetime(2);
+    let world = World::in_memory(2);
     world.configure("");
     let _run = world.run();
     let probe = world.sandbox.path("probe");

@@ -261,7 +261,7 @@ fn forced_passes_at_the_same_instant_never_send_a_refresh_token_twice() {
 
 #[test]
 fn once_in_a_loop_beside_run_never_sends_a_refresh_token_twice() {
-    let world = World::with_lifetime(2);
+    let world = World::in_memory(4);
     world.configure("");
     let mut run = world.run();
     let mut passes = 0;

@@ -19,7 +19,7 @@ use crate::readme::block;
 use crate::views::world_of_all_sorts;
 
 /// The life of a token that is scraped with, in seconds: it is replaced after half of it.
-const LIFETIME: u64 = 3;
+const LIFETIME: u64 = 6;
 
 /// A file in packaging/prometheus.
 fn packaged(name: &str) -> String {
@@ -182,7 +182,7 @@ fn prometheus(world: &World, target: &Target) -> (Background, String) {
 #[test]
 fn prometheus_scrapes_a_protected_target_through_rotations_without_a_refusal() {
     let rotations = if at_full_size() { 50 } else { 10 };
-    let world = Arc::new(World::with_lifetime(LIFETIME));
+    let world = Arc::new(World::in_memory(LIFETIME));
     world.configure("");
     let _run = world.run();
     let target = Target::start(&world);

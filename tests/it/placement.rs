@@ -302,8 +302,8 @@ fn any_name_will_do() {
 /// Lets somebody act right after the directory of the token was made, and waits for the end.
 fn between_mkdir_and_chmod(world: &World, act: impl FnOnce(&Path)) {
     let new = world.sandbox.path("home/new");
-    // Half a second to do it in.
-    let strace = ["strace", "-f", "-qq", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=500000"];
+    // Three seconds to do it in.
+    let strace = ["strace", "-f", "-qq", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=3000000"];
     let log = world.sandbox.path("once.log");
     let mut once = Background::start(&mut under(strace, &world.sandbox.command(["once"])), log);
     wait_until("the new directory", || new.is_dir().then_some(()));

@@ -79,7 +79,7 @@ fn holder(world: &World, answer_in: u64) -> Background {
 #[test]
 fn waiters_give_up_on_a_holder_that_stands_still() {
     let world = World::new();
-    let mut holder = holder(&world, 300);
+    let mut holder = holder(&world, 3000);
     holder.signal(Signal::STOP);
     let start = |n| {
         Background::start(&mut world.sandbox.command(["once"]), world.sandbox.path(format!("waiter-{n}.log")))
@@ -106,7 +106,7 @@ fn waiters_give_up_on_a_holder_that_stands_still() {
 fn disturbed(disturb: impl Fn(&Path)) {
     let world = World::new();
     // Far longer than the disturbance takes.
-    let mut holder = holder(&world, 2000);
+    let mut holder = holder(&world, 4000);
     disturb(&world.state_path("default", ""));
     assert_eq!(holder.wait().code(), Some(0), "{}", holder.log());
     world.assert_live();
@@ -132,7 +132,7 @@ fn a_state_directory_removed_under_its_holder_does_not_cost_the_login() {
 fn run_outlives_the_loss_of_its_state_directory() {
     let world = World::new();
     world.configure("");
-    world.fault(Fault { delay_after_commit_ms: 1000, ..Fault::default() });
+    world.fault(Fault { delay_after_commit_ms: 4000, ..Fault::default() });
     let mut run = world.start_run();
     wait_until("the grant", || (world.grants() == 1).then_some(()));
     fs::remove_dir_all(world.sandbox.path("state/zg-tokend")).unwrap();

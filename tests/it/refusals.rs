@@ -102,7 +102,7 @@ fn refused_after(world: &World, meanwhile: impl FnOnce()) -> Option<i32> {
     world.configure("");
     world.once_gives(0, []);
     let refusal = Fault::reply(400, r#"{"error":"invalid_grant"}"#);
-    world.fault(Fault { delay_before_commit_ms: 1500, ..refusal });
+    world.fault(Fault { delay_before_commit_ms: 4000, ..refusal });
     let mut command = world.sandbox.command(["once", "--force"]);
     let mut once = Background::start(&mut command, world.sandbox.path("once.log"));
     wait_until("its request", || (world.posts() == 2).then_some(()));

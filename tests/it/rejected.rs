@@ -2,8 +2,10 @@
 //! report it, one refresh answers them all.
 //!
 //! sub2api's scenarios, by its names, and the tests that hold them here. What has no meaning here:
-//! its caches and their lifetimes (a lock of the kernel has none), what belongs to one provider
-//! (BuildClaudeAccountCredentials), and MergeCredentials of nothing.
+//! its caches and their lifetimes (NoCacheNoLock, NilInvalidator; a lock of the kernel has none),
+//! what belongs to one provider (BuildClaudeAccountCredentials, AntigravityNonRetryableError),
+//! MergeCredentials of nothing, and BackgroundRefreshPolicy_SuccessOverride (a pass with nothing to
+//! do always succeeds).
 //!
 //! | sub2api | here |
 //! | --- | --- |

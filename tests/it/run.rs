@@ -114,7 +114,7 @@ fn it_is_ready_when_the_reason_why_not_is_known() {
 
 #[test]
 fn the_token_is_live_over_many_rotations() {
-    let world = World::with_lifetime(2);
+    let world = World::in_memory(4);
     world.configure("");
     let mut run = world.run();
     let reads = hammer(&world, || wait_for_grants(&world, 5));
@@ -126,8 +126,8 @@ fn the_token_is_live_over_many_rotations() {
 
 #[test]
 fn an_outage_that_is_shorter_than_the_skew_goes_unnoticed() {
-    // Due after 3 s at the latest; the outage of a second begins then.
-    let world = World::with_lifetime(6);
+    // Due after 5 s at the latest; the outage of a second begins then.
+    let world = World::in_memory(10);
     world.configure("");
     let mut run = world.run();
     world.outage(Some(Outage::Unavailable));
@@ -196,7 +196,7 @@ fn usr1_refreshes_now() {
 
 #[test]
 fn a_wrong_config_changes_nothing() {
-    let world = World::with_lifetime(2);
+    let world = World::in_memory(4);
     let seed = world.configure("");
     let mut run = world.run();
     for wrong in ["nonsense", "[accounts]\n", ""] {

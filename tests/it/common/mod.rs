@@ -22,10 +22,10 @@ use zg_tokend::clock::monotonic;
 
 /// How long [`wait_until`] waits before it gives up. Far longer than anything takes on a loaded
 /// machine: it only bounds how long a failing test takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a child may take to end after SIGTERM before it is killed.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a child may take to end after SIGTERM before it is killed: it finishes its request.
+const FAREWELL: Duration = PATIENCE;
 
 /// Polls until the closure gives something; panics, naming what was waited for, when it never does.
 #[track_caller]

@@ -8,7 +8,7 @@ use zg_tokend::demo::issuer::Options;
 use zg_tokend::secret::Secret;
 
 use super::disks::{DISKS, mounted};
-use super::kill::{Before, DUE, is_rename_onto};
+use super::kill::{Before, DUE};
 use super::trace::{Call, parse, traced};
 use super::{assert_login_lives, granted, in_parallel, sample};
 use crate::common::world::World;
@@ -226,4 +226,8 @@ fn a_spoiled_state_is_put_aside_and_the_seed_tried_once() {
             assert_eq!(fs::read(world.state_path("default", "state.corrupt-1")).unwrap(), spoiled);
         }
     }
+}
+
+fn is_rename_onto(call: &Call, name: &str) -> bool {
+    call.name.starts_with("rename") && call.path.as_ref().is_some_and(|path| path.ends_with(name))
 }

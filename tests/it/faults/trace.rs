@@ -56,8 +56,8 @@ pub fn available() -> bool {
     found
 }
 
-/// The command under strace, which writes to `log`. `injection` is strace's
-/// `SYSCALL:WHAT:when=N`; without one everything of interest is traced.
+/// The command under strace, which writes everything of interest to `log`. `injection` is strace's
+/// `SYSCALL:WHAT:when=N`.
 ///
 /// strace is the program's grandchild (-D), so that whoever starts the command sees the
 /// program's own end. It holds the program's stderr, and has ended when that is closed.
@@ -74,27 +74,21 @@ pub fn traced(command: &Command, injection: Option<&str>, log: &Path) -> Command
     strace
 }
 
-/// strace on a running process; calls are counted from here on, and all of interest are traced,
-/// also when one is injected. It is at work once `log` exists and its stderr says "attached".
+/// strace on a running process; calls are counted from here on. It is at work once `log` exists
+/// and its stderr says "attached".
 pub fn attached(pid: u32, injection: Option<&str>, log: &Path) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-o"]).arg(log);
-    options(&mut strace, None);
-    if let Some(injection) = injection {
-        strace.args(["-e", &format!("inject={injection}")]);
-    }
+    options(&mut strace, injection);
     strace.args(["-p", &pid.to_string()]);
     strace
 }
 
 fn options(strace: &mut Command, injection: Option<&str>) {
-    match injection {
-        None => strace.args(["-e", &format!("trace={TRACED}")]),
-        Some(injection) => {
-            let name = injection.split(':').next().unwrap();
-            strace.args(["-e", &format!("trace={name}"), "-e", &format!("inject={injection}")])
-        }
-    };
+    strace.args(["-e", &format!("trace={TRACED}")]);
+    if let Some(injection) = injection {
+        strace.args(["-e", &format!("inject={injection}")]);
+    }
 }
 
 /// Reads a trace. Panics if more than one thread is in it: strace counts for each thread, and
