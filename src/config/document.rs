@@ -95,9 +95,9 @@ impl Rule {
         };
         plain
             && match self {
-                // A URL with an @ may carry a password, which is an error that must not show it.
+                // A URL with an @ may carry a password, and a query may be a key.
                 Self::Key(key) if key.kind == Kind::Url => {
-                    value.as_str().is_some_and(|url| !url.contains('@'))
+                    value.as_str().is_some_and(|url| !url.contains(['@', '?']))
                 }
                 Self::Key(key) => key.kind.may_be_shown(),
                 // A command's arguments may be anything; and of a name, only what is one.
