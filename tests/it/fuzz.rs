@@ -1,16 +1,33 @@
 //! The entry points of `fuzz/`, driven by mutations of its corpus: what `cargo fuzz` does better,
 //! but without a nightly compiler.
+//!
+//! `ZG_FUZZ_SECONDS` says for how long, and `ZG_TEST_SEED` repeats what a failure names.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
+use zg_tokend::clock::{millis, monotonic};
 
 use crate::common::{at_full_size, figure};
 
 #[path = "../../fuzz/src/lib.rs"]
 mod entry;
+
+/// How long each target is fuzzed: what a run of all tests can afford, since they need a processor
+/// that others wait for.
+const SECONDS: u64 = 20;
+
+/// The same at full size, where an attack may take its time; and the least number of executions, which
+/// a slow machine needs longer for.
+const SECONDS_AT_FULL_SIZE: u64 = 300;
+const LEAST_AT_FULL_SIZE: usize = 200_000;
+
+/// So many cases come out of one seed: a failure is repeated at once, and the clock is looked at often
+/// enough on a slow machine.
+const BATCH: u32 = 50;
 
 /// What parsers stumble over.
 const WORDS: [&str; 24] = [
@@ -137,17 +154,50 @@ fn mutated(text: &[u8], changes: &[Change]) -> Vec<u8> {
     text
 }
 
-/// Plays the corpus of a target, then mutations of it.
+/// A number from the environment.
+fn given(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
+/// Plays the corpus of a target, then mutations of it until the time is over.
 fn fuzz(name: &str, target: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let entries = std::fs::read_dir(directory).unwrap();
-    let corpus: Vec<Vec<u8>> = entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    // In an order that a seed means the same in.
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert!(!corpus.is_empty(), "{name}");
     for text in &corpus {
         target(text);
     }
-    let cases = if at_full_size() { 200_000 } else { 3000 };
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let (seconds, least) = match given("ZG_FUZZ_SECONDS") {
+        Some(seconds) => (seconds, 0),
+        None if at_full_size() => (SECONDS_AT_FULL_SIZE, LEAST_AT_FULL_SIZE),
+        None => (SECONDS, 0),
+    };
+    let begun = monotonic();
+    let end = begun + millis(Duration::from_secs(seconds));
+    let mut seed = given("ZG_TEST_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    let mut executions = corpus.len();
+    while monotonic() < end || executions < least {
+        batch(name, target, &corpus, seed);
+        executions += BATCH as usize;
+        seed = seed.wrapping_add(1);
+    }
+    let took = (monotonic() - begun) / 1000;
+    figure(format!("fuzzing: {name}: {executions} executions in {took} s, 0 crashes"));
+}
+
+/// The cases that come out of one seed.
+fn batch(name: &str, target: fn(&[u8]), corpus: &[Vec<u8>], seed: u64) {
+    let mut runner = TestRunner::new(Config {
+        cases: BATCH,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    });
     let strategy = (any::<Index>(), prop::collection::vec(change(), 1..6));
     let ran = runner.run(&strategy, |(start, changes)| {
         target(&mutated(&corpus[start.index(corpus.len())], &changes));
@@ -155,10 +205,9 @@ fn fuzz(name: &str, target: fn(&[u8])) {
     });
     if let Err(TestError::Fail(why, (start, changes))) = ran {
         let text = mutated(&corpus[start.index(corpus.len())], &changes);
-        panic!("{name}: {why}: {:?}", String::from_utf8_lossy(&text));
+        panic!("{name}: {why}: b\"{}\", ZG_TEST_SEED={seed}", text.escape_ascii());
     }
     ran.unwrap();
-    figure(format!("fuzzing: {name}: {} executions, 0 crashes", corpus.len() + cases as usize));
 }
 
 #[test]
