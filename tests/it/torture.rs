@@ -5,13 +5,46 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use zg_tokend::demo::audit::Event;
 use zg_tokend::secret::{Fingerprint, Secret};
 
 use crate::common::world::World;
-use crate::common::{Sandbox, at_full_size, audit, figure, wait_until};
+use crate::common::{Sandbox, at_full_size, audit, figure, poll_for, wait_until};
+
+/// How many tokens are forced, and how often they must be read meanwhile.
+const FORCED: usize = 1000;
+const READS: usize = 1_000_000;
+
+/// The life of a token, in seconds. A token that is left too long is seen expired when one life has
+/// passed, which a test can wait for; and half of it is left when the next refresh begins by itself:
+/// far more than a busy machine needs for one in memory.
+const LIFETIME: u64 = 20;
+
+/// The same at full size, where a refresh waits for a disk that is shared.
+const FORCED_AT_FULL_SIZE: usize = 10_000;
+const READS_AT_FULL_SIZE: usize = 10_000_000;
+const LIFETIME_AT_FULL_SIZE: u64 = 60;
+
+/// After so many reads in a row of the same token a reader asks again whether it lives.
+const ASK_AGAIN: usize = 1000;
+
+/// Between two reads, once there were enough: others need the processor.
+const EASE: Duration = Duration::from_millis(1);
+
+/// Only bounds how long a failing test takes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Ends the readers, also where the test fails: nobody would join them.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// What the readers found.
 #[derive(Debug, Default)]
@@ -50,16 +83,16 @@ fn granted(world: &World) -> HashMap<Fingerprint, usize> {
     })
 }
 
-/// Reads until told to stop, and counts what no reader may see.
-fn torture(world: &World, way: usize, found: &Found, stop: &AtomicBool) {
+/// Reads until told to stop, as fast as it can until there are `enough` reads, and counts what no
+/// reader may see.
+fn torture(world: &World, way: usize, found: &Found, enough: usize, stop: &AtomicBool) {
     let path = world.token_file();
-    let (mut buffer, mut last, mut newest) = (Vec::new(), Vec::new(), 0);
+    let (mut buffer, mut last, mut newest, mut same) = (Vec::new(), Vec::new(), 0, 0);
     let count = |counter: &AtomicUsize| counter.fetch_add(1, Ordering::Relaxed);
-    for reads in 0_usize.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
+    while !stop.load(Ordering::Relaxed) {
+        if count(&found.reads) >= enough {
+            std::thread::sleep(EASE);
         }
-        count(&found.reads);
         if let Err(error) = read(&path, way, &mut buffer) {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
             count(&found.missing);
@@ -69,10 +102,11 @@ fn torture(world: &World, way: usize, found: &Found, stop: &AtomicBool) {
             count(&found.empty);
             continue;
         }
-        // A token that was looked up before is not looked up again, but now and then.
-        if buffer == last && !reads.is_multiple_of(1000) {
+        same += 1;
+        if buffer == last && same < ASK_AGAIN {
             continue;
         }
+        same = 0;
         let token = Secret::new(String::from_utf8_lossy(&buffer).into_owned());
         match granted(world).get(&token.fingerprint()) {
             None => drop(count(&found.torn)),
@@ -88,8 +122,12 @@ fn torture(world: &World, way: usize, found: &Found, stop: &AtomicBool) {
 
 #[test]
 fn no_reader_ever_sees_a_bad_token() {
-    let (reads, replacements) = if at_full_size() { (10_000_000, 10_000) } else { (1_000_000, 1000) };
-    let mut world = World::new();
+    let (reads, forced, lifetime) = if at_full_size() {
+        (READS_AT_FULL_SIZE, FORCED_AT_FULL_SIZE, LIFETIME_AT_FULL_SIZE)
+    } else {
+        (READS, FORCED, LIFETIME)
+    };
+    let mut world = World::with_lifetime(lifetime);
     // In memory, so that fsync(2) does not set the pace; at full size on the disk.
     let memory = Path::new("/dev/shm");
     if memory.is_dir() && !at_full_size() {
@@ -100,28 +138,36 @@ fn no_reader_ever_sees_a_bad_token() {
     let mut run = world.run();
     let (found, stop) = (Found::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _end = End(&stop);
         for way in 0..2 {
             let (world, found, stop) = (&world, &found, &stop);
-            scope.spawn(move || torture(world, way, found, stop));
+            scope.spawn(move || torture(world, way, found, reads, stop));
         }
-        for number in 1..=replacements {
+        for number in 1..=forced {
             let before = world.token();
             run.signal(Signal::USR1);
             wait_until(&format!("token {number}"), || (world.token() != before).then_some(()));
         }
-        wait_until("the last reads", || (found.reads.load(Ordering::Relaxed) >= reads).then_some(()));
-        stop.store(true, Ordering::Relaxed);
+        let read_so_far = || found.reads.load(Ordering::Relaxed);
+        let wait_for_reads = |count| poll_for(PATIENCE, || (read_so_far() >= count).then_some(()));
+        wait_for_reads(reads).expect("enough reads");
+        // From here on nobody forces anything: what is in the file now must not grow old there.
+        let last = world.token();
+        poll_for(PATIENCE, || (!world.server.is_live(&last)).then_some(())).expect("it dies");
+        wait_for_reads(read_so_far() + 2 * 2 * ASK_AGAIN).expect("another look of each reader");
     });
     assert_eq!(run.stop().code(), Some(0), "{}", run.log());
-    assert_eq!(world.grants(), replacements + 1);
+    let replacements = world.grants() - 1;
     audit::assert_one_post_per_epoch(&world.server.audit());
     let counts = [&found.missing, &found.empty, &found.torn, &found.expired, &found.backwards];
     let counts = counts.map(|counter| counter.load(Ordering::Relaxed));
     let [missing, empty, torn, expired, backwards] = counts;
     figure(format!(
-        "readers: {} reads, {replacements} replacements, {missing} missing, {empty} empty, {torn} torn, \
-         {expired} expired, {backwards} backwards",
+        "readers: {} reads, {replacements} replacements, tokens of {lifetime} s, {missing} missing, {empty} empty, \
+         {torn} torn, {expired} expired, {backwards} backwards",
         found.reads.load(Ordering::Relaxed)
     ));
     assert_eq!(counts, [0; 5], "{found:?}");
+    // By itself it refreshes after half of a life.
+    assert!(replacements > forced, "{replacements}");
 }
