@@ -1,15 +1,18 @@
 //! The error matrix of `once`: one file operation fails, in each way that a kernel knows.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
-use super::kill::{Before, calls, world};
+use super::kill::{self, DUE, calls_in};
 use super::trace::{Call, available, injected, traced};
 use super::{assert_login_lives, granted, in_parallel, revoked, sample};
-use crate::common::{Output, figure, finish};
+use crate::common::world::World;
+use crate::common::{Output, figure, finish, leave_out};
 
 /// What is done to files. Not close(2), which strace would skip, while no kernel fails to close; and
 /// not fcntl(2), with which a debug build looks whether descriptors are open.
-const FILE_CALLS: [&str; 18] = [
+const FILE_CALLS: [&str; 21] = [
     "openat",
     "read",
     "pread64",
@@ -19,7 +22,10 @@ const FILE_CALLS: [&str; 18] = [
     "fstat",
     "newfstatat",
     "statx",
+    "readlink",
+    "readlinkat",
     "flock",
+    "fchown",
     "fchmod",
     "fchmodat",
     "fallocate",
@@ -40,6 +46,40 @@ const ERRORS: [(&str, &str); 7] = [
     ("EMFILE", "Too many open files"),
     ("EINTR", "Interrupted system call"),
 ];
+
+/// A group that is not root's own: `nogroup`.
+const GROUP: u32 = 65534;
+
+/// What is there when the pass begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing: the first pass of all.
+    Nothing,
+    /// A state, and a token that is due.
+    TokenDue,
+    /// The same; the token file is a link, and what it leads to belongs to [`GROUP`].
+    LinkedTokenDue,
+}
+
+impl Before {
+    fn world(self) -> World {
+        match self {
+            Self::Nothing => kill::world(kill::Before::Nothing, 0),
+            Self::TokenDue => kill::world(kill::Before::TokenDue, 0),
+            Self::LinkedTokenDue => {
+                let world = World::new();
+                world.configure(&format!("token_file_group = {GROUP}"));
+                let (link, file) = (world.token_file(), world.sandbox.path("home/token"));
+                fs::create_dir(link.parent().unwrap()).unwrap();
+                symlink(&file, &link).unwrap();
+                world.once_gives(0, []);
+                world.pass_time(DUE);
+                assert!(link.is_symlink() && fs::metadata(file).unwrap().gid() == GROUP);
+                world
+            }
+        }
+    }
+}
 
 /// One failure.
 #[derive(Debug, Clone)]
@@ -62,7 +102,7 @@ impl Failure {
 /// Every file operation from the opening of the config on, in each way. Those that last begin
 /// before the request: after it, `once` tries for half a minute (see `a_disk_that_stays_broken`).
 fn failures(before: Before) -> Vec<Failure> {
-    let calls = calls(before);
+    let calls = calls_in(&before.world());
     let start = calls
         .iter()
         .position(|call| call.path.as_ref().is_some_and(|path| path.ends_with("config.toml")))
@@ -94,7 +134,7 @@ enum End {
 }
 
 fn fail_at(failure: &Failure, before: Before) -> End {
-    let world = world(before, 0);
+    let world = before.world();
     let old = granted(&world.server.audit());
     let plus = if failure.forever { "+" } else { "" };
     let injection = format!("{}:error={}:when={}{plus}", failure.call.name, failure.error, failure.call.nth);
@@ -157,13 +197,19 @@ fn matrix(before: Before, random: usize) {
         return;
     }
     let failures = failures(before);
+    for name in ["fchown", "readlinkat"] {
+        let occurs = failures.iter().any(|failure| failure.call.name == name);
+        assert_eq!(occurs, before == Before::LinkedTokenDue, "{name}");
+    }
     let what = format!("errors, {before:?}");
     // What was wrong once: a temporary that could not be locked fell to the program's own sweep, and
     // a signal while the config was looked at was fatal.
+    // And what only the linked world has.
     let fixed = |failure: &Failure| {
         let config = failure.call.path.as_ref().is_some_and(|path| path.ends_with("config.toml"));
         !failure.forever
-            && ((failure.call.name == "flock" && failure.error == "EIO")
+            && ((matches!(failure.call.name.as_str(), "flock" | "fchown" | "readlinkat")
+                && failure.error == "EIO")
                 || (config && failure.error == "EINTR"))
     };
     let chosen = sample(&what, &failures, fixed, random);
@@ -187,4 +233,12 @@ fn any_file_operation_of_a_first_pass_may_fail() {
 #[test]
 fn any_file_operation_of_a_refresh_may_fail() {
     matrix(Before::TokenDue, 40);
+}
+
+#[test]
+fn any_file_operation_of_a_refresh_through_a_link_may_fail() {
+    if !rustix::process::geteuid().is_root() {
+        return leave_out("failing to give the token file to another group, which takes root");
+    }
+    matrix(Before::LinkedTokenDue, 12);
 }

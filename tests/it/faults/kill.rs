@@ -47,7 +47,11 @@ pub fn world(before: Before, grace: u64) -> World {
 
 /// Every call of a clean `once`.
 pub fn calls(before: Before) -> Vec<Call> {
-    let world = world(before, 0);
+    calls_in(&world(before, 0))
+}
+
+/// The same in a world of the caller's.
+pub fn calls_in(world: &World) -> Vec<Call> {
     let log = world.sandbox.path("trace");
     let output = finish(&mut traced(&world.sandbox.command(["once"]), None, &log));
     assert_eq!(output.code, Some(0), "{output:?}");
