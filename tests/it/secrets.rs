@@ -1,12 +1,13 @@
 //! Marked secrets wherever one can be, and a search of everything that the program gives out.
 
+mod search;
+mod told;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rustix::process::Signal;
 use zg_tokend::demo::client::Client;
 use zg_tokend::demo::faults::Fault;
@@ -14,7 +15,10 @@ use zg_tokend::demo::issuer::Options;
 use zg_tokend::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Background, Sandbox, figure, finish, leave_out, under, wait_until};
+use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until};
+use search::Search;
+
+pub use search::encodings;
 
 /// The client's secret: no digit in it, so that nothing but knowing it recognises it.
 const CLIENT_SECRET: &str = "plainwordzgmarkclient";
@@ -22,101 +26,17 @@ const CLIENT_SECRET: &str = "plainwordzgmarkclient";
 /// A user who is not root: `nobody`.
 const SOMEBODY: &str = "65534";
 
-/// What was planted, and what came out.
-#[derive(Default)]
-struct Search {
-    secrets: Vec<String>,
-    emitted: Vec<(String, Vec<u8>)>,
-}
-
-impl Search {
-    fn plant(&mut self, secret: &str) -> String {
-        if !self.secrets.iter().any(|known| known == secret) {
-            self.secrets.push(secret.to_owned());
-        }
-        secret.to_owned()
-    }
-
-    fn emit(&mut self, whence: impl Into<String>, bytes: impl Into<Vec<u8>>) {
-        self.emitted.push((whence.into(), bytes.into()));
-    }
-
-    /// Runs the binary, and takes what it says.
-    fn run(&mut self, sandbox: &Sandbox, args: &[&str]) {
-        self.take(&args.join(" "), &mut sandbox.command(args.iter().copied()));
-    }
-
-    fn take(&mut self, name: &str, command: &mut Command) {
-        let output = finish(command);
-        // A program that panics would say more than it should.
-        assert!(output.code.is_some_and(|code| code != 101 && code != 134), "{output:?}");
-        self.emit(format!("stdout of {name}"), output.stdout);
-        self.emit(format!("stderr of {name}"), output.stderr);
-    }
-
-    /// The tokens of the state, which are planted by the server.
-    fn plant_tokens(&mut self, world: &World) {
-        for token in ["refresh_token", "access_token"] {
-            if let Some(value) = world.state()[token]["value"].as_str() {
-                self.plant(value);
-            }
-        }
-    }
-
-    /// Takes every file below a directory, but those in which secrets belong.
-    fn take_files(&mut self, directory: &Path, belongs: &dyn Fn(&Path) -> bool) {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                self.take_files(&path, belongs);
-            } else if !belongs(&path) && path.is_file() {
-                self.emit(path.display().to_string(), fs::read(&path).unwrap());
-            }
-        }
-    }
-
-    /// Each secret that was found, and where.
-    fn leaks(&self) -> Vec<String> {
-        let mut leaks = Vec::new();
-        for secret in &self.secrets {
-            let needles = encodings(secret);
-            for (whence, bytes) in &self.emitted {
-                let found = needles
-                    .iter()
-                    .any(|needle| bytes.windows(needle.len()).any(|part| part == needle.as_bytes()));
-                if found {
-                    leaks.push(format!("{secret} in {whence}: {}", String::from_utf8_lossy(bytes)));
-                }
-            }
-        }
-        leaks
-    }
-
-    #[track_caller]
-    fn assert_none(&self, what: &str) {
-        let bytes: usize = self.emitted.iter().map(|(_, bytes)| bytes.len()).sum();
-        let leaks = self.leaks();
-        figure(format!(
-            "secrets: {what}: {} planted, {} outputs of {bytes} bytes searched, {} leaks",
-            self.secrets.len(),
-            self.emitted.len(),
-            leaks.len()
-        ));
-        assert_eq!(leaks, [""; 0]);
-    }
-}
-
-/// A secret as it is, form-encoded, and in Base64 at each of the three places it can have there.
-fn encodings(secret: &str) -> Vec<String> {
-    let encoded = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let base64 = (0..3).map(|before| {
-        let text = STANDARD_NO_PAD.encode([&b"\0\0\0"[..before], secret.as_bytes()].concat());
-        // The characters at both ends depend on the neighbours.
-        let (begin, end) = ([0, 2, 3][before], text.len() - 1);
-        text[begin..end].to_owned()
-    });
-    [secret.to_owned(), encoded].into_iter().chain(base64).collect()
-}
+/// Whatever tells how things are, in each of its formats. None of it prints a token by intent.
+const VIEWS: [&[&str]; 8] = [
+    &["status"],
+    &["status", "--json"],
+    &["status", "--short"],
+    &["status", "--format", "prometheus"],
+    &["check"],
+    &["check", "--json"],
+    &["check", "--live"],
+    &["check", "--live", "--json"],
+];
 
 /// What servers may answer, with what they were sent in it, and secrets of their own.
 fn talkative(refresh_token: &str, search: &mut Search) -> Vec<Fault> {
@@ -211,7 +131,8 @@ fn nothing_that_servers_say_gives_a_secret_away() {
             once.signal(Signal::TERM);
             once.wait();
             search.emit(format!("{args:?}"), once.log());
-            for args in [&["status"][..], &["status", "--json"], &["once"], &["check"]] {
+            search.run(&world.sandbox, &["once"]);
+            for args in VIEWS {
                 search.run(&world.sandbox, args);
             }
             world.write_state(&state);
@@ -227,8 +148,18 @@ fn nothing_that_servers_say_gives_a_secret_away() {
 
 #[test]
 fn the_whole_log_of_run_holds_no_secret() {
+    search_log("text", " DEBUG ");
+}
+
+#[test]
+fn nor_does_it_as_json() {
+    search_log("json", "\"level\":\"debug\"");
+}
+
+/// The log in this format; a part of it tells that it is at its most talkative.
+fn search_log(format: &str, talk: &str) {
     let (world, mut search) = planted("");
-    let mut command = world.sandbox.command(["run"]);
+    let mut command = world.sandbox.command(["run", "--log-format", format]);
     command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
     run.wait_for("supervising");
@@ -252,9 +183,9 @@ fn the_whole_log_of_run_holds_no_secret() {
     }
     assert_eq!(run.stop().code(), Some(0), "{}", run.log());
     let log = run.log();
-    assert!(log.contains("DEBUG"), "the log is at its most talkative: {log}");
+    assert!(log.contains(talk), "the log is at its most talkative: {log}");
     search.emit("the log", log);
-    search.assert_none("the log of run");
+    search.assert_none(&format!("the log of run as {format}"));
 }
 
 #[test]
@@ -295,6 +226,14 @@ fn a_wrong_config_does_not_show_its_secrets() {
             "MARK",
             "token_endpoint = \"https://zg:MARK@x.test/token#MARK\"",
             "issuer = \"https://zg:MARK@x.test/?MARK\"",
+            "push = \"MARK\"",
+            "push = [{ url = \"https://x.test/?key=MARK\", api_kye = \"MARK\" }]",
+            "push = [{ url = \"http://x.test/?key=MARK\", api_key = \"MARK\" }]",
+            "push = [{ url = \"https://x.test/\", api_key = [\"MARK\"], headers = { x = MARK } }]",
+            "push = [{ url = \"https://x.test/\", headers = { x-key = \"MARK\\u0001\" } }]",
+            "probe = \"MARK\"",
+            "probe = { url = \"http://x.test/?key=MARK\" }",
+            "probe = { url = \"https://x.test/?key=MARK\", evry = \"MARK\" }",
         ] {
             let text = format!("{rest}{}\n", line.replace("MARK", mark));
             let text = if line.contains("token_endpoint") {
@@ -303,13 +242,13 @@ fn a_wrong_config_does_not_show_its_secrets() {
                 text
             };
             sandbox.write_config(&text);
-            for args in
-                [&["check"][..], &["once"], &["once", "--json"], &["status"], &["status", "--json"], &["run"]]
-            {
-                if args == ["run"] && sandbox.run(["status"]).code != Some(3) {
-                    continue;
+            // With a right one, run would stay, and a check would look for servers that are not there.
+            let is_wrong = sandbox.run(["status"]).code == Some(3);
+            let others = [&["once"][..], &["once", "--json"], &["run"], &["run", "--log-format", "json"]];
+            for args in VIEWS.into_iter().chain(others) {
+                if is_wrong || !(args[0] == "run" || args.contains(&"--live")) {
+                    search.run(&sandbox, args);
                 }
-                search.run(&sandbox, args);
             }
         }
     }
@@ -325,19 +264,32 @@ fn write_command(path: &Path, secret: &Secret, code: u8) {
     fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
 }
 
+/// Writes a file that others cannot read, and its directory.
+fn write_private(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn sources_and_surroundings_keep_their_secrets() {
     let (world, mut search) = planted("");
     let home = world.sandbox.path("home");
-    let (by_file, by_command, by_env) = (world.seed(), world.seed(), world.seed());
-    for seed in [&by_file, &by_command, &by_env] {
+    let [by_file, by_command, by_env, by_credential] = [(); 4].map(|()| world.seed());
+    for seed in [&by_file, &by_command, &by_env, &by_credential] {
         search.plant(seed.expose());
     }
     let password = search.plant("zgmark1proxy2password3of4some5length");
-    fs::write(home.join("seed"), by_file.expose()).unwrap();
-    fs::set_permissions(home.join("seed"), Permissions::from_mode(0o600)).unwrap();
+    let credentials = world.sandbox.path("credentials");
+    write_private(&home.join("seed"), by_file.expose());
+    write_private(&credentials.join("login"), by_credential.expose());
     write_command(&home.join("get"), &by_command, 0);
-    let accounts = [("file", "\"seed\""), ("command", "[\"../../home/get\"]"), ("env", "\"SEED\"")];
+    let accounts = [
+        ("file", "\"seed\""),
+        ("command", "[\"../../home/get\"]"),
+        ("env", "\"SEED\""),
+        ("credential", "\"login\""),
+    ];
     let tables = accounts.map(|(source, place)| {
         let place = place.replace("seed", home.join("seed").to_str().unwrap());
         let target = world.token_file_of(source);
@@ -353,7 +305,7 @@ fn sources_and_surroundings_keep_their_secrets() {
     ));
     let command = |args: &[&str]| {
         let mut command = world.sandbox.command(args.iter().copied());
-        command.env("SEED", by_env.expose());
+        command.env("SEED", by_env.expose()).env("CREDENTIALS_DIRECTORY", &credentials);
         command.env("HTTPS_PROXY", format!("http://zg:{password}@127.0.0.1:9"));
         command
     };
@@ -390,12 +342,14 @@ fn sources_and_surroundings_keep_their_secrets() {
     }
     // And the same when they fail.
     write_command(&home.join("get"), &by_command, 1);
-    fs::write(home.join("seed"), format!("{0}\n{0}", by_file.expose())).unwrap();
+    for (path, seed) in [(home.join("seed"), &by_file), (credentials.join("login"), &by_credential)] {
+        write_private(&path, &format!("{0}\n{0}", seed.expose()));
+    }
     for (account, _) in accounts {
         fs::remove_dir_all(world.state_path(account, "")).unwrap();
     }
     world.fault(Fault::reply(500, by_env.expose()));
-    for args in [&["once"][..], &["once", "--json"], &["status"], &["status", "--json"], &["check"]] {
+    for args in [&["once"][..], &["once", "--json"]].into_iter().chain(VIEWS) {
         search.take(&args.join(" "), &mut command(args));
     }
     // A proxy that is not there, with a password in its address.
