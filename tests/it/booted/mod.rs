@@ -4,6 +4,7 @@
 mod cron;
 mod golden;
 mod home;
+mod journal;
 mod machine;
 mod package;
 mod system;
