@@ -28,6 +28,8 @@ struct Entry {
     value: Range<usize>,
     /// What the value is, as an error says it.
     found: &'static str,
+    /// The key that the value, a table, must have and has not.
+    lacks: Option<&'static str>,
     rule: Rule,
 }
 
@@ -133,21 +135,31 @@ impl Map {
             let rule = level.rule(&name);
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             self.visible.push(key.span());
+            let mut lacks = None;
             match value.get_ref() {
-                DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
+                DeValue::Table(inner) => {
+                    if rule.below() == Level::Probe {
+                        lacks = lacks_url(inner);
+                    }
+                    self.walk(inner, rule.below(), &path);
+                }
                 DeValue::Array(items) if rule.below() == Level::Push => {
                     for item in items {
-                        match item.get_ref() {
-                            DeValue::Table(inner) => self.walk(inner, Level::Push, &path),
-                            _ => self.hidden.push(item.span()),
-                        }
+                        let DeValue::Table(inner) = item.get_ref() else {
+                            self.hidden.push(item.span());
+                            continue;
+                        };
+                        self.walk(inner, Level::Push, &path);
+                        let (path, name, key, value) = (path.clone(), name.clone(), key.span(), item.span());
+                        let (found, lacks) = (describe(item), lacks_url(inner));
+                        self.entries.push(Entry { path, name, key, value, found, lacks, rule });
                     }
                 }
                 value_ if rule.may_show(value_) => self.visible.push(value.span()),
                 _ => self.hidden.push(value.span()),
             }
             let (key, value, found) = (key.span(), value.span(), describe(value));
-            self.entries.push(Entry { path, name, key, value, found, rule });
+            self.entries.push(Entry { path, name, key, value, found, lacks, rule });
         }
     }
 
@@ -197,6 +209,10 @@ impl Map {
                 .hint("`zg-tokend man config` tells what each key must be");
         };
         let (expected, hint) = entry.rule.expects();
+        if let Some(missing) = entry.lacks.filter(|_| span == entry.value) {
+            let message = format!("missing key `{}.{missing}`", entry.path.escape_debug());
+            return Flaw::new(span, &entry.path, message).hint(hint);
+        }
         let mut message = format!("`{}` must be {expected}", entry.path.escape_debug());
         // An item of an array is not the array.
         if span == entry.value {
@@ -220,6 +236,11 @@ fn did_you_mean_of(key: &str, keys: &[Key], word: &str) -> String {
     let names = || keys.iter().map(|key| key.name);
     did_you_mean(word, names())
         .unwrap_or_else(|| format!("known keys of {key}: {}", names().collect::<Vec<_>>().join(", ")))
+}
+
+/// The one key that a table of `push` or `probe` must have; serde tells of it at the table's place.
+fn lacks_url(table: &DeTable<'_>) -> Option<&'static str> {
+    (!table.contains_key("url")).then_some("url")
 }
 
 fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {
