@@ -21,11 +21,11 @@ use crate::shell::obtain::rejected as replace;
 use crate::shell::trouble::RAISE_LIMITS;
 
 /// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
-const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 /// The command was found and cannot be run.
-const NOT_EXECUTABLE: u8 = 126;
+pub(super) const NOT_EXECUTABLE: u8 = 126;
 /// The command was not found.
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// Runs the command, and once more if it says that the token was refused.
 pub(super) fn exec(args: &Args, flags: &Exec) -> ExitCode {

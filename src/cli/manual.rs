@@ -7,9 +7,9 @@ use clap_complete::{Shell, generate};
 use roff::{Roff, bold, italic, roman};
 
 use super::args::{Args, Completions, Man, Page};
-use super::voice;
+use super::{exec, voice};
 use crate::config::MINIMAL;
-use crate::config::keys::{FORMS, KEYS, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::exit::Exit;
 
 const DESCRIPTION: [&str; 2] = [
@@ -27,15 +27,29 @@ const SIGNALS: [(&str, &str); 3] = [
     ("SIGUSR1", "run refreshes now what is not due, too"),
 ];
 
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("ZG_TOKEND_CONFIG", "the config file, unless --config names one"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "where config, token file and state are, instead of ~/.config and ~/.local/state",
     ),
-    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "the proxy for https, and the hosts to reach without it"),
+    (
+        "RUNTIME_DIRECTORY, XDG_RUNTIME_DIR",
+        "where run has its control socket: in the first, which systemd sets, else in zg-tokend/ in the second, \
+         else there is none",
+    ),
+    ("CREDENTIALS_DIRECTORY", "where systemd puts credentials"),
+    (
+        "HTTPS_PROXY, ALL_PROXY, NO_PROXY",
+        "the proxy for https, and the hosts to reach without it; in lower case as well",
+    ),
     ("SSL_CERT_FILE", "a PEM file of certificate authorities, instead of the system's; ca_file goes first"),
     ("RUST_LOG", "how much run logs, as in debug or zg_tokend=debug"),
+    ("NO_COLOR", "no colours, whatever it is set to"),
+    (
+        "ZEROGRAVITY_TOKEN",
+        "nothing to zg-tokend; ZeroGravity takes it instead of the file, and status warns of that",
+    ),
 ];
 
 const EXIT_STATUS: [(Exit, &str); 8] = [
@@ -49,6 +63,17 @@ const EXIT_STATUS: [(Exit, &str); 8] = [
     (Exit::Config, "config or client is wrong"),
 ];
 
+const STATUS_OF_CHECK: [(Exit, &str); 2] = [
+    (Exit::Success, "no problem; there may be warnings"),
+    (Exit::Config, "a problem, which the report names"),
+];
+
+const STATUS_OF_EXEC: [(u8, &str); 3] = [
+    (exec::FAILED, "zg-tokend itself has failed, and says why"),
+    (exec::NOT_EXECUTABLE, "the command was found and cannot be run"),
+    (exec::NOT_FOUND, "the command was not found"),
+];
+
 const STATUS_OF_STATUS: [(u8, &str); 4] = [
     (0, "every token is fresh"),
     (1, "warning: live, but overdue, backing off or soon dead"),
@@ -56,12 +81,46 @@ const STATUS_OF_STATUS: [(u8, &str); 4] = [
     (3, "unknown: wrong usage or config, or an unreadable state"),
 ];
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 8] = [
     ("~/.config/zg-tokend/config.toml", "the config file; see zg-tokend.toml(5)"),
     ("/etc/zg-tokend/NAME.toml", "the config file of a system instance"),
     ("~/.config/zerogravity/token", "the access token, unless token_file says otherwise"),
     ("~/.local/state/zg-tokend/ACCOUNT/state", "the refresh token in force, and all that is remembered"),
     ("/var/lib/zg-tokend/NAME/ACCOUNT/state", "the same for a system instance"),
+    (
+        "$XDG_RUNTIME_DIR/zg-tokend/control.sock",
+        "the control socket: while run runs, it serves HTTP here, to its own user and to root",
+    ),
+    ("/run/zg-tokend/NAME/control.sock", "the same for a system instance"),
+    (
+        "/usr/share/doc/zg-tokend/",
+        "from the package: README.md, with recipes for other programs; examples/config.example.toml; \
+         openapi.json, which describes the control socket; the schemas of --json",
+    ),
+];
+
+const SEVERAL: &str = r#"provider = "google"
+client_id = "YOUR-CLIENT-ID"
+client_secret = { file = "client_secret" }
+
+[accounts.work]
+refresh_token = { file = "work.refresh_token" }
+token_file = "~/.config/zerogravity/work"
+
+[accounts.mail]
+refresh_token = { command = ["pass", "show", "mail"] }
+token_file = "~/.config/mail/token"
+"#;
+
+const HOOKS: [&str; 3] = [
+    "The commands of on_refresh, on_failure, on_recovery and on_needs_login are run without a shell, after the \
+     fact, those of an account one after the other. What zg-tokend token and exec find out is told by the next \
+     pass of run or once.",
+    "A hook has 30 s and nothing to read; what it prints goes nowhere. One that fails is a warning, with the \
+     first line of its standard error. What takes longer goes into the background, its output elsewhere: \
+     sh -c '... >/dev/null 2>&1 &'. Under the units it may write only where they let it: the README has the \
+     drop-in for more.",
+    "Its environment is that of zg-tokend without the variables that hold secrets, and with these:",
 ];
 
 /// Prints a manual page in roff.
@@ -135,6 +194,14 @@ fn commands() -> String {
     page.text([roman("Of run and once, and as far as they apply of the others:")]);
     entries(&mut page, EXIT_STATUS.map(|(exit, what)| (exit.code().to_string(), what)));
     page.control("PP", []);
+    page.text([roman("Of check:")]);
+    entries(&mut page, STATUS_OF_CHECK.map(|(exit, what)| (exit.code().to_string(), what)));
+    page.control("PP", []);
+    page.text([roman(
+        "Of exec, the command's own, 128 and the signal's number if a signal has ended it, or:",
+    )]);
+    entries(&mut page, STATUS_OF_EXEC.map(|(code, what)| (code.to_string(), what)));
+    page.control("PP", []);
     page.text([roman("Of status, as monitoring plugins have it:")]);
     entries(&mut page, STATUS_OF_STATUS.map(|(code, what)| (code.to_string(), what)));
     list(&mut page, "ENVIRONMENT", ENVIRONMENT);
@@ -166,11 +233,27 @@ fn arguments<'a>(page: &mut Roff, arguments: impl Iterator<Item = &'a Arg>) {
             Some(long) => page.text([bold(format!("{short}--{long}")), roman(" "), italic(value)]),
             None => page.text([italic(value)]),
         };
-        let choices = argument.get_possible_values();
-        let choices: Vec<_> = choices.iter().filter(|_| takes_values).map(PossibleValue::get_name).collect();
-        let choices = if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
-        page.text([roman(plain(argument.get_help()) + &choices)]);
+        let is_shown = takes_values && !argument.is_hide_possible_values_set();
+        let mut choices = argument.get_possible_values();
+        choices.retain(|_| is_shown);
+        let (explained, plain_ones): (Vec<_>, Vec<_>) =
+            choices.iter().partition(|choice| choice.get_help().is_some());
+        let names: Vec<_> = plain_ones.into_iter().map(PossibleValue::get_name).collect();
+        let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+        let default = default_of(argument).map(|default| format!(" [default: {default}]"));
+        page.text([roman(plain(argument.get_help()) + &names + &default.unwrap_or_default())]);
+        for choice in explained {
+            page.control("br", []);
+            page.text([italic(choice.get_name()), roman(format!(": {}", plain(choice.get_help())))]);
+        }
     }
+}
+
+/// What holds where the argument is not given, if help tells that.
+fn default_of(argument: &Arg) -> Option<String> {
+    let is_told = argument.get_action().takes_values() && !argument.is_hide_default_value_set();
+    let default = argument.get_default_values().first().filter(|_| is_told)?;
+    Some(default.to_string_lossy().into_owned())
 }
 
 fn list<const N: usize>(page: &mut Roff, title: &str, list: [(&str, &str); N]) {
@@ -178,7 +261,7 @@ fn list<const N: usize>(page: &mut Roff, title: &str, list: [(&str, &str); N]) {
     entries(page, list.map(|(name, what)| (name.to_owned(), what)));
 }
 
-fn entries<const N: usize>(page: &mut Roff, list: [(String, &str); N]) {
+fn entries<'a>(page: &mut Roff, list: impl IntoIterator<Item = (String, &'a str)>) {
     for (name, what) in list {
         page.control("TP", []);
         page.text([bold(name)]);
@@ -200,6 +283,11 @@ fn config() -> String {
     page.control("nf", []);
     page.text([roman(MINIMAL.trim_end())]);
     page.control("fi", []);
+    page.control("PP", []);
+    page.text([roman("Two logins with one client:")]);
+    page.control("nf", []);
+    page.text([roman(SEVERAL.trim_end())]);
+    page.control("fi", []);
     for (title, place) in [
         ("KEYS OF AN ACCOUNT", Place::Account),
         ("KEYS OF AN ACCOUNT THAT ARE NEVER INHERITED", Place::Own),
@@ -207,13 +295,7 @@ fn config() -> String {
     ] {
         page.control("SH", [title]);
         for key in KEYS.iter().filter(|key| key.place == place) {
-            page.control("TP", []);
-            page.text([bold(key.name), roman(format!(" = {}", key.kind.describe()))]);
-            page.text([roman(key.doc)]);
-            page.control("br", []);
-            page.text([roman(format!("Default: {}", key.default))]);
-            page.control("br", []);
-            page.text([roman(format!("Example: {} = {}", key.name, key.example))]);
+            describe(&mut page, key);
         }
     }
     for (title, whose, keys) in
@@ -222,13 +304,19 @@ fn config() -> String {
         page.control("SH", [title]);
         page.text([roman(format!("{whose} has these keys:"))]);
         for key in keys {
-            page.control("TP", []);
-            page.text([bold(key.name)]);
-            page.text([roman(format!("{}. Default: {}.", key.doc, key.default))]);
+            describe(&mut page, key);
         }
     }
+    page.control("SH", ["HOOKS"]);
+    for paragraph in HOOKS {
+        page.control("PP", []);
+        page.text([roman(paragraph)]);
+    }
+    entries(&mut page, HOOK_VARIABLES.iter().map(|(name, what)| ((*name).to_owned(), *what)));
     page.control("SH", ["SECRETS"]);
-    page.text([roman("client_secret and refresh_token are strings, or say where the secret is:")]);
+    page.text([roman(
+        "client_secret, refresh_token and the api_key of push are strings, or say where the secret is:",
+    )]);
     for form in FORMS {
         page.control("TP", []);
         page.text([bold(form.example)]);
@@ -237,6 +325,16 @@ fn config() -> String {
     page.control("SH", ["SEE ALSO"]);
     page.text([roman("zg-tokend(1)")]);
     page.render()
+}
+
+fn describe(page: &mut Roff, key: &Key) {
+    page.control("TP", []);
+    page.text([bold(key.name), roman(format!(" = {}", key.kind.describe()))]);
+    page.text([roman(key.doc)]);
+    page.control("br", []);
+    page.text([roman(format!("Default: {}", key.default))]);
+    page.control("br", []);
+    page.text([roman(format!("Example: {} = {}", key.name, key.example))]);
 }
 
 #[cfg(test)]

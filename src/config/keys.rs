@@ -1,5 +1,5 @@
-//! Every key of the config file, in one table: error messages, the man page and the example
-//! config are made from it, and a test compares it with the serde structs.
+//! Every key of the config file, in one table: error messages and the man page are made from it,
+//! and tests compare it with the serde structs and the example config.
 
 /// One key of the config file.
 #[derive(Debug)]
@@ -181,6 +181,21 @@ pub const PROBE_KEYS: &[Key] = &[
         doc: "how long to wait between two probes, 5s to 1day",
         example: r#""5m""#,
     },
+];
+
+/// What a hook finds in its environment, and what it says.
+pub const HOOK_VARIABLES: &[(&str, &str)] = &[
+    ("ZG_TOKEND_EVENT", "refresh, failure, recovery or needs_login"),
+    ("ZG_TOKEND_ACCOUNT", "the account's name"),
+    ("ZG_TOKEND_CONFIG", "the config file"),
+    ("ZG_TOKEND_TOKEN_FILE", "the token file"),
+    ("ZG_TOKEND_MESSAGE", "what has happened, in one line"),
+    ("ZG_TOKEND_HINT", "what to do about it; empty if there is nothing to do"),
+    ("ZG_TOKEND_EXPIRES_AT", "when the access token expires, in Unix seconds; unset if there is none"),
+    (
+        "ZG_TOKEND_GENERATION",
+        "how many access tokens the account was granted so far; unset if that is not known",
+    ),
 ];
 
 /// Every key, in the order in which a person would want to read of them.

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use clap::Command;
 
 use super::*;
+use crate::config::{Environment, parse};
 
 fn definition() -> Command {
     let mut command = Args::command();
@@ -93,9 +95,35 @@ fn bash_knows_the_flags_of_each_command() {
 }
 
 #[test]
+fn the_manual_tells_the_values_and_the_default_of_each_flag_as_help_does() {
+    let (manual, command) = (commands().replace(r"\*(Aq", "'"), definition());
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name();
+        let part = part(&manual, &format!(".SS {name}"));
+        let help = subcommand.clone().render_long_help().to_string();
+        for argument in subcommand.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+            if let Some(default) = default_of(argument) {
+                let default = format!("[default: {default}]");
+                assert!(help.contains(&default), "{name}: {argument}\n{help}");
+                assert!(part.contains(&default), "{name}: {argument}\n{part}");
+            }
+            for value in argument.get_possible_values() {
+                for words in [value.get_name(), &plain(value.get_help())] {
+                    assert!(part.contains(words), "{name}: {argument}: {words}\n{part}");
+                }
+            }
+        }
+    }
+    assert_eq!(manual.matches("google").count(), 1, "a preset is named once");
+}
+
+#[test]
 fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
-    let manual = config().replace("\\-", "-").replace(r"\*(Aq", "'");
-    for key in KEYS {
+    let manual = config().replace(r"\*(Aq", "'");
+    for (key, heading) in (KEYS.iter().map(|key| (key, heading_of(key.place))))
+        .chain(PUSH_KEYS.iter().map(|key| (key, ".SH PUSH")))
+        .chain(PROBE_KEYS.iter().map(|key| (key, ".SH PROBE")))
+    {
         for filled in [key.default, key.doc, key.example, key.kind.describe()] {
             assert!(!filled.is_empty(), "{}", key.name);
         }
@@ -107,7 +135,38 @@ fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
             key.example.replace('\\', r"\\"),
             name = key.name,
         );
-        assert!(manual.contains(&entry), "{entry}\nis not in\n{manual}");
+        let part = part(&manual, heading) + "\n";
+        assert!(part.contains(&entry), "{entry}\nis not in\n{part}");
+    }
+}
+
+fn heading_of(place: Place) -> &'static str {
+    match place {
+        Place::Account => ".SH \"KEYS OF AN ACCOUNT\"",
+        Place::Own => ".SH \"KEYS OF AN ACCOUNT THAT ARE NEVER INHERITED\"",
+        Place::File => ".SH \"KEYS OF THE FILE\"",
+    }
+}
+
+#[test]
+fn the_example_of_several_accounts_is_right() {
+    let environment = Environment { home: Some("/home/u".into()), ..Environment::default() };
+    let text = format!("state_dir = \"~/s\"\n{SEVERAL}");
+    let settings = parse(&text, Path::new("/c/config.toml"), &environment).unwrap();
+    assert_eq!(settings.accounts.len(), 2);
+}
+
+#[test]
+fn the_manual_and_the_example_tell_what_a_hook_is_told() {
+    let source = include_str!("../../shell/hooks.rs");
+    let given: BTreeSet<_> = source.split('"').filter(|word| word.starts_with("ZG_TOKEND_")).collect();
+    assert_eq!(HOOK_VARIABLES.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), given);
+    let of_hooks = tags(&part(&config(), ".SH HOOKS"));
+    assert_eq!(of_hooks.iter().map(String::as_str).collect::<BTreeSet<_>>(), given);
+    let example = include_str!("../../../packaging/config.example.toml");
+    for name in given {
+        let short = name.strip_prefix("ZG_TOKEND").unwrap();
+        assert!(example.contains(name) || example.contains(&format!(" {short}")), "{name}");
     }
 }
 
