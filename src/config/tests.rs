@@ -1,10 +1,11 @@
 mod errors;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{FORMS, KEYS, PROBE_KEYS, PUSH_KEYS, Place};
+use super::keys::{FORMS, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
 use super::*;
 use crate::secret::Secret;
 
@@ -114,12 +115,19 @@ fn the_example_config_has_every_key_once_and_parses() {
         .map(|line| if commented(line) { &line[1..] } else { line })
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect();
-    parse_text(&all.join("\n")).unwrap();
-    let mut written: Vec<_> = all.iter().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
-    let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-    written.sort_unstable();
-    names.sort_unstable();
-    assert_eq!(written, names);
+    let all = all.join("\n");
+    parse_text(&all).unwrap();
+    let names = |keys: &[Key]| keys.iter().map(|key| key.name.to_owned()).collect();
+    let written = |tables: &[&DeTable<'_>]| -> BTreeSet<String> {
+        tables.iter().flat_map(|table| table.keys()).map(|key| key.get_ref().to_string()).collect()
+    };
+    // That a key is there twice is an error of TOML's.
+    let example = DeTable::parse(&all).unwrap().into_inner();
+    assert_eq!(written(&[&example]), names(KEYS));
+    let push = example["push"].get_ref().as_array().unwrap().iter();
+    let push: Vec<_> = push.map(|target| target.get_ref().as_table().unwrap()).collect();
+    assert_eq!(written(&push), names(PUSH_KEYS));
+    assert_eq!(written(&[example["probe"].get_ref().as_table().unwrap()]), names(PROBE_KEYS));
 }
 
 #[test]
