@@ -68,7 +68,7 @@ pub struct Common {
     /// The config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Only this account
+    /// The account that is meant, if there are several; what `init` is to call the one it writes
     #[arg(long, global = true, value_name = "NAME", value_parser = account_name)]
     pub account: Option<String>,
 }
@@ -150,16 +150,16 @@ pub struct Init {
     /// The file that holds the client's secret; leave it out for a public client
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "client_secret_env"])]
     pub client_secret_file: Option<PathBuf>,
-    /// The environment variable that holds it
+    /// The environment variable that holds the client's secret
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
     pub client_secret_env: Option<String>,
     /// The file that holds the refresh token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "refresh_token_env", "refresh_token_stdin"])]
     pub refresh_token_file: Option<PathBuf>,
-    /// The environment variable that holds it
+    /// The environment variable that holds the refresh token
     #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "refresh_token_stdin"])]
     pub refresh_token_env: Option<String>,
-    /// Read it from stdin, and write it into the config
+    /// Read the refresh token from stdin, and write it into the config
     #[arg(long, conflicts_with = "from")]
     pub refresh_token_stdin: bool,
     /// The file that the access token goes to [default: ~/.config/zerogravity/token]
@@ -287,10 +287,11 @@ pub struct Exec {
     /// Give it as a file instead: {} in the arguments becomes its path
     #[arg(long, conflicts_with = "env")]
     pub file: bool,
-    /// The exit code that says that the token was refused; may be given several times
+    /// The exit code that says that the token was refused; may be given several times. Stdin is given once:
+    /// what the first try has read of it is gone, so let the command itself open what it sends
     #[arg(long, value_name = "CODE")]
     pub retry_on_exit: Vec<u8>,
-    /// The command and its arguments
+    /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -340,7 +341,7 @@ pub struct Check {
     /// Ask the servers, too: names, certificates, proxy, discovery, clock; spends no token
     #[arg(long)]
     pub live: bool,
-    /// Print one JSON object, as packaging/check.schema.json describes it
+    /// Print one JSON object, as check.schema.json describes it
     #[arg(long)]
     pub json: bool,
 }
@@ -351,7 +352,7 @@ pub struct Status {
     /// Show it until Ctrl-C, drawn anew as things happen
     #[arg(long, conflicts_with_all = ["json", "short", "format"])]
     pub watch: bool,
-    /// Print one JSON object, as packaging/status.schema.json describes it
+    /// Print one JSON object, as status.schema.json describes it
     #[arg(long, conflicts_with_all = ["short", "format"])]
     pub json: bool,
     /// Print one line, for prompts and status bars
