@@ -32,20 +32,13 @@ impl Home {
     /// Writes the config, with a new login; `extra` are more lines.
     pub(super) fn configure(&self, extra: &str) {
         let seed = self.world.seed();
-        let config = format!("{}refresh_token = \"{}\"\n{extra}\n", self.world.client(), seed.expose());
+        self.configure_login(&format!("\"{}\"", seed.expose()), extra);
+    }
+
+    /// The same; `login` is the value of refresh_token.
+    pub(super) fn configure_login(&self, login: &str, extra: &str) {
+        let config = format!("{}refresh_token = {login}\n{extra}\n", self.world.client());
         self.person.put(&self.person.home(".config/zg-tokend/config.toml"), &config);
-    }
-
-    /// Starts the user's service manager, which from now on needs no login.
-    pub(super) fn linger(&self) {
-        self.person.machine.run(&format!("loginctl enable-linger {}", self.person.name));
-        self.wait_for_manager();
-    }
-
-    pub(super) fn wait_for_manager(&self) {
-        let up =
-            || (self.person.shell("systemctl --user is-system-running").stdout == "running\n").then_some(());
-        wait_until("the user's service manager", up);
     }
 
     /// A property of a unit of the user's.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::common::{Output, finish, leave_out};
+use crate::common::{Output, finish, leave_out, wait_until};
 
 /// The first user id of those who are made here.
 const FIRST_UID: u32 = 4200;
@@ -157,6 +157,17 @@ impl Person {
     /// A path in the home, in the box.
     pub fn home(&self, relative: &str) -> String {
         format!("/home/{}/{relative}", self.name)
+    }
+
+    /// Starts the user's service manager, which from now on needs no login.
+    pub fn linger(&self) {
+        self.machine.run(&format!("loginctl enable-linger {}", self.name));
+        self.wait_for_manager();
+    }
+
+    pub fn wait_for_manager(&self) {
+        let up = || (self.shell("systemctl --user is-system-running").stdout == "running\n").then_some(());
+        wait_until("the user's service manager", up);
     }
 
     /// Replaces a file of this user's, readable by nobody else.

@@ -9,5 +9,6 @@ mod machine;
 mod package;
 mod system;
 mod timer;
+mod tls;
 mod units;
 mod user;

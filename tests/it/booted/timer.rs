@@ -14,7 +14,7 @@ const DELAYED: Duration = Duration::from_secs(30 + 30);
 #[test]
 fn a_missed_pass_is_made_up_for_and_a_dead_login_fails_the_unit() {
     let Some(home) = Home::new("tom", 3600) else { return };
-    home.linger();
+    home.person.linger();
     // The last pass was an hour ago.
     let stamps = home.person.home(".local/share/systemd/timers");
     home.person.make(&stamps);

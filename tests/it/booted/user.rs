@@ -8,7 +8,7 @@ const UNIT: &str = "zg-tokend";
 #[test]
 fn a_lingering_user_has_a_fresh_token_from_boot_on() {
     let Some(home) = Home::new("uma", 6) else { return };
-    home.linger();
+    home.person.linger();
     home.person.run("systemctl --user enable --now zg-tokend");
     home.assert_live();
     let grants = home.world.grants();
@@ -30,7 +30,7 @@ fn a_lingering_user_has_a_fresh_token_from_boot_on() {
 
     // As at the next boot: the user's manager starts, and with it what is enabled.
     home.person.machine.run("systemctl restart user@$(id -u uma)");
-    home.wait_for_manager();
+    home.person.wait_for_manager();
     wait_until("that it is up", || (home.property(UNIT, "ActiveState") == "active").then_some(()));
     home.assert_live();
     let before = home.property(UNIT, "MainPID");
@@ -42,7 +42,7 @@ fn a_lingering_user_has_a_fresh_token_from_boot_on() {
 #[test]
 fn installed_by_cargo_it_runs_from_the_users_own_directory() {
     let Some(home) = Home::new("vera", 3600) else { return };
-    home.linger();
+    home.person.linger();
     let machine = &home.person.machine;
     let unit = machine.run("cat /usr/lib/systemd/user/zg-tokend.service");
     for directory in [".cargo/bin", "source/systemd/user"] {
@@ -64,7 +64,7 @@ fn a_group_reads_the_token() {
     let Some(home) = Home::new("wes", 3600) else { return };
     home.person.machine.run("groupadd family && usermod -aG family wes");
     home.configure("token_file = \"~/token\"\ntoken_file_mode = \"0640\"\ntoken_file_group = \"family\"");
-    home.linger();
+    home.person.linger();
     home.person.run("systemctl --user start zg-tokend");
     assert_eq!(home.person.run("stat -c %G:%a ~/token").trim(), "family:640");
     home.person.run("systemctl --user stop zg-tokend");
