@@ -69,3 +69,21 @@ fn a_group_reads_the_token() {
     assert_eq!(home.person.run("stat -c %G:%a ~/token").trim(), "family:640");
     home.person.run("systemctl --user stop zg-tokend");
 }
+
+#[test]
+fn a_credential_comes_by_the_line_that_the_unit_shows() {
+    let Some(home) = Home::new("xena", 3600) else { return };
+    let unit = include_str!("../../../systemd/user/zg-tokend.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("#LoadCredential=")).unwrap();
+    let file = home.person.home(line.split_once(":%h/").unwrap().1);
+    home.person.put(&file, home.world.seed().expose());
+    home.configure_login("{ credential = \"refresh_token\" }", "");
+    let drop_in = home.person.home(".config/systemd/user/zg-tokend.service.d");
+    home.person.make(&drop_in);
+    home.person.put(&format!("{drop_in}/override.conf"), &format!("[Service]\nLoadCredential={line}\n"));
+    home.person.linger();
+    home.person.run("systemctl --user start zg-tokend");
+    home.assert_live();
+    assert_eq!(home.world.posts(), 1);
+    home.person.run("systemctl --user stop zg-tokend");
+}
