@@ -374,6 +374,26 @@ fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_readme() {
 }
 
 #[test]
+fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_of_the_readme() {
+    let Some(it) = Instance::new("mia", seconds(3600)) else { return };
+    it.person.make(&it.person.home(".gnupg"));
+    let told = it.person.home(".gnupg/told");
+    it.configure(&format!("on_refresh = [\"sh\", \"-c\", \"echo $ZG_TOKEND_EVENT >>{told}\"]"));
+    it.do_systemctl("start");
+    let of_hook = || it.journal().lines().find(|line| line.contains("on_refresh")).map(str::to_owned);
+    let failed = wait_until("its failure in the journal", of_hook);
+    assert!(failed.contains(&format!("{told}: Read-only file system")), "{failed}");
+    it.assert_live();
+    let room = drop_in().lines().find(|line| line.starts_with("ReadWritePaths=")).unwrap();
+    it.edit(&format!("[Service]\n{}\n", room.replace("alice", it.person.name)));
+    it.do_systemctl("restart");
+    it.refresh();
+    let written = || fs::read_to_string(it.person.machine.path(&told)).ok().filter(|text| !text.is_empty());
+    assert_eq!(wait_until("what it writes", written), "refresh\n");
+    it.do_systemctl("stop");
+}
+
+#[test]
 fn a_group_reads_the_token_by_the_drop_in_of_the_readme() {
     let Some(it) = Instance::new("lea", seconds(3600)) else { return };
     it.person.machine.run("groupadd readers && usermod -aG readers lea");
