@@ -430,8 +430,8 @@ fn it_starts_and_stops_quickly() {
         times.sort_unstable();
         figure(format!("{what}: min {:?}, median {:?}, max {:?} of 20", times[0], times[10], times[19]));
     }
-    // The quickest tells how long it takes; the others, how loaded the machine is.
-    assert!(!stops[0].is_zero() && stops[0] < Duration::from_secs(1), "{stops:?}");
+    // Half of them: a machine that is busy for a while, or ten times slower, must not fail it.
+    assert!(!stops[0].is_zero() && stops[10] < Duration::from_secs(1), "{stops:?}");
     assert_eq!(it.property("Result"), "success");
     it.do_systemctl("disable");
 }
