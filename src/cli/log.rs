@@ -24,9 +24,10 @@ use crate::shell::Listener;
 use crate::shell::probe::PROBE_REFUSED;
 use crate::shell::push::PushError;
 use crate::shell::trouble::chain;
-use crate::shell::words::{Words, local, utc, words};
+use crate::shell::words::{Words, local, local_time, utc, words};
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::probe::{Meaning, Probed};
+use crate::supervisor::trouble::{Class, Trouble};
 
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
@@ -196,7 +197,9 @@ impl Log {
             (*event, *count) = (words.event, 0);
         }
         *count += 1;
-        if *count > 1 {
+        if *count == 1 {
+            words.hint = next_try(outcome, next_pass).or(words.hint.take());
+        } else {
             words.level = if count.is_power_of_two() { Level::INFO } else { Level::DEBUG };
             let next = next_pass.map(|next| format!(", next at {}", time_of_day(next))).unwrap_or_default();
             words.text = format!("still failing after {count} attempts{next}: {}", words.text);
@@ -205,9 +208,21 @@ impl Log {
     }
 }
 
-/// `12:40:05`: an entry has its own date, and the next attempt is never a day away.
+/// When it is tried again, for a failure that only time mends.
+fn next_try(outcome: &Outcome, next_pass: Option<Timestamp>) -> Option<String> {
+    let Outcome::Failed(Trouble { class: Class::Unavailable | Class::Busy, hint: None, .. }) = outcome else {
+        return None;
+    };
+    Some(format!("wait: it is tried again at {}", time_of_day(next_pass?)))
+}
+
+/// `12:40:05`, since an entry has its own date; with the date if that is another one.
 fn time_of_day(at: Timestamp) -> String {
-    local(at.wall / 1000).split(' ').next_back().unwrap_or_default().to_owned()
+    let (at, now) = (local(at.wall / 1000), local_time());
+    match at.split_once(' ') {
+        Some((date, time)) if now.starts_with(date) => time.to_owned(),
+        _ => at,
+    }
 }
 
 /// `TIME LEVEL message`, or a JSON object.

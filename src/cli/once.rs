@@ -20,6 +20,7 @@ use crate::shell::{Context, Listener, Mode, accounts, once};
 use crate::supervisor::decide::Trigger;
 use crate::supervisor::outcome::{Outcome, Report};
 use crate::supervisor::schedule;
+use crate::supervisor::trouble::Class;
 
 /// With `--every`, a token must outlive the next pass by this much: cron is punctual to the
 /// minute, and the pass needs time itself.
@@ -42,7 +43,9 @@ pub(super) fn pass(
     flags: &Once,
     listener: Box<dyn Listener>,
 ) -> Exit {
-    settings.warnings.iter().for_each(voice::warning);
+    for warning in &settings.warnings {
+        voice::warning(warning, warning.hint(&settings.path));
+    }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
@@ -87,9 +90,8 @@ fn exit_of(account: &Account) -> Exit {
 fn print_line(account: &Account, quiet: bool) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
-    if let Some(class) = class(outcome) {
-        let way_out = way_out(class, words.hint.as_deref());
-        voice::failure(format!("account {}: {}", account.name(), words.text), Some(way_out));
+    if class(outcome).is_some() {
+        voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
     } else if !quiet {
         voice::say(format!("{}: {}", account.name(), words.text));
     }
@@ -101,16 +103,16 @@ fn warn_of_gap(account: &Account) {
     let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
     let skew = schedule::skew(token.lifetime(), account.core().skew());
     if let Some(gap) = account.gap().filter(|gap| *gap > skew) {
-        voice::warning(format!(
-            "account {}: the last pass was {} ago, and this token is due only {} before it expires",
-            account.name(),
-            duration(gap),
-            duration(skew)
-        ));
-        voice::hint(format!(
-            "run it more often, or say so with --every {}",
-            humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)))
-        ));
+        let every = humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)));
+        voice::warning(
+            format!(
+                "account {}: the last pass was {} ago, and this token is due only {} before it expires",
+                account.name(),
+                duration(gap),
+                duration(skew)
+            ),
+            format!("run it more often, or say so with --every {every}"),
+        );
     }
 }
 
@@ -122,16 +124,13 @@ impl Listener for Warnings {
         let words = words(report);
         let grave = words.level <= tracing::Level::WARN;
         if grave && !matches!(report, Report::Finished(_)) {
-            voice::warning(format!("account {account}: {}", words.text));
-            if let Some(hint) = &words.hint {
-                voice::hint(hint);
-            }
+            let way_out = way_out(Class::Unexpected, words.hint.as_deref());
+            voice::warning(format!("account {account}: {}", words.text), way_out);
         }
     }
 
     fn hook_failed(&self, account: &str, error: &HookError) {
-        voice::warning(format!("account {account}: {}", chain(error)));
-        voice::hint(error.hint());
+        voice::warning(format!("account {account}: {}", chain(error)), error.hint());
     }
 }
 

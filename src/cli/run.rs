@@ -36,7 +36,8 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
 
 fn warn(settings: &Settings) {
     for warning in &settings.warnings {
-        log::write(&Entry::new(Level::WARN, "config", &warning.to_string()));
+        let (text, hint) = (warning.to_string(), warning.hint(&settings.path));
+        log::write(&Entry { hint: Some(&hint), ..Entry::new(Level::WARN, "config", &text) });
     }
 }
 

@@ -96,12 +96,14 @@ impl Listener for Refusal {
 
 /// The config may name a login that only the service can read.
 fn warn_of_older(account: &Account, error: &SecretError) {
-    voice::warning(format!(
-        "account {}: {}; whatever it holds now counts as older than this login",
-        account.name,
-        chain(error)
-    ));
-    voice::hint("to use that one after all, give it to `zg-tokend set` as well");
+    voice::warning(
+        format!(
+            "account {}: {}; whatever it holds now counts as older than this login",
+            account.name,
+            chain(error)
+        ),
+        "to use that one after all, give it to `zg-tokend set` as well",
+    );
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.

@@ -15,7 +15,7 @@ use crate::config::{Account, Settings, is_loopback};
 use crate::exit::Exit;
 use crate::secret::Secret;
 use crate::shell::obtain::{Wanted, obtain, rejected as replace};
-use crate::shell::words::utc;
+use crate::shell::words::{utc, way_out};
 use crate::supervisor::record::AccessToken;
 
 /// git's questions are some hundred bytes.
@@ -32,7 +32,10 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
         (TokenOutput::Git, Some("get")) => {
             let asked = question();
             if let Err(address) = may_have_token(&asked) {
-                voice::warning(format!("no token for {address}: whoever is on the way there could read it"));
+                voice::warning(
+                    format!("no token for {address}: whoever is on the way there could read it"),
+                    "give git an address with https://: git remote set-url",
+                );
                 return Exit::Success;
             }
             Some(asked)
@@ -75,8 +78,8 @@ pub(super) fn live(settings: &Settings, account: &Account, flags: &Flags) -> Res
     match obtain(settings, account, wanted, Box::new(Warnings)) {
         Ok(obtained) => {
             if let Some(trouble) = obtained.trouble {
-                voice::warning(format!("account {}: {}", account.name, trouble.message));
-                trouble.hint.iter().for_each(voice::hint);
+                let way_out = way_out(trouble.class, trouble.hint.as_deref());
+                voice::warning(format!("account {}: {}", account.name, trouble.message), way_out);
             }
             Ok(obtained.token)
         }

@@ -42,9 +42,10 @@ pub(super) fn is_told(written: std::io::Result<()>) -> bool {
     }
 }
 
-/// Something should be looked at.
-pub fn warning(message: impl Display) {
+/// Something should be looked at, and what to do about it.
+pub fn warning(message: impl Display, way_out: impl Display) {
     talk(WARNING, "warning", message);
+    hint(way_out);
 }
 
 /// The way out.

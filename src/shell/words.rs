@@ -22,7 +22,7 @@ pub struct Words {
     pub event: &'static str,
     /// What happened, lower case, without secrets.
     pub text: String,
-    /// What to do about it.
+    /// What to do about it; there is always something if it is a warning or an error.
     pub hint: Option<String>,
 }
 
@@ -31,8 +31,13 @@ impl Words {
         Self { level, event, text: text.into(), hint: None }
     }
 
-    fn hint(self, hint: Option<String>) -> Self {
-        Self { hint, ..self }
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With the hint of a trouble, or what is to be done about its kind.
+    fn out_of(self, trouble: &Trouble) -> Self {
+        self.hint(way_out(trouble.class, trouble.hint.as_deref()))
     }
 }
 
@@ -67,12 +72,13 @@ pub fn words(report: &Report) -> Words {
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),
         )
-        .hint(Some("log in again, and put the new refresh_token into the config".into())),
+        .hint("log in again, and put the new refresh_token into the config"),
         Report::Adopted => Words::new(
             Level::WARN,
             "adopted",
             "another writer had replaced the refused refresh token; using that one",
-        ),
+        )
+        .hint("find what else writes into state_dir, such as another machine or a backup"),
         Report::ArrivedDead { took } => Words::new(
             Level::INFO,
             "arrived_dead",
@@ -82,24 +88,26 @@ pub fn words(report: &Report) -> Words {
             Level::WARN,
             "interrupted",
             "a process died while its request was under way; the server may have answered it",
-        ),
+        )
+        .hint("wait: it is asked again; log in again if that is refused"),
         Report::NotUnderstood { why, wait } => {
             let text = format!("{why}; the configured refresh_token is tried in {}", duration(*wait));
             Words::new(Level::WARN, "not_understood", text)
-                .hint(Some("if it was rotated since, log in again before then".into()))
+                .hint("if it was rotated since, log in again before then")
         }
         Report::PutAside { path } => Words::new(
             Level::WARN,
             "put_aside",
             format!("the state cannot be understood and was put aside as {path}"),
         )
-        .hint(Some("the configured refresh_token is tried instead; log in again if it is refused".into())),
+        .hint("the configured refresh_token is tried instead; log in again if it is refused"),
         Report::SeedUnreadable(trouble) => Words::new(
             Level::WARN,
             "seed_unreadable",
             format!("{}; the refresh token in the state is used", trouble.message),
         )
-        .hint(trouble.hint.clone()),
+        // No wait mends it.
+        .hint(way_out(Class::Config, trouble.hint.as_deref())),
         Report::NotYetStored(trouble) => Words::new(
             Level::ERROR,
             "not_stored",
@@ -108,19 +116,20 @@ pub fn words(report: &Report) -> Words {
                 trouble.message
             ),
         )
-        .hint(trouble.hint.clone()),
+        .out_of(trouble),
         Report::Withdrawn => {
             Words::new(Level::WARN, "withdrawn", "removed the token file, since its token has expired")
+                .hint("`zg-tokend status` says why there is no newer one")
         }
         Report::NotWithdrawn(trouble) => Words::new(
             Level::WARN,
             "not_withdrawn",
             format!("the expired token is still in its file: {}", trouble.message),
         )
-        .hint(trouble.hint.clone()),
+        .out_of(trouble),
         Report::Ignored { phase, event } => {
             Words::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
-                .hint(Some("this is a bug: please report it".into()))
+                .hint("this is a bug: please report it")
         }
         Report::Finished(outcome) => finished(outcome),
     }
@@ -188,24 +197,24 @@ fn finished(outcome: &Outcome) -> Words {
         }
         Outcome::Held { wait, trouble } => {
             Words::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
-                .hint(trouble.hint.clone())
+                .hint(way_out(Class::Unavailable, trouble.hint.as_deref()))
         }
         Outcome::Refused(verdict) => {
-            let event = match verdict.kind {
-                VerdictKind::RefreshToken => "needs_login",
-                VerdictKind::Client => "client_refused",
+            let (event, class) = match verdict.kind {
+                VerdictKind::RefreshToken => ("needs_login", Class::NeedsLogin),
+                VerdictKind::Client => ("client_refused", Class::Config),
             };
-            Words::new(Level::ERROR, event, refusal(verdict)).hint(verdict.hint.clone())
+            Words::new(Level::ERROR, event, refusal(verdict)).hint(way_out(class, verdict.hint.as_deref()))
         }
         Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
         Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
         Outcome::Stopped => Words::new(Level::DEBUG, "stopped", "stopped before a request was made")
-            .hint(Some("run it again: nothing was sent, nothing has changed".into())),
+            .hint("run it again: nothing was sent, nothing has changed"),
     }
 }
 
 fn said(level: Level, event: &'static str, trouble: &Trouble) -> Words {
-    Words::new(level, event, trouble.message.clone()).hint(trouble.hint.clone())
+    Words::new(level, event, trouble.message.clone()).out_of(trouble)
 }
 
 /// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`, `less than 1 s`.
@@ -309,6 +318,61 @@ pub fn class(outcome: &Outcome) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
+
+    fn once() -> Timestamp {
+        Timestamp { wall: 0, boot: 0, boot_id: Fingerprint::of([]) }
+    }
+
+    /// Whoever found the trouble had no hint to give.
+    fn trouble(class: Class) -> Trouble {
+        Trouble { class, kind: "kind".into(), message: "it failed".into(), hint: None }
+    }
+
+    fn verdict(kind: VerdictKind) -> Outcome {
+        Outcome::Refused(Box::new(Verdict {
+            kind,
+            binding: Fingerprint::of([]),
+            error: "no".into(),
+            message: "refused".into(),
+            cause: None,
+            hint: None,
+            at: once(),
+            not_before: None,
+        }))
+    }
+
+    #[test]
+    fn nothing_grave_is_said_without_a_way_out() {
+        const CLASSES: [Class; 6] =
+            [Class::Unavailable, Class::Io, Class::Busy, Class::NeedsLogin, Class::Config, Class::Unexpected];
+        let of_trouble: [fn(Trouble) -> Report; 6] = [
+            Report::SeedUnreadable,
+            Report::NotYetStored,
+            Report::NotWithdrawn,
+            |trouble| Report::Finished(Outcome::Held { wait: Duration::ZERO, trouble }),
+            |trouble| Report::Finished(Outcome::Failed(trouble)),
+            |trouble| Report::Finished(Outcome::NotStored(trouble)),
+        ];
+        let reports = [
+            Report::FellBack { message: "refused".into() },
+            Report::Adopted,
+            Report::FoundMarker { at: once() },
+            Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },
+            Report::PutAside { path: "path".into() },
+            Report::Withdrawn,
+            Report::Ignored { phase: "phase", event: "event" },
+            Report::Finished(verdict(VerdictKind::RefreshToken)),
+            Report::Finished(verdict(VerdictKind::Client)),
+            Report::Finished(Outcome::Stopped),
+        ];
+        let troubles = of_trouble.into_iter().flat_map(|report| CLASSES.map(|class| report(trouble(class))));
+        for report in reports.into_iter().chain(troubles) {
+            assert!(words(&report).hint.is_some_and(|hint| !hint.is_empty()), "{report:?}");
+        }
+        // What is well needs none.
+        assert_eq!(words(&Report::Finished(Outcome::Republished)).hint, None);
+    }
 
     #[test]
     fn durations_as_people_say_them() {

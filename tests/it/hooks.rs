@@ -61,6 +61,18 @@ fn each_change_is_told_once() {
     assert_eq!(told(&world)[2..], ["recovery", "refresh"]);
 }
 
+/// Who mails it need not know what mends what.
+#[test]
+fn a_failure_that_only_time_mends_is_told_with_a_way_out() {
+    let world = World::new();
+    with_hooks(&world);
+    world.fault(Fault::reply(503, "{}"));
+    world.once_gives(69, []);
+    assert_eq!(told(&world), ["failure"]);
+    let environment = fs::read_to_string(world.sandbox.path("environment")).unwrap();
+    assert!(environment.contains("ZG_TOKEND_HINT=wait: `zg-tokend run` tries again"), "{environment}");
+}
+
 #[test]
 fn a_dead_login_is_told_once_and_so_is_the_next_one() {
     let world = World::new();

@@ -1,8 +1,9 @@
 //! The log of `run`: for a person, and for a machine.
 
+use rustix::process::Signal;
 use serde_json::Value;
 use zg_tokend::clock::{Clock, SystemClock};
-use zg_tokend::demo::faults::Outage;
+use zg_tokend::demo::faults::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{Background, wait_until};
@@ -69,8 +70,37 @@ fn an_outage_is_not_a_thousand_warnings() {
     let repeated: Vec<&str> = log.lines().filter(|line| line.contains("still failing after")).collect();
     assert!(!log.contains("after 3 attempts"), "{log}");
     for line in repeated {
-        let (_, rest) = line.split_once(", next at ").unwrap();
-        let time: jiff::civil::Time = rest[..8].parse().unwrap();
-        assert_ne!(time, jiff::civil::Time::MAX);
+        assert_time(line, ", next at ");
     }
+}
+
+/// What follows these words is a time of day, before which there is a date if it is not today's.
+#[track_caller]
+fn assert_time(line: &str, words: &str) {
+    let (_, rest) = line.split_once(words).unwrap_or_else(|| panic!("{words:?} is in {line}"));
+    let time = rest.split(' ').take(2).find(|word| word.contains(':')).unwrap_or_default();
+    let time: Result<jiff::civil::Time, _> = time.trim_end_matches(':').parse();
+    assert!(time.is_ok(), "{line}");
+}
+
+#[test]
+fn what_is_grave_has_a_way_out_in_its_line() {
+    let world = World::new();
+    world.configure("token_file_mode = \"0644\"");
+    world.fault(Fault::reply(503, "{}"));
+    let mut run = world.run();
+    run.wait_for("default: refreshed");
+    world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
+    run.signal(Signal::USR1);
+    run.wait_for("invalid_grant");
+    run.stop();
+    let log = run.log();
+    let grave: Vec<_> =
+        log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).collect();
+    assert_eq!(grave.len(), 3, "{log}");
+    for line in &grave {
+        assert_eq!(line.matches("; hint: ").count(), 1, "{line}");
+    }
+    assert!(grave[0].contains("; hint: set token_file_mode = "), "{log}");
+    assert_time(grave[1], "HTTP 503; hint: wait: it is tried again at ");
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,6 +19,9 @@ fn page(world: &World, line: &str, output: &Output) -> String {
     let said = format!("{}{}", output.stdout, output.stderr);
     let said = said.replace(sandbox.trim_end_matches('/'), "SANDBOX").replace(world.server.url(), "SERVER");
     let said: Vec<_> = said.lines().map(without_times).collect();
+    for (at, line) in said.iter().enumerate().filter(|(_, line)| line.starts_with("warning: ")) {
+        assert!(said.get(at + 1).is_some_and(|next| next.starts_with("hint: ")), "{line} without a way out");
+    }
     format!("$ zg-tokend {line}\n{}\n=> {}\n\n", said.join("\n"), output.code.unwrap())
 }
 
@@ -137,6 +140,51 @@ fn outcomes_are_told_with_a_way_out() {
         fs::write(world.sandbox.path("config/zerogravity"), "").unwrap();
     });
     compare("outcomes", &pages);
+}
+
+#[test]
+fn warnings_are_told_with_a_way_out() {
+    let world = World::new();
+    let mut pages = String::new();
+    let mut told = |what: &str, page: String| {
+        assert!(page.contains("\nwarning: ") || page.contains("\nerror: "), "{page}");
+        let _ = write!(pages, "# {what}\n{page}");
+    };
+    world.configure("token_file_mode = \"0644\"");
+    fs::set_permissions(world.sandbox.config_path(), fs::Permissions::from_mode(0o620)).unwrap();
+    let group_writable = world.sandbox.run(["once"]);
+    told("a config that is too open", page(&world, "once", &group_writable));
+    fs::set_permissions(world.sandbox.config_path(), fs::Permissions::from_mode(0o600)).unwrap();
+    world.configure("");
+    world.once_gives(0, []);
+    let state = world.state();
+    let unavailable = || world.fault(Fault::reply(503, "{}"));
+    world.pass_time(Duration::from_secs(35 * 60));
+    unavailable();
+    told("the token that there is", tell(&world, "exec --min-valid 2h -- true"));
+    let mut died = state.clone();
+    let refresh_token = world.refresh_token().fingerprint().to_string();
+    died["in_flight"] = json!({ "refresh_token": refresh_token, "at": state["access_token"]["issued_at"] });
+    world.write_state(&died);
+    told("a process died", tell(&world, "once"));
+    world.configure("on_expired = \"remove\"");
+    world.once_gives(0, []);
+    world.pass_time(Duration::from_secs(3700));
+    unavailable();
+    told("an expired token is removed", tell(&world, "once"));
+    let git = "token --format git get";
+    let question = world.sandbox.path("question");
+    fs::write(&question, "protocol=http\nhost=git.example.com\n\n").unwrap();
+    let asked = finish(world.sandbox.command(git.split(' ')).stdin(fs::File::open(&question).unwrap()));
+    told("git asks for an open connection", page(&world, git, &asked));
+    world.configure("");
+    let full = under(["sh", "-c", "exec \"$@\" >/dev/full", "sh"], &world.sandbox.command(["token"]));
+    world.fault(Fault::reply(503, "{}").with_header("Retry-After", "600"));
+    world.once_gives(69, []);
+    told("a wait is in force", tell(&world, "once"));
+    world.write_state(&state);
+    told("a full disk", page(&world, "token >/dev/full", &finish(&mut { full })));
+    compare("warnings", &pages);
 }
 
 /// A change of the state.
