@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::cli::page::Line;
-use crate::shell::status::{AttemptStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus};
+use crate::shell::status::{
+    AttemptStatus, PushStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus,
+};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -175,6 +177,42 @@ fn equal_troubles_share_their_words() {
             "  supervised by process 4711",
         ]
     );
+}
+
+/// Only the worst finding is told, and a target may be wrong beside it.
+#[test]
+fn each_target_without_the_newest_token_has_a_line() {
+    let target = |name: &str, current, at, problem: Option<&str>| PushStatus {
+        url: format!("http://{name}/"),
+        current,
+        at,
+        problem: problem.map(str::to_owned),
+    };
+    let pushed = |status| AccountStatus {
+        push: vec![
+            target("well", Some(true), Some(NOW), None),
+            target("down", Some(false), Some(NOW), Some("it answered HTTP 503")),
+            target("late", Some(false), Some(NOW - 1020), None),
+            target("new", None, None, None),
+        ],
+        ..status
+    };
+    let status = troubled("a", State::Fresh, Severity::Critical, "the file is missing", "run it");
+    let snapshot = Snapshot { at: NOW, accounts: vec![pushed(status)] };
+    let lines = [
+        plain(&table::lines(&snapshot, 100, true)),
+        text::text(&snapshot).lines().map(str::to_owned).collect(),
+    ];
+    for lines in lines {
+        let lines: Vec<_> = lines.iter().filter(|line| line.starts_with("  push ")).collect();
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+        assert!(lines[0].ends_with(": not sent to http://down/: it answered HTTP 503"), "{lines:#?}");
+        assert!(lines[1].contains(" http://late/ has an older token, sent "), "{lines:#?}");
+        assert!(lines[2].ends_with(" http://new/, nothing sent yet"), "{lines:#?}");
+    }
+    let without = AccountStatus { expires_at: None, expires_in: None, ..account("a") };
+    let snapshot = Snapshot { at: NOW, accounts: vec![pushed(without)] };
+    assert!(!text::text(&snapshot).contains("push"), "there is nothing to be sent");
 }
 
 #[test]

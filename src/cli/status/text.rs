@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::voice::printable;
-use crate::shell::status::{AccountStatus, ProbeStatus, Snapshot, State, TokenFileStatus};
+use crate::shell::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, State, TokenFileStatus};
 use crate::shell::words::{duration, local};
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
@@ -45,6 +45,9 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         details
             .push(("last attempt", format!("{}: {}{message}{failures}", time(attempt.at), attempt.result)));
     }
+    // Without a token there is nothing to be sent.
+    let missed = status.push.iter().filter(|push| status.expires_at.is_some() && push.current != Some(true));
+    details.extend(missed.map(|missed| ("push", push(missed, &time))));
     if let Some(probe) = status.probe.as_ref().filter(|probe| probe.result != Some("accepted")) {
         details.push(("probe", self::probe(probe, &time)));
     }
@@ -98,6 +101,16 @@ fn refresh_token(status: &AccountStatus, time: impl Fn(i64) -> String) -> String
     let seeded = token.seeded_at.map(|at| format!(", login of {}", time(at))).unwrap_or_default();
     let rotated = token.rotated_at.map(|at| format!(", rotated {}", time(at))).unwrap_or_default();
     format!("{source}{condition}{seeded}{rotated}")
+}
+
+/// Said of a target that does not have the newest token.
+fn push(push: &PushStatus, time: impl Fn(i64) -> String) -> String {
+    let url = &push.url;
+    let Some(at) = push.at.map(&time) else { return format!("{url}, nothing sent yet") };
+    match &push.problem {
+        Some(problem) => format!("{at}: not sent to {url}: {problem}"),
+        None => format!("{url} has an older token, sent {at}"),
+    }
 }
 
 /// Said where the resource does not just take the token.
