@@ -264,6 +264,30 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.write_state(&state);
     fs::write(world.token_file(), "another").unwrap();
     told("the token file was overwritten");
+    let at = state["access_token"]["issued_at"]["wall_ms"].as_i64().unwrap() / 1000;
+    let target = |port| format!("http://127.0.0.1:{port}/v1/token");
+    let targets = [1, 2, 3].map(|port| format!("[[push]]\nurl = \"{}\"\n", target(port)));
+    let probe = "probe = { url = \"http://127.0.0.1:1/me\" }";
+    world.configure(&format!("{probe}\n{}", targets.concat()));
+    let pushed = json!({
+        target(1): { "generation": 1, "at": at, "problem": "it answered HTTP 503" },
+        target(2): { "generation": 0, "at": at },
+    });
+    fs::write(world.state_path("default", "pushed"), pushed.to_string()).unwrap();
+    told("the token file was overwritten, and a target fails");
+    fs::remove_file(world.token_file()).unwrap();
+    world.once_gives(0, []);
+    told("a target fails");
+    fs::remove_file(world.state_path("default", "pushed")).unwrap();
+    let probed = json!({
+        "url": "http://127.0.0.1:1/me", "generation": world.state()["generation"], "at": at,
+        "status": 401, "answered_at": at, "refused": 0,
+    });
+    fs::write(world.state_path("default", "probed"), probed.to_string()).unwrap();
+    world.configure(probe);
+    told("the resource refuses the token");
+    world.configure("");
+    world.write_state(&state);
     fs::remove_file(world.token_file()).unwrap();
     told("the token file is gone");
     fs::create_dir(world.token_file()).unwrap();
@@ -271,6 +295,11 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     fs::remove_dir(world.token_file()).unwrap();
     symlink("token", world.token_file()).unwrap();
     told("the token file leads to itself");
+    world.configure("");
+    fs::remove_file(world.token_file()).unwrap();
+    world.once_gives(0, []);
+    let masked = finish(world.sandbox.command(["status"]).env("ZEROGRAVITY_TOKEN", "another"));
+    let _ = write!(pages, "# a variable masks the file\n{}", page(&world, "status", &masked));
     compare("status", &pages);
 }
 
@@ -287,6 +316,12 @@ fn a_supervisor_that_stands_still_is_told_with_a_way_out() {
     pages += &tell(&world, "run");
     pages += &tell(&world, "status");
     run.signal(Signal::CONT);
+    // It sleeps until what it takes for the time.
+    world.pass_time(Duration::from_secs(55 * 60));
+    pages += &tell(&world, "status");
+    world.fault(Fault::reply(503, "{}"));
+    world.once_gives(69, []);
+    pages += &tell(&world, "status");
     compare("supervised", &pages.replace(&pid, "PID"));
 }
 
