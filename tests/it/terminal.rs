@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use crate::common::pane::Pane;
 use crate::common::wait_until;
@@ -155,6 +156,30 @@ fn watch_follows_the_config() {
     assert!(screen.iter().all(|line| !line.contains("is not used")), "{screen:#?}");
     pane.key("C-c");
     pane.wait_for("code 2");
+}
+
+/// Of all that it shows, what came of pushes and probes is in files of their own.
+#[test]
+fn watch_sees_what_comes_of_pushes_and_probes() {
+    // Of a token that lives so long, time alone changes what is shown once an hour.
+    let world = World::with_lifetime(30 * 86_400);
+    let url = "http://127.0.0.1:1/me";
+    world.configure(&format!("push = [{{ url = \"{url}\" }}]\nprobe = {{ url = \"{url}\" }}"));
+    world.once_gives(0, []);
+    let pane = Pane::open(&world.sandbox, (100, 24), &[], "status --watch");
+    pane.wait_for("● default  fresh");
+    let note = |name: &str, note: &Value| {
+        fs::write(world.state_path("default", name), note.to_string()).unwrap();
+    };
+    let at = world.server.now() / 1000;
+    note("pushed", &json!({ url: { "generation": 1, "at": at, "problem": "it answered HTTP 503" } }));
+    pane.wait_for("the token was not sent to http://127.0.0.1:1/me: it answered HTTP 503");
+    note("pushed", &json!({ url: { "generation": 1, "at": at } }));
+    pane.wait_for("● default  fresh");
+    note("probed", &json!({ "url": url, "generation": 1, "at": at, "status": 401, "refused": 0 }));
+    pane.wait_for("refuses the token, and a refresh has not helped");
+    pane.key("C-c");
+    pane.wait_for("code 1");
 }
 
 /// How often a process was woken.

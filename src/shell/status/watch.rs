@@ -100,7 +100,8 @@ fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
         settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
     let files = chosen.flat_map(|account| {
         let directory = settings.state_dir.join(account.name.as_str());
-        [directory.join("state"), directory.join("supervisor"), account.token_file.path.clone()]
+        let notes = ["state", "supervisor", "pushed", "probed"].map(|name| directory.join(name));
+        notes.into_iter().chain([account.token_file.path.clone()])
     });
     files.flat_map(|file| to_come(&file)).collect()
 }
