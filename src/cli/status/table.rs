@@ -230,13 +230,16 @@ impl Page<'_> {
         if cause.is_some() || hint.is_some() {
             return Some((status.severity, cause, hint));
         }
-        let way_out = match (status.state, status.supervisor) {
-            (State::Due, None) => "`zg-tokend once` does it now",
-            (State::Due, Some(_)) => "the supervisor does it now",
+        let since = || status.refresh_at.map(|at| format!(" since {}", self.time(at))).unwrap_or_default();
+        let (cause, way_out) = match (status.state, status.supervisor) {
+            (State::Refreshing, _) => {
+                ("a request is under way".into(), "wait for its end: `zg-tokend status --watch` shows it")
+            }
+            (State::Due, None) => (format!("a refresh is due{}", since()), "`zg-tokend once` does it now"),
+            (State::Due, Some(_)) => (format!("a refresh is due{}", since()), "the supervisor does it now"),
             _ => return None,
         };
-        let since = status.refresh_at.map(|at| format!(" since {}", self.time(at))).unwrap_or_default();
-        Some((status.severity, Some(format!("a refresh is due{since}")), Some(way_out.into())))
+        Some((status.severity, Some(cause), Some(way_out.into())))
     }
 
     fn sentence(

@@ -179,6 +179,18 @@ fn equal_troubles_share_their_words() {
     );
 }
 
+#[test]
+fn each_account_that_is_not_fresh_has_its_sentence() {
+    for status in all_sorts().accounts.into_iter().skip(1) {
+        let name = status.account.clone();
+        let lines = plain(&table::lines(&Snapshot { at: NOW, accounts: vec![status] }, 80, true));
+        // Below the table, and above the details.
+        let about: Vec<_> = lines[3..].iter().take_while(|line| !line.is_empty()).collect();
+        assert!(about[0].ends_with(&name), "{lines:#?}");
+        assert!(about.len() > 2 && about.last().unwrap().starts_with("  → "), "{lines:#?}");
+    }
+}
+
 /// Only the worst finding is told, and a target may be wrong beside it.
 #[test]
 fn each_target_without_the_newest_token_has_a_line() {
