@@ -182,6 +182,27 @@ fn watch_sees_what_comes_of_pushes_and_probes() {
     pane.wait_for("code 1");
 }
 
+#[test]
+fn a_variable_that_masks_the_file_is_told_on_a_terminal_too() {
+    let world = with_token();
+    let pane = Pane::open(&world.sandbox, (100, 24), &[("ZEROGRAVITY_TOKEN", "ya29.SECRET")], "status");
+    let screen = pane.wait_for("code 0");
+    let about = screen.iter().position(|line| line == "▲ default").unwrap_or_else(|| panic!("{screen:#?}"));
+    let way_out = screen.iter().position(|line| line.starts_with("  → ")).unwrap();
+    let cause: Vec<_> = screen[about + 1..way_out].iter().map(|line| line.trim()).collect();
+    assert_eq!(
+        cause.join(" "),
+        format!(
+            "{} is masked by ZEROGRAVITY_TOKEN, which is set in this environment: \
+             what is started from here never reads the file",
+            world.token_file().display()
+        )
+    );
+    assert_eq!(screen[way_out], "  → unset ZEROGRAVITY_TOKEN");
+    let text = screen.join("\n");
+    assert!(!text.contains("SECRET") && text.matches("masked by").count() == 1, "{text}");
+}
+
 /// How often a process was woken.
 fn wakes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -33,6 +33,20 @@ fn golden(names: &[&str]) -> String {
     names.iter().map(|name| std::fs::read_to_string(place.join(format!("{name}.txt"))).unwrap()).collect()
 }
 
+/// Who looks a message up in the README finds it as it was said.
+#[test]
+fn what_the_readme_quotes_is_what_is_said() {
+    let said = golden(&["errors", "config", "outcomes", "status", "supervised", "warnings"]);
+    let (_, table) = include_str!("../../../README.md").split_once("\n| it says | what to do |\n").unwrap();
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let quoted = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    // As the golden texts have a duration.
+    let pieces = quoted.flat_map(|text| text.split('…')).map(|piece| piece.trim().replace(" 1 s", " AGE"));
+    let pieces: Vec<_> = pieces.collect();
+    let missing: Vec<_> = pieces.iter().filter(|piece| !said.contains(*piece)).collect();
+    assert!(pieces.len() > 10 && missing.is_empty(), "nothing says {missing:#?}");
+}
+
 #[test]
 fn every_sentence_of_status_has_a_golden_text() {
     let golden = golden(&["status", "supervised"]);
