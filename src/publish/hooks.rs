@@ -72,11 +72,15 @@ impl Hook {
     /// Runs it to its end, for at most 30 s, or until the other end of the pipe `stop` is closed.
     /// Blocks.
     pub fn run(&self, stop: Option<&PipeReader>) -> Result<(), HookError> {
+        self.run_for(DEADLINE, stop)
+    }
+
+    fn run_for(&self, deadline: Duration, stop: Option<&PipeReader>) -> Result<(), HookError> {
         let failed = |source| HookError::Child { hook: self.key, source };
         let mut command = child::command(&self.argv, &self.secrets).map_err(failed)?;
         command.env_remove(MASK).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null());
-        let output = child::run(&mut command, DEADLINE, 0, stop).map_err(failed)?;
+        let output = child::run(&mut command, deadline, 0, stop).map_err(failed)?;
         if output.status.success() {
             return Ok(());
         }
@@ -90,4 +94,22 @@ fn first_line(stderr: &Bytes) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
     crate::oauth::scrub(line, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_does_not_end_is_killed_and_says_what_to_do() {
+        let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
+        let hook = Hook { key: "on_refresh", argv, environment: Vec::new(), secrets: Arc::new([]) };
+        let short = Duration::from_millis(50);
+        let error = hook.run_for(short, None).unwrap_err();
+        assert!(
+            matches!(error, HookError::Child { source: ChildError::Late(after), .. } if after == short),
+            "{error:?}"
+        );
+        assert!(error.hint().starts_with("let it do what takes longer in the background"), "{error:?}");
+    }
 }
