@@ -32,12 +32,19 @@ use crate::supervisor::trouble::{Class, Trouble};
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
 
+/// What chooses the levels.
+const RUST_LOG: &str = "RUST_LOG";
+
+/// Where the entries come from, for `RUST_LOG`.
+const TARGET: &str = "zg_tokend";
+
 /// Sets the log up, for the journal or for stderr; `RUST_LOG` chooses the levels.
 pub(super) fn set_up(format: Option<LogFormat>) {
-    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
-    let levels = levels.unwrap_or_else(|| {
-        Targets::new().with_default(LevelFilter::WARN).with_target("zg_tokend", LevelFilter::INFO)
-    });
+    let chosen = std::env::var_os(RUST_LOG).filter(|chosen| !chosen.is_empty());
+    let levels = chosen.as_ref().map(|chosen| chosen.to_str().and_then(levels));
+    let usual = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
+    let unusable = levels == Some(None);
+    let levels = levels.flatten().unwrap_or(usual);
     let json = *JSON.get_or_init(|| format == Some(LogFormat::Json));
     // Without a prefix the fields are ACCOUNT= and EVENT=, as in `journalctl ACCOUNT=work`.
     let journal = (format.is_none() && goes_to_journal(std::io::stderr()))
@@ -49,6 +56,20 @@ pub(super) fn set_up(format: Option<LogFormat>) {
         .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines { json }));
     // Set up twice, the first stays.
     let _ = tracing_subscriber::registry().with(levels).with(journal).with(lines).try_init();
+    if unusable {
+        let text = format!("{RUST_LOG}={} is not used", chosen.unwrap_or_default().display());
+        let hint =
+            "set it to error, warn, info, debug, trace or off; for this program alone as in zg_tokend=debug";
+        write(&Entry { hint: Some(hint), ..Entry::new(Level::WARN, "log_levels", &text) });
+    }
+}
+
+/// The levels, unless they are none, or none of this program's: one word that is no level is read
+/// as another program's name, and would silence this one.
+fn levels(chosen: &str) -> Option<Targets> {
+    let levels: Targets = chosen.parse().ok()?;
+    let names_us = levels.iter().any(|(target, _)| target.starts_with(TARGET));
+    (names_us || levels.default_level().is_some()).then_some(levels)
 }
 
 /// Whether a stream is connected to the journal: systemd.exec(5), `$JOURNAL_STREAM`.

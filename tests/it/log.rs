@@ -83,6 +83,11 @@ fn assert_time(line: &str, words: &str) {
     assert!(time.is_ok(), "{line}");
 }
 
+fn run_with(world: &World, variable: (&str, &str)) -> Background {
+    let mut command = world.sandbox.command(["run"]);
+    Background::start(command.env(variable.0, variable.1), world.sandbox.path("run.log"))
+}
+
 #[test]
 fn what_is_grave_has_a_way_out_in_its_line() {
     let world = World::new();
@@ -103,4 +108,38 @@ fn what_is_grave_has_a_way_out_in_its_line() {
     }
     assert!(grave[0].contains("; hint: set token_file_mode = "), "{log}");
     assert_time(grave[1], "HTTP 503; hint: wait: it is tried again at ");
+}
+
+#[test]
+fn rust_log_chooses_the_levels() {
+    let world = World::new();
+    world.configure("");
+    world.fault(Fault::reply(503, "{}"));
+    let mut run = run_with(&world, ("RUST_LOG", "warn"));
+    wait_until("a token", || world.token_file().exists().then_some(()));
+    run.stop();
+    let log = run.log();
+    assert_eq!((log.lines().count(), log.matches(" WARN ").count()), (1, 1), "{log}");
+}
+
+/// Nobody notices a log that is silent by mistake.
+#[test]
+fn levels_that_say_nothing_are_not_used_and_that_is_said() {
+    for (levels, is_used) in [
+        ("zg_tokend=loud", false),
+        ("verbose", false),
+        ("a=b=c", false),
+        ("hyper=warn,info", true),
+        ("", true),
+    ] {
+        let world = World::new();
+        world.configure("");
+        let mut run = run_with(&world, ("RUST_LOG", levels));
+        run.wait_for("supervising 1 account");
+        run.stop();
+        let log = run.log();
+        let said = format!(" WARN  RUST_LOG={levels} is not used; hint: set it to error, warn, ");
+        assert_eq!(log.matches(" WARN ").count(), usize::from(!is_used), "{log}");
+        assert_eq!(log.contains(&said), !is_used, "{log}");
+    }
 }
