@@ -88,6 +88,19 @@ fn too_little_life_is_refreshed_first() {
     audit::assert_one_post_per_epoch(&world.server.audit());
 }
 
+/// The default of `--min-valid` is a minute, whatever the refreshes have as their reserve.
+#[test]
+fn a_token_of_less_than_a_minute_is_refreshed_first_by_default() {
+    for (left, posts) in [(76, 1), (44, 2)] {
+        let world = World::new();
+        world.configure("");
+        world.once_gives(0, []);
+        world.pass_time(Duration::from_secs(3600 - left));
+        let output = token(&world, []);
+        assert_eq!((output.code, world.posts()), (Some(0), posts), "{left} s: {output:?}");
+    }
+}
+
 #[test]
 fn a_token_that_never_lives_so_long_is_not_refreshed_at_each_call() {
     let world = World::with_lifetime(50);
