@@ -24,9 +24,11 @@ fn a_lingering_user_has_a_fresh_token_from_boot_on() {
     wait_until("that it is up", || (home.property(UNIT, "ActiveState") == "active").then_some(()));
     let grants = home.world.grants();
     home.wait_for_grants(grants + 1);
-    let log =
-        home.person.run("journalctl --user --sync; journalctl --user -o cat -u zg-tokend ACCOUNT=default");
-    assert!(log.contains("default: refreshed: "), "{log}");
+    let log = home.person.run(
+        "journalctl --user --sync; \
+         journalctl --user -o cat -u zg-tokend ACCOUNT=default EVENT=refreshed GENERATION=1",
+    );
+    assert!(log.contains("default: refreshed: token 1 "), "{log}");
 
     // As at the next boot: the user's manager starts, and with it what is enabled.
     home.person.machine.run("systemctl restart user@$(id -u uma)");
