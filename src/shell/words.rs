@@ -355,7 +355,11 @@ mod tests {
             |trouble| Report::Finished(Outcome::NotStored(trouble)),
         ];
         let reports = [
-            Report::FellBack { message: "refused".into() },
+            Report::FellBack {
+                refused: Fingerprint::of([]),
+                error: "invalid_grant".into(),
+                message: "refused".into(),
+            },
             Report::Adopted,
             Report::FoundMarker { at: once() },
             Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },

@@ -154,7 +154,7 @@ fn who_finds_the_account_busy_tells_nothing() {
     world.once_gives(0, []);
     world.pass_time(Duration::from_secs(35 * 60));
     let token = world.token().fingerprint().to_string();
-    world.fault(Fault { delay_after_commit_ms: 2000, ..Fault::default() });
+    world.fault(Fault { delay_after_commit_ms: 6000, ..Fault::default() });
     let mut holder =
         Background::start(&mut world.sandbox.command(["once", "--force"]), world.sandbox.path("holder.log"));
     wait_until("a request", || (world.posts() == 2).then_some(()));

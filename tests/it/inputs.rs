@@ -132,14 +132,14 @@ fn a_client_secret_that_cannot_be_read_backs_off_on_disk() {
     ));
     world.once_gives(0, []);
     chmod(&path, Mode::from_raw_mode(0o644)).unwrap();
-    // When it has failed for 50 minutes it is some five minutes to the next try.
-    for minutes in [60, 50] {
+    // When it has failed for 42 minutes it is some five minutes to the next try.
+    for minutes in [60, 14, 14, 14] {
         world.pass_time(Duration::from_secs(minutes * 60));
         let output = world.once_gives(69, []);
         assert!(output.stderr.contains("chmod 600"), "{output:?}");
     }
     world.once_gives(69, []);
-    assert_eq!(world.state()["failure"]["count"], 2, "inside the wait it is not another failure");
+    assert_eq!(world.state()["failure"]["count"], 4, "inside the wait it is not another failure");
     chmod(&path, Mode::from_raw_mode(0o600)).unwrap();
     world.pass_time(Duration::from_secs(300));
     world.once_gives(0, []);

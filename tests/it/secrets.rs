@@ -258,8 +258,7 @@ fn a_wrong_config_does_not_show_its_secrets() {
 /// A command that prints a secret on both outputs, and fails if it is told to.
 fn write_command(path: &Path, secret: &Secret, code: u8) {
     let secret = secret.expose();
-    let script =
-        format!("#!/bin/sh\necho {secret} is the secret >&2\necho {secret}\nsleep 0.3\nexit {code}\n");
+    let script = format!("#!/bin/sh\necho {secret} is the secret >&2\necho {secret}\nsleep 2\nexit {code}\n");
     fs::write(path, script).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
 }

@@ -174,7 +174,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
         reuse_grace: Duration::from_secs(30),
         ..Options::default()
     });
-    world.configure("timeout = \"2s\"");
+    world.configure("timeout = \"30s\"");
     let mut run = world.run();
     world.assert_live();
     let end = monotonic() + seconds * 1000;

@@ -141,7 +141,7 @@ fn on_lock_held() {
     let first = token(&world, []);
     world.pass_time(Duration::from_secs(35 * 60));
     // A holder that stands still with its request under way.
-    world.fault(Fault { delay_after_commit_ms: 500, ..Fault::default() });
+    world.fault(Fault { delay_after_commit_ms: 3000, ..Fault::default() });
     let mut holder =
         Background::start(&mut world.sandbox.command(["once", "--force"]), world.sandbox.path("holder.log"));
     wait_until("a request", || (world.posts() == 2).then_some(()));

@@ -172,7 +172,7 @@ fn killed_it_is_restarted_and_the_login_lives() {
     audit::assert_one_post_per_epoch(&it.world.server.audit());
 
     // Once more, with an answer on its way that will find nobody.
-    it.world.fault(Fault { delay_after_commit_ms: 2000, ..Fault::default() });
+    it.world.fault(Fault { delay_after_commit_ms: 20_000, ..Fault::default() });
     it.do_systemctl("kill -s USR1");
     it.wait_for_grants(3);
     it.do_systemctl("kill -s KILL --kill-whom=main");
