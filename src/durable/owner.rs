@@ -5,16 +5,21 @@ use std::io;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// The id of a user, by name or by number; `None` if there is no such user.
+/// The id of a user, by name or by number; `None` if there is no such user. A number is not looked
+/// up: it is the way out where names cannot be.
 pub fn user_id(name: &str) -> io::Result<Option<u32>> {
-    let named = User::from_name(name)?.map(|user| user.uid.as_raw());
-    Ok(named.or_else(|| name.parse().ok()))
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
 }
 
-/// The id of a group, by name or by number; `None` if there is no such group.
+/// The id of a group; as [`user_id`].
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
-    let named = Group::from_name(name)?.map(|group| group.gid.as_raw());
-    Ok(named.or_else(|| name.parse().ok()))
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
 /// A user as sudo(8) takes it: the name, or `#` and the number.
