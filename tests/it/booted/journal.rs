@@ -16,7 +16,7 @@ const CLIENT_SECRET: &str = "plainwordzgmarkjournal";
 #[test]
 fn no_field_has_a_secret() {
     let clients = vec![Client::basic("zg", CLIENT_SECRET)];
-    let Some(it) = Instance::new("nora", Options { clients, ..Options::default() }) else { return };
+    let Some(it) = Instance::new("otto", Options { clients, ..Options::default() }) else { return };
     let seed = it.world.seed().expose().to_owned();
     let config = |surplus: &str| {
         let endpoint = it.world.server.token_endpoint();
