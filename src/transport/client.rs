@@ -182,9 +182,7 @@ impl HttpEndpoint {
             .http1_only()
             .no_proxy()
     }
-}
 
-impl HttpEndpoint {
     /// Sends the request once. A reply of any status is `Ok`; the failure tells whether the
     /// server may have seen the request.
     pub async fn post(&self, request: &RefreshRequest) -> Result<Reply, TransportFailure> {
