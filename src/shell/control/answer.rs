@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::SIZE_MAX;
-
 use super::metrics::exposition;
 use super::reply::Reply;
 use super::routes::{Endpoint, Found, Route, find};
