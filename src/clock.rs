@@ -112,7 +112,7 @@ pub fn monotonic() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::clock::*;
 
     fn at(wall: i64, boot: i64, boot_id: &str) -> Timestamp {
         Timestamp { wall, boot, boot_id: Fingerprint::of([boot_id.as_bytes()]) }

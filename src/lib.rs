@@ -22,21 +22,71 @@
 
 #![forbid(unsafe_code)]
 
-pub mod child;
+mod account;
+mod check;
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod demo;
-pub mod durable;
-pub mod exit;
+mod clock;
+mod config;
+mod daemon;
+mod demo;
+mod files;
 #[cfg(test)]
 #[path = "../tests/it/common/golden.rs"]
 mod golden;
-pub mod oauth;
-pub mod publish;
-pub mod secret;
-pub mod secrets;
-pub mod shell;
-pub mod store;
-pub mod supervisor;
-pub mod transport;
+mod hooks;
+mod http;
+mod message;
+mod oauth;
+mod probe;
+mod process;
+mod push;
+mod redact;
+mod refresh;
+mod secret;
+mod secrets;
+mod status;
+mod store;
+mod timer;
+
+/// What tests, benches and fuzz targets use. Not an interface for anybody else.
+#[doc(hidden)]
+pub mod testing {
+    pub mod account {
+        pub use crate::account::token_file::{TokenFile, Write};
+    }
+    pub mod clock {
+        pub use crate::clock::{BootId, Clock, SystemClock, Timestamp, millis, monotonic};
+    }
+    pub mod config {
+        pub use crate::config::{Environment, parse};
+    }
+    pub mod demo {
+        pub use crate::demo::audit::{AuditEntry, Event, RevocationReason};
+        pub use crate::demo::client::Client;
+        pub use crate::demo::faults::{Fault, Outage};
+        pub use crate::demo::issuer::{ExpiresIn, Issuer, Options};
+        pub use crate::demo::message::Request;
+        pub use crate::demo::server::{Plain, Server, Transport};
+    }
+    pub mod files {
+        pub use crate::files::Missing;
+    }
+    pub mod oauth {
+        pub use crate::oauth::{
+            Answer, Context, FailureKind, MAX_TOKEN_BYTES, Reply, Sent, TransportFailure, classify,
+        };
+    }
+    pub mod refresh {
+        pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+        pub use crate::refresh::outcome::Report;
+        pub use crate::refresh::problem::{Class, Trouble};
+        pub use crate::refresh::record::Record;
+        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, Policy, Supervisor};
+    }
+    pub mod secret {
+        pub use crate::secret::{Fingerprint, Secret};
+    }
+    pub mod store {
+        pub use crate::store::state::{Stored, parse};
+    }
+}

@@ -75,7 +75,7 @@ impl fmt::Debug for Secret {
 
 /// Serde for a [`Secret`] in the state file, and nowhere else: `#[serde(with = "secret::stored")]`.
 pub mod stored {
-    use super::Secret;
+    use crate::secret::Secret;
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes the value in the clear: the state file is 0600 in a 0700 directory.
@@ -171,7 +171,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::secret::*;
 
     #[test]
     fn names_are_told_from_pasted_secrets() {

@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::Mode;
-use zg_tokend::durable::Missing;
-use zg_tokend::publish::token_file::{TokenFile, Write};
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::account::{TokenFile, Write};
+use zg_tokend::testing::files::Missing;
+use zg_tokend::testing::secret::Secret;
 
 #[test]
 fn modes_do_not_depend_on_the_umask() {

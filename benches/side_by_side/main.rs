@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use zg_tokend::demo::issuer;
-use zg_tokend::demo::server::{Plain, Server};
+use zg_tokend::testing::demo;
+use zg_tokend::testing::demo::{Plain, Server};
 
 use measure::{finish, finish_all, pairs, prepared_pairs};
 use resident::Resident;
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
     build_opponents()?;
     let directory = tempfile::tempdir()?;
     let ca_file = directory.path().join("ca.pem");
-    let server = tls::serve(issuer::Options::default(), &ca_file);
+    let server = tls::serve(demo::Options::default(), &ca_file);
     site::add_to_bundle(&ca_file)?;
 
     println!("Medians of whole processes; ratios are medians of pairs, wall time and CPU time.");
@@ -109,7 +109,7 @@ fn build_opponents() -> Result<()> {
 
 fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
     let site = Site::new(server, ca_file, 1)?;
-    let plain = Server::spawn_thread(0, Plain, issuer::Options::default())?;
+    let plain = Server::spawn_thread(0, Plain, demo::Options::default())?;
     let plain = Site::new(&plain, ca_file, 1)?;
     let mut script = site.command(script());
     script.arg(site.token_endpoint()).arg(site.path("bare/account-0"));
@@ -155,7 +155,7 @@ fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()>
 /// no more than it must be.
 fn refused(options: &Options, ca_file: &Path) -> Result<()> {
     for supervised in [false, true] {
-        let server = Server::spawn_thread(0, Plain, issuer::Options::default())?;
+        let server = Server::spawn_thread(0, Plain, demo::Options::default())?;
         let site = Site::new(&server, ca_file, 1)?;
         finish(&mut site.zg_tokend(&["once"]))?;
         let older = site.token_sha256()?;

@@ -11,9 +11,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use zg_tokend::demo::audit::Event;
-use zg_tokend::demo::server::Server;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::Server;
+use zg_tokend::testing::secret::Secret;
 
 /// The built programs.
 const ZG_TOKEND: &str = env!("CARGO_BIN_EXE_zg-tokend");

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zg_tokend::clock::Timestamp;
-use zg_tokend::config::{self, Environment};
-use zg_tokend::oauth::{Answer, Context, MAX_TOKEN_BYTES, Reply, classify};
-use zg_tokend::secret::{Fingerprint, Secret};
-use zg_tokend::store::state::{Stored, parse};
-use zg_tokend::supervisor::decide::{FileView, Inputs, Loaded, Trigger};
-use zg_tokend::supervisor::record::Record;
-use zg_tokend::supervisor::{Action, Event, Policy, Supervisor};
+use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::config::{self, Environment};
+use zg_tokend::testing::oauth::{Answer, Context, MAX_TOKEN_BYTES, Reply, classify};
+use zg_tokend::testing::refresh::Record;
+use zg_tokend::testing::refresh::{Action, Event, Policy, Supervisor};
+use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
+use zg_tokend::testing::secret::{Fingerprint, Secret};
+use zg_tokend::testing::store::{Stored, parse};
 
 /// What was sent, and must not come back in anybody's words.
 const SENT: &str = "plainwordsent";
@@ -118,7 +118,7 @@ pub fn state(data: &[u8]) {
 
 fn pass(record: &Record, force: bool, granted: bool) {
     let policy = Policy {
-        lock_patience: zg_tokend::supervisor::LOCK_PATIENCE,
+        lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
         account: record.account.clone(),
         config: record.config.clone(),
         skew: None,

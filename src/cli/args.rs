@@ -393,7 +393,7 @@ pub struct Demo {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::args::*;
     use clap::CommandFactory;
 
     #[test]

@@ -4,15 +4,17 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{Args, Check};
-use super::page::{
+use crate::check::{Finding, JSON_VERSION, Level, check as look, live};
+use crate::cli::args::{Args, Check};
+use crate::cli::exit::Exit;
+use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
 };
-use super::terminal::{self, Abilities};
-use super::voice::{self, printable};
-use super::{load, locate};
-use crate::exit::Exit;
-use crate::shell::check::{Finding, JSON_VERSION, Level, check as look, live};
+use crate::cli::terminal;
+use crate::cli::terminal::Abilities;
+use crate::cli::voice;
+use crate::cli::voice::printable;
+use crate::cli::{load, locate};
 
 /// Longer lines are hard to read.
 const TEXT_MAX: usize = 100;

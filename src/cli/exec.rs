@@ -7,18 +7,19 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::rc::Rc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{Args, Exec};
-use super::once::Warnings;
-use super::{rejected, report, settings, the_account, token, voice};
+use crate::account::obtain::rejected as replace;
+use crate::cli::args::{Args, Exec};
+use crate::cli::once::Warnings;
+use crate::cli::{rejected, report, settings, the_account, token, voice};
 use crate::config::{Account, Settings};
+use crate::message::RAISE_LIMITS;
 use crate::secret::Secret;
-use crate::shell::obtain::rejected as replace;
-use crate::shell::trouble::RAISE_LIMITS;
 
 /// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
 pub(super) const FAILED: u8 = 125;
@@ -46,8 +47,8 @@ fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
 
 /// Reports the token; true if there is a better one now. If not, the command's own code stands.
 fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret) -> bool {
-    let warnings = Box::new(Warnings);
-    match replace(settings, account, token.fingerprint(), flags.wanted.wait, warnings, None) {
+    let warnings = Rc::new(Warnings);
+    match replace(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => true,
         Ok(done) => {
             rejected::say(account.name.as_str(), &done);

@@ -1,7 +1,7 @@
 //! The log of `run`: one line per decision, and a warning only where something has changed.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -16,18 +16,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::args::LogFormat;
-use super::voice::printable;
+use crate::account::context::{Notice, Observer};
+use crate::cli::args::LogFormat;
+use crate::cli::voice::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::publish::hooks::HookError;
-use crate::shell::Listener;
-use crate::shell::probe::PROBE_REFUSED;
-use crate::shell::push::PushError;
-use crate::shell::trouble::chain;
-use crate::shell::words::{Words, local, local_time, utc, words};
-use crate::supervisor::outcome::{Outcome, Report};
-use crate::supervisor::probe::{Meaning, Probed};
-use crate::supervisor::trouble::{Class, Trouble};
+use crate::message::{Message, local, local_time, utc, words};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
 
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
@@ -60,7 +55,7 @@ pub(super) fn set_up(format: Option<LogFormat>) {
         let text = format!("{RUST_LOG}={} is not used", chosen.unwrap_or_default().display());
         let hint =
             "set it to error, warn, info, debug, trace or off; for this program alone as in zg_tokend=debug";
-        write(&Entry { hint: Some(hint), ..Entry::new(Level::WARN, "log_levels", &text) });
+        write(None, &Message::new(Level::WARN, "log_levels", text).hint(hint));
     }
 }
 
@@ -79,44 +74,26 @@ fn goes_to_journal(stream: impl AsFd) -> bool {
         .is_ok_and(|journal| journal == format!("{}:{}", stream.st_dev, stream.st_ino))
 }
 
-/// What is written at once.
-pub(super) struct Entry<'a> {
-    pub(super) level: Level,
-    /// What sort of thing happened, for machines.
-    pub(super) event: &'static str,
-    pub(super) account: Option<&'a str>,
-    /// The number of the token that it is about.
-    pub(super) generation: Option<u64>,
-    pub(super) text: &'a str,
-    pub(super) hint: Option<&'a str>,
-}
-
-impl<'a> Entry<'a> {
-    /// About no account in particular.
-    pub(super) fn new(level: Level, event: &'static str, text: &'a str) -> Self {
-        Self { level, event, account: None, generation: None, text, hint: None }
-    }
-
-    /// `account: text; hint: …`, on one line: a line break would make two entries of one.
-    fn line(&self) -> String {
-        let account = self.account.map(|account| format!("{account}: ")).unwrap_or_default();
-        let hint = self.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-        printable(&format!("{account}{}{hint}", self.text))
-    }
-}
-
-/// Writes an entry.
-pub(super) fn write(entry: &Entry<'_>) {
-    let Entry { level, event, account, generation, hint, .. } = *entry;
+/// Writes an entry: `account: text; hint: …`, on one line, as a line break would make two of one.
+/// JSON has account and hint as fields alone.
+pub(super) fn write(about: Option<&str>, message: &Message) {
+    let Message { level, event, text, hint, generation } = message;
+    let (account, hint) = (about, hint.as_deref());
     let json = JSON.get().copied().unwrap_or_default();
-    let message = if json { entry.text.to_owned() } else { entry.line() };
+    let line = if json {
+        text.clone()
+    } else {
+        let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
+        let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        printable(&format!("{account}{text}{hint}"))
+    };
     // In the line already; beside it the journal would show it twice.
     let hint = hint.filter(|_| json);
-    match level {
-        Level::ERROR => tracing::error!(account, event, generation, hint, "{message}"),
-        Level::WARN => tracing::warn!(account, event, generation, hint, "{message}"),
-        Level::INFO => tracing::info!(account, event, generation, hint, "{message}"),
-        _ => tracing::debug!(account, event, generation, hint, "{message}"),
+    match *level {
+        Level::ERROR => tracing::error!(account, event, generation, hint, "{line}"),
+        Level::WARN => tracing::warn!(account, event, generation, hint, "{line}"),
+        Level::INFO => tracing::info!(account, event, generation, hint, "{line}"),
+        _ => tracing::debug!(account, event, generation, hint, "{line}"),
     }
 }
 
@@ -125,83 +102,25 @@ pub(super) fn write(entry: &Entry<'_>) {
 #[derive(Default)]
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
-    /// The push targets that did not take the last token, by account.
-    failing: RefCell<HashSet<(String, String)>>,
 }
 
-impl Listener for Log {
-    fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
-        let mut words = words(report);
-        let mut generation = None;
-        if let Report::Finished(outcome) = report {
-            self.quieten(account, outcome, next_pass, &mut words);
-            if let Outcome::Refreshed { generation: number, .. } = outcome {
-                generation = Some(*number);
+impl Observer for Log {
+    fn notice(&self, notice: &Notice<'_>) {
+        match notice {
+            Notice::Report { account, report, next_pass, .. } => {
+                let mut message = words(report);
+                if let Report::Finished(outcome) = report {
+                    self.quieten(account, outcome, *next_pass, &mut message);
+                }
+                write(Some(account), &message);
             }
+            Notice::Message { account, message } => write(*account, message),
         }
-        write(&Entry {
-            account: Some(account),
-            generation,
-            hint: words.hint.as_deref(),
-            ..Entry::new(words.level, words.event, &words.text)
-        });
-    }
-
-    fn hook_failed(&self, account: &str, error: &HookError) {
-        let (text, hint) = (chain(error), error.hint());
-        write(&Entry {
-            account: Some(account),
-            hint: Some(&hint),
-            ..Entry::new(Level::WARN, "hook_failed", &text)
-        });
-    }
-
-    fn pushed(&self, account: &str, target: &str, result: Result<&(), &PushError>) {
-        let (level, event, text, hint) = match result {
-            Ok(()) => (Level::INFO, "pushed", format!("the token was sent to {target}"), None),
-            Err(error) => {
-                let text = format!("the token was not sent to {target}: {}", chain(error));
-                (self.push_level(account, target), "push_failed", text, error.hint())
-            }
-        };
-        if result.is_ok() {
-            self.failing.borrow_mut().remove(&(account.to_owned(), target.to_owned()));
-        }
-        let entry = Entry::new(level, event, &text);
-        write(&Entry { account: Some(account), hint: hint.as_deref(), ..entry });
-    }
-
-    fn probed(&self, account: &str, probed: &Probed, meaning: Meaning) {
-        let url = &probed.url;
-        let (level, text, hint) = match (meaning, probed.status) {
-            (Meaning::Refused, _) => {
-                (Level::INFO, format!("{url} refuses the token, which is now to be replaced"), None)
-            }
-            (Meaning::RefusedToo { first }, _) => {
-                let level = if first { Level::WARN } else { Level::DEBUG };
-                (level, format!("{url} refuses the new token, too: nothing is done"), Some(PROBE_REFUSED))
-            }
-            (Meaning::Nothing, Some(status)) => {
-                (Level::DEBUG, format!("{url} answers the probe with HTTP {status}"), None)
-            }
-            (Meaning::Nothing, None) => {
-                let why = probed.problem.as_deref().unwrap_or_default();
-                (Level::DEBUG, format!("{url} does not answer the probe: {why}"), None)
-            }
-        };
-        let (account, generation) = (Some(account), Some(probed.generation));
-        write(&Entry { account, generation, hint, ..Entry::new(level, "probed", &text) });
     }
 }
 
 impl Log {
-    /// How loud a failed push is: the first one until it succeeds is a warning.
-    fn push_level(&self, account: &str, target: &str) -> Level {
-        let first = self.failing.borrow_mut().insert((account.to_owned(), target.to_owned()));
-        if first { Level::WARN } else { Level::DEBUG }
-    }
-
-    fn quieten(&self, account: &str, outcome: &Outcome, next_pass: Option<Timestamp>, words: &mut Words) {
+    fn quieten(&self, account: &str, outcome: &Outcome, next_pass: Option<Timestamp>, words: &mut Message) {
         let mut repeated = self.repeated.borrow_mut();
         if matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {
             return;

@@ -6,11 +6,11 @@ use clap::{Arg, ArgAction, CommandFactory};
 use clap_complete::{Shell, generate};
 use roff::{Roff, bold, italic, roman};
 
-use super::args::{Args, Completions, Man, Page};
-use super::{exec, voice};
+use crate::cli::args::{Args, Completions, Man, Page};
+use crate::cli::exit::Exit;
+use crate::cli::{exec, voice};
 use crate::config::MINIMAL;
 use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
-use crate::exit::Exit;
 
 const DESCRIPTION: [&str; 2] = [
     "zg-tokend holds the refresh token of a login, asks for a new access token well before the old one \

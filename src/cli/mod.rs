@@ -1,21 +1,22 @@
 //! The commands, as a person meets them.
 
 pub mod args;
-mod check;
-mod demo;
-mod exec;
-mod init;
-mod log;
-mod manual;
-mod once;
-mod page;
-mod prompt;
-mod rejected;
-mod run;
-mod set;
-mod status;
-mod terminal;
-mod token;
+pub mod check;
+pub mod demo;
+pub mod exec;
+pub mod exit;
+pub mod init;
+pub mod log;
+pub mod manual;
+pub mod once;
+pub mod page;
+pub mod prompt;
+pub mod rejected;
+pub mod run;
+pub mod set;
+pub mod status;
+pub mod terminal;
+pub mod token;
 pub mod voice;
 
 use std::ffi::OsString;
@@ -27,12 +28,13 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::config::{self, Account, ConfigError, Environment, Settings};
-use crate::exit::Exit;
-use crate::shell::trouble::chain;
-use crate::shell::words::way_out;
-use crate::supervisor::trouble::Trouble;
-use args::{Args, Command};
+use crate::cli::args::{Args, Command};
+use crate::cli::exit::Exit;
+use crate::config;
+use crate::config::{Account, ConfigError, Environment, Settings};
+use crate::message::chain;
+use crate::message::way_out;
+use crate::refresh::problem::Trouble;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -66,7 +68,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if told => Exit::Success.into(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Io.into(),
         _ if asks_for_status(std::env::args_os().skip(1)) => {
-            ExitCode::from(crate::shell::status::Severity::Unknown as u8)
+            ExitCode::from(crate::status::Severity::Unknown as u8)
         }
         _ => Exit::Usage.into(),
     }

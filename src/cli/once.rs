@@ -1,26 +1,26 @@
 //! `zg-tokend once`
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::{Args, Once};
-use super::{settings, voice};
-use crate::clock::Timestamp;
+use crate::account::Account;
+use crate::account::context::{Context, Mode, Notice, Observer, accounts};
+use crate::account::once;
+use crate::cli::args::{Args, Once};
+use crate::cli::exit::Exit;
+use crate::cli::{settings, voice};
 use crate::config::Settings;
-use crate::exit::Exit;
-use crate::publish::hooks::{Hook, HookError};
-use crate::shell::account::Account;
-use crate::shell::hooks::run_all;
-use crate::shell::trouble::chain;
-use crate::shell::words::{class, duration, way_out, words};
-use crate::shell::{Context, Listener, Mode, accounts, once};
-use crate::supervisor::decide::Trigger;
-use crate::supervisor::outcome::{Outcome, Report};
-use crate::supervisor::schedule;
-use crate::supervisor::trouble::Class;
+use crate::hooks::command::Hook;
+use crate::hooks::{due, run_all};
+use crate::message::{Message, class, duration, way_out, words};
+use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::Class;
+use crate::refresh::schedule;
 
 /// With `--every`, a token must outlive the next pass by this much: cron is punctual to the
 /// minute, and the pass needs time itself.
@@ -32,16 +32,16 @@ const JSON_VERSION: u32 = 1;
 /// One pass over the accounts.
 pub(super) fn once(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
-    pass(&settings, args.common.account.as_deref(), flags, Box::new(Warnings))
+    pass(&settings, args.common.account.as_deref(), flags, Rc::new(Warnings))
 }
 
-/// The same for a config that is loaded already; `only` picks an account, `listener` hears what is
-/// met on the way.
+/// The same for a config that is loaded already; `only` picks an account, `observer` is told
+/// what happens on the way.
 pub(super) fn pass(
     settings: &Settings,
     only: Option<&str>,
     flags: &Once,
-    listener: Box<dyn Listener>,
+    observer: Rc<dyn Observer>,
 ) -> Exit {
     for warning in &settings.warnings {
         voice::warning(warning, warning.hint(&settings.path));
@@ -49,8 +49,8 @@ pub(super) fn pass(
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
-    let mut context = Context::new(listener);
-    context.notes_passes = true;
+    let context = Context::new(observer);
+    let clock = Rc::clone(&context.clock);
     let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => return voice::no_event_loop(&error),
@@ -62,10 +62,11 @@ pub(super) fn pass(
     }
     let mut hooks = Vec::new();
     for mut account in accounts {
+        let gap = once::note_pass(&mut account, clock.now().boot_id);
         if flags.every.is_none() && !flags.quiet {
-            warn_of_gap(&account);
+            gap.iter().for_each(|gap| warn_of_gap(&account, *gap));
         }
-        hooks.extend(account.take_hooks().into_iter().map(|hook| (account.name().to_owned(), hook)));
+        hooks.extend(due(&mut account));
     }
     if let Err(error) = run_hooks(hooks) {
         return voice::no_event_loop(&error);
@@ -76,7 +77,7 @@ pub(super) fn pass(
 /// Runs hooks, each with the name of its account, one after the other, and tells of those that
 /// failed.
 pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
-    run_all(hooks, |account, error| Warnings.hook_failed(account, error))
+    run_all(hooks, |account, error| warn(account, &error.message()))
 }
 
 fn exit_of(account: &Account) -> Exit {
@@ -98,11 +99,11 @@ fn print_line(account: &Account, quiet: bool) {
 }
 
 /// A token that was refreshed by a pass which came late is a token that will die one day.
-fn warn_of_gap(account: &Account) {
+fn warn_of_gap(account: &Account, gap: Duration) {
     let Some(Outcome::Refreshed { .. }) = account.outcome() else { return };
     let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
-    let skew = schedule::skew(token.lifetime(), account.core().skew());
-    if let Some(gap) = account.gap().filter(|gap| *gap > skew) {
+    let skew = schedule::skew(token.lifetime(), account.core().policy().skew);
+    if gap > skew {
         let every = humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)));
         voice::warning(
             format!(
@@ -119,18 +120,20 @@ fn warn_of_gap(account: &Account) {
 /// Speaks up about what a pass met on its way.
 pub(super) struct Warnings;
 
-impl Listener for Warnings {
-    fn hear(&self, account: &str, report: &Report, _: Option<Timestamp>) {
-        let words = words(report);
-        let grave = words.level <= tracing::Level::WARN;
-        if grave && !matches!(report, Report::Finished(_)) {
-            let way_out = way_out(Class::Unexpected, words.hint.as_deref());
-            voice::warning(format!("account {account}: {}", words.text), way_out);
+impl Observer for Warnings {
+    fn notice(&self, notice: &Notice<'_>) {
+        match notice {
+            Notice::Report { report: Report::Finished(_), .. } => {}
+            Notice::Report { account, report, .. } => warn(account, &words(report)),
+            Notice::Message { account, message } => warn(account.unwrap_or_default(), message),
         }
     }
+}
 
-    fn hook_failed(&self, account: &str, error: &HookError) {
-        voice::warning(format!("account {account}: {}", chain(error)), error.hint());
+fn warn(account: &str, message: &Message) {
+    if message.level <= tracing::Level::WARN {
+        let hint = way_out(Class::Unexpected, message.hint.as_deref());
+        voice::warning(format!("account {account}: {}", message.text), hint);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::voice::printable;
+use crate::cli::voice::printable;
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -147,7 +147,7 @@ pub(super) fn harmless(text: &str, unicode: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::page::*;
 
     #[test]
     fn text_is_broken_between_words_and_long_words_anywhere() {

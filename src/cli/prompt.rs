@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _, Read};
 use rustix::process::{Signal, getpid, kill_process};
 use zeroize::Zeroizing;
 
-use super::terminal::Silence;
-use super::voice;
+use crate::cli::terminal::Silence;
+use crate::cli::voice;
 use crate::config::SecretSource;
 use crate::secret::Secret;
 
@@ -96,7 +96,7 @@ fn keys(input: &mut impl Read) -> io::Result<Typed> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::prompt::*;
 
     #[test]
     fn keys_make_a_line() {

@@ -1,12 +1,15 @@
 //! `zg-tokend rejected`
 
-use super::args::{Args, Rejected as Flags};
-use super::once::{Warnings, run_hooks};
-use super::{report, set, settings, the_account, voice};
-use crate::exit::Exit;
-pub(super) use crate::shell::obtain::Rejected as Done;
-use crate::shell::obtain::rejected as replace;
-use crate::shell::words::duration;
+use std::rc::Rc;
+
+pub(super) use crate::account::obtain::Rejected as Done;
+use crate::account::obtain::rejected as replace;
+use crate::cli::args::{Args, Rejected as Flags};
+use crate::cli::exit::Exit;
+use crate::cli::once::{Warnings, run_hooks};
+use crate::cli::{report, set, settings, the_account, voice};
+use crate::hooks::due;
+use crate::message::duration;
 
 /// Takes the report that a resource refused the token.
 pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
@@ -26,15 +29,14 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
             }
         },
     };
-    let mut hooks = Vec::new();
-    let warnings = Box::new(Warnings);
-    let exit = match replace(&settings, account, refused, flags.wait, warnings, Some(&mut hooks)) {
+    let mut passed = None;
+    let warnings = Rc::new(Warnings);
+    let exit = match replace(&settings, account, refused, flags.wait, warnings, &mut passed) {
         Ok(done) => say(account.name.as_str(), &done),
         Err(trouble) => report(account, &trouble),
     };
     // Nobody waits for a token here, and who does not re-read its file should hear of it at once.
-    let hooks = hooks.into_iter().map(|hook| (account.name.to_string(), hook)).collect();
-    match run_hooks(hooks) {
+    match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {
         Ok(()) => exit,
         Err(error) => voice::no_event_loop(&error),
     }

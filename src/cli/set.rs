@@ -3,20 +3,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::args::{Args, Once, Set};
-use super::once::{self, Warnings};
-use super::{prompt, report, settings, the_account, voice};
-use crate::clock::Timestamp;
+use crate::account::context::{Notice, Observer};
+use crate::account::set::{Done, Given, set as store};
+use crate::cli::args::{Args, Once, Set};
+use crate::cli::exit::Exit;
+use crate::cli::once;
+use crate::cli::once::Warnings;
+use crate::cli::{prompt, report, settings, the_account, voice};
 use crate::config::Account;
-use crate::exit::Exit;
-use crate::publish::hooks::HookError;
+use crate::message::chain;
+use crate::message::duration;
+use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
-use crate::shell::Listener;
-use crate::shell::set::{Done, Given, set as store};
-use crate::shell::trouble::chain;
-use crate::shell::words::duration;
-use crate::supervisor::outcome::Report;
 
 /// Stores a token from stdin, then refreshes what is due by it.
 pub(super) fn set(args: &Args, flags: &Set) -> Exit {
@@ -67,7 +66,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     }
     let refused = Rc::new(Cell::new(false));
     let listener = Refusal { refused: Rc::clone(&refused) };
-    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Box::new(listener));
+    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(listener));
     // The earlier login keeps the token fresh, but what was asked for has failed.
     if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
 }
@@ -77,20 +76,16 @@ struct Refusal {
     refused: Rc<Cell<bool>>,
 }
 
-impl Listener for Refusal {
-    fn hear(&self, account: &str, report: &Report, next_pass: Option<Timestamp>) {
-        let Report::FellBack { message, .. } = report else {
-            return Warnings.hear(account, report, next_pass);
+impl Observer for Refusal {
+    fn notice(&self, notice: &Notice<'_>) {
+        let Notice::Report { account, report: Report::FellBack { message, .. }, .. } = notice else {
+            return Warnings.notice(notice);
         };
         self.refused.set(true);
         voice::failure(
             format!("account {account}: {message}; the earlier login stays in use"),
             Some("log in again, and give the new refresh token to `zg-tokend set`"),
         );
-    }
-
-    fn hook_failed(&self, account: &str, error: &HookError) {
-        Warnings.hook_failed(account, error);
     }
 }
 

@@ -87,7 +87,7 @@ impl Drop for Silence {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::terminal::*;
 
     #[test]
     fn the_locale_decides_what_characters_there_are() {

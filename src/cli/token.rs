@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::args::{Args, OnBusy, OnError, Token, TokenOutput, Wanted as Flags};
-use super::once::Warnings;
-use super::{rejected, report, settings, the_account, voice};
+use crate::account::obtain::{Wanted, obtain, rejected as replace};
+use crate::cli::args::{Args, OnBusy, OnError, Token, TokenOutput, Wanted as Flags};
+use crate::cli::exit::Exit;
+use crate::cli::once::Warnings;
+use crate::cli::{rejected, report, settings, the_account, voice};
 use crate::config::{Account, Settings, is_loopback};
-use crate::exit::Exit;
+use crate::message::{utc, way_out};
+use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
-use crate::shell::obtain::{Wanted, obtain, rejected as replace};
-use crate::shell::words::{utc, way_out};
-use crate::supervisor::record::AccessToken;
 
 /// git's questions are some hundred bytes.
 const QUESTION_MAX: u64 = 64 * 1024;
@@ -75,7 +76,7 @@ pub(super) fn live(settings: &Settings, account: &Account, flags: &Flags) -> Res
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
         lock_patience: if flags.on_busy == OnBusy::Wait { flags.wait } else { Duration::ZERO },
     };
-    match obtain(settings, account, wanted, Box::new(Warnings)) {
+    match obtain(settings, account, wanted, Rc::new(Warnings)) {
         Ok(obtained) => {
             if let Some(trouble) = obtained.trouble {
                 let way_out = way_out(trouble.class, trouble.hint.as_deref());
@@ -155,8 +156,8 @@ fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
 /// git was refused with the password, which is the token.
 fn erase(settings: &Settings, account: &Account, flags: &Token) -> Exit {
     let Some(password) = question().remove("password").map(Secret::new) else { return Exit::Success };
-    let warnings = Box::new(Warnings);
-    match replace(settings, account, password.fingerprint(), flags.wanted.wait, warnings, None) {
+    let warnings = Rc::new(Warnings);
+    match replace(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None) {
         // git reads nothing here, and tries again with what `get` gives.
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => Exit::Success,
         Ok(done) => rejected::say(account.name.as_str(), &done),

@@ -5,9 +5,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::document::Map;
-use super::keys;
-use super::problem::{Flaw, Problem};
+use crate::config::document::Map;
+use crate::config::keys;
+use crate::config::problem::{Flaw, Problem};
 
 /// What every line must be.
 const FORM: &str = "the file is TOML: one `key = value` on a line, text in double quotes, each key once";

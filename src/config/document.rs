@@ -6,9 +6,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, FORMS, Form, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place};
-use super::problem::{Flaw, Problem};
-use super::values::is_pasted;
+use crate::config::keys;
+use crate::config::keys::{FORMS, Form, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::problem::{Flaw, Problem};
+use crate::config::values::is_pasted;
 
 /// What is known of every key in the text.
 #[derive(Default)]

@@ -3,35 +3,34 @@
 //! [`locate`] says where it is, [`load`] reads it, [`parse`] turns its text into [`Settings`]
 //! or into an error that points at the line. Only `load` touches the file system.
 
-mod diagnostic;
-mod document;
-pub(crate) mod file;
+pub mod diagnostic;
+pub mod document;
 pub mod keys;
-mod links;
-mod problem;
-mod raw;
-mod settings;
-mod source;
+pub mod problem;
+pub mod raw;
+pub mod settings;
+pub mod source;
 #[cfg(test)]
 mod tests;
-mod token_format;
-mod validate;
-mod values;
+pub mod token_format;
+pub mod validate;
+pub mod values;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use links::{Links, normal};
+use crate::files;
+use crate::files::links::{Links, normal};
 
-pub use diagnostic::Diagnostic;
-pub use settings::{
+pub use crate::config::diagnostic::Diagnostic;
+pub use crate::config::settings::{
     Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Probe, Push, Settings,
     TokenFile, Warning, WriteMode,
 };
-pub use source::{SecretSource, Unusable};
-pub use token_format::{FormatError, TokenFormat};
+pub use crate::config::source::{SecretSource, Unusable};
+pub use crate::config::token_format::{FormatError, TokenFormat};
+pub use crate::config::values::{PROVIDERS, is_loopback};
 use toml::de::DeTable;
-pub use values::{PROVIDERS, is_loopback};
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.
 const MAX_LEN: usize = 1 << 20;
@@ -181,7 +180,7 @@ pub fn locate(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf,
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(unreadable)?;
-    let contents = file::read(&absolute, MAX_LEN).map_err(|source| match source.kind() {
+    let contents = files::read::read(&absolute, MAX_LEN).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ConfigError::Missing { path: absolute.clone() },
         _ => unreadable(source),
     })?;
@@ -201,7 +200,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
 /// Nobody but root and the effective user may decide where tokens go and what is run.
 fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(), ConfigError> {
     let path = || path.to_owned();
-    if file::is_stranger(uid, effective_uid) {
+    if files::read::is_stranger(uid, effective_uid) {
         Err(ConfigError::Stranger { path: path(), uid })
     } else if mode & 0o002 != 0 {
         Err(ConfigError::Writable { path: path(), mode })

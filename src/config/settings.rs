@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::source::SecretSource;
-use super::token_format::TokenFormat;
+use crate::config::source::SecretSource;
+use crate::config::token_format::TokenFormat;
 use crate::secret::Secret;
 
 /// A whole config file, validated.
@@ -23,6 +23,13 @@ pub struct Settings {
     pub accounts: Vec<Arc<Account>>,
     /// What is allowed, and still worth saying once.
     pub warnings: Vec<Warning>,
+}
+
+impl Settings {
+    /// The accounts, or the one of this name.
+    pub fn chosen<'a>(&'a self, only: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Account>> {
+        self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
+    }
 }
 
 /// One account: a client, a login, and the file that its access token goes to.

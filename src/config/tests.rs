@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{FORMS, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
-use super::*;
+use crate::config::keys::{FORMS, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::*;
 use crate::secret::Secret;
 
 const BASE: &str = "provider = \"google\"\nclient_id = \"id\"\n";
@@ -275,7 +275,7 @@ fn the_config_is_looked_for_in_three_places() {
     environment.config_file = Some("/e".into());
     assert_eq!(locate(None, &environment), Path::new("/e"));
     assert_eq!(locate(Some(Path::new("f")), &environment), Path::new("f"));
-    let error = super::locate(None, &Environment::default()).unwrap_err();
+    let error = crate::config::locate(None, &Environment::default()).unwrap_err();
     assert!(matches!(error, ConfigError::NoHome) && error.hint().unwrap().contains("--config"));
 }
 

@@ -93,7 +93,7 @@ impl TokenFormat {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::config::token_format::*;
 
     #[test]
     fn renders_what_it_says() {

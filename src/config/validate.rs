@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::Environment;
-use super::problem::{Flaw, Problem};
-use super::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
-use super::settings::{
+use crate::config::Environment;
+use crate::config::problem::{Flaw, Problem};
+use crate::config::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
+use crate::config::settings::{
     Account, AccountName, Endpoint, Hooks, Probe, Push, Settings, TokenFile, Warning, WriteMode,
 };
-use super::source::SecretSource;
-use super::token_format::TokenFormat;
-use super::values::{
+use crate::config::source::SecretSource;
+use crate::config::token_format::TokenFormat;
+use crate::config::values::{
     a_name, auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode,
     preset, principal, push_body, push_headers, remove_expired, scope, text, write_mode,
 };

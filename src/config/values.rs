@@ -7,11 +7,11 @@ use std::time::Duration;
 use toml::Spanned;
 use url::{Host, Url};
 
-use super::keys;
-use super::problem::{Flaw, Problem};
-use super::raw::NameOrNumber;
-use super::settings::{AuthMethod, Principal, Push, WriteMode};
-use super::token_format::{FormatError, TokenFormat};
+use crate::config::keys;
+use crate::config::problem::{Flaw, Problem};
+use crate::config::raw::NameOrNumber;
+use crate::config::settings::{AuthMethod, Principal, Push, WriteMode};
+use crate::config::token_format::{FormatError, TokenFormat};
 use crate::secret::{Secret, looks_pasted};
 
 /// What a provider's name stands for.

@@ -35,7 +35,7 @@ pub enum Event {
         /// The fault in words.
         what: String,
     },
-    /// A connection was closed at once ([`Outage::Closed`](super::faults::Outage::Closed)).
+    /// A connection was closed at once ([`Outage::Closed`](crate::demo::faults::Outage::Closed)).
     Hangup,
     /// An access token was issued.
     Grant {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::body::{Bytes, Frame, SizeHint};
 use tokio::time::Interval;
 
-use super::faults::Fault;
+use crate::demo::faults::Fault;
 
 /// What an endless body repeats. JSON allows any amount of white space after a value, so that
 /// only a size limit or a deadline ends a reader's patience.

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::message::{Form, Refused, Request, credentials};
+use crate::demo::message::{Form, Refused, Request, credentials};
 use crate::secret::Secret;
 
 /// How a client proves who it is, by the registered names of RFC 7591 2.

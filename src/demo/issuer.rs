@@ -12,10 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::audit::{AuditEntry, Event, RevocationReason};
-use super::client::{self, Client};
-use super::message::{Form, Refused, Reply, Request, credentials};
 use crate::clock::millis;
+use crate::demo::audit::{AuditEntry, Event, RevocationReason};
+use crate::demo::client;
+use crate::demo::client::Client;
+use crate::demo::message::{Form, Refused, Reply, Request, credentials};
 use crate::secret::{Fingerprint, Secret};
 
 /// What a token reply says in expires_in.

@@ -8,7 +8,7 @@
 //! outlives the process: never let it guard anything.
 
 pub mod audit;
-mod body;
+pub mod body;
 pub mod client;
 pub mod faults;
 pub mod issuer;

@@ -26,12 +26,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::audit::AuditEntry;
-use super::body::{Body, Dropped};
-use super::faults::{Fault, Faults, Outage};
-use super::issuer::{Issuer, Options};
-use super::message::{Reply, Request};
 use crate::clock::{Clock, SystemClock, Timestamp, millis};
+use crate::demo::audit::AuditEntry;
+use crate::demo::body::{Body, Dropped};
+use crate::demo::faults::{Fault, Faults, Outage};
+use crate::demo::issuer::{Issuer, Options};
+use crate::demo::message::{Reply, Request};
 use crate::secret::Secret;
 
 /// The longest request body read. Token requests are a few hundred bytes; a scripted fault may

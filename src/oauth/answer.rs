@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::codes::look_up;
-use super::reply::{FailureKind, TransportFailure};
+use crate::oauth::codes::look_up;
+use crate::oauth::reply::{FailureKind, TransportFailure};
 use crate::secret::Secret;
 
 /// What came of one POST to the token endpoint.
@@ -101,7 +101,7 @@ pub enum TokenFault {
     NotAString,
     /// The empty string.
     Empty,
-    /// Over [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
+    /// Over [`MAX_TOKEN_BYTES`](crate::oauth::MAX_TOKEN_BYTES).
     TooLong {
         /// Its length.
         bytes: usize,

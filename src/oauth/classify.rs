@@ -7,15 +7,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use url::Url;
 
-use super::answer::{
+use crate::clock::Timestamp;
+use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, Grant, Outage, TokenFault, Unavailable, Unclear,
 };
-use super::codes::{Meaning, look_up};
-use super::members::{Member, Members, salvage_refresh_token};
-use super::reply::{Reply, Sent, TransportFailure};
-use super::retry_after;
-use super::scrub::{redact_known, scrub};
-use crate::clock::Timestamp;
+use crate::oauth::codes::{Meaning, look_up};
+use crate::oauth::members::{Member, Members, salvage_refresh_token};
+use crate::oauth::reply::{Reply, Sent, TransportFailure};
+use crate::oauth::retry_after;
+use crate::redact::{redact_known, scrub};
 use crate::secret::Secret;
 
 /// The longest token that is taken. The largest seen in the wild (SAML inside JWT) have 8 KiB,

@@ -3,22 +3,21 @@
 //! Pure: no I/O, no clock. [`RefreshRequest`] says what to POST; [`classify()`] turns whatever
 //! came back, down to a broken connection, into one [`Answer`].
 
-mod answer;
-mod classify;
-mod codes;
-mod members;
-mod reply;
-mod request;
-mod retry_after;
-mod scrub;
+pub mod answer;
+pub mod classify;
+pub mod codes;
+pub mod members;
+pub mod reply;
+pub mod request;
+pub mod retry_after;
 
 #[cfg(test)]
 mod tests;
 
-pub use answer::{
+pub use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, Grant, Outage, TokenFault, Unavailable, Unclear,
 };
-pub use classify::{Context, MAX_TOKEN_BYTES, classify, fault_of, whole_seconds};
-pub use reply::{FailureKind, Reply, Sent, TransportFailure};
-pub use request::{ClientAuthentication, RefreshRequest};
-pub use scrub::scrub;
+pub use crate::oauth::classify::{Context, MAX_TOKEN_BYTES, classify, fault_of, whole_seconds};
+pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
+pub use crate::oauth::request::{ClientAuthentication, RefreshRequest};
+pub use crate::redact::scrub;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::members::salvage_refresh_token;
+use crate::oauth::members::salvage_refresh_token;
 
 /// A complete HTTP reply: the status, the headers that matter, the whole body.
 #[derive(Clone, Default)]

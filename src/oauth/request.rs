@@ -141,7 +141,7 @@ impl fmt::Debug for RefreshRequest {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::oauth::request::*;
 
     fn request(client_authentication: ClientAuthentication) -> RefreshRequest {
         RefreshRequest {

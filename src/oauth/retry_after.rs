@@ -29,7 +29,7 @@ fn epoch_millis(http_date: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::oauth::retry_after::*;
     use crate::secret::Fingerprint;
 
     #[test]

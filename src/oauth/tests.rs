@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-use super::*;
 use crate::clock::Timestamp;
+use crate::oauth::*;
 use crate::secret::{Fingerprint, Secret};
 
 /// 2026-01-01T00:00:00Z.

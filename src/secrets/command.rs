@@ -3,10 +3,11 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::MAX_LEN;
-use crate::child::{self, Bytes, ChildError};
-use crate::oauth::scrub;
+use crate::process;
+use crate::process::{Bytes, ChildError};
+use crate::redact::scrub;
 use crate::secret::Secret;
+use crate::secrets::MAX_LEN;
 
 /// A password manager that has to unlock hardware takes a few seconds; one that waits for a
 /// person waits for ever.
@@ -46,7 +47,7 @@ impl CommandError {
 /// Runs `argv`, without a shell and without the environment variables `secret`, and returns what
 /// it printed. After `deadline` it is killed.
 pub(super) fn output(argv: &[String], secret: &[String], deadline: Duration) -> Result<Bytes, CommandError> {
-    let output = child::run(&mut child::command(argv, secret)?, deadline, MAX_LEN, None)?;
+    let output = process::run(&mut process::command(argv, secret)?, deadline, MAX_LEN, None)?;
     if !output.status.success() {
         let stderr = first_line(&output.stderr, &output.stdout);
         return Err(CommandError::Failed { status: output.status, stderr });

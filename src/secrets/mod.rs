@@ -4,7 +4,7 @@
 //! Reading blocks, a command for up to 10 s: call it before taking a lock. No error contains
 //! a value, only the key and the place.
 
-mod command;
+pub mod command;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +13,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-pub use command::CommandError;
+pub use crate::secrets::command::CommandError;
 use zeroize::Zeroizing;
 
-use crate::config::file::{self, Contents};
 use crate::config::{SecretSource, Unusable};
+use crate::files::read;
+use crate::files::read::Contents;
 use crate::secret::Secret;
 
 /// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
@@ -181,7 +182,7 @@ fn read_with(
             let directory = variable("CREDENTIALS_DIRECTORY")
                 .ok_or_else(|| SecretError::NoCredentials { key, name: name.clone() })?;
             // No look at owner and mode: the directory is the service manager's.
-            file::read(&Path::new(&directory).join(name), MAX_LEN)
+            read::read(&Path::new(&directory).join(name), MAX_LEN)
                 .map_err(|source| SecretError::Credential { key, name: name.clone(), source })?
                 .bytes
         }
@@ -194,7 +195,7 @@ fn read_with(
 }
 
 fn from_file(key: &'static str, path: &Path, effective_uid: u32) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let contents = file::read(path, MAX_LEN).map_err(|source| SecretError::File {
+    let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
         key,
         path: path.to_owned(),
         source,
@@ -212,7 +213,7 @@ fn check_access(
     effective_uid: u32,
 ) -> Result<(), SecretError> {
     let path = || path.to_owned();
-    if file::is_stranger(contents.uid, effective_uid) {
+    if read::is_stranger(contents.uid, effective_uid) {
         Err(SecretError::Stranger { key, path: path(), uid: contents.uid })
     } else if contents.mode & 0o026 != 0 {
         Err(SecretError::Loose { key, path: path(), mode: contents.mode })

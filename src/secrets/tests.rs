@@ -2,8 +2,8 @@ use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::*;
-use crate::child;
+use crate::process;
+use crate::secrets::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -189,11 +189,11 @@ fn a_command_has_no_input_and_may_print_much_on_standard_error() {
 #[test]
 fn a_long_secret_is_read_to_its_end() {
     let SecretSource::Command(argv) = shell("head -c 60000 /dev/zero") else { unreachable!() };
-    let mut child = child::command(&argv, &[]).unwrap().spawn().unwrap();
+    let mut child = process::command(&argv, &[]).unwrap().spawn().unwrap();
     // It fits into the pipe, so that the command can end before any of it is read.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
-    let (stdout, _) = child::watch(&mut child, command::DEADLINE, MAX_LEN, None).unwrap();
+    let (stdout, _) = process::watch(&mut child, command::DEADLINE, MAX_LEN, None).unwrap();
     child.wait().unwrap();
     assert_eq!(stdout.len(), 60_000);
 }
@@ -211,9 +211,9 @@ fn a_command_may_leave_a_process_behind_that_keeps_its_output_open() {
 #[test]
 fn what_a_process_left_behind_writes_is_not_waited_for() {
     let SecretSource::Command(argv) = shell("true") else { unreachable!() };
-    let mut child = child::command(&argv, &[]).unwrap().spawn().unwrap();
+    let mut child = process::command(&argv, &[]).unwrap().spawn().unwrap();
     child.stderr = Some(std::os::fd::OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()).into());
-    child::watch(&mut child, command::DEADLINE, MAX_LEN, None).unwrap();
+    process::watch(&mut child, command::DEADLINE, MAX_LEN, None).unwrap();
     child.wait().unwrap();
 }
 

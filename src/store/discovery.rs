@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::lock::StateDir;
-use super::state::StateError;
 use crate::clock::Timestamp;
-use crate::durable::{Attributes, Temporary};
+use crate::files::{Attributes, Temporary};
+use crate::store::lock::StateDir;
+use crate::store::state::StateError;
 
 /// The file's name in the account's directory.
 const DISCOVERY: &str = "discovery";

@@ -16,7 +16,7 @@ use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::durable::{
+use crate::files::{
     Directory, FailureClass, Missing, PlaceError, Rules, Target, Warning, owner, uninterrupted,
 };
 

@@ -3,23 +3,17 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::renameat;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::last_pass;
-use super::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
-use super::probed;
-use super::pushed::{self, Push, Pushed};
-use super::told;
-use crate::clock::{BootId, Timestamp};
-use crate::durable::{Attributes, FailureClass, FileError, Temporary, Warning};
+use crate::clock::Timestamp;
+use crate::files::{Attributes, FailureClass, FileError, Temporary, Warning};
+use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
-use crate::supervisor::occasion::Told;
-use crate::supervisor::probe::Probed;
-use crate::supervisor::record::{Record, VERSION};
+use crate::store::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use crate::store::note::{self, Note};
 
 /// The state file's name in the account's directory.
 const STATE: &str = "state";
@@ -311,42 +305,15 @@ impl Store {
         self.dir = None;
     }
 
-    /// Notes that a pass came by; how long after the one before, if that is known. Creates no
-    /// directory. `monotonic` is in milliseconds.
-    pub fn note_pass(&mut self, boot_id: BootId, monotonic: i64) -> Option<Duration> {
-        self.open().ok()??;
-        last_pass::note(self.dir.as_ref()?, boot_id, monotonic)
+    /// The note of a feature, or its default.
+    pub fn note<N: Note>(&mut self) -> N {
+        self.open().ok().flatten().map(note::read).unwrap_or_default()
     }
 
-    /// Changes the note of what the hooks were told by `hear`, and gives what that gives; `None` if
-    /// the note is not to be had. Creates no directory.
-    pub fn tell<T>(&mut self, hear: impl FnOnce(&mut Told) -> T) -> Option<T> {
-        self.open().ok()??;
-        told::exchange(self.dir.as_ref()?, hear).ok()
-    }
-
-    /// Notes what came of a push, if that can be noted. Creates no directory.
-    pub fn note_push(&mut self, target: &str, push: Push) {
-        if let Ok(Some(dir)) = self.open() {
-            let _ = pushed::note(dir, target, push);
-        }
-    }
-
-    /// What came of the last pushes.
-    pub fn pushed(&mut self) -> Pushed {
-        self.open().ok().flatten().map(pushed::read).unwrap_or_default()
-    }
-
-    /// Notes what came of a probe, if that can be noted. Creates no directory.
-    pub fn note_probe(&mut self, probed: &Probed) {
-        if let Ok(Some(dir)) = self.open() {
-            let _ = probed::note(dir, probed);
-        }
-    }
-
-    /// What came of the last probe.
-    pub fn probed(&mut self) -> Option<Probed> {
-        self.open().ok().flatten().and_then(probed::read)
+    /// Changes the note of a feature, and returns what `change` returns; `None` if the note cannot
+    /// be had. Creates no directory.
+    pub fn update_note<N: Note, T>(&mut self, change: impl FnOnce(&mut N) -> T) -> Option<T> {
+        note::update(self.open().ok()??, change).ok()
     }
 
     /// Takes the account under supervision, for the life of the value.

@@ -6,9 +6,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::audit::{AuditEntry, Event};
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{AuditEntry, Event};
 
 use crate::common::world::World;
 use crate::common::{Background, audit, wait_until};

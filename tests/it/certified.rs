@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::oidc::Oidc;
 use crate::common::world::read;

@@ -7,9 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::audit::Event;
-use zg_tokend::demo::faults::Outage;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::Outage;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::{World, read};
 use crate::common::{Background, Output, wait_until};

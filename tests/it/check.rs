@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rustix::fs::{Mode, chmod};
 use serde_json::Value;
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
 
 use crate::common::documents::Documents;
 use crate::common::tls::{self, Leaf};

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::clock::monotonic;
-use zg_tokend::demo::audit::Event;
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::clock::monotonic;
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::{World, read};
 use crate::common::{Background, finish, leave_out, wait_until};

@@ -224,7 +224,7 @@ fn the_token_file_is_as_configured() {
     world.once_gives(0, []);
     let text = fs::read_to_string(&path).unwrap();
     let token = text.strip_prefix("Authorization: Bearer ").unwrap().strip_suffix('\n').unwrap();
-    assert!(world.server.is_live(&zg_tokend::secret::Secret::new(token)));
+    assert!(world.server.is_live(&zg_tokend::testing::secret::Secret::new(token)));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o700);
 }

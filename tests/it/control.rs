@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use zg_tokend::clock::monotonic;
-use zg_tokend::demo::faults::{Fault, Outage};
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::clock::monotonic;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
 use crate::common::{Background, Reply, audit, curl, figure, finish, leave_out, wait_until};

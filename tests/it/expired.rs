@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zg_tokend::demo::faults::Outage;
+use zg_tokend::testing::demo::Outage;
 
 use crate::common::wait_until;
 use crate::common::world::World;

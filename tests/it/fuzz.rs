@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
-use zg_tokend::clock::{millis, monotonic};
+use zg_tokend::testing::clock::{millis, monotonic};
 
 use crate::common::{at_full_size, figure};
 

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::demo::server::{Plain, Server};
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Plain, Server};
 
 use crate::common::{Background, Sandbox, audit, curl, finish, wait_until};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{Background, wait_until};

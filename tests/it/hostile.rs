@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::tls::{self, Leaf};
 use crate::common::world::World;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use zg_tokend::secret::Fingerprint;
+use zg_tokend::testing::secret::Fingerprint;
 
 use crate::common::world::World;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::finish;
 use crate::common::world::World;

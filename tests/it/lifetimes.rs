@@ -6,10 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::json;
-use zg_tokend::clock::monotonic;
-use zg_tokend::demo::audit::Event;
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::{ExpiresIn, Options};
+use zg_tokend::testing::clock::monotonic;
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::{ExpiresIn, Options};
 
 use crate::common::wait_until;
 use crate::common::world::World;

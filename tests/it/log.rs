@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use zg_tokend::clock::{Clock, SystemClock};
-use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::testing::clock::{Clock, SystemClock};
+use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{Background, wait_until};
@@ -41,7 +41,7 @@ fn each_entry_can_be_a_json_object() {
 #[test]
 fn a_hint_is_a_field_of_its_own() {
     let world = World::new();
-    world.configure_seed(&zg_tokend::secret::Secret::new("nobody-knows-this-one"), "");
+    world.configure_seed(&zg_tokend::testing::secret::Secret::new("nobody-knows-this-one"), "");
     let mut command = world.sandbox.command(["run", "--log-format", "json"]);
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
     run.wait_for("needs_login");

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::clock::{Clock, SystemClock};
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::clock::{Clock, SystemClock};
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::{World, read};
 use crate::common::{Background, audit, finish, wait_until};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::secret::{Fingerprint, Secret};
+use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use crate::common::world::World;
 use crate::common::{Background, at_full_size, curl, figure, finish, poll_for};

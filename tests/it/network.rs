@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Options;
 
 use crate::common::documents::Documents;
 use crate::common::world::World;

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::demo::faults::{Fault, Outage};
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::{World, read};
 use crate::common::{Output, audit};

@@ -2,10 +2,10 @@
 //! learns from the one holds with the other.
 
 use serde_json::Value;
-use zg_tokend::demo::audit::{Event, RevocationReason};
-use zg_tokend::demo::client::Client;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Event, RevocationReason};
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::oidc::Oidc;
 use crate::common::{Reply, Sandbox, audit, curl, tls};

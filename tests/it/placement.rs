@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, chmod};
 use rustix::process::Signal;
 use serde_json::Value;
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::{World, read};
 use crate::common::{Background, Output, Sandbox, finish, leave_out, under, wait_until};
@@ -117,7 +117,10 @@ fn in_place_reaches_a_reader_in_another_mount_namespace() {
             finish(Command::new("nsenter").args(["--target", &process, "--mount", "cat"]).arg(&seen));
         assert_ne!(reader.stdout, before);
         assert_eq!(reader.stdout, fs::read_to_string(home.join("mounted")).unwrap());
-        assert!(world.server.is_live(&zg_tokend::secret::Secret::new(reader.stdout.as_str())), "{reader:?}");
+        assert!(
+            world.server.is_live(&zg_tokend::testing::secret::Secret::new(reader.stdout.as_str())),
+            "{reader:?}"
+        );
         before = reader.stdout;
     }
     container.signal(Signal::KILL);

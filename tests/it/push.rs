@@ -7,8 +7,8 @@ use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use zg_tokend::clock::monotonic;
-use zg_tokend::demo::faults::Outage;
+use zg_tokend::testing::clock::monotonic;
+use zg_tokend::testing::demo::Outage;
 
 use crate::common::wait_until;
 use crate::common::world::World;

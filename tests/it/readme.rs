@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::World;
 use crate::common::{Output, curl, finish, under};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::World;
 use crate::common::{Background, wait_until};

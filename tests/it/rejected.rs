@@ -45,8 +45,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::faults::Outage;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Outage;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
 use crate::common::{Output, audit, figure, finish, wait_until};

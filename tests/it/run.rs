@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::client::Client;
-use zg_tokend::demo::faults::{Fault, Outage};
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::{World, read};
 use crate::common::{Background, audit, wait_until};

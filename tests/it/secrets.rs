@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
-use zg_tokend::demo::client::Client;
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
 use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
 use serde_json::{Value, json};
-use zg_tokend::clock::{Clock, SystemClock};
-use zg_tokend::demo::audit::Event;
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::{Fingerprint, Secret};
+use zg_tokend::testing::clock::{Clock, SystemClock};
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use crate::common::audit;
 use crate::common::world::{World, read};

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::time::Duration;
 
-use zg_tokend::clock::monotonic;
-use zg_tokend::demo::audit::{AuditEntry, Event};
-use zg_tokend::demo::faults::{Fault, Outage};
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::clock::monotonic;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{at_full_size, audit, figure, poll_for};

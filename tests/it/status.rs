@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
-use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{Background, wait_until};

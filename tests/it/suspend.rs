@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
-use zg_tokend::clock::{Clock, SystemClock, monotonic};
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::clock::{Clock, SystemClock, monotonic};
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::wait_until;
 use crate::common::world::World;

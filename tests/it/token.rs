@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use zg_tokend::demo::faults::{Fault, Outage};
+use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
 use crate::common::{Background, Output, audit, wait_until};

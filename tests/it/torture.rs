@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::audit::Event;
-use zg_tokend::secret::{Fingerprint, Secret};
+use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use crate::common::world::World;
 use crate::common::{Sandbox, at_full_size, audit, figure, poll_for, wait_until};

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use zg_tokend::store::state::{Stored, parse};
+use zg_tokend::testing::store::{Stored, parse};
 
 use crate::common::world::World;
 use crate::common::{audit, wait_until};

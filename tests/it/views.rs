@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::World;
 use crate::common::{Output, wait_until};

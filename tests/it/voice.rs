@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use zg_tokend::demo::faults::Fault;
+use zg_tokend::testing::demo::Fault;
 
 use crate::common::golden::compare;
 use crate::common::world::World;

@@ -1,10 +1,10 @@
 //! What befalls the machine.
 
-use zg_tokend::clock::BootId;
-use zg_tokend::oauth::{FailureKind, Sent};
-use zg_tokend::secret::Secret;
-use zg_tokend::supervisor::Event;
-use zg_tokend::supervisor::decide::Trigger;
+use zg_tokend::testing::clock::BootId;
+use zg_tokend::testing::oauth::{FailureKind, Sent};
+use zg_tokend::testing::refresh::Event;
+use zg_tokend::testing::refresh::Trigger;
+use zg_tokend::testing::secret::Secret;
 
 use super::mutants::Mutant;
 use super::plan::{DAY, Incident, MINUTE, Outage, SECOND};

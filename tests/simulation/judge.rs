@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use zg_tokend::clock::Timestamp;
-use zg_tokend::demo::audit::{AuditEntry, Event, RevocationReason};
-use zg_tokend::oauth::Answer;
-use zg_tokend::secret::{Fingerprint, Secret};
-use zg_tokend::supervisor::record::Record;
+use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::demo::{AuditEntry, Event, RevocationReason};
+use zg_tokend::testing::oauth::Answer;
+use zg_tokend::testing::refresh::Record;
+use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use super::figures::Figures;
 use super::plan::{HOUR, MINUTE, Plan, SECOND};

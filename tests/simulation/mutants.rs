@@ -1,8 +1,8 @@
 //! Shells that break a rule on purpose: the judge must catch each.
 
-use zg_tokend::oauth::{Answer, FailureKind, Sent};
-use zg_tokend::secret::Secret;
-use zg_tokend::supervisor::decide::Loaded;
+use zg_tokend::testing::oauth::{Answer, FailureKind, Sent};
+use zg_tokend::testing::refresh::Loaded;
+use zg_tokend::testing::secret::Secret;
 
 use super::plan::{DAY, HOUR, Incident, MINUTE, Outage, Plan, SECOND};
 use super::rules::Rule;

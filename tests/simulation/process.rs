@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use zg_tokend::clock::Timestamp;
-use zg_tokend::secret::{Fingerprint, Secret};
-use zg_tokend::supervisor::decide::{FileView, Inputs, Loaded};
-use zg_tokend::supervisor::outcome::Report;
-use zg_tokend::supervisor::record::Record;
-use zg_tokend::supervisor::trouble::{Class, Trouble};
-use zg_tokend::supervisor::{Action, Event, LockFailure, Supervisor};
+use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::refresh::Record;
+use zg_tokend::testing::refresh::Report;
+use zg_tokend::testing::refresh::{Action, Event, LockFailure, Supervisor};
+use zg_tokend::testing::refresh::{Class, Trouble};
+use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
+use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use super::mutants::Mutant;
 use super::plan::{Incident, SECOND};
@@ -175,7 +175,8 @@ impl World {
             println!("{:>14} {} {answer}", self.now, process.id);
         }
         self.judge.answered(self.now, process.id, post, process.client, &answer);
-        if matches!(answer, zg_tokend::oauth::Answer::InvalidGrant(_)) && !self.is_typo(&post.token) {
+        if matches!(answer, zg_tokend::testing::oauth::Answer::InvalidGrant(_)) && !self.is_typo(&post.token)
+        {
             self.login_dies();
         }
         Event::Answered(self.deceived.take().unwrap_or(answer))

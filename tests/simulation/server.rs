@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use zg_tokend::clock::Timestamp;
-use zg_tokend::demo::audit::AuditEntry;
-use zg_tokend::demo::issuer::{Issuer, Options};
-use zg_tokend::demo::message::Request;
-use zg_tokend::oauth::{self, Answer, Context, FailureKind, Sent, TransportFailure};
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::demo::AuditEntry;
+use zg_tokend::testing::demo::Request;
+use zg_tokend::testing::demo::{Issuer, Options};
+use zg_tokend::testing::oauth::{self, Answer, Context, FailureKind, Sent, TransportFailure};
+use zg_tokend::testing::secret::Secret;
 
 use super::plan::{Outage, Plan, SECOND};
 use super::random::Random;
@@ -138,13 +138,19 @@ impl Server {
 
 pub(crate) fn no_reply(sent: Sent, kind: FailureKind) -> Answer {
     let failure = TransportFailure { sent, kind, detail: "simulated".into() };
-    classify(Err(&failure), Timestamp { wall: 0, boot: 0, boot_id: zg_tokend::clock::BootId::of([b""]) })
+    classify(
+        Err(&failure),
+        Timestamp { wall: 0, boot: 0, boot_id: zg_tokend::testing::clock::BootId::of([b""]) },
+    )
 }
 
 fn reply(status: u16, retry_after: Option<String>, body: &str) -> Answer {
     let reply =
         oauth::Reply { status, retry_after, body: body.as_bytes().to_vec().into(), ..Default::default() };
-    classify(Ok(&reply), Timestamp { wall: 0, boot: 0, boot_id: zg_tokend::clock::BootId::of([b""]) })
+    classify(
+        Ok(&reply),
+        Timestamp { wall: 0, boot: 0, boot_id: zg_tokend::testing::clock::BootId::of([b""]) },
+    )
 }
 
 fn classify(result: Result<&oauth::Reply, &TransportFailure>, now: Timestamp) -> Answer {

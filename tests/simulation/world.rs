@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use zg_tokend::clock::{BootId, Timestamp};
-use zg_tokend::oauth::Answer;
-use zg_tokend::secret::Secret;
-use zg_tokend::supervisor::decide::Trigger;
-use zg_tokend::supervisor::{Event, Policy, Supervisor};
+use zg_tokend::testing::clock::{BootId, Timestamp};
+use zg_tokend::testing::oauth::Answer;
+use zg_tokend::testing::refresh::Trigger;
+use zg_tokend::testing::refresh::{Event, Policy, Supervisor};
+use zg_tokend::testing::secret::Secret;
 
 use super::figures::Figures;
 use super::judge::Judge;
@@ -234,7 +234,7 @@ impl World {
     fn policy(&self) -> Policy {
         let late = self.mutant == Some(Mutant::RefreshesLate);
         Policy {
-            lock_patience: zg_tokend::supervisor::LOCK_PATIENCE,
+            lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),
             skew: if late { Some(Duration::from_secs(1)) } else { self.plan.skew },

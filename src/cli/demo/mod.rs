@@ -5,26 +5,26 @@
 //! the server goes down ([`outage`]) and what it looks like ([`view`]) is pure; [`screen`] writes
 //! it. [`server_only`] is the server alone.
 
-mod outage;
-mod screen;
-mod server_only;
-mod show;
-mod stage;
-mod story;
-mod view;
+pub mod outage;
+pub mod screen;
+pub mod server_only;
+pub mod show;
+pub mod stage;
+pub mod story;
+pub mod view;
 
 use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::Demo;
-use super::voice;
+use crate::cli::args::Demo;
+use crate::cli::exit::Exit;
+use crate::cli::voice;
 use crate::config::ConfigError;
+use crate::daemon::RunError;
 use crate::demo::server;
-use crate::exit::Exit;
-use crate::shell::run::RunError;
-use crate::shell::trouble::{RAISE_LIMITS, chain};
+use crate::message::{RAISE_LIMITS, chain};
 
 /// Shows a token's life, or only serves tokens.
 pub(super) fn demo(flags: &Demo) -> Exit {

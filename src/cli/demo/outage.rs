@@ -71,7 +71,7 @@ impl Outages {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::demo::outage::*;
 
     #[test]
     fn an_outage_lasts_until_two_refreshes_have_failed() {

@@ -5,7 +5,8 @@
 use std::io::{self, Write as _};
 
 use crate::cli::page::Line;
-use crate::cli::terminal::{self, Abilities};
+use crate::cli::terminal;
+use crate::cli::terminal::Abilities;
 
 /// Standard output.
 pub(super) struct Screen {

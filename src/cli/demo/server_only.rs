@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::stage::{CLIENT_ID, config};
-use super::{DemoError, Ending};
+use crate::cli::demo::stage::{CLIENT_ID, config};
+use crate::cli::demo::{DemoError, Ending};
+use crate::cli::exit::Exit;
 use crate::cli::voice;
 use crate::demo::issuer::Options;
 use crate::demo::server::{Plain, Server};
-use crate::exit::Exit;
 
 /// How long an access token lives: short, so that refreshes can be waited for, and long enough for
 /// commands to be typed meanwhile.

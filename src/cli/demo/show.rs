@@ -1,7 +1,8 @@
 //! A token's life, as it happens: the real supervisor, the embedded server, a client that reads.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,26 +11,26 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::outage::{Change, Outages};
-use super::screen::Screen;
-use super::stage::{LIFETIME, Stage};
-use super::story::{Event, Story};
-use super::view::{self, Life};
-use super::{DemoError, Ending};
 use crate::cli::args::Demo;
+use crate::cli::demo::outage::{Change, Outages};
+use crate::cli::demo::screen::Screen;
+use crate::cli::demo::stage::{LIFETIME, Stage};
+use crate::cli::demo::story::{Event, Story};
+use crate::cli::demo::view;
+use crate::cli::demo::view::Life;
+use crate::cli::demo::{DemoError, Ending};
+use crate::cli::exit::Exit;
 use crate::cli::page::Line;
-use crate::clock::Timestamp;
 use crate::clock::{Clock as _, SystemClock, millis, monotonic};
 use crate::config::Settings;
+use crate::daemon::{RunError, RunOptions, run};
 use crate::demo::faults::Outage;
-use crate::exit::Exit;
-use crate::publish::hooks::HookError;
-use crate::shell::run::{RunError, Surroundings, run};
-use crate::shell::status::status;
-use crate::shell::words::local_time;
-use crate::shell::{Context, Listener};
-use crate::store::lock::LockError;
-use crate::supervisor::outcome::{Outcome, Report};
+use crate::status::status;
+use tracing::Level;
+
+use crate::account::context::{Context, Notice, Observer};
+use crate::message::{Message, local_time};
+use crate::refresh::outcome::{Outcome, Report};
 
 /// How often the client reads the token file: as often as a busy one, and no burden.
 const READ_EVERY: Duration = Duration::from_millis(50);
@@ -187,8 +188,17 @@ impl Supervision {
     fn begin(settings: Settings) -> Result<Self, DemoError> {
         let (messenger, reports) = unbounded_channel();
         let stop = Arc::new(Notify::new());
-        let wings = Wings { stop: Arc::clone(&stop) };
-        let supervise = move || run(settings, None, Context::new(Box::new(Messenger(messenger))), &wings);
+        let stopped = Arc::clone(&stop);
+        let supervise = move || {
+            let options = RunOptions {
+                only: None,
+                // On SIGHUP the demo ends; there is nothing to read again.
+                reload: &|| Err(Message::new(Level::DEBUG, "demo", "the demo has no config to reload")),
+                control: None,
+                stop: Box::pin(async move { stopped.notified().await }),
+            };
+            run(settings, Context::new(Rc::new(Messenger(messenger))), options)
+        };
         let thread = std::thread::Builder::new().name("supervisor".to_owned()).spawn(supervise);
         Ok(Self { reports, stop, thread: thread.map_err(DemoError::Setup)? })
     }
@@ -202,35 +212,11 @@ impl Supervision {
 
 struct Messenger(UnboundedSender<Report>);
 
-impl Listener for Messenger {
-    fn hear(&self, _account: &str, report: &Report, _: Option<Timestamp>) {
-        // At the end nobody listens any more.
-        let _ = self.0.send(report.clone());
-    }
-
-    /// The demo's config has no hooks.
-    fn hook_failed(&self, _account: &str, _error: &HookError) {}
-}
-
-struct Wings {
-    stop: Arc<Notify>,
-}
-
-impl Surroundings for Wings {
-    /// On SIGHUP the demo ends; there is nothing to be read anew.
-    fn reload(&self) -> Option<Settings> {
-        None
-    }
-
-    fn reloaded(&self) {}
-
-    fn ready(&self, _accounts: usize) {}
-
-    fn stopping(&self) {}
-
-    fn unsupervised(&self, _account: &str, _error: &LockError) {}
-
-    fn asked_to_stop(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(self.stop.notified())
+impl Observer for Messenger {
+    fn notice(&self, notice: &Notice<'_>) {
+        if let Notice::Report { report, .. } = notice {
+            // At the end nobody listens any more.
+            let _ = self.0.send((*report).clone());
+        }
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::DemoError;
-use crate::config::{self, Environment, Settings};
+use crate::cli::demo::DemoError;
+use crate::config;
+use crate::config::{Environment, Settings};
 use crate::demo::issuer::Options;
 use crate::demo::server::{Plain, Server};
 use crate::secret::Secret;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::outage::Change;
-use super::stage::Read;
-use crate::shell::words::{duration, words};
-use crate::supervisor::outcome::{Outcome, Report};
+use crate::cli::demo::outage::Change;
+use crate::cli::demo::stage::Read;
+use crate::message::{duration, words};
+use crate::refresh::outcome::{Outcome, Report};
 
 /// How an event is to be felt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,9 +152,9 @@ fn up(left: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::demo::story::*;
+    use crate::refresh::problem::{Class, Trouble};
     use crate::secret::Secret;
-    use crate::supervisor::trouble::{Class, Trouble};
 
     fn refreshed(generation: u64) -> Report {
         let (remaining, took) = (Duration::from_secs(12), Duration::from_millis(3));

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anstyle::Style;
 
-use super::story::{Event, Story, Tone};
+use crate::cli::demo::story::{Event, Story, Tone};
 use crate::cli::page::{BAD, CARE, FAINT, GOOD, Line, PLAIN, STRONG, wrapped};
 use crate::config::MINIMAL;
-use crate::shell::status::{AccountStatus, State};
+use crate::status::{AccountStatus, State};
 
 /// The column in which words begin, beside a time or a label.
 const INDENT: usize = 10;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{InitError, google};
 use crate::cli::args::Init;
+use crate::cli::init::{InitError, google};
 use crate::cli::{prompt, voice};
 use crate::config::PROVIDERS;
 use crate::secret::Secret;
@@ -181,7 +181,7 @@ fn hidden(what: &str) -> Result<Option<Source>, InitError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::init::answers::*;
 
     #[test]
     fn one_answer_names_any_kind_of_server() {

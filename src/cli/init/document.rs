@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use super::answers::{Answers, Source};
+use crate::cli::init::answers::{Answers, Source};
 
 /// Room for all of it: a text that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
@@ -69,8 +69,9 @@ fn quoted(value: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::*;
-    use crate::config::{self, Environment, SecretSource};
+    use crate::cli::init::document::*;
+    use crate::config;
+    use crate::config::{Environment, SecretSource};
     use crate::secret::Secret;
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::config::file;
+use crate::files::read;
 use crate::secret::Secret;
 
 /// Such a file has some hundred bytes.
@@ -73,7 +73,7 @@ pub(super) fn read(path: &Path) -> Result<AuthorizedUser, GoogleError> {
         refresh_token: Option<String>,
     }
     let owned = || path.to_owned();
-    let contents = file::read(path, MAX_LEN).map_err(|source| GoogleError::Read { path: owned(), source })?;
+    let contents = read::read(path, MAX_LEN).map_err(|source| GoogleError::Read { path: owned(), source })?;
     let document: Document =
         serde_json::from_slice(&contents.bytes).map_err(|_| GoogleError::NotJson(owned()))?;
     match document.r#type.as_str() {

@@ -1,21 +1,22 @@
 //! `zg-tokend init`: a config from a few answers, checked before anybody relies on it.
 
-mod answers;
-mod document;
-pub(super) mod google;
+pub mod answers;
+pub mod document;
+pub mod google;
 
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::args::{Args, Init};
-use super::{check, locate, prompt, voice};
-use crate::config::{self, Environment, Settings};
-use crate::durable::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
-use crate::exit::Exit;
-use crate::shell::check::check as look;
-use crate::shell::trouble::{chain, class};
-use answers::Answers;
+use crate::check::check as look;
+use crate::cli::args::{Args, Init};
+use crate::cli::exit::Exit;
+use crate::cli::init::answers::Answers;
+use crate::cli::{check, locate, prompt, voice};
+use crate::config;
+use crate::config::{Environment, Settings};
+use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
+use crate::message::{chain, class_of};
 
 /// Why there is no new config.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +64,8 @@ impl InitError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Place(error) => Exit::from(class(error.class())),
-            Self::File(error) => Exit::from(class(error.class())),
+            Self::Place(error) => Exit::from(class_of(error.class())),
+            Self::File(error) => Exit::from(class_of(error.class())),
             _ => Exit::Usage,
         }
     }

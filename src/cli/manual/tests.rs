@@ -3,7 +3,7 @@ use std::path::Path;
 
 use clap::Command;
 
-use super::*;
+use crate::cli::manual::*;
 use crate::config::{Environment, parse};
 
 fn definition() -> Command {
@@ -158,7 +158,7 @@ fn the_example_of_several_accounts_is_right() {
 
 #[test]
 fn the_manual_and_the_example_tell_what_a_hook_is_told() {
-    let source = include_str!("../../shell/hooks.rs");
+    let source = include_str!("../../hooks/mod.rs");
     let given: BTreeSet<_> = source.split('"').filter(|word| word.starts_with("ZG_TOKEND_")).collect();
     assert_eq!(HOOK_VARIABLES.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), given);
     let of_hooks = tags(&part(&config(), ".SH HOOKS"));

@@ -1,22 +1,23 @@
 //! `zg-tokend status`
 
-mod screen;
-mod short;
-mod table;
+pub mod screen;
+pub mod short;
+pub mod table;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::{Args, Format, Status};
-use super::terminal::{self, Abilities};
-use super::{settings, voice};
+use crate::cli::args::{Args, Format, Status};
+use crate::cli::terminal;
+use crate::cli::terminal::Abilities;
+use crate::cli::{settings, voice};
 use crate::config::{Environment, Settings};
-use crate::shell::metrics::exposition;
-use crate::shell::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
+use crate::status::metrics::exposition;
+use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
 
 /// What ZeroGravity takes its token from, if it is set, in place of its token file.
 const ZEROGRAVITY_TOKEN: &str = "ZEROGRAVITY_TOKEN";

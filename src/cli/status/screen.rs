@@ -2,14 +2,15 @@
 
 use std::io::{self, Write as _};
 
-use super::{Asked, table};
 use crate::cli::args::Args;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
-use crate::cli::terminal::{self, Abilities, Silence};
+use crate::cli::status::{Asked, table};
+use crate::cli::terminal;
+use crate::cli::terminal::{Abilities, Silence};
 use crate::cli::{Unusable, load, voice};
 use crate::config::Settings;
-use crate::shell::status::watch::{Viewer, watch as look_on};
-use crate::shell::status::{AccountStatus, Severity, Snapshot};
+use crate::status::watch::{Viewer, watch as look_on};
+use crate::status::{AccountStatus, Severity, Snapshot};
 
 /// The alternate screen, without a cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -163,7 +164,7 @@ pub(super) fn changes_at(snapshot: &Snapshot) -> Option<i64> {
     instants.map(|at| snapshot.at + until_next_unit(at - snapshot.at)).min()
 }
 
-/// In how many seconds a span of so many is worded anew: as [`crate::shell::words::duration`]
+/// In how many seconds a span of so many is worded anew: as [`crate::message::duration`]
 /// words it, seconds are shown below 10 minutes, minutes below a day, then hours.
 fn until_next_unit(span: i64) -> i64 {
     let unit = match span.abs() {

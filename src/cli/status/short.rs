@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::word;
-use crate::shell::status::{Severity, Snapshot};
-use crate::shell::words::duration;
+use crate::cli::status::word;
+use crate::message::duration;
+use crate::status::{Severity, Snapshot};
 
 /// More names than these are counted.
 const NAMES_MAX: usize = 3;

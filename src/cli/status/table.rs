@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use super::text::{details, masked as masked_by};
-use super::{cause, word};
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
 };
-use crate::shell::status::{AccountStatus, Severity, Snapshot, State};
-use crate::shell::words::{duration, local_near};
+use crate::cli::status::text::{details, masked as masked_by};
+use crate::cli::status::{cause, word};
+use crate::message::{duration, local_near};
+use crate::status::{AccountStatus, Severity, Snapshot, State};
 
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;

@@ -1,10 +1,8 @@
 //! What each view looks like, by the character.
 
-use super::*;
 use crate::cli::page::Line;
-use crate::shell::status::{
-    AttemptStatus, PushStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus,
-};
+use crate::cli::status::*;
+use crate::status::{AttemptStatus, PushStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -264,8 +262,7 @@ fn labels_are_escaped_for_prometheus() {
 
 #[test]
 fn it_is_drawn_anew_when_time_makes_a_difference_and_not_before() {
-    let words =
-        |left: i64| crate::shell::words::duration(std::time::Duration::from_secs(left.unsigned_abs()));
+    let words = |left: i64| crate::message::duration(std::time::Duration::from_secs(left.unsigned_abs()));
     for at in (-700..4000).chain(86_300..90_100).chain([200_000, -90_000]) {
         let only = AccountStatus { refresh_at: None, next_refresh_at: None, ..account("a") };
         let snapshot = Snapshot { at: 0, accounts: vec![AccountStatus { expires_at: Some(at), ..only }] };

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::voice::printable;
-use crate::shell::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, State, TokenFileStatus};
-use crate::shell::words::{duration, local};
+use crate::message::{duration, local};
+use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, State, TokenFileStatus};
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
 pub(super) fn text(snapshot: &Snapshot) -> String {
@@ -15,7 +15,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 fn account(status: &AccountStatus) -> String {
     let mut lines = vec![headline(status)];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{}", printable(&value)));
-    if let Some(problem) = super::cause(status, local) {
+    if let Some(problem) = crate::cli::status::cause(status, local) {
         line("problem", problem);
     }
     if let Some(hint) = &status.hint {

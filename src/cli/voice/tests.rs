@@ -7,8 +7,8 @@ mod sources;
 use std::error::Error;
 use std::path::Path;
 
-use super::*;
-use crate::shell::trouble::chain;
+use crate::cli::voice::*;
+use crate::message::chain;
 
 #[test]
 fn nothing_that_is_said_moves_the_cursor() {

@@ -1,6 +1,6 @@
 //! What the errors in a config file look like.
 
-use super::*;
+use crate::config::tests::*;
 
 #[test]
 fn an_error_shows_its_place() {

@@ -1,6 +1,6 @@
 use base64::engine::general_purpose::STANDARD;
 
-use super::*;
+use crate::demo::issuer::*;
 
 /// An issuer, an instant, and short words for what a client does with them.
 struct World {

@@ -3,9 +3,9 @@ use std::net::Shutdown;
 
 use serde_json::Value;
 
-use super::*;
 use crate::clock::monotonic;
 use crate::demo::audit::Event;
+use crate::demo::server::*;
 
 fn server() -> Server {
     Server::spawn_thread(0, Plain, Options::default()).unwrap()

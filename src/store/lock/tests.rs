@@ -1,8 +1,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::store::lock::*;
 
 fn state() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use zg_tokend::demo::audit::{AuditEntry, Event};
-use zg_tokend::demo::faults::Outage;
+use zg_tokend::testing::demo::Outage;
+use zg_tokend::testing::demo::{AuditEntry, Event};
 
 use super::home::Home;
 use crate::common::wait_until;

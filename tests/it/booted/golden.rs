@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
 
 use super::system::Instance;
 use crate::common::golden::compare;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::secret::Secret;
 
 use super::machine::{Machine, Person};
 use crate::common::wait_until;

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zg_tokend::demo::client::Client;
-use zg_tokend::demo::faults::Fault;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::Fault;
+use zg_tokend::testing::demo::Options;
 
 use super::system::Instance;
 use crate::common::{figure, wait_until};

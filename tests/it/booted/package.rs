@@ -8,7 +8,7 @@
 use std::fs;
 use std::process::Command;
 
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Options;
 
 use super::machine::Machine;
 use super::system::Instance;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::secret::Secret;
 
 use super::home::Home;
 use crate::common::{audit, poll_for};

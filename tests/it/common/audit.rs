@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use zg_tokend::demo::audit::{AuditEntry, Event};
+use zg_tokend::testing::demo::{AuditEntry, Event};
 
 /// How many POSTs reached the token endpoint.
 pub fn posts(log: &[AuditEntry]) -> usize {

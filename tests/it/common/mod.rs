@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use zg_tokend::clock::monotonic;
+use zg_tokend::testing::clock::monotonic;
 
 /// How long [`wait_until`] waits before it gives up. Far longer than anything takes on a loaded
 /// machine: it only bounds how long a failing test takes.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 use tempfile::TempDir;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::secret::Secret;
 
 use super::{curl, leave_out};
 

@@ -14,8 +14,8 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::demo::server::{Server, Transport};
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Server, Transport};
 
 /// Starts the embedded server with HTTPS and writes the CA that vouches for it to `ca_file`.
 pub fn serve(options: Options, ca_file: &Path) -> Server {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::clock::millis;
-use zg_tokend::demo::client::Client;
-use zg_tokend::demo::faults::{Fault, Outage};
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::demo::server::{Plain, Server};
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::clock::millis;
+use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::demo::{Plain, Server};
+use zg_tokend::testing::secret::Secret;
 
 use super::{Background, Output, Sandbox, audit};
 

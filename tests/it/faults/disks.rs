@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Options;
 
 use super::kill::{Before, DUE, world};
 use super::trace::{Call, available, parse, traced};

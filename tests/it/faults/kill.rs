@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Options;
 
 use super::reader::Reader;
 use super::trace::{Call, available, parse, traced};

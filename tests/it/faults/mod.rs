@@ -16,8 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use zg_tokend::demo::audit::{AuditEntry, Event};
-use zg_tokend::secret::Fingerprint;
+use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::secret::Fingerprint;
 
 use crate::common::at_full_size;
 use crate::common::world::World;

@@ -4,8 +4,8 @@
 use std::fs::{self, File};
 
 use serde_json::Value;
-use zg_tokend::demo::issuer::Options;
-use zg_tokend::secret::Secret;
+use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::secret::Secret;
 
 use super::disks::{DISKS, mounted};
 use super::kill::{Before, DUE};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use zg_tokend::demo::audit::AuditEntry;
-use zg_tokend::secret::Fingerprint;
+use zg_tokend::testing::demo::AuditEntry;
+use zg_tokend::testing::secret::Fingerprint;
 
 use super::granted;
 

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::demo::issuer::Options;
+use zg_tokend::testing::demo::Options;
 
 use super::kill::{End, assert_lost_login_is_explained, ends_in_window, report};
 use super::reader::Reader;

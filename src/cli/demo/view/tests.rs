@@ -1,4 +1,4 @@
-use super::*;
+use crate::cli::demo::view::*;
 
 fn plain(lines: &[Line], width: usize) -> Vec<String> {
     lines.iter().map(|line| line.text(width, false)).collect()

@@ -12,28 +12,28 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::shown;
-use super::sources::variants;
-use crate::child::{ChildError, ProgramError};
+use crate::account::set::GivenError;
+use crate::account::token_file::PublishError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
+use crate::cli::voice::tests::shown;
+use crate::cli::voice::tests::sources::variants;
 use crate::config::{ConfigError, Unusable};
+use crate::daemon::RunError;
+use crate::daemon::control::ControlError;
 use crate::demo::server;
-use crate::durable::{FileError, PlaceError, Step};
+use crate::files::{FileError, PlaceError, Step};
 use crate::golden::compare;
+use crate::hooks::command::HookError;
+use crate::http::discovery::{DiscoveryError, DocumentError};
+use crate::http::roots::RootsError;
 use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
-use crate::publish::hooks::HookError;
-use crate::publish::token_file::PublishError;
+use crate::process::{ChildError, ProgramError};
+use crate::push::PushError;
 use crate::secrets::{CommandError, SecretError};
-use crate::shell::control::ControlError;
-use crate::shell::push::PushError;
-use crate::shell::run::RunError;
-use crate::shell::set::GivenError;
 use crate::store::lock::LockError;
 use crate::store::state::StateError;
-use crate::transport::discovery::{DiscoveryError, DocumentError};
-use crate::transport::roots::RootsError;
 
 /// Said by `config.txt`, by clap, or to nobody.
 const ELSEWHERE: [&str; 7] = [

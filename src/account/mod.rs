@@ -1,0 +1,243 @@
+//! One account at work: performs what its core decides.
+
+pub mod client;
+pub mod context;
+pub mod files;
+pub mod info_file;
+pub mod obtain;
+pub mod once;
+pub mod set;
+pub mod token_file;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::account::client::Requests;
+use crate::account::context::{Context, Notice};
+use crate::account::files::Files;
+use crate::clock::Timestamp;
+use crate::config;
+use crate::message::words;
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::{Action, Event, Policy, Supervisor};
+use crate::secret::Fingerprint;
+
+/// One account: its core, its files, and how it asks.
+#[derive(Debug)]
+pub struct Account {
+    settings: Arc<config::Settings>,
+    configured: Arc<config::Account>,
+    core: Supervisor,
+    requests: Requests,
+    /// Absent at rest, and while another thread works on them.
+    files: Option<Box<Files>>,
+    /// Once per process is enough.
+    swept: bool,
+    /// How the last finished pass ended.
+    outcome: Option<Outcome>,
+    /// The outcomes of finished passes that no feature has taken yet.
+    finished: Vec<Outcome>,
+    /// The new login that was refused last, while an earlier one went on.
+    refused_login: Option<(Fingerprint, Trouble)>,
+    queue: VecDeque<Action>,
+    told_to_stop: bool,
+}
+
+impl Account {
+    /// Ready for its first pass.
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::Account>, policy: Policy) -> Self {
+        Self {
+            settings: Arc::clone(settings),
+            configured: Arc::clone(account),
+            core: Supervisor::new(policy, getrandom::u64().unwrap_or_default()),
+            requests: Requests::new(settings, account),
+            files: None,
+            swept: false,
+            outcome: None,
+            finished: Vec::new(),
+            refused_login: None,
+            queue: VecDeque::new(),
+            told_to_stop: false,
+        }
+    }
+
+    /// The config that it was built from.
+    pub fn settings(&self) -> &Arc<config::Settings> {
+        &self.settings
+    }
+
+    /// Its own part of the config.
+    pub fn configured(&self) -> &Arc<config::Account> {
+        &self.configured
+    }
+
+    /// The account's name.
+    pub fn name(&self) -> &str {
+        self.configured.name.as_str()
+    }
+
+    /// When its core wants to be woken.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.core.next_wakeup()
+    }
+
+    /// How the last finished pass ended.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The new login that was refused last, while an earlier one went on.
+    pub fn refused_login(&self) -> Option<&(Fingerprint, Trouble)> {
+        self.refused_login.as_ref()
+    }
+
+    /// Whether only another login can help. It may come through the state: `set` puts it there.
+    pub fn waits_for_login(&self) -> bool {
+        let has_login = self.core.record().is_some_and(|record| record.refresh_token.is_some());
+        self.core.is_idle() && (!has_login || matches!(self.outcome, Some(Outcome::Refused(_))))
+    }
+
+    /// Whether another process has stored something since the last look.
+    pub fn is_outdated(&mut self) -> bool {
+        let loaded = self.files().load();
+        loaded.is_ok_and(|loaded| loaded.record.as_ref() != self.core.record())
+    }
+
+    /// Whether it knows that it is to begin nothing more.
+    pub fn told_to_stop(&self) -> bool {
+        self.told_to_stop
+    }
+
+    /// The core, to be asked.
+    pub fn core(&self) -> &Supervisor {
+        &self.core
+    }
+
+    /// The files.
+    pub fn files(&mut self) -> &mut Files {
+        self.files.get_or_insert_with(|| Box::new(Files::new(&self.settings, &self.configured, self.swept)))
+    }
+
+    /// The outcomes of the passes that have finished since the last call, in order.
+    pub fn take_finished(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// At rest, gives back the memory that a pass needed, and wipes its secrets.
+    pub fn forget(&mut self) {
+        if self.core.is_idle() {
+            self.core.forget();
+            self.requests.forget();
+            self.queue.shrink_to_fit();
+            self.swept |= self.files.take().is_some_and(|files| files.swept());
+        }
+    }
+
+    /// Hands the core an event, and performs as much as needs neither network nor waiting. True
+    /// if something is left for [`Account::finish`].
+    pub fn begin(&mut self, event: Event, context: &Context) -> bool {
+        self.told_to_stop |= matches!(event, Event::Stop);
+        self.queue.extend(self.core.handle(context.clock.now(), event));
+        while let Some(action) = self.queue.pop_front() {
+            if matches!(action, Action::ReadInputs | Action::Request(_)) {
+                self.queue.push_front(action);
+                return true;
+            }
+            if let Some(event) = self.perform_on_files(action, context) {
+                self.queue.extend(self.core.handle(context.clock.now(), event));
+            }
+        }
+        false
+    }
+
+    /// Performs until the core has nothing more to do now.
+    pub async fn finish(&mut self, context: &Context) {
+        while let Some(action) = self.queue.pop_front() {
+            if context.is_stopping() && !self.told_to_stop {
+                self.told_to_stop = true;
+                self.queue.extend(self.core.handle(context.clock.now(), Event::Stop));
+            }
+            let event = match action {
+                Action::ReadInputs => Some(Event::InputsRead(self.requests.read_inputs(context).await)),
+                Action::Request(token) => Some(Event::Answered(self.requests.post(token, context).await)),
+                action => self.perform_somewhere(action, context).await,
+            };
+            if let Some(event) = event {
+                self.queue.extend(self.core.handle(context.clock.now(), event));
+            }
+        }
+    }
+
+    /// A single account does its file work here and now; a wave hands it to a few other threads.
+    async fn perform_somewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
+        let Some(threads) = context.wave() else { return self.perform_on_files(action, context) };
+        let action = match action {
+            Action::Report(report) => {
+                self.report(*report, context);
+                return None;
+            }
+            action => action,
+        };
+        self.files();
+        let mut files = self.files.take()?;
+        let permit = threads.acquire_owned().await;
+        let work = tokio::task::spawn_blocking(move || {
+            let event = perform(&mut files, action);
+            drop(permit);
+            (files, event)
+        });
+        // A panic aborts the process, and nothing cancels the task.
+        let (files, event) = work.await.ok()?;
+        self.files = Some(files);
+        event
+    }
+
+    fn perform_on_files(&mut self, action: Action, context: &Context) -> Option<Event> {
+        if let Action::Report(report) = action {
+            self.report(*report, context);
+            return None;
+        }
+        perform(self.files(), action)
+    }
+
+    fn report(&mut self, report: Report, context: &Context) {
+        context.notice(&Notice::Report {
+            account: self.configured.name.as_str(),
+            report: &report,
+            next_pass: self.core.next_wakeup(),
+            now: context.clock.now(),
+        });
+        if let Report::FellBack { refused, error, .. } = &report {
+            let trouble = Trouble {
+                class: Class::NeedsLogin,
+                kind: error.clone(),
+                message: words(&report).text,
+                hint: Some("log in again, and bring the new refresh_token".into()),
+            };
+            self.refused_login = Some((*refused, trouble));
+        }
+        if let Report::Finished(outcome) = report {
+            self.finished.push(outcome.clone());
+            self.outcome = Some(outcome);
+            // A thousand accounts at rest must not keep a thousand directories open.
+            self.files.iter_mut().for_each(|files| files.unlock());
+        }
+    }
+}
+
+fn perform(files: &mut Files, action: Action) -> Option<Event> {
+    Some(match action {
+        Action::Load => Event::Loaded(files.load()),
+        Action::Lock => Event::Locked(files.lock()),
+        Action::TakeOver(seed) => Event::TakenOver(files.take_over(seed)),
+        Action::Prepare(record) => Event::Prepared(files.prepare(&record)),
+        Action::Persist(record) => Event::Persisted(files.persist(&record)),
+        Action::Publish(token) => Event::Published(files.publish(&token)),
+        Action::Withdraw(token) => Event::Withdrawn(files.withdraw(&token)),
+        Action::Unlock => {
+            files.unlock();
+            Event::Unlocked
+        }
+        Action::Report(_) | Action::ReadInputs | Action::Request(_) => return None,
+    })
+}

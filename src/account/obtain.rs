@@ -1,0 +1,211 @@
+//! A live access token for somebody who cannot read the token file, or was just refused with it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::account::context::{Context, Mode, Observer, accounts};
+use crate::account::files::{Files, render};
+use crate::account::once;
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::message::{class, words};
+use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::schedule;
+use crate::secret::Fingerprint;
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The life that the token must have left.
+    pub min_valid: Duration,
+    /// Be content with a token that lives, should its refresh fail.
+    pub use_existing_on_error: bool,
+    /// Be content with a token that lives, should another process keep us waiting for too long.
+    pub use_existing_on_busy: bool,
+    /// How long to wait for another process that is refreshing.
+    pub lock_patience: Duration,
+}
+
+/// A token, and what went wrong while it was obtained.
+#[derive(Debug)]
+pub struct Obtained {
+    /// It lives.
+    pub token: AccessToken,
+    /// Why it is not one with the life that was wanted.
+    pub trouble: Option<Trouble>,
+}
+
+/// A live token: the stored one if it will do, else that of one pass.
+pub fn obtain(
+    settings: &config::Settings,
+    account: &config::Account,
+    wanted: Wanted,
+    observer: Rc<dyn Observer>,
+) -> Result<Obtained, Trouble> {
+    let stored = stored(settings, account)?;
+    let now = SystemClock::new().now();
+    // No token is asked for more than half its life, or each call would be a refresh.
+    let half = stored.as_ref().map_or(wanted.min_valid, |token| token.lifetime() / 2);
+    let min_valid = wanted.min_valid.min(half);
+    let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
+    if let Some(token) = stored.filter(will_do) {
+        return Ok(Obtained { token, trouble: None });
+    }
+    let mode = Mode { horizon: Some(min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
+    let account = pass(settings, account, mode, Trigger::default(), observer)?;
+    let trouble = trouble(&account);
+    let now = SystemClock::new().now();
+    let token = account.core().record().and_then(|record| record.access_token.clone());
+    let may_use = |trouble: &Trouble| match trouble.class {
+        Class::Busy => wanted.use_existing_on_busy || wanted.use_existing_on_error,
+        _ => wanted.use_existing_on_error,
+    };
+    match (token.filter(|token| token.is_live(now)), trouble) {
+        (Some(token), trouble) if trouble.as_ref().is_none_or(may_use) => Ok(Obtained { token, trouble }),
+        (_, Some(trouble)) => Err(trouble),
+        (_, None) => Err(unexpected("the pass ended without a live token")),
+    }
+}
+
+/// What came of the report that a token was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejected {
+    /// Another token is stored; readers have it.
+    AlreadyReplaced,
+    /// It was replaced just now.
+    Replaced,
+    /// It stays: the last one that was refused was replaced so short a time ago.
+    TooSoon {
+        /// When the next one may be.
+        wait: Duration,
+    },
+    /// It stays: the server has given out the same token again.
+    Reaffirmed,
+}
+
+/// Compare and refresh: if the stored token is still the one that was refused, one refresh.
+/// `refused` is the SHA-256 of the access token, or of the whole token file. `passed` gets
+/// the account if a pass was made, for its hooks.
+pub fn rejected(
+    settings: &config::Settings,
+    account: &config::Account,
+    refused: Fingerprint,
+    lock_patience: Duration,
+    observer: Rc<dyn Observer>,
+    passed: &mut Option<Account>,
+) -> Result<Rejected, Trouble> {
+    let refused = match held(settings, account, refused)? {
+        Held::Refused(token) => Some(token),
+        Held::Another => return Ok(Rejected::AlreadyReplaced),
+        Held::Nothing => None,
+    };
+    let trigger = Trigger { rejected: refused, ..Trigger::default() };
+    let mode = Mode { lock_patience, ..Mode::default() };
+    let account = passed.insert(pass(settings, account, mode, trigger, observer)?);
+    replaced(account, refused)
+}
+
+/// What is stored when somebody says that a token was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// That token: its fingerprint.
+    Refused(Fingerprint),
+    /// Another one.
+    Another,
+    /// None at all: any pass is due to bring one.
+    Nothing,
+}
+
+/// Compares the stored token with the one that was refused; `refused` is as for [`rejected`].
+pub fn held(
+    settings: &config::Settings,
+    account: &config::Account,
+    refused: Fingerprint,
+) -> Result<Held, Trouble> {
+    let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
+    let fingerprint = token.value.fingerprint();
+    let is_refused =
+        fingerprint == refused || render(&account.token_file.format, &token).fingerprint() == refused;
+    Ok(if is_refused { Held::Refused(fingerprint) } else { Held::Another })
+}
+
+/// What became of the token that was to be replaced, by the pass that has just ended.
+pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Rejected, Trouble> {
+    if let Some(trouble) = trouble(account) {
+        return Err(trouble);
+    }
+    if holds_other_than(account, known) {
+        return Ok(match account.outcome() {
+            Some(Outcome::Refreshed { .. }) => Rejected::Replaced,
+            _ => Rejected::AlreadyReplaced,
+        });
+    }
+    let rejection = account.core().record().and_then(|record| record.rejection.as_ref());
+    Ok(match rejection.filter(|rejection| Some(rejection.token) != known) {
+        Some(rejection) => Rejected::TooSoon {
+            wait: schedule::wait_after_rejection(rejection, SystemClock::new().now()).unwrap_or_default(),
+        },
+        None => Rejected::Reaffirmed,
+    })
+}
+
+/// Whether another token than this is stored, as the last look found it.
+pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
+    let stored = account.core().record().and_then(|record| record.access_token.as_ref());
+    stored.is_some_and(|token| Some(token.value.fingerprint()) != known)
+}
+
+/// The state, if there is one.
+pub fn record(settings: &config::Settings, account: &config::Account) -> Result<Option<Record>, Trouble> {
+    Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
+}
+
+/// The stored token, dead or alive.
+fn stored(settings: &config::Settings, account: &config::Account) -> Result<Option<AccessToken>, Trouble> {
+    Ok(record(settings, account)?.and_then(|record| record.access_token))
+}
+
+/// One pass, without its hooks: somebody waits for the end of this process, in `$(zg-tokend token)`,
+/// git or kubectl, and a hook may take 30 s. The next pass of `run` or `once` finds in the state what
+/// is new, and runs them.
+fn pass(
+    settings: &config::Settings,
+    account: &config::Account,
+    mode: Mode,
+    trigger: Trigger,
+    observer: Rc<dyn Observer>,
+) -> Result<Account, Trouble> {
+    let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
+    let finished = once::once(accounts, trigger, Context::new(observer))
+        .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
+    finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))
+}
+
+/// Why a pass did not end well.
+pub fn trouble(account: &Account) -> Option<Trouble> {
+    let Some(outcome) = account.outcome() else { return Some(unexpected("the pass did not end")) };
+    let class = class(outcome)?;
+    let words = words(&Report::Finished(outcome.clone()));
+    let kind = match outcome {
+        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
+            trouble.kind.clone()
+        }
+        Outcome::Refused(verdict) => verdict.error.clone(),
+        _ => words.event.into(),
+    };
+    Some(Trouble { class, kind, message: words.text, hint: words.hint })
+}
+
+fn unexpected(message: &str) -> Trouble {
+    Trouble {
+        class: Class::Unexpected,
+        kind: "bug".into(),
+        message: message.into(),
+        hint: Some("this is a bug: please report it".into()),
+    }
+}

@@ -1,0 +1,187 @@
+//! A token from the user's own hand, for those whose config cannot be edited.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::files::Files;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config;
+use crate::oauth;
+use crate::oauth::TokenFault;
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::{LOCK_PATIENCE, LockFailure};
+use crate::secret::{Fingerprint, Secret};
+use crate::secrets;
+use crate::secrets::SecretError;
+
+/// Between two looks at a busy lock.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// What the user has brought: either, or both of one login.
+#[derive(Debug)]
+pub struct Given {
+    refresh_token: Option<Secret>,
+    access_token: Option<(Secret, Duration)>,
+}
+
+/// Why it cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GivenError {
+    /// It is no token.
+    #[error("the {what} {fault}")]
+    Token {
+        /// Which of the two.
+        what: &'static str,
+        /// What is wrong with it.
+        fault: TokenFault,
+    },
+    /// Readers would get a dead token in the place of one that may live.
+    #[error("an access token with less than a second has expired")]
+    Expired,
+}
+
+impl GivenError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "give the token and nothing else",
+            Self::Expired => "give one that lives; if it does, set the clock: date, timedatectl",
+        }
+    }
+}
+
+impl Given {
+    /// A new login, a token that another program obtained with the seconds that it has left, or
+    /// both. The rules are those for what a server grants: over a year counts as a year.
+    pub fn new(
+        refresh_token: Option<Secret>,
+        access_token: Option<(Secret, f64)>,
+    ) -> Result<Self, GivenError> {
+        let fault = |what, token: Option<&Secret>| {
+            let fault = token.and_then(oauth::fault_of);
+            fault.map_or(Ok(()), |fault| Err(GivenError::Token { what, fault }))
+        };
+        fault("refresh token", refresh_token.as_ref())?;
+        fault("access token", access_token.as_ref().map(|(token, _)| token))?;
+        let live = |(token, expires_in): (Secret, f64)| {
+            let expires_in = oauth::whole_seconds(expires_in).ok_or(GivenError::Expired)?;
+            Ok((token, expires_in))
+        };
+        Ok(Self { refresh_token, access_token: access_token.map(live).transpose()? })
+    }
+
+    /// The refresh token of the login among it.
+    pub fn login(&self) -> Option<Fingerprint> {
+        self.refresh_token.as_ref().map(Secret::fingerprint)
+    }
+
+    /// The life that the access token has left.
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.access_token.as_ref().map(|(_, expires_in)| *expires_in)
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Done {
+    /// It is stored.
+    Stored {
+        /// Why the configured login cannot be read here. Whatever it is, it counts as the older one.
+        older: Option<SecretError>,
+    },
+    /// The login was given before, and nothing was changed: its refresh token has been used, perhaps
+    /// replaced, and sending it once more could end the login.
+    Known,
+}
+
+/// Stores it under the account's lock; an access token is published as well. A refresh token is
+/// used by the next pass, which is due at once.
+pub fn set(settings: &config::Settings, account: &config::Account, given: Given) -> Result<Done, Trouble> {
+    // A command may take seconds: before the lock.
+    let configured = account.refresh_token.as_ref().filter(|_| given.refresh_token.is_some());
+    let configured =
+        configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
+    let clock = SystemClock::new();
+    let mut files = Files::new(&Arc::new(settings.clone()), account, false);
+    let record = lock(&mut files, clock)?;
+    let mut record = record
+        .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
+    let now = clock.now();
+    let mut older = None;
+    if let Some(seed) = given.refresh_token.filter(|seed| !is_known(&record, seed)) {
+        older = take(&mut record, &mut files, seed, configured, now)?;
+    } else if given.access_token.is_none() {
+        files.unlock();
+        return Ok(Done::Known);
+    }
+    let brought_token = given.access_token.is_some();
+    if let Some((value, expires_in)) = given.access_token {
+        record.generation = record.generation.saturating_add(1);
+        record.access_token = Some(AccessToken {
+            value,
+            token_type: "Bearer".into(),
+            scope: None,
+            issued_at: now,
+            lifetime_ms: expires_in.as_millis() as u64,
+            jitter_ms: 0,
+            repeated: false,
+            given: true,
+        });
+    }
+    files.persist(&record)?;
+    if let Some(token) = record.access_token.as_ref().filter(|_| brought_token) {
+        files.publish(token)?;
+    }
+    files.unlock();
+    Ok(Done::Stored { older })
+}
+
+fn is_known(record: &Record, seed: &Secret) -> bool {
+    let in_force = record.refresh_token.as_ref().is_some_and(|token| token.value == *seed);
+    in_force || record.seeds.contains(&seed.fingerprint())
+}
+
+/// Takes a login as the core takes one from config: from the state of a former account, if that
+/// knows it, and never from one that is in use. What config holds is older than what was just
+/// given, and must not win as "new"; gives why that cannot be read.
+fn take(
+    record: &mut Record,
+    files: &mut Files,
+    seed: Secret,
+    configured: Option<Result<Secret, SecretError>>,
+    now: Timestamp,
+) -> Result<Option<SecretError>, Trouble> {
+    let found = files.take_over(seed.fingerprint())?;
+    if let Some(Ok(configured)) = &configured {
+        record.list_seed(configured.fingerprint());
+    }
+    match found {
+        Some(other) => record.take_over(*other),
+        None => record.take_seed(seed, now),
+    }
+    // Only the service can read it, perhaps. A file that is not there yet will be the newer.
+    let unread = configured.and_then(Result::err).filter(|error| !error.is_missing_file());
+    record.config_is_older = unread.is_some();
+    Ok(unread)
+}
+
+/// The state under the lock, as soon as that is to be had.
+fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Trouble> {
+    let begun_at = clock.now();
+    loop {
+        match files.lock() {
+            Ok(loaded) => return Ok(loaded.record),
+            Err(LockFailure::Trouble(trouble)) => return Err(trouble),
+            Err(LockFailure::Busy) if clock.now().since(begun_at) >= LOCK_PATIENCE => {
+                return Err(Trouble {
+                    class: Class::Busy,
+                    kind: "lock_timeout".into(),
+                    message: "another process holds the lock of the account".into(),
+                    hint: Some("see who it is with `zg-tokend status`, and stop it if it hangs".into()),
+                });
+            }
+            Err(LockFailure::Busy) => std::thread::sleep(LOCK_POLL),
+        }
+    }
+}

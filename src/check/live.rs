@@ -1,0 +1,167 @@
+//! Whether the server is there: one GET to each token endpoint, which spends nothing, since a
+//! token is granted to a POST only (RFC 6749 section 3.2).
+
+use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::check::{Finding, Level, chosen, options};
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::config::{Endpoint, Settings};
+use crate::http::HttpEndpoint;
+use crate::http::discovery;
+use crate::message::chain;
+use crate::message::duration;
+use crate::oauth::{Reply, TransportFailure};
+use crate::store::discovery::Cache;
+
+/// The clocks of two machines that both keep time differ by less, whatever the network does.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Asks every issuer and token endpoint once; `only` picks an account by name.
+pub fn live(settings: &Settings, only: Option<&str>) -> io::Result<Vec<Finding>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(ask_all(settings, only)))
+}
+
+async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut asked = HashSet::new();
+    for account in chosen(settings, only) {
+        let endpoint = HttpEndpoint::new(options(account));
+        let (url, discovered) = match &account.endpoint {
+            Endpoint::Explicit(url) => (Some(url.clone()), None),
+            Endpoint::Discovered { issuer } => {
+                if !asked.insert((options(account), issuer.clone())) {
+                    continue;
+                }
+                let (url, finding) = discover(settings, account, &endpoint, issuer).await;
+                (url, Some(finding))
+            }
+        };
+        findings.extend(discovered);
+        let Some(url) = url else { continue };
+        if asked.insert((options(account), url.to_string())) {
+            findings.extend(reach(&endpoint, &url).await);
+        }
+    }
+    findings
+}
+
+/// The token endpoint that the issuer publishes.
+async fn discover(
+    settings: &Settings,
+    account: &config::Account,
+    endpoint: &HttpEndpoint,
+    issuer: &str,
+) -> (Option<Url>, Finding) {
+    let url = match discovery::fetch(endpoint, issuer).await {
+        Ok(found) => found.token_endpoint,
+        Err(error) => {
+            let message = chain(&error);
+            let via = issuer.parse().ok().and_then(|url| unnamed_proxy(endpoint, &url, &message));
+            let via = via.map(|proxy| format!(" (by way of the proxy {proxy})")).unwrap_or_default();
+            return (None, Finding::problem("issuer", message + &via, error.hint()));
+        }
+    };
+    let known = Cache::new(&settings.state_dir, account.name.as_str()).read();
+    let known = known.filter(|known| known.issuer == issuer).map(|known| known.confirmed_host);
+    let host = url.host_str().unwrap_or_default();
+    let finding = match known {
+        Some(known) if known != host && account.confirmed_endpoint_host.as_deref() != Some(host) => {
+            let message = format!("{issuer} has moved its token endpoint from host {known} to {host}");
+            let hint = format!("if the provider announces this, set confirmed_endpoint_host = \"{host}\"");
+            Finding::problem("issuer", message, Some(hint))
+        }
+        _ => Finding::ok("issuer", format!("{issuer} says that the token endpoint is {url}")),
+    };
+    ((finding.level == Level::Ok).then_some(url), finding)
+}
+
+/// DNS, proxy, TLS, HTTP; then what time the server has.
+async fn reach(endpoint: &HttpEndpoint, url: &Url) -> Vec<Finding> {
+    let clock = SystemClock::new();
+    match endpoint.get(url).await {
+        Ok(reply) => [Some(answered(endpoint, url, &reply)), clocks(&reply, clock.now().wall)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        Err(failure) => vec![failed(endpoint, url, &failure)],
+    }
+}
+
+fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
+    let via =
+        endpoint.proxy_for(url).map(|proxy| format!(" by way of the proxy {proxy}")).unwrap_or_default();
+    let message = format!("{} answers{via} (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
+    match reply.status {
+        500..=599 => {
+            let hint = "wait: the server has trouble of its own";
+            Finding::warning("token_endpoint", message, hint)
+        }
+        407 => Finding::problem(
+            "token_endpoint",
+            "the proxy in the environment wants a password",
+            Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY".into()),
+        ),
+        _ => Finding::ok("token_endpoint", message),
+    }
+}
+
+fn failed(endpoint: &HttpEndpoint, url: &Url, failure: &TransportFailure) -> Finding {
+    let via = unnamed_proxy(endpoint, url, &failure.detail);
+    let via = via.map(|proxy| format!(", by way of the proxy {proxy}")).unwrap_or_default();
+    let message = format!("{}{via}: {}", shown(url), failure.detail);
+    Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned))
+}
+
+/// The proxy on the way to this URL, if what was said does not name it already.
+fn unnamed_proxy(endpoint: &HttpEndpoint, url: &Url, said: &str) -> Option<String> {
+    endpoint.proxy_for(url).filter(|proxy| !said.contains(proxy))
+}
+
+/// The endpoint without a query, which may be anything.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
+}
+
+/// This machine's clock beside the server's (RFC 9110 section 6.6.1). The program copes with a
+/// wrong one; certificates and readers of expires_at may not.
+fn clocks(reply: &Reply, here: i64) -> Option<Finding> {
+    let there = httpdate::parse_http_date(reply.date.as_deref()?).ok()?;
+    let there = i64::try_from(there.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()?;
+    let apart = Duration::from_millis(here.abs_diff(there));
+    Some(if apart <= CLOCK_TOLERANCE {
+        Finding::ok("clock", "agrees with the server's to the minute")
+    } else {
+        let direction = if here > there { "ahead of" } else { "behind" };
+        let message = format!("the clock here is {} {direction} the server's", duration(apart));
+        Finding::warning("clock", message, "set the clock: date, timedatectl")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::live::*;
+
+    #[test]
+    fn clocks_that_differ_are_told() {
+        let here = 1_800_000_000_000;
+        let of = |date: &str| {
+            let reply = Reply { date: Some(date.to_owned()), ..Reply::default() };
+            clocks(&reply, here).map(|finding| (finding.level, finding.message))
+        };
+        let ok = (Level::Ok, "agrees with the server's to the minute".to_owned());
+        assert_eq!(of("Fri, 15 Jan 2027 08:00:00 GMT"), Some(ok.clone()));
+        assert_eq!(of("Fri, 15 Jan 2027 08:01:00 GMT"), Some(ok));
+        let warning = |words: &str| Some((Level::Warning, format!("the clock here is {words} the server's")));
+        assert_eq!(of("Fri, 15 Jan 2027 08:01:02 GMT"), warning("1 min 2 s behind"));
+        assert_eq!(of("Fri, 15 Jan 2027 06:00:00 GMT"), warning("2 h ahead of"));
+        assert_eq!(of("yesterday"), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether there is room for what a refresh writes.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rustix::fs::{StatVfs, stat, statvfs};
+
+use crate::check::{Finding, Level};
+
+/// A refresh makes sure of 64 KiB for the next state and of 16 KiB for the token, beside the files
+/// that are there; twice that, since a state may be larger.
+const NEEDED_BYTES: u64 = 160 << 10;
+
+/// The next state, the marker before it, the token file, and the one beside that.
+const NEEDED_FILES: u64 = 4;
+
+/// What fills a disk, a log or a download, takes the rest of so little within the hour ...
+const SCARCE_BYTES: u64 = 10 << 20;
+
+/// ... and a cache of small files takes so many.
+const SCARCE_FILES: u64 = 1000;
+
+/// More than one part in so many is not scarce, however little it is: a file system of its own for
+/// the token may be small.
+const SCARCE_PART: u64 = 10;
+
+/// Looks at the file system of a directory, which may still have to be created; once for each,
+/// and silent if there is room.
+pub(super) fn space(subject: &'static str, directory: &Path, known: &mut HashSet<u64>) -> Vec<Finding> {
+    let existing = directory.ancestors().find_map(|ancestor| Some((ancestor, stat(ancestor).ok()?)));
+    let Some((directory, _)) = existing.filter(|(_, found)| known.insert(found.st_dev)) else {
+        return Vec::new();
+    };
+    statvfs(directory).map(|room| judge(subject, directory, &room)).unwrap_or_default()
+}
+
+fn judge(subject: &'static str, directory: &Path, room: &StatVfs) -> Vec<Finding> {
+    let directory = directory.display();
+    // Some of it is root's alone.
+    let free = if rustix::process::geteuid().is_root() { room.f_bfree } else { room.f_bavail };
+    let bytes = free.saturating_mul(room.f_frsize);
+    let of_bytes = level(bytes, room.f_blocks.saturating_mul(room.f_frsize), NEEDED_BYTES, SCARCE_BYTES);
+    // Some file systems make files as they are wanted, and count none.
+    let of_files = level(room.f_favail, room.f_files, NEEDED_FILES, SCARCE_FILES);
+    let size = if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) };
+    let of_bytes = (of_bytes, size, format!("make room there: df {directory}"));
+    let files = format!("{} file{} (inodes)", room.f_favail, if room.f_favail == 1 { "" } else { "s" });
+    let of_files = (of_files, files, format!("remove files there: df -i {directory}"));
+    let scarce = [of_bytes, of_files].into_iter().filter(|(level, ..)| *level != Level::Ok);
+    let told = scarce.map(|(level, left, hint)| {
+        let message = format!("the file system of {directory} has room for {left} only");
+        Finding::new(level, subject, message, Some(hint))
+    });
+    told.collect()
+}
+
+/// How it is to be taken that so much is left of the whole.
+fn level(left: u64, whole: u64, needed: u64, scarce: u64) -> Level {
+    match left {
+        _ if whole == 0 => Level::Ok,
+        left if left < needed => Level::Problem,
+        left if left < scarce && left < whole / SCARCE_PART => Level::Warning,
+        _ => Level::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::space::*;
+
+    #[test]
+    fn little_is_scarce_where_there_was_more() {
+        let of = |left, whole| level(left, whole, 4, 1000);
+        assert_eq!(of(3, 1_000_000), Level::Problem);
+        assert_eq!(of(4, 1_000_000), Level::Warning);
+        assert_eq!(of(999, 1_000_000), Level::Warning);
+        assert_eq!(of(1000, 1_000_000), Level::Ok);
+        assert_eq!(of(100, 1000), Level::Ok, "a small file system");
+        assert_eq!(of(99, 1000), Level::Warning);
+        assert_eq!(of(0, 0), Level::Ok, "nothing is counted");
+    }
+}

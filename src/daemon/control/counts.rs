@@ -1,0 +1,161 @@
+//! What has happened to each account since the process began, for `/metrics`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use std::cell::RefCell;
+
+use crate::account::context::{Notice, Observer};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::record::VerdictKind;
+
+/// The counts of all accounts, by name.
+#[derive(Debug, Default)]
+pub struct Counts(BTreeMap<String, Count>);
+
+/// The counts of one account.
+#[derive(Debug, Default)]
+pub struct Count {
+    /// Refreshes that brought a token.
+    pub refreshes: u64,
+    /// The time of their exchanges together.
+    pub exchanging: Duration,
+    /// Passes that failed, by the kind of failure.
+    pub failures: BTreeMap<String, u64>,
+    /// What the server refuses now, and with which error code.
+    pub verdict: Option<(VerdictKind, String)>,
+    /// The time without a live token that is over.
+    gaps: Duration,
+    /// When the newest token expires.
+    expires_at: Option<Timestamp>,
+}
+
+impl Observer for RefCell<Counts> {
+    fn notice(&self, notice: &Notice<'_>) {
+        if let Notice::Report { account, report: Report::Finished(outcome), now, .. } = notice {
+            self.borrow_mut().note(account, outcome, *now);
+        }
+    }
+}
+
+impl Counts {
+    /// Notes how a pass ended.
+    fn note(&mut self, account: &str, outcome: &Outcome, now: Timestamp) {
+        // No entry() by a name that has to be copied each time.
+        if !self.0.contains_key(account) {
+            self.0.insert(account.to_owned(), Count::default());
+        }
+        if let Some(count) = self.0.get_mut(account) {
+            count.note(outcome, now);
+        }
+    }
+
+    /// Those of an account.
+    pub fn of(&self, account: &str) -> Option<&Count> {
+        self.0.get(account)
+    }
+}
+
+impl Count {
+    fn note(&mut self, outcome: &Outcome, now: Timestamp) {
+        let verdict = match outcome {
+            Outcome::Refused(verdict) => Some((verdict.kind, verdict.error.clone())),
+            _ => None,
+        };
+        match outcome {
+            Outcome::Refreshed { remaining, took, .. } => {
+                self.refreshes += 1;
+                self.exchanging += *took;
+                self.lives_for(*remaining, now);
+            }
+            Outcome::Fresh { remaining } => self.lives_for(*remaining, now),
+            Outcome::Failed(trouble) | Outcome::NotStored(trouble) => self.fail(&trouble.kind),
+            // Said again and again, it is still one.
+            Outcome::Refused(refused) if self.verdict != verdict => self.fail(&refused.error),
+            Outcome::Held { .. } | Outcome::Refused(_) | Outcome::Republished | Outcome::Stopped => {}
+        }
+        if !matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {
+            self.verdict = verdict;
+        }
+    }
+
+    fn fail(&mut self, kind: &str) {
+        *self.failures.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    fn lives_for(&mut self, remaining: Duration, now: Timestamp) {
+        self.gaps = self.gaps(now);
+        self.expires_at = Some(now.plus(remaining));
+    }
+
+    /// The time without a live token, up to now, since the first one that was seen.
+    pub fn gaps(&self, now: Timestamp) -> Duration {
+        let open = self.expires_at.map(|at| now.since(at)).unwrap_or_default();
+        self.gaps + open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::daemon::control::counts::*;
+    use crate::refresh::problem::{Class, Trouble};
+    use crate::refresh::record::Verdict;
+    use crate::secret::Fingerprint;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp { wall: seconds * 1000, boot: seconds * 1000, boot_id: Fingerprint::of([b"boot"]) }
+    }
+
+    fn refreshed() -> Outcome {
+        let (remaining, took) = (Duration::from_secs(60), Duration::from_secs(2));
+        Outcome::Refreshed { generation: 1, remaining, took }
+    }
+
+    #[test]
+    fn a_gap_lasts_from_expiry_to_the_next_token() {
+        let mut count = Count::default();
+        assert_eq!(count.gaps(at(0)), Duration::ZERO, "before the first token nothing is known");
+        count.note(&refreshed(), at(0));
+        assert_eq!(count.gaps(at(59)), Duration::ZERO);
+        assert_eq!(count.gaps(at(65)), Duration::from_secs(5), "it is still open");
+        count.note(&refreshed(), at(70));
+        assert_eq!(count.gaps(at(120)), Duration::from_secs(10));
+        assert_eq!((count.refreshes, count.exchanging), (2, Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn a_refusal_counts_once_and_stands_until_a_pass_ends_well() {
+        let mut count = Count::default();
+        let verdict = Verdict {
+            kind: VerdictKind::RefreshToken,
+            binding: Fingerprint::of([b"binding"]),
+            error: "invalid_grant".into(),
+            message: "gone".into(),
+            cause: None,
+            hint: None,
+            at: at(0),
+            not_before: None,
+        };
+        for _ in 0..3 {
+            count.note(&Outcome::Refused(Box::new(verdict.clone())), at(0));
+        }
+        assert_eq!(count.failures["invalid_grant"], 1);
+        assert!(count.verdict.is_some());
+        count.note(&refreshed(), at(1));
+        assert_eq!(count.verdict, None);
+    }
+
+    #[test]
+    fn failures_count_by_kind() {
+        let mut count = Count::default();
+        let failed = |kind: &str| {
+            let (class, message) = (Class::Unavailable, String::new());
+            Outcome::Failed(Trouble { class, kind: kind.into(), message, hint: None })
+        };
+        for kind in ["timeout", "http_503", "timeout"] {
+            count.note(&failed(kind), at(0));
+        }
+        assert_eq!((count.failures["timeout"], count.failures["http_503"]), (2, 1));
+    }
+}

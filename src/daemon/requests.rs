@@ -1,0 +1,68 @@
+//! What probes and the control socket ask of the loop of `run`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::account::obtain::Rejected;
+use crate::config::Settings;
+use crate::refresh::problem::Trouble;
+use crate::secret::Fingerprint;
+
+/// Where the loop hears them. Each connection, and each probe, has one question at a time,
+/// so their number is bound.
+pub type Asks = mpsc::UnboundedReceiver<Ask>;
+
+/// A question to the loop. It answers the first at once; that it does shows that it is at work.
+#[derive(Debug)]
+pub enum Ask {
+    /// What is in force?
+    InForce(oneshot::Sender<InForce>),
+    /// A pass over an account, and what it comes to.
+    Pass {
+        /// Which one.
+        account: String,
+        /// What for.
+        wish: Wish,
+        /// Dropped unanswered if there is no such account any more.
+        reply: oneshot::Sender<Ended>,
+    },
+}
+
+/// What is in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// The config in force.
+    pub settings: Arc<Settings>,
+    /// Every account has been looked at, and the end has not begun.
+    pub ready: bool,
+}
+
+/// What a pass is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The state has changed: there is a token now, or another login.
+    Look {
+        /// The refresh token of the new login.
+        login: Option<Fingerprint>,
+    },
+    /// Another token than the stored one.
+    Refresh {
+        /// The stored one, if there is one.
+        known: Option<Fingerprint>,
+        /// Its number.
+        generation: u64,
+    },
+    /// Another token than this one, which a resource refused.
+    Rejected(Fingerprint),
+}
+
+/// What a pass came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// What became of the token, or why not.
+    pub result: Result<Rejected, Trouble>,
+    /// How long until another try may be made, or is.
+    pub next_in: Option<Duration>,
+}

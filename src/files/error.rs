@@ -1,0 +1,346 @@
+//! What can go wrong with a file: where it is placed, and what is done to it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::files::owner;
+
+/// Who can mend a failure, which is what an exit code has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Reading or writing failed where it should have worked: a full disk, a read-only file
+    /// system, a permission (exit code 74).
+    Io,
+    /// Only a changed config or another owner mends it (exit code 78).
+    Misplaced,
+}
+
+/// A place that is used, but that somebody should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Members of a group can replace what is in this directory.
+    GroupWritable {
+        /// The directory.
+        path: PathBuf,
+        /// Its group.
+        group: u32,
+    },
+    /// A directory that should be private was open to others.
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// The mode it had.
+        mode: u32,
+    },
+}
+
+impl Warning {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::GroupWritable { path, .. } => format!("chmod g-w {}", path.display()),
+            Self::NotPrivate { path, .. } => format!("chmod 700 {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GroupWritable { path, group } => {
+                let group = owner::group_name(*group);
+                write!(f, "members of group {group} can replace files in {}", path.display())
+            }
+            Self::NotPrivate { path, mode } => {
+                write!(f, "{} had mode {mode:04o}, which lets others in; it should be 0700", path.display())
+            }
+        }
+    }
+}
+
+/// Why a file cannot be placed where config wants it.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The path is empty, or ends in `/` or `..`.
+    #[error("{} names no file", path.display())]
+    NoFileName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory on the way is missing.
+    #[error("directory {} does not exist", path.display())]
+    MissingDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The directory of the file itself, which is this one or below it.
+        whole: PathBuf,
+        /// A symlink leads to it.
+        linked: bool,
+    },
+    /// Something on the way is not a directory.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// Symlinks lead in a circle, or too far.
+    #[error("too many symlinks on the way to {}", path.display())]
+    TooManyLinks {
+        /// Where following them was given up.
+        path: PathBuf,
+    },
+    /// The file exists, and is a directory, a FIFO, a device or a socket.
+    #[error("{} is a {kind}, not a regular file", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A directory, link or file belongs to a user who could play tricks with it.
+    #[error("{} belongs to {}, who is neither root nor the user this runs as", path.display(), owner::user_name(*owner))]
+    Stranger {
+        /// What belongs to the stranger.
+        path: PathBuf,
+        /// The stranger's user id.
+        owner: u32,
+    },
+    /// Anybody can replace what is in this directory.
+    #[error("directory {} can be written by anybody (mode {mode:04o})", path.display())]
+    OthersCanWrite {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file is itself a mount point: rename(2) answers EBUSY, and whoever looks through the
+    /// other side of the mount would never see a new file.
+    #[error("{} is a mount point of its own, so it cannot be replaced", path.display())]
+    MountPoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried, as in "cannot … PATH".
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+impl PlaceError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoFileName { .. } => "give the path of a file, not of a directory".into(),
+            Self::MissingDirectory { whole, .. } => {
+                format!("mount what should be there, or create it: mkdir -p -m 700 {}", whole.display())
+            }
+            Self::NotADirectory { .. } | Self::NotAFile { .. } => "remove it, or choose another path".into(),
+            Self::TooManyLinks { .. } => "repair the symlinks, or give the path of the file itself".into(),
+            Self::Stranger { owner, .. } => {
+                let user = owner::user_name(*owner);
+                format!(
+                    "run as that user (sudo -u '{user}' zg-tokend …), or, for a token file, set token_file_owner = \"{}\"",
+                    user.trim_start_matches('#')
+                )
+            }
+            Self::OthersCanWrite { path, .. } => format!("chmod o-w {}", path.display()),
+            Self::MountPoint { path } => mount_hint(path),
+            Self::Io { path, source, .. } => io_hint(source, path),
+        })
+    }
+
+    /// Who can mend it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            // A path that the kernel can never open: too long, or with a NUL in it.
+            Self::Io { source, .. } if !is(source, &[Errno::NAMETOOLONG, Errno::INVAL]) => FailureClass::Io,
+            _ => FailureClass::Misplaced,
+        }
+    }
+}
+
+/// One step in reading or replacing a file; Display completes "cannot … PATH".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Opening or reading it.
+    Read,
+    /// Opening it for writing.
+    Open,
+    /// Creating a temporary file beside it.
+    Create,
+    /// fchown(2), before any byte.
+    Own,
+    /// fchmod(2), before any byte.
+    Chmod,
+    /// fallocate(2), before anything irreversible is done.
+    Reserve,
+    /// Writing or cutting to length.
+    Write,
+    /// fsync(2) of the file.
+    Sync,
+    /// rename(2) over the file.
+    Replace,
+    /// fsync(2) of the directory, after the rename.
+    SyncDirectory,
+    /// Removing what killed runs left.
+    Sweep,
+    /// Removing the file itself.
+    Remove,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Open => "open",
+            Self::Create => "create a temporary file beside",
+            Self::Own => "set the owner and group of",
+            Self::Chmod => "set the mode of",
+            Self::Reserve => "reserve space for",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Replace => "replace",
+            Self::SyncDirectory => "sync the directory of",
+            Self::Remove => "remove",
+            Self::Sweep => "clear leftovers of killed runs from",
+        })
+    }
+}
+
+/// Why a file could not be read or replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A system call failed.
+    #[error("cannot {step} {}", path.display())]
+    Io {
+        /// Which one.
+        step: Step,
+        /// The file that was to be read or replaced (not the temporary beside it).
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// The file system took mode and owner without complaint, and has others.
+    #[error("{} would have {found}, not {wanted} as configured", path.display())]
+    AttributesLost {
+        /// The file that was to be replaced.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// What came of it.
+        found: String,
+    },
+    /// Somebody removed the temporary before it could replace the file.
+    #[error("the temporary file beside {} was removed by somebody else", path.display())]
+    Vanished {
+        /// The file that was to be replaced.
+        path: PathBuf,
+    },
+    /// A directory, a FIFO, a device or a socket where a file should be.
+    #[error("{} is a {kind}, not a regular file", path.display())]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Longer than anything this program writes there.
+    #[error("{} is longer than {max} bytes", path.display())]
+    TooLong {
+        /// Its path.
+        path: PathBuf,
+        /// The most that is read, in bytes.
+        max: usize,
+    },
+}
+
+impl FileError {
+    /// True if the file was replaced all the same, and only its survival of a power loss is
+    /// in doubt.
+    pub fn committed(&self) -> bool {
+        matches!(self, Self::Io { step: Step::SyncDirectory, .. })
+    }
+
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => Some(
+                "run as root to give the file away, or remove token_file_owner and token_file_group".into(),
+            ),
+            Self::Io { step: Step::Replace, path, source } if is(source, &[Errno::BUSY, Errno::XDEV]) => {
+                Some(mount_hint(path))
+            }
+            Self::Io { path, source, .. } => Some(io_hint(source, path)),
+            Self::AttributesLost { .. } => {
+                Some("place the file on a file system that keeps Unix modes and owners".into())
+            }
+            Self::Vanished { .. } => Some("find out what removes files from that directory".into()),
+            Self::NotAFile { .. } => Some("remove it, or choose another path".into()),
+            Self::TooLong { .. } => Some("move it away, if it is not ours; else choose another path".into()),
+        }
+    }
+
+    /// Who can mend it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::AttributesLost { .. } | Self::NotAFile { .. } => FailureClass::Misplaced,
+            Self::Io { step: Step::Own | Step::Chmod, source, .. }
+                if is(source, &[Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP]) =>
+            {
+                FailureClass::Misplaced
+            }
+            Self::Io { step: Step::Replace, source, .. }
+                if is(source, &[Errno::BUSY, Errno::XDEV, Errno::ISDIR]) =>
+            {
+                FailureClass::Misplaced
+            }
+            _ => FailureClass::Io,
+        }
+    }
+}
+
+/// Whether an error is one of these.
+fn is(error: &io::Error, any: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| any.contains(&errno))
+}
+
+fn mount_hint(path: &Path) -> String {
+    format!(
+        "mount the directory {} instead of the single file, or set write = \"in-place\"",
+        directory_of(path).display()
+    )
+}
+
+/// The way out of what the kernel alone has to say.
+fn io_hint(error: &io::Error, path: &Path) -> String {
+    let directory = directory_of(path).display();
+    match Errno::from_io_error(error).unwrap_or(Errno::IO) {
+        Errno::NOSPC => format!("make room on the file system of {directory}: df {directory}"),
+        Errno::DQUOT => format!("make room in your quota on the file system of {directory}: quota -s"),
+        Errno::ROFS => {
+            format!("remount it writable; in a hardened systemd unit, add ReadWritePaths={directory}")
+        }
+        Errno::ACCESS | Errno::PERM => {
+            let user = owner::user_name(rustix::process::geteuid().as_raw());
+            format!("this runs as {user}: look at the owner and mode of {directory} and what is in it")
+        }
+        Errno::MFILE | Errno::NFILE => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
+        Errno::NAMETOOLONG => "choose a shorter name".into(),
+        Errno::LOOP => "repair the symlinks, or give the path of the file itself".into(),
+        Errno::IO => "the disk may be failing: see the kernel log, dmesg".into(),
+        _ => format!("see whether the file system of {directory} is well: df {directory}, dmesg"),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}

@@ -1,0 +1,53 @@
+//! Writing into the file that is there, for a file that is a mount point of its own.
+
+use std::fs::File;
+
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, fsync, ftruncate, openat};
+use rustix::io::Errno;
+
+use crate::files::path::irregular;
+use crate::files::replace::write_all_at;
+use crate::files::{Attributes, FileError, Step, Target, uninterrupted};
+
+/// An existing file, open to be overwritten.
+///
+/// A reader who looks in the middle of the write sees the new bytes and then the old ones, and
+/// a crash can leave it so: that is the price of the place, and why config has to ask for it.
+#[derive(Debug)]
+pub struct InPlace {
+    target: Target,
+    file: File,
+}
+
+impl InPlace {
+    /// Opens the file, gives it its mode and owner, and reserves room for `len` bytes where the
+    /// file system can. `None` if there is no file yet: a [`Temporary`](crate::files::Temporary) can create it.
+    pub fn open(target: Target, attributes: Attributes, len: u64) -> Result<Option<Self>, FileError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match uninterrupted(|| openat(target.directory(), target.name(), flags, Mode::empty())) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => File::from(opened.map_err(|error| target.failed(Step::Open, error))?),
+        };
+        // Before anything is changed: a device or FIFO may have taken the file's place.
+        let stat = uninterrupted(|| fstat(&file)).map_err(|error| target.failed(Step::Open, error))?;
+        if let Some(kind) = irregular(&stat) {
+            return Err(FileError::NotAFile { path: target.path(), kind });
+        }
+        attributes.ensure(&file, &target)?;
+        match uninterrupted(|| fallocate(&file, FallocateFlags::KEEP_SIZE, 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            done => done.map_err(|error| target.failed(Step::Reserve, error))?,
+        }
+        Ok(Some(Self { target, file }))
+    }
+
+    /// Overwrites the file with `bytes`: one write, then the cut to length, then fsync(2).
+    pub fn write(self, bytes: &[u8]) -> Result<(), FileError> {
+        let len = bytes.len() as u64;
+        write_all_at(&self.file, bytes, 0).map_err(|error| self.target.failed(Step::Write, error))?;
+        // Always: it also gives back what was reserved beyond the end.
+        uninterrupted(|| ftruncate(&self.file, len))
+            .map_err(|error| self.target.failed(Step::Write, error))?;
+        uninterrupted(|| fsync(&self.file)).map_err(|error| self.target.failed(Step::Sync, error))
+    }
+}

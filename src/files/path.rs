@@ -1,0 +1,477 @@
+//! A path, walked once: every component is opened and checked on its own handle, symlinks are
+//! followed by hand, and what comes out is an open directory and a name in it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fchmod, fchown, fstat, fsync, mkdirat, openat,
+    readlinkat, statat,
+};
+use rustix::io::Errno;
+use rustix::process::Uid;
+use zeroize::Zeroizing;
+
+use crate::files::{FileError, PlaceError, Step, Warning, mount, owner, uninterrupted};
+
+/// As many symlinks as the kernel follows (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
+/// How the names of our temporaries begin.
+pub(super) const PREFIX: &str = ".zg-tokend-";
+
+/// A directory handle that is only for looking further down.
+const PASSING: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory handle that can be read, synced and locked.
+const STAYING: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What to do about directories that do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Refuse.
+    Refuse,
+    /// Create the last one, 0700, and give it to the owner that the rules name. One that is further
+    /// up is more likely a disk that is not mounted.
+    CreateLast,
+    /// Create them all, in the same way.
+    CreateAll,
+}
+
+/// What a path must satisfy.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// A user beside root and the effective user who may own directories and the file.
+    pub owner: Option<u32>,
+    /// About missing directories. Those that a symlink leads to are never created.
+    pub missing: Missing,
+    /// Whether the file may be a mount point, since it is going to be written in place.
+    pub in_place: bool,
+}
+
+/// An open directory whose path was checked.
+#[derive(Debug)]
+pub struct Directory {
+    handle: OwnedFd,
+    path: PathBuf,
+    stat: Stat,
+    warnings: Vec<Warning>,
+}
+
+impl Directory {
+    /// Opens a directory, checking each component on the way.
+    pub fn open(path: &Path, rules: &Rules) -> Result<Self, PlaceError> {
+        let mut walk = Walk::start(path, rules, 0)?;
+        while let Some(step) = walk.pending.pop() {
+            walk.enter(&step)?;
+        }
+        walk.finish()
+    }
+
+    /// Opens a directory in this one, never through a symlink; `None` if it does not exist and
+    /// is not to be created. A new one is 0700 and durable. Its owner and mode are the caller's
+    /// to judge, by [`Directory::stat`].
+    pub fn subdirectory(&self, name: &OsStr, create: bool) -> Result<Option<Self>, PlaceError> {
+        let path = self.path.join(name);
+        let handle = match uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty())) {
+            Err(Errno::NOENT) if create => {
+                make_directory(self.handle.as_fd(), name, &path, None)?;
+                uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty()))
+            }
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened,
+        };
+        let handle = handle.map_err(|error| match error {
+            Errno::NOTDIR | Errno::LOOP => PlaceError::NotADirectory { path: path.clone() },
+            error => failed("open the directory", &path, error),
+        })?;
+        let stat = stat_of(handle.as_fd(), &path)?;
+        Ok(Some(Self { handle, path, stat, warnings: Vec::new() }))
+    }
+
+    /// Its path, absolute and without symlinks, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Owner, mode and identity as they were when it was opened.
+    pub fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// What somebody should look at, on the way to this directory.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Reads a whole file of at most `max` bytes. Only a file that does not exist is `None`;
+    /// what is not a regular file is an error, and never waited for.
+    pub fn read(&self, name: &OsStr, max: usize) -> Result<Option<Contents>, FileError> {
+        Contents::read(self.as_fd(), name, OFlags::NOFOLLOW, &self.path.join(name), max)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+/// What was in a file, and how it lay there.
+pub struct Contents {
+    /// All its bytes; wiped on drop, as they may be secret.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// When it was last written: milliseconds since 1970 by the file system's wall clock.
+    pub modified_at: i64,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+impl Contents {
+    /// Reads a path, symlinks followed and nothing on the way checked: what a reader would get.
+    pub fn as_readers_see(path: &Path, max: usize) -> Result<Option<Self>, FileError> {
+        Self::read(CWD, path.as_os_str(), OFlags::empty(), path, max)
+    }
+
+    fn read(
+        at: BorrowedFd<'_>,
+        name: &OsStr,
+        flags: OFlags,
+        path: &Path,
+        max: usize,
+    ) -> Result<Option<Self>, FileError> {
+        let failed = |source| FileError::Io { step: Step::Read, path: path.to_owned(), source };
+        // Without NONBLOCK, opening a FIFO waits for a writer.
+        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let handle = match uninterrupted(|| openat(at, name, flags, Mode::empty())) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(|error| failed(error.into()))?,
+        };
+        let stat = uninterrupted(|| fstat(&handle)).map_err(|error| failed(error.into()))?;
+        if let Some(kind) = irregular(&stat) {
+            return Err(FileError::NotAFile { path: path.to_owned(), kind });
+        }
+        // Room for all of it at once: a vector that grows leaves unwiped copies behind.
+        let size = usize::try_from(stat.st_size).unwrap_or(max).min(max);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+        File::from(handle).take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > max {
+            return Err(FileError::TooLong { path: path.to_owned(), max });
+        }
+        let modified_at = stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000;
+        Ok(Some(Self { bytes, modified_at, mode: stat.st_mode & 0o7777 }))
+    }
+}
+
+/// A file's place: an open, checked directory and a name in it. The file need not exist.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub(super) directory: Arc<Directory>,
+    pub(super) name: OsString,
+}
+
+impl Target {
+    /// Walks `path` and checks it by `rules`. A symlink at its end is followed too: the file
+    /// that it points to is the target, even if that does not exist yet.
+    pub fn resolve(path: &Path, rules: &Rules) -> Result<Self, PlaceError> {
+        let mut walk = Walk::start(path, rules, 1)?;
+        let name = loop {
+            let Some(step) = walk.pending.pop() else {
+                return Err(PlaceError::NoFileName { path: path.to_owned() });
+            };
+            if !walk.pending.is_empty() || step.name == ".." {
+                walk.enter(&step)?;
+            } else if walk.check_file(&step.name)? {
+                break step.name;
+            }
+        };
+        Ok(Self { directory: Arc::new(walk.finish()?), name })
+    }
+
+    /// A file in a directory that is open already. Nothing is checked; `name` has no slash.
+    pub fn within(directory: &Arc<Directory>, name: impl Into<OsString>) -> Self {
+        Self { directory: Arc::clone(directory), name: name.into() }
+    }
+
+    /// The directory that the file is in.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The name in it.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The whole path, absolute and without symlinks, for messages.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path.join(&self.name)
+    }
+
+    pub(super) fn failed(&self, step: Step, source: impl Into<std::io::Error>) -> FileError {
+        FileError::Io { step, path: self.path(), source: source.into() }
+    }
+}
+
+/// One component that is still to be walked.
+struct Pending {
+    name: OsString,
+    /// It comes from the text of a symlink.
+    linked: bool,
+}
+
+/// How far the walk has come.
+struct Walk<'a> {
+    rules: &'a Rules,
+    /// How many of the pending components name no directory: 1 for a file's path, else 0.
+    tail: usize,
+    at: OwnedFd,
+    path: PathBuf,
+    /// The next component is the last element.
+    pending: Vec<Pending>,
+    links: u32,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Walk<'a> {
+    fn start(path: &Path, rules: &'a Rules, tail: usize) -> Result<Self, PlaceError> {
+        let absolute =
+            std::path::absolute(path).map_err(|_| PlaceError::NoFileName { path: path.to_owned() })?;
+        let mut walk = Self {
+            rules,
+            tail,
+            at: open_root()?,
+            path: PathBuf::from("/"),
+            pending: Vec::new(),
+            links: 0,
+            warnings: Vec::new(),
+        };
+        walk.check_directory()?;
+        walk.push(&absolute, false);
+        Ok(walk)
+    }
+
+    fn push(&mut self, path: &Path, linked: bool) {
+        let names = path.components().rev().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        self.pending.extend(names.map(|name| Pending { name, linked }));
+    }
+
+    /// Steps into the next directory, or follows it if it is a symlink.
+    fn enter(&mut self, step: &Pending) -> Result<(), PlaceError> {
+        let path = self.path.join(&step.name);
+        let open = |at: &OwnedFd| uninterrupted(|| openat(at, &step.name, PASSING, Mode::empty()));
+        let opened = match open(&self.at) {
+            Err(Errno::NOENT) if self.may_create(step) => {
+                make_directory(self.at.as_fd(), &step.name, &path, self.rules.owner)?;
+                open(&self.at)
+            }
+            opened => opened,
+        };
+        self.at = match opened {
+            Ok(handle) => handle,
+            Err(Errno::NOTDIR | Errno::LOOP) => return self.follow(&step.name),
+            Err(Errno::NOENT) => {
+                let mut whole = path.clone();
+                whole.extend(self.pending[self.tail..].iter().rev().map(|step| &step.name));
+                return Err(PlaceError::MissingDirectory { path, whole, linked: step.linked });
+            }
+            Err(error) => return Err(failed("open the directory", &path, error)),
+        };
+        if step.name == ".." {
+            self.path.pop();
+        } else {
+            self.path = path;
+        }
+        self.check_directory()
+    }
+
+    fn may_create(&self, step: &Pending) -> bool {
+        !step.linked
+            && match self.rules.missing {
+                Missing::Refuse => false,
+                Missing::CreateLast => self.pending.len() == self.tail,
+                Missing::CreateAll => true,
+            }
+    }
+
+    /// Replaces a symlink by what it says; its owner is checked and its text read on one handle.
+    fn follow(&mut self, name: &OsStr) -> Result<(), PlaceError> {
+        let path = self.path.join(name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let link = uninterrupted(|| openat(&self.at, name, flags, Mode::empty()))
+            .map_err(|error| failed("open", &path, error))?;
+        let stat = stat_of(link.as_fd(), &path)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Err(PlaceError::NotADirectory { path });
+        }
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(PlaceError::TooManyLinks { path });
+        }
+        self.check_owner(&stat, &path)?;
+        let text = uninterrupted(|| readlinkat(&link, c"", Vec::new()))
+            .map_err(|error| failed("read the symlink", &path, error))?;
+        let leads_to = Path::new(OsStr::from_bytes(text.as_bytes()));
+        self.push(leads_to, true);
+        if leads_to.is_absolute() {
+            self.at = open_root()?;
+            self.path = PathBuf::from("/");
+        }
+        Ok(())
+    }
+
+    /// Checks what the file's name leads to: true if it can be the target, false if it was a
+    /// symlink, and there is more to walk.
+    fn check_file(&mut self, name: &OsStr) -> Result<bool, PlaceError> {
+        let path = self.path.join(name);
+        let stat = match uninterrupted(|| statat(&self.at, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Err(Errno::NOENT) => return Ok(true),
+            found => found.map_err(|error| failed("look at", &path, error))?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            return self.follow(name).map(|()| false);
+        }
+        if let Some(kind) = irregular(&stat) {
+            return Err(PlaceError::NotAFile { path, kind });
+        }
+        // Stricter than for directories: root's file is root's to replace.
+        let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+        if !ours && Some(stat.st_uid) != self.rules.owner {
+            return Err(PlaceError::Stranger { path, owner: stat.st_uid });
+        }
+        let mounted =
+            mount::is_mount_point(self.at.as_fd(), name).map_err(|error| failed("look at", &path, error))?;
+        if mounted && !self.rules.in_place {
+            return Err(PlaceError::MountPoint { path });
+        }
+        Ok(true)
+    }
+
+    /// Checks the directory that the walk has just entered.
+    fn check_directory(&mut self) -> Result<(), PlaceError> {
+        let stat = stat_of(self.at.as_fd(), &self.path)?;
+        self.check_owner(&stat, &self.path)?;
+        // In a sticky directory (/tmp), others cannot replace what is not theirs.
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if !mode.contains(Mode::SVTX) {
+            if mode.contains(Mode::WOTH) {
+                let mode = stat.st_mode & 0o7777;
+                return Err(PlaceError::OthersCanWrite { path: self.path.clone(), mode });
+            }
+            if mode.contains(Mode::WGRP) {
+                self.warnings.push(Warning::GroupWritable { path: self.path.clone(), group: stat.st_gid });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_owner(&self, stat: &Stat, path: &Path) -> Result<(), PlaceError> {
+        let id = stat.st_uid;
+        let known = id == 0 || id == rustix::process::geteuid().as_raw() || Some(id) == self.rules.owner;
+        if known || owner::is_unmapped_root(id) {
+            return Ok(());
+        }
+        Err(PlaceError::Stranger { path: path.to_owned(), owner: id })
+    }
+
+    fn finish(self) -> Result<Directory, PlaceError> {
+        // The handle of the walk can neither be synced nor locked.
+        let handle = uninterrupted(|| openat(&self.at, c".", STAYING, Mode::empty()))
+            .map_err(|error| failed("open the directory", &self.path, error))?;
+        let stat = stat_of(handle.as_fd(), &self.path)?;
+        Ok(Directory { handle, path: self.path, stat, warnings: self.warnings })
+    }
+}
+
+fn open_root() -> Result<OwnedFd, PlaceError> {
+    uninterrupted(|| openat(CWD, c"/", PASSING, Mode::empty()))
+        .map_err(|error| failed("open the directory", Path::new("/"), error))
+}
+
+/// Creates a directory, 0700 and the `owner`'s, and makes that durable. Not an error if somebody
+/// else was faster.
+fn make_directory(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    owner: Option<u32>,
+) -> Result<(), PlaceError> {
+    let create = || -> rustix::io::Result<()> {
+        match uninterrupted(|| mkdirat(parent, name, Mode::RWXU)) {
+            Err(Errno::EXIST) => {}
+            done => {
+                done?;
+                own_directory(parent, name, owner)?;
+            }
+        }
+        let parent = uninterrupted(|| openat(parent, c".", STAYING, Mode::empty()))?;
+        sync_directory(parent.as_fd())
+    };
+    create().map_err(|error| failed("create the directory", path, error))
+}
+
+/// Gives a new directory its mode, whatever the umask, and its owner. By a handle: whoever may
+/// rename in the parent can have put something else in its place, a link even.
+fn own_directory(parent: BorrowedFd<'_>, name: &OsStr, owner: Option<u32>) -> rustix::io::Result<()> {
+    let handle = match uninterrupted(|| openat(parent, name, STAYING, Mode::empty())) {
+        // The umask has taken even our own right to open it; so we are not root, and can change
+        // nothing but what is ours.
+        Err(Errno::ACCESS) => {
+            return uninterrupted(|| chmodat(parent, name, Mode::RWXU, AtFlags::empty()));
+        }
+        opened => opened?,
+    };
+    uninterrupted(|| fchmod(&handle, Mode::RWXU))?;
+    let us = rustix::process::geteuid().as_raw();
+    let Some(owner) = owner.filter(|owner| *owner != us) else { return Ok(()) };
+    // What was put in its place may be ours as well: that has something in it, or is no loss. Of
+    // another account's token there may be a beginning by now.
+    let is_ours = uninterrupted(|| fstat(&handle))?.st_uid == us;
+    let is_new = |name: &[u8]| matches!(name, b"." | b"..") || name.starts_with(PREFIX.as_bytes());
+    for entry in Dir::read_from(&handle)? {
+        if !is_ours || !is_new(entry?.file_name().to_bytes()) {
+            return Err(Errno::EXIST);
+        }
+    }
+    uninterrupted(|| fchown(&handle, Some(Uid::from_raw(owner)), None))
+}
+
+/// fsync(2) of a directory. Some file systems (CIFS, some FUSE) know no such thing and say so;
+/// there is nothing more to do there.
+pub(super) fn sync_directory(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match uninterrupted(|| fsync(directory)) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        done => done,
+    }
+}
+
+/// What something is, if it is not a regular file.
+pub(super) fn irregular(stat: &Stat) -> Option<&'static str> {
+    Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return None,
+        FileType::Directory => "directory",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::Symlink => "symlink",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "thing of unknown kind",
+    })
+}
+
+fn stat_of(handle: BorrowedFd<'_>, path: &Path) -> Result<Stat, PlaceError> {
+    uninterrupted(|| fstat(handle)).map_err(|error| failed("look at", path, error))
+}
+
+fn failed(doing: &'static str, path: &Path, error: Errno) -> PlaceError {
+    PlaceError::Io { doing, path: path.to_owned(), source: error.into() }
+}

@@ -1,0 +1,125 @@
+//! Commands that the config wants run after the fact.
+
+use std::io::PipeReader;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::message::{Message, chain};
+use crate::process;
+use crate::process::{Bytes, ChildError};
+use crate::redact::scrub;
+
+/// Enough to reload a service or to send a mail; whoever needs longer leaves a process behind.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A hook would meet a token that is about to be masked.
+const MASK: &str = "ZEROGRAVITY_TOKEN";
+
+/// How a hook failed. Nothing else has.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It came to no end of its own, or could not be started.
+    #[error("hook {hook} failed")]
+    Child {
+        /// Its key in the config.
+        hook: &'static str,
+        /// How.
+        source: ChildError,
+    },
+    /// It reported a failure.
+    #[error("hook {hook} failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    Failed {
+        /// Its key in the config.
+        hook: &'static str,
+        /// Its exit status or signal.
+        status: ExitStatus,
+        /// The first line of its standard error, made printable.
+        stderr: String,
+    },
+}
+
+impl HookError {
+    /// The whole story, for the log and the terminal.
+    pub fn message(&self) -> Message {
+        Message::new(Level::WARN, "hook_failed", chain(self)).hint(self.hint())
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Child { source: ChildError::Late(_), .. } => {
+                "let it do what takes longer in the background: sh -c '… >/dev/null 2>&1 &'; it has no terminal and no input".into()
+            }
+            Self::Child { source, .. } if source.hint().is_some() => {
+                source.hint().unwrap_or_default().to_owned()
+            }
+            Self::Child { hook, .. } | Self::Failed { hook, .. } => {
+                format!(
+                    "run the command of {hook} by hand, as the user who runs zg-tokend and with </dev/null"
+                )
+            }
+        }
+    }
+}
+
+/// A hook, ready to be run.
+#[derive(Debug)]
+pub struct Hook {
+    /// Its key in the config.
+    pub key: &'static str,
+    /// The program and its arguments; there is no shell.
+    pub argv: Vec<String>,
+    /// What it is told.
+    pub environment: Vec<(&'static str, String)>,
+    /// Variables that hold a secret, and are not for it.
+    pub secrets: Arc<[String]>,
+}
+
+impl Hook {
+    /// Runs it to its end, for at most 30 s, or until the other end of the pipe `stop` is closed.
+    /// Blocks.
+    pub fn run(&self, stop: Option<&PipeReader>) -> Result<(), HookError> {
+        self.run_for(DEADLINE, stop)
+    }
+
+    fn run_for(&self, deadline: Duration, stop: Option<&PipeReader>) -> Result<(), HookError> {
+        let failed = |source| HookError::Child { hook: self.key, source };
+        let mut command = process::command(&self.argv, &self.secrets).map_err(failed)?;
+        command.env_remove(MASK).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::null());
+        let output = process::run(&mut command, deadline, 0, stop).map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(HookError::Failed { hook: self.key, status: output.status, stderr: first_line(&output.stderr) })
+    }
+}
+
+/// The first line that is not blank, cut to fit a message, without control characters and without
+/// what looks like a token: a hook that calls `curl -v` says more than it should.
+fn first_line(stderr: &Bytes) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    scrub(line, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::hooks::command::*;
+
+    #[test]
+    fn a_hook_that_does_not_end_is_killed_and_says_what_to_do() {
+        let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
+        let hook = Hook { key: "on_refresh", argv, environment: Vec::new(), secrets: Arc::new([]) };
+        let short = Duration::from_millis(50);
+        let error = hook.run_for(short, None).unwrap_err();
+        assert!(
+            matches!(error, HookError::Child { source: ChildError::Late(after), .. } if after == short),
+            "{error:?}"
+        );
+        assert!(error.hint().starts_with("let it do what takes longer in the background"), "{error:?}");
+    }
+}

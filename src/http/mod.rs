@@ -1,0 +1,28 @@
+//! The way to the token endpoint: one POST, one complete reply or one failure, before a deadline.
+//!
+//! Nothing is sent twice here. Redirects are not followed, requests are not retried,
+//! connections are not kept: what may be resent is decided where the refresh token's state is
+//! known.
+
+pub mod client;
+pub mod discovery;
+pub mod failure;
+pub mod proxy;
+pub mod roots;
+#[cfg(test)]
+#[path = "../../tests/it/common/tls_server.rs"]
+pub mod server;
+
+#[cfg(test)]
+mod tests;
+
+use url::Url;
+
+pub use crate::http::client::{HttpEndpoint, Options};
+
+/// A URL as messages show it: a query may hold a key.
+pub fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.into()
+}

@@ -1,0 +1,137 @@
+//! What the environment says about proxies and root certificates.
+
+use std::ffi::OsString;
+
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::{NoProxy, Proxy};
+use url::Url;
+
+/// The variables that matter here, read once. No Debug: a proxy's URL may hold a password.
+#[derive(Default)]
+pub(super) struct Environment {
+    /// `HTTPS_PROXY`, else `ALL_PROXY`.
+    pub(super) proxy: Option<String>,
+    /// `NO_PROXY`.
+    pub(super) no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: a bundle in place of the distribution's, as OpenSSL has it.
+    pub(super) ssl_cert_file: Option<OsString>,
+}
+
+/// These targets never go through a proxy: it would look for them on its own machine.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+
+impl Environment {
+    /// Reads the variables through `var`; empty ones count as unset, upper case comes first.
+    pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Self {
+        let filled = |name: &str| var(name).filter(|value| !value.is_empty());
+        let either = |name: &str| {
+            let value = filled(name).or_else(|| filled(&name.to_ascii_lowercase()))?;
+            Some(value.to_string_lossy().into_owned())
+        };
+        Self {
+            proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
+            no_proxy: either("NO_PROXY"),
+            ssl_cert_file: filled("SSL_CERT_FILE"),
+        }
+    }
+
+    /// The process's own environment.
+    pub(super) fn of_the_process() -> Self {
+        Self::read(|name| std::env::var_os(name))
+    }
+
+    /// The proxy for https, if one is set; `Err` says what is wrong with it, without its
+    /// password. Never for plain http: a proxy would see the refresh token.
+    pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
+        let Some(url) = self.proxy_url()? else { return Ok(None) };
+        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is no URL")?;
+        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+    }
+
+    /// Host and port of the proxy that requests to this URL go by.
+    pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxy_url().ok()??;
+        // What reqwest asks as well.
+        let matcher = Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build();
+        matcher.intercept(&url.as_str().parse().ok()?)?;
+        Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
+    }
+
+    fn proxy_url(&self) -> Result<Option<Url>, &'static str> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
+        let with_scheme = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
+        let url = Url::parse(&with_scheme).map_err(|_| "the proxy in the environment is no URL")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("the proxy in the environment is neither http nor https; no other kind is supported");
+        }
+        Ok(Some(url))
+    }
+
+    fn direct_hosts(&self) -> String {
+        match &self.no_proxy {
+            Some(hosts) => format!("{hosts},{LOOPBACK}"),
+            None => LOOPBACK.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::proxy::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::read(|name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some(OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn variables_are_read_in_order() {
+        for (variables, expected) in [
+            (&[("HTTPS_PROXY", "a"), ("https_proxy", "b"), ("ALL_PROXY", "c")][..], Some("a")),
+            (&[("https_proxy", "b"), ("ALL_PROXY", "c")], Some("b")),
+            (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "c")], Some("c")),
+            (&[("all_proxy", "d")], Some("d")),
+            (&[("HTTP_PROXY", "e"), ("http_proxy", "f")], None),
+        ] {
+            assert_eq!(environment(variables).proxy.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn loopback_is_always_direct() {
+        assert_eq!(environment(&[]).direct_hosts(), "localhost,127.0.0.0/8,::1");
+        assert_eq!(environment(&[("no_proxy", "x.y")]).direct_hosts(), "x.y,localhost,127.0.0.0/8,::1");
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_with_or_without_scheme() {
+        assert!(environment(&[]).https_proxy().unwrap().is_none());
+        for proxy in ["http://p.example:3128", "https://user:pw@p.example", "p.example:3128"] {
+            assert!(environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap().is_some(), "{proxy}");
+        }
+        for proxy in ["socks5://p.example:1080", "http://user:pw@:bad"] {
+            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap_err();
+            assert!(!said.contains("pw"));
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_named_where_it_is_used_and_without_its_password() {
+        let variables = [("HTTPS_PROXY", "user:pw@p.example:3128"), ("NO_PROXY", "inner.example,10.0.0.0/8")];
+        for (url, expected) in [
+            ("https://login.example/token", Some("p.example:3128")),
+            ("https://a.inner.example/token", None),
+            ("https://10.1.2.3/token", None),
+            ("https://127.0.0.1:8443/token", None),
+            ("http://login.example/token", None),
+        ] {
+            let named = environment(&variables).proxy_for(&url.parse().unwrap());
+            assert_eq!(named.as_deref(), expected, "{url}");
+        }
+        let url = "https://login.example/".parse().unwrap();
+        assert_eq!(environment(&[]).proxy_for(&url), None);
+        assert_eq!(environment(&[("ALL_PROXY", "https://[::2]/x")]).proxy_for(&url).unwrap(), "[::2]:443");
+    }
+}

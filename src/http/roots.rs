@@ -1,0 +1,119 @@
+//! The certificates that a server's own must lead to.
+//!
+//! One file is read, once; directories of single certificates are not scanned, which would cost
+//! more than the handshake.
+
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::files::read;
+
+/// Where distributions keep their bundle: the first that exists is taken.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch, Gentoo, NixOS
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",   // older Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",             // openSUSE
+    "/etc/ssl/cert.pem",                  // Alpine, macOS
+    "/usr/local/etc/ssl/cert.pem",        // FreeBSD
+];
+
+/// The longest file of certificates: distributions' bundles have up to 1 MiB. What is longer, or no
+/// file at all, must not hold up a refresh.
+const MAX_LEN: usize = 8 << 20;
+
+/// Why there are no roots. The way out is [`FailureKind::Roots`](crate::oauth::FailureKind)'s hint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RootsError {
+    /// The file that was named cannot be read.
+    #[error("cannot read the root certificates in {}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The file has no certificate that could be used.
+    #[error("no usable certificate in {}", path.display())]
+    Empty { path: PathBuf },
+}
+
+/// The roots in `ca_file`, else in the file that SSL_CERT_FILE names, else in the first of
+/// the distributions' bundles. `None` if nothing is named and no bundle exists.
+pub(super) fn load(
+    ca_file: Option<&Path>,
+    ssl_cert_file: Option<&Path>,
+) -> Result<Option<RootCertStore>, RootsError> {
+    let path = match ca_file.or(ssl_cert_file) {
+        Some(named) => named,
+        None => match BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
+            Some(bundle) => bundle,
+            None => return Ok(None),
+        },
+    };
+    let pem = read::read(path, MAX_LEN)
+        .map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
+    let roots = parse(&pem.bytes);
+    if roots.is_empty() {
+        return Err(RootsError::Empty { path: path.to_owned() });
+    }
+    Ok(Some(roots))
+}
+
+/// What can be parsed; one odd certificate in a bundle must not cost all the others.
+fn parse(pem: &[u8]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    roots
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::roots::*;
+
+    fn certificate() -> String {
+        rcgen::generate_simple_self_signed(["as.example".to_owned()]).unwrap().cert.pem()
+    }
+
+    const ODD: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn odd_certificates_are_skipped() {
+        let bundle = format!("# a comment\n{ODD}{}{BROKEN}{}", certificate(), certificate());
+        assert_eq!(parse(bundle.as_bytes()).len(), 2);
+    }
+
+    #[test]
+    fn no_usable_certificate_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        for content in ["", "no PEM", ODD] {
+            std::fs::write(&path, content).unwrap();
+            assert!(matches!(load(Some(&path), None), Err(RootsError::Empty { .. })));
+        }
+        let missing = dir.path().join("missing");
+        assert!(matches!(load(Some(&missing), None), Err(RootsError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        let long = dir.path().join("long");
+        std::fs::File::create(&long).unwrap().set_len(MAX_LEN as u64 + 1).unwrap();
+        for path in [fifo.as_path(), Path::new("/dev/zero"), long.as_path()] {
+            assert!(matches!(load(Some(path), None), Err(RootsError::Unreadable { .. })), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn ca_file_goes_before_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        std::fs::write(&one, certificate()).unwrap();
+        std::fs::write(&two, certificate() + &certificate()).unwrap();
+        let count = |ca_file, ssl| load(ca_file, ssl).unwrap().unwrap().len();
+        assert_eq!(count(Some(one.as_path()), Some(two.as_path())), 1);
+        assert_eq!(count(None, Some(two.as_path())), 2);
+    }
+}

@@ -1,0 +1,461 @@
+//! What the core's reports are called in words, and how loud they are said.
+
+use crate::config;
+use crate::files::FailureClass;
+use std::error::Error;
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::clock::{Clock, SystemClock};
+use crate::secret::Fingerprint;
+
+use crate::refresh::decide::{Decision, Reason, Trigger};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::record::{Verdict, VerdictKind};
+use crate::refresh::view::Facts;
+
+/// A report in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// How loud.
+    pub level: Level,
+    /// What sort of thing happened, for machines.
+    pub event: &'static str,
+    /// What happened, lower case, without secrets.
+    pub text: String,
+    /// What to do about it; there is always something if it is a warning or an error.
+    pub hint: Option<String>,
+    /// Number of the token that it is about.
+    pub generation: Option<u64>,
+}
+
+impl Message {
+    /// A message without a hint.
+    pub fn new(level: Level, event: &'static str, text: impl Into<String>) -> Self {
+        Self { level, event, text: text.into(), hint: None, generation: None }
+    }
+
+    /// The same with a hint.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With the hint of a trouble, or what is to be done about its kind.
+    fn out_of(self, trouble: &Trouble) -> Self {
+        self.hint(way_out(trouble.class, trouble.hint.as_deref()))
+    }
+}
+
+fn short(fingerprint: Fingerprint) -> String {
+    fingerprint.to_string().chars().take(12).collect()
+}
+
+/// The words for a report.
+pub fn words(report: &Report) -> Message {
+    match report {
+        Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
+        Report::TookSeed(seed) => Message::new(
+            Level::INFO,
+            "new_login",
+            format!("found a new refresh_token in the config (SHA-256 {}…)", short(*seed)),
+        ),
+        Report::OlderSeed(seed) => Message::new(
+            Level::INFO,
+            "older_login",
+            format!(
+                "the refresh_token in the config (SHA-256 {}…) is older than the login that was set: not used",
+                short(*seed)
+            ),
+        ),
+        Report::TookOver { account } => Message::new(
+            Level::INFO,
+            "took_over",
+            format!("took over the state of account {account}, which is no longer configured"),
+        ),
+        Report::FellBack { message, .. } => Message::new(
+            Level::WARN,
+            "fell_back",
+            format!("the new login was refused, so the earlier one stays in use: {message}"),
+        )
+        .hint("log in again, and put the new refresh_token into the config"),
+        Report::Adopted => Message::new(
+            Level::WARN,
+            "adopted",
+            "another writer had replaced the refused refresh token; using that one",
+        )
+        .hint("find what else writes into state_dir, such as another machine or a backup"),
+        Report::ArrivedDead { took } => Message::new(
+            Level::INFO,
+            "arrived_dead",
+            format!("the exchange took {}, longer than its token lives; asking again", duration(*took)),
+        ),
+        Report::FoundMarker { .. } => Message::new(
+            Level::WARN,
+            "interrupted",
+            "a process died while its request was under way; the server may have answered it",
+        )
+        .hint("wait: it is asked again; log in again if that is refused"),
+        Report::NotUnderstood { why, wait } => {
+            let text = format!("{why}; the configured refresh_token is tried in {}", duration(*wait));
+            Message::new(Level::WARN, "not_understood", text)
+                .hint("if it was rotated since, log in again before then")
+        }
+        Report::PutAside { path } => Message::new(
+            Level::WARN,
+            "put_aside",
+            format!("the state cannot be understood and was put aside as {path}"),
+        )
+        .hint("the configured refresh_token is tried instead; log in again if it is refused"),
+        Report::SeedUnreadable(trouble) => Message::new(
+            Level::WARN,
+            "seed_unreadable",
+            format!("{}; the refresh token in the state is used", trouble.message),
+        )
+        // No wait mends it.
+        .hint(way_out(Class::Config, trouble.hint.as_deref())),
+        Report::NotYetStored(trouble) => Message::new(
+            Level::ERROR,
+            "not_stored",
+            format!(
+                "the new refresh token is only in memory so far, and storing it is tried again: {}",
+                trouble.message
+            ),
+        )
+        .out_of(trouble),
+        Report::Withdrawn => {
+            Message::new(Level::WARN, "withdrawn", "removed the token file, since its token has expired")
+                .hint("`zg-tokend status` says why there is no newer one")
+        }
+        Report::NotWithdrawn(trouble) => Message::new(
+            Level::WARN,
+            "not_withdrawn",
+            format!("the expired token is still in its file: {}", trouble.message),
+        )
+        .out_of(trouble),
+        Report::Ignored { phase, event } => {
+            Message::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
+                .hint("this is a bug: please report it")
+        }
+        Report::Finished(outcome) => finished(outcome),
+    }
+}
+
+fn decided(decision: &Decision, trigger: Trigger, facts: &Facts) -> Message {
+    let text = match decision {
+        Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
+        Decision::Republish => "the token file does not hold the live token".into(),
+        Decision::Refresh(reason) => format!("a refresh is due: {}", why(*reason)),
+        Decision::Hold { reason, wait, failure } => format!(
+            "a refresh is due ({}), but waits {} after {} failures in a row, the last: {}",
+            why(*reason),
+            duration(*wait),
+            failure.count,
+            failure.kind
+        ),
+        Decision::Refused(verdict) => format!("the answer is known: {}", verdict.error),
+    };
+    let Trigger { force, anew, retry_dead, reread, rejected } = trigger;
+    let asked = [
+        (force, " force"),
+        (anew, " anew"),
+        (retry_dead, " retry_dead"),
+        (reread, " reread"),
+        (rejected.is_some(), " rejected"),
+    ];
+    let asked: String = asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect();
+    Message::new(Level::DEBUG, "decided", format!("{text} [{facts}{asked}]"))
+}
+
+fn why(reason: Reason) -> String {
+    match reason {
+        Reason::FirstToken => "there is no access token yet".into(),
+        Reason::NewLogin => "the login is new".into(),
+        Reason::Unclear => "an earlier request got no definite answer".into(),
+        Reason::AfterVerdict => "the login or the client was refused before".into(),
+        Reason::Due(late) if late < 1000 => "the time has come".into(),
+        Reason::Due(late) => {
+            format!("it was due {} ago", duration(Duration::from_millis(late.max(0).cast_unsigned())))
+        }
+        Reason::ClockSetBack => "the wall clock is before the token's issue".into(),
+        Reason::BeforeNextPass => "it would expire before the next pass".into(),
+        Reason::Rejected => "a resource refused the token".into(),
+        Reason::Forced => "somebody asked for it".into(),
+    }
+}
+
+fn finished(outcome: &Outcome) -> Message {
+    match outcome {
+        Outcome::Refreshed { generation, remaining, took } => Message {
+            generation: Some(*generation),
+            ..Message::new(
+                Level::INFO,
+                "refreshed",
+                format!(
+                    "refreshed: token {generation} lives {} (the exchange took {} ms)",
+                    duration(*remaining),
+                    took.as_millis()
+                ),
+            )
+        },
+        Outcome::Fresh { remaining } => {
+            Message::new(Level::DEBUG, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
+        }
+        Outcome::Republished => {
+            Message::new(Level::INFO, "republished", "the token file has the live token again")
+        }
+        Outcome::Held { wait, trouble } => {
+            Message::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
+                .hint(way_out(Class::Unavailable, trouble.hint.as_deref()))
+        }
+        Outcome::Refused(verdict) => {
+            let (event, class) = match verdict.kind {
+                VerdictKind::RefreshToken => ("needs_login", Class::NeedsLogin),
+                VerdictKind::Client => ("client_refused", Class::Config),
+            };
+            Message::new(Level::ERROR, event, refusal(verdict)).hint(way_out(class, verdict.hint.as_deref()))
+        }
+        Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
+        Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
+        Outcome::Stopped => Message::new(Level::DEBUG, "stopped", "stopped before a request was made")
+            .hint("run it again: nothing was sent, nothing has changed"),
+    }
+}
+
+fn said(level: Level, event: &'static str, trouble: &Trouble) -> Message {
+    Message::new(level, event, trouble.message.clone()).out_of(trouble)
+}
+
+/// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`, `less than 1 s`.
+pub fn duration(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    // To the nearest second: an hour less the time of its request is an hour.
+    let seconds = duration.saturating_add(Duration::from_millis(500)).as_secs();
+    let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
+        return if duration.is_zero() { "0 s" } else { "less than 1 s" }.into();
+    };
+    let (length, unit) = UNITS[first];
+    let text = format!("{} {unit}", seconds / length);
+    match UNITS.get(first + 1) {
+        // Seconds beside minutes matter only while there are few of them.
+        Some((next, unit)) if seconds % length / next > 0 && (*next > 1 || seconds < 600) => {
+            format!("{text} {} {unit}", seconds % length / next)
+        }
+        _ => text,
+    }
+}
+
+/// A wall time in Unix seconds, as the people here read it; date and time.
+pub fn local(at: i64) -> String {
+    let Ok(at) = jiff::Timestamp::from_second(at) else { return "never".into() };
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A wall time in Unix seconds, for machines: RFC 3339, in UTC.
+pub fn utc(at: i64) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
+}
+
+/// The same as short as it can be said at `now`: the time alone for today.
+pub fn local_near(at: i64, now: i64) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let zoned = |at| Some(jiff::Timestamp::from_second(at).ok()?.to_zoned(zone.clone()));
+    let (Some(at), Some(now)) = (zoned(at), zoned(now)) else { return "never".into() };
+    let format = match () {
+        () if at.date() == now.date() => "%H:%M",
+        () if at.year() == now.year() => "%-d %b %H:%M",
+        () => "%Y-%m-%d",
+    };
+    at.strftime(format).to_string()
+}
+
+/// Now, for a log's line.
+pub fn local_time() -> String {
+    local(SystemClock::new().now().wall / 1000)
+}
+
+/// A verdict in words: what the server said, and why as far as can be known.
+pub fn refusal(verdict: &Verdict) -> String {
+    match &verdict.cause {
+        Some(cause) => format!("{}; {cause}", verdict.message),
+        None => verdict.message.clone(),
+    }
+}
+
+/// Why a pass left no fresh token behind, and what only the user can do about it; `None` if it
+/// did.
+pub fn trouble(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
+        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
+            Some(trouble.message.clone())
+        }
+        Outcome::Refused(verdict) => Some(match &verdict.hint {
+            Some(hint) => format!("{}; {hint}", verdict.message),
+            None => verdict.message.clone(),
+        }),
+        Outcome::Stopped => Some("stopped".into()),
+    }
+}
+
+/// The way out of a failure that only time mends; the others have their own.
+pub fn way_out(class: Class, hint: Option<&str>) -> &str {
+    hint.unwrap_or(match class {
+        Class::NeedsLogin => "log in again, and give the new refresh token to `zg-tokend set`",
+        Class::Config => "correct the config; `zg-tokend check` looks at all of it",
+        Class::Io | Class::Unexpected => "look at it with `zg-tokend check`",
+        Class::Unavailable | Class::Busy => {
+            "wait: `zg-tokend run` tries again by itself, otherwise the next `zg-tokend once` does"
+        }
+    })
+}
+
+/// What an outcome means for the exit code; `None` if all is well.
+pub fn class(outcome: &Outcome) -> Option<Class> {
+    match outcome {
+        Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
+        Outcome::Held { .. } => Some(Class::Unavailable),
+        Outcome::Refused(verdict) => Some(match verdict.kind {
+            VerdictKind::RefreshToken => Class::NeedsLogin,
+            VerdictKind::Client => Class::Config,
+        }),
+        Outcome::Failed(trouble) | Outcome::NotStored(trouble) => Some(trouble.class),
+        Outcome::Stopped => Some(Class::Unexpected),
+    }
+}
+
+/// What the user has to do with the refresh token of a new login.
+pub fn login_hint(settings: &config::Settings, account: &config::Account) -> String {
+    use config::SecretSource::{Command, Credential, Env, File, Inline};
+    let name = &account.name;
+    match &account.refresh_token {
+        None | Some(Inline(_)) => {
+            format!(
+                "log in again, and put the new refresh_token of account {name} into {}",
+                settings.path.display()
+            )
+        }
+        Some(File(path)) => format!("log in again, and put the new refresh token into {}", path.display()),
+        Some(Env(variable)) => {
+            format!("log in again, put the new refresh token into ${variable}, and restart")
+        }
+        Some(source @ Command(_)) => {
+            format!("log in again, and store the new refresh token where {source} finds it")
+        }
+        Some(Credential(credential)) => {
+            format!(
+                "log in again, store the new refresh token as credential {credential}, and restart the unit"
+            )
+        }
+    }
+}
+
+/// The way out where the kernel refuses descriptors or threads.
+pub const RAISE_LIMITS: &str =
+    "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
+/// What a failure of a file means for the exit code.
+pub fn class_of(class: FailureClass) -> Class {
+    match class {
+        FailureClass::Io => Class::Io,
+        FailureClass::Misplaced => Class::Config,
+    }
+}
+
+/// An error with its causes, as one line.
+pub fn problem(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Trouble {
+    Trouble { class, kind: kind.into(), message: chain(error), hint }
+}
+
+/// `what: why: why`, each part once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Timestamp;
+    use crate::message::*;
+
+    fn once() -> Timestamp {
+        Timestamp { wall: 0, boot: 0, boot_id: Fingerprint::of([]) }
+    }
+
+    /// Whoever found the trouble had no hint to give.
+    fn trouble(class: Class) -> Trouble {
+        Trouble { class, kind: "kind".into(), message: "it failed".into(), hint: None }
+    }
+
+    fn verdict(kind: VerdictKind) -> Outcome {
+        Outcome::Refused(Box::new(Verdict {
+            kind,
+            binding: Fingerprint::of([]),
+            error: "no".into(),
+            message: "refused".into(),
+            cause: None,
+            hint: None,
+            at: once(),
+            not_before: None,
+        }))
+    }
+
+    #[test]
+    fn nothing_grave_is_said_without_a_way_out() {
+        const CLASSES: [Class; 6] =
+            [Class::Unavailable, Class::Io, Class::Busy, Class::NeedsLogin, Class::Config, Class::Unexpected];
+        let of_trouble: [fn(Trouble) -> Report; 6] = [
+            Report::SeedUnreadable,
+            Report::NotYetStored,
+            Report::NotWithdrawn,
+            |trouble| Report::Finished(Outcome::Held { wait: Duration::ZERO, trouble }),
+            |trouble| Report::Finished(Outcome::Failed(trouble)),
+            |trouble| Report::Finished(Outcome::NotStored(trouble)),
+        ];
+        let reports = [
+            Report::FellBack {
+                refused: Fingerprint::of([]),
+                error: "invalid_grant".into(),
+                message: "refused".into(),
+            },
+            Report::Adopted,
+            Report::FoundMarker { at: once() },
+            Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },
+            Report::PutAside { path: "path".into() },
+            Report::Withdrawn,
+            Report::Ignored { phase: "phase", event: "event" },
+            Report::Finished(verdict(VerdictKind::RefreshToken)),
+            Report::Finished(verdict(VerdictKind::Client)),
+            Report::Finished(Outcome::Stopped),
+        ];
+        let troubles = of_trouble.into_iter().flat_map(|report| CLASSES.map(|class| report(trouble(class))));
+        for report in reports.into_iter().chain(troubles) {
+            assert!(words(&report).hint.is_some_and(|hint| !hint.is_empty()), "{report:?}");
+        }
+        // What is well needs none.
+        assert_eq!(words(&Report::Finished(Outcome::Republished)).hint, None);
+    }
+
+    #[test]
+    fn durations_as_people_say_them() {
+        for (ms, said) in [
+            (0, "0 s"),
+            (300, "less than 1 s"),
+            (500, "1 s"),
+            (90_000, "1 min 30 s"),
+            (3_599_800, "1 h"),
+            (180_000_000, "2 d 2 h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(ms)), said);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Probes: when to ask a resource whether it takes the token, and what its answer means.
+//!
+//! Only a 401 means anything (RFC 6750 section 3.1), and only once: whoever refuses the successor
+//! as well has another reason, and must not become a refresh for each of his answers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::refresh::Policy;
+use crate::refresh::decide::{Decision, FileView, Loaded, Trigger, decide};
+use crate::refresh::record::{AccessToken, Record};
+
+/// The status of an answer that refuses the token (RFC 9110 section 15.5.2).
+const REFUSED: u16 = 401;
+
+/// What is remembered of the probes of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// What was asked, without a query: with another one everything begins anew.
+    pub url: String,
+    /// The number of the token that was tried last.
+    pub generation: u64,
+    /// When, Unix seconds.
+    pub at: i64,
+    /// What it was answered with; absent if there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// When there last was one, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<i64>,
+    /// The first token that was refused since something else was last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
+}
+
+/// What an answer, or the lack of one, means for the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing.
+    Nothing,
+    /// It is refused, and is to be replaced if it is still the stored one.
+    Refused,
+    /// It is refused as the one before it was: to replace it would be in vain.
+    RefusedToo {
+        /// Whether this was not what came of the last probe.
+        first: bool,
+    },
+}
+
+impl Probed {
+    /// What follows from one more answer about token number `generation`; `at` is in Unix seconds.
+    pub fn after(
+        last: Option<&Self>,
+        url: &str,
+        generation: u64,
+        at: i64,
+        answer: Result<u16, String>,
+    ) -> (Self, Meaning) {
+        let last = last.filter(|last| last.url == url);
+        let refused = last.and_then(|last| last.refused);
+        let (status, problem) = match answer {
+            Ok(status) => (Some(status), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let (refused, meaning) = match (status, refused) {
+            (Some(REFUSED), Some(earlier)) if earlier != generation => {
+                let is_known = |last: &Self| last.generation == generation && last.status == status;
+                let first = !last.is_some_and(is_known);
+                (refused, Meaning::RefusedToo { first })
+            }
+            // The same token is reported again: the first time it may have been too soon.
+            (Some(REFUSED), _) => (Some(generation), Meaning::Refused),
+            (Some(_), _) => (None, Meaning::Nothing),
+            (None, _) => (refused, Meaning::Nothing),
+        };
+        let answered_at = status.map(|_| at).or(last.and_then(|last| last.answered_at));
+        (Self { url: url.into(), generation, at, status, problem, answered_at, refused }, meaning)
+    }
+
+    /// Whether the resource refuses this token after a refresh: it refused the one before, or the
+    /// server has `reaffirmed` this one, that is, given it out again.
+    pub fn refuses_still(&self, generation: u64, reaffirmed: bool) -> bool {
+        let is_second = self.refused.is_some_and(|earlier| earlier != generation);
+        self.status == Some(REFUSED) && self.generation == generation && (is_second || reaffirmed)
+    }
+
+    /// What came of the last probe, in a word.
+    pub fn result(&self) -> &'static str {
+        match self.status {
+            Some(200..=299) => "accepted",
+            Some(REFUSED) => "refused",
+            Some(_) => "other",
+            None => "no_answer",
+        }
+    }
+}
+
+/// How long to wait for the first probe: accounts that start together drift apart at once.
+/// `random` is any number.
+pub fn first_in(every: Duration, random: u64) -> Duration {
+    Duration::from_millis(random % (every.as_millis() as u64).max(1))
+}
+
+/// The token to try, and its number. `None` while a probe would tell nothing: no token lives, a
+/// refresh is due or without an answer, or only a login can bring another token.
+pub fn candidate(record: Record, policy: &Policy, now: Timestamp) -> Option<(AccessToken, u64)> {
+    let loaded = Loaded { record: Some(record), garbage: None, file: FileView::Current };
+    let Decision::Rest(_) = decide(&loaded, policy, None, Trigger::default(), now) else { return None };
+    let record = loaded.record.filter(|record| record.refresh_token.is_some())?;
+    Some((record.access_token.filter(|token| token.is_live(now))?, record.generation))
+}

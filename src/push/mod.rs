@@ -1,0 +1,204 @@
+//! Sends each new token to the push targets of an account, beside everything else: what fails there
+//! has failed for that target alone.
+
+pub mod request;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::account::client::read;
+use crate::account::context::Context;
+use crate::config;
+use crate::config::Settings;
+use crate::http::{HttpEndpoint, Options, shown};
+use crate::message::Message;
+use crate::message::chain;
+use crate::oauth::TransportFailure;
+use crate::push::request::Request;
+use crate::refresh::record::{AccessToken, Record};
+use crate::secret::Fingerprint;
+use crate::secrets::SecretError;
+use crate::store::note::Note;
+use crate::store::state::Store;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use tracing::Level;
+
+/// How long one try may take: the target is near, and has nothing to think about.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first wait between two tries, which then doubles ...
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// ... up to this: a target that comes back is not left alone for long.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Why a target did not take the token.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The API key cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It was not reached, or did not answer.
+    #[error("{0}")]
+    Transport(TransportFailure),
+    /// It answered with something else than success.
+    #[error("it answered HTTP {0}")]
+    Status(u16),
+}
+
+impl PushError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Secret(error) => error.hint(),
+            Self::Transport(_) => Some("see that the target runs there".into()),
+            Self::Status(401 | 403) => Some("see whether push.api_key is the one that it wants".into()),
+            Self::Status(300..=399) => {
+                Some("redirects are not followed: write the address it moved to".into())
+            }
+            Self::Status(_) => Some("see whether push.url and push.body are what it wants".into()),
+        }
+    }
+}
+
+/// The result of the last try, by target. For `status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PushNote(pub BTreeMap<String, PushResult>);
+
+impl Note for PushNote {
+    const FILE: &'static str = "pushed";
+}
+
+/// The last try for one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushResult {
+    /// The number of the token.
+    pub generation: u64,
+    /// When, Unix seconds.
+    pub at: i64,
+    /// Why it failed; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// The push targets of one account.
+#[derive(Debug)]
+pub struct Pushes {
+    account: Arc<config::Account>,
+    settings: Arc<Settings>,
+    /// The token that they have, or are being sent.
+    newest: Option<Fingerprint>,
+    /// The targets that did not take the last token: only the first failure is a warning.
+    failing: Rc<RefCell<HashSet<String>>>,
+    at_work: Vec<JoinHandle<()>>,
+}
+
+impl Pushes {
+    /// Nothing was sent yet.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<config::Account>) -> Self {
+        let (account, settings) = (Arc::clone(account), Arc::clone(settings));
+        Self { account, settings, newest: None, failing: Rc::default(), at_work: Vec::new() }
+    }
+
+    /// Sends the token of the record, if it is a new one, as long as it lives. An older one is given
+    /// up.
+    pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
+        let Some(record) = record.filter(|_| !self.account.push.is_empty()) else { return };
+        let Some(token) = &record.access_token else { return };
+        let newest = Some(token.value.fingerprint());
+        if self.newest == newest {
+            return;
+        }
+        self.newest = newest;
+        self.give_up();
+        for place in 0..self.account.push.len() {
+            let push = Delivery {
+                account: Arc::clone(&self.account),
+                place,
+                store: Store::new(&self.settings.state_dir, self.account.name.as_str()),
+                token: token.clone(),
+                generation: record.generation,
+                failing: Rc::clone(&self.failing),
+            };
+            self.at_work.push(tokio::task::spawn_local(push.run(Rc::clone(context))));
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.at_work.drain(..).for_each(|task| task.abort());
+    }
+}
+
+impl Drop for Pushes {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// One token on its way to one target.
+struct Delivery {
+    account: Arc<config::Account>,
+    /// Which target it is.
+    place: usize,
+    store: Store,
+    token: AccessToken,
+    generation: u64,
+    failing: Rc<RefCell<HashSet<String>>>,
+}
+
+impl Delivery {
+    /// Until the target has it, the token is dead, or there is a newer one.
+    async fn run(mut self, context: Rc<Context>) {
+        let mut wait = BACKOFF_FIRST;
+        let target = shown(&self.account.push[self.place].url);
+        while self.token.is_live(context.clock.now()) {
+            let result = self.send().await;
+            let problem = result.as_ref().err().map(|error| chain(error));
+            let at = context.clock.now().wall / 1000;
+            // Without the note status knows less.
+            let note = PushResult { generation: self.generation, at, problem };
+            self.store.update_note(|last: &mut PushNote| last.0.insert(target.clone(), note));
+            context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
+            if result.is_ok() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn message(&self, target: &str, error: Option<&PushError>) -> Message {
+        let mut failing = self.failing.borrow_mut();
+        let Some(error) = error else {
+            failing.remove(target);
+            return Message::new(Level::INFO, "pushed", format!("sent the token to {target}"));
+        };
+        let level = if failing.insert(target.to_owned()) { Level::WARN } else { Level::DEBUG };
+        let text = format!("cannot send the token to {target}: {}", chain(error));
+        Message { hint: error.hint(), ..Message::new(level, "push_failed", text) }
+    }
+
+    async fn send(&self) -> Result<(), PushError> {
+        let push = &self.account.push[self.place];
+        let api_key = match &push.api_key {
+            Some(source) => Some(read(&self.account, "push.api_key", source).await?),
+            None => None,
+        };
+        let expires_at = self.token.expires_at().wall / 1000;
+        let request =
+            Request::new(push, api_key.as_ref(), &self.token.value, &self.token.token_type, expires_at);
+        let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
+        let endpoint = HttpEndpoint::new(Options { timeout: TIMEOUT, ca_file, allow_http });
+        let reply = endpoint.send(&request.url, &request.headers, &request.body).await;
+        match reply.map_err(PushError::Transport)?.status {
+            200..=299 => Ok(()),
+            status => Err(PushError::Status(status)),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Makes a server's own words fit to be shown: no secrets, no control characters, no novels.
+
+use std::borrow::Cow;
+
+use form_urlencoded::byte_serialize;
+
+use crate::secret::{Secret, looks_like_token as is_token};
+
+/// What stands in a secret's place.
+const REDACTED: &str = "[redacted]";
+
+/// How much of a server's words is shown: the cause fits into a line or two, a page of HTML does not.
+const MAX_SHOWN: usize = 200;
+
+/// `text` without control characters, with every known secret (also form-encoded) and every word
+/// that looks like a token replaced, cut to 200 characters. Hosts, dates and ordinary words stay.
+pub fn scrub(text: &str, known_secrets: &[&Secret]) -> String {
+    let plain: String = text.chars().filter_map(visible).collect();
+    let known = redact_known(&plain, known_secrets);
+    let mut shown = String::new();
+    for (kind, word) in words(&known) {
+        redact_word(word, kind, &mut shown);
+    }
+    // Cut last: half a secret would no longer be recognised.
+    match shown.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => shown[..end].to_owned() + "…",
+        None => shown,
+    }
+}
+
+/// Line breaks become spaces; what has no width, or turns text around, goes.
+fn visible(c: char) -> Option<char> {
+    match c {
+        '\n' | '\r' | '\t' => Some(' '),
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        c if c.is_control() => None,
+        c => Some(c),
+    }
+}
+
+/// The text without the secrets that it repeats.
+pub(super) fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<'a, str> {
+    let mut needles: Vec<String> = known_secrets
+        .iter()
+        .flat_map(|secret| {
+            let plain: String = secret.expose().chars().filter_map(visible).collect();
+            let encoded = byte_serialize(secret.expose().as_bytes()).collect();
+            [plain, encoded]
+        })
+        .filter(|needle| !needle.is_empty())
+        .collect();
+    // The longest first: one secret may begin with another.
+    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+    if !needles.iter().any(|needle| text.contains(needle)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(needle) = needles.iter().find(|needle| rest.starts_with(needle.as_str())) {
+            out.push_str(REDACTED);
+            rest = &rest[needle.len()..];
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What a word is made of, for the next step.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Something between words.
+    Between,
+    /// Characters of which tokens consist (RFC 6750 section 2.1, and `%` for encoded ones).
+    Token,
+    /// A token-like run right after `://`: the host and path of a URL.
+    Url,
+}
+
+/// Splits text into runs of token characters and what is between them.
+fn words(text: &str) -> impl Iterator<Item = (Kind, &str)> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/%".contains(c);
+    let mut rest = text;
+    let mut after_colon = false;
+    std::iter::from_fn(move || {
+        let token = is_token(rest.chars().next()?);
+        let end = rest.find(|c| is_token(c) != token).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(end);
+        rest = tail;
+        let kind = match token {
+            false => Kind::Between,
+            // What precedes an @ is a user and a password.
+            true if after_colon && word.starts_with("//") && !tail.starts_with('@') => Kind::Url,
+            true => Kind::Token,
+        };
+        after_colon = word.ends_with(':');
+        Some((kind, word))
+    })
+}
+
+fn redact_word(word: &str, kind: Kind, out: &mut String) {
+    match kind {
+        Kind::Between => out.push_str(word),
+        Kind::Token if !is_token(word) => out.push_str(word),
+        Kind::Token if !word.split('/').next().is_some_and(is_host) => out.push_str(REDACTED),
+        Kind::Token | Kind::Url => {
+            for (at, segment) in word.split('/').enumerate() {
+                if at > 0 {
+                    out.push('/');
+                }
+                out.push_str(if is_token(segment) && !is_host(segment) { REDACTED } else { segment });
+            }
+        }
+    }
+}
+
+/// A longer word in a host's name may be a token.
+const LABEL_LEN: usize = 20;
+
+/// True for a name such as `login.eu-1.example.com`.
+fn is_host(word: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() < LABEL_LEN
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    word.rsplit_once('.').is_some_and(|(labels, top)| {
+        top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase()) && labels.split('.').all(label)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::redact::*;
+
+    #[test]
+    fn words_hosts_and_dates_stay() {
+        for text in [
+            "Token has been expired or revoked.",
+            "AADSTS700082: The refresh token has expired due to inactivity on 2024-05-01T12:34:56.789Z.",
+            "see https://login.us-east-1.example2.com/oauth2/v2/error?code=700082 for more",
+            "host login.us-east-1.amazonaws.example.com said no",
+            "oauth2.googleapis.example.com/token answered",
+            "urn:ietf:params:oauth:grant-type:refresh_token",
+            "Unternehmenszugehörigkeitsprüfung fehlgeschlagen",
+            "eyJ",
+        ] {
+            assert_eq!(scrub(text, &[]), text);
+        }
+    }
+
+    #[test]
+    fn tokens_go() {
+        for (text, expected) in [
+            ("token 1//0gAbCdEf is bad", "token [redacted] is bad"),
+            ("ya29.a0AfH6 expired", "[redacted] expired"),
+            ("jwt eyJhbGciOi.eyJzdWIi.c2ln", "jwt [redacted]"),
+            ("refresh_token=abcdefghij0123456789&x=1", "refresh_token=[redacted]&x=1"),
+            ("id 3f2504e0-4f89-11d3-9a0c-0305e82c3301", "id [redacted]"),
+            ("'0.AXoAbCdEfGhIjKlMnOpQrS/tUvWx+yz=='", "'[redacted]=='"),
+            ("https://a.example/reset/abcdefghij0123456789", "https://a.example/reset/[redacted]"),
+            ("https://user:abcdefghij0123456789@a.example/", "https://user:[redacted]@a.example/"),
+            ("https://abcdefghij0123456789@a.example/", "https:[redacted]@a.example/"),
+        ] {
+            assert_eq!(scrub(text, &[]), expected);
+        }
+    }
+
+    #[test]
+    fn known_secrets_go_however_short_and_in_either_encoding() {
+        let secrets = [Secret::new("pass"), Secret::new("pass word/1"), Secret::new("")];
+        let known: Vec<&Secret> = secrets.iter().collect();
+        assert_eq!(
+            scrub("pass, pass word/1, pass+word%2F1, passion", &known),
+            "[redacted], [redacted], [redacted], [redacted]ion"
+        );
+        assert_eq!(scrub("pa\u{0}ss pa\u{200b}ss", &known), "[redacted] [redacted]");
+    }
+
+    #[test]
+    fn control_characters_go_and_the_length_is_capped() {
+        assert_eq!(scrub("a\u{1b}[31mb\nc\u{202e}d", &[]), "a[31mb cd");
+        let long = scrub(&"é ".repeat(5000), &[]);
+        assert_eq!(long.chars().count(), MAX_SHOWN + 1);
+        assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_is_not_shown_in_half() {
+        let secret = Secret::new("plainsecretwithoutanydigits");
+        let text = format!("{}{}", "x ".repeat(95), secret.expose());
+        assert!(!scrub(&text, &[&secret]).contains("plains"));
+    }
+}

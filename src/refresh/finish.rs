@@ -1,0 +1,210 @@
+//! How a pass ends: record and token to disk, the lock let go, and when to look again.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::refresh::decide;
+use crate::refresh::decide::{Decision, FileView, Loaded};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::Trouble;
+use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Supervisor, report, schedule};
+
+impl Supervisor {
+    pub(super) fn remember(&mut self, record: Record) {
+        let nothing = || Box::new(Loaded { record: None, garbage: None, file: FileView::Missing });
+        self.loaded.get_or_insert_with(nothing).record = Some(record);
+    }
+
+    pub(super) fn persist(&mut self, then: Outcome) -> Vec<Action> {
+        self.persist_again(Persisting { answer: false, then, failing: None })
+    }
+
+    /// What was asked for is done, as far as it can be; what came of it must not be lost.
+    pub(super) fn persist_answer(&mut self, then: Outcome) -> Vec<Action> {
+        self.trigger = decide::Trigger::default();
+        self.persist_again(Persisting { answer: true, then, failing: None })
+    }
+
+    pub(super) fn persist_again(&mut self, persisting: Persisting) -> Vec<Action> {
+        let Some(record) = self.record().cloned() else { return self.unlock(persisting.then) };
+        self.phase = Phase::Persisting(persisting);
+        self.wake_at = None;
+        vec![Action::Persist(Box::new(record))]
+    }
+
+    /// The disk took the marker and then refused the state. What only memory holds is not given
+    /// up: the lock is kept, so that nobody sends a token that has been replaced or refused.
+    pub(super) fn persist_failed(
+        &mut self,
+        now: Timestamp,
+        mut persisting: Persisting,
+        trouble: Trouble,
+    ) -> Vec<Action> {
+        if !persisting.answer {
+            // What was to follow is due after the wait, not at once: the disk would refuse again.
+            self.again = false;
+            return self.leave_failed(now, trouble);
+        }
+        let (since, tries) = persisting.failing.unwrap_or((now, 0));
+        let mut wait = schedule::backoff(tries.saturating_add(1), Duration::ZERO, 0);
+        if self.stopping || !self.policy.patient {
+            let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
+            if left.is_zero() {
+                self.note_local_trouble(now);
+                return self.unlock(Outcome::NotStored(trouble));
+            }
+            wait = wait.min(left);
+        }
+        persisting.failing = Some((since, tries.saturating_add(1)));
+        self.wake_at = Some(now.plus(wait));
+        self.phase = Phase::PersistFailed { persisting };
+        let mut actions = vec![report(Report::NotYetStored(trouble))];
+        if tries == 0 {
+            actions.extend(self.unpublished(now).map(Action::Publish));
+        }
+        actions
+    }
+
+    pub(super) fn unpublished(&self, now: Timestamp) -> Option<Box<AccessToken>> {
+        let loaded = self.loaded.as_ref()?;
+        decide::unpublished(loaded, now).cloned().map(Box::new)
+    }
+
+    pub(super) fn note_published(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.file = FileView::Current;
+        }
+    }
+
+    /// Ends a pass that holds the lock; the file gets what it should have.
+    pub(super) fn leave(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+        match self.unpublished(now) {
+            Some(token) => {
+                self.phase = Phase::Publishing { then: outcome };
+                vec![Action::Publish(token)]
+            }
+            None => match self.expired(now) {
+                Some(token) => {
+                    self.phase = Phase::Withdrawing { then: outcome };
+                    vec![Action::Withdraw(token)]
+                }
+                None => self.unlock(outcome),
+            },
+        }
+    }
+
+    pub(super) fn expired(&self, now: Timestamp) -> Option<Box<AccessToken>> {
+        let loaded = self.loaded.as_ref()?;
+        decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
+    }
+
+    /// What could not be removed is tried again, at the pace of other troubles of this machine.
+    pub(super) fn withdrawn(
+        &mut self,
+        now: Timestamp,
+        then: Outcome,
+        withdrawn: Result<(), Trouble>,
+    ) -> Vec<Action> {
+        let said = match withdrawn {
+            Ok(()) => {
+                if let Some(loaded) = &mut self.loaded {
+                    loaded.file = FileView::Missing;
+                }
+                Report::Withdrawn
+            }
+            Err(trouble) => {
+                self.note_local_trouble(now);
+                Report::NotWithdrawn(trouble)
+            }
+        };
+        let mut actions = vec![report(said)];
+        actions.extend(self.unlock(then));
+        actions
+    }
+
+    /// When the token in the file expires, if it is not to stay then.
+    fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.file == FileView::Current)?;
+        let left = loaded.record.as_ref()?.access_token.as_ref()?.remaining(now);
+        let left = u64::try_from(left).ok().filter(|left| *left > 0 && self.policy.remove_expired)?;
+        Some(now.plus(Duration::from_millis(left)))
+    }
+
+    pub(super) fn unlock(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Unlocking { outcome };
+        self.wake_at = None;
+        vec![Action::Unlock]
+    }
+
+    /// A trouble of this machine ends the pass before anything was sent.
+    pub(super) fn leave_failed(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
+        self.note_local_trouble(now);
+        self.leave(now, Outcome::Failed(trouble))
+    }
+
+    pub(super) fn give_up(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
+        self.note_local_trouble(now);
+        self.rest(now, Outcome::Failed(trouble))
+    }
+
+    /// Counts a trouble that cannot be counted on disk, and waits accordingly.
+    pub(super) fn note_local_trouble(&mut self, now: Timestamp) {
+        let (since, count) = self.local_troubles.unwrap_or((now, 0));
+        let count = count.saturating_add(1);
+        self.local_troubles = Some((since, count));
+        let wait = schedule::backoff(count, Duration::ZERO, self.next_random());
+        self.local_wait = Some(now.plus(wait));
+    }
+
+    /// Ends a pass, and says when the next one begins.
+    pub(super) fn rest(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Idle;
+        self.lock_busy = None;
+        if self.local_wait.is_none() {
+            self.local_troubles = None;
+        }
+        // A wait or a trouble postpones a wish, it does not cancel it. (An answer has fulfilled it.)
+        if !matches!(outcome, Outcome::Held { .. } | Outcome::Failed(_)) && !self.again {
+            self.trigger = decide::Trigger::default();
+        }
+        let again = self.again && !self.stopping;
+        let silent = again && outcome == Outcome::Stopped;
+        let mut actions = if silent { Vec::new() } else { vec![report(Report::Finished(outcome))] };
+        if again {
+            actions.extend(self.load());
+        } else if !self.stopping {
+            let expires_at = self.expires_at(now);
+            self.wake_at = [self.next_pass(now), expires_at].into_iter().flatten().min_by_key(|at| at.boot);
+        }
+        actions
+    }
+
+    fn next_pass(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(at) = self.local_wait.take() {
+            return Some(at);
+        }
+        let (decision, _) = self.decide(now);
+        let has_refresh_token = self.record().is_some_and(|record| record.refresh_token.is_some())
+            || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
+        let wait = match decision {
+            Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
+            Decision::Refused(verdict) => {
+                // A changed secret would help, and so may time.
+                return [schedule::wait_of(&verdict, now), self.policy.reread_secrets]
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .map(|wait| now.plus(wait));
+            }
+            Decision::Refresh(_) if !has_refresh_token => {
+                return self.policy.reread_secrets.map(|every| now.plus(every));
+            }
+            Decision::Refresh(_) | Decision::Republish => {
+                let failure = self.record().and_then(|record| record.failure.as_ref());
+                failure.and_then(|failure| schedule::wait_after(failure, now))
+            }
+        };
+        Some(now.plus(wait.unwrap_or_default()))
+    }
+}

@@ -1,0 +1,120 @@
+//! What a pass came to, and what is worth saying on the way.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::refresh::decide::{Decision, Trigger};
+use crate::refresh::problem::Trouble;
+use crate::refresh::record::Verdict;
+use crate::refresh::view::Facts;
+use crate::secret::Fingerprint;
+
+/// How a pass over one account ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new access token is stored and published.
+    Refreshed {
+        /// The number of the new token.
+        generation: u64,
+        /// Its life from now on.
+        remaining: Duration,
+        /// How long the request took, from the marker to the answer.
+        took: Duration,
+    },
+    /// Nothing was due.
+    Fresh {
+        /// The life that is left.
+        remaining: Duration,
+    },
+    /// The token file was missing or held something else; it has the live token again.
+    Republished,
+    /// Something is due, but a wait is in force; no request was made.
+    Held {
+        /// How much of it is left.
+        wait: Duration,
+        /// The failure that ordered it.
+        trouble: Trouble,
+    },
+    /// A definite no from the server, now or earlier.
+    Refused(Box<Verdict>),
+    /// Nothing was gained and nothing lost.
+    Failed(Trouble),
+    /// The server has answered, but one of the files did not take it.
+    NotStored(Trouble),
+    /// Asked to stop before the request was made.
+    Stopped,
+}
+
+/// What the core has to say. The shell finds the words and the level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A decision, and what it was made from.
+    Decided {
+        /// What is to be done.
+        decision: Decision,
+        /// What was asked for.
+        trigger: Trigger,
+        /// What is so.
+        facts: Box<Facts>,
+    },
+    /// Config held a seed that this account had not seen: a new login.
+    TookSeed(Fingerprint),
+    /// Config held a seed that this account had not seen, but a login was brought since: it is not used.
+    OlderSeed(Fingerprint),
+    /// The seed was known to the state of an account that is gone; it is ours now.
+    TookOver {
+        /// The account's former name.
+        account: String,
+    },
+    /// The new login was refused: the one before it is in use again.
+    FellBack {
+        /// The refresh token of the new one.
+        refused: Fingerprint,
+        /// The server's `error`, RFC 6749 5.2.
+        error: String,
+        /// What the server said of it.
+        message: String,
+    },
+    /// The refused refresh token had been replaced in the state meanwhile.
+    Adopted,
+    /// The exchange took longer than the token in its answer lives, as when the machine slept
+    /// meanwhile: it is made again at once.
+    ArrivedDead {
+        /// How long it took.
+        took: Duration,
+    },
+    /// Another process died with a request under way.
+    FoundMarker {
+        /// When it had begun.
+        at: Timestamp,
+    },
+    /// The state cannot be understood; the token in the file is presumed to live.
+    NotUnderstood {
+        /// Which state, and where it goes wrong.
+        why: String,
+        /// How long until something is done about it.
+        wait: Duration,
+    },
+    /// The state could not be understood and was put aside.
+    PutAside {
+        /// Its new name.
+        path: String,
+    },
+    /// The configured seed cannot be read, and is not needed now.
+    SeedUnreadable(Trouble),
+    /// The new refresh token is only in memory so far.
+    NotYetStored(Trouble),
+    /// The token file is gone: its token had expired.
+    Withdrawn,
+    /// The expired token is still in the file.
+    NotWithdrawn(Trouble),
+    /// An event that the present phase has no use for. A mistake of the shell.
+    Ignored {
+        /// What the account was doing.
+        phase: &'static str,
+        /// What came.
+        event: &'static str,
+    },
+    /// The pass is over.
+    Finished(Outcome),
+}

@@ -1,0 +1,307 @@
+//! What an answer of the token endpoint does to the record.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::oauth::{Answer, ExpiresInSource, Grant};
+use crate::refresh::decide;
+use crate::refresh::decide::{FileView, Loaded};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::record::{
+    AccessToken, Attempt, Failure, Record, RefreshToken, Source, Verdict, VerdictKind,
+};
+use crate::refresh::{Action, Persisting, Phase, Supervisor, cause, report, schedule};
+use crate::secret::Secret;
+
+/// What is noted of an attempt whose token was dead on arrival.
+const STALE_TOKEN: &str = "stale_token";
+
+impl Supervisor {
+    pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
+        let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
+        // Before the request, but by the wall clock of today: it may have been set meanwhile.
+        let elapsed = crate::clock::millis(now.since(issued_at));
+        let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
+        record.in_flight = None;
+        self.resend_soon = false;
+        if let Answer::InvalidGrant(_) = answer {
+            self.phase = Phase::Rechecking { issued_at, refusal: answer };
+            return vec![Action::Load];
+        }
+        let trouble = trouble(&answer);
+        let outcome = match &answer {
+            Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
+            Answer::ClientRefused(reply) => {
+                let verdict =
+                    self.verdict(&record, VerdictKind::Client, reply.code.as_str(), trouble, issued_at);
+                record.failure = None;
+                record.verdict = Some(verdict.clone());
+                record.last_attempt = Some(Attempt { at: issued_at, result: answer.kind().into() });
+                self.remember(record);
+                Outcome::Refused(Box::new(verdict))
+            }
+            Answer::Ambiguous(_) => {
+                let record = self.unclear(now, record, &trouble, answer.retry_after(), issued_at);
+                self.remember(record);
+                Outcome::Failed(trouble)
+            }
+            Answer::Defective { refresh_token, .. } => {
+                rotate(&mut record, refresh_token.as_ref(), issued_at);
+                let record = self.failed(now, record, &trouble, None, None, issued_at);
+                self.remember(record);
+                Outcome::Failed(trouble)
+            }
+            Answer::Unavailable(_) | Answer::InvalidGrant(_) => {
+                let record = self.failed(now, record, &trouble, None, answer.retry_after(), issued_at);
+                self.remember(record);
+                Outcome::Failed(trouble)
+            }
+        };
+        self.persist_answer(outcome)
+    }
+
+    fn granted(
+        &mut self,
+        now: Timestamp,
+        issued_at: Timestamp,
+        mut record: Record,
+        grant: &Grant,
+    ) -> Vec<Action> {
+        rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
+        let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
+        let lifetime = match &earlier {
+            // The same token again, and not a word about its life: it has what it had.
+            Some(earlier) if grant.expires_in_source != ExpiresInSource::Stated => {
+                Duration::from_millis(earlier.remaining(issued_at).max(0).cast_unsigned())
+            }
+            _ => grant.expires_in,
+        };
+        let token = AccessToken {
+            value: grant.access_token.clone(),
+            token_type: grant.token_type.clone(),
+            scope: grant.scope.clone().or(earlier.as_ref().and_then(|earlier| earlier.scope.clone())),
+            issued_at,
+            lifetime_ms: lifetime.as_millis() as u64,
+            jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
+            repeated: earlier.is_some(),
+            given: false,
+        };
+        if !token.is_live(now) {
+            return self.arrived_dead(now, record, &token);
+        }
+        let outcome = Outcome::Refreshed {
+            generation: record.generation.saturating_add(u64::from(earlier.is_none())),
+            remaining: Duration::from_millis(token.remaining(now).cast_unsigned()),
+            took: now.since(issued_at),
+        };
+        if let Some(refresh_token) = &mut record.refresh_token {
+            refresh_token.used_at = Some(issued_at);
+        }
+        record.generation = record.generation.saturating_add(u64::from(earlier.is_none()));
+        record.access_token = Some(token);
+        if let Some(rejection) = &mut record.rejection {
+            rejection.answered |=
+                earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
+        }
+        record.previous = None;
+        record.failure = None;
+        record.verdict = None;
+        record.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
+        self.remember(record);
+        if let Some(loaded) = &mut self.loaded {
+            loaded.file = FileView::Other { modified_at: now.wall };
+        }
+        self.persist_answer(outcome)
+    }
+
+    /// A token whose life was over before its answer came, as after a suspend: asked for again at
+    /// once, and nobody is to blame. A second one in a row, or one amid other failures, counts as a
+    /// failure: a server whose tokens live less long than its answers take is not asked without end.
+    fn arrived_dead(&mut self, now: Timestamp, mut record: Record, token: &AccessToken) -> Vec<Action> {
+        let took = now.since(token.issued_at);
+        let repeated = record.last_attempt.as_ref().is_some_and(|last| last.result == STALE_TOKEN);
+        if token.lifetime_ms > 0 && !repeated && record.failure.is_none() {
+            record.last_attempt = Some(Attempt { at: token.issued_at, result: STALE_TOKEN.into() });
+            record.verdict = None;
+            self.remember(record);
+            // What was asked for is not done yet: the wish stays.
+            self.again = true;
+            let mut actions = vec![report(Report::ArrivedDead { took })];
+            actions.extend(self.persist_again(Persisting {
+                answer: true,
+                then: Outcome::Stopped,
+                failing: None,
+            }));
+            return actions;
+        }
+        let trouble = Trouble {
+            class: Class::Unavailable,
+            kind: STALE_TOKEN.into(),
+            message: format!(
+                "the access token had expired when it arrived: it lived {:.1} s, and the exchange took {:.1} s",
+                token.lifetime().as_secs_f64(),
+                took.as_secs_f64()
+            ),
+            hint: Some(
+                "if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer"
+                    .into(),
+            ),
+        };
+        let record = self.failed(now, record, &trouble, None, None, token.issued_at);
+        self.remember(record);
+        self.persist_answer(Outcome::Failed(trouble))
+    }
+
+    /// After invalid_grant: another writer may have replaced the refresh token after all.
+    pub(super) fn rechecked(
+        &mut self,
+        now: Timestamp,
+        issued_at: Timestamp,
+        refusal: &Answer,
+        on_disk: Option<Loaded>,
+    ) -> Vec<Action> {
+        let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
+        let sent = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
+        let stored = on_disk.and_then(|loaded| loaded.record);
+        let stored_token = stored.as_ref().and_then(|record| record.refresh_token.as_ref());
+        if stored_token.is_some_and(|token| Some(token.value.fingerprint()) != sent) {
+            self.again = true;
+            let mut actions = vec![report(Report::Adopted)];
+            actions.extend(self.unlock(Outcome::Stopped));
+            return actions;
+        }
+        let trouble = trouble(refusal);
+        record.in_flight = None;
+        record.last_attempt = Some(Attempt { at: issued_at, result: trouble.kind.clone() });
+        if let Some(previous) = record.previous.take() {
+            record.refresh_token = Some(previous);
+            record.failure = None;
+            self.remember(record);
+            self.again = true;
+            let Trouble { kind: error, message, .. } = trouble;
+            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
+            let mut actions = Vec::from_iter(fell_back);
+            actions.extend(self.persist_answer(Outcome::Stopped));
+            return actions;
+        }
+        let error = trouble.kind.clone();
+        let verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, trouble, now);
+        record.failure = None;
+        record.verdict = Some(verdict.clone());
+        self.remember(record);
+        self.persist_answer(Outcome::Refused(Box::new(verdict)))
+    }
+
+    fn verdict(
+        &self,
+        record: &Record,
+        kind: VerdictKind,
+        error: &str,
+        trouble: Trouble,
+        at: Timestamp,
+    ) -> Verdict {
+        let empty = Secret::new("");
+        let token = record.refresh_token.as_ref().map_or(&empty, |token| &token.value);
+        let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.request);
+        let died = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
+        Verdict {
+            kind,
+            binding: decide::binding(token, request),
+            error: error.into(),
+            cause: died.map(|token| cause::cause(token, &trouble.message, at)),
+            hint: if died.is_some() { Some(self.policy.login_hint.clone()) } else { trouble.hint },
+            message: trouble.message,
+            at,
+            not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),
+        }
+    }
+
+    /// Counts one more send without a definite answer.
+    pub(super) fn unclear(
+        &mut self,
+        now: Timestamp,
+        mut record: Record,
+        trouble: &Trouble,
+        retry_after: Option<Duration>,
+        issued_at: Timestamp,
+    ) -> Record {
+        record.in_flight = None;
+        let resend = record.refresh_token.as_mut().and_then(|token| {
+            token.unclear_sends = token.unclear_sends.saturating_add(1);
+            schedule::resend(token.unclear_sends)
+        });
+        self.resend_soon = resend.is_some() && retry_after.is_none() && !record.needs_login();
+        self.failed(now, record, trouble, resend, retry_after, issued_at)
+    }
+
+    /// Counts one more failure, and says when the next request may be made.
+    pub(super) fn failed(
+        &mut self,
+        now: Timestamp,
+        mut record: Record,
+        trouble: &Trouble,
+        resend: Option<Duration>,
+        retry_after: Option<Duration>,
+        issued_at: Timestamp,
+    ) -> Record {
+        let request = self.inputs.as_ref().map(|inputs| inputs.request);
+        let anew = self.trigger.anew;
+        // Tries that came to nothing here, on a full disk say, leave no mark in the record.
+        let tried_from = self.local_troubles.map_or(now, |(since, _)| since);
+        let run = record.failure.take().filter(|failure| {
+            let same = failure.request.is_none() || request.is_none() || failure.request == request;
+            same && !anew && !schedule::is_forgotten(failure, tried_from)
+        });
+        let request = request.or(run.as_ref().and_then(|run| run.request));
+        let (since, count) =
+            run.map_or((now, 1), |run| (schedule::since(&run, now), run.count.saturating_add(1)));
+        let backoff = schedule::backoff(count, now.since(since), self.next_random());
+        let asked = retry_after.map(|wait| wait.min(schedule::RETRY_AFTER_MAX));
+        // A server that asks for quiet gets no quick resend.
+        let own = resend.filter(|_| asked.is_none()).unwrap_or(backoff);
+        let wait = schedule::before_expiry(own, life_left(&record, now)).max(asked.unwrap_or_default());
+        record.last_attempt = Some(Attempt { at: issued_at, result: trouble.kind.clone() });
+        record.failure = Some(Failure {
+            kind: trouble.kind.clone(),
+            message: trouble.message.clone(),
+            hint: trouble.hint.clone(),
+            since,
+            count,
+            last_at: now,
+            not_before: now.plus(wait),
+            retry_after: asked.map(|asked| now.plus(asked)),
+            request,
+        });
+        record
+    }
+}
+
+/// Puts the refresh token of a reply in place; a reply without one keeps the old (RFC 6749
+/// section 6). Either way the answer was definite.
+fn rotate(record: &mut Record, rotated: Option<&Secret>, at: Timestamp) {
+    let Some(token) = &mut record.refresh_token else { return };
+    if let Some(value) = rotated.filter(|value| **value != token.value) {
+        *token =
+            RefreshToken { value: value.clone(), source: Source::Rotation, obtained_at: at, ..token.clone() };
+    }
+    token.unclear_sends = 0;
+}
+
+fn life_left(record: &Record, now: Timestamp) -> Duration {
+    let left = record.access_token.as_ref().map_or(0, |token| token.remaining(now));
+    Duration::from_millis(left.max(0).cast_unsigned())
+}
+
+fn trouble(answer: &Answer) -> Trouble {
+    Trouble {
+        class: match answer {
+            Answer::InvalidGrant(_) => Class::NeedsLogin,
+            Answer::ClientRefused(_) => Class::Config,
+            _ => Class::Unavailable,
+        },
+        kind: answer.kind().into(),
+        message: answer.to_string(),
+        hint: answer.hint(),
+    }
+}

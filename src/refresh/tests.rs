@@ -1,0 +1,11 @@
+//! Stories: a supervisor in a small world of a clock, a disk, a token file and scripted answers.
+
+mod disk;
+mod events;
+mod expiry;
+mod failures;
+mod lifetimes;
+mod logins;
+mod rejections;
+mod times;
+pub mod world;

@@ -1,0 +1,399 @@
+//! The world that the stories happen in. It performs every action at once, and writes down what
+//! was done.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::oauth::{
+    Answer, Doubt, ErrorReply, ExpiresInSource, FailureKind, Grant, Outage, Sent, TransportFailure,
+    Unavailable, Unclear,
+};
+use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::problem::{Class, Trouble};
+use crate::refresh::record::Record;
+use crate::refresh::{Action, Event, LockFailure, Policy, Supervisor};
+use crate::secret::{Fingerprint, Secret};
+
+pub const START: i64 = 1_700_000_000_000;
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a story turns on its own")]
+pub struct World {
+    pub now: Timestamp,
+    pub supervisor: Supervisor,
+    pub policy: Policy,
+    pub disk: Option<Record>,
+    pub garbage: bool,
+    /// What the token file holds, and since when.
+    pub file: Option<(String, i64)>,
+    pub inputs: Result<Inputs, Trouble>,
+    /// The state of another account.
+    pub other: Option<Record>,
+    pub lock_is_busy: bool,
+    /// How many of the next actions of a kind fail.
+    pub failing_loads: u32,
+    pub failing_prepares: u32,
+    pub failing_persists: u32,
+    pub failing_publishes: u32,
+    /// What the server says next; when nothing is scripted it grants.
+    pub answers: VecDeque<Answer>,
+    pub lifetime: Duration,
+    pub rotates: bool,
+    pub latency: Duration,
+    /// What the latency is from the second request on.
+    pub later_latency: Option<Duration>,
+    /// So many milliseconds the wall clock is set on while a request is under way.
+    pub steps_during_request: i64,
+    granted: u32,
+    /// When, and with which refresh token.
+    pub posts: Vec<(i64, String)>,
+    pub did: Vec<&'static str>,
+    pub reports: Vec<Report>,
+    pub locked: bool,
+    prepared: bool,
+    /// Stop performing before the next action of this name: the process dies there.
+    pub dies_before: Option<&'static str>,
+    /// Happens as soon as the next action of this name has been asked for.
+    pub meanwhile: Option<(&'static str, Event)>,
+    /// Somebody who ignores the lock writes this state while a request is under way.
+    pub written_during_request: Option<Record>,
+}
+
+impl World {
+    /// A day on which config holds the seed `seed-1`, and nothing else has ever happened.
+    pub fn new() -> Self {
+        let policy = Policy {
+            lock_patience: crate::refresh::LOCK_PATIENCE,
+            account: "default".into(),
+            config: "config.toml".into(),
+            skew: None,
+            default_lifetime: Duration::from_secs(3600),
+            horizon: None,
+            inline_seed: Some(Secret::new("seed-1").fingerprint()),
+            login_hint: "log in again".into(),
+            reread_secrets: None,
+            remove_expired: false,
+            patient: true,
+        };
+        Self {
+            now: Timestamp { wall: START, boot: 50_000, boot_id: Fingerprint::of([b"first boot"]) },
+            supervisor: Supervisor::new(policy.clone(), 1),
+            policy,
+            disk: None,
+            garbage: false,
+            file: None,
+            inputs: Ok(Inputs {
+                seed: Some(Secret::new("seed-1")),
+                seed_trouble: None,
+                request: Fingerprint::of([b"client 1"]),
+            }),
+            other: None,
+            lock_is_busy: false,
+            failing_loads: 0,
+            failing_prepares: 0,
+            failing_persists: 0,
+            failing_publishes: 0,
+            answers: VecDeque::new(),
+            lifetime: Duration::from_secs(3600),
+            rotates: true,
+            latency: Duration::ZERO,
+            later_latency: None,
+            steps_during_request: 0,
+            granted: 0,
+            posts: Vec::new(),
+            did: Vec::new(),
+            reports: Vec::new(),
+            locked: false,
+            prepared: false,
+            dies_before: None,
+            meanwhile: None,
+            written_during_request: None,
+        }
+    }
+
+    /// The same world an eventless moment after its first refresh.
+    pub fn refreshed() -> Self {
+        let mut world = Self::new();
+        world.begin();
+        assert_eq!(world.posts.len(), 1);
+        world.forget();
+        world
+    }
+
+    /// What was written down so far no longer interests.
+    pub fn forget(&mut self) {
+        self.posts.clear();
+        self.did.clear();
+        self.reports.clear();
+    }
+
+    pub fn begin(&mut self) -> Outcome {
+        self.begin_with(Trigger::default())
+    }
+
+    pub fn begin_with(&mut self, trigger: Trigger) -> Outcome {
+        self.send(Event::Begin(trigger));
+        self.last_outcome()
+    }
+
+    /// The process is gone; another one starts.
+    pub fn restart(&mut self) -> Outcome {
+        self.locked = false;
+        self.prepared = false;
+        self.dies_before = None;
+        self.supervisor = Supervisor::new(self.policy.clone(), 2);
+        self.begin()
+    }
+
+    pub fn last_outcome(&self) -> Outcome {
+        let outcome = self.reports.iter().rev().find_map(|report| match report {
+            Report::Finished(outcome) => Some(outcome.clone()),
+            _ => None,
+        });
+        outcome.unwrap_or(Outcome::Stopped)
+    }
+
+    /// Time goes by, and nobody wakes.
+    pub fn sleep(&mut self, duration: Duration) {
+        self.now = self.now.plus(duration);
+    }
+
+    /// Time goes by with every wake-up obeyed.
+    pub fn live(&mut self, duration: Duration) {
+        let end = self.now.plus(duration);
+        let mut woken = 0;
+        while let Some(at) = self.supervisor.next_wakeup().filter(|at| at.boot <= end.boot) {
+            assert!(!self.supervisor.is_idle() || at.boot > self.now.boot || woken == 0, "a hot loop");
+            woken = if at.boot > self.now.boot { 0 } else { woken + 1 };
+            if at.boot > self.now.boot {
+                self.now = self.now.plus(Duration::from_millis((at.boot - self.now.boot).cast_unsigned()));
+            }
+            self.send(Event::Woke);
+        }
+        let rest = (end.boot - self.now.boot).max(0);
+        self.now = self.now.plus(Duration::from_millis(rest.cast_unsigned()));
+    }
+
+    pub fn set_seed(&mut self, seed: &str) {
+        self.policy.inline_seed = Some(Secret::new(seed).fingerprint());
+        if let Ok(inputs) = &mut self.inputs {
+            inputs.seed = Some(Secret::new(seed));
+        }
+        // As `run` does: what stands on another config is built anew.
+        self.supervisor = Supervisor::new(self.policy.clone(), 2);
+        self.send(Event::Begin(Trigger { reread: true, ..Trigger::default() }));
+    }
+
+    pub fn set_client(&mut self, client: &str) {
+        if let Ok(inputs) = &mut self.inputs {
+            inputs.request = Fingerprint::of([client.as_bytes()]);
+        }
+    }
+
+    pub fn token(&self) -> Option<&str> {
+        self.file.as_ref().map(|(token, _)| token.as_str())
+    }
+
+    pub fn refresh_token(&self) -> &str {
+        self.disk.as_ref().unwrap().refresh_token.as_ref().unwrap().value.expose()
+    }
+
+    pub fn sent(&self) -> Vec<&str> {
+        self.posts.iter().map(|(_, token)| token.as_str()).collect()
+    }
+
+    pub fn has_live_token(&self) -> bool {
+        let token = self.disk.as_ref().and_then(|record| record.access_token.as_ref());
+        token.is_some_and(|token| token.is_live(self.now) && self.token() == Some(token.value.expose()))
+    }
+
+    /// Seconds until the supervisor wants to be woken.
+    pub fn wakes_in(&self) -> Option<f64> {
+        self.supervisor.next_wakeup().map(|at| (at.boot - self.now.boot) as f64 / 1000.0)
+    }
+
+    pub fn send(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        let mut steps = 0;
+        while let Some(event) = events.pop_front() {
+            steps += 1;
+            assert!(steps < 1000, "an endless pass");
+            for action in self.supervisor.handle(self.now, event) {
+                let name = name(&action);
+                if self.dies_before == Some(name) {
+                    return;
+                }
+                if let Some((_, event)) = self.meanwhile.take_if(|(at, _)| *at == name) {
+                    for action in self.supervisor.handle(self.now, event) {
+                        events.extend(self.perform(action));
+                    }
+                }
+                events.extend(self.perform(action));
+            }
+        }
+    }
+
+    pub fn loaded(&self) -> Box<Loaded> {
+        let record = self.disk.clone().filter(|_| !self.garbage);
+        let stored = record.as_ref().and_then(|record| record.access_token.as_ref());
+        let file = match &self.file {
+            None => FileView::Missing,
+            Some((token, _)) if stored.is_some_and(|stored| stored.value.expose() == token) => {
+                FileView::Current
+            }
+            Some((_, modified_at)) => FileView::Other { modified_at: *modified_at },
+        };
+        Box::new(Loaded { record, garbage: self.garbage.then(|| "state.corrupt-1".into()), file })
+    }
+
+    pub fn perform(&mut self, action: Action) -> Option<Event> {
+        if !matches!(action, Action::Report(_)) {
+            self.did.push(name(&action));
+        }
+        Some(match action {
+            Action::Load if fails(&mut self.failing_loads) => Event::Loaded(Err(trouble(Class::Io, "load"))),
+            Action::Load => Event::Loaded(Ok(self.loaded())),
+            Action::ReadInputs => Event::InputsRead(self.inputs.clone()),
+            Action::Lock if self.lock_is_busy => Event::Locked(Err(LockFailure::Busy)),
+            Action::Lock => {
+                assert!(!self.locked, "locked twice");
+                self.locked = true;
+                let loaded = self.loaded();
+                if self.garbage {
+                    self.garbage = false;
+                    self.disk = None;
+                }
+                Event::Locked(Ok(loaded))
+            }
+            Action::TakeOver(seed) => {
+                let other = self.other.take_if(|other| other.seeds.contains(&seed));
+                Event::TakenOver(Ok(other.map(Box::new)))
+            }
+            Action::Prepare(_) if fails(&mut self.failing_prepares) => {
+                Event::Prepared(Err(trouble(Class::Io, "disk_full")))
+            }
+            Action::Prepare(record) => {
+                assert!(self.locked && record.in_flight.is_some());
+                self.prepared = true;
+                self.disk = Some(*record);
+                Event::Prepared(Ok(()))
+            }
+            Action::Request(token) => {
+                assert!(self.locked && self.prepared, "a request out of order");
+                self.posts.push((self.now.boot, token.expose().to_owned()));
+                self.sleep(self.latency);
+                self.latency = self.later_latency.take().unwrap_or(self.latency);
+                self.now.wall += self.steps_during_request;
+                if let Some(record) = self.written_during_request.take() {
+                    self.disk = Some(record);
+                }
+                let answer = self.answers.pop_front().unwrap_or_else(|| self.grant());
+                Event::Answered(answer)
+            }
+            Action::Persist(_) if fails(&mut self.failing_persists) => {
+                Event::Persisted(Err(trouble(Class::Io, "disk_full")))
+            }
+            Action::Persist(record) => {
+                assert!(self.locked && record.in_flight.is_none());
+                self.disk = Some(*record);
+                Event::Persisted(Ok(()))
+            }
+            Action::Publish(_) if fails(&mut self.failing_publishes) => {
+                Event::Published(Err(trouble(Class::Io, "read_only")))
+            }
+            Action::Publish(token) => {
+                assert!(self.locked);
+                self.file = Some((token.value.expose().to_owned(), self.now.wall));
+                Event::Published(Ok(()))
+            }
+            Action::Withdraw(token) => {
+                assert!(self.locked && !token.is_live(self.now));
+                self.file = None;
+                Event::Withdrawn(Ok(()))
+            }
+            Action::Unlock => {
+                assert!(self.locked, "unlocked twice");
+                self.locked = false;
+                self.prepared = false;
+                Event::Unlocked
+            }
+            Action::Report(report) => {
+                assert!(!matches!(*report, Report::Ignored { .. }), "{report:?}");
+                self.reports.push(*report);
+                return None;
+            }
+        })
+    }
+
+    pub fn grant(&mut self) -> Answer {
+        self.granted += 1;
+        Answer::Granted(Grant {
+            access_token: Secret::new(format!("at-{}", self.granted)),
+            token_type: "Bearer".into(),
+            expires_in: self.lifetime,
+            expires_in_source: ExpiresInSource::Stated,
+            refresh_token: self.rotates.then(|| Secret::new(format!("rt-{}", self.granted))),
+            refresh_token_unusable: false,
+            scope: None,
+        })
+    }
+}
+
+pub fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Load => "load",
+        Action::ReadInputs => "inputs",
+        Action::Lock => "lock",
+        Action::TakeOver(_) => "take over",
+        Action::Prepare(_) => "prepare",
+        Action::Request(_) => "request",
+        Action::Persist(_) => "persist",
+        Action::Publish(_) => "publish",
+        Action::Withdraw(_) => "withdraw",
+        Action::Unlock => "unlock",
+        Action::Report(_) => "report",
+    }
+}
+
+pub fn fails(left: &mut u32) -> bool {
+    let fails = *left > 0;
+    *left = left.saturating_sub(1);
+    fails
+}
+
+pub fn trouble(class: Class, kind: &str) -> Trouble {
+    Trouble { class, kind: kind.into(), message: kind.into(), hint: None }
+}
+
+pub fn error(code: &str) -> ErrorReply {
+    ErrorReply { code: code.into(), description: None, uri: None }
+}
+
+pub fn invalid_grant() -> Answer {
+    Answer::InvalidGrant(error("invalid_grant"))
+}
+
+pub fn client_refused() -> Answer {
+    Answer::ClientRefused(error("invalid_client"))
+}
+
+pub fn unavailable(retry_after: Option<u64>) -> Answer {
+    Answer::Unavailable(Unavailable {
+        reason: Outage::Status { status: 503, words: None },
+        retry_after: retry_after.map(Duration::from_secs),
+    })
+}
+
+pub fn lost() -> Answer {
+    let failure = TransportFailure {
+        sent: Sent::PerhapsSent,
+        kind: FailureKind::Timeout,
+        detail: "no answer in time".into(),
+    };
+    Answer::Ambiguous(Unclear { reason: Doubt::Lost(failure), retry_after: None })
+}
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,108 @@
+//! What `status` knows, in Prometheus' text format 0.0.4: for node_exporter's textfile collector
+//! and, with what a running process has counted, on the control socket. Names and units follow its
+//! conventions: base units, instants as `_timestamp_seconds`, one metric per fact.
+
+use std::fmt::{Display, Write as _};
+
+use crate::status::{AccountStatus, State};
+
+/// Every state, in the order of its enum.
+const STATES: [(State, &str); 6] = [
+    (State::Fresh, "fresh"),
+    (State::Due, "due"),
+    (State::Refreshing, "refreshing"),
+    (State::BackingOff, "backing_off"),
+    (State::NeedsLogin, "needs_login"),
+    (State::Unknown, "unknown"),
+];
+
+/// The metrics of these accounts. What is not known has no sample: an alert on its absence says
+/// more than a zero.
+pub fn exposition(accounts: &[AccountStatus]) -> String {
+    let mut page = Page { text: String::new() };
+    page.head("build_info", "gauge", "The version of zg-tokend that tells this.");
+    page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.head("account_info", "gauge", "The file that the account's access token is published in.");
+    for AccountStatus { account, token_file, .. } in accounts {
+        let path = token_file.path.to_string_lossy();
+        page.sample("account_info", &[("account", account), ("token_file", &path)], 1);
+    }
+    page.head("account_state", "gauge", "The state of the account: 1 for the one it is in.");
+    for status in accounts {
+        for (state, word) in STATES {
+            let is_it = u8::from(status.state == state);
+            page.sample("account_state", &[("account", &status.account), ("state", word)], is_it);
+        }
+    }
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&AccountStatus) -> Option<i64>| {
+        let known: Vec<_> =
+            accounts.iter().filter_map(|status| Some((&*status.account, value(status)?))).collect();
+        if !known.is_empty() {
+            page.head(name, "gauge", help);
+        }
+        for (account, value) in known {
+            page.sample(name, &[("account", account)], value);
+        }
+    };
+    gauge("account_severity", "How serious it is: 0 ok, 1 warning, 2 critical, 3 unknown.", &|status| {
+        Some(status.severity as i64)
+    });
+    gauge("token_expiry_timestamp_seconds", "When the access token expires, Unix time.", &|status| {
+        status.expires_at
+    });
+    gauge("token_lifetime_seconds", "The life that the access token was granted.", &|status| status.lifetime);
+    gauge(
+        "next_refresh_timestamp_seconds",
+        "When the next refresh, or the next try, is planned, Unix time.",
+        &|status| status.next_refresh_at,
+    );
+    gauge("token_generation", "The number of access tokens granted so far.", &|status| {
+        status.generation.map(u64::cast_signed)
+    });
+    gauge("token_file_current", "Whether the token file holds the newest access token.", &|status| {
+        let file = &status.token_file;
+        if file.exists { file.current.map(i64::from) } else { Some(0) }
+    });
+    gauge(
+        "refresh_token_available",
+        "Whether there is a refresh token that is not known to be dead.",
+        &|status| Some(status.refresh_token.available.into()),
+    );
+    gauge(
+        "last_attempt_timestamp_seconds",
+        "When the last attempt to refresh began, Unix time.",
+        &|status| status.last_attempt.as_ref().map(|attempt| attempt.at),
+    );
+    gauge("consecutive_failures", "How many attempts have failed in a row.", &|status| {
+        let attempt = status.last_attempt.as_ref()?;
+        Some(attempt.failures.unwrap_or(0).into())
+    });
+    gauge("supervised", "Whether a process supervises the account and is not stopped.", &|status| {
+        Some(status.supervisor.is_some_and(|supervisor| !supervisor.stopped).into())
+    });
+    page.text
+}
+
+/// A text that grows.
+pub struct Page {
+    pub text: String,
+}
+
+impl Page {
+    /// Begins a metric; its samples follow.
+    pub fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // A string takes everything.
+        let _ = writeln!(self.text, "# HELP zg_tokend_{name} {help}\n# TYPE zg_tokend_{name} {kind}");
+    }
+
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value)));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        let _ = writeln!(self.text, "zg_tokend_{name}{{{labels}}} {value}");
+    }
+}
+
+/// A label's value: backslash, quote and line feed are escaped.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,114 @@
+//! Calls for another look whenever one may see something new: when a file has changed, the config
+//! among them, or when the passing of time alone changes what is shown. In between nothing runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::Settings;
+use crate::files::watch::Watch;
+use crate::timer::Timer;
+
+/// A refresh changes several files within milliseconds: one look for all of them.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Who shows it.
+pub trait Viewer {
+    /// The config that it looks by: the last one that could be used.
+    fn settings(&self) -> &Settings;
+
+    /// Reads the config anew, since it has changed. One that is wrong must change nothing but what
+    /// is said of it.
+    fn reload(&mut self);
+
+    /// Looks, and shows what it sees. Tells the second, Unix time, from which on time alone makes
+    /// it look different; `None` for never. An error ends the watch.
+    fn show(&mut self) -> io::Result<Option<i64>>;
+
+    /// Gives the screen back, for as long as the process is stopped from the keyboard.
+    fn leave(&mut self);
+
+    /// Takes it again.
+    fn enter(&mut self);
+}
+
+/// Shows, until SIGINT, SIGTERM, SIGHUP or SIGQUIT; `only` picks an account by name.
+pub fn watch(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(until_ended(only, viewer))
+}
+
+async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
+    let clock = SystemClock::new();
+    let timer = Timer::new()?;
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut suspended = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut config = watch_all(&to_come(&viewer.settings().path))?;
+    let mut files = watch_all(&paths(viewer.settings(), only))?;
+    loop {
+        let changes_at = viewer.show()?;
+        timer.set(changes_at.map(|second| when(second, clock.now())))?;
+        tokio::select! {
+            seen = config.changed() => {
+                seen?;
+                config = watch_all(&to_come(&viewer.settings().path))?;
+                viewer.reload();
+                files = watch_all(&paths(viewer.settings(), only))?;
+            }
+            seen = files.next() => {
+                seen?;
+                tokio::time::sleep(GATHER).await;
+                // Before the look: directories may have come, and what changes from now on is seen.
+                files = watch_all(&paths(viewer.settings(), only))?;
+            }
+            woken = timer.woken() => drop(woken?),
+            _ = resized.recv() => {}
+            _ = suspended.recv() => {
+                viewer.leave();
+                kill_process(getpid(), Signal::STOP)?;
+                viewer.enter();
+            }
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hup.recv() => return Ok(()),
+            _ = quit.recv() => return Ok(()),
+        }
+    }
+}
+
+fn watch_all(paths: &[PathBuf]) -> io::Result<Watch> {
+    Watch::new(paths.iter().map(PathBuf::as_path))
+}
+
+/// A second of the wall clock, as the timer counts.
+fn when(second: i64, now: Timestamp) -> Timestamp {
+    let wait = second.saturating_mul(1000).saturating_sub(now.wall).max(0);
+    now.plus(Duration::from_millis(wait.cast_unsigned()))
+}
+
+/// Every file that a look reads. A supervisor that ends closes its file, which is noticed, too.
+fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
+    let chosen =
+        settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
+    let files = chosen.flat_map(|account| {
+        let directory = settings.state_dir.join(account.name.as_str());
+        let notes = ["state", "supervisor", "pushed", "probed"].map(|name| directory.join(name));
+        notes.into_iter().chain([account.token_file.path.clone()])
+    });
+    files.flat_map(|file| to_come(&file)).collect()
+}
+
+/// A file, and those directories on the way to it that still have to come. Not those that exist:
+/// a busy one, such as /tmp, would wake us for nothing.
+fn to_come(file: &Path) -> Vec<PathBuf> {
+    let missing = file.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
+    std::iter::once(file).chain(missing).map(Path::to_owned).collect()
+}
