@@ -61,11 +61,11 @@ pub mod testing {
         pub use crate::config::{Environment, parse};
     }
     pub mod demo {
-        pub use crate::demo::audit::{AuditEntry, Event, RevocationReason};
-        pub use crate::demo::client::Client;
+        pub use crate::demo::audit::{AuditEntry, AuditEvent, RevocationReason};
+        pub use crate::demo::client::DemoClient;
         pub use crate::demo::faults::{Fault, Outage};
-        pub use crate::demo::issuer::{ExpiresIn, Issuer, Options};
-        pub use crate::demo::message::Request;
+        pub use crate::demo::issuer::{ExpiresIn, Issuer, IssuerOptions};
+        pub use crate::demo::message::DemoRequest;
         pub use crate::demo::server::{Plain, Server, Transport};
     }
     pub mod files {
@@ -73,7 +73,7 @@ pub mod testing {
     }
     pub mod oauth {
         pub use crate::oauth::{
-            Answer, Context, FailureKind, MAX_TOKEN_BYTES, Reply, Sent, TransportFailure, classify,
+            Answer, FailureKind, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent, TransportFailure, classify,
         };
     }
     pub mod refresh {
@@ -81,7 +81,7 @@ pub mod testing {
         pub use crate::refresh::outcome::Report;
         pub use crate::refresh::problem::{Class, Trouble};
         pub use crate::refresh::record::Record;
-        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, Policy, Supervisor};
+        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, Policy, Refresher};
     }
     pub mod secret {
         pub use crate::secret::{Fingerprint, Secret};

@@ -14,7 +14,7 @@ use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{Verdict, VerdictKind};
-use crate::refresh::view::Facts;
+use crate::refresh::view::DecisionView;
 
 /// A report in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub fn words(report: &Report) -> Message {
     }
 }
 
-fn decided(decision: &Decision, trigger: Trigger, facts: &Facts) -> Message {
+fn decided(decision: &Decision, trigger: Trigger, facts: &DecisionView) -> Message {
     let text = match decision {
         Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
         Decision::Republish => "the token file does not hold the live token".into(),
@@ -326,7 +326,7 @@ pub fn class(outcome: &Outcome) -> Option<Class> {
 }
 
 /// What the user has to do with the refresh token of a new login.
-pub fn login_hint(settings: &config::Settings, account: &config::Account) -> String {
+pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
     let name = &account.name;
     match &account.refresh_token {

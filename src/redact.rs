@@ -70,7 +70,7 @@ pub(super) fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<
 
 /// What a word is made of, for the next step.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum WordKind {
     /// Something between words.
     Between,
     /// Characters of which tokens consist (RFC 6750 section 2.1, and `%` for encoded ones).
@@ -80,7 +80,7 @@ enum Kind {
 }
 
 /// Splits text into runs of token characters and what is between them.
-fn words(text: &str) -> impl Iterator<Item = (Kind, &str)> {
+fn words(text: &str) -> impl Iterator<Item = (WordKind, &str)> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/%".contains(c);
     let mut rest = text;
     let mut after_colon = false;
@@ -90,22 +90,22 @@ fn words(text: &str) -> impl Iterator<Item = (Kind, &str)> {
         let (word, tail) = rest.split_at(end);
         rest = tail;
         let kind = match token {
-            false => Kind::Between,
+            false => WordKind::Between,
             // What precedes an @ is a user and a password.
-            true if after_colon && word.starts_with("//") && !tail.starts_with('@') => Kind::Url,
-            true => Kind::Token,
+            true if after_colon && word.starts_with("//") && !tail.starts_with('@') => WordKind::Url,
+            true => WordKind::Token,
         };
         after_colon = word.ends_with(':');
         Some((kind, word))
     })
 }
 
-fn redact_word(word: &str, kind: Kind, out: &mut String) {
+fn redact_word(word: &str, kind: WordKind, out: &mut String) {
     match kind {
-        Kind::Between => out.push_str(word),
-        Kind::Token if !is_token(word) => out.push_str(word),
-        Kind::Token if !word.split('/').next().is_some_and(is_host) => out.push_str(REDACTED),
-        Kind::Token | Kind::Url => {
+        WordKind::Between => out.push_str(word),
+        WordKind::Token if !is_token(word) => out.push_str(word),
+        WordKind::Token if !word.split('/').next().is_some_and(is_host) => out.push_str(REDACTED),
+        WordKind::Token | WordKind::Url => {
             for (at, segment) in word.split('/').enumerate() {
                 if at > 0 {
                     out.push('/');

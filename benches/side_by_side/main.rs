@@ -75,7 +75,7 @@ fn main() -> Result<()> {
     build_opponents()?;
     let directory = tempfile::tempdir()?;
     let ca_file = directory.path().join("ca.pem");
-    let server = tls::serve(demo::Options::default(), &ca_file);
+    let server = tls::serve(demo::IssuerOptions::default(), &ca_file);
     site::add_to_bundle(&ca_file)?;
 
     println!("Medians of whole processes; ratios are medians of pairs, wall time and CPU time.");
@@ -109,7 +109,7 @@ fn build_opponents() -> Result<()> {
 
 fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
     let site = Site::new(server, ca_file, 1)?;
-    let plain = Server::spawn_thread(0, Plain, demo::Options::default())?;
+    let plain = Server::spawn_thread(0, Plain, demo::IssuerOptions::default())?;
     let plain = Site::new(&plain, ca_file, 1)?;
     let mut script = site.command(script());
     script.arg(site.token_endpoint()).arg(site.path("bare/account-0"));
@@ -155,7 +155,7 @@ fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()>
 /// no more than it must be.
 fn refused(options: &Options, ca_file: &Path) -> Result<()> {
     for supervised in [false, true] {
-        let server = Server::spawn_thread(0, Plain, demo::Options::default())?;
+        let server = Server::spawn_thread(0, Plain, demo::IssuerOptions::default())?;
         let site = Site::new(&server, ca_file, 1)?;
         finish(&mut site.zg_tokend(&["once"]))?;
         let older = site.token_sha256()?;

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Server;
 use zg_tokend::testing::secret::Secret;
 
@@ -113,7 +113,7 @@ impl<'a> Site<'a> {
 
     /// How many requests for a token came in so far.
     pub fn posts(&self) -> usize {
-        self.server.audit().iter().filter(|entry| matches!(entry.event, Event::Post)).count()
+        self.server.audit().iter().filter(|entry| matches!(entry.event, AuditEvent::Post)).count()
     }
 
     /// zg-tokend with these arguments.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use zg_tokend::testing::clock::Timestamp;
 use zg_tokend::testing::config::{self, Environment};
-use zg_tokend::testing::oauth::{Answer, Context, MAX_TOKEN_BYTES, Reply, classify};
+use zg_tokend::testing::oauth::{Answer, MAX_TOKEN_BYTES, Reply, ReplyContext, classify};
 use zg_tokend::testing::refresh::Record;
-use zg_tokend::testing::refresh::{Action, Event, Policy, Supervisor};
+use zg_tokend::testing::refresh::{Action, Event, Policy, Refresher};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 use zg_tokend::testing::store::{Stored, parse};
@@ -47,7 +47,7 @@ pub fn retry_after(data: &[u8]) {
 fn judge(reply: &Reply) {
     let sent = Secret::new(SENT);
     let secrets = [&sent];
-    let context = Context { now: now(), default_lifetime: LONGEST, known_secrets: &secrets };
+    let context = ReplyContext { now: now(), default_lifetime: LONGEST, known_secrets: &secrets };
     let answer = classify(Ok(reply), &context);
     let refresh_token = match &answer {
         Answer::Granted(grant) => {
@@ -139,9 +139,9 @@ fn pass(record: &Record, force: bool, granted: bool) {
     // In the boot that the state is of, or both clocks would not be put to the test.
     let boot_id = record.access_token.as_ref().map(|token| token.issued_at.boot_id);
     let now = || Timestamp { boot_id: boot_id.unwrap_or(now().boot_id), ..now() };
-    let context = Context { now: now(), default_lifetime: LONGEST, known_secrets: &[] };
+    let context = ReplyContext { now: now(), default_lifetime: LONGEST, known_secrets: &[] };
     let loaded = || Box::new(Loaded { record: Some(record.clone()), garbage: None, file: FileView::Missing });
-    let mut core = Supervisor::new(policy, u64::MAX);
+    let mut core = Refresher::new(policy, u64::MAX);
     let trigger = Trigger { force, ..Trigger::default() };
     let mut actions = core.handle(now(), Event::Begin(trigger));
     let mut prepared = false;

@@ -14,7 +14,7 @@ use crate::config;
 use crate::config::{AuthMethod, Endpoint, SecretSource};
 use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
-use crate::http::{HttpEndpoint, Options};
+use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::problem;
 use crate::oauth;
 use crate::oauth::{Answer, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure};
@@ -37,16 +37,16 @@ pub type Endpoints = HashMap<(Duration, Option<PathBuf>, bool), Rc<HttpEndpoint>
 
 /// How one account asks for a token.
 #[derive(Debug)]
-pub struct Requests {
-    account: Arc<config::Account>,
+pub struct Client {
+    account: Arc<config::AccountConfig>,
     cache: Cache,
     /// The request without its refresh token, since the inputs were last read.
     request: Option<Box<RefreshRequest>>,
 }
 
-impl Requests {
+impl Client {
     /// Reads nothing yet.
-    pub fn new(settings: &config::Settings, account: &Arc<config::Account>) -> Self {
+    pub fn new(settings: &config::Settings, account: &Arc<config::AccountConfig>) -> Self {
         Self {
             account: Arc::clone(account),
             cache: Cache::new(&settings.state_dir, account.name.as_str()),
@@ -109,8 +109,8 @@ impl Requests {
         oauth::classify(reply.as_ref(), &self.judge(asked_at, &known))
     }
 
-    fn judge<'a>(&self, now: Timestamp, known_secrets: &'a [&'a Secret]) -> oauth::Context<'a> {
-        oauth::Context { now, default_lifetime: self.account.default_lifetime, known_secrets }
+    fn judge<'a>(&self, now: Timestamp, known_secrets: &'a [&'a Secret]) -> oauth::ReplyContext<'a> {
+        oauth::ReplyContext { now, default_lifetime: self.account.default_lifetime, known_secrets }
     }
 
     fn endpoint(&self, context: &Context) -> Rc<HttpEndpoint> {
@@ -118,7 +118,7 @@ impl Requests {
         let mut endpoints = context.endpoints.borrow_mut();
         let endpoint = endpoints.entry(key.clone()).or_insert_with(|| {
             let (timeout, ca_file, allow_http) = key.clone();
-            Rc::new(HttpEndpoint::new(Options { timeout, ca_file, allow_http }))
+            Rc::new(HttpEndpoint::new(HttpOptions { timeout, ca_file, allow_http }))
         });
         Rc::clone(endpoint)
     }
@@ -194,7 +194,7 @@ fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAu
 /// A command may take seconds, and a file may be on a slow disk: not on this thread, unless the
 /// secret is here already.
 pub async fn read(
-    account: &config::Account,
+    account: &config::AccountConfig,
     key: &'static str,
     source: &SecretSource,
 ) -> Result<Secret, SecretError> {

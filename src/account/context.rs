@@ -142,7 +142,7 @@ pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode
 }
 
 /// What the core needs to know of an account's configuration.
-pub fn policy(settings: &config::Settings, account: &config::Account, mode: Mode) -> Policy {
+pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
     // The fingerprint of a refresh_token that config holds as a string.
     let inline_seed = match &account.refresh_token {
         Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),

@@ -36,7 +36,7 @@ pub struct Files {
 
 impl Files {
     /// Opens nothing yet. `swept` says that what killed runs left behind was removed before.
-    pub fn new(settings: &Arc<config::Settings>, account: &config::Account, swept: bool) -> Self {
+    pub fn new(settings: &Arc<config::Settings>, account: &config::AccountConfig, swept: bool) -> Self {
         Self {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
@@ -218,7 +218,7 @@ fn belongs_elsewhere(record: &Record, config: &str) -> bool {
 }
 
 /// The token file as config describes it.
-pub fn token_file(configured: &config::TokenFile) -> TokenFile {
+pub fn token_file(configured: &config::TokenFileConfig) -> TokenFile {
     let name = |principal: &config::Principal| match principal {
         config::Principal::Name(name) => name.clone(),
         config::Principal::Id(id) => id.to_string(),
@@ -237,7 +237,7 @@ pub fn token_file(configured: &config::TokenFile) -> TokenFile {
 }
 
 /// The file beside it that tells of the token, if it is wanted.
-pub fn info_file(configured: &config::TokenFile) -> Option<TokenFile> {
+pub fn info_file(configured: &config::TokenFileConfig) -> Option<TokenFile> {
     configured.info.then(|| TokenFile {
         path: configured.info_path(),
         write: Write::Replace,

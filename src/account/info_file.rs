@@ -32,7 +32,7 @@ pub struct Info<'a> {
 /// Whether there is a file of another kind at a path, which would be lost.
 pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
     #[derive(Deserialize)]
-    struct Members {
+    struct InfoMembers {
         #[serde(rename = "version")]
         _version: u32,
         #[serde(rename = "generation")]
@@ -44,7 +44,7 @@ pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
         Err(FileError::TooLong { .. }) => return Ok(true),
         found => found?,
     };
-    Ok(found.is_some_and(|found| serde_json::from_slice::<Members>(&found.bytes).is_err()))
+    Ok(found.is_some_and(|found| serde_json::from_slice::<InfoMembers>(&found.bytes).is_err()))
 }
 
 impl<'a> Info<'a> {

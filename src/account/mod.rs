@@ -11,7 +11,7 @@ pub mod token_file;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::account::client::Requests;
+use crate::account::client::Client;
 use crate::account::context::{Context, Notice};
 use crate::account::files::Files;
 use crate::clock::Timestamp;
@@ -19,16 +19,16 @@ use crate::config;
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::{Class, Trouble};
-use crate::refresh::{Action, Event, Policy, Supervisor};
+use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
 
 /// One account: its core, its files, and how it asks.
 #[derive(Debug)]
 pub struct Account {
     settings: Arc<config::Settings>,
-    configured: Arc<config::Account>,
-    core: Supervisor,
-    requests: Requests,
+    configured: Arc<config::AccountConfig>,
+    core: Refresher,
+    requests: Client,
     /// Absent at rest, and while another thread works on them.
     files: Option<Box<Files>>,
     /// Once per process is enough.
@@ -45,12 +45,16 @@ pub struct Account {
 
 impl Account {
     /// Ready for its first pass.
-    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::Account>, policy: Policy) -> Self {
+    pub fn new(
+        settings: &Arc<config::Settings>,
+        account: &Arc<config::AccountConfig>,
+        policy: Policy,
+    ) -> Self {
         Self {
             settings: Arc::clone(settings),
             configured: Arc::clone(account),
-            core: Supervisor::new(policy, getrandom::u64().unwrap_or_default()),
-            requests: Requests::new(settings, account),
+            core: Refresher::new(policy, getrandom::u64().unwrap_or_default()),
+            requests: Client::new(settings, account),
             files: None,
             swept: false,
             outcome: None,
@@ -67,7 +71,7 @@ impl Account {
     }
 
     /// Its own part of the config.
-    pub fn configured(&self) -> &Arc<config::Account> {
+    pub fn configured(&self) -> &Arc<config::AccountConfig> {
         &self.configured
     }
 
@@ -109,7 +113,7 @@ impl Account {
     }
 
     /// The core, to be asked.
-    pub fn core(&self) -> &Supervisor {
+    pub fn core(&self) -> &Refresher {
         &self.core
     }
 

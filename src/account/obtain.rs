@@ -20,7 +20,7 @@ use crate::secret::Fingerprint;
 
 /// What somebody wants.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct TokenWanted {
     /// The life that the token must have left.
     pub min_valid: Duration,
     /// Be content with a token that lives, should its refresh fail.
@@ -43,8 +43,8 @@ pub struct Obtained {
 /// A live token: the stored one if it will do, else that of one pass.
 pub fn obtain(
     settings: &config::Settings,
-    account: &config::Account,
-    wanted: Wanted,
+    account: &config::AccountConfig,
+    wanted: TokenWanted,
     observer: Rc<dyn Observer>,
 ) -> Result<Obtained, Trouble> {
     let stored = stored(settings, account)?;
@@ -74,7 +74,7 @@ pub fn obtain(
 
 /// What came of the report that a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rejected {
+pub enum Replacement {
     /// Another token is stored; readers have it.
     AlreadyReplaced,
     /// It was replaced just now.
@@ -93,15 +93,15 @@ pub enum Rejected {
 /// the account if a pass was made, for its hooks.
 pub fn rejected(
     settings: &config::Settings,
-    account: &config::Account,
+    account: &config::AccountConfig,
     refused: Fingerprint,
     lock_patience: Duration,
     observer: Rc<dyn Observer>,
     passed: &mut Option<Account>,
-) -> Result<Rejected, Trouble> {
+) -> Result<Replacement, Trouble> {
     let refused = match held(settings, account, refused)? {
         Held::Refused(token) => Some(token),
-        Held::Another => return Ok(Rejected::AlreadyReplaced),
+        Held::Another => return Ok(Replacement::AlreadyReplaced),
         Held::Nothing => None,
     };
     let trigger = Trigger { rejected: refused, ..Trigger::default() };
@@ -124,7 +124,7 @@ pub enum Held {
 /// Compares the stored token with the one that was refused; `refused` is as for [`rejected`].
 pub fn held(
     settings: &config::Settings,
-    account: &config::Account,
+    account: &config::AccountConfig,
     refused: Fingerprint,
 ) -> Result<Held, Trouble> {
     let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
@@ -135,22 +135,22 @@ pub fn held(
 }
 
 /// What became of the token that was to be replaced, by the pass that has just ended.
-pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Rejected, Trouble> {
+pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replacement, Trouble> {
     if let Some(trouble) = trouble(account) {
         return Err(trouble);
     }
     if holds_other_than(account, known) {
         return Ok(match account.outcome() {
-            Some(Outcome::Refreshed { .. }) => Rejected::Replaced,
-            _ => Rejected::AlreadyReplaced,
+            Some(Outcome::Refreshed { .. }) => Replacement::Replaced,
+            _ => Replacement::AlreadyReplaced,
         });
     }
     let rejection = account.core().record().and_then(|record| record.rejection.as_ref());
     Ok(match rejection.filter(|rejection| Some(rejection.token) != known) {
-        Some(rejection) => Rejected::TooSoon {
+        Some(rejection) => Replacement::TooSoon {
             wait: schedule::wait_after_rejection(rejection, SystemClock::new().now()).unwrap_or_default(),
         },
-        None => Rejected::Reaffirmed,
+        None => Replacement::Reaffirmed,
     })
 }
 
@@ -161,12 +161,18 @@ pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
 }
 
 /// The state, if there is one.
-pub fn record(settings: &config::Settings, account: &config::Account) -> Result<Option<Record>, Trouble> {
+pub fn record(
+    settings: &config::Settings,
+    account: &config::AccountConfig,
+) -> Result<Option<Record>, Trouble> {
     Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
 }
 
 /// The stored token, dead or alive.
-fn stored(settings: &config::Settings, account: &config::Account) -> Result<Option<AccessToken>, Trouble> {
+fn stored(
+    settings: &config::Settings,
+    account: &config::AccountConfig,
+) -> Result<Option<AccessToken>, Trouble> {
     Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
 
@@ -175,7 +181,7 @@ fn stored(settings: &config::Settings, account: &config::Account) -> Result<Opti
 /// is new, and runs them.
 fn pass(
     settings: &config::Settings,
-    account: &config::Account,
+    account: &config::AccountConfig,
     mode: Mode,
     trigger: Trigger,
     observer: Rc<dyn Observer>,

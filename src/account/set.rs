@@ -20,7 +20,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// What the user has brought: either, or both of one login.
 #[derive(Debug)]
-pub struct Given {
+pub struct NewLogin {
     refresh_token: Option<Secret>,
     access_token: Option<(Secret, Duration)>,
 }
@@ -51,7 +51,7 @@ impl GivenError {
     }
 }
 
-impl Given {
+impl NewLogin {
     /// A new login, a token that another program obtained with the seconds that it has left, or
     /// both. The rules are those for what a server grants: over a year counts as a year.
     pub fn new(
@@ -84,7 +84,7 @@ impl Given {
 
 /// What came of it.
 #[derive(Debug)]
-pub enum Done {
+pub enum SetResult {
     /// It is stored.
     Stored {
         /// Why the configured login cannot be read here. Whatever it is, it counts as the older one.
@@ -97,7 +97,11 @@ pub enum Done {
 
 /// Stores it under the account's lock; an access token is published as well. A refresh token is
 /// used by the next pass, which is due at once.
-pub fn set(settings: &config::Settings, account: &config::Account, given: Given) -> Result<Done, Trouble> {
+pub fn set(
+    settings: &config::Settings,
+    account: &config::AccountConfig,
+    given: NewLogin,
+) -> Result<SetResult, Trouble> {
     // A command may take seconds: before the lock.
     let configured = account.refresh_token.as_ref().filter(|_| given.refresh_token.is_some());
     let configured =
@@ -113,7 +117,7 @@ pub fn set(settings: &config::Settings, account: &config::Account, given: Given)
         older = take(&mut record, &mut files, seed, configured, now)?;
     } else if given.access_token.is_none() {
         files.unlock();
-        return Ok(Done::Known);
+        return Ok(SetResult::Known);
     }
     let brought_token = given.access_token.is_some();
     if let Some((value, expires_in)) = given.access_token {
@@ -134,7 +138,7 @@ pub fn set(settings: &config::Settings, account: &config::Account, given: Given)
         files.publish(token)?;
     }
     files.unlock();
-    Ok(Done::Stored { older })
+    Ok(SetResult::Stored { older })
 }
 
 fn is_known(record: &Record, seed: &Secret) -> bool {

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use crate::files::{
-    Attributes, Contents, FailureClass, FileError, InPlace, Missing, PlaceError, Rules, Step, Target,
-    Temporary, Warning, is_mounted, owner,
+    Attributes, Contents, FailureClass, FileError, FileWarning, InPlace, Missing, PlaceError, Rules, Step,
+    Target, Temporary, is_mounted, owner,
 };
 use crate::secret::{Fingerprint, Secret};
 
@@ -129,11 +129,11 @@ pub enum Observation {
 
 /// A place that will do.
 #[derive(Debug)]
-pub struct Checked {
+pub struct Placement {
     /// The real path, symlinks resolved; as configured if the directory is still to be created.
     pub path: PathBuf,
     /// What somebody should look at.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<FileWarning>,
 }
 
 impl TokenFile {
@@ -159,7 +159,7 @@ impl TokenFile {
     }
 
     /// Checks the place as [`TokenFile::prepare`] would, and changes nothing.
-    pub fn check(&self) -> Result<Checked, PublishError> {
+    pub fn check(&self) -> Result<Placement, PublishError> {
         let attributes = self.attributes()?;
         self.check_giving(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
@@ -167,7 +167,7 @@ impl TokenFile {
                 if path == whole || self.missing == Missing::CreateAll =>
             {
                 may_create(path)?;
-                return Ok(Checked { path: self.path.clone(), warnings: Vec::new() });
+                return Ok(Placement { path: self.path.clone(), warnings: Vec::new() });
             }
             resolved => resolved?,
         };
@@ -179,7 +179,7 @@ impl TokenFile {
         if let Err(error) = allowed(target.directory().as_fd(), name, access) {
             return Err(FileError::Io { step: Step::Write, path, source: error.into() }.into());
         }
-        Ok(Checked { path, warnings: target.directory().warnings().to_vec() })
+        Ok(Placement { path, warnings: target.directory().warnings().to_vec() })
     }
 
     /// What a glance can tell of a place that will not do, for `status`, which must be quick; what
@@ -277,7 +277,7 @@ impl Prepared {
     }
 
     /// What somebody should look at.
-    pub fn warnings(&self) -> &[Warning] {
+    pub fn warnings(&self) -> &[FileWarning] {
         self.target.directory().warnings()
     }
 

@@ -13,8 +13,11 @@ const SERVICES_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Each hook's program, once for all accounts that have the same.
-pub(super) fn hooks(account: &config::Account, known: &mut HashSet<(&'static str, String)>) -> Vec<Finding> {
-    let config::Hooks { on_refresh, on_failure, on_recovery, on_needs_login } = &account.hooks;
+pub(super) fn hooks(
+    account: &config::AccountConfig,
+    known: &mut HashSet<(&'static str, String)>,
+) -> Vec<Finding> {
+    let config::HooksConfig { on_refresh, on_failure, on_recovery, on_needs_login } = &account.hooks;
     let hooks = [
         ("on_refresh", on_refresh),
         ("on_failure", on_failure),

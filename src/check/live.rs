@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Finding, Level, chosen, options};
+use crate::check::{Finding, FindingLevel, chosen, options};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::config::{Endpoint, Settings};
@@ -54,7 +54,7 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 /// The token endpoint that the issuer publishes.
 async fn discover(
     settings: &Settings,
-    account: &config::Account,
+    account: &config::AccountConfig,
     endpoint: &HttpEndpoint,
     issuer: &str,
 ) -> (Option<Url>, Finding) {
@@ -78,7 +78,7 @@ async fn discover(
         }
         _ => Finding::ok("issuer", format!("{issuer} says that the token endpoint is {url}")),
     };
-    ((finding.level == Level::Ok).then_some(url), finding)
+    ((finding.level == FindingLevel::Ok).then_some(url), finding)
 }
 
 /// DNS, proxy, TLS, HTTP; then what time the server has.
@@ -156,10 +156,11 @@ mod tests {
             let reply = Reply { date: Some(date.to_owned()), ..Reply::default() };
             clocks(&reply, here).map(|finding| (finding.level, finding.message))
         };
-        let ok = (Level::Ok, "agrees with the server's to the minute".to_owned());
+        let ok = (FindingLevel::Ok, "agrees with the server's to the minute".to_owned());
         assert_eq!(of("Fri, 15 Jan 2027 08:00:00 GMT"), Some(ok.clone()));
         assert_eq!(of("Fri, 15 Jan 2027 08:01:00 GMT"), Some(ok));
-        let warning = |words: &str| Some((Level::Warning, format!("the clock here is {words} the server's")));
+        let warning =
+            |words: &str| Some((FindingLevel::Warning, format!("the clock here is {words} the server's")));
         assert_eq!(of("Fri, 15 Jan 2027 08:01:02 GMT"), warning("1 min 2 s behind"));
         assert_eq!(of("Fri, 15 Jan 2027 06:00:00 GMT"), warning("2 h ahead of"));
         assert_eq!(of("yesterday"), None);

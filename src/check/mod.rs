@@ -12,10 +12,10 @@ use url::Url;
 
 use crate::account::files::{check_owner, info_file, state_trouble, token_file};
 use crate::account::info_file::is_foreign;
-use crate::account::token_file::{Checked, PublishError, TokenFile};
+use crate::account::token_file::{Placement, PublishError, TokenFile};
 use crate::config;
 use crate::config::{Endpoint, SecretSource, Settings};
-use crate::http::{HttpEndpoint, Options};
+use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::chain;
 use crate::message::{local, refusal};
 use crate::refresh::record::{Record, RefreshToken};
@@ -34,7 +34,7 @@ pub const JSON_VERSION: u32 = 1;
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum FindingLevel {
     /// As it should be.
     Ok,
     /// It works, and somebody should look at it.
@@ -47,7 +47,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How it is to be taken.
-    pub level: Level,
+    pub level: FindingLevel,
     /// Whose it is; absent for what all accounts share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -61,24 +61,29 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(level: Level, subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
+    fn new(
+        level: FindingLevel,
+        subject: &'static str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> Self {
         Self { level, account: None, subject, message: message.into(), hint }
     }
 
     fn ok(subject: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Level::Ok, subject, message, None)
+        Self::new(FindingLevel::Ok, subject, message, None)
     }
 
     fn warning(subject: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Level::Warning, subject, message, Some(hint.into()))
+        Self::new(FindingLevel::Warning, subject, message, Some(hint.into()))
     }
 
     /// Something that will not work.
     pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::new(Level::Problem, subject, message, hint)
+        Self::new(FindingLevel::Problem, subject, message, hint)
     }
 
-    fn of(self, account: &config::Account) -> Self {
+    fn of(self, account: &config::AccountConfig) -> Self {
         Self { account: Some(account.name.to_string()), ..self }
     }
 }
@@ -114,7 +119,10 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-fn chosen<'a>(settings: &'a Settings, only: Option<&'a str>) -> impl Iterator<Item = &'a config::Account> {
+fn chosen<'a>(
+    settings: &'a Settings,
+    only: Option<&'a str>,
+) -> impl Iterator<Item = &'a config::AccountConfig> {
     let accounts = settings.accounts.iter().map(AsRef::as_ref);
     accounts.filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
 }
@@ -145,12 +153,12 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
 }
 
 /// How requests of this account are made.
-fn options(account: &config::Account) -> Options {
-    Options { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
+fn options(account: &config::AccountConfig) -> HttpOptions {
+    HttpOptions { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
 }
 
 /// Certificates and proxy, once for all accounts that have the same.
-fn endpoint(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Vec<Finding> {
+fn endpoint(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let url = match &account.endpoint {
         Endpoint::Explicit(url) => Ok(url.clone()),
         Endpoint::Discovered { issuer } => issuer.parse(),
@@ -161,9 +169,9 @@ fn endpoint(account: &config::Account, known: &mut HashSet<(Options, String)>) -
 
 fn prepare(
     subject: &'static str,
-    account: &config::Account,
+    account: &config::AccountConfig,
     url: &Url,
-    known: &mut HashSet<(Options, String)>,
+    known: &mut HashSet<(HttpOptions, String)>,
 ) -> Vec<Finding> {
     if !known.insert((options(account), url.scheme().to_owned())) {
         return Vec::new();
@@ -178,7 +186,7 @@ fn prepare(
 }
 
 /// What sending the token to others needs.
-fn push(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Vec<Finding> {
+fn push(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
         let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
         api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
@@ -188,7 +196,7 @@ fn push(account: &config::Account, known: &mut HashSet<(Options, String)>) -> Ve
 
 /// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
 fn secret(
-    account: &config::Account,
+    account: &config::AccountConfig,
     key: &'static str,
     source: &SecretSource,
     spare: bool,
@@ -199,7 +207,7 @@ fn secret(
     };
     // A credential is only there within the service.
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
-    let level = if spare || elsewhere { Level::Warning } else { Level::Problem };
+    let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
     // The finding names the key already.
     let message = chain(&error);
     let message = message.strip_prefix(&format!("{key}: ")).unwrap_or(&message);
@@ -207,7 +215,7 @@ fn secret(
 }
 
 /// The refresh token: the one in the state, and the configured one.
-fn login(settings: &Settings, account: &config::Account) -> Vec<Finding> {
+fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
     let mut store = Store::new(&settings.state_dir, account.name.as_str());
     let loaded = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
         if let Stored::Record(record) = &stored {
@@ -270,7 +278,7 @@ fn state(record: &Record, token: &RefreshToken) -> Finding {
     }
 }
 
-fn place(account: &config::Account, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+fn place(account: &config::AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
     let file = token_file(&account.token_file);
     let checked = file.check();
     // Where it really goes, links followed.
@@ -299,7 +307,7 @@ fn judge(
     subject: &'static str,
     what: &str,
     file: &TokenFile,
-    checked: Result<Checked, PublishError>,
+    checked: Result<Placement, PublishError>,
 ) -> Vec<Finding> {
     match checked {
         Ok(checked) => {

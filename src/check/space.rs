@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, stat, statvfs};
 
-use crate::check::{Finding, Level};
+use crate::check::{Finding, FindingLevel};
 
 /// A refresh makes sure of 64 KiB for the next state and of 16 KiB for the token, beside the files
 /// that are there; twice that, since a state may be larger.
@@ -46,7 +46,7 @@ fn judge(subject: &'static str, directory: &Path, room: &StatVfs) -> Vec<Finding
     let of_bytes = (of_bytes, size, format!("make room there: df {directory}"));
     let files = format!("{} file{} (inodes)", room.f_favail, if room.f_favail == 1 { "" } else { "s" });
     let of_files = (of_files, files, format!("remove files there: df -i {directory}"));
-    let scarce = [of_bytes, of_files].into_iter().filter(|(level, ..)| *level != Level::Ok);
+    let scarce = [of_bytes, of_files].into_iter().filter(|(level, ..)| *level != FindingLevel::Ok);
     let told = scarce.map(|(level, left, hint)| {
         let message = format!("the file system of {directory} has room for {left} only");
         Finding::new(level, subject, message, Some(hint))
@@ -55,12 +55,12 @@ fn judge(subject: &'static str, directory: &Path, room: &StatVfs) -> Vec<Finding
 }
 
 /// How it is to be taken that so much is left of the whole.
-fn level(left: u64, whole: u64, needed: u64, scarce: u64) -> Level {
+fn level(left: u64, whole: u64, needed: u64, scarce: u64) -> FindingLevel {
     match left {
-        _ if whole == 0 => Level::Ok,
-        left if left < needed => Level::Problem,
-        left if left < scarce && left < whole / SCARCE_PART => Level::Warning,
-        _ => Level::Ok,
+        _ if whole == 0 => FindingLevel::Ok,
+        left if left < needed => FindingLevel::Problem,
+        left if left < scarce && left < whole / SCARCE_PART => FindingLevel::Warning,
+        _ => FindingLevel::Ok,
     }
 }
 
@@ -71,12 +71,12 @@ mod tests {
     #[test]
     fn little_is_scarce_where_there_was_more() {
         let of = |left, whole| level(left, whole, 4, 1000);
-        assert_eq!(of(3, 1_000_000), Level::Problem);
-        assert_eq!(of(4, 1_000_000), Level::Warning);
-        assert_eq!(of(999, 1_000_000), Level::Warning);
-        assert_eq!(of(1000, 1_000_000), Level::Ok);
-        assert_eq!(of(100, 1000), Level::Ok, "a small file system");
-        assert_eq!(of(99, 1000), Level::Warning);
-        assert_eq!(of(0, 0), Level::Ok, "nothing is counted");
+        assert_eq!(of(3, 1_000_000), FindingLevel::Problem);
+        assert_eq!(of(4, 1_000_000), FindingLevel::Warning);
+        assert_eq!(of(999, 1_000_000), FindingLevel::Warning);
+        assert_eq!(of(1000, 1_000_000), FindingLevel::Ok);
+        assert_eq!(of(100, 1000), FindingLevel::Ok, "a small file system");
+        assert_eq!(of(99, 1000), FindingLevel::Warning);
+        assert_eq!(of(0, 0), FindingLevel::Ok, "nothing is counted");
     }
 }

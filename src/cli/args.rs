@@ -210,7 +210,7 @@ const WAIT: &str = "8s";
 
 /// What a token must be, and what to do if there is none such.
 #[derive(Debug, Clone, ClapArgs)]
-pub struct Wanted {
+pub struct TokenFlags {
     /// Refresh first if less life than this is left (at most half of the token's life counts)
     #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = duration)]
     pub min_valid: Duration,
@@ -251,7 +251,7 @@ pub struct Token {
     pub format: TokenOutput,
     /// What it must be.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: TokenFlags,
     /// The user name for git
     #[arg(long, value_name = "NAME", default_value = "oauth2")]
     pub username: String,
@@ -280,7 +280,7 @@ pub enum TokenOutput {
 pub struct Exec {
     /// What the token must be.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: TokenFlags,
     /// The variable that the command finds the token in
     #[arg(long, value_name = "NAME", default_value = "ACCESS_TOKEN")]
     pub env: String,
@@ -312,12 +312,12 @@ pub struct Rejected {
 pub struct Man {
     /// Which page
     #[arg(value_enum, default_value_t)]
-    pub page: Page,
+    pub page: ManualPage,
 }
 
 /// A manual page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Page {
+pub enum ManualPage {
     /// zg-tokend(1): the commands.
     #[default]
     Commands,

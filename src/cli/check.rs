@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::check::{Finding, JSON_VERSION, Level, check as look, live};
+use crate::check::{Finding, FindingLevel, JSON_VERSION, check as look, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
 use crate::cli::page::{
@@ -20,9 +20,9 @@ use crate::cli::{load, locate};
 const TEXT_MAX: usize = 100;
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct CheckJson<'a> {
     version: u32,
-    level: Level,
+    level: FindingLevel,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<String>,
     findings: &'a [Finding],
@@ -76,17 +76,17 @@ pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
 
 /// 78 if something will not work.
 pub(super) fn exit_of(findings: &[Finding]) -> Exit {
-    if worst(findings) == Level::Problem { Exit::Config } else { Exit::Success }
+    if worst(findings) == FindingLevel::Problem { Exit::Config } else { Exit::Success }
 }
 
-fn worst(findings: &[Finding]) -> Level {
-    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
+fn worst(findings: &[Finding]) -> FindingLevel {
+    findings.iter().map(|finding| finding.level).max().unwrap_or(FindingLevel::Ok)
 }
 
 fn json(args: &Args, findings: &[Finding]) -> String {
     let config = locate(args).ok().and_then(|path| std::path::absolute(path).ok());
     let config = config.as_deref().map(Path::to_string_lossy).map(std::borrow::Cow::into_owned);
-    let json = Json { version: JSON_VERSION, level: worst(findings), config, findings };
+    let json = CheckJson { version: JSON_VERSION, level: worst(findings), config, findings };
     // Strings and numbers always encode.
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
@@ -98,9 +98,11 @@ fn verdict(findings: &[Finding], offline: bool) -> String {
         1 => Some(format!("1 {word}")),
         count => Some(format!("{count} {word}s")),
     };
-    let troubles: Vec<_> =
-        [count(Level::Problem, "problem"), count(Level::Warning, "warning")].into_iter().flatten().collect();
-    if worst(findings) == Level::Problem {
+    let troubles: Vec<_> = [count(FindingLevel::Problem, "problem"), count(FindingLevel::Warning, "warning")]
+        .into_iter()
+        .flatten()
+        .collect();
+    if worst(findings) == FindingLevel::Problem {
         return troubles.join(", ");
     }
     let next = if offline { "; `zg-tokend check --live` asks the servers, too" } else { "" };
@@ -111,9 +113,9 @@ fn verdict(findings: &[Finding], offline: bool) -> String {
 fn plain(findings: &[Finding]) -> Vec<String> {
     let line = |finding: &Finding| {
         let word = match finding.level {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
+            FindingLevel::Ok => "ok",
+            FindingLevel::Warning => "warning",
+            FindingLevel::Problem => "problem",
         };
         let whose = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
         let hint = finding.hint.as_deref().map(printable);
@@ -141,7 +143,7 @@ fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
             (PLAIN, format!("{:<label$}  ", finding.subject)),
         ]);
         let indent = " ".repeat(head.width());
-        let body = if finding.level == Level::Ok { FAINT } else { PLAIN };
+        let body = if finding.level == FindingLevel::Ok { FAINT } else { PLAIN };
         lines.extend(hanging(head, (body, &harmless(&finding.message, unicode)), width));
         if let Some(hint) = &finding.hint {
             let arrow = Line::one(WAY_OUT, format!("{indent}{}", glyphs.way_out));

@@ -17,7 +17,7 @@ use crate::account::obtain::rejected as replace;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
 use crate::cli::{rejected, report, settings, the_account, token, voice};
-use crate::config::{Account, Settings};
+use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::secret::Secret;
 
@@ -46,7 +46,7 @@ fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
 }
 
 /// Reports the token; true if there is a better one now. If not, the command's own code stands.
-fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret) -> bool {
+fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &Secret) -> bool {
     let warnings = Rc::new(Warnings);
     match replace(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => true,
@@ -62,7 +62,7 @@ fn replaced(settings: &Settings, account: &Account, flags: &Exec, token: &Secret
 }
 
 /// Runs the command to its end and gives its exit code, 128 and the signal's number if one ended it.
-fn attempt(flags: &Exec, account: &Account, token: &Secret) -> Result<u8, u8> {
+fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, u8> {
     let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
     let mut command = Command::new(program);
     for name in &*account.secret_variables {

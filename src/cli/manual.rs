@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, CommandFactory};
 use clap_complete::{Shell, generate};
 use roff::{Roff, bold, italic, roman};
 
-use crate::cli::args::{Args, Completions, Man, Page};
+use crate::cli::args::{Args, Completions, Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::{exec, voice};
 use crate::config::MINIMAL;
@@ -126,8 +126,8 @@ const HOOKS: [&str; 3] = [
 /// Prints a manual page in roff.
 pub(super) fn man(flags: &Man) -> Exit {
     let page = match flags.page {
-        Page::Commands => commands(),
-        Page::Config => config(),
+        ManualPage::Commands => commands(),
+        ManualPage::Config => config(),
     };
     exit_of(voice::tell(page))
 }

@@ -31,7 +31,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::cli::args::{Args, Command};
 use crate::cli::exit::Exit;
 use crate::config;
-use crate::config::{Account, ConfigError, Environment, Settings};
+use crate::config::{AccountConfig, ConfigError, Environment, Settings};
 use crate::message::chain;
 use crate::message::way_out;
 use crate::refresh::problem::Trouble;
@@ -92,7 +92,7 @@ fn settings(args: &Args) -> Option<Settings> {
 }
 
 /// What is wrong with the config, or with what is asked of it.
-struct Unusable {
+struct ConfigFailure {
     problem: String,
     /// The line that it is about.
     excerpt: Option<String>,
@@ -101,14 +101,14 @@ struct Unusable {
     hint: Option<String>,
 }
 
-impl Unusable {
+impl ConfigFailure {
     fn say(&self) {
         let lines = self.excerpt.as_deref().or(self.example.as_deref());
         voice::failure_in(&self.problem, lines, self.hint.as_deref());
     }
 }
 
-impl From<ConfigError> for Unusable {
+impl From<ConfigError> for ConfigFailure {
     fn from(error: ConfigError) -> Self {
         let (excerpt, example) = (error.excerpt(), error.example());
         Self { problem: chain(&error), excerpt, example, hint: error.hint() }
@@ -116,7 +116,7 @@ impl From<ConfigError> for Unusable {
 }
 
 /// Loads the config; else what is wrong with it, and the way out.
-fn load(args: &Args) -> Result<Settings, Unusable> {
+fn load(args: &Args) -> Result<Settings, ConfigFailure> {
     let settings = config::load(&locate(args)?, &Environment::of_process())?;
     match unknown_account(&settings, args) {
         None => Ok(settings),
@@ -125,7 +125,7 @@ fn load(args: &Args) -> Result<Settings, Unusable> {
 }
 
 /// The one account that is meant, or what to say.
-fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Account>, Exit> {
+fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<AccountConfig>, Exit> {
     let mut accounts = settings.accounts.iter();
     let wanted = args.common.account.as_deref();
     match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
@@ -139,7 +139,7 @@ fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Accoun
 }
 
 /// Tells what went wrong with an account, and gives the exit code for it.
-fn report(account: &Account, trouble: &Trouble) -> Exit {
+fn report(account: &AccountConfig, trouble: &Trouble) -> Exit {
     let way_out = way_out(trouble.class, trouble.hint.as_deref());
     voice::failure(format!("account {}: {}", account.name, trouble.message), Some(way_out));
     Exit::from(trouble.class)
@@ -150,10 +150,10 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
 }
 
 /// The account that was asked for is not there: what to say, and the way out.
-fn unknown_account(settings: &Settings, args: &Args) -> Option<Unusable> {
+fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
     let wanted = args.common.account.as_deref()?;
     let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-    (!names.contains(&wanted)).then(|| Unusable {
+    (!names.contains(&wanted)).then(|| ConfigFailure {
         problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
         excerpt: None,
         example: None,

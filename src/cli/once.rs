@@ -138,7 +138,7 @@ fn warn(account: &str, message: &Message) {
 }
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct OnceJson<'a> {
     version: u32,
     exit_code: u8,
     accounts: Vec<JsonAccount<'a>>,
@@ -178,7 +178,7 @@ fn print_json(accounts: &[Account], exit: Exit) -> bool {
             next_refresh_at: account.next_wakeup().map(|at| at.wall / 1000),
         })
     });
-    let json = Json { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
+    let json = OnceJson { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
     // Strings and numbers always encode.
     voice::tell(serde_json::to_string(&json).unwrap_or_default())
 }

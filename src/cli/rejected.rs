@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-pub(super) use crate::account::obtain::Rejected as Done;
+pub(super) use crate::account::obtain::Replacement as Done;
 use crate::account::obtain::rejected as replace;
 use crate::cli::args::{Args, Rejected as Flags};
 use crate::cli::exit::Exit;

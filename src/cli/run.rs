@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{Unusable, load, log, settings, voice};
+use crate::cli::{ConfigFailure, load, log, settings, voice};
 use tracing::Level;
 
 use crate::account::context::Context;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
-use crate::daemon::control::Place;
+use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, run as supervise};
 use crate::files::FailureClass;
 use crate::message::{Message, chain};
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
-    let control = Place::of_process();
+    let control = SocketPlace::of_process();
     if control.is_none() {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
         log::write(None, &Message::new(Level::DEBUG, "no_control", text));
@@ -57,7 +57,7 @@ fn reload(args: &Args) -> Result<Settings, Message> {
             Ok(settings)
         }
         // The line with its caret needs a terminal: `check` shows it there.
-        Err(Unusable { problem, hint, .. }) => {
+        Err(ConfigFailure { problem, hint, .. }) => {
             let text = format!("the new config is wrong, so the old one stays in force: {problem}");
             Err(Message { hint, ..Message::new(Level::ERROR, "reload_failed", text) })
         }

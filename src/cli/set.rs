@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::account::context::{Notice, Observer};
-use crate::account::set::{Done, Given, set as store};
+use crate::account::set::{NewLogin, SetResult, set as store};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::Warnings;
 use crate::cli::{prompt, report, settings, the_account, voice};
-use crate::config::Account;
+use crate::config::AccountConfig;
 use crate::message::chain;
 use crate::message::duration;
 use crate::refresh::outcome::Report;
@@ -32,8 +32,8 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         }
     };
     let given = match flags.expires_in {
-        Some(expires_in) => Given::new(None, Some((token, expires_in.as_secs_f64()))),
-        None => Given::new(Some(token), None),
+        Some(expires_in) => NewLogin::new(None, Some((token, expires_in.as_secs_f64()))),
+        None => NewLogin::new(Some(token), None),
     };
     let given = match given {
         Ok(given) => given,
@@ -44,8 +44,8 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     };
     let expires_in = given.expires_in();
     match store(&settings, account, given) {
-        Ok(Done::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
-        Ok(Done::Known) => {
+        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
+        Ok(SetResult::Known) => {
             voice::say(format!(
                 "{}: this refresh token was given before; the login stays as it is",
                 account.name
@@ -90,7 +90,7 @@ impl Observer for Refusal {
 }
 
 /// The config may name a login that only the service can read.
-fn warn_of_older(account: &Account, error: &SecretError) {
+fn warn_of_older(account: &AccountConfig, error: &SecretError) {
     voice::warning(
         format!(
             "account {}: {}; whatever it holds now counts as older than this login",

@@ -9,12 +9,12 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::account::obtain::{Wanted, obtain, rejected as replace};
-use crate::cli::args::{Args, OnBusy, OnError, Token, TokenOutput, Wanted as Flags};
+use crate::account::obtain::{TokenWanted, obtain, rejected as replace};
+use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
 use crate::cli::{rejected, report, settings, the_account, voice};
-use crate::config::{Account, Settings, is_loopback};
+use crate::config::{AccountConfig, Settings, is_loopback};
 use crate::message::{utc, way_out};
 use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
@@ -69,8 +69,12 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
 }
 
 /// A live token by the flags; why not the best one is said.
-pub(super) fn live(settings: &Settings, account: &Account, flags: &Flags) -> Result<AccessToken, Exit> {
-    let wanted = Wanted {
+pub(super) fn live(
+    settings: &Settings,
+    account: &AccountConfig,
+    flags: &TokenFlags,
+) -> Result<AccessToken, Exit> {
+    let wanted = TokenWanted {
         min_valid: flags.min_valid,
         use_existing_on_error: flags.on_error == OnError::UseExisting,
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
@@ -154,7 +158,7 @@ fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
 }
 
 /// git was refused with the password, which is the token.
-fn erase(settings: &Settings, account: &Account, flags: &Token) -> Exit {
+fn erase(settings: &Settings, account: &AccountConfig, flags: &Token) -> Exit {
     let Some(password) = question().remove("password").map(Secret::new) else { return Exit::Success };
     let warnings = Rc::new(Warnings);
     match replace(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::document::Map;
 use crate::config::keys;
-use crate::config::problem::{Flaw, Problem};
+use crate::config::problem::{ConfigProblem, Flaw};
 
 /// What every line must be.
 const FORM: &str = "the file is TOML: one `key = value` on a line, text in double quotes, each key once";
@@ -27,8 +27,8 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Finds the place of `problem` in `text`. `map` is what is known of the text; `None` if
     /// it is no TOML, and then nothing but a known key is shown of the line.
-    pub(super) fn new(path: &Path, text: &str, map: Option<&Map>, problem: Problem) -> Self {
-        let Problem { span, key, message, hint } = problem;
+    pub(super) fn new(path: &Path, text: &str, map: Option<&Map>, problem: ConfigProblem) -> Self {
+        let ConfigProblem { span, key, message, hint } = problem;
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[line_start..].lines().next().unwrap_or("");

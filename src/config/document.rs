@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::keys;
-use crate::config::keys::{FORMS, Form, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place};
-use crate::config::problem::{Flaw, Problem};
+use crate::config::keys::{FORMS, KEYS, Key, KeyForm, Kind, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::problem::{ConfigProblem, Flaw};
 use crate::config::values::is_pasted;
 
 /// What is known of every key in the text.
@@ -38,16 +38,16 @@ struct Entry {
 #[derive(Clone, Copy)]
 enum Rule {
     Key(&'static Key),
-    Form(&'static Form),
+    Form(&'static KeyForm),
     Accounts,
     Account,
     Param,
-    Unknown(Level),
+    Unknown(TableLevel),
 }
 
 /// The table that a key stands in.
 #[derive(Clone, Copy, PartialEq)]
-enum Level {
+enum TableLevel {
     Top,
     Accounts,
     Account,
@@ -58,7 +58,7 @@ enum Level {
     Unknown,
 }
 
-impl Level {
+impl TableLevel {
     fn rule(self, name: &str) -> Rule {
         let known = match self {
             Self::Top if name == "accounts" => Some(Rule::Accounts),
@@ -77,15 +77,15 @@ impl Level {
 
 impl Rule {
     /// The level of the table that this key holds.
-    fn below(self) -> Level {
+    fn below(self) -> TableLevel {
         match self {
-            Self::Accounts => Level::Accounts,
-            Self::Account => Level::Account,
-            Self::Key(key) if key.kind == Kind::Secret => Level::Secret,
-            Self::Key(key) if key.kind == Kind::Params => Level::Params,
-            Self::Key(key) if key.kind == Kind::Pushes => Level::Push,
-            Self::Key(key) if key.kind == Kind::Probe => Level::Probe,
-            _ => Level::Unknown,
+            Self::Accounts => TableLevel::Accounts,
+            Self::Account => TableLevel::Account,
+            Self::Key(key) if key.kind == Kind::Secret => TableLevel::Secret,
+            Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
+            Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
+            Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
+            _ => TableLevel::Unknown,
         }
     }
 
@@ -126,11 +126,11 @@ impl Map {
     /// Looks at every key of the text.
     pub(super) fn of(table: &DeTable<'_>) -> Self {
         let mut map = Self::default();
-        map.walk(table, Level::Top, "");
+        map.walk(table, TableLevel::Top, "");
         map
     }
 
-    fn walk(&mut self, table: &DeTable<'_>, level: Level, prefix: &str) {
+    fn walk(&mut self, table: &DeTable<'_>, level: TableLevel, prefix: &str) {
         for (key, value) in table {
             let name = key.get_ref().to_string();
             let rule = level.rule(&name);
@@ -139,18 +139,18 @@ impl Map {
             let mut lacks = None;
             match value.get_ref() {
                 DeValue::Table(inner) => {
-                    if rule.below() == Level::Probe {
+                    if rule.below() == TableLevel::Probe {
                         lacks = lacks_url(inner);
                     }
                     self.walk(inner, rule.below(), &path);
                 }
-                DeValue::Array(items) if rule.below() == Level::Push => {
+                DeValue::Array(items) if rule.below() == TableLevel::Push => {
                     for item in items {
                         let DeValue::Table(inner) = item.get_ref() else {
                             self.hidden.push(item.span());
                             continue;
                         };
-                        self.walk(inner, Level::Push, &path);
+                        self.walk(inner, TableLevel::Push, &path);
                         let (path, name, key, value) = (path.clone(), name.clone(), key.span(), item.span());
                         let (found, lacks) = (describe(item), lacks_url(inner));
                         self.entries.push(Entry { path, name, key, value, found, lacks, rule });
@@ -165,27 +165,28 @@ impl Map {
     }
 
     /// The first key in the text that is not known where it stands.
-    pub(super) fn unknown(&self) -> Option<Problem> {
-        let unknown = |entry: &&Entry| matches!(entry.rule, Rule::Unknown(level) if level != Level::Unknown);
+    pub(super) fn unknown(&self) -> Option<ConfigProblem> {
+        let unknown =
+            |entry: &&Entry| matches!(entry.rule, Rule::Unknown(level) if level != TableLevel::Unknown);
         let entry = self.entries.iter().filter(unknown).min_by_key(|entry| entry.key.start)?;
         let Rule::Unknown(level) = entry.rule else { return None };
         // A quoted key may be any text, so it is shown without its control characters.
         let name = entry.name.escape_debug();
         let problem = Flaw::new(entry.key.clone(), &entry.path, format!("unknown key `{name}`"));
         let hint = match level {
-            Level::Secret => {
+            TableLevel::Secret => {
                 let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
                 did_you_mean(&entry.name, forms.iter().copied())
                     .unwrap_or_else(|| format!("a secret is one of {}", forms.join(", ")))
             }
-            Level::Push => did_you_mean_of("push", PUSH_KEYS, &entry.name),
-            Level::Probe => did_you_mean_of("probe", PROBE_KEYS, &entry.name),
-            Level::Account if keys::find(&entry.name).is_some() => {
+            TableLevel::Push => did_you_mean_of("push", PUSH_KEYS, &entry.name),
+            TableLevel::Probe => did_you_mean_of("probe", PROBE_KEYS, &entry.name),
+            TableLevel::Account if keys::find(&entry.name).is_some() => {
                 "it holds for the whole file: move it above the first [accounts.NAME]".to_owned()
             }
             _ => {
                 let names = || KEYS.iter().map(|key| key.name);
-                let tables = (level == Level::Top).then_some("accounts");
+                let tables = (level == TableLevel::Top).then_some("accounts");
                 did_you_mean(&entry.name, names().chain(tables)).unwrap_or_else(|| {
                     if entry.found == "a table" {
                         "an account is written as [accounts.NAME]".to_owned()
@@ -199,7 +200,7 @@ impl Map {
     }
 
     /// Serde found a value of the wrong type at `span`.
-    pub(super) fn wrong_type(&self, span: Range<usize>) -> Problem {
+    pub(super) fn wrong_type(&self, span: Range<usize>) -> ConfigProblem {
         let entry = self
             .entries
             .iter()

@@ -88,7 +88,7 @@ impl Kind {
 
 /// One way to say where a secret is: `{ name = … }`.
 #[derive(Debug)]
-pub struct Form {
+pub struct KeyForm {
     /// The key inside the braces.
     pub name: &'static str,
     /// What its value must be, as an error says it.
@@ -100,26 +100,26 @@ pub struct Form {
 }
 
 /// The forms of a secret that is not inline.
-pub const FORMS: &[Form] = &[
-    Form {
+pub const FORMS: &[KeyForm] = &[
+    KeyForm {
         name: "file",
         describe: "a path in quotes",
         doc: "in a file that others cannot read",
         example: r#"{ file = "~/.config/zg-tokend/secret" }"#,
     },
-    Form {
+    KeyForm {
         name: "env",
         describe: "a string",
         doc: "in an environment variable",
         example: r#"{ env = "ZG_SECRET" }"#,
     },
-    Form {
+    KeyForm {
         name: "command",
         describe: "an array of strings",
         doc: "on the standard output of a command, run without a shell, for at most 10 s",
         example: r#"{ command = ["pass", "show", "zg/secret"] }"#,
     },
-    Form {
+    KeyForm {
         name: "credential",
         describe: "a string",
         doc: "in a systemd credential: LoadCredential= and the like, systemd.exec(5)",

@@ -24,10 +24,10 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::settings::{
-    Account, AccountName, AuthMethod, Endpoint, Hooks, NotAnAccountName, Principal, Probe, Push, Settings,
-    TokenFile, Warning, WriteMode,
+    AccountConfig, AccountName, AuthMethod, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName,
+    Principal, ProbeConfig, PushConfig, Settings, TokenFileConfig, WriteMode,
 };
-pub use crate::config::source::{SecretSource, Unusable};
+pub use crate::config::source::{SecretFlaw, SecretSource};
 pub use crate::config::token_format::{FormatError, TokenFormat};
 pub use crate::config::values::{PROVIDERS, is_loopback};
 use toml::de::DeTable;
@@ -192,7 +192,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
     let mut settings = validated(text, &absolute, environment, &|path| links.follow(path))?;
     check_readers(&settings, contents.mode)?;
     if contents.mode & 0o020 != 0 {
-        settings.warnings.push(Warning::ConfigGroupWritable { mode: contents.mode });
+        settings.warnings.push(ConfigWarning::ConfigGroupWritable { mode: contents.mode });
     }
     Ok(settings)
 }
@@ -210,9 +210,9 @@ fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(
 }
 
 fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
-    let holds_secret = |account: &Account| {
+    let holds_secret = |account: &AccountConfig| {
         account.secrets().any(|(_, source)| matches!(source, SecretSource::Inline(_)))
-            || account.push.iter().any(Push::may_hold_secret)
+            || account.push.iter().any(PushConfig::may_hold_secret)
             || account.probe.as_ref().is_some_and(|probe| probe.url.query().is_some())
     };
     if mode & 0o044 != 0 && settings.accounts.iter().any(|account| holds_secret(account)) {
@@ -249,6 +249,6 @@ fn validated(
         let problem = map.unknown().unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
-    let settings = validate::Context { path, environment, real }.settings(raw);
+    let settings = validate::Scope { path, environment, real }.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

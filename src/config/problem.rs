@@ -18,15 +18,15 @@ impl Flaw {
     }
 
     /// An error: the same, with a way out.
-    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+    pub(super) fn hint(self, hint: impl Into<String>) -> ConfigProblem {
         let Self { span, key, message } = self;
-        Problem { span, key, message, hint: hint.into() }
+        ConfigProblem { span, key, message, hint: hint.into() }
     }
 }
 
 /// An error at a place in the text, before the line is cut out of it.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct ConfigProblem {
     pub(super) span: Range<usize>,
     pub(super) key: String,
     pub(super) message: String,

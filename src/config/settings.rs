@@ -20,21 +20,21 @@ pub struct Settings {
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
     /// At least one, in file order; shared with whoever works for one.
-    pub accounts: Vec<Arc<Account>>,
+    pub accounts: Vec<Arc<AccountConfig>>,
     /// What is allowed, and still worth saying once.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<ConfigWarning>,
 }
 
 impl Settings {
     /// The accounts, or the one of this name.
-    pub fn chosen<'a>(&'a self, only: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Account>> {
+    pub fn chosen<'a>(&'a self, only: Option<&'a str>) -> impl Iterator<Item = &'a Arc<AccountConfig>> {
         self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
     }
 }
 
 /// One account: a client, a login, and the file that its access token goes to.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub struct AccountConfig {
     /// `default` in a flat config.
     pub name: AccountName,
     /// Where refresh requests go.
@@ -69,19 +69,19 @@ pub struct Account {
     /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
     /// Where the access token goes.
-    pub token_file: TokenFile,
+    pub token_file: TokenFileConfig,
     /// Where each new access token is sent as well.
-    pub push: Vec<Push>,
+    pub push: Vec<PushConfig>,
     /// Asked now and then whether it takes the access token.
-    pub probe: Option<Probe>,
+    pub probe: Option<ProbeConfig>,
     /// Commands to run after the fact.
-    pub hooks: Hooks,
+    pub hooks: HooksConfig,
     /// The environment variables that hold secrets of this account or of another one: not for the
     /// programs that it starts.
     pub secret_variables: Arc<[String]>,
 }
 
-impl Account {
+impl AccountConfig {
     /// Every secret that it takes from somewhere: its key in the config, and its source.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
@@ -92,7 +92,7 @@ impl Account {
 
 /// A place that each new access token is sent to, by POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Push {
+pub struct PushConfig {
     /// https, or http where the account's rules allow it.
     pub url: Url,
     /// What is sent.
@@ -103,7 +103,7 @@ pub struct Push {
     pub api_key: Option<SecretSource>,
 }
 
-impl Push {
+impl PushConfig {
     /// The default body: as ZeroGravity takes it.
     pub const BODY: &str = r#"{{"token": "{access_token}"}}"#;
     /// The default of the content-type header.
@@ -124,7 +124,7 @@ impl Push {
 
 /// A resource that is asked whether it takes the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
+pub struct ProbeConfig {
     /// https, or http to loopback unless the account allows it.
     pub url: Url,
     /// From one answer to the next question.
@@ -133,7 +133,7 @@ pub struct Probe {
 
 /// Commands to run after the fact, each the program and its arguments; empty for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hooks {
+pub struct HooksConfig {
     /// After the token file was replaced.
     pub on_refresh: Vec<String>,
     /// When refreshes begin to fail.
@@ -224,7 +224,7 @@ impl AuthMethod {
 
 /// The file that the access token goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenFile {
+pub struct TokenFileConfig {
     /// Its path, links and all.
     pub path: PathBuf,
     /// It is below the home directory, or the user's config directory: what is missing there is no
@@ -246,7 +246,7 @@ pub struct TokenFile {
     pub info: bool,
 }
 
-impl TokenFile {
+impl TokenFileConfig {
     /// Where the file beside it is, wanted or not: its name with `.json` after it.
     pub fn info_path(&self) -> PathBuf {
         let mut path = OsString::from(&self.path);
@@ -275,7 +275,7 @@ pub enum WriteMode {
 
 /// Something that is allowed, and still worth saying once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
+pub enum ConfigWarning {
     /// `token_file_mode` lets every user of the machine read the access token.
     TokenFileReadable {
         /// Whose token file.
@@ -290,7 +290,7 @@ pub enum Warning {
     },
 }
 
-impl Warning {
+impl ConfigWarning {
     /// The way out; `config` is the config file.
     pub fn hint(&self, config: &Path) -> String {
         match self {
@@ -302,7 +302,7 @@ impl Warning {
     }
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for ConfigWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TokenFileReadable { account, mode } => write!(

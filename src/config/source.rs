@@ -36,7 +36,7 @@ impl fmt::Display for SecretSource {
 
 /// Why a text cannot be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum SecretFlaw {
     /// Nothing but white space.
     #[error("is empty")]
     Empty,
@@ -57,16 +57,16 @@ pub enum Unusable {
 
 impl SecretSource {
     /// The secret that `bytes` hold, without the white space around it.
-    pub fn secret_from(bytes: &[u8]) -> Result<Secret, Unusable> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotText)?.trim();
+    pub fn secret_from(bytes: &[u8]) -> Result<Secret, SecretFlaw> {
+        let text = std::str::from_utf8(bytes).map_err(|_| SecretFlaw::NotText)?.trim();
         if text.is_empty() {
-            Err(Unusable::Empty)
+            Err(SecretFlaw::Empty)
         } else if text.contains(['\n', '\r']) {
-            Err(Unusable::Lines)
+            Err(SecretFlaw::Lines)
         } else if text.contains(char::is_control) {
-            Err(Unusable::Control)
+            Err(SecretFlaw::Control)
         } else if !text.is_ascii() {
-            Err(Unusable::NotAscii)
+            Err(SecretFlaw::NotAscii)
         } else {
             Ok(Secret::new(text))
         }

@@ -25,7 +25,7 @@ fn parse_text(text: &str) -> Result<Settings, ConfigError> {
 }
 
 /// The account of a flat config: `BASE` and `more`.
-fn account(more: &str) -> Arc<Account> {
+fn account(more: &str) -> Arc<AccountConfig> {
     parse_text(&format!("{BASE}{more}")).unwrap().accounts.remove(0)
 }
 
@@ -48,7 +48,7 @@ fn a_minimal_config_has_these_defaults() {
     assert_eq!(account.skew, None);
     assert_eq!(
         account.token_file,
-        TokenFile {
+        TokenFileConfig {
             path: "/home/u/.config/zerogravity/token".into(),
             in_home: true,
             mode: 0o600,
@@ -304,7 +304,7 @@ fn a_config_that_others_can_change_is_refused() {
     let error = load_with_mode(BASE, 0o602).unwrap_err();
     assert!(matches!(error, ConfigError::Writable { .. }), "{error}");
     let settings = load_with_mode(BASE, 0o660).unwrap();
-    assert_eq!(settings.warnings, [Warning::ConfigGroupWritable { mode: 0o660 }]);
+    assert_eq!(settings.warnings, [ConfigWarning::ConfigGroupWritable { mode: 0o660 }]);
     for (uid, effective, stranger) in
         [(0, 0, false), (0, 1000, false), (1000, 1000, false), (1000, 0, true), (1001, 1000, true)]
     {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::config::Environment;
-use crate::config::problem::{Flaw, Problem};
+use crate::config::problem::{ConfigProblem, Flaw};
 use crate::config::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
 use crate::config::settings::{
-    Account, AccountName, Endpoint, Hooks, Probe, Push, Settings, TokenFile, Warning, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig, Settings,
+    TokenFileConfig, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
@@ -44,7 +45,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEFAULT_MODE: u32 = 0o600;
 
 /// What the rules need to know of the outside.
-pub(super) struct Context<'a> {
+pub(super) struct Scope<'a> {
     /// The config file, absolute.
     pub(super) path: &'a Path,
     pub(super) environment: &'a Environment,
@@ -54,13 +55,13 @@ pub(super) struct Context<'a> {
 
 /// An account with the places of what is compared between accounts.
 struct Checked {
-    account: Account,
+    account: AccountConfig,
     refresh_token: Range<usize>,
     token_file: Range<usize>,
 }
 
-impl Context<'_> {
-    pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, Problem> {
+impl Scope<'_> {
+    pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, ConfigProblem> {
         let state_dir = match raw.global.state_dir {
             Some(path) => self.path("state_dir", &path)?,
             None => self.default_state_dir()?,
@@ -72,7 +73,7 @@ impl Context<'_> {
         let warnings = checked
             .iter()
             .filter(|checked| checked.account.token_file.mode & 0o004 != 0)
-            .map(|checked| Warning::TokenFileReadable {
+            .map(|checked| ConfigWarning::TokenFileReadable {
                 account: checked.account.name.clone(),
                 mode: checked.account.token_file.mode,
             })
@@ -80,13 +81,13 @@ impl Context<'_> {
         self.no_collisions(&checked, &state_dir)?;
         let secret_variables = secret_variables(&checked);
         let accounts = checked.into_iter().map(|checked| {
-            Arc::new(Account { secret_variables: Arc::clone(&secret_variables), ..checked.account })
+            Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
         let accounts = accounts.collect();
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 
-    fn flat(&self, top: RawAccount) -> Result<Checked, Problem> {
+    fn flat(&self, top: RawAccount) -> Result<Checked, ConfigProblem> {
         self.account(AccountName::flat(), top, self.environment.zerogravity_token(), &(0..0))
     }
 
@@ -94,7 +95,7 @@ impl Context<'_> {
         &self,
         top: &RawAccount,
         accounts: Vec<(Spanned<String>, Box<RawAccount>)>,
-    ) -> Result<Vec<Checked>, Problem> {
+    ) -> Result<Vec<Checked>, ConfigProblem> {
         let own = [
             ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
             ("token_file", top.token_file.as_ref().map(Spanned::span)),
@@ -131,7 +132,7 @@ impl Context<'_> {
         raw: RawAccount,
         default_token_file: Option<PathBuf>,
         place: &Range<usize>,
-    ) -> Result<Checked, Problem> {
+    ) -> Result<Checked, ConfigProblem> {
         let whose = if *place == (0..0) { String::new() } else { format!(" in account `{name}`") };
         let preset = raw.provider.as_ref().map(preset).transpose()?;
         let allow_http = raw.allow_http.unwrap_or(false);
@@ -159,7 +160,7 @@ impl Context<'_> {
         Ok(Checked {
             token_file: raw.token_file.map_or(0..0, |path| path.span()),
             refresh_token,
-            account: Account {
+            account: AccountConfig {
                 name,
                 endpoint,
                 confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
@@ -181,7 +182,7 @@ impl Context<'_> {
                 timeout: timeout.unwrap_or(MAX_TIMEOUT),
                 ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
                 allow_http,
-                token_file: TokenFile {
+                token_file: TokenFileConfig {
                     in_home: self.is_in_home(&token_file),
                     path: token_file,
                     mode: raw.token_file_mode.as_ref().map_or(Ok(DEFAULT_MODE), mode)?,
@@ -197,7 +198,7 @@ impl Context<'_> {
                 },
                 push: self.push(raw.push.unwrap_or_default(), allow_http)?,
                 probe: raw.probe.map(|raw| probe(&raw, allow_http)).transpose()?,
-                hooks: Hooks {
+                hooks: HooksConfig {
                     on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                     on_failure: self.hook("on_failure", raw.on_failure)?,
                     on_recovery: self.hook("on_recovery", raw.on_recovery)?,
@@ -210,7 +211,7 @@ impl Context<'_> {
     }
 
     /// `value` with `~/` expanded, and relative to the directory of the config file.
-    fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, Problem> {
+    fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, ConfigProblem> {
         let (text, span) = (value.get_ref().as_str(), value.span());
         if text.trim().is_empty() || text.contains('\0') {
             let flaw = if text.contains('\0') { "contains a NUL character" } else { "is empty" };
@@ -238,7 +239,7 @@ impl Context<'_> {
         homes.any(|home| path.starts_with((self.real)(home)))
     }
 
-    fn default_state_dir(&self) -> Result<PathBuf, Problem> {
+    fn default_state_dir(&self) -> Result<PathBuf, ConfigProblem> {
         let system = self.path.parent() == Some(Path::new("/etc/zg-tokend"))
             && self.path.extension().is_some_and(|extension| extension == "toml");
         if let (true, Some(name)) = (system, self.path.file_stem()) {
@@ -248,7 +249,7 @@ impl Context<'_> {
         state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
     }
 
-    fn secret(&self, key: &str, raw: Spanned<RawSecret>) -> Result<SecretSource, Problem> {
+    fn secret(&self, key: &str, raw: Spanned<RawSecret>) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
             RawSecret::Inline(secret) => {
@@ -291,9 +292,9 @@ impl Context<'_> {
         }
     }
 
-    fn push(&self, raw: Vec<RawPush>, allow_http: bool) -> Result<Vec<Push>, Problem> {
+    fn push(&self, raw: Vec<RawPush>, allow_http: bool) -> Result<Vec<PushConfig>, ConfigProblem> {
         let push = |raw: RawPush| {
-            Ok(Push {
+            Ok(PushConfig {
                 url: endpoint("push.url", &raw.url, allow_http)?,
                 body: push_body(raw.body)?,
                 headers: push_headers(raw.headers, raw.api_key.is_some())?,
@@ -304,12 +305,12 @@ impl Context<'_> {
     }
 
     /// An empty command is none: so an account can do without the default.
-    fn hook(&self, key: &str, argv: Option<Spanned<Vec<String>>>) -> Result<Vec<String>, Problem> {
+    fn hook(&self, key: &str, argv: Option<Spanned<Vec<String>>>) -> Result<Vec<String>, ConfigProblem> {
         let argv = argv.filter(|argv| !argv.get_ref().is_empty());
         argv.map_or(Ok(Vec::new()), |argv| self.command(key, argv))
     }
 
-    fn command(&self, key: &str, argv: Spanned<Vec<String>>) -> Result<Vec<String>, Problem> {
+    fn command(&self, key: &str, argv: Spanned<Vec<String>>) -> Result<Vec<String>, ConfigProblem> {
         let span = argv.span();
         let mut argv = argv.into_inner();
         if argv.iter().any(|argument| argument.contains('\0')) {
@@ -335,7 +336,7 @@ impl Context<'_> {
     }
 
     /// What must differ between accounts, and what the token file must not be.
-    fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), Problem> {
+    fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), ConfigProblem> {
         let (config_file, state_dir) = ((self.real)(self.path), (self.real)(state_dir));
         let inputs = self.input_files(checked);
         let mut token_files = HashMap::new();
@@ -410,10 +411,10 @@ fn secret_hint(key: &str) -> String {
     format!("write the secret alone, on one line; {key} = {{ file = \"PATH\" }} reads it from a file{later}")
 }
 
-fn probe(raw: &RawProbe, allow_http: bool) -> Result<Probe, Problem> {
+fn probe(raw: &RawProbe, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
     let every = duration("probe.every", raw.every.as_ref(), MIN_PROBE_EVERY..=MAX_PROBE_EVERY)?;
     let url = endpoint("probe.url", &raw.url, allow_http)?;
-    Ok(Probe { url, every: every.unwrap_or(PROBE_EVERY) })
+    Ok(ProbeConfig { url, every: every.unwrap_or(PROBE_EVERY) })
 }
 
 /// The environment variables that secrets are taken from, each once.

@@ -8,9 +8,9 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::problem::{Flaw, Problem};
+use crate::config::problem::{ConfigProblem, Flaw};
 use crate::config::raw::NameOrNumber;
-use crate::config::settings::{AuthMethod, Principal, Push, WriteMode};
+use crate::config::settings::{AuthMethod, Principal, PushConfig, WriteMode};
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::secret::{Secret, looks_pasted};
 
@@ -45,7 +45,7 @@ pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Flaw {
     Flaw::new(span.clone(), key, format!("`{key}` {what}"))
 }
 
-pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> Problem {
+pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> ConfigProblem {
     let problem = Flaw::new(place, name, format!("missing key `{name}`{whose}"));
     match (name, keys::find(name)) {
         ("token_endpoint", _) | (_, None) => problem.hint(
@@ -61,7 +61,7 @@ pub(super) fn is_pasted(name: &str) -> bool {
 }
 
 /// Refuses a secret in the place of the name of what holds it, before anything can show it.
-pub(super) fn a_name(key: &str, form: &str, span: &Range<usize>, name: &str) -> Result<(), Problem> {
+pub(super) fn a_name(key: &str, form: &str, span: &Range<usize>, name: &str) -> Result<(), ConfigProblem> {
     if !is_pasted(name) {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub(super) fn choice<T: Copy>(
     key: &str,
     value: &Spanned<String>,
     choices: &[(&str, T)],
-) -> Result<T, Problem> {
+) -> Result<T, ConfigProblem> {
     let word = value.get_ref().as_str();
     choices.iter().find(|(name, _)| *name == word).map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
@@ -87,17 +87,17 @@ pub(super) fn choice<T: Copy>(
     })
 }
 
-pub(super) fn preset(value: &Spanned<String>) -> Result<&'static Preset, Problem> {
+pub(super) fn preset(value: &Spanned<String>) -> Result<&'static Preset, ConfigProblem> {
     let choices: Vec<_> = PRESETS.iter().map(|preset| (preset.name, preset)).collect();
     choice("provider", value, &choices)
 }
 
-pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, Problem> {
+pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, ConfigProblem> {
     choice("write", value, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
 }
 
 /// Whether the token file goes when its token has expired. A mount point cannot.
-pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Result<bool, Problem> {
+pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Result<bool, ConfigProblem> {
     let remove = choice("on_expired", value, &[("keep", false), ("remove", true)])?;
     if remove && write == WriteMode::InPlace {
         return Err(bad_value(
@@ -114,7 +114,7 @@ pub(super) fn auth_method(
     value: Option<&Spanned<String>>,
     has_secret: bool,
     preset: Option<&Preset>,
-) -> Result<AuthMethod, Problem> {
+) -> Result<AuthMethod, ConfigProblem> {
     const KEY: &str = "token_endpoint_auth_method";
     let Some(value) = value else {
         let with_secret = preset.map_or(AuthMethod::ClientSecretBasic, |preset| preset.auth_method);
@@ -136,7 +136,7 @@ pub(super) fn auth_method(
 }
 
 /// RFC 6749 section 3.2: no fragment; TLS, which only loopback may go without.
-pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> Result<Url, Problem> {
+pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> Result<Url, ConfigProblem> {
     let span = value.span();
     let url = Url::parse(value.get_ref())
         .map_err(|error| bad_value(key, &span, &format!("is not a URL: {error}")).hint(IN_FULL))?;
@@ -176,7 +176,7 @@ pub fn is_loopback(url: &Url) -> bool {
 }
 
 /// RFC 8414 section 2: an issuer is https, which only loopback may go without, and has no query.
-pub(super) fn issuer(value: &Spanned<String>) -> Result<String, Problem> {
+pub(super) fn issuer(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     let url = endpoint("issuer", value, true)?;
     if url.scheme() != "https" && !is_loopback(&url) {
         let hint = "whoever answered in its place could send the refresh token anywhere: use https://, or set token_endpoint instead";
@@ -190,7 +190,7 @@ pub(super) fn issuer(value: &Spanned<String>) -> Result<String, Problem> {
     Ok(value.get_ref().clone())
 }
 
-pub(super) fn host(value: &Spanned<String>) -> Result<String, Problem> {
+pub(super) fn host(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     Host::parse(value.get_ref()).map(|host| host.to_string()).map_err(|_| {
         bad_value("confirmed_endpoint_host", &value.span(), "is not a host name")
             .hint("write the host alone, without https:// and port")
@@ -198,7 +198,7 @@ pub(super) fn host(value: &Spanned<String>) -> Result<String, Problem> {
 }
 
 /// A parameter of the request: not empty, and nothing that cannot be seen.
-pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, Problem> {
+pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, ConfigProblem> {
     let span = value.span();
     let text = value.into_inner();
     let flaw = if text.trim().is_empty() {
@@ -214,7 +214,7 @@ pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, Problem>
 }
 
 /// RFC 6749 section 3.3: printable ASCII words without `"` and `\`, one space between.
-pub(super) fn scope(value: &Spanned<String>) -> Result<String, Problem> {
+pub(super) fn scope(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     let words: Vec<_> = value.get_ref().split_whitespace().collect();
     if words.is_empty() {
         return Err(bad_value("scope", &value.span(), "is empty")
@@ -230,7 +230,7 @@ pub(super) fn scope(value: &Spanned<String>) -> Result<String, Problem> {
 
 pub(super) fn extra_params(
     params: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
-) -> Result<Vec<(String, String)>, Problem> {
+) -> Result<Vec<(String, String)>, ConfigProblem> {
     let checked = |(name, value): (Spanned<String>, Spanned<String>)| {
         if OWN_PARAMS.contains(&name.get_ref().as_str()) {
             let what = format!("must not repeat `{}`", name.get_ref());
@@ -251,7 +251,7 @@ pub(super) fn duration(
     key: &str,
     value: Option<&Spanned<String>>,
     range: RangeInclusive<Duration>,
-) -> Result<Option<Duration>, Problem> {
+) -> Result<Option<Duration>, ConfigProblem> {
     let Some(value) = value else { return Ok(None) };
     let duration = humantime::parse_duration(value.get_ref()).map_err(|_| {
         bad_value(key, &value.span(), "is not a duration")
@@ -271,7 +271,7 @@ pub(super) fn duration(
     Ok(Some(duration))
 }
 
-pub(super) fn mode(value: &Spanned<String>) -> Result<u32, Problem> {
+pub(super) fn mode(value: &Spanned<String>) -> Result<u32, ConfigProblem> {
     const KEY: &str = "token_file_mode";
     let (digits, span) = (value.get_ref(), value.span());
     let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
@@ -291,7 +291,7 @@ pub(super) fn mode(value: &Spanned<String>) -> Result<u32, Problem> {
     Err(bad_value(KEY, &span, flaw).hint("\"0600\" is for one user, \"0640\" for a group"))
 }
 
-pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, Problem> {
+pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, ConfigProblem> {
     let span = value.span();
     let name = match value.into_inner() {
         NameOrNumber::Number(number) => number.to_string(),
@@ -308,16 +308,16 @@ pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Princ
     }
 }
 
-pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, Problem> {
+pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
     template("token_format", value)
 }
 
 /// The body of a push.
-pub(super) fn push_body(value: Option<Spanned<String>>) -> Result<TokenFormat, Problem> {
-    template("push.body", &value.unwrap_or_else(|| Spanned::new(0..0, Push::BODY.to_owned())))
+pub(super) fn push_body(value: Option<Spanned<String>>) -> Result<TokenFormat, ConfigProblem> {
+    template("push.body", &value.unwrap_or_else(|| Spanned::new(0..0, PushConfig::BODY.to_owned())))
 }
 
-fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, Problem> {
+fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
     value.get_ref().parse().map_err(|flaw: FormatError| {
         bad_value(key, &value.span(), &flaw.to_string()).hint(
             "placeholders are {access_token}, {token_type} and {expires_at}; a brace itself is {{ or }}",
@@ -329,7 +329,7 @@ fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, Problem> 
 pub(super) fn push_headers(
     headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
     has_api_key: bool,
-) -> Result<Vec<(String, Secret)>, Problem> {
+) -> Result<Vec<(String, Secret)>, ConfigProblem> {
     const KEY: &str = "push.headers";
     let mut checked: Vec<(String, Secret)> = Vec::new();
     for (name, value) in headers.unwrap_or_default() {
@@ -356,7 +356,7 @@ pub(super) fn push_headers(
         checked.push((name, Secret::new(value.into_inner())));
     }
     if !checked.iter().any(|(name, _)| name == "content-type") {
-        checked.push(("content-type".into(), Secret::new(Push::CONTENT_TYPE)));
+        checked.push(("content-type".into(), Secret::new(PushConfig::CONTENT_TYPE)));
     }
     Ok(checked)
 }

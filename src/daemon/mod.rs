@@ -27,9 +27,9 @@ use crate::account::context::{Context, EXCHANGES, Mode, Notice, Observer, accoun
 use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::daemon::control::counts::Counts;
-use crate::daemon::requests::{Ask, Asks, InForce, Wish};
-use crate::daemon::signals::{Asked, Signals};
-use crate::daemon::slot::{Slot, Standing};
+use crate::daemon::requests::{Current, LoopRequest, LoopRequests, Purpose};
+use crate::daemon::signals::{SignalAction, Signals};
+use crate::daemon::slot::{ConfigState, Slot};
 use crate::daemon::systemd::{Notifier, Watchdog};
 use crate::daemon::watched::{inputs, states};
 use crate::files::watch::Watch;
@@ -51,7 +51,7 @@ pub struct RunOptions<'a> {
     /// Reads the config again; the error says what is wrong with it.
     pub reload: &'a dyn Fn() -> Result<Settings, Message>,
     /// Where the control socket is to be, if there is one.
-    pub control: Option<control::Place>,
+    pub control: Option<control::SocketPlace>,
     /// Completes when it is time to stop, as at a first SIGTERM.
     pub stop: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
@@ -117,8 +117,8 @@ struct Runner {
     turns: VecDeque<(String, Event)>,
     away: usize,
     /// For those who ask something of the loop: through the control socket, or by a probe.
-    ask: mpsc::UnboundedSender<Ask>,
-    asks: Asks,
+    ask: mpsc::UnboundedSender<LoopRequest>,
+    asks: LoopRequests,
     home: mpsc::UnboundedSender<Box<Account>>,
     returning: mpsc::UnboundedReceiver<Box<Account>>,
     timer: Timer,
@@ -228,14 +228,14 @@ impl Runner {
                 asked = signals.next() => match asked {
                     // Once more changes nothing: what is under way ends within a minute, and to
                     // leave it could cost the login.
-                    Asked::Stop if self.stopping => {}
-                    Asked::Stop => self.begin_to_stop(&notifier),
-                    Asked::Reload => {
+                    SignalAction::Stop if self.stopping => {}
+                    SignalAction::Stop => self.begin_to_stop(&notifier),
+                    SignalAction::Reload => {
                         notifier.reloading();
                         self.reload(reload)?;
                         notifier.reloaded();
                     }
-                    Asked::Refresh => {
+                    SignalAction::Refresh => {
                         self.ask_all(Trigger { force: true, anew: true, ..Trigger::default() });
                     }
                 },
@@ -310,7 +310,7 @@ impl Runner {
             if !told {
                 self.turns.push_back((name, Event::Stop));
             }
-        } else if slot.standing != Standing::Current && idle {
+        } else if slot.standing != ConfigState::Current && idle {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.asked.take() {
             self.turns.push_back((name, Event::Begin(trigger)));
@@ -325,7 +325,7 @@ impl Runner {
     }
 
     /// The control socket, as long as it is held.
-    fn open_socket(&self, place: Option<control::Place>) -> Option<control::Socket> {
+    fn open_socket(&self, place: Option<control::SocketPlace>) -> Option<control::Socket> {
         let place = place?;
         match control::open(&place, self.ask.clone(), Rc::clone(&self.context), Rc::clone(&self.counts)) {
             Ok(socket) => {
@@ -342,14 +342,14 @@ impl Runner {
     }
 
     /// Somebody asks something.
-    fn hear(&mut self, ask: Ask) {
+    fn hear(&mut self, ask: LoopRequest) {
         match ask {
-            Ask::InForce(reply) => {
+            LoopRequest::Current(reply) => {
                 let ready = self.ready && !self.stopping;
                 // Who has gone needs no answer.
-                let _ = reply.send(InForce { settings: Arc::clone(&self.settings), ready });
+                let _ = reply.send(Current { settings: Arc::clone(&self.settings), ready });
             }
-            Ask::Pass { account, wish, reply } => {
+            LoopRequest::Pass { account, wish, reply } => {
                 let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };
                 // One turn hears all that came before it; after a pass under way there is another.
                 let turn = slot.account.is_some() && !slot.waiting.is_unheard();
@@ -441,15 +441,15 @@ impl Runner {
         let moved = settings.state_dir != self.settings.state_dir;
         self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {
-            slot.standing = Standing::Gone;
+            slot.standing = ConfigState::Gone;
         }
         for mut account in accounts(&self.settings, self.only.as_deref(), MODE) {
             let name = account.name().to_owned();
             match self.slots.get_mut(&name) {
-                Some(slot) if !moved => slot.standing = Standing::Changed,
+                Some(slot) if !moved => slot.standing = ConfigState::Changed,
                 known => match (supervise(&mut account, self.context.clock.now()), known) {
                     (Ok(supervision), Some(slot)) => {
-                        (slot.standing, slot.supervision) = (Standing::Changed, supervision);
+                        (slot.standing, slot.supervision) = (ConfigState::Changed, supervision);
                     }
                     (Ok(supervision), None) => {
                         self.slots.insert(name.clone(), Slot::new(account, supervision));
@@ -459,7 +459,7 @@ impl Runner {
                     (Err(LockError::Supervised { pid, .. }), Some(slot))
                         if pid == Some(std::process::id()) =>
                     {
-                        slot.standing = Standing::Changed;
+                        slot.standing = ConfigState::Changed;
                     }
                     (Err(error), _) => {
                         let text = format!("cannot supervise it: {}", chain(&error));
@@ -469,7 +469,7 @@ impl Runner {
                 },
             }
         }
-        let changed = self.slots.iter().filter(|(_, slot)| slot.standing != Standing::Current);
+        let changed = self.slots.iter().filter(|(_, slot)| slot.standing != ConfigState::Current);
         let names: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
         for name in names {
             let account = self.slots.get(&name).and_then(|slot| slot.account.as_ref());
@@ -487,11 +487,11 @@ impl Runner {
     /// is not in it goes.
     fn rebuild(&mut self, name: &str) {
         let Some(slot) = self.slots.get_mut(name) else { return };
-        if slot.standing == Standing::Gone {
+        if slot.standing == ConfigState::Gone {
             self.slots.remove(name);
             return;
         }
-        slot.standing = Standing::Current;
+        slot.standing = ConfigState::Current;
         let reread = Trigger { reread: true, ..Trigger::default() };
         let trigger = slot.asked.take().unwrap_or_default().and(reread);
         slot.replace(accounts(&self.settings, Some(name), MODE).pop());
@@ -519,11 +519,15 @@ impl Runner {
 }
 
 /// Hands a refusal that a probe met to the loop, as if somebody had reported it.
-fn report_refusal(requests: mpsc::UnboundedSender<Ask>) -> ReportRefusal {
+fn report_refusal(requests: mpsc::UnboundedSender<LoopRequest>) -> ReportRefusal {
     Rc::new(move |account, token| {
         let (reply, ended) = oneshot::channel();
         // The loop outlives its tasks. The pass itself reports its result.
-        let _ = requests.send(Ask::Pass { account: account.to_owned(), wish: Wish::Rejected(token), reply });
+        let _ = requests.send(LoopRequest::Pass {
+            account: account.to_owned(),
+            wish: Purpose::Replacement(token),
+            reply,
+        });
         Box::pin(async {
             let _ = ended.await;
         })

@@ -5,34 +5,34 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::account::obtain::Rejected;
+use crate::account::obtain::Replacement;
 use crate::config::Settings;
 use crate::refresh::problem::Trouble;
 use crate::secret::Fingerprint;
 
 /// Where the loop hears them. Each connection, and each probe, has one question at a time,
 /// so their number is bound.
-pub type Asks = mpsc::UnboundedReceiver<Ask>;
+pub type LoopRequests = mpsc::UnboundedReceiver<LoopRequest>;
 
 /// A question to the loop. It answers the first at once; that it does shows that it is at work.
 #[derive(Debug)]
-pub enum Ask {
+pub enum LoopRequest {
     /// What is in force?
-    InForce(oneshot::Sender<InForce>),
+    Current(oneshot::Sender<Current>),
     /// A pass over an account, and what it comes to.
     Pass {
         /// Which one.
         account: String,
         /// What for.
-        wish: Wish,
+        wish: Purpose,
         /// Dropped unanswered if there is no such account any more.
-        reply: oneshot::Sender<Ended>,
+        reply: oneshot::Sender<PassResult>,
     },
 }
 
 /// What is in force.
 #[derive(Debug)]
-pub struct InForce {
+pub struct Current {
     /// The config in force.
     pub settings: Arc<Settings>,
     /// Every account has been looked at, and the end has not begun.
@@ -41,7 +41,7 @@ pub struct InForce {
 
 /// What a pass is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Purpose {
     /// The state has changed: there is a token now, or another login.
     Look {
         /// The refresh token of the new login.
@@ -55,14 +55,14 @@ pub enum Wish {
         generation: u64,
     },
     /// Another token than this one, which a resource refused.
-    Rejected(Fingerprint),
+    Replacement(Fingerprint),
 }
 
 /// What a pass came to.
 #[derive(Debug)]
-pub struct Ended {
+pub struct PassResult {
     /// What became of the token, or why not.
-    pub result: Result<Rejected, Trouble>,
+    pub result: Result<Replacement, Trouble>,
     /// How long until another try may be made, or is.
     pub next_in: Option<Duration>,
 }

@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
-pub(super) enum Asked {
+pub(super) enum SignalAction {
     /// SIGTERM, SIGINT.
     Stop,
     /// SIGHUP.
@@ -33,12 +33,12 @@ impl Signals {
     }
 
     /// The next one.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.term.recv() => Asked::Stop,
-            _ = self.int.recv() => Asked::Stop,
-            _ = self.hup.recv() => Asked::Reload,
-            _ = self.usr1.recv() => Asked::Refresh,
+            _ = self.term.recv() => SignalAction::Stop,
+            _ = self.int.recv() => SignalAction::Stop,
+            _ = self.hup.recv() => SignalAction::Reload,
+            _ = self.usr1.recv() => SignalAction::Refresh,
         }
     }
 }

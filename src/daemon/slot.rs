@@ -2,7 +2,7 @@
 
 use crate::account::Account;
 use crate::clock::Timestamp;
-use crate::daemon::waiting::Waiting;
+use crate::daemon::waiting::Waiters;
 use crate::hooks::Hooks;
 use crate::message::trouble;
 use crate::probe::Probing;
@@ -14,7 +14,7 @@ use crate::store::lock::SupervisorLock;
 pub(super) struct Slot {
     /// Absent while a task works on it.
     pub(super) account: Option<Box<Account>>,
-    pub(super) standing: Standing,
+    pub(super) standing: ConfigState,
     /// It is among those whose turn it is.
     pub(super) queued: bool,
     /// What was asked for while it was away.
@@ -24,7 +24,7 @@ pub(super) struct Slot {
     /// Only another login can help it, and its state is watched for one.
     pub(super) waits_for_login: bool,
     /// Who asked for a pass and has no answer yet.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: Waiters,
     pub(super) supervision: SupervisorLock,
     pub(super) features: Features,
 }
@@ -49,7 +49,7 @@ impl Features {
 
 /// What the newest config makes of an account.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ConfigState {
     /// It was built from it.
     Current,
     /// It is to be built anew as soon as it is at rest.
@@ -64,12 +64,12 @@ impl Slot {
         let account = Some(Box::new(account));
         Self {
             account,
-            standing: Standing::Current,
+            standing: ConfigState::Current,
             queued: false,
             asked: None,
             settled: false,
             waits_for_login: false,
-            waiting: Waiting::default(),
+            waiting: Waiters::default(),
             supervision,
             features,
         }

@@ -4,16 +4,16 @@ use tokio::sync::oneshot;
 
 use crate::account::Account;
 use crate::account::obtain;
-use crate::account::obtain::Rejected;
+use crate::account::obtain::Replacement;
 use crate::clock::Timestamp;
-use crate::daemon::requests::{Ended, Wish};
+use crate::daemon::requests::{PassResult, Purpose};
 use crate::refresh::decide::Trigger;
 use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::schedule;
 
 /// Those who wait for the passes of one account.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct Waiters {
     waiters: Vec<Waiter>,
     /// The number of the newest token that the loop has seen.
     generation: u64,
@@ -21,19 +21,19 @@ pub(super) struct Waiting {
 
 #[derive(Debug)]
 struct Waiter {
-    wish: Wish,
+    wish: Purpose,
     /// A pass has begun since, which knows of the wish.
     heard: bool,
-    reply: oneshot::Sender<Ended>,
+    reply: oneshot::Sender<PassResult>,
 }
 
-impl Waiting {
+impl Waiters {
     /// One more. A pass that is under way may be what was wished for: nobody is answered by more
     /// passes than it takes.
-    pub(super) fn add(&mut self, wish: Wish, reply: oneshot::Sender<Ended>) {
-        if matches!(wish, Wish::Refresh { generation, .. } if generation < self.generation) {
+    pub(super) fn add(&mut self, wish: Purpose, reply: oneshot::Sender<PassResult>) {
+        if matches!(wish, Purpose::Refresh { generation, .. } if generation < self.generation) {
             // The wish was on its way when another one was fulfilled. Who has gone needs no answer.
-            let _ = reply.send(Ended { result: Ok(Rejected::AlreadyReplaced), next_in: None });
+            let _ = reply.send(PassResult { result: Ok(Replacement::AlreadyReplaced), next_in: None });
             return;
         }
         self.waiters.push(Waiter { wish, heard: false, reply });
@@ -69,7 +69,7 @@ impl Waiting {
             .filter_map(|waiter| match concluded(waiter.wish, account, waiter.heard) {
                 Some(result) => {
                     // Who has gone needs no answer.
-                    let _ = waiter.reply.send(Ended { result, next_in });
+                    let _ = waiter.reply.send(PassResult { result, next_in });
                     None
                 }
                 None => Some(waiter),
@@ -79,36 +79,36 @@ impl Waiting {
 }
 
 /// What the core is asked for by it.
-fn trigger(wish: Wish) -> Trigger {
+fn trigger(wish: Purpose) -> Trigger {
     match wish {
         // Somebody has mended something, and waits.
-        Wish::Look { .. } => Trigger { anew: true, ..Trigger::default() },
-        Wish::Refresh { .. } => Trigger { force: true, ..Trigger::default() },
-        Wish::Rejected(token) => Trigger { rejected: Some(token), ..Trigger::default() },
+        Purpose::Look { .. } => Trigger { anew: true, ..Trigger::default() },
+        Purpose::Refresh { .. } => Trigger { force: true, ..Trigger::default() },
+        Purpose::Replacement(token) => Trigger { rejected: Some(token), ..Trigger::default() },
     }
 }
 
 /// What the pass that has ended means for it; `None` if that was none of it.
-fn concluded(wish: Wish, account: &Account, heard: bool) -> Option<Result<Rejected, Trouble>> {
+fn concluded(wish: Purpose, account: &Account, heard: bool) -> Option<Result<Replacement, Trouble>> {
     if account.core().is_unstored() {
         return Some(Err(unstored()));
     }
     let known = match wish {
-        Wish::Look { login } => {
+        Purpose::Look { login } => {
             return match account.refused_login() {
                 Some((refused, trouble)) if Some(*refused) == login => Some(Err(trouble.clone())),
                 _ => heard.then(|| obtain::replaced(account, None)),
             };
         }
-        Wish::Refresh { known, .. } => known,
-        Wish::Rejected(token) => Some(token),
+        Purpose::Refresh { known, .. } => known,
+        Purpose::Replacement(token) => Some(token),
     };
     if !heard && !obtain::holds_other_than(account, known) {
         return None;
     }
     Some(match (wish, obtain::replaced(account, known)) {
         // It is the floor of reports, and this was none.
-        (Wish::Refresh { .. }, Ok(Rejected::TooSoon { .. })) => Ok(Rejected::Reaffirmed),
+        (Purpose::Refresh { .. }, Ok(Replacement::TooSoon { .. })) => Ok(Replacement::Reaffirmed),
         (_, result) => result,
     })
 }

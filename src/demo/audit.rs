@@ -11,7 +11,7 @@ pub struct AuditEntry {
     pub seq: u64,
     /// When, in milliseconds on the issuer's clock.
     pub at: i64,
-    /// The refresh token concerned: the one presented, or for [`Event::Seed`] the one minted.
+    /// The refresh token concerned: the one presented, or for [`AuditEvent::Seed`] the one minted.
     pub refresh_token: Option<Fingerprint>,
     /// The family (all successors of one seed) of that refresh token, if the issuer knows it.
     pub family: Option<u64>,
@@ -19,13 +19,13 @@ pub struct AuditEntry {
     pub generation: Option<u64>,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: AuditEvent,
 }
 
 /// What happened. In JSON its name is the entry's `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
+pub enum AuditEvent {
     /// A first refresh token was minted.
     Seed,
     /// A POST to the token endpoint arrived, whatever became of it.

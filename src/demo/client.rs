@@ -3,12 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::demo::message::{Form, Refused, Request, credentials};
+use crate::demo::message::{DemoRequest, Form, Refused, credentials};
 use crate::secret::Secret;
 
 /// How a client proves who it is, by the registered names of RFC 7591 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
+pub enum ClientMethod {
     /// A form-encoded pair in the Authorization header (RFC 6749 2.3.1).
     ClientSecretBasic,
     /// client_id and client_secret in the body.
@@ -19,13 +19,13 @@ pub enum AuthMethod {
 
 /// A registered client. Its method is the only one it may use.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct DemoClient {
     id: String,
     secret: Option<Secret>,
-    method: AuthMethod,
+    method: ClientMethod,
 }
 
-impl Client {
+impl DemoClient {
     /// Its client_id.
     pub fn id(&self) -> &str {
         &self.id
@@ -33,28 +33,28 @@ impl Client {
 
     /// A client without a secret.
     pub fn public(client_id: &str) -> Self {
-        Self { id: client_id.to_owned(), secret: None, method: AuthMethod::None }
+        Self { id: client_id.to_owned(), secret: None, method: ClientMethod::None }
     }
 
     /// A client with a secret, sent by client_secret_basic.
     pub fn basic(client_id: &str, client_secret: &str) -> Self {
         Self {
             secret: Some(Secret::new(client_secret)),
-            method: AuthMethod::ClientSecretBasic,
+            method: ClientMethod::ClientSecretBasic,
             ..Self::public(client_id)
         }
     }
 
     /// A client with a secret, sent by client_secret_post.
     pub fn post(client_id: &str, client_secret: &str) -> Self {
-        Self { method: AuthMethod::ClientSecretPost, ..Self::basic(client_id, client_secret) }
+        Self { method: ClientMethod::ClientSecretPost, ..Self::basic(client_id, client_secret) }
     }
 }
 
 /// Who is asking: exactly one of the three ways, and the one the client registered.
 pub(super) fn authenticate(
-    clients: &[Client],
-    request: &Request<'_>,
+    clients: &[DemoClient],
+    request: &DemoRequest<'_>,
     form: &Form,
 ) -> Result<String, Refused> {
     let basic = request.authorization.map(|header| {
@@ -65,10 +65,10 @@ pub(super) fn authenticate(
         (Some(_), Some(_)) => {
             return Err(Refused::new("invalid_request", "two ways of client authentication at once"));
         }
-        (Some((client_id, secret)), None) => (client_id, Some(secret), AuthMethod::ClientSecretBasic),
+        (Some((client_id, secret)), None) => (client_id, Some(secret), ClientMethod::ClientSecretBasic),
         (None, secret) => {
             let client_id = form.get("client_id").ok_or(Refused::new("invalid_client", "no client_id"))?;
-            let method = if secret.is_some() { AuthMethod::ClientSecretPost } else { AuthMethod::None };
+            let method = if secret.is_some() { ClientMethod::ClientSecretPost } else { ClientMethod::None };
             (client_id.to_owned(), secret.map(Secret::new), method)
         }
     };

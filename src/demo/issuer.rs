@@ -1,7 +1,7 @@
 //! The authorization server's decisions: clients, families of refresh tokens, access tokens.
 //!
 //! Nothing here reads a clock or touches a socket. Instants are milliseconds on any one
-//! clock; tokens are derived from the random bytes in [`Options`], so that equal inputs give
+//! clock; tokens are derived from the random bytes in [`IssuerOptions`], so that equal inputs give
 //! equal tokens. Tokens are looked up by fingerprint; only a family's newest is kept whole.
 
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::clock::millis;
-use crate::demo::audit::{AuditEntry, Event, RevocationReason};
+use crate::demo::audit::{AuditEntry, AuditEvent, RevocationReason};
 use crate::demo::client;
-use crate::demo::client::Client;
-use crate::demo::message::{Form, Refused, Reply, Request, credentials};
+use crate::demo::client::DemoClient;
+use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, credentials};
 use crate::secret::{Fingerprint, Secret};
 
 /// What a token reply says in expires_in.
@@ -32,9 +32,9 @@ pub enum ExpiresIn {
 
 /// How an issuer behaves. The default: one public client `demo`, strict rotation, one hour.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct IssuerOptions {
     /// Who may ask.
-    pub clients: Vec<Client>,
+    pub clients: Vec<DemoClient>,
     /// The scope of every family, space-separated.
     pub scope: String,
     /// Every grant replaces the refresh token.
@@ -54,10 +54,10 @@ pub struct Options {
     pub random: [u8; 32],
 }
 
-impl Default for Options {
+impl Default for IssuerOptions {
     fn default() -> Self {
         Self {
-            clients: vec![Client::public("demo")],
+            clients: vec![DemoClient::public("demo")],
             scope: "api".to_owned(),
             rotation: true,
             reuse_grace: Duration::ZERO,
@@ -82,12 +82,12 @@ struct Family {
     revoked: bool,
 }
 
-struct RefreshToken {
+struct IssuedRefreshToken {
     family: u64,
     generation: u64,
 }
 
-struct AccessToken {
+struct IssuedToken {
     family: u64,
     issued_at: i64,
     expires_at: i64,
@@ -96,17 +96,17 @@ struct AccessToken {
 
 /// The authorization server without its socket.
 pub struct Issuer {
-    options: Options,
+    options: IssuerOptions,
     families: Vec<Family>,
-    refresh_tokens: HashMap<Fingerprint, RefreshToken>,
-    access_tokens: HashMap<Fingerprint, AccessToken>,
+    refresh_tokens: HashMap<Fingerprint, IssuedRefreshToken>,
+    access_tokens: HashMap<Fingerprint, IssuedToken>,
     minted: u64,
     audit: Vec<AuditEntry>,
 }
 
 impl Issuer {
     /// An issuer that has granted nothing yet.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: IssuerOptions) -> Self {
         Self {
             options,
             families: Vec::new(),
@@ -118,7 +118,7 @@ impl Issuer {
     }
 
     /// How it behaves from the next request on. Tokens already issued keep their lifetime.
-    pub fn options_mut(&mut self) -> &mut Options {
+    pub fn options_mut(&mut self) -> &mut IssuerOptions {
         &mut self.options
     }
 
@@ -129,7 +129,7 @@ impl Issuer {
 
     /// The client that tests and the demo use unless told otherwise: the first registered.
     pub fn first_client(&self) -> Option<&str> {
-        self.options.clients.first().map(Client::id)
+        self.options.clients.first().map(DemoClient::id)
     }
 
     /// Mints the first refresh token of a new family, as a login would; `None` if no such
@@ -147,43 +147,47 @@ impl Issuer {
             rotated_at: now,
             revoked: false,
         });
-        self.refresh_tokens.insert(seed.fingerprint(), RefreshToken { family, generation: 0 });
-        self.record(now, Some(seed.fingerprint()), Event::Seed);
+        self.refresh_tokens.insert(seed.fingerprint(), IssuedRefreshToken { family, generation: 0 });
+        self.record(now, Some(seed.fingerprint()), AuditEvent::Seed);
         Some(seed)
     }
 
     /// The token endpoint (RFC 6749 3.2): [`receive`](Self::receive), then
     /// [`answer`](Self::answer).
-    pub fn token(&mut self, now: i64, request: &Request<'_>) -> Reply {
+    pub fn token(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
         self.receive(now, request);
         self.answer(now, request)
     }
 
     /// Records that a POST to the token endpoint arrived. Apart from
     /// [`answer`](Self::answer), for a server that dawdles or breaks down in between.
-    pub fn receive(&mut self, now: i64, request: &Request<'_>) {
-        self.record(now, request.refresh_token(), Event::Post);
+    pub fn receive(&mut self, now: i64, request: &DemoRequest<'_>) {
+        self.record(now, request.refresh_token(), AuditEvent::Post);
     }
 
     /// Records that a connection was closed before anything was read from it.
     pub fn note_hangup(&mut self, now: i64) {
-        self.record(now, None, Event::Hangup);
+        self.record(now, None, AuditEvent::Hangup);
     }
 
     /// Records that a scripted fault meets the POST just received.
-    pub fn note_fault(&mut self, now: i64, request: &Request<'_>, what: String) {
-        self.record(now, request.refresh_token(), Event::Fault { what });
+    pub fn note_fault(&mut self, now: i64, request: &DemoRequest<'_>, what: String) {
+        self.record(now, request.refresh_token(), AuditEvent::Fault { what });
     }
 
     /// Grants or refuses, finally: the instant of this call is the commit.
-    pub fn answer(&mut self, now: i64, request: &Request<'_>) -> Reply {
+    pub fn answer(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
         self.grant(now, request).unwrap_or_else(|refused| {
-            self.record(now, request.refresh_token(), Event::Refusal { error: refused.error.to_owned() });
+            self.record(
+                now,
+                request.refresh_token(),
+                AuditEvent::Refusal { error: refused.error.to_owned() },
+            );
             refused.reply()
         })
     }
 
-    fn grant(&mut self, now: i64, request: &Request<'_>) -> Result<Reply, Refused> {
+    fn grant(&mut self, now: i64, request: &DemoRequest<'_>) -> Result<DemoReply, Refused> {
         let form = Form::parse(request)?;
         let client_id = client::authenticate(&self.options.clients, request, &form)?;
         match form.get("grant_type") {
@@ -208,7 +212,7 @@ impl Issuer {
         let expires_at = now.saturating_add(millis(self.options.access_token_lifetime));
         self.access_tokens.insert(
             access_token.fingerprint(),
-            AccessToken { family: family_id, issued_at: now, expires_at, revoked: false },
+            IssuedToken { family: family_id, issued_at: now, expires_at, revoked: false },
         );
         let family = &mut self.families[family_id as usize];
         family.granted_at = now;
@@ -224,20 +228,20 @@ impl Issuer {
         if let Some(successor) = &successor {
             body["refresh_token"] = successor.expose().into();
         }
-        let event = Event::Grant {
+        let event = AuditEvent::Grant {
             access_token: access_token.fingerprint(),
             successor: successor.map(|token| token.fingerprint()),
             replayed,
         };
         self.record(now, Some(fingerprint), event);
-        Ok(Reply::json(200, &body))
+        Ok(DemoReply::json(200, &body))
     }
 
     /// Whether the refresh token may be used. `Ok(true)`: it was replaced, but within the
     /// grace, so its successor is sent again.
     fn admit(&mut self, now: i64, token: Fingerprint, client_id: &str) -> Result<bool, Refused> {
         let no = |description| Err(Refused::new("invalid_grant", description));
-        let Some(&RefreshToken { family: id, generation }) = self.refresh_tokens.get(&token) else {
+        let Some(&IssuedRefreshToken { family: id, generation }) = self.refresh_tokens.get(&token) else {
             return no("the refresh token is unknown");
         };
         let family = &self.families[id as usize];
@@ -274,8 +278,10 @@ impl Issuer {
         let family = &mut self.families[id as usize];
         family.generation += 1;
         family.rotated_at = now;
-        self.refresh_tokens
-            .insert(successor.fingerprint(), RefreshToken { family: id, generation: family.generation });
+        self.refresh_tokens.insert(
+            successor.fingerprint(),
+            IssuedRefreshToken { family: id, generation: family.generation },
+        );
         family.newest = successor;
     }
 
@@ -288,13 +294,13 @@ impl Issuer {
     fn revoke_family(&mut self, now: i64, token: Fingerprint, reason: RevocationReason) -> bool {
         let Some(known) = self.refresh_tokens.get(&token) else { return false };
         self.families[known.family as usize].revoked = true;
-        self.record(now, Some(token), Event::Revocation { reason });
+        self.record(now, Some(token), AuditEvent::Revocation { reason });
         true
     }
 
     /// The revocation endpoint (RFC 7009). A refresh token takes its family along, an access
     /// token only itself; an unknown token is a success (2.2).
-    pub fn revoke(&mut self, now: i64, request: &Request<'_>) -> Reply {
+    pub fn revoke(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
         let asked = Form::parse(request).and_then(|form| {
             let client_id = client::authenticate(&self.options.clients, request, &form)?;
             let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
@@ -312,11 +318,11 @@ impl Issuer {
         } else {
             self.revoke_family(now, token, RevocationReason::Request);
         }
-        Reply::empty(200)
+        DemoReply::empty(200)
     }
 
     /// The introspection endpoint (RFC 7662), for any client that authenticates.
-    pub fn introspect(&self, now: i64, request: &Request<'_>) -> Reply {
+    pub fn introspect(&self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
         let token = Form::parse(request).and_then(|form| {
             client::authenticate(&self.options.clients, request, &form)?;
             let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
@@ -335,23 +341,24 @@ impl Issuer {
                 body["exp"] = (access_token.expires_at / 1000).into();
             }
         }
-        Reply::json(200, &body)
+        DemoReply::json(200, &body)
     }
 
     /// A protected resource: 200 for a live access token in the Authorization header, else 401
     /// as RFC 6750 3 has it.
-    pub fn resource(&self, now: i64, authorization: Option<&str>) -> Reply {
+    pub fn resource(&self, now: i64, authorization: Option<&str>) -> DemoReply {
         let challenge = r#"Bearer realm="zg-tokend demo""#;
         let Some(token) = authorization.and_then(|header| credentials(header, "Bearer")) else {
-            return Reply::empty(401).with_header("www-authenticate", challenge.to_owned());
+            return DemoReply::empty(401).with_header("www-authenticate", challenge.to_owned());
         };
         if self.is_live(now, &Secret::new(token)) {
-            Reply::json(200, &json!({ "ok": true }))
+            DemoReply::json(200, &json!({ "ok": true }))
         } else {
             let challenge = format!(
                 r#"{challenge}, error="invalid_token", error_description="expired, revoked or never issued""#
             );
-            Reply::json(401, &json!({ "error": "invalid_token" })).with_header("www-authenticate", challenge)
+            DemoReply::json(401, &json!({ "error": "invalid_token" }))
+                .with_header("www-authenticate", challenge)
         }
     }
 
@@ -362,8 +369,8 @@ impl Issuer {
     }
 
     /// The metadata of RFC 8414 and OpenID Connect Discovery for an issuer at this URL.
-    pub fn metadata(&self, issuer: &str) -> Reply {
-        Reply::json(
+    pub fn metadata(&self, issuer: &str) -> DemoReply {
+        DemoReply::json(
             200,
             &json!({
                 "issuer": issuer,
@@ -401,7 +408,7 @@ impl Issuer {
         Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(digest)))
     }
 
-    fn record(&mut self, now: i64, refresh_token: Option<Fingerprint>, event: Event) {
+    fn record(&mut self, now: i64, refresh_token: Option<Fingerprint>, event: AuditEvent) {
         let known = refresh_token.and_then(|token| self.refresh_tokens.get(&token));
         self.audit.push(AuditEntry {
             seq: self.audit.len() as u64,

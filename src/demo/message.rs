@@ -8,7 +8,7 @@ use crate::secret::{Fingerprint, Secret};
 
 /// A POST as it arrives.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct DemoRequest<'a> {
     /// The Content-Type header.
     pub content_type: Option<&'a str>,
     /// The Authorization header.
@@ -17,7 +17,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-impl Request<'_> {
+impl DemoRequest<'_> {
     /// The fingerprint of the refresh token, for the audit log: found in requests that are
     /// refused, too.
     pub(super) fn refresh_token(&self) -> Option<Fingerprint> {
@@ -29,7 +29,7 @@ impl Request<'_> {
 
 /// An HTTP reply. Its body may hold tokens.
 #[derive(Clone)]
-pub struct Reply {
+pub struct DemoReply {
     /// The status code.
     pub status: u16,
     /// Headers beside those that every reply has (the server adds Content-Length).
@@ -38,7 +38,7 @@ pub struct Reply {
     pub body: String,
 }
 
-impl Reply {
+impl DemoReply {
     pub(super) fn json(status: u16, body: &Value) -> Self {
         // No cache may keep a token (RFC 6749 5.1).
         let headers =
@@ -67,14 +67,14 @@ impl Refused {
         Self { error, description }
     }
 
-    pub(super) fn reply(&self) -> Reply {
+    pub(super) fn reply(&self) -> DemoReply {
         let body = json!({ "error": self.error, "error_description": self.description });
         if self.error == "invalid_client" {
             // The challenge is due to clients that used the header, and harms no other.
-            Reply::json(401, &body)
+            DemoReply::json(401, &body)
                 .with_header("www-authenticate", r#"Basic realm="zg-tokend demo""#.to_owned())
         } else {
-            Reply::json(400, &body)
+            DemoReply::json(400, &body)
         }
     }
 }
@@ -85,7 +85,7 @@ pub(super) struct Form(HashMap<String, String>);
 impl Form {
     /// Refuses other content types and parameters that come twice (RFC 6749 3.2). Empty
     /// parameters count as omitted, as there.
-    pub(super) fn parse(request: &Request<'_>) -> Result<Self, Refused> {
+    pub(super) fn parse(request: &DemoRequest<'_>) -> Result<Self, Refused> {
         let media_type = request.content_type.and_then(|header| header.split(';').next()).unwrap_or_default();
         if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refused::new(

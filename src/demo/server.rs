@@ -30,8 +30,8 @@ use crate::clock::{Clock, SystemClock, Timestamp, millis};
 use crate::demo::audit::AuditEntry;
 use crate::demo::body::{Body, Dropped};
 use crate::demo::faults::{Fault, Faults, Outage};
-use crate::demo::issuer::{Issuer, Options};
-use crate::demo::message::{Reply, Request};
+use crate::demo::issuer::{Issuer, IssuerOptions};
+use crate::demo::message::{DemoReply, DemoRequest};
 use crate::secret::Secret;
 
 /// The longest request body read. Token requests are a few hundred bytes; a scripted fault may
@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ServerError {
     /// The port cannot be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -67,7 +67,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl ServerError {
     /// A way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -119,19 +119,23 @@ impl Server {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start<T: Transport>(port: u16, transport: T, options: Options) -> Result<Self, Error> {
+    pub fn start<T: Transport>(port: u16, transport: T, options: IssuerOptions) -> Result<Self, ServerError> {
         let (listener, server, stopped) = Self::bind(port, &transport, options)?;
         let listener = TcpListener::from_std(listener)
-            .map_err(|source| Error::Listen { address: server.address, source })?;
+            .map_err(|source| ServerError::Listen { address: server.address, source })?;
         tokio::spawn(accept(listener, Arc::new(transport), Arc::clone(&server.shared), stopped));
         Ok(server)
     }
 
     /// The same on a thread of its own, which ends when the server is dropped.
-    pub fn spawn_thread<T: Transport>(port: u16, transport: T, options: Options) -> Result<Self, Error> {
+    pub fn spawn_thread<T: Transport>(
+        port: u16,
+        transport: T,
+        options: IssuerOptions,
+    ) -> Result<Self, ServerError> {
         let (listener, mut server, stopped) = Self::bind(port, &transport, options)?;
         let shared = Arc::clone(&server.shared);
-        let thread_error = |source| Error::Thread { source };
+        let thread_error = |source| ServerError::Thread { source };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
         let listener = {
@@ -147,21 +151,21 @@ impl Server {
     fn bind<T: Transport>(
         port: u16,
         transport: &T,
-        mut options: Options,
-    ) -> Result<(std::net::TcpListener, Self, oneshot::Receiver<()>), Error> {
-        getrandom::fill(&mut options.random).map_err(|source| Error::Random { source })?;
+        mut options: IssuerOptions,
+    ) -> Result<(std::net::TcpListener, Self, oneshot::Receiver<()>), ServerError> {
+        getrandom::fill(&mut options.random).map_err(|source| ServerError::Random { source })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
-        let (address, listener) = bound.map_err(|source| Error::Listen { address, source })?;
+        let (address, listener) = bound.map_err(|source| ServerError::Listen { address, source })?;
         let clock = SystemClock::new();
         let shared = Arc::new(Shared {
             url: transport.url(address),
             started_at: clock.now(),
             clock,
-            state: Mutex::new(State { issuer: Issuer::new(options), faults: Faults::default() }),
+            state: Mutex::new(ServerState { issuer: Issuer::new(options), faults: Faults::default() }),
         });
         let (stop, stopped) = oneshot::channel();
         Ok((listener, Self { address, shared, stop: Some(stop), thread: None }, stopped))
@@ -230,10 +234,10 @@ struct Shared {
     url: String,
     clock: SystemClock,
     started_at: Timestamp,
-    state: Mutex<State>,
+    state: Mutex<ServerState>,
 }
 
-struct State {
+struct ServerState {
     issuer: Issuer,
     faults: Faults,
 }
@@ -243,7 +247,7 @@ impl Shared {
         self.started_at.wall + millis(self.clock.now().since(self.started_at))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ServerState> {
         // A test that panicked while it scripted a fault must not take the server along.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,8 +298,8 @@ struct Received {
 }
 
 impl Received {
-    fn request(&self) -> Request<'_> {
-        Request {
+    fn request(&self) -> DemoRequest<'_> {
+        DemoRequest {
             content_type: self.content_type.as_deref(),
             authorization: self.authorization.as_deref(),
             body: &self.body,
@@ -329,12 +333,12 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
         ("GET", "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration") => {
             issuer.metadata(&shared.url)
         }
-        ("GET", "/audit") => Reply::json(200, &json!(issuer.audit())),
+        ("GET", "/audit") => DemoReply::json(200, &json!(issuer.audit())),
         ("POST", "/seed") => seed(issuer, &shared, now, &received.body),
         ("POST", "/faults") => match serde_json::from_slice(&received.body) {
             Ok(faults) => {
                 state.faults = faults;
-                Reply::json(200, &json!({}))
+                DemoReply::json(200, &json!({}))
             }
             Err(wrong) => error(400, &wrong.to_string()),
         },
@@ -406,13 +410,13 @@ async fn pause(ms: u64) {
     }
 }
 
-fn seed(issuer: &mut Issuer, shared: &Shared, now: i64, form: &[u8]) -> Reply {
+fn seed(issuer: &mut Issuer, shared: &Shared, now: i64, form: &[u8]) -> DemoReply {
     let asked = form_urlencoded::parse(form).find(|(name, _)| name == "client_id");
     let client_id =
         asked.map(|(_, value)| value.into_owned()).or_else(|| issuer.first_client().map(str::to_owned));
     let client_id = client_id.unwrap_or_default();
     match issuer.seed(now, &client_id) {
-        Some(seed) => Reply::json(
+        Some(seed) => DemoReply::json(
             200,
             &json!({
                 "refresh_token": seed.expose(),
@@ -424,11 +428,11 @@ fn seed(issuer: &mut Issuer, shared: &Shared, now: i64, form: &[u8]) -> Reply {
     }
 }
 
-fn error(status: u16, description: &str) -> Reply {
-    Reply::json(status, &json!({ "error": "server_error", "error_description": description }))
+fn error(status: u16, description: &str) -> DemoReply {
+    DemoReply::json(status, &json!({ "error": "server_error", "error_description": description }))
 }
 
-fn response(reply: &Reply) -> Result<Response<Body>, Dropped> {
+fn response(reply: &DemoReply) -> Result<Response<Body>, Dropped> {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
     assemble(reply.status, headers, reply.body.clone(), &Fault::default())
 }

@@ -20,7 +20,7 @@ pub enum FailureClass {
 
 /// A place that is used, but that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
+pub enum FileWarning {
     /// Members of a group can replace what is in this directory.
     GroupWritable {
         /// The directory.
@@ -37,7 +37,7 @@ pub enum Warning {
     },
 }
 
-impl Warning {
+impl FileWarning {
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
@@ -47,7 +47,7 @@ impl Warning {
     }
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for FileWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GroupWritable { path, group } => {

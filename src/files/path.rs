@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use zeroize::Zeroizing;
 
-use crate::files::{FileError, PlaceError, Step, Warning, mount, owner, uninterrupted};
+use crate::files::{FileError, FileWarning, PlaceError, Step, mount, owner, uninterrupted};
 
 /// As many symlinks as the kernel follows (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
@@ -61,7 +61,7 @@ pub struct Directory {
     handle: OwnedFd,
     path: PathBuf,
     stat: Stat,
-    warnings: Vec<Warning>,
+    warnings: Vec<FileWarning>,
 }
 
 impl Directory {
@@ -106,7 +106,7 @@ impl Directory {
     }
 
     /// What somebody should look at, on the way to this directory.
-    pub fn warnings(&self) -> &[Warning] {
+    pub fn warnings(&self) -> &[FileWarning] {
         &self.warnings
     }
 
@@ -236,7 +236,7 @@ struct Walk<'a> {
     /// The next component is the last element.
     pending: Vec<Pending>,
     links: u32,
-    warnings: Vec<Warning>,
+    warnings: Vec<FileWarning>,
 }
 
 impl<'a> Walk<'a> {
@@ -369,7 +369,8 @@ impl<'a> Walk<'a> {
                 return Err(PlaceError::OthersCanWrite { path: self.path.clone(), mode });
             }
             if mode.contains(Mode::WGRP) {
-                self.warnings.push(Warning::GroupWritable { path: self.path.clone(), group: stat.st_gid });
+                self.warnings
+                    .push(FileWarning::GroupWritable { path: self.path.clone(), group: stat.st_gid });
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use rustix::io::retry_on_intr;
 use zeroize::Zeroizing;
 
 /// A file's bytes, owner and permission bits, all from one open handle.
-pub(crate) struct Contents {
+pub(crate) struct SmallFile {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) uid: u32,
     pub(crate) mode: u32,
@@ -18,7 +18,7 @@ pub(crate) struct Contents {
 
 /// Reads a regular file of at most `limit` bytes. A FIFO or device is refused without waiting
 /// for it.
-pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Contents> {
+pub(crate) fn read(path: &Path, limit: usize) -> io::Result<SmallFile> {
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
     // File::metadata would give up when a signal comes, which FUSE and NFS let it notice.
@@ -36,7 +36,7 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Contents> {
         let message = format!("longer than {} KiB", limit / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(Contents { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777 })
+    Ok(SmallFile { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777 })
 }
 
 /// Whether a file's owner is neither root nor the effective user: somebody who could change

@@ -264,7 +264,7 @@ fn directories_that_others_can_write_are_refused() {
     chmod(&dir.join("open"), 0o770);
     let target = Target::resolve(&dir.join("open/token"), &RULES).unwrap();
     assert!(
-        matches!(&target.directory().warnings(), [Warning::GroupWritable { path, .. }] if *path == dir.join("open"))
+        matches!(&target.directory().warnings(), [FileWarning::GroupWritable { path, .. }] if *path == dir.join("open"))
     );
 }
 

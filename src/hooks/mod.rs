@@ -14,7 +14,7 @@ use crate::account::Account;
 use crate::account::context::Context;
 use crate::config;
 use crate::hooks::command::{Hook, HookError};
-use crate::hooks::rules::{Occasion, Told, health};
+use crate::hooks::rules::{HookNote, Occasion, health};
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
@@ -30,7 +30,7 @@ pub fn places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(PLACES))
 }
 
-impl Note for Told {
+impl Note for HookNote {
     const FILE: &'static str = "told";
 }
 
@@ -43,30 +43,30 @@ pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
 /// The hooks of one account.
 #[derive(Debug)]
 pub struct Hooks {
-    account: Arc<config::Account>,
+    account: Arc<config::AccountConfig>,
     settings: Arc<config::Settings>,
     /// What they were told by this process, should the note on disk not be to be had.
-    told: Told,
+    told: HookNote,
     queue: Queue,
 }
 
 /// Hooks that wait for their turn: those of one account run one after the other.
 #[derive(Debug, Clone, Default)]
-struct Queue(Rc<RefCell<Waiting>>);
+struct Queue(Rc<RefCell<HookQueue>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct HookQueue {
     hooks: VecDeque<Hook>,
     at_work: bool,
 }
 
 impl Hooks {
     /// Nothing was told yet.
-    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::Account>) -> Self {
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>) -> Self {
         Self {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
-            told: Told::default(),
+            told: HookNote::default(),
             queue: Queue::default(),
         }
     }
@@ -74,7 +74,7 @@ impl Hooks {
     /// The hooks that the passes finished since the last call give occasion for, in order.
     pub fn for_passes(&mut self, account: &mut Account) -> Vec<Hook> {
         let outcomes = account.take_finished();
-        if self.account.hooks == config::Hooks::default() {
+        if self.account.hooks == config::HooksConfig::default() {
             return Vec::new();
         }
         let record = account.core().record().cloned();
@@ -89,7 +89,7 @@ impl Hooks {
         let generation = record.map_or(0, |record| record.generation);
         let by_own_memory = self.told.hear(outcome, generation);
         store
-            .update_note(|told: &mut Told| told.hear(outcome, generation))
+            .update_note(|told: &mut HookNote| told.hear(outcome, generation))
             .unwrap_or(by_own_memory)
             .into_iter()
             .filter_map(|occasion| self.hook(occasion, outcome, record))

@@ -34,7 +34,7 @@ pub enum Occasion {
 
 /// What the hooks of an account were told last, by whichever process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Told {
+pub struct HookNote {
     /// How the account stands.
     pub health: Health,
     /// The number of the newest token.
@@ -53,7 +53,7 @@ pub fn health(outcome: &Outcome) -> Option<Health> {
     }
 }
 
-impl Told {
+impl HookNote {
     /// Hears how a pass has ended, which left the token of this number, and gives what there is to
     /// tell, in order. A state that goes on is told once, and a token by whoever sees it first.
     pub fn hear(&mut self, outcome: &Outcome, generation: u64) -> Vec<Occasion> {

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::config::is_loopback;
 use crate::http::failure::{Stage, failure};
-use crate::http::proxy::Environment;
+use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
 use crate::oauth::{FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
 use crate::secret::Secret;
@@ -33,7 +33,7 @@ const USER_AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
 /// How requests are made. Accounts with equal options can share one [`HttpEndpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Options {
+pub struct HttpOptions {
     /// One deadline for everything, from the DNS query to the last byte of the body; an answer
     /// that is in the kernel's hands by then is still taken.
     pub timeout: Duration,
@@ -47,19 +47,19 @@ pub struct Options {
 /// certificates are loaded at the first https one. Requests may run side by side.
 /// No Debug: a proxy's URL may hold a password.
 pub struct HttpEndpoint {
-    options: Options,
-    environment: Environment,
+    options: HttpOptions,
+    environment: ProxyVariables,
     https: OnceLock<Client>,
     http: OnceLock<Client>,
 }
 
 impl HttpEndpoint {
     /// Reads the proxy variables and SSL_CERT_FILE from the environment, and nothing else yet.
-    pub fn new(options: Options) -> Self {
-        Self::with_environment(options, Environment::of_the_process())
+    pub fn new(options: HttpOptions) -> Self {
+        Self::with_environment(options, ProxyVariables::of_the_process())
     }
 
-    pub(super) fn with_environment(options: Options, environment: Environment) -> Self {
+    pub(super) fn with_environment(options: HttpOptions, environment: ProxyVariables) -> Self {
         Self { options, environment, https: OnceLock::new(), http: OnceLock::new() }
     }
 

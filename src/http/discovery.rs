@@ -167,13 +167,13 @@ fn shown(text: &str) -> String {
 /// Reads a document, and checks that it is `issuer`'s own.
 pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentError> {
     #[derive(Deserialize)]
-    struct Document {
+    struct Metadata {
         issuer: Option<String>,
         token_endpoint: Option<String>,
         token_endpoint_auth_methods_supported: Option<Vec<String>>,
     }
 
-    let document: Document = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
+    let document: Metadata = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
     let stated = document.issuer.ok_or(DocumentError::Missing("issuer"))?;
     if stated != issuer {
         return Err(DocumentError::OtherIssuer(shown(&stated)));

@@ -18,7 +18,7 @@ mod tests;
 
 use url::Url;
 
-pub use crate::http::client::{HttpEndpoint, Options};
+pub use crate::http::client::{HttpEndpoint, HttpOptions};
 
 /// A URL as messages show it: a query may hold a key.
 pub fn shown(url: &Url) -> String {

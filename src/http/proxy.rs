@@ -8,7 +8,7 @@ use url::Url;
 
 /// The variables that matter here, read once. No Debug: a proxy's URL may hold a password.
 #[derive(Default)]
-pub(super) struct Environment {
+pub(super) struct ProxyVariables {
     /// `HTTPS_PROXY`, else `ALL_PROXY`.
     pub(super) proxy: Option<String>,
     /// `NO_PROXY`.
@@ -20,7 +20,7 @@ pub(super) struct Environment {
 /// These targets never go through a proxy: it would look for them on its own machine.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
-impl Environment {
+impl ProxyVariables {
     /// Reads the variables through `var`; empty ones count as unset, upper case comes first.
     pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Self {
         let filled = |name: &str| var(name).filter(|value| !value.is_empty());
@@ -79,8 +79,8 @@ impl Environment {
 mod tests {
     use crate::http::proxy::*;
 
-    fn environment(variables: &[(&str, &str)]) -> Environment {
-        Environment::read(|name| {
+    fn environment(variables: &[(&str, &str)]) -> ProxyVariables {
+        ProxyVariables::read(|name| {
             let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
             Some(OsString::from(value))
         })

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::http::discovery;
 use crate::http::discovery::{DiscoveryError, DocumentError, parse_document};
-use crate::http::proxy::Environment;
+use crate::http::proxy::ProxyVariables;
 use crate::http::server::{Authority, Leaf, Server, read_request, reply};
 use crate::http::*;
 use crate::oauth::{ClientAuthentication, FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
@@ -37,12 +37,12 @@ fn request(token_endpoint: Url) -> RefreshRequest {
     }
 }
 
-fn endpoint_with(timeout: Duration, ca_file: Option<PathBuf>, environment: Environment) -> HttpEndpoint {
-    HttpEndpoint::with_environment(Options { timeout, ca_file, allow_http: false }, environment)
+fn endpoint_with(timeout: Duration, ca_file: Option<PathBuf>, environment: ProxyVariables) -> HttpEndpoint {
+    HttpEndpoint::with_environment(HttpOptions { timeout, ca_file, allow_http: false }, environment)
 }
 
 fn endpoint(timeout: Duration) -> HttpEndpoint {
-    endpoint_with(timeout, None, Environment::default())
+    endpoint_with(timeout, None, ProxyVariables::default())
 }
 
 async fn post(url: Url) -> Result<Reply, TransportFailure> {
@@ -114,8 +114,8 @@ async fn a_refused_connection_sent_nothing() {
 async fn an_unknown_host_sent_nothing() {
     // A label of 64 characters is no name anywhere, and is never asked for.
     let url = format!("http://{}.invalid/token", "x".repeat(64)).parse().unwrap();
-    let options = Options { timeout: AMPLE, ca_file: None, allow_http: true };
-    let endpoint = HttpEndpoint::with_environment(options, Environment::default());
+    let options = HttpOptions { timeout: AMPLE, ca_file: None, allow_http: true };
+    let endpoint = HttpEndpoint::with_environment(options, ProxyVariables::default());
     assert_failure(endpoint.post(&request(url)).await, Sent::NotSent, FailureKind::Dns);
 }
 
@@ -210,7 +210,7 @@ async fn a_handshake_that_hangs_sent_nothing() {
         .await;
         let dir = tempfile::tempdir().unwrap();
         let endpoint =
-            endpoint_with(SHORT, Some(Authority::new("ours").ca_file(&dir)), Environment::default());
+            endpoint_with(SHORT, Some(Authority::new("ours").ca_file(&dir)), ProxyVariables::default());
         let result = endpoint.post(&request(server.url("https"))).await;
         assert_failure(result, Sent::NotSent, FailureKind::Timeout);
     })
@@ -284,7 +284,7 @@ async fn post_tls(leaf: Leaf, trusted: bool) -> Result<Reply, TransportFailure> 
     let (authority, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
     let server = Server::answering_tls(&authority, leaf, &reply("200 OK", "", GRANT)).await;
     let ca_file = if trusted { authority } else { Authority::new("other") }.ca_file(&dir);
-    let endpoint = endpoint_with(AMPLE, Some(ca_file), Environment::default());
+    let endpoint = endpoint_with(AMPLE, Some(ca_file), ProxyVariables::default());
     endpoint.post(&request(server.url("https"))).await
 }
 
@@ -315,7 +315,7 @@ async fn a_server_without_tls_is_named_as_such() {
         .await;
         let dir = tempfile::tempdir().unwrap();
         let endpoint =
-            endpoint_with(AMPLE, Some(Authority::new("ours").ca_file(&dir)), Environment::default());
+            endpoint_with(AMPLE, Some(Authority::new("ours").ca_file(&dir)), ProxyVariables::default());
         let result = endpoint.post(&request(server.url("https"))).await;
         let detail = assert_failure(result, Sent::NotSent, FailureKind::Tls);
         assert_eq!(detail, "the server does not speak TLS on this port");
@@ -325,7 +325,7 @@ async fn a_server_without_tls_is_named_as_such() {
 
 #[tokio::test]
 async fn a_missing_ca_file_is_named() {
-    let endpoint = endpoint_with(AMPLE, Some("/nonexistent/ca.pem".into()), Environment::default());
+    let endpoint = endpoint_with(AMPLE, Some("/nonexistent/ca.pem".into()), ProxyVariables::default());
     let url: Url = "https://127.0.0.1:1/token".parse().unwrap();
     let detail = assert_failure(endpoint.post(&request(url)).await, Sent::NotSent, FailureKind::Roots);
     assert!(detail.contains("/nonexistent/ca.pem: No such file"), "{detail}");
@@ -335,14 +335,17 @@ async fn a_missing_ca_file_is_named() {
 async fn plain_http_needs_no_roots() {
     local(async {
         let server = Server::answering(reply("200 OK", "", GRANT)).await;
-        let endpoint = endpoint_with(AMPLE, Some("/nonexistent/ca.pem".into()), Environment::default());
+        let endpoint = endpoint_with(AMPLE, Some("/nonexistent/ca.pem".into()), ProxyVariables::default());
         assert_eq!(endpoint.post(&request(server.url("http"))).await.unwrap().status, 200);
     })
     .await;
 }
 
-fn through(proxy: &Server) -> Environment {
-    Environment { proxy: Some(format!("http://user:pw@127.0.0.1:{}", proxy.port)), ..Environment::default() }
+fn through(proxy: &Server) -> ProxyVariables {
+    ProxyVariables {
+        proxy: Some(format!("http://user:pw@127.0.0.1:{}", proxy.port)),
+        ..ProxyVariables::default()
+    }
 }
 
 #[tokio::test]
@@ -396,7 +399,7 @@ async fn a_proxy_that_fails_sent_nothing() {
         }
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let proxy = Some(format!("127.0.0.1:{port}"));
-        let endpoint = endpoint_with(AMPLE, ca_file, Environment { proxy, ..Environment::default() });
+        let endpoint = endpoint_with(AMPLE, ca_file, ProxyVariables { proxy, ..ProxyVariables::default() });
         let result = endpoint.post(&request("https://as.example/token".parse().unwrap())).await;
         let detail = assert_failure(result, Sent::NotSent, FailureKind::Proxy);
         let expected = format!("the proxy 127.0.0.1:{port} cannot be reached: connection refused");

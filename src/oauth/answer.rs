@@ -13,7 +13,7 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// A usable access token.
-    Granted(Grant),
+    Granted(TokenResponse),
     /// A success that cannot be used. Its refresh token, if there is one, replaces ours all the
     /// same: the server has rotated.
     Defective {
@@ -34,7 +34,7 @@ pub enum Answer {
 
 /// A successful response, RFC 6749 section 5.1.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Grant {
+pub struct TokenResponse {
     /// The new access token: 1 to 16 KiB bytes of VSCHAR.
     pub access_token: Secret,
     /// `Bearer`, as the server writes it.
@@ -114,14 +114,14 @@ pub enum TokenFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
     /// What stands in the way.
-    pub reason: Outage,
+    pub reason: ServerFailure,
     /// How long the server asks to be left alone: at most 1 h.
     pub retry_after: Option<Duration>,
 }
 
 /// Why nothing was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outage {
+pub enum ServerFailure {
     /// The request never left.
     NotSent(TransportFailure),
     /// An error code that says "not now", or one that is not known.
@@ -188,10 +188,10 @@ impl Answer {
             Self::InvalidGrant(_) => "invalid_grant",
             Self::ClientRefused(error) => error.kind(),
             Self::Unavailable(Unavailable { reason, .. }) => match reason {
-                Outage::NotSent(failure) => failure.kind.name(),
-                Outage::Refused(error) => error.kind(),
-                Outage::Status { status, .. } => http_kind(*status),
-                Outage::Redirect { .. } => "redirect",
+                ServerFailure::NotSent(failure) => failure.kind.name(),
+                ServerFailure::Refused(error) => error.kind(),
+                ServerFailure::Status { status, .. } => http_kind(*status),
+                ServerFailure::Redirect { .. } => "redirect",
             },
             Self::Ambiguous(Unclear { reason, .. }) => match reason {
                 Doubt::Lost(failure) => failure.kind.name(),
@@ -231,12 +231,12 @@ impl Answer {
                 _ => "check token_endpoint: this is not how a token endpoint answers",
             },
             Self::Unavailable(Unavailable { reason, .. }) => match reason {
-                Outage::NotSent(failure) => failure.kind.hint()?,
-                Outage::Refused(_) => return None,
-                Outage::Redirect { .. } => {
+                ServerFailure::NotSent(failure) => failure.kind.hint()?,
+                ServerFailure::Refused(_) => return None,
+                ServerFailure::Redirect { .. } => {
                     "set token_endpoint to the address that the redirect leads to, if that is the provider's"
                 }
-                Outage::Status { status, .. } => status_hint(*status)?,
+                ServerFailure::Status { status, .. } => status_hint(*status)?,
             },
             Self::Ambiguous(Unclear { reason, .. }) => match reason {
                 Doubt::Lost(failure) => failure.kind.hint()?,
@@ -334,7 +334,7 @@ impl fmt::Display for TokenFault {
     }
 }
 
-impl fmt::Display for Outage {
+impl fmt::Display for ServerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(failure) => write!(f, "the token endpoint could not be reached: {failure}"),

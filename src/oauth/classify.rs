@@ -9,7 +9,8 @@ use url::Url;
 
 use crate::clock::Timestamp;
 use crate::oauth::answer::{
-    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, Grant, Outage, TokenFault, Unavailable, Unclear,
+    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
+    Unavailable, Unclear,
 };
 use crate::oauth::codes::{Meaning, look_up};
 use crate::oauth::members::{Member, Members, salvage_refresh_token};
@@ -31,7 +32,7 @@ const MAX_JWT_LIFETIME: f64 = 100.0 * 365.0 * 24.0 * 3600.0;
 
 /// What [`classify`] must know besides the reply.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct ReplyContext<'a> {
     /// The clocks just before the POST.
     pub now: Timestamp,
     /// How long a token lives when neither the reply nor the token says so.
@@ -40,7 +41,7 @@ pub struct Context<'a> {
     pub known_secrets: &'a [&'a Secret],
 }
 
-impl Context<'_> {
+impl ReplyContext<'_> {
     fn scrub(&self, text: &str) -> String {
         scrub(text, self.known_secrets)
     }
@@ -52,7 +53,7 @@ impl Context<'_> {
 }
 
 /// Judges what came of one POST. Never panics, whatever the bytes.
-pub fn classify(result: Result<&Reply, &TransportFailure>, context: &Context<'_>) -> Answer {
+pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContext<'_>) -> Answer {
     let reply = match result {
         Ok(reply) => reply,
         Err(failure) => return no_reply(failure, context),
@@ -76,34 +77,38 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &Context<'_>
                 }),
             },
         },
-        300..=399 => unavailable(Outage::Redirect { status, host: redirect_host(reply, context) }),
+        300..=399 => unavailable(ServerFailure::Redirect { status, host: redirect_host(reply, context) }),
         // "Not now" whatever the body says: proxies and rate limiters borrow OAuth's words.
-        408 | 425 | 429 => unavailable(Outage::Status { status, words: words() }),
+        408 | 425 | 429 => unavailable(ServerFailure::Status { status, words: words() }),
         400..=499 => match words() {
             Some(words) => by_code(words, unavailable),
-            None => unavailable(Outage::Status { status, words: None }),
+            None => unavailable(ServerFailure::Status { status, words: None }),
         },
         // A gateway lost the answer of a server that may have acted. 520 and 524 are
         // Cloudflare's words for the same: an odd answer, none in time.
         502 | 504 | 520 | 524 => unclear(Doubt::Gateway { status, words: words() }),
-        500..=599 => unavailable(Outage::Status { status, words: words() }),
+        500..=599 => unavailable(ServerFailure::Status { status, words: words() }),
         // No meaning in RFC 9110: nothing is known.
         _ => unclear(Doubt::Gateway { status, words: words() }),
     }
 }
 
-fn no_reply(failure: &TransportFailure, context: &Context<'_>) -> Answer {
+fn no_reply(failure: &TransportFailure, context: &ReplyContext<'_>) -> Answer {
     let failure = TransportFailure { detail: context.scrub(&failure.detail), ..failure.clone() };
     match failure.sent {
         Sent::NotSent => {
-            Answer::Unavailable(Unavailable { reason: Outage::NotSent(failure), retry_after: None })
+            Answer::Unavailable(Unavailable { reason: ServerFailure::NotSent(failure), retry_after: None })
         }
         Sent::PerhapsSent => Answer::Ambiguous(Unclear { reason: Doubt::Lost(failure), retry_after: None }),
     }
 }
 
 /// A 2xx with a JSON object.
-fn success(members: &Members, context: &Context<'_>, unavailable: impl Fn(Outage) -> Answer) -> Answer {
+fn success(
+    members: &Members,
+    context: &ReplyContext<'_>,
+    unavailable: impl Fn(ServerFailure) -> Answer,
+) -> Answer {
     let refresh_token =
         members.refresh_token.as_ref().and_then(Member::text).filter(|token| is_usable(token));
     let defective = |defect| Answer::Defective { refresh_token: refresh_token.cloned(), defect };
@@ -132,7 +137,7 @@ fn success(members: &Members, context: &Context<'_>, unavailable: impl Fn(Outage
         Ok(found) => found,
         Err(stated) => return defective(Defect::ExpiresIn(stated)),
     };
-    Answer::Granted(Grant {
+    Answer::Granted(TokenResponse {
         access_token: access_token.clone(),
         token_type: token_type.to_owned(),
         expires_in,
@@ -182,7 +187,7 @@ fn usable_access_token(member: Option<&Member>) -> Result<&Secret, TokenFault> {
 fn lifetime(
     expires_in: Option<&Member>,
     access_token: &Secret,
-    context: &Context<'_>,
+    context: &ReplyContext<'_>,
 ) -> Result<(Duration, ExpiresInSource), String> {
     let seconds = match expires_in {
         None | Some(Member::Null) => {
@@ -229,7 +234,7 @@ fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
 }
 
 /// The server's error, if the reply has one: RFC 6749 section 5.2, or an object with a code.
-fn error_reply(members: &Members, context: &Context<'_>) -> Option<ErrorReply> {
+fn error_reply(members: &Members, context: &ReplyContext<'_>) -> Option<ErrorReply> {
     let text = |member: &Option<Member>| {
         let text = context.scrub(member.as_ref()?.text()?.expose());
         (!text.is_empty()).then_some(text)
@@ -248,16 +253,16 @@ fn error_reply(members: &Members, context: &Context<'_>) -> Option<ErrorReply> {
     })
 }
 
-fn by_code(error: ErrorReply, unavailable: impl Fn(Outage) -> Answer) -> Answer {
+fn by_code(error: ErrorReply, unavailable: impl Fn(ServerFailure) -> Answer) -> Answer {
     match look_up(&error.code) {
         Some((_, Meaning::DeadToken)) => Answer::InvalidGrant(error),
         Some((_, Meaning::Client)) => Answer::ClientRefused(error),
-        Some((_, Meaning::NotNow)) | None => unavailable(Outage::Refused(error)),
+        Some((_, Meaning::NotNow)) | None => unavailable(ServerFailure::Refused(error)),
     }
 }
 
 /// The host that a redirect leads to; `None` if it stays on the same one or makes no sense.
-fn redirect_host(reply: &Reply, context: &Context<'_>) -> Option<String> {
+fn redirect_host(reply: &Reply, context: &ReplyContext<'_>) -> Option<String> {
     // RFC 2606: a name that can be nobody's stands for the endpoint's own.
     let here = Url::parse("https://here.invalid/").ok()?;
     let target = here.join(reply.location.as_deref()?).ok()?;

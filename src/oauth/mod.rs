@@ -15,9 +15,10 @@ pub mod retry_after;
 mod tests;
 
 pub use crate::oauth::answer::{
-    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, Grant, Outage, TokenFault, Unavailable, Unclear,
+    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
+    Unavailable, Unclear,
 };
-pub use crate::oauth::classify::{Context, MAX_TOKEN_BYTES, classify, fault_of, whole_seconds};
+pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
 pub use crate::oauth::request::{ClientAuthentication, RefreshRequest};
 pub use crate::redact::scrub;

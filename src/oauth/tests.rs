@@ -15,7 +15,7 @@ const NOW: i64 = 1_767_225_600;
 
 fn classify_with(result: Result<&Reply, &TransportFailure>, known_secrets: &[&Secret]) -> Answer {
     let now = Timestamp { wall: NOW * 1000, boot: 0, boot_id: Fingerprint::of([b"boot"]) };
-    classify(result, &Context { now, default_lifetime: Duration::from_secs(1800), known_secrets })
+    classify(result, &ReplyContext { now, default_lifetime: Duration::from_secs(1800), known_secrets })
 }
 
 fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
@@ -37,7 +37,7 @@ fn summary(answer: &Answer) -> String {
         Answer::Ambiguous(_) => format!("ambiguous {kind}"),
     };
     let next = match answer {
-        Answer::Granted(Grant { refresh_token: Some(token), .. })
+        Answer::Granted(TokenResponse { refresh_token: Some(token), .. })
         | Answer::Defective { refresh_token: Some(token), .. } => format!(", next {}", token.expose()),
         _ => String::new(),
     };

@@ -17,10 +17,10 @@ use crate::account::context::Context;
 use crate::account::files::check_owner;
 use crate::clock::Timestamp;
 use crate::config;
-use crate::http::{HttpEndpoint, Options, shown};
+use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::Message;
 use crate::oauth::TransportFailure;
-use crate::probe::rules::{Meaning, Probed, candidate, first_in};
+use crate::probe::rules::{ProbeMeaning, Probed, candidate, first_in};
 use crate::refresh::Policy;
 use crate::refresh::record::AccessToken;
 use crate::secret::Fingerprint;
@@ -55,7 +55,7 @@ impl Note for Option<Probed> {
 #[derive(Debug)]
 pub struct Probing {
     /// Until they begin.
-    target: Option<Box<Target>>,
+    target: Option<Box<ProbeTarget>>,
     at_work: Option<JoinHandle<()>>,
 }
 
@@ -64,7 +64,7 @@ impl Probing {
     pub fn new(account: &Account) -> Self {
         let (settings, policy, account) = (account.settings(), account.core().policy(), account.configured());
         let target = account.probe.as_ref().map(|probe| {
-            Box::new(Target {
+            Box::new(ProbeTarget {
                 probe: probe.clone(),
                 shown: shown(&probe.url),
                 ca_file: account.ca_file.clone(),
@@ -93,8 +93,8 @@ impl Drop for Probing {
 
 /// What is asked, and by what rules.
 #[derive(Debug)]
-struct Target {
-    probe: config::Probe,
+struct ProbeTarget {
+    probe: config::ProbeConfig,
     shown: String,
     ca_file: Option<PathBuf>,
     allow_http: bool,
@@ -113,7 +113,7 @@ struct Trial {
     prepared: Result<(), TransportFailure>,
 }
 
-async fn probe(target: Arc<Target>, places: Rc<Semaphore>, report: ReportRefusal, context: Rc<Context>) {
+async fn probe(target: Arc<ProbeTarget>, places: Rc<Semaphore>, report: ReportRefusal, context: Rc<Context>) {
     let mut wait = first_in(target.probe.every, getrandom::u64().unwrap_or_default());
     loop {
         tokio::time::sleep(wait).await;
@@ -125,7 +125,7 @@ async fn probe(target: Arc<Target>, places: Rc<Semaphore>, report: ReportRefusal
 }
 
 /// Tries the token, if there is one to try; gives it if it is to be replaced.
-async fn refused(target: &Arc<Target>, places: &Semaphore, context: &Context) -> Option<Fingerprint> {
+async fn refused(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Context) -> Option<Fingerprint> {
     // The semaphore is never closed.
     let _place = places.acquire().await.ok()?;
     let now = context.clock.now();
@@ -140,21 +140,21 @@ async fn refused(target: &Arc<Target>, places: &Semaphore, context: &Context) ->
     context.message(&target.policy.account, &message(&probed, meaning));
     // Without the note status knows less.
     elsewhere(target, move |target| target.store().update_note(|last| *last = Some(probed))).await;
-    (meaning == Meaning::Refused).then(|| trial.token.value.fingerprint())
+    (meaning == ProbeMeaning::Refused).then(|| trial.token.value.fingerprint())
 }
 
-fn message(probed: &Probed, meaning: Meaning) -> Message {
+fn message(probed: &Probed, meaning: ProbeMeaning) -> Message {
     let url = &probed.url;
     let (level, text, hint) = match (meaning, probed.status) {
-        (Meaning::Refused, _) => (Level::INFO, format!("{url} refuses the token; replacing it"), None),
-        (Meaning::RefusedToo { first }, _) => {
+        (ProbeMeaning::Refused, _) => (Level::INFO, format!("{url} refuses the token; replacing it"), None),
+        (ProbeMeaning::RefusedToo { first }, _) => {
             let level = if first { Level::WARN } else { Level::DEBUG };
             (level, format!("{url} refuses the new token as well; keeping it"), Some(PROBE_REFUSED.into()))
         }
-        (Meaning::Nothing, Some(status)) => {
+        (ProbeMeaning::Nothing, Some(status)) => {
             (Level::DEBUG, format!("{url} answers the probe with HTTP {status}"), None)
         }
-        (Meaning::Nothing, None) => {
+        (ProbeMeaning::Nothing, None) => {
             let why = probed.problem.as_deref().unwrap_or_default();
             (Level::DEBUG, format!("{url} does not answer the probe: {why}"), None)
         }
@@ -164,15 +164,15 @@ fn message(probed: &Probed, meaning: Meaning) -> Message {
 
 /// File work, for which the loop must not wait.
 async fn elsewhere<T: Send + 'static>(
-    target: &Arc<Target>,
-    work: impl FnOnce(&Target) -> T + Send + 'static,
+    target: &Arc<ProbeTarget>,
+    work: impl FnOnce(&ProbeTarget) -> T + Send + 'static,
 ) -> Option<T> {
     let target = Arc::clone(target);
     // A panic aborts the process, and nothing cancels the task but the end.
     tokio::task::spawn_blocking(move || work(&target)).await.ok()
 }
 
-impl Target {
+impl ProbeTarget {
     fn store(&self) -> Store {
         Store::new(&self.state_dir, &self.policy.account)
     }
@@ -184,7 +184,7 @@ impl Target {
         check_owner(&record, &self.policy.account, &self.policy.config).ok()?;
         let (token, generation) = candidate(*record, &self.policy, now)?;
         let (timeout, ca_file, allow_http) = (TIMEOUT, self.ca_file.clone(), self.allow_http);
-        let endpoint = HttpEndpoint::new(Options { timeout, ca_file, allow_http });
+        let endpoint = HttpEndpoint::new(HttpOptions { timeout, ca_file, allow_http });
         let prepared = endpoint.prepare(&self.probe.url);
         Some(Trial { token, generation, last: store.note(), endpoint, prepared })
     }

@@ -40,7 +40,7 @@ pub struct Probed {
 
 /// What an answer, or the lack of one, means for the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum ProbeMeaning {
     /// Nothing.
     Nothing,
     /// It is refused, and is to be replaced if it is still the stored one.
@@ -60,7 +60,7 @@ impl Probed {
         generation: u64,
         at: i64,
         answer: Result<u16, String>,
-    ) -> (Self, Meaning) {
+    ) -> (Self, ProbeMeaning) {
         let last = last.filter(|last| last.url == url);
         let refused = last.and_then(|last| last.refused);
         let (status, problem) = match answer {
@@ -71,12 +71,12 @@ impl Probed {
             (Some(REFUSED), Some(earlier)) if earlier != generation => {
                 let is_known = |last: &Self| last.generation == generation && last.status == status;
                 let first = !last.is_some_and(is_known);
-                (refused, Meaning::RefusedToo { first })
+                (refused, ProbeMeaning::RefusedToo { first })
             }
             // The same token is reported again: the first time it may have been too soon.
-            (Some(REFUSED), _) => (Some(generation), Meaning::Refused),
-            (Some(_), _) => (None, Meaning::Nothing),
-            (None, _) => (refused, Meaning::Nothing),
+            (Some(REFUSED), _) => (Some(generation), ProbeMeaning::Refused),
+            (Some(_), _) => (None, ProbeMeaning::Nothing),
+            (None, _) => (refused, ProbeMeaning::Nothing),
         };
         let answered_at = status.map(|_| at).or(last.and_then(|last| last.answered_at));
         (Self { url: url.into(), generation, at, status, problem, answered_at, refused }, meaning)

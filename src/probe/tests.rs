@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::probe::rules::{Meaning, Probed, candidate, first_in};
+use crate::probe::rules::{ProbeMeaning, Probed, candidate, first_in};
 use crate::refresh::decide::Trigger;
 use crate::refresh::tests::world::{World, invalid_grant, lost, seconds, unavailable};
 use crate::secret::Secret;
 
-const REFUSED_TOO: Meaning = Meaning::RefusedToo { first: true };
+const REFUSED_TOO: ProbeMeaning = ProbeMeaning::RefusedToo { first: true };
 
 /// The token that would be tried now.
 fn tried(world: &World) -> Option<String> {
@@ -49,7 +49,7 @@ fn no_token_is_tried_that_cannot_or_is_about_to_be_replaced() {
 }
 
 /// A resource's answers, about the tokens of these numbers; 0 is none.
-fn story<const N: usize>(answers: [(u64, u16); N]) -> [Meaning; N] {
+fn story<const N: usize>(answers: [(u64, u16); N]) -> [ProbeMeaning; N] {
     let mut last = None;
     answers.map(|(generation, status)| {
         let answer = if status == 0 { Err("down".into()) } else { Ok(status) };
@@ -61,7 +61,7 @@ fn story<const N: usize>(answers: [(u64, u16); N]) -> [Meaning; N] {
 
 #[test]
 fn only_401_means_anything_and_its_repetition_nothing_more() {
-    use Meaning::{Nothing, Refused, RefusedToo};
+    use ProbeMeaning::{Nothing, Refused, RefusedToo};
     for status in [0, 200, 204, 302, 400, 403, 404, 407, 429, 500, 503] {
         assert_eq!(story([(1, status), (1, status)]), [Nothing, Nothing], "{status}");
     }
@@ -86,7 +86,7 @@ fn another_resource_begins_anew() {
     let (down, _) = Probed::after(Some(&probed), "u", 2, 30, Err("down".into()));
     assert_eq!((down.answered_at, down.status, down.refuses_still(2, true)), (Some(20), None, false));
     let (other, meaning) = Probed::after(Some(&probed), "v", 2, 30, Ok(401));
-    assert_eq!((meaning, other.refuses_still(2, false)), (Meaning::Refused, false));
+    assert_eq!((meaning, other.refuses_still(2, false)), (ProbeMeaning::Refused, false));
     assert!(other.refuses_still(2, true), "the server stands by it");
 }
 

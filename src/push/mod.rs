@@ -12,11 +12,11 @@ use crate::account::client::read;
 use crate::account::context::Context;
 use crate::config;
 use crate::config::Settings;
-use crate::http::{HttpEndpoint, Options, shown};
+use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::Message;
 use crate::message::chain;
 use crate::oauth::TransportFailure;
-use crate::push::request::Request;
+use crate::push::request::PushRequest;
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::secrets::SecretError;
@@ -90,7 +90,7 @@ pub struct PushResult {
 /// The push targets of one account.
 #[derive(Debug)]
 pub struct Pushes {
-    account: Arc<config::Account>,
+    account: Arc<config::AccountConfig>,
     settings: Arc<Settings>,
     /// The token that they have, or are being sent.
     newest: Option<Fingerprint>,
@@ -101,7 +101,7 @@ pub struct Pushes {
 
 impl Pushes {
     /// Nothing was sent yet.
-    pub fn new(settings: &Arc<Settings>, account: &Arc<config::Account>) -> Self {
+    pub fn new(settings: &Arc<Settings>, account: &Arc<config::AccountConfig>) -> Self {
         let (account, settings) = (Arc::clone(account), Arc::clone(settings));
         Self { account, settings, newest: None, failing: Rc::default(), at_work: Vec::new() }
     }
@@ -143,7 +143,7 @@ impl Drop for Pushes {
 
 /// One token on its way to one target.
 struct Delivery {
-    account: Arc<config::Account>,
+    account: Arc<config::AccountConfig>,
     /// Which target it is.
     place: usize,
     store: Store,
@@ -192,9 +192,9 @@ impl Delivery {
         };
         let expires_at = self.token.expires_at().wall / 1000;
         let request =
-            Request::new(push, api_key.as_ref(), &self.token.value, &self.token.token_type, expires_at);
+            PushRequest::new(push, api_key.as_ref(), &self.token.value, &self.token.token_type, expires_at);
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let endpoint = HttpEndpoint::new(Options { timeout: TIMEOUT, ca_file, allow_http });
+        let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
         let reply = endpoint.send(&request.url, &request.headers, &request.body).await;
         match reply.map_err(PushError::Transport)?.status {
             200..=299 => Ok(()),

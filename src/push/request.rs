@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use url::Url;
 
-use crate::config::Push;
+use crate::config::PushConfig;
 use crate::secret::Secret;
 
 /// One POST.
 #[derive(Debug)]
-pub struct Request {
+pub struct PushRequest {
     /// Where it goes.
     pub url: Url,
     /// Lower-case names, and values that may be secrets.
@@ -18,10 +18,10 @@ pub struct Request {
     pub body: Secret,
 }
 
-impl Request {
+impl PushRequest {
     /// Puts it together; `expires_at` is in Unix seconds.
     pub fn new(
-        push: &Push,
+        push: &PushConfig,
         api_key: Option<&Secret>,
         token: &Secret,
         token_type: &str,
@@ -62,10 +62,10 @@ fn escaped(text: &str) -> Secret {
 mod tests {
     use crate::push::request::*;
 
-    fn push(content_type: &str) -> Push {
-        Push {
+    fn push(content_type: &str) -> PushConfig {
+        PushConfig {
             url: "http://localhost:8741/v1/token".parse().unwrap(),
-            body: Push::BODY.parse().unwrap(),
+            body: PushConfig::BODY.parse().unwrap(),
             headers: vec![("content-type".into(), Secret::new(content_type))],
             api_key: None,
         }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn a_token_is_escaped_in_json_alone() {
         let token = Secret::new(r#"a"b\c"#);
-        let body = |content_type: &str| Request::new(&push(content_type), None, &token, "Bearer", 1).body;
+        let body = |content_type: &str| PushRequest::new(&push(content_type), None, &token, "Bearer", 1).body;
         let json: serde_json::Value = serde_json::from_str(body("application/json").expose()).unwrap();
         assert_eq!(json["token"], token.expose());
         assert_eq!(body("text/plain").expose(), r#"{"token": "a"b\c"}"#);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn an_api_key_is_a_bearer_token() {
         let key = Secret::new("key");
-        let request = Request::new(&push("text/plain"), Some(&key), &Secret::new("t"), "Bearer", 1);
+        let request = PushRequest::new(&push("text/plain"), Some(&key), &Secret::new("t"), "Bearer", 1);
         let (name, value) = request.headers.last().unwrap();
         assert_eq!((name.as_str(), value.expose()), ("authorization", "Bearer key"));
         assert!(!format!("{request:?}").contains("key\""));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::refresh::record::{RefreshToken, Source};
+use crate::refresh::record::{LoginSource, RefreshToken};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -46,7 +46,7 @@ pub fn cause(token: &RefreshToken, words: &str, at: Timestamp) -> String {
             days(age)
         );
     }
-    let rotated = if token.source == Source::Rotation {
+    let rotated = if token.source == LoginSource::Rotation {
         "; if another program refreshes with the same login, the server ends it for both"
     } else {
         ""
@@ -77,7 +77,7 @@ mod tests {
         let login = Timestamp { wall: 1_700_000_000_000, boot: 0, boot_id: Fingerprint::of([b"a"]) };
         let fresh = RefreshToken {
             value: Secret::new("rt"),
-            source: Source::Rotation,
+            source: LoginSource::Rotation,
             seeded_at: login,
             obtained_at: login,
             used_at: Some(login),
@@ -108,7 +108,7 @@ mod tests {
             (RefreshToken { used_at: used(2.0), ..fresh.clone() }, "", 92.0, "not been used for 90.0 days"),
             (RefreshToken { used_at: used(29.9), ..fresh.clone() }, "", 30.0, "30.0 days after the login"),
             (
-                RefreshToken { used_at: used(0.1), source: Source::Seed, ..fresh.clone() },
+                RefreshToken { used_at: used(0.1), source: LoginSource::Seed, ..fresh.clone() },
                 "",
                 0.2,
                 "4 hours after",

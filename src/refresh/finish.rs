@@ -8,9 +8,9 @@ use crate::refresh::decide::{Decision, FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::Trouble;
 use crate::refresh::record::{AccessToken, Record};
-use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Supervisor, report, schedule};
+use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, report, schedule};
 
-impl Supervisor {
+impl Refresher {
     pub(super) fn remember(&mut self, record: Record) {
         let nothing = || Box::new(Loaded { record: None, garbage: None, file: FileView::Missing });
         self.loaded.get_or_insert_with(nothing).record = Some(record);

@@ -1,6 +1,6 @@
 //! The state machine of one account: it decides, the shell performs.
 //!
-//! [`Supervisor::handle`] takes an instant and an event and gives back what is to be done, as
+//! [`Refresher::handle`] takes an instant and an event and gives back what is to be done, as
 //! data. It does no I/O, reads no clock and draws no random number, so that `run`, `once` and the
 //! simulation drive the very same code. One pass is
 //!
@@ -84,7 +84,7 @@ pub struct Policy {
 pub enum Event {
     /// A pass is wanted: at start, on a signal, from the command line.
     Begin(Trigger),
-    /// [`Supervisor::next_wakeup`] has come.
+    /// [`Refresher::next_wakeup`] has come.
     Woke,
     /// Finish what cannot be left undone, and begin nothing.
     Stop,
@@ -149,7 +149,7 @@ pub enum Action {
 
 /// The state machine of one account.
 #[derive(Debug)]
-pub struct Supervisor {
+pub struct Refresher {
     policy: Policy,
     random: u64,
     phase: Phase,
@@ -203,7 +203,7 @@ struct Persisting {
     failing: Option<(Timestamp, u32)>,
 }
 
-impl Supervisor {
+impl Refresher {
     /// A supervisor that has not looked at anything yet. `random` seeds its jitter.
     pub fn new(policy: Policy, random: u64) -> Self {
         Self {

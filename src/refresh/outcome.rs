@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::refresh::decide::{Decision, Trigger};
 use crate::refresh::problem::Trouble;
 use crate::refresh::record::Verdict;
-use crate::refresh::view::Facts;
+use crate::refresh::view::DecisionView;
 use crate::secret::Fingerprint;
 
 /// How a pass over one account ended.
@@ -55,7 +55,7 @@ pub enum Report {
         /// What was asked for.
         trigger: Trigger,
         /// What is so.
-        facts: Box<Facts>,
+        facts: Box<DecisionView>,
     },
     /// Config held a seed that this account had not seen: a new login.
     TookSeed(Fingerprint),

@@ -8,18 +8,18 @@ use crate::refresh::decide::{Decision, FileView, Inputs, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{AccessToken, Failure, InFlight, Record, Rejection};
-use crate::refresh::view::Facts;
+use crate::refresh::view::DecisionView;
 use crate::refresh::{
-    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Supervisor, report, schedule,
+    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, report, schedule,
 };
 use crate::secret::Secret;
 
-impl Supervisor {
+impl Refresher {
     pub(super) fn decide(&mut self, now: Timestamp) -> (Decision, Action) {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
         let loaded = self.loaded.as_deref().unwrap_or(&nothing);
         let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), self.trigger, now);
-        let facts = Box::new(Facts::gather(loaded, &self.policy, self.inputs.as_ref(), now));
+        let facts = Box::new(DecisionView::gather(loaded, &self.policy, self.inputs.as_ref(), now));
         let decided = Report::Decided { decision: decision.clone(), trigger: self.trigger, facts };
         (decision, report(decided))
     }

@@ -78,7 +78,7 @@ pub struct RefreshToken {
     #[serde(with = "secret::stored")]
     pub value: Secret,
     /// Where it came from.
-    pub source: Source,
+    pub source: LoginSource,
     /// When the user's login first reached this program.
     pub seeded_at: Timestamp,
     /// When this very token did; equal to `seeded_at` until the first rotation.
@@ -93,7 +93,7 @@ pub struct RefreshToken {
 /// Where a refresh token came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum LoginSource {
     /// The refresh_token of the configuration.
     Seed,
     /// The server, which replaced an earlier one (RFC 6749 section 6).
@@ -279,7 +279,7 @@ impl Record {
         self.config_is_older = false;
         self.refresh_token = Some(RefreshToken {
             value: seed,
-            source: Source::Seed,
+            source: LoginSource::Seed,
             seeded_at: now,
             obtained_at: now,
             used_at: None,

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ExpiresInSource, Grant};
+use crate::oauth::{Answer, ExpiresInSource, TokenResponse};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{
-    AccessToken, Attempt, Failure, Record, RefreshToken, Source, Verdict, VerdictKind,
+    AccessToken, Attempt, Failure, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
-use crate::refresh::{Action, Persisting, Phase, Supervisor, cause, report, schedule};
+use crate::refresh::{Action, Persisting, Phase, Refresher, cause, report, schedule};
 use crate::secret::Secret;
 
 /// What is noted of an attempt whose token was dead on arrival.
 const STALE_TOKEN: &str = "stale_token";
 
-impl Supervisor {
+impl Refresher {
     pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
         // Before the request, but by the wall clock of today: it may have been set meanwhile.
@@ -66,7 +66,7 @@ impl Supervisor {
         now: Timestamp,
         issued_at: Timestamp,
         mut record: Record,
-        grant: &Grant,
+        grant: &TokenResponse,
     ) -> Vec<Action> {
         rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
@@ -282,8 +282,12 @@ impl Supervisor {
 fn rotate(record: &mut Record, rotated: Option<&Secret>, at: Timestamp) {
     let Some(token) = &mut record.refresh_token else { return };
     if let Some(value) = rotated.filter(|value| **value != token.value) {
-        *token =
-            RefreshToken { value: value.clone(), source: Source::Rotation, obtained_at: at, ..token.clone() };
+        *token = RefreshToken {
+            value: value.clone(),
+            source: LoginSource::Rotation,
+            obtained_at: at,
+            ..token.clone()
+        };
     }
     token.unclear_sends = 0;
 }

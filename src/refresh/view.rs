@@ -10,7 +10,7 @@ use crate::refresh::schedule;
 
 /// The inputs of one decision. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct DecisionView {
     /// The number of the present token; 0 without a state.
     pub generation: u64,
     /// The life it was granted.
@@ -39,7 +39,7 @@ pub struct Facts {
     pub inputs_read: bool,
 }
 
-impl Facts {
+impl DecisionView {
     /// Gathers them.
     pub fn gather(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, now: Timestamp) -> Self {
         let record = loaded.record.as_ref();
@@ -67,7 +67,7 @@ impl Facts {
 }
 
 /// `key=value` for each that is known.
-impl fmt::Display for Facts {
+impl fmt::Display for DecisionView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = match self.file {
             FileView::Missing => "missing",

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 pub use crate::secrets::command::CommandError;
 use zeroize::Zeroizing;
 
-use crate::config::{SecretSource, Unusable};
+use crate::config::{SecretFlaw, SecretSource};
 use crate::files::read;
-use crate::files::read::Contents;
+use crate::files::read::SmallFile;
 use crate::secret::Secret;
 
 /// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
@@ -102,7 +102,7 @@ pub enum SecretError {
         /// Where it was read.
         place: String,
         /// What is wrong with it.
-        flaw: Unusable,
+        flaw: SecretFlaw,
     },
 }
 
@@ -140,7 +140,7 @@ impl SecretError {
             Self::Credential { name, .. } => Some(format!(
                 "add LoadCredential={name}:PATH to the unit, then restart it: credentials are loaded at its start"
             )),
-            Self::Unusable { flaw: Unusable::Empty, .. } => {
+            Self::Unusable { flaw: SecretFlaw::Empty, .. } => {
                 Some("put the secret there, on one line".to_owned())
             }
             Self::Unusable { .. } => Some("there must be the secret alone, on one line".to_owned()),
@@ -209,7 +209,7 @@ fn from_file(key: &'static str, path: &Path, effective_uid: u32) -> Result<Zeroi
 fn check_access(
     key: &'static str,
     path: &Path,
-    contents: &Contents,
+    contents: &SmallFile,
     effective_uid: u32,
 ) -> Result<(), SecretError> {
     let path = || path.to_owned();

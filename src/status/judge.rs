@@ -11,7 +11,7 @@ use crate::message::chain;
 use crate::message::{duration, refusal};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
-use crate::refresh::record::{AccessToken, Record, Source, VerdictKind};
+use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::status::{
@@ -29,7 +29,7 @@ const REFRESH_IT: &str = "run `zg-tokend once` to see it refreshed, or `zg-token
 const PUBLISH_IT: &str = "run `zg-tokend once`: it writes the live token again";
 
 /// Draws the conclusions.
-pub(super) fn assess(account: &config::Account, look: &Look, now: Timestamp) -> AccountStatus {
+pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestamp) -> AccountStatus {
     let mut status = blank(account, look);
     match &look.stored {
         Ok(Stored::Record(record)) => status.judge(account, record, look, now),
@@ -91,7 +91,7 @@ impl AccountStatus {
         }
     }
 
-    fn judge(&mut self, account: &config::Account, record: &Record, look: &Look, now: Timestamp) {
+    fn judge(&mut self, account: &config::AccountConfig, record: &Record, look: &Look, now: Timestamp) {
         self.tell(record, now);
         if let Some(token) = &record.access_token {
             self.judge_token(account, token, now);
@@ -125,7 +125,7 @@ impl AccountStatus {
                 available: !record.needs_login(),
                 source: Some("state"),
                 seeded_at: Some(token.seeded_at.wall / 1000),
-                rotated_at: (token.source == Source::Rotation).then_some(token.obtained_at.wall / 1000),
+                rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
             };
         }
         let failure = record.failure.as_ref();
@@ -139,7 +139,7 @@ impl AccountStatus {
         });
     }
 
-    fn judge_token(&mut self, account: &config::Account, token: &AccessToken, now: Timestamp) {
+    fn judge_token(&mut self, account: &config::AccountConfig, token: &AccessToken, now: Timestamp) {
         let skew = schedule::skew(token.lifetime(), account.skew);
         match schedule::due(token.issued_at, schedule::due_after(token, account.skew), now) {
             Due::In(left) => {
@@ -187,7 +187,7 @@ impl AccountStatus {
         }
     }
 
-    fn judge_push(&mut self, account: &config::Account, look: &Look) {
+    fn judge_push(&mut self, account: &config::AccountConfig, look: &Look) {
         for target in &account.push {
             let url = shown(&target.url);
             let last = look.pushed.0.get(&url);
@@ -202,7 +202,7 @@ impl AccountStatus {
         }
     }
 
-    fn judge_probe(&mut self, account: &config::Account, record: &Record, look: &Look) {
+    fn judge_probe(&mut self, account: &config::AccountConfig, record: &Record, look: &Look) {
         let Some(probe) = &account.probe else { return };
         let url = shown(&probe.url);
         let last = look.probed.as_ref().filter(|last| last.url == url);
@@ -224,7 +224,7 @@ impl AccountStatus {
         });
     }
 
-    fn judge_lack_of_login(&mut self, account: &config::Account, record: &Record, now: Timestamp) {
+    fn judge_lack_of_login(&mut self, account: &config::AccountConfig, record: &Record, now: Timestamp) {
         let hint = "refresh unavailable: configure a refresh_token, or the token will end";
         let skew = |token: &AccessToken| millis(schedule::skew(token.lifetime(), account.skew));
         let soon = record.access_token.as_ref().is_none_or(|token| token.remaining(now) < skew(token));
@@ -291,7 +291,7 @@ impl AccountStatus {
 }
 
 /// Before anything is known.
-fn blank(account: &config::Account, look: &Look) -> AccountStatus {
+fn blank(account: &config::AccountConfig, look: &Look) -> AccountStatus {
     let (exists, modified_at) = match &look.file {
         Observation::Missing => (false, None),
         Observation::Holds { modified_at, .. } => (true, Some(modified_at / 1000)),

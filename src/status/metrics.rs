@@ -19,7 +19,7 @@ const STATES: [(State, &str); 6] = [
 /// The metrics of these accounts. What is not known has no sample: an alert on its absence says
 /// more than a zero.
 pub fn exposition(accounts: &[AccountStatus]) -> String {
-    let mut page = Page { text: String::new() };
+    let mut page = MetricsPage { text: String::new() };
     page.head("build_info", "gauge", "The version of zg-tokend that tells this.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.head("account_info", "gauge", "The file that the account's access token is published in.");
@@ -84,11 +84,11 @@ pub fn exposition(accounts: &[AccountStatus]) -> String {
 }
 
 /// A text that grows.
-pub struct Page {
+pub struct MetricsPage {
     pub text: String,
 }
 
-impl Page {
+impl MetricsPage {
     /// Begins a metric; its samples follow.
     pub fn head(&mut self, name: &str, kind: &str, help: &str) {
         // A string takes everything.

@@ -301,7 +301,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
 }
 
-fn look(settings: &Settings, mut store: Store, account: &config::Account) -> Look {
+fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
     let stored = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
         if let Stored::Record(record) = &stored {
             check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::files::{
-    Directory, FailureClass, Missing, PlaceError, Rules, Target, Warning, owner, uninterrupted,
+    Directory, FailureClass, FileWarning, Missing, PlaceError, Rules, Target, owner, uninterrupted,
 };
 
 /// Says which `run` supervises the account, for the life of that `run`.
@@ -232,7 +232,7 @@ impl StateDir {
         if owner != rustix::process::geteuid().as_raw() {
             return Err(LockError::NotOurs { path, owner });
         }
-        let warning = (mode & 0o077 != 0).then_some(Warning::NotPrivate { path, mode });
+        let warning = (mode & 0o077 != 0).then_some(FileWarning::NotPrivate { path, mode });
         let configured = self.configured.join(account);
         Ok(Some(AccountDir { directory: Arc::new(directory), configured, warning }))
     }
@@ -244,7 +244,7 @@ pub struct AccountDir {
     directory: Arc<Directory>,
     /// As others come to it: state_dir as configured, and the account's name.
     configured: PathBuf,
-    warning: Option<Warning>,
+    warning: Option<FileWarning>,
 }
 
 impl AccountDir {
@@ -259,7 +259,7 @@ impl AccountDir {
     }
 
     /// Set if others could enter it when it was opened.
-    pub fn warning(&self) -> Option<&Warning> {
+    pub fn warning(&self) -> Option<&FileWarning> {
         self.warning.as_ref()
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::files::{Attributes, FailureClass, FileError, Temporary, Warning};
+use crate::files::{Attributes, FailureClass, FileError, FileWarning, Temporary};
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
 use crate::store::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// Whether others could get into the directory; it was made private if it was to be created.
-    pub fn warning(&self) -> Option<&Warning> {
+    pub fn warning(&self) -> Option<&FileWarning> {
         self.dir.as_ref().and_then(AccountDir::warning)
     }
 

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
-use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::demo::IssuerOptions;
+use zg_tokend::testing::demo::{AuditEntry, AuditEvent};
 
 use crate::common::world::World;
 use crate::common::{Background, audit, wait_until};
 
 /// A server that sends the same successor again for so many seconds.
 fn with_grace(seconds: u64) -> World {
-    World::with(Options { reuse_grace: Duration::from_secs(seconds), ..Options::default() })
+    World::with(IssuerOptions { reuse_grace: Duration::from_secs(seconds), ..IssuerOptions::default() })
 }
 
 fn revocations(world: &World) -> usize {
     let log: Vec<AuditEntry> = world.server.audit();
-    log.iter().filter(|entry| matches!(entry.event, Event::Revocation { .. })).count()
+    log.iter().filter(|entry| matches!(entry.event, AuditEvent::Revocation { .. })).count()
 }
 
 /// `once` in the background, with its request under way.

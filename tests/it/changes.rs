@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Outage;
 use zg_tokend::testing::secret::Secret;
 
@@ -21,7 +21,7 @@ fn wait_for_login(world: &World, login: &Secret) {
     let used = Some(login.fingerprint());
     let log = || world.server.audit();
     wait_until("the new login", || {
-        let sent = log().iter().any(|entry| entry.event == Event::Post && entry.refresh_token == used);
+        let sent = log().iter().any(|entry| entry.event == AuditEvent::Post && entry.refresh_token == used);
         (sent && world.server.is_live(&world.token())).then_some(())
     });
 }
@@ -153,7 +153,7 @@ fn set_takes_one_token_and_only_from_stdin() {
 /// How often this refresh token was sent.
 fn sent(world: &World, token: &Secret) -> usize {
     let of = Some(token.fingerprint());
-    world.server.audit().iter().filter(|it| it.event == Event::Post && it.refresh_token == of).count()
+    world.server.audit().iter().filter(|it| it.event == AuditEvent::Post && it.refresh_token == of).count()
 }
 
 #[test]

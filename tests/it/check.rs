@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{Mode, chmod};
 use serde_json::Value;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use crate::common::documents::Documents;
 use crate::common::tls::{self, Leaf};
@@ -136,7 +136,7 @@ fn live_judges_certificates_proxies_and_issuers() {
     ] {
         let sandbox = Sandbox::new();
         let ca_file = sandbox.path("ca.pem");
-        let server = tls::serve_as(leaf, Options::default(), &ca_file);
+        let server = tls::serve_as(leaf, IssuerOptions::default(), &ca_file);
         sandbox.write_config(&format!(
             "token_endpoint = \"{}\"\nclient_id = \"demo\"\nrefresh_token = \"x\"\nca_file = \"{}\"\n",
             server.token_endpoint(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zg_tokend::testing::clock::monotonic;
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::{World, read};
@@ -172,7 +172,7 @@ fn a_wait_is_as_long_as_ordered_through_a_stepped_clock() {
             (code == Some(0)).then_some(())
         });
         let log = world.server.audit();
-        let posts = log.iter().filter(|entry| entry.event == Event::Post).map(|entry| entry.at);
+        let posts = log.iter().filter(|entry| entry.event == AuditEvent::Post).map(|entry| entry.at);
         let posts = posts.collect::<Vec<_>>();
         assert!(matches!(posts[..], [first, second] if second - first >= 2900), "step {step}: {posts:?}");
     });

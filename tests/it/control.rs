@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use zg_tokend::testing::clock::monotonic;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::secret::Secret;
 
@@ -413,7 +413,7 @@ fn what_is_no_socket_is_not_replaced_by_one() {
 
 #[test]
 fn an_account_that_waits_for_its_server_holds_nobody_else_up() {
-    let world = World::with(Options::default());
+    let world = World::with(IssuerOptions::default());
     let (a, b) = (world.seed(), world.seed());
     world.configure_accounts(&[("a", &a), ("b", &b)]);
     let mut run = world.run();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Plain, Server};
 
 use crate::common::{Background, Sandbox, audit, curl, finish, wait_until};
@@ -52,7 +52,9 @@ fn children_end_with_the_test() {
 #[test]
 #[should_panic(expected = "sent twice")]
 fn a_refresh_token_sent_twice_is_noticed() {
-    let server = Server::spawn_thread(0, Plain, Options { rotation: false, ..Options::default() }).unwrap();
+    let server =
+        Server::spawn_thread(0, Plain, IssuerOptions { rotation: false, ..IssuerOptions::default() })
+            .unwrap();
     let seed = server.seed("demo").unwrap();
     let token = format!("refresh_token={}", seed.expose());
     let post = || {

@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::process::Signal;
 use serde_json::json;
 use zg_tokend::testing::clock::monotonic;
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::{ExpiresIn, Options};
+use zg_tokend::testing::demo::{ExpiresIn, IssuerOptions};
 
 use crate::common::wait_until;
 use crate::common::world::World;
@@ -17,7 +17,7 @@ use crate::common::world::World;
 /// When each request came, on the server's clock.
 fn requests(world: &World) -> Vec<i64> {
     let log = world.server.audit();
-    log.iter().filter(|entry| entry.event == Event::Post).map(|entry| entry.at).collect()
+    log.iter().filter(|entry| entry.event == AuditEvent::Post).map(|entry| entry.at).collect()
 }
 
 /// Whatever the server said with its 429, nothing is sent before `not_before`, and then it is.
@@ -81,10 +81,10 @@ fn tokens_of_two_seconds_never_fail_a_reader() {
 #[test]
 fn tokens_of_a_year_and_more_are_left_alone() {
     let worlds = [365 * 86_400, 10 * 365 * 86_400, i64::MAX].map(|seconds| {
-        let world = World::with(Options {
+        let world = World::with(IssuerOptions {
             access_token_lifetime: Duration::from_secs(365 * 86_400),
             expires_in: ExpiresIn::Claimed(json!(seconds)),
-            ..Options::default()
+            ..IssuerOptions::default()
         });
         world.configure("");
         let run = world.run();

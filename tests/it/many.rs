@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zg_tokend::testing::clock::{Clock, SystemClock};
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::{World, read};
@@ -142,7 +142,8 @@ fn a_second_signal_does_not_abandon_the_request() {
 #[test]
 fn who_waits_for_the_lock_stops_at_once() {
     for program in [&["run"][..], &["once"]] {
-        let world = World::with(Options { reuse_grace: Duration::from_secs(60), ..Options::default() });
+        let world =
+            World::with(IssuerOptions { reuse_grace: Duration::from_secs(60), ..IssuerOptions::default() });
         world.configure("");
         world.fault(Fault { delay_before_commit_ms: 60_000, ..Fault::default() });
         let mut holder =

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use crate::common::documents::Documents;
 use crate::common::world::World;
@@ -208,7 +208,7 @@ fn a_proxy_never_sees_loopback_nor_http() {
 
     let sandbox = Sandbox::new();
     let ca_file = sandbox.path("ca.pem");
-    let server = tls::serve(Options::default(), &ca_file);
+    let server = tls::serve(IssuerOptions::default(), &ca_file);
     sandbox.write_config(&format!(
         "token_endpoint = \"{}\"\nclient_id = \"demo\"\nrefresh_token = \"{}\"\nca_file = \"{}\"\n",
         server.token_endpoint(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::secret::Secret;
 
@@ -262,7 +262,7 @@ fn a_live_token_that_is_not_due_outlives_a_failed_forced_refresh() {
 
 #[test]
 fn the_gravest_code_of_several_accounts_is_the_whole_s() {
-    let world = World::with(Options::default());
+    let world = World::with(IssuerOptions::default());
     let seeds: Vec<_> = (0..5).map(|_| world.seed()).collect();
     let names = ["fine", "down", "dead", "moved", "broken"];
     let accounts: Vec<_> = names.into_iter().zip(&seeds).collect();

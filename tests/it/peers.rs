@@ -2,9 +2,9 @@
 //! learns from the one holds with the other.
 
 use serde_json::Value;
-use zg_tokend::testing::demo::Client;
-use zg_tokend::testing::demo::Options;
-use zg_tokend::testing::demo::{Event, RevocationReason};
+use zg_tokend::testing::demo::DemoClient;
+use zg_tokend::testing::demo::IssuerOptions;
+use zg_tokend::testing::demo::{AuditEvent, RevocationReason};
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::oidc::Oidc;
@@ -106,14 +106,14 @@ fn the_certified_server_rotates_and_revokes() {
 fn the_embedded_server_does_the_same_over_https() {
     let sandbox = Sandbox::new();
     let ca_file = sandbox.path("ca.pem");
-    let options = Options {
+    let options = IssuerOptions {
         clients: vec![
-            Client::basic("zg", "s3cret+/%: &="),
-            Client::post("zgpost", "p0st"),
-            Client::public("zgpub"),
+            DemoClient::basic("zg", "s3cret+/%: &="),
+            DemoClient::post("zgpost", "p0st"),
+            DemoClient::public("zgpub"),
         ],
         access_token_lifetime: std::time::Duration::from_secs(600),
-        ..Options::default()
+        ..IssuerOptions::default()
     };
     let server = tls::serve(options, &ca_file);
     for document in ["openid-configuration", "oauth-authorization-server"] {
@@ -125,6 +125,6 @@ fn the_embedded_server_does_the_same_over_https() {
     }
     let log = server.audit();
     let reuses =
-        log.iter().filter(|entry| entry.event == Event::Revocation { reason: RevocationReason::Reuse });
+        log.iter().filter(|entry| entry.event == AuditEvent::Revocation { reason: RevocationReason::Reuse });
     assert_eq!((audit::posts(&log), audit::grants(&log), reuses.count()), (6 * 7, 6 * 3, 6));
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::testing::demo::Client;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::DemoClient;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::secret::Secret;
 
@@ -343,8 +343,8 @@ fn fifty_accounts_are_refreshed_at_once() {
 #[test]
 fn the_fullest_log_shows_no_secret() {
     let client_secret = Secret::new("s3cret+/%: &=");
-    let client = Client::basic("zg", client_secret.expose());
-    let world = World::with(Options { clients: vec![client], ..Options::default() });
+    let client = DemoClient::basic("zg", client_secret.expose());
+    let world = World::with(IssuerOptions { clients: vec![client], ..IssuerOptions::default() });
     let seed = world.seed();
     let endpoint = world.server.token_endpoint();
     world.sandbox.write_config(&format!(

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
-use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::DemoClient;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
@@ -94,8 +94,8 @@ fn talkative(refresh_token: &str, search: &mut Search) -> Vec<Fault> {
 
 /// A world whose client has [`CLIENT_SECRET`], and a search that knows it and the seed.
 fn planted(extra: &str) -> (World, Search) {
-    let clients = vec![Client::basic("zg", CLIENT_SECRET)];
-    let world = World::with(Options { clients, ..Options::default() });
+    let clients = vec![DemoClient::basic("zg", CLIENT_SECRET)];
+    let world = World::with(IssuerOptions { clients, ..IssuerOptions::default() });
     let mut search = Search::default();
     search.plant(CLIENT_SECRET);
     let seed = world.seed();

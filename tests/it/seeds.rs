@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustix::fs::{Mode, chmod};
 use serde_json::{Value, json};
 use zg_tokend::testing::clock::{Clock, SystemClock};
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use crate::common::audit;
@@ -17,7 +17,7 @@ use crate::common::world::{World, read};
 /// The refresh tokens that were sent, in order.
 fn sent(world: &World) -> Vec<Fingerprint> {
     let log = world.server.audit();
-    let posts = log.iter().filter(|entry| entry.event == Event::Post);
+    let posts = log.iter().filter(|entry| entry.event == AuditEvent::Post);
     posts.map(|entry| entry.refresh_token.unwrap()).collect()
 }
 
@@ -44,7 +44,7 @@ fn the_rotated_refresh_token_is_the_next_to_be_sent() {
 
 #[test]
 fn without_rotation_the_refresh_token_stays() {
-    let world = World::with(Options { rotation: false, ..Options::default() });
+    let world = World::with(IssuerOptions { rotation: false, ..IssuerOptions::default() });
     let seed = world.configure("");
     for _ in 0..3 {
         world.once_gives(0, ["--force"]);
@@ -260,7 +260,7 @@ fn one_config_may_have_several_paths() {
 
 #[test]
 fn garbage_is_put_aside_and_the_seed_waits_while_the_token_is_believed_to_live() {
-    let world = World::with(Options { rotation: false, ..Options::default() });
+    let world = World::with(IssuerOptions { rotation: false, ..IssuerOptions::default() });
     world.configure("");
     world.once_gives(0, []);
     let token = world.token();

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use zg_tokend::testing::clock::monotonic;
-use zg_tokend::testing::demo::Options;
-use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::demo::IssuerOptions;
+use zg_tokend::testing::demo::{AuditEntry, AuditEvent};
 use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
@@ -67,17 +67,17 @@ fn excuses(log: &[AuditEntry]) -> Vec<Range<i64>> {
     let (mut excuses, mut failures, mut failed) = (Vec::new(), 0, false);
     for entry in log {
         match &entry.event {
-            Event::Post => failed = false,
+            AuditEvent::Post => failed = false,
             // A reply that was only late is no failure.
-            Event::Fault { what } if what.starts_with("commit, wait") && !what.contains("truncate") => {}
-            Event::Fault { .. } | Event::Hangup => {
+            AuditEvent::Fault { what } if what.starts_with("commit, wait") && !what.contains("truncate") => {}
+            AuditEvent::Fault { .. } | AuditEvent::Hangup => {
                 failed = true;
                 failures += 1;
                 let backoff = BACKOFF << (failures - 1).min(6);
                 let wait = if failures == 1 { backoff } else { backoff.max(SECOND_RESEND) };
                 excuses.push(entry.at..entry.at + wait + SLACK);
             }
-            Event::Grant { .. } if !failed => failures = 0,
+            AuditEvent::Grant { .. } if !failed => failures = 0,
             _ => {}
         }
     }
@@ -154,10 +154,10 @@ fn break_something(world: &World, chance: &mut Chance) {
 /// without an end, and a lost answer outlives the server's reuse grace in it.
 fn has_recovered(world: &World) -> bool {
     let log = world.server.audit();
-    let newest = log.iter().rev().take_while(|entry| entry.event != Event::Post);
+    let newest = log.iter().rev().take_while(|entry| entry.event != AuditEvent::Post);
     let is_whole = newest.fold(None, |granted, entry| match entry.event {
-        Event::Grant { .. } => granted.or(Some(true)),
-        Event::Fault { .. } | Event::Hangup => Some(false),
+        AuditEvent::Grant { .. } => granted.or(Some(true)),
+        AuditEvent::Fault { .. } | AuditEvent::Hangup => Some(false),
         _ => granted,
     });
     let mut are_met = false;
@@ -169,10 +169,10 @@ fn has_recovered(world: &World) -> bool {
 fn no_reader_is_without_a_token_but_in_outages() {
     let seconds = std::env::var("ZG_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let seconds = seconds.unwrap_or(if at_full_size() { 3600 } else { 60 });
-    let world = World::with(Options {
+    let world = World::with(IssuerOptions {
         access_token_lifetime: Duration::from_secs(2),
         reuse_grace: Duration::from_secs(30),
-        ..Options::default()
+        ..IssuerOptions::default()
     });
     world.configure("timeout = \"30s\"");
     let mut run = world.run();
@@ -220,7 +220,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
     assert!(recovered.is_some(), "no live token at the end; the log, from its end: {end_of_log:#?}");
     assert_eq!(run.stop().code(), Some(0), "{}", run.log());
     let log = world.server.audit();
-    let refusals = log.iter().filter(|entry| matches!(entry.event, Event::Refusal { .. })).count();
+    let refusals = log.iter().filter(|entry| matches!(entry.event, AuditEvent::Refusal { .. })).count();
     let (rss, descriptors): (Vec<usize>, Vec<usize>) = sizes.into_iter().unzip();
     let excuses = excuses(&log);
     let is_excused =

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::testing::demo::Event;
+use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use crate::common::world::World;
@@ -76,7 +76,7 @@ fn read(path: &Path, way: usize, buffer: &mut Vec<u8>) -> std::io::Result<()> {
 fn granted(world: &World) -> HashMap<Fingerprint, usize> {
     world.server.issuer(|issuer| {
         let tokens = issuer.audit().iter().filter_map(|entry| match entry.event {
-            Event::Grant { access_token, .. } => Some(access_token),
+            AuditEvent::Grant { access_token, .. } => Some(access_token),
             _ => None,
         });
         tokens.enumerate().map(|(number, token)| (token, number)).collect()

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use zg_tokend::testing::clock::Timestamp;
-use zg_tokend::testing::demo::{AuditEntry, Event, RevocationReason};
+use zg_tokend::testing::demo::{AuditEntry, AuditEvent, RevocationReason};
 use zg_tokend::testing::oauth::Answer;
 use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::secret::{Fingerprint, Secret};
@@ -190,7 +190,7 @@ impl Judge {
                 self.families.insert(token, family);
             }
             match &entry.event {
-                Event::Grant { access_token, successor, replayed } => {
+                AuditEvent::Grant { access_token, successor, replayed } => {
                     let lifetime = self.plan.lifetime.as_millis() as i64;
                     // The design's formula, once more.
                     let skew = self
@@ -214,7 +214,7 @@ impl Judge {
                         }
                     }
                 }
-                Event::Revocation { reason } => {
+                AuditEvent::Revocation { reason } => {
                     let by_us = *reason == RevocationReason::Reuse;
                     let excused = entry.family.is_some_and(|family| self.lost.contains(&family));
                     if by_us && !excused {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use zg_tokend::testing::clock::Timestamp;
 use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::Report;
-use zg_tokend::testing::refresh::{Action, Event, LockFailure, Supervisor};
+use zg_tokend::testing::refresh::{Action, Event, LockFailure, Refresher};
 use zg_tokend::testing::refresh::{Class, Trouble};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
@@ -18,7 +18,7 @@ use super::world::World;
 pub(crate) struct Process {
     pub(crate) id: u64,
     pub(crate) is_run: bool,
-    pub(crate) core: Supervisor,
+    pub(crate) core: Refresher,
     queue: VecDeque<Action>,
     pub(crate) doing: Option<Doing>,
     /// The client that was configured when the inputs were read.
@@ -71,7 +71,7 @@ impl Disk {
 }
 
 impl Process {
-    pub(crate) fn new(id: u64, is_run: bool, core: Supervisor, client: u32) -> Self {
+    pub(crate) fn new(id: u64, is_run: bool, core: Refresher, client: u32) -> Self {
         Self {
             id,
             is_run,

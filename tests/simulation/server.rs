@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use zg_tokend::testing::clock::Timestamp;
 use zg_tokend::testing::demo::AuditEntry;
-use zg_tokend::testing::demo::Request;
-use zg_tokend::testing::demo::{Issuer, Options};
-use zg_tokend::testing::oauth::{self, Answer, Context, FailureKind, Sent, TransportFailure};
+use zg_tokend::testing::demo::DemoRequest;
+use zg_tokend::testing::demo::{Issuer, IssuerOptions};
+use zg_tokend::testing::oauth::{self, Answer, FailureKind, ReplyContext, Sent, TransportFailure};
 use zg_tokend::testing::secret::Secret;
 
 use super::plan::{Outage, Plan, SECOND};
@@ -41,13 +41,13 @@ impl Server {
     pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
         let mut random = [0; 32];
         random[..8].copy_from_slice(&seed.to_be_bytes());
-        let options = Options {
+        let options = IssuerOptions {
             rotation: plan.rotation,
             reuse_grace: plan.grace,
             access_token_lifetime: plan.lifetime,
             family_lifetime: plan.login_lifetime,
             random,
-            ..Options::default()
+            ..IssuerOptions::default()
         };
         Self { issuer: Issuer::new(options), latency: plan.latency, outage: None, lose_next: None }
     }
@@ -119,7 +119,7 @@ impl Server {
     pub(crate) fn commit(&mut self, now: i64, post: &mut Post) {
         post.commit_at = None;
         let body = format!("grant_type=refresh_token&client_id=demo&refresh_token={}", post.token.expose());
-        let request = Request {
+        let request = DemoRequest {
             content_type: Some("application/x-www-form-urlencoded"),
             authorization: None,
             body: body.as_bytes(),
@@ -154,6 +154,6 @@ fn reply(status: u16, retry_after: Option<String>, body: &str) -> Answer {
 }
 
 fn classify(result: Result<&oauth::Reply, &TransportFailure>, now: Timestamp) -> Answer {
-    let context = Context { now, default_lifetime: Duration::from_secs(3600), known_secrets: &[] };
+    let context = ReplyContext { now, default_lifetime: Duration::from_secs(3600), known_secrets: &[] };
     oauth::classify(result, &context)
 }

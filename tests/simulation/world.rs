@@ -6,7 +6,7 @@ use std::time::Duration;
 use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::Answer;
 use zg_tokend::testing::refresh::Trigger;
-use zg_tokend::testing::refresh::{Event, Policy, Supervisor};
+use zg_tokend::testing::refresh::{Event, Policy, Refresher};
 use zg_tokend::testing::secret::Secret;
 
 use super::figures::Figures;
@@ -251,7 +251,7 @@ impl World {
     fn process(&mut self, is_run: bool) -> usize {
         self.next_id += 1;
         let policy = Policy { patient: is_run, ..self.policy() };
-        let core = Supervisor::new(policy, self.random.next());
+        let core = Refresher::new(policy, self.random.next());
         self.processes.push(Process::new(self.next_id, is_run, core, self.client));
         self.processes.len() - 1
     }
@@ -310,7 +310,7 @@ impl World {
         if !process.is_outdated || process.doing.is_some() || !process.core.is_idle() {
             return;
         }
-        let core = Supervisor::new(Policy { patient: true, ..self.policy() }, self.random.next());
+        let core = Refresher::new(Policy { patient: true, ..self.policy() }, self.random.next());
         let process = &mut self.processes[place];
         (process.core, process.is_outdated) = (core, false);
         self.tell(place, Event::Begin(REREAD));

@@ -54,7 +54,7 @@ pub(super) enum DemoError {
     Setup(#[source] io::Error),
     /// The embedded server does not start.
     #[error("cannot start the embedded server")]
-    Server(#[from] server::Error),
+    Server(#[from] server::ServerError),
     /// No temporary directory, or no config in it.
     #[error("cannot write a config into a temporary directory")]
     Directory(#[source] io::Error),

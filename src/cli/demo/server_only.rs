@@ -6,7 +6,7 @@ use crate::cli::demo::stage::{CLIENT_ID, config};
 use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
 use crate::cli::voice;
-use crate::demo::issuer::Options;
+use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 
 /// How long an access token lives: short, so that refreshes can be waited for, and long enough for
@@ -16,7 +16,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// Serves until the ending comes. Scripts read the lines `key = value`; a shell can be fed the
 /// commands, and a config file the rest.
 pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> {
-    let options = Options { access_token_lifetime: LIFETIME, ..Options::default() };
+    let options = IssuerOptions { access_token_lifetime: LIFETIME, ..IssuerOptions::default() };
     let server = Server::spawn_thread(port, Plain, options)?;
     voice::tell(guide(&server).unwrap_or_default());
     ending.comes().await;

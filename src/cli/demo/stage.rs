@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::cli::demo::DemoError;
 use crate::config;
 use crate::config::{Environment, Settings};
-use crate::demo::issuer::Options;
+use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 use crate::secret::Secret;
 
@@ -37,7 +37,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Sets everything up; the server listens on this port (0: any that is free).
     pub(super) fn set(port: u16) -> Result<Self, DemoError> {
-        let options = Options { access_token_lifetime: LIFETIME, ..Options::default() };
+        let options = IssuerOptions { access_token_lifetime: LIFETIME, ..IssuerOptions::default() };
         let server = Server::spawn_thread(port, Plain, options)?;
         let directory = tempfile::Builder::new()
             .prefix("zg-tokend-demo-")

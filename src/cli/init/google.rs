@@ -66,7 +66,7 @@ pub(super) struct AuthorizedUser {
 /// Reads the file. No error quotes it.
 pub(super) fn read(path: &Path) -> Result<AuthorizedUser, GoogleError> {
     #[derive(Deserialize)]
-    struct Document {
+    struct ClientFile {
         r#type: String,
         client_id: Option<String>,
         client_secret: Option<String>,
@@ -74,7 +74,7 @@ pub(super) fn read(path: &Path) -> Result<AuthorizedUser, GoogleError> {
     }
     let owned = || path.to_owned();
     let contents = read::read(path, MAX_LEN).map_err(|source| GoogleError::Read { path: owned(), source })?;
-    let document: Document =
+    let document: ClientFile =
         serde_json::from_slice(&contents.bytes).map_err(|_| GoogleError::NotJson(owned()))?;
     match document.r#type.as_str() {
         "authorized_user" => {}

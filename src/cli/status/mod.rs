@@ -23,7 +23,7 @@ use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, stat
 const ZEROGRAVITY_TOKEN: &str = "ZEROGRAVITY_TOKEN";
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct StatusJson<'a> {
     version: u32,
     at: i64,
     severity: Severity,
@@ -34,7 +34,7 @@ struct Json<'a> {
 /// Tells what is true now.
 pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
-    let asked = Asked { settings, only: args.common.account.as_deref(), masked: masked_file() };
+    let asked = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
         Status { short: true, .. } => Format::Short,
@@ -62,14 +62,14 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
 }
 
 /// What was asked for.
-struct Asked<'a> {
+struct Selection<'a> {
     settings: Settings,
     only: Option<&'a str>,
     /// The token file that an environment variable masks.
     masked: Option<PathBuf>,
 }
 
-impl Asked<'_> {
+impl Selection<'_> {
     fn look(&self) -> Snapshot {
         let masked = self.masked.as_deref().map(|path| (ZEROGRAVITY_TOKEN, path));
         look(&self.settings, self.only, masked)
@@ -84,7 +84,7 @@ fn masked_file() -> Option<PathBuf> {
 fn json(settings: &Settings, snapshot: &Snapshot) -> String {
     let config = settings.path.to_string_lossy().into_owned();
     let (at, severity, accounts) = (snapshot.at, snapshot.severity(), &*snapshot.accounts);
-    let json = Json { version: JSON_VERSION, at, severity, config, accounts };
+    let json = StatusJson { version: JSON_VERSION, at, severity, config, accounts };
     // Strings and numbers always encode.
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }

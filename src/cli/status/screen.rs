@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 
 use crate::cli::args::Args;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
-use crate::cli::status::{Asked, table};
+use crate::cli::status::{Selection, table};
 use crate::cli::terminal;
 use crate::cli::terminal::{Abilities, Silence};
-use crate::cli::{Unusable, load, voice};
+use crate::cli::{ConfigFailure, load, voice};
 use crate::config::Settings;
 use crate::status::watch::{Viewer, watch as look_on};
 use crate::status::{AccountStatus, Severity, Snapshot};
@@ -19,7 +19,7 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Shows it until the user has seen enough. The code is that of the last look.
-pub(super) fn watch(asked: Asked<'_>, args: &Args, abilities: Abilities) -> Severity {
+pub(super) fn watch(asked: Selection<'_>, args: &Args, abilities: Abilities) -> Severity {
     if !abilities.live {
         let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
         voice::failure("--watch needs a terminal to draw on", Some(hint));
@@ -48,11 +48,11 @@ fn is_hangup(error: &io::Error) -> bool {
 }
 
 struct Screen<'a> {
-    asked: Asked<'a>,
+    asked: Selection<'a>,
     args: &'a Args,
     abilities: Abilities,
     /// What is wrong with the config as it is now, and the way out.
-    wrong: Option<Unusable>,
+    wrong: Option<ConfigFailure>,
     /// Typed characters are not shown meanwhile.
     silence: Option<Silence>,
     /// The frame on the screen.
@@ -85,7 +85,7 @@ impl Screen<'_> {
     /// What stays in sight, however many accounts there are.
     fn foot(&self, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
-        if let Some(Unusable { problem, excerpt, hint, .. }) = &self.wrong {
+        if let Some(ConfigFailure { problem, excerpt, hint, .. }) = &self.wrong {
             let (unicode, glyphs) = (self.abilities.unicode, Glyphs::of(self.abilities.unicode));
             let width = width.min(table::TEXT_MAX);
             let head =

@@ -39,7 +39,7 @@ const NAMES_MAX: usize = 8;
 
 /// All lines, none wider than `width`, if that is not absurd.
 pub(super) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Line> {
-    let page = Page { snapshot, width, unicode, glyphs: Glyphs::of(unicode) };
+    let page = TablePage { snapshot, width, unicode, glyphs: Glyphs::of(unicode) };
     let mut lines = page.table();
     lines.extend(page.sentences());
     lines.extend(page.masked());
@@ -51,7 +51,7 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Lin
     lines
 }
 
-struct Page<'a> {
+struct TablePage<'a> {
     snapshot: &'a Snapshot,
     width: usize,
     unicode: bool,
@@ -75,7 +75,7 @@ struct Widths {
     refresh: usize,
 }
 
-impl Page<'_> {
+impl TablePage<'_> {
     fn table(&self) -> Vec<Line> {
         let rows: Vec<_> = self.snapshot.accounts.iter().map(|status| self.row(status)).collect();
         let widths = self.widths(&rows);

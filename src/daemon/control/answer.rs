@@ -14,17 +14,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::account::context::Context;
 use crate::account::obtain;
-use crate::account::obtain::{Held, Rejected};
+use crate::account::obtain::{Held, Replacement};
 use crate::account::set;
-use crate::account::set::{Given, GivenError, set};
+use crate::account::set::{GivenError, NewLogin, set};
 use crate::clock::millis;
-use crate::config::{Account, SecretSource, Settings};
+use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::daemon::control::SIZE_MAX;
 use crate::daemon::control::counts::Counts;
 use crate::daemon::control::metrics::exposition;
-use crate::daemon::control::reply::Reply;
-use crate::daemon::control::routes::{Endpoint, Found, Route, find};
-use crate::daemon::requests::{Ask, Ended, InForce, Wish};
+use crate::daemon::control::reply::ControlReply;
+use crate::daemon::control::routes::{Found, Handler, Route, find};
+use crate::daemon::requests::{Current, LoopRequest, PassResult, Purpose};
 use crate::refresh::problem::Trouble;
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
@@ -45,7 +45,7 @@ const PATHS: &str = "the paths, and how to ask for them, are in openapi.json";
 
 /// What handlers share.
 pub(super) struct Answering {
-    asks: mpsc::UnboundedSender<Ask>,
+    asks: mpsc::UnboundedSender<LoopRequest>,
     context: Rc<Context>,
     counts: Rc<RefCell<Counts>>,
     threads: Arc<Semaphore>,
@@ -55,7 +55,7 @@ pub(super) struct Answering {
 #[derive(Clone)]
 struct Chosen {
     settings: Arc<Settings>,
-    account: Arc<Account>,
+    account: Arc<AccountConfig>,
 }
 
 /// `POST /v1/token`
@@ -91,7 +91,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> Result<Op
 }
 
 #[derive(Serialize)]
-pub(super) struct Done<'a> {
+pub(super) struct PassBody<'a> {
     pub(super) account: &'a str,
     pub(super) result: &'static str,
 }
@@ -101,11 +101,11 @@ pub(super) struct Condition {
     pub(super) status: &'static str,
 }
 
-type Answered = Result<Reply, Reply>;
+type Answered = Result<ControlReply, ControlReply>;
 
 impl Answering {
     pub(super) fn new(
-        asks: mpsc::UnboundedSender<Ask>,
+        asks: mpsc::UnboundedSender<LoopRequest>,
         context: Rc<Context>,
         counts: Rc<RefCell<Counts>>,
         threads: Arc<Semaphore>,
@@ -118,12 +118,12 @@ impl Answering {
         &self,
         request: hyper::Request<Incoming>,
         arrived: oneshot::Sender<()>,
-    ) -> Reply {
+    ) -> ControlReply {
         let (head, body) = request.into_parts();
         let route = match find(head.method.as_str(), head.uri.path()) {
             Found::Route(route) => route,
             Found::Method(method) => {
-                return Reply::error(
+                return ControlReply::error(
                     405,
                     "method_not_allowed",
                     &format!("only {method} is served here"),
@@ -132,18 +132,23 @@ impl Answering {
                 .allow(method);
             }
             Found::Nothing => {
-                return Reply::error(404, "not_found", "there is nothing here", PATHS);
+                return ControlReply::error(404, "not_found", "there is nothing here", PATHS);
             }
         };
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
         if route.body.is_some() && !is_json(content_type.as_deref()) {
             let hint = "send JSON, with content-type: application/json";
-            return Reply::error(415, "unsupported_media_type", "the body must be JSON", hint);
+            return ControlReply::error(415, "unsupported_media_type", "the body must be JSON", hint);
         }
         let body = match Limited::new(body, SIZE_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                return Reply::error(413, "too_large", "the body is over 64 KiB", "send the tokens alone");
+                return ControlReply::error(
+                    413,
+                    "too_large",
+                    "the body is over 64 KiB",
+                    "send the tokens alone",
+                );
             }
             Err(_) => return invalid("the body broke off", "send it again, whole"),
         };
@@ -156,45 +161,49 @@ impl Answering {
     async fn route(&self, route: &Route, query: &str, body: &Bytes) -> Answered {
         let standing = self.standing().await?;
         match route.endpoint {
-            Endpoint::Health => return Ok(Reply::json(200, &Condition { status: "ok" })),
-            Endpoint::Ready if standing.ready => return Ok(Reply::json(200, &Condition { status: "ready" })),
-            Endpoint::Ready => {
+            Handler::Health => return Ok(ControlReply::json(200, &Condition { status: "ok" })),
+            Handler::Ready if standing.ready => {
+                return Ok(ControlReply::json(200, &Condition { status: "ready" }));
+            }
+            Handler::Ready => {
                 let text = "not every account has been looked at, or the end has begun";
                 let hint = "ask again; `zg-tokend status` says how each account is";
-                return Err(Reply::error(503, "not_ready", text, hint).retry_after(Duration::from_secs(1)));
+                return Err(
+                    ControlReply::error(503, "not_ready", text, hint).retry_after(Duration::from_secs(1))
+                );
             }
-            Endpoint::Metrics => return self.metrics(standing.settings).await,
+            Handler::Metrics => return self.metrics(standing.settings).await,
             _ => {}
         }
         let chosen = choose(standing.settings, query)?;
         match route.endpoint {
-            Endpoint::Set => self.set(chosen, body).await,
-            Endpoint::Rejected => self.rejected(chosen, body).await,
-            Endpoint::Refresh => self.refresh(chosen).await,
+            Handler::Set => self.set(chosen, body).await,
+            Handler::Rejected => self.rejected(chosen, body).await,
+            Handler::Refresh => self.refresh(chosen).await,
             _ => self.status(chosen).await,
         }
     }
 
     /// The loop's own answer: that there is one shows that it is at work.
-    async fn standing(&self) -> Result<InForce, Reply> {
+    async fn standing(&self) -> Result<Current, ControlReply> {
         let (reply, standing) = oneshot::channel();
-        self.asks.send(Ask::InForce(reply)).map_err(|_| Reply::stopping())?;
-        standing.await.map_err(|_| Reply::stopping())
+        self.asks.send(LoopRequest::Current(reply)).map_err(|_| ControlReply::stopping())?;
+        standing.await.map_err(|_| ControlReply::stopping())
     }
 
     /// A pass over the account, from now on, and what it comes to.
-    async fn pass(&self, chosen: &Chosen, wish: Wish) -> Result<Ended, Reply> {
+    async fn pass(&self, chosen: &Chosen, wish: Purpose) -> Result<PassResult, ControlReply> {
         let (reply, ended) = oneshot::channel();
         let account = chosen.account.name.to_string();
-        self.asks.send(Ask::Pass { account, wish, reply }).map_err(|_| Reply::stopping())?;
-        ended.await.map_err(|_| Reply::stopping())
+        self.asks.send(LoopRequest::Pass { account, wish, reply }).map_err(|_| ControlReply::stopping())?;
+        ended.await.map_err(|_| ControlReply::stopping())
     }
 
     /// File work, for which the loop must not wait.
     async fn elsewhere<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Reply> {
+    ) -> Result<T, ControlReply> {
         let permit = Arc::clone(&self.threads).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
@@ -202,19 +211,19 @@ impl Answering {
             done
         });
         // A panic aborts the process, and nothing cancels the task but the end.
-        done.await.map_err(|_| Reply::stopping())
+        done.await.map_err(|_| ControlReply::stopping())
     }
 
     async fn status(&self, chosen: Chosen) -> Answered {
         let look = move || status(&chosen.settings, Some(chosen.account.name.as_str()), None).accounts.pop();
         let status = self.elsewhere(look).await?;
-        Ok(status.map_or_else(Reply::stopping, |status| Reply::json(200, &status)))
+        Ok(status.map_or_else(ControlReply::stopping, |status| ControlReply::json(200, &status)))
     }
 
     async fn metrics(&self, settings: Arc<Settings>) -> Answered {
         let accounts = self.elsewhere(move || status(&settings, None, None).accounts).await?;
         let now = self.context.clock.now();
-        Ok(Reply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
+        Ok(ControlReply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
     }
 
     async fn set(&self, chosen: Chosen, body: &Bytes) -> Answered {
@@ -223,19 +232,19 @@ impl Answering {
         let login = given.login();
         let Chosen { settings, account } = chosen.clone();
         let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
-        if let set::Done::Known = stored.map_err(|trouble| Reply::trouble(&trouble, None))? {
+        if let set::SetResult::Known = stored.map_err(|trouble| ControlReply::trouble(&trouble, None))? {
             return Ok(done(&chosen, "known"));
         }
-        let ended = self.pass(&chosen, Wish::Look { login }).await?;
+        let ended = self.pass(&chosen, Purpose::Look { login }).await?;
         match ended.result {
             // The token is served, whatever may be said of what comes after it.
-            Err(trouble) if login.is_some() => Err(Reply::trouble(&trouble, ended.next_in)),
+            Err(trouble) if login.is_some() => Err(ControlReply::trouble(&trouble, ended.next_in)),
             _ => Ok(done(&chosen, "stored")),
         }
     }
 
     /// What was given, if it can be used.
-    fn given(&self, body: GivenBody, account: &Account) -> Result<Given, Reply> {
+    fn given(&self, body: GivenBody, account: &AccountConfig) -> Result<NewLogin, ControlReply> {
         let value = match (body.access_token, body.token) {
             (Some(_), Some(_)) => {
                 return Err(invalid("token and access_token are the same thing", "give one of them"));
@@ -252,7 +261,7 @@ impl Answering {
             (Some(seconds), None) => Some(seconds),
             (None, Some(at)) if at - now < 1.0 => {
                 let hint = GivenError::Expired.hint();
-                return Err(Reply::error(409, "expired", "the access token has expired", hint));
+                return Err(ControlReply::error(409, "expired", "the access token has expired", hint));
             }
             (None, Some(at)) => Some(at - now),
             (None, None) => None,
@@ -267,7 +276,7 @@ impl Answering {
                 Some((token, seconds.unwrap_or(account.default_lifetime.as_secs_f64())))
             }
         };
-        Given::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
+        NewLogin::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
     }
 
     async fn rejected(&self, chosen: Chosen, body: &Bytes) -> Answered {
@@ -286,14 +295,14 @@ impl Answering {
         };
         let Chosen { settings, account } = chosen.clone();
         let held = self.elsewhere(move || obtain::held(&settings, &account, refused)).await?;
-        let wish = match held.map_err(|trouble| Reply::trouble(&trouble, None))? {
-            Held::Refused(token) => Wish::Rejected(token),
+        let wish = match held.map_err(|trouble| ControlReply::trouble(&trouble, None))? {
+            Held::Refused(token) => Purpose::Replacement(token),
             Held::Another => return Ok(done(&chosen, "already_replaced")),
-            Held::Nothing => Wish::Look { login: None },
+            Held::Nothing => Purpose::Look { login: None },
         };
         let ended = self.pass(&chosen, wish).await?;
         match concluded(&chosen, ended)? {
-            Rejected::Reaffirmed => Err(Reply::error(
+            Replacement::Reaffirmed => Err(ControlReply::error(
                 409,
                 "reaffirmed",
                 "the server has given out the same token again, as good",
@@ -306,27 +315,26 @@ impl Answering {
     async fn refresh(&self, chosen: Chosen) -> Answered {
         let Chosen { settings, account } = chosen.clone();
         let record = self.elsewhere(move || obtain::record(&settings, &account)).await?;
-        let record = record.map_err(|trouble| Reply::trouble(&trouble, None))?;
+        let record = record.map_err(|trouble| ControlReply::trouble(&trouble, None))?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
         let stored = record.and_then(|record| record.access_token);
         match stored.as_ref().and_then(|token| self.refreshed_ago(token, &chosen.account)) {
-            Some(ago) if ago < CROWD => return Ok(done(&chosen, name(&Rejected::AlreadyReplaced))),
+            Some(ago) if ago < CROWD => return Ok(done(&chosen, name(&Replacement::AlreadyReplaced))),
             Some(ago) if ago < REFRESH_FLOOR => {
                 let hint = "a token that is refused is reported to /v1/token/rejected";
                 let text = "the token was refreshed less than a minute ago";
-                return Err(
-                    Reply::error(429, "too_soon", text, hint).retry_after(REFRESH_FLOOR.saturating_sub(ago))
-                );
+                return Err(ControlReply::error(429, "too_soon", text, hint)
+                    .retry_after(REFRESH_FLOOR.saturating_sub(ago)));
             }
             _ => {}
         }
         let known = stored.map(|token| token.value.fingerprint());
-        let ended = self.pass(&chosen, Wish::Refresh { known, generation }).await?;
+        let ended = self.pass(&chosen, Purpose::Refresh { known, generation }).await?;
         Ok(done(&chosen, name(&concluded(&chosen, ended)?)))
     }
 
     /// How long ago a token was refreshed for which nothing is due yet.
-    fn refreshed_ago(&self, token: &AccessToken, account: &Account) -> Option<Duration> {
+    fn refreshed_ago(&self, token: &AccessToken, account: &AccountConfig) -> Option<Duration> {
         let now = self.context.clock.now();
         let due = schedule::due(token.issued_at, schedule::due_after(token, account.skew), now);
         let age = millis(token.lifetime()) - token.remaining(now);
@@ -335,7 +343,7 @@ impl Answering {
 }
 
 /// The account that the query names; without one, the only one.
-fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, Reply> {
+fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, ControlReply> {
     let wanted = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "account");
     let names =
         || settings.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -343,13 +351,13 @@ fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, Reply> {
         Some((_, wanted)) => {
             settings.accounts.iter().find(|account| account.name.as_str() == wanted).ok_or_else(|| {
                 let hint = format!("the config has: {}", names());
-                Reply::error(404, "unknown_account", "there is no such account", &hint)
+                ControlReply::error(404, "unknown_account", "there is no such account", &hint)
             })?
         }
         None if settings.accounts.len() == 1 => &settings.accounts[0],
         None => {
             let hint = format!("add ?account=NAME, one of: {}", names());
-            return Err(Reply::error(400, "account_missing", "there are several accounts", &hint));
+            return Err(ControlReply::error(400, "account_missing", "there are several accounts", &hint));
         }
     };
     let account = Arc::clone(account);
@@ -357,32 +365,32 @@ fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, Reply> {
 }
 
 /// What a pass came to, but for waits and troubles, which are errors.
-fn concluded(chosen: &Chosen, ended: Ended) -> Result<Rejected, Reply> {
-    let trouble = |trouble: &Trouble| Reply::trouble(trouble, ended.next_in);
+fn concluded(chosen: &Chosen, ended: PassResult) -> Result<Replacement, ControlReply> {
+    let trouble = |trouble: &Trouble| ControlReply::trouble(trouble, ended.next_in);
     match ended.result.map_err(|error| trouble(&error))? {
-        Rejected::TooSoon { wait } => {
+        Replacement::TooSoon { wait } => {
             let text = format!(
                 "account {}: the token before this one was refused, too, and replaced only just now",
                 chosen.account.name
             );
             let hint = "see why fresh tokens are refused: scope, audience, or a clock that is wrong";
-            Err(Reply::error(429, "too_soon", &text, hint).retry_after(wait))
+            Err(ControlReply::error(429, "too_soon", &text, hint).retry_after(wait))
         }
         rejected => Ok(rejected),
     }
 }
 
-fn name(rejected: &Rejected) -> &'static str {
+fn name(rejected: &Replacement) -> &'static str {
     match rejected {
-        Rejected::AlreadyReplaced => "already_replaced",
-        Rejected::Replaced => "replaced",
-        Rejected::TooSoon { .. } => "too_soon",
-        Rejected::Reaffirmed => "reaffirmed",
+        Replacement::AlreadyReplaced => "already_replaced",
+        Replacement::Replaced => "replaced",
+        Replacement::TooSoon { .. } => "too_soon",
+        Replacement::Reaffirmed => "reaffirmed",
     }
 }
 
-fn done(chosen: &Chosen, result: &'static str) -> Reply {
-    Reply::json(200, &Done { account: chosen.account.name.as_str(), result })
+fn done(chosen: &Chosen, result: &'static str) -> ControlReply {
+    ControlReply::json(200, &PassBody { account: chosen.account.name.as_str(), result })
 }
 
 fn is_json(content_type: Option<&[u8]>) -> bool {
@@ -390,12 +398,12 @@ fn is_json(content_type: Option<&[u8]>) -> bool {
     media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
-fn invalid(description: &str, hint: &str) -> Reply {
-    Reply::error(400, "invalid_request", description, hint)
+fn invalid(description: &str, hint: &str) -> ControlReply {
+    ControlReply::error(400, "invalid_request", description, hint)
 }
 
 /// The body as JSON. The parser's own words could quote a secret: only the place is told.
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Reply> {
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ControlReply> {
     let parsed = serde_json::from_slice(body).map_err(|error| {
         let text = if error.is_data() { "not the members that belong here" } else { "not JSON" };
         let text = format!("{text}, at line {} column {}", error.line(), error.column());
@@ -410,7 +418,7 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Reply> {
 }
 
 /// The text of a member, without the white space around it.
-fn text(member: &str, value: String) -> Result<Secret, Reply> {
+fn text(member: &str, value: String) -> Result<Secret, ControlReply> {
     SecretSource::secret_from(Secret::new(value).expose().as_bytes())
         .map_err(|unusable| invalid(&format!("the {member} {unusable}"), "give the token and nothing else"))
 }

@@ -7,11 +7,11 @@ use crate::daemon::control::counts::{Count, Counts};
 use crate::refresh::record::VerdictKind;
 use crate::status::AccountStatus;
 use crate::status::metrics;
-use crate::status::metrics::Page;
+use crate::status::metrics::MetricsPage;
 
 /// All metrics. A counter begins at zero, so that its first increase is seen.
 pub(super) fn exposition(accounts: &[AccountStatus], counts: &Counts, now: Timestamp) -> String {
-    let page = Page { text: metrics::exposition(accounts) };
+    let page = MetricsPage { text: metrics::exposition(accounts) };
     let mut counted = Counted { page, accounts, counts };
     counted.each("refreshes_total", "counter", "Refreshes that brought a token.", |count| count.refreshes);
     counted.page.head("refresh_failures_total", "counter", "Passes that failed, by the kind of failure.");
@@ -46,7 +46,7 @@ pub(super) fn exposition(accounts: &[AccountStatus], counts: &Counts, now: Times
 }
 
 struct Counted<'a> {
-    page: Page,
+    page: MetricsPage,
     accounts: &'a [AccountStatus],
     counts: &'a Counts,
 }
@@ -57,7 +57,7 @@ impl Counted<'_> {
         self.with_count(|page, account, count| page.sample(name, &[("account", account)], value(count)));
     }
 
-    fn with_count(&mut self, mut tell: impl FnMut(&mut Page, &str, &Count)) {
+    fn with_count(&mut self, mut tell: impl FnMut(&mut MetricsPage, &str, &Count)) {
         let nothing = Count::default();
         for AccountStatus { account, .. } in self.accounts {
             tell(&mut self.page, account, self.counts.of(account).unwrap_or(&nothing));

@@ -34,8 +34,8 @@ use tokio::time::{sleep, timeout};
 use crate::account::context::Context;
 use crate::daemon::control::answer::Answering;
 use crate::daemon::control::counts::Counts;
-use crate::daemon::control::reply::Reply;
-use crate::daemon::requests::Ask;
+use crate::daemon::control::reply::ControlReply;
+use crate::daemon::requests::LoopRequest;
 use crate::files::owner::user_name;
 use crate::files::{Directory, Missing, PlaceError, Rules};
 
@@ -68,14 +68,14 @@ const THREADS: usize = 4;
 
 /// The directory that the socket is to be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum SocketPlace {
     /// It was made for us, as by systemd's RuntimeDirectory=.
     Given(PathBuf),
     /// It is ours to make, 0700.
     Own(PathBuf),
 }
 
-impl Place {
+impl SocketPlace {
     /// The directory that the environment tells: systemd.exec(5), XDG Base Directory.
     pub fn of_process() -> Option<Self> {
         let directory = |name| std::env::var_os(name).map(PathBuf::from);
@@ -182,8 +182,8 @@ impl Drop for Socket {
 
 /// Opens the socket and accepts connections on the present LocalSet.
 pub fn open(
-    place: &Place,
-    asks: mpsc::UnboundedSender<Ask>,
+    place: &SocketPlace,
+    asks: mpsc::UnboundedSender<LoopRequest>,
     context: Rc<Context>,
     counts: Rc<RefCell<Counts>>,
 ) -> Result<Socket, ControlError> {
@@ -194,7 +194,7 @@ pub fn open(
     Ok(Socket { path, accepting, _directory: directory })
 }
 
-fn bind(place: &Place, path: &Path) -> Result<(File, UnixListener), ControlError> {
+fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), ControlError> {
     let make = |source| ControlError::Make { path: path.to_owned(), source };
     let directory = directory(place)?.as_fd().try_clone_to_owned().map(File::from).map_err(make)?;
     match FileExt::try_lock(&directory) {
@@ -217,10 +217,10 @@ fn bind(place: &Place, path: &Path) -> Result<(File, UnixListener), ControlError
 
 /// The socket's directory, open: whoever can write there could put his own socket in its place, and
 /// be given what is meant for this one.
-fn directory(place: &Place) -> Result<Directory, ControlError> {
+fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
     let missing = match place {
-        Place::Given(_) => Missing::Refuse,
-        Place::Own(_) => Missing::CreateAll,
+        SocketPlace::Given(_) => Missing::Refuse,
+        SocketPlace::Own(_) => Missing::CreateAll,
     };
     let directory = Directory::open(place.path(), &Rules { owner: None, missing, in_place: false })?;
     let (path, owner, mode) =
@@ -265,10 +265,10 @@ async fn serve(stream: UnixStream, shared: Rc<Answering>) {
         let (shared, once) = (Rc::clone(&shared), once.take());
         async move {
             let Some((arrived, _answered)) = once else {
-                return Ok::<_, Infallible>(Reply::unexpected().response());
+                return Ok::<_, Infallible>(ControlReply::unexpected().response());
             };
             let answer = shared.answer(request, arrived);
-            let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| Reply::too_late());
+            let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| ControlReply::too_late());
             Ok(reply.response())
         }
     });
@@ -291,7 +291,7 @@ async fn serve(stream: UnixStream, shared: Rc<Answering>) {
 /// Tells a stranger so, and throws away what he says until he hangs up: who finds the connection
 /// closed before he has spoken takes it for one that failed.
 async fn refuse(mut stream: UnixStream) {
-    let body = Reply::forbidden().body;
+    let body = ControlReply::forbidden().body;
     let reply = format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n{body}",

@@ -11,7 +11,7 @@ use crate::refresh::problem::{Class, Trouble};
 
 /// A reply that has not been sent yet.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ControlReply {
     pub(super) status: u16,
     content_type: &'static str,
     allow: Option<&'static str>,
@@ -21,14 +21,14 @@ pub(super) struct Reply {
 }
 
 #[derive(Serialize)]
-pub(super) struct Problem<'a> {
+pub(super) struct ErrorBody<'a> {
     pub(super) error: &'a str,
     pub(super) error_description: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<&'a str>,
 }
 
-impl Reply {
+impl ControlReply {
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
         // Strings and numbers always encode.
         let body = serde_json::to_string(body).unwrap_or_default() + "\n";
@@ -42,7 +42,7 @@ impl Reply {
     }
 
     pub(super) fn error(status: u16, error: &str, description: &str, hint: &str) -> Self {
-        Self::json(status, &Problem { error, error_description: description, hint: Some(hint) })
+        Self::json(status, &ErrorBody { error, error_description: description, hint: Some(hint) })
     }
 
     pub(super) fn allow(self, methods: &'static str) -> Self {
@@ -62,7 +62,7 @@ impl Reply {
             Class::Io | Class::Unexpected => 500,
         };
         let Trouble { kind, message, hint, .. } = trouble;
-        let problem = Problem { error: kind, error_description: message, hint: hint.as_deref() };
+        let problem = ErrorBody { error: kind, error_description: message, hint: hint.as_deref() };
         let reply = Self::json(status, &problem);
         match next_in.filter(|_| status == 503) {
             Some(wait) => reply.retry_after(wait),

@@ -6,7 +6,7 @@
 pub(super) struct Route {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: Handler,
     /// In one line.
     pub(super) summary: &'static str,
     /// More of it.
@@ -23,7 +23,7 @@ pub(super) struct Route {
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum Handler {
     Status,
     Set,
     Rejected,
@@ -38,7 +38,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/v1/token/status",
-        endpoint: Endpoint::Status,
+        endpoint: Handler::Status,
         summary: "What is true of an account",
         description: "The account's object of `zg-tokend status --json`. Never the network, never a secret.",
         of_account: true,
@@ -49,7 +49,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "POST",
         path: "/v1/token",
-        endpoint: Endpoint::Set,
+        endpoint: Handler::Set,
         summary: "Stores a token that was obtained elsewhere",
         description: "An access token is published at once and served until it expires. A refresh token is a new \
                       login, and is used at once: the reply tells what came of it; one that was given before is known, and \
@@ -62,7 +62,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "POST",
         path: "/v1/token/rejected",
-        endpoint: Endpoint::Rejected,
+        endpoint: Handler::Rejected,
         summary: "Reports that a resource refused an access token",
         description: "If it is still the stored one it is replaced, once however many report it, and once a minute at \
                       most. With 200 the token file holds another one: read it again.",
@@ -74,7 +74,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "POST",
         path: "/v1/token/refresh",
-        endpoint: Endpoint::Refresh,
+        endpoint: Handler::Refresh,
         summary: "Refreshes although nothing is due",
         description: "However many ask at once, one refresh answers them all. It overrides neither a refusal nor a \
                       wait. Within a minute of the last refresh it is too soon. The body, if any, is not looked at.",
@@ -86,7 +86,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/metrics",
-        endpoint: Endpoint::Metrics,
+        endpoint: Handler::Metrics,
         summary: "Metrics of all accounts",
         description: "Prometheus' text format 0.0.4. Counters begin with the process.",
         of_account: false,
@@ -97,7 +97,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/healthz",
-        endpoint: Endpoint::Health,
+        endpoint: Handler::Health,
         summary: "Whether the loop that does the work answers",
         description: "It says nothing of the tokens.",
         of_account: false,
@@ -108,7 +108,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/readyz",
-        endpoint: Endpoint::Ready,
+        endpoint: Handler::Ready,
         summary: "Whether every account has been looked at, and the end has not begun",
         description: "503 until then.",
         of_account: false,

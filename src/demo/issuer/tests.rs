@@ -23,26 +23,26 @@ impl Grant {
 
 const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 
-fn post(body: &str) -> Request<'_> {
-    Request { content_type: FORM, authorization: None, body: body.as_bytes() }
+fn post(body: &str) -> DemoRequest<'_> {
+    DemoRequest { content_type: FORM, authorization: None, body: body.as_bytes() }
 }
 
-fn error_of(reply: &Reply) -> (u16, String) {
+fn error_of(reply: &DemoReply) -> (u16, String) {
     let body: Value = serde_json::from_str(&reply.body).unwrap();
     (reply.status, body["error"].as_str().unwrap_or_default().to_owned())
 }
 
 impl World {
-    fn new(options: Options) -> Self {
+    fn new(options: IssuerOptions) -> Self {
         Self { issuer: Issuer::new(options), now: 1_000_000 }
     }
 
     fn strict() -> Self {
-        Self::new(Options::default())
+        Self::new(IssuerOptions::default())
     }
 
     fn with_grace(seconds: u64) -> Self {
-        Self::new(Options { reuse_grace: Duration::from_secs(seconds), ..Options::default() })
+        Self::new(IssuerOptions { reuse_grace: Duration::from_secs(seconds), ..IssuerOptions::default() })
     }
 
     fn seed(&mut self) -> Secret {
@@ -78,7 +78,7 @@ impl World {
         serde_json::from_str::<Value>(&reply.body).unwrap()["active"] == true
     }
 
-    fn kinds(&self) -> Vec<&Event> {
+    fn kinds(&self) -> Vec<&AuditEvent> {
         self.issuer.audit().iter().map(|entry| &entry.event).collect()
     }
 }
@@ -109,7 +109,7 @@ fn every_refresh_replaces_the_refresh_token() {
 
 #[test]
 fn without_rotation_the_seed_serves_for_ever() {
-    let mut world = World::new(Options { rotation: false, ..Options::default() });
+    let mut world = World::new(IssuerOptions { rotation: false, ..IssuerOptions::default() });
     let seed = world.seed();
     for _ in 0..3 {
         assert_eq!(world.refresh(&seed).unwrap().refresh_token, None);
@@ -132,7 +132,7 @@ fn reuse_revokes_the_whole_family_and_no_other() {
     assert_refused(world.refresh(&second.successor()));
     assert!(world.is_live(&untouched.access_token));
     world.refresh(&untouched.successor()).unwrap();
-    let reuse = Event::Revocation { reason: RevocationReason::Reuse };
+    let reuse = AuditEvent::Revocation { reason: RevocationReason::Reuse };
     assert_eq!(world.kinds().iter().filter(|event| ***event == reuse).count(), 1);
 }
 
@@ -145,7 +145,7 @@ fn within_the_grace_the_same_successor_comes_again() {
     let again = world.refresh(&seed).unwrap();
     assert_eq!(again.refresh_token, first.refresh_token);
     assert_ne!(again.access_token, first.access_token);
-    assert!(matches!(world.kinds().last(), Some(Event::Grant { replayed: true, .. })));
+    assert!(matches!(world.kinds().last(), Some(AuditEvent::Grant { replayed: true, .. })));
     // A replay does not prolong the grace.
     world.later(1);
     assert_refused(world.refresh(&seed));
@@ -165,8 +165,10 @@ fn the_grace_covers_only_the_previous_refresh_token() {
 
 #[test]
 fn access_tokens_die_on_time() {
-    let mut world =
-        World::new(Options { access_token_lifetime: Duration::from_millis(2500), ..Options::default() });
+    let mut world = World::new(IssuerOptions {
+        access_token_lifetime: Duration::from_millis(2500),
+        ..IssuerOptions::default()
+    });
     let seed = world.seed();
     let grant = world.refresh(&seed).unwrap();
     assert_eq!(grant.body["expires_in"], 2);
@@ -185,7 +187,7 @@ fn expires_in_can_lie() {
         (ExpiresIn::Claimed(json!(0)), json!(0)),
     ];
     for (expires_in, said) in cases {
-        let mut world = World::new(Options { expires_in, ..Options::default() });
+        let mut world = World::new(IssuerOptions { expires_in, ..IssuerOptions::default() });
         let seed = world.seed();
         assert_eq!(world.refresh(&seed).unwrap().body["expires_in"], said);
     }
@@ -194,7 +196,7 @@ fn expires_in_can_lie() {
 #[test]
 fn families_end_by_age_and_by_idleness() {
     let day = Duration::from_secs(86_400);
-    let mut aged = World::new(Options { family_lifetime: Some(day * 7), ..Options::default() });
+    let mut aged = World::new(IssuerOptions { family_lifetime: Some(day * 7), ..IssuerOptions::default() });
     let mut token = aged.seed();
     for _ in 0..6 {
         aged.later(86_400);
@@ -204,7 +206,7 @@ fn families_end_by_age_and_by_idleness() {
     assert!(!aged.is_active(&token));
     assert_refused(aged.refresh(&token));
 
-    let mut idle = World::new(Options { idle_limit: Some(day), ..Options::default() });
+    let mut idle = World::new(IssuerOptions { idle_limit: Some(day), ..IssuerOptions::default() });
     let token = idle.seed();
     idle.later(86_399);
     let token = idle.refresh(&token).unwrap().successor();
@@ -215,8 +217,11 @@ fn families_end_by_age_and_by_idleness() {
 #[test]
 fn clients_authenticate_as_they_are_registered() {
     let basic = |pair: &str| Some(format!("Basic {}", STANDARD.encode(pair)));
-    let clients =
-        vec![Client::public("pub"), Client::basic("zg", "s3cret+/%: &="), Client::post("form", "p0st")];
+    let clients = vec![
+        DemoClient::public("pub"),
+        DemoClient::basic("zg", "s3cret+/%: &="),
+        DemoClient::post("form", "p0st"),
+    ];
     let ok = (200, "");
     let cases = [
         ("a public client", None, "client_id=pub", ok),
@@ -254,12 +259,12 @@ fn clients_authenticate_as_they_are_registered() {
         ("nobody", None, "", (401, "invalid_client")),
     ];
     for (name, authorization, fields, expected) in cases {
-        let mut issuer = Issuer::new(Options { clients: clients.clone(), ..Options::default() });
+        let mut issuer = Issuer::new(IssuerOptions { clients: clients.clone(), ..IssuerOptions::default() });
         let owner = if fields.contains("pub") { "pub" } else { "zg" };
         let owner = if fields.contains("form") { "form" } else { owner };
         let token = issuer.seed(0, owner).unwrap();
         let body = format!("grant_type=refresh_token&refresh_token={}&{fields}", token.expose());
-        let request = Request { authorization: authorization.as_deref(), ..post(&body) };
+        let request = DemoRequest { authorization: authorization.as_deref(), ..post(&body) };
         let reply = issuer.token(0, &request);
         assert_eq!(error_of(&reply), (expected.0, expected.1.to_owned()), "{name}");
         let challenged = reply.headers.iter().any(|(name, _)| *name == "www-authenticate");
@@ -282,22 +287,25 @@ fn bad_requests_get_their_error_and_cost_nothing() {
         ("client_id=other&grant_type=refresh_token&refresh_token=TOKEN", "invalid_grant"),
         ("client_id=demo&grant_type=refresh_token&refresh_token=unknown", "invalid_grant"),
     ];
-    let clients = vec![Client::public("demo"), Client::public("other")];
+    let clients = vec![DemoClient::public("demo"), DemoClient::public("other")];
     for (body, error) in cases {
-        let mut world = World::new(Options { clients: clients.clone(), ..Options::default() });
+        let mut world = World::new(IssuerOptions { clients: clients.clone(), ..IssuerOptions::default() });
         let token = world.seed();
         let reply = world.issuer.token(world.now, &post(&body.replace("TOKEN", token.expose())));
         assert_eq!(error_of(&reply), (400, error.to_owned()), "{body}");
-        assert!(matches!(world.kinds()[..], [Event::Seed, Event::Post, Event::Refusal { .. }]), "{body}");
+        assert!(
+            matches!(world.kinds()[..], [AuditEvent::Seed, AuditEvent::Post, AuditEvent::Refusal { .. }]),
+            "{body}"
+        );
         world.refresh(&token).unwrap();
     }
-    let json = Request { content_type: Some("application/json"), ..post("{}") };
+    let json = DemoRequest { content_type: Some("application/json"), ..post("{}") };
     assert_eq!(error_of(&World::strict().issuer.token(0, &json)), (400, "invalid_request".to_owned()));
 }
 
 #[test]
 fn a_scope_within_the_granted_one_is_fine() {
-    let mut world = World::new(Options { scope: "api mail".to_owned(), ..Options::default() });
+    let mut world = World::new(IssuerOptions { scope: "api mail".to_owned(), ..IssuerOptions::default() });
     let token = world.seed();
     let body = format!("client_id=demo&grant_type=refresh_token&scope=mail&refresh_token={}", token.expose());
     let reply = world.issuer.token(world.now, &post(&body));
@@ -306,9 +314,9 @@ fn a_scope_within_the_granted_one_is_fine() {
 
 #[test]
 fn revocation_ends_what_it_is_asked_to() {
-    let mut world = World::new(Options {
-        clients: vec![Client::public("demo"), Client::public("other")],
-        ..Options::default()
+    let mut world = World::new(IssuerOptions {
+        clients: vec![DemoClient::public("demo"), DemoClient::public("other")],
+        ..IssuerOptions::default()
     });
     let seed = world.seed();
     let grant = world.refresh(&seed).unwrap();
@@ -388,6 +396,6 @@ fn equal_inputs_give_equal_tokens() {
     let (mut one, mut two) = (World::strict(), World::strict());
     let (a, b) = (one.seed(), two.seed());
     assert_eq!((&a, one.refresh(&a).unwrap().body), (&b, two.refresh(&b).unwrap().body));
-    let mut other = World::new(Options { random: [1; 32], ..Options::default() });
+    let mut other = World::new(IssuerOptions { random: [1; 32], ..IssuerOptions::default() });
     assert_ne!(other.seed(), a);
 }

@@ -4,11 +4,11 @@ use std::net::Shutdown;
 use serde_json::Value;
 
 use crate::clock::monotonic;
-use crate::demo::audit::Event;
+use crate::demo::audit::AuditEvent;
 use crate::demo::server::*;
 
 fn server() -> Server {
-    Server::spawn_thread(0, Plain, Options::default()).unwrap()
+    Server::spawn_thread(0, Plain, IssuerOptions::default()).unwrap()
 }
 
 /// Sends one request and reads until the server closes: what came, whole or not.
@@ -191,7 +191,7 @@ fn outages_end_without_a_trace() {
     let seed = server.seed("demo").unwrap();
     server.faults(|faults| faults.outage = Some(Outage::Closed));
     assert_eq!(refresh(&server, &seed), "");
-    assert_eq!(server.audit().last().unwrap().event, Event::Hangup);
+    assert_eq!(server.audit().last().unwrap().event, AuditEvent::Hangup);
 
     server.faults(|faults| faults.outage = Some(Outage::Unavailable));
     assert!(refresh(&server, &seed).starts_with("HTTP/1.1 503"));
@@ -214,7 +214,7 @@ fn a_server_ends_with_its_owner() {
 
 #[tokio::test]
 async fn a_server_can_run_on_the_callers_runtime() {
-    let server = Server::start(0, Plain, Options::default()).unwrap();
+    let server = Server::start(0, Plain, IssuerOptions::default()).unwrap();
     let mut connection = TcpStream::connect(server.address()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(
         &mut connection,
@@ -230,7 +230,7 @@ async fn a_server_can_run_on_the_callers_runtime() {
 #[test]
 fn a_taken_port_is_named() {
     let server = server();
-    let again = Server::spawn_thread(server.address().port(), Plain, Options::default());
+    let again = Server::spawn_thread(server.address().port(), Plain, IssuerOptions::default());
     let error = again.err().unwrap();
     assert_eq!(error.to_string(), format!("cannot listen on {}", server.address()));
     assert!(error.hint().is_some());

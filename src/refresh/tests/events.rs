@@ -67,7 +67,7 @@ proptest! {
         events in proptest::collection::vec((0_u8..30, any::<u8>(), 0_u64..100_000), 1..120),
     ) {
         let mut world = World::refreshed();
-        world.supervisor = crate::refresh::Supervisor::new(world.policy.clone(), 3);
+        world.supervisor = crate::refresh::Refresher::new(world.policy.clone(), 3);
         let (mut locked, mut prepared, mut persisting) = (false, false, false);
         let mut now = world.now;
         for (kind, detail, ms) in events {

@@ -1,6 +1,6 @@
 //! on_expired = "remove": the token file goes with its token, and not a moment before.
 
-use crate::refresh::Supervisor;
+use crate::refresh::Refresher;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::tests::world::{World, invalid_grant, seconds, unavailable};
@@ -11,7 +11,7 @@ const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, re
 fn removing() -> World {
     let mut world = World::new();
     world.policy.remove_expired = true;
-    world.supervisor = Supervisor::new(world.policy.clone(), 1);
+    world.supervisor = Refresher::new(world.policy.clone(), 1);
     world.begin();
     world.forget();
     world

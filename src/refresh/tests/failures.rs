@@ -368,7 +368,7 @@ fn a_crash_after_every_request_is_held_back() {
         world.dies_before = Some("persist");
         let trigger = Event::Begin(Trigger::default());
         world.locked = false;
-        world.supervisor = crate::refresh::Supervisor::new(world.policy.clone(), 9);
+        world.supervisor = crate::refresh::Refresher::new(world.policy.clone(), 9);
         world.send(trigger);
         world.sleep(seconds(1));
     }

@@ -55,7 +55,7 @@ fn refresh_timings() {
             let mut world = World::new();
             world.lifetime = seconds(lifetime);
             world.policy.skew = skew.map(seconds);
-            world.supervisor = crate::refresh::Supervisor::new(world.policy.clone(), random);
+            world.supervisor = crate::refresh::Refresher::new(world.policy.clone(), random);
             world.begin();
             let due_in = world.wakes_in().unwrap();
             assert!((earliest..=latest).contains(&due_in), "{lifetime} {skew:?}: {due_in}");

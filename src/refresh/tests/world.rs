@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::oauth::{
-    Answer, Doubt, ErrorReply, ExpiresInSource, FailureKind, Grant, Outage, Sent, TransportFailure,
-    Unavailable, Unclear,
+    Answer, Doubt, ErrorReply, ExpiresInSource, FailureKind, Sent, ServerFailure, TokenResponse,
+    TransportFailure, Unavailable, Unclear,
 };
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::Record;
-use crate::refresh::{Action, Event, LockFailure, Policy, Supervisor};
+use crate::refresh::{Action, Event, LockFailure, Policy, Refresher};
 use crate::secret::{Fingerprint, Secret};
 
 pub const START: i64 = 1_700_000_000_000;
@@ -21,7 +21,7 @@ pub const START: i64 = 1_700_000_000_000;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that a story turns on its own")]
 pub struct World {
     pub now: Timestamp,
-    pub supervisor: Supervisor,
+    pub supervisor: Refresher,
     pub policy: Policy,
     pub disk: Option<Record>,
     pub garbage: bool,
@@ -78,7 +78,7 @@ impl World {
         };
         Self {
             now: Timestamp { wall: START, boot: 50_000, boot_id: Fingerprint::of([b"first boot"]) },
-            supervisor: Supervisor::new(policy.clone(), 1),
+            supervisor: Refresher::new(policy.clone(), 1),
             policy,
             disk: None,
             garbage: false,
@@ -142,7 +142,7 @@ impl World {
         self.locked = false;
         self.prepared = false;
         self.dies_before = None;
-        self.supervisor = Supervisor::new(self.policy.clone(), 2);
+        self.supervisor = Refresher::new(self.policy.clone(), 2);
         self.begin()
     }
 
@@ -181,7 +181,7 @@ impl World {
             inputs.seed = Some(Secret::new(seed));
         }
         // As `run` does: what stands on another config is built anew.
-        self.supervisor = Supervisor::new(self.policy.clone(), 2);
+        self.supervisor = Refresher::new(self.policy.clone(), 2);
         self.send(Event::Begin(Trigger { reread: true, ..Trigger::default() }));
     }
 
@@ -328,7 +328,7 @@ impl World {
 
     pub fn grant(&mut self) -> Answer {
         self.granted += 1;
-        Answer::Granted(Grant {
+        Answer::Granted(TokenResponse {
             access_token: Secret::new(format!("at-{}", self.granted)),
             token_type: "Bearer".into(),
             expires_in: self.lifetime,
@@ -380,7 +380,7 @@ pub fn client_refused() -> Answer {
 
 pub fn unavailable(retry_after: Option<u64>) -> Answer {
     Answer::Unavailable(Unavailable {
-        reason: Outage::Status { status: 503, words: None },
+        reason: ServerFailure::Status { status: 503, words: None },
         retry_after: retry_after.map(Duration::from_secs),
     })
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use zg_tokend::testing::demo::Outage;
-use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::demo::{AuditEntry, AuditEvent};
 
 use super::home::Home;
 use crate::common::wait_until;
@@ -53,7 +53,9 @@ fn cron_is_silent_while_all_is_well() {
     home.wait_for_grants(grants + 2);
     assert_eq!(mails().len(), before, "{:?}", mails());
     machine.run("crontab -u cora -r; systemctl stop cron");
-    let lost = |entry: &AuditEntry| matches!(entry.event, Event::Refusal { .. } | Event::Revocation { .. });
+    let lost = |entry: &AuditEntry| {
+        matches!(entry.event, AuditEvent::Refusal { .. } | AuditEvent::Revocation { .. })
+    };
     assert!(!home.world.server.audit().iter().any(lost), "{:#?}", home.world.server.audit());
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::system::Instance;
 use crate::common::golden::compare;
@@ -12,7 +12,7 @@ use crate::common::wait_until;
 
 #[test]
 fn status_and_journal_read_well() {
-    let Some(it) = Instance::new("olga", Options::default()) else { return };
+    let Some(it) = Instance::new("olga", IssuerOptions::default()) else { return };
     let status = |title: &str| {
         let text = it.person.machine.shell(&format!("systemctl status --no-pager -n 0 {}", it.unit)).stdout;
         format!("# {title}\n{}\n", text.trim_end())

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use super::machine::{Machine, Person};
@@ -22,7 +22,8 @@ impl Home {
     pub(super) fn new(name: &'static str, lifetime: u64) -> Option<Self> {
         let person = Machine::shared()?.person(name);
         let lifetime = Duration::from_secs(lifetime);
-        let world = World::with(Options { access_token_lifetime: lifetime, ..Options::default() });
+        let world =
+            World::with(IssuerOptions { access_token_lifetime: lifetime, ..IssuerOptions::default() });
         person.make(&person.home(".config/zg-tokend"));
         let home = Self { world, person };
         home.configure("");

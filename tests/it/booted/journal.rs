@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zg_tokend::testing::demo::Client;
+use zg_tokend::testing::demo::DemoClient;
 use zg_tokend::testing::demo::Fault;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::system::Instance;
 use crate::common::{figure, wait_until};
@@ -15,8 +15,10 @@ const CLIENT_SECRET: &str = "plainwordzgmarkjournal";
 
 #[test]
 fn no_field_has_a_secret() {
-    let clients = vec![Client::basic("zg", CLIENT_SECRET)];
-    let Some(it) = Instance::new("otto", Options { clients, ..Options::default() }) else { return };
+    let clients = vec![DemoClient::basic("zg", CLIENT_SECRET)];
+    let Some(it) = Instance::new("otto", IssuerOptions { clients, ..IssuerOptions::default() }) else {
+        return;
+    };
     let seed = it.world.seed().expose().to_owned();
     let config = |surplus: &str| {
         let endpoint = it.world.server.token_endpoint();

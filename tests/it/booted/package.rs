@@ -8,7 +8,7 @@
 use std::fs;
 use std::process::Command;
 
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::machine::Machine;
 use super::system::Instance;
@@ -46,7 +46,7 @@ fn an_upgrade_restarts_what_runs_a_removal_keeps_the_login_and_purging_ends_it()
     pack(&machine);
     dpkg(&machine, "-i old.deb");
     let [it, idle, broken] =
-        ["ada", "bea", "cai"].map(|name| Instance::on(&machine, name, Options::default()));
+        ["ada", "bea", "cai"].map(|name| Instance::on(&machine, name, IssuerOptions::default()));
     for instance in [&it, &idle, &broken] {
         instance.configure("");
         instance.do_systemctl("enable --now");

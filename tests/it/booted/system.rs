@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::secret::Secret;
 
@@ -24,12 +24,12 @@ pub(super) struct Instance {
 
 impl Instance {
     /// Not configured and not started yet; `None` without root.
-    pub(super) fn new(name: &'static str, options: Options) -> Option<Self> {
+    pub(super) fn new(name: &'static str, options: IssuerOptions) -> Option<Self> {
         Some(Self::on(&Machine::shared()?, name, options))
     }
 
     /// The same in a box of the caller's.
-    pub(super) fn on(machine: &Arc<Machine>, name: &'static str, options: Options) -> Self {
+    pub(super) fn on(machine: &Arc<Machine>, name: &'static str, options: IssuerOptions) -> Self {
         let person = machine.person(name);
         person.make(&person.home(".config/zerogravity"));
         Self { world: World::with(options), person, unit: format!("zg-tokend@{name}") }
@@ -113,8 +113,8 @@ impl Instance {
     }
 }
 
-fn seconds(lifetime: u64) -> Options {
-    Options { access_token_lifetime: Duration::from_secs(lifetime), ..Options::default() }
+fn seconds(lifetime: u64) -> IssuerOptions {
+    IssuerOptions { access_token_lifetime: Duration::from_secs(lifetime), ..IssuerOptions::default() }
 }
 
 #[test]
@@ -158,7 +158,8 @@ fn enabled_it_keeps_the_token_fresh_in_its_confinement() {
 
 #[test]
 fn killed_it_is_restarted_and_the_login_lives() {
-    let Some(it) = Instance::new("ben", Options { reuse_grace: Duration::from_secs(60), ..seconds(3600) })
+    let Some(it) =
+        Instance::new("ben", IssuerOptions { reuse_grace: Duration::from_secs(60), ..seconds(3600) })
     else {
         return;
     };

@@ -234,7 +234,7 @@ fn proxy_to(target: String) -> String {
 fn live_names_the_proxy_and_whether_it_fails() {
     let sandbox = Sandbox::new();
     let ca_file = sandbox.path("ca.pem");
-    let server = tls::serve_as(Leaf::OtherName, Options::default(), &ca_file);
+    let server = tls::serve_as(Leaf::OtherName, IssuerOptions::default(), &ca_file);
     let target = server.url().rsplit('/').next().unwrap().to_owned();
     let configure = |endpoint: &str| {
         sandbox.write_config(&format!(

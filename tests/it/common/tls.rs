@@ -14,16 +14,16 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Server, Transport};
 
 /// Starts the embedded server with HTTPS and writes the CA that vouches for it to `ca_file`.
-pub fn serve(options: Options, ca_file: &Path) -> Server {
+pub fn serve(options: IssuerOptions, ca_file: &Path) -> Server {
     serve_as(Leaf::Valid, options, ca_file)
 }
 
 /// The same with this certificate.
-pub fn serve_as(leaf: Leaf, options: Options, ca_file: &Path) -> Server {
+pub fn serve_as(leaf: Leaf, options: IssuerOptions, ca_file: &Path) -> Server {
     Server::spawn_thread(0, Tls::new(leaf, ca_file), options).unwrap()
 }
 

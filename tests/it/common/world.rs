@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use zg_tokend::testing::clock::millis;
-use zg_tokend::testing::demo::Client;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::DemoClient;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::demo::{Plain, Server};
 use zg_tokend::testing::secret::Secret;
@@ -23,16 +23,19 @@ pub struct World {
 impl World {
     /// One public client, strict rotation, tokens of one hour.
     pub fn new() -> Self {
-        Self::with(Options::default())
+        Self::with(IssuerOptions::default())
     }
 
-    pub fn with(options: Options) -> Self {
+    pub fn with(options: IssuerOptions) -> Self {
         Self { sandbox: Sandbox::new(), server: Server::spawn_thread(0, Plain, options).unwrap() }
     }
 
     /// The same with tokens that live so many seconds.
     pub fn with_lifetime(seconds: u64) -> Self {
-        Self::with(Options { access_token_lifetime: Duration::from_secs(seconds), ..Options::default() })
+        Self::with(IssuerOptions {
+            access_token_lifetime: Duration::from_secs(seconds),
+            ..IssuerOptions::default()
+        })
     }
 
     /// The same where no disk is waited for: a refresh is as quick as the processor lets it be, and
@@ -44,7 +47,10 @@ impl World {
 
     /// The same with one confidential client, `zg`, whose secret is `right`.
     pub fn with_secret() -> Self {
-        Self::with(Options { clients: vec![Client::basic("zg", "right")], ..Options::default() })
+        Self::with(IssuerOptions {
+            clients: vec![DemoClient::basic("zg", "right")],
+            ..IssuerOptions::default()
+        })
     }
 
     /// A configured, flat account; gives its seed. `extra` are more lines.

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::kill::{Before, DUE, world};
 use super::trace::{Call, available, parse, traced};
@@ -241,7 +241,7 @@ fn a_disk_that_stays_broken_after_the_request_is_given_half_a_minute() {
         // The token is in nobody's hands when the pass gives up: only a server that forgives
         // helps then.
         let grace = Duration::from_secs(300);
-        let world = World::with(Options { reuse_grace: grace, ..Options::default() });
+        let world = World::with(IssuerOptions { reuse_grace: grace, ..IssuerOptions::default() });
         world.configure("");
         world.once_gives(0, []);
         world.pass_time(DUE);

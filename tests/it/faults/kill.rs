@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::reader::Reader;
 use super::trace::{Call, available, parse, traced};
@@ -36,7 +36,8 @@ pub enum End {
 
 /// A world in which a pass has something to do.
 pub fn world(before: Before, grace: u64) -> World {
-    let world = World::with(Options { reuse_grace: Duration::from_secs(grace), ..Options::default() });
+    let world =
+        World::with(IssuerOptions { reuse_grace: Duration::from_secs(grace), ..IssuerOptions::default() });
     world.configure("");
     if before == Before::TokenDue {
         world.once_gives(0, []);

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use zg_tokend::testing::demo::{AuditEntry, Event};
+use zg_tokend::testing::demo::{AuditEntry, AuditEvent};
 use zg_tokend::testing::secret::Fingerprint;
 
 use crate::common::at_full_size;
@@ -78,14 +78,14 @@ fn in_parallel<T: Sync, R: Send>(
 /// What the server granted, oldest first: access token and successor.
 fn granted(log: &[AuditEntry]) -> Vec<(Fingerprint, Fingerprint)> {
     let pairs = log.iter().filter_map(|entry| match entry.event {
-        Event::Grant { access_token, successor, .. } => Some((access_token, successor?)),
+        AuditEvent::Grant { access_token, successor, .. } => Some((access_token, successor?)),
         _ => None,
     });
     pairs.collect()
 }
 
 fn revoked(log: &[AuditEntry]) -> bool {
-    log.iter().any(|entry| matches!(entry.event, Event::Revocation { .. }))
+    log.iter().any(|entry| matches!(entry.event, AuditEvent::Revocation { .. }))
 }
 
 /// The state holds the newest refresh token that the server knows, the token file the access

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 
 use serde_json::Value;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use super::disks::{DISKS, mounted};
@@ -189,7 +189,7 @@ fn spoil(state: &[u8]) -> [Vec<u8>; 3] {
 fn a_spoiled_state_is_put_aside_and_the_seed_tried_once() {
     for nth in 0..3 {
         for rotation in [true, false] {
-            let world = World::with(Options { rotation, ..Options::default() });
+            let world = World::with(IssuerOptions { rotation, ..IssuerOptions::default() });
             world.configure("");
             world.once_gives(0, []);
             let path = world.state_path("default", "state");

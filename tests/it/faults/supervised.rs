@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use zg_tokend::testing::demo::Options;
+use zg_tokend::testing::demo::IssuerOptions;
 
 use super::kill::{End, assert_lost_login_is_explained, ends_in_window, report};
 use super::reader::Reader;
@@ -46,7 +46,8 @@ impl Traced {
 }
 
 fn world(grace: u64) -> World {
-    let world = World::with(Options { reuse_grace: Duration::from_secs(grace), ..Options::default() });
+    let world =
+        World::with(IssuerOptions { reuse_grace: Duration::from_secs(grace), ..IssuerOptions::default() });
     world.configure("");
     world
 }

@@ -19,7 +19,7 @@ use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
 use crate::cli::voice::tests::shown;
 use crate::cli::voice::tests::sources::variants;
-use crate::config::{ConfigError, Unusable};
+use crate::config::{ConfigError, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
 use crate::demo::server;
@@ -208,7 +208,9 @@ fn secrets(page: &mut Page) {
     ] {
         page.tell(&error, error.hint());
     }
-    for flaw in [Unusable::Empty, Unusable::Lines, Unusable::Control, Unusable::NotAscii, Unusable::NotText] {
+    for flaw in
+        [SecretFlaw::Empty, SecretFlaw::Lines, SecretFlaw::Control, SecretFlaw::NotAscii, SecretFlaw::NotText]
+    {
         let error = SecretError::Unusable { key, place: "environment variable ZG".into(), flaw };
         page.told.insert(variant(&error));
         page.tell_of(&flaw, &error, error.hint());
@@ -327,15 +329,15 @@ fn surroundings(page: &mut Page) {
     }
     let address = "127.0.0.1:8080".parse().unwrap();
     for error in [
-        server::Error::Listen { address, source: os(Errno::ADDRINUSE) },
-        server::Error::Random { source: getrandom::Error::UNSUPPORTED },
-        server::Error::Thread { source: os(Errno::AGAIN) },
+        server::ServerError::Listen { address, source: os(Errno::ADDRINUSE) },
+        server::ServerError::Random { source: getrandom::Error::UNSUPPORTED },
+        server::ServerError::Thread { source: os(Errno::AGAIN) },
     ] {
         page.tell(&error, error.hint());
     }
     for error in [
         DemoError::Setup(os(Errno::MFILE)),
-        DemoError::Server(server::Error::Listen { address, source: os(Errno::ADDRINUSE) }),
+        DemoError::Server(server::ServerError::Listen { address, source: os(Errno::ADDRINUSE) }),
         DemoError::Directory(os(Errno::NOSPC)),
         DemoError::Config(ConfigError::NoHome),
         DemoError::Supervise(RunError::Setup(os(Errno::MFILE))),

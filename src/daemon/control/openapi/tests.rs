@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::daemon::control::answer::{Condition, Done, GivenBody, RejectedBody};
+use crate::daemon::control::answer::{Condition, GivenBody, PassBody, RejectedBody};
 use crate::daemon::control::openapi::*;
-use crate::daemon::control::reply::Problem;
+use crate::daemon::control::reply::ErrorBody;
 use crate::status::{
     AccountStatus, AttemptStatus, ProbeStatus, PushStatus, RefreshTokenStatus, Severity, State,
     SupervisorStatus, TokenFileStatus,
@@ -87,9 +87,9 @@ fn its_members_are_those_of_the_replies() {
     let schemas = Value::Object(schemas());
     for (name, value) in [
         ("Status", sent(&everything())),
-        ("Result", sent(&Done { account: "a", result: "stored" })),
+        ("Result", sent(&PassBody { account: "a", result: "stored" })),
         ("Condition", sent(&Condition { status: "ok" })),
-        ("Error", sent(&Problem { error: "e", error_description: "d", hint: Some("h") })),
+        ("Error", sent(&ErrorBody { error: "e", error_description: "d", hint: Some("h") })),
     ] {
         compare(&schemas, name, &schemas[name], &value);
     }
