@@ -38,6 +38,7 @@ mod http;
 mod message;
 mod oauth;
 mod probe;
+mod problem;
 mod process;
 mod push;
 mod redact;
@@ -76,10 +77,12 @@ pub mod testing {
             Answer, FailureKind, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent, TransportFailure, classify,
         };
     }
+    pub mod problem {
+        pub use crate::problem::{Class, Problem};
+    }
     pub mod refresh {
         pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
         pub use crate::refresh::outcome::Report;
-        pub use crate::refresh::problem::{Class, Trouble};
         pub use crate::refresh::record::Record;
         pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, Policy, Refresher};
     }

@@ -1,8 +1,6 @@
 //! What the core's reports are called in words, and how loud they are said.
 
 use crate::config;
-use crate::files::FailureClass;
-use std::error::Error;
 use std::time::Duration;
 
 use tracing::Level;
@@ -10,9 +8,9 @@ use tracing::Level;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Fingerprint;
 
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{Verdict, VerdictKind};
 use crate::refresh::view::DecisionView;
 
@@ -42,9 +40,9 @@ impl Message {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// With the hint of a trouble, or what is to be done about its kind.
-    fn out_of(self, trouble: &Trouble) -> Self {
-        self.hint(way_out(trouble.class, trouble.hint.as_deref()))
+    /// With the hint of a problem, or what is to be done about its kind.
+    fn out_of(self, problem: &Problem) -> Self {
+        self.hint(way_out(problem.class, problem.hint.as_deref()))
     }
 }
 
@@ -108,32 +106,32 @@ pub fn words(report: &Report) -> Message {
             format!("the state cannot be understood and was put aside as {path}"),
         )
         .hint("the configured refresh_token is tried instead; log in again if it is refused"),
-        Report::SeedUnreadable(trouble) => Message::new(
+        Report::SeedUnreadable(problem) => Message::new(
             Level::WARN,
             "seed_unreadable",
-            format!("{}; the refresh token in the state is used", trouble.message),
+            format!("{}; the refresh token in the state is used", problem.message),
         )
         // No wait mends it.
-        .hint(way_out(Class::Config, trouble.hint.as_deref())),
-        Report::NotYetStored(trouble) => Message::new(
+        .hint(way_out(Class::Config, problem.hint.as_deref())),
+        Report::NotYetStored(problem) => Message::new(
             Level::ERROR,
             "not_stored",
             format!(
                 "the new refresh token is only in memory so far, and storing it is tried again: {}",
-                trouble.message
+                problem.message
             ),
         )
-        .out_of(trouble),
+        .out_of(problem),
         Report::Withdrawn => {
             Message::new(Level::WARN, "withdrawn", "removed the token file, since its token has expired")
                 .hint("`zg-tokend status` says why there is no newer one")
         }
-        Report::NotWithdrawn(trouble) => Message::new(
+        Report::NotWithdrawn(problem) => Message::new(
             Level::WARN,
             "not_withdrawn",
-            format!("the expired token is still in its file: {}", trouble.message),
+            format!("the expired token is still in its file: {}", problem.message),
         )
-        .out_of(trouble),
+        .out_of(problem),
         Report::Ignored { phase, event } => {
             Message::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
                 .hint("this is a bug: please report it")
@@ -205,9 +203,9 @@ fn finished(outcome: &Outcome) -> Message {
         Outcome::Republished => {
             Message::new(Level::INFO, "republished", "the token file has the live token again")
         }
-        Outcome::Held { wait, trouble } => {
-            Message::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), trouble.message))
-                .hint(way_out(Class::Unavailable, trouble.hint.as_deref()))
+        Outcome::Held { wait, problem } => {
+            Message::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), problem.message))
+                .hint(way_out(Class::Unavailable, problem.hint.as_deref()))
         }
         Outcome::Refused(verdict) => {
             let (event, class) = match verdict.kind {
@@ -216,15 +214,15 @@ fn finished(outcome: &Outcome) -> Message {
             };
             Message::new(Level::ERROR, event, refusal(verdict)).hint(way_out(class, verdict.hint.as_deref()))
         }
-        Outcome::Failed(trouble) => said(Level::WARN, "failed", trouble),
-        Outcome::NotStored(trouble) => said(Level::ERROR, "not_stored", trouble),
+        Outcome::Failed(problem) => said(Level::WARN, "failed", problem),
+        Outcome::NotStored(problem) => said(Level::ERROR, "not_stored", problem),
         Outcome::Stopped => Message::new(Level::DEBUG, "stopped", "stopped before a request was made")
             .hint("run it again: nothing was sent, nothing has changed"),
     }
 }
 
-fn said(level: Level, event: &'static str, trouble: &Trouble) -> Message {
-    Message::new(level, event, trouble.message.clone()).out_of(trouble)
+fn said(level: Level, event: &'static str, problem: &Problem) -> Message {
+    Message::new(level, event, problem.message.clone()).out_of(problem)
 }
 
 /// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`, `less than 1 s`.
@@ -285,11 +283,11 @@ pub fn refusal(verdict: &Verdict) -> String {
 
 /// Why a pass left no fresh token behind, and what only the user can do about it; `None` if it
 /// did.
-pub fn trouble(outcome: &Outcome) -> Option<String> {
+pub fn explanation(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
-        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
-            Some(trouble.message.clone())
+        Outcome::Held { problem, .. } | Outcome::Failed(problem) | Outcome::NotStored(problem) => {
+            Some(problem.message.clone())
         }
         Outcome::Refused(verdict) => Some(match &verdict.hint {
             Some(hint) => format!("{}; {hint}", verdict.message),
@@ -320,7 +318,7 @@ pub fn class(outcome: &Outcome) -> Option<Class> {
             VerdictKind::RefreshToken => Class::NeedsLogin,
             VerdictKind::Client => Class::Config,
         }),
-        Outcome::Failed(trouble) | Outcome::NotStored(trouble) => Some(trouble.class),
+        Outcome::Failed(problem) | Outcome::NotStored(problem) => Some(problem.class),
         Outcome::Stopped => Some(Class::Unexpected),
     }
 }
@@ -355,33 +353,6 @@ pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) 
 pub const RAISE_LIMITS: &str =
     "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
 
-/// What a failure of a file means for the exit code.
-pub fn class_of(class: FailureClass) -> Class {
-    match class {
-        FailureClass::Io => Class::Io,
-        FailureClass::Misplaced => Class::Config,
-    }
-}
-
-/// An error with its causes, as one line.
-pub fn problem(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Trouble {
-    Trouble { class, kind: kind.into(), message: chain(error), hint }
-}
-
-/// `what: why: why`, each part once.
-pub fn chain(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.ends_with(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
     use crate::clock::Timestamp;
@@ -391,9 +362,9 @@ mod tests {
         Timestamp { wall: 0, boot: 0, boot_id: Fingerprint::of([]) }
     }
 
-    /// Whoever found the trouble had no hint to give.
-    fn trouble(class: Class) -> Trouble {
-        Trouble { class, kind: "kind".into(), message: "it failed".into(), hint: None }
+    /// Whoever found the problem had no hint to give.
+    fn problem(class: Class) -> Problem {
+        Problem { class, kind: "kind".into(), message: "it failed".into(), hint: None }
     }
 
     fn verdict(kind: VerdictKind) -> Outcome {
@@ -413,13 +384,13 @@ mod tests {
     fn nothing_grave_is_said_without_a_way_out() {
         const CLASSES: [Class; 6] =
             [Class::Unavailable, Class::Io, Class::Busy, Class::NeedsLogin, Class::Config, Class::Unexpected];
-        let of_trouble: [fn(Trouble) -> Report; 6] = [
+        let of_problem: [fn(Problem) -> Report; 6] = [
             Report::SeedUnreadable,
             Report::NotYetStored,
             Report::NotWithdrawn,
-            |trouble| Report::Finished(Outcome::Held { wait: Duration::ZERO, trouble }),
-            |trouble| Report::Finished(Outcome::Failed(trouble)),
-            |trouble| Report::Finished(Outcome::NotStored(trouble)),
+            |problem| Report::Finished(Outcome::Held { wait: Duration::ZERO, problem }),
+            |problem| Report::Finished(Outcome::Failed(problem)),
+            |problem| Report::Finished(Outcome::NotStored(problem)),
         ];
         let reports = [
             Report::FellBack {
@@ -437,8 +408,8 @@ mod tests {
             Report::Finished(verdict(VerdictKind::Client)),
             Report::Finished(Outcome::Stopped),
         ];
-        let troubles = of_trouble.into_iter().flat_map(|report| CLASSES.map(|class| report(trouble(class))));
-        for report in reports.into_iter().chain(troubles) {
+        let problems = of_problem.into_iter().flat_map(|report| CLASSES.map(|class| report(problem(class))));
+        for report in reports.into_iter().chain(problems) {
             assert!(words(&report).hint.is_some_and(|hint| !hint.is_empty()), "{report:?}");
         }
         // What is well needs none.

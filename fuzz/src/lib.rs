@@ -154,7 +154,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
             Action::Load => Event::Loaded(Ok(loaded())),
             Action::ReadInputs => Event::InputsRead(Ok(Inputs {
                 seed: Some(Secret::new("seed")),
-                seed_trouble: None,
+                seed_problem: None,
                 request: Fingerprint::of([b"request"]),
             })),
             Action::Lock => Event::Locked(Ok(loaded())),

@@ -15,11 +15,10 @@ use crate::config::{AuthMethod, Endpoint, SecretSource};
 use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::problem;
 use crate::oauth;
 use crate::oauth::{Answer, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure};
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
-use crate::refresh::problem::{Class, Trouble};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
@@ -60,10 +59,10 @@ impl Client {
     }
 
     /// Reads the secrets, and finds the token endpoint.
-    pub async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Trouble> {
+    pub async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
         let client_secret = match &self.account.client_secret {
             Some(source) => Some(
-                read(&self.account, "client_secret", source).await.map_err(|error| secret_trouble(&error))?,
+                read(&self.account, "client_secret", source).await.map_err(|error| secret_problem(&error))?,
             ),
             None => None,
         };
@@ -85,11 +84,11 @@ impl Client {
         };
         let fingerprint = request.fingerprint();
         self.request = Some(Box::new(request));
-        let (seed, seed_trouble) = match seed {
+        let (seed, seed_problem) = match seed {
             Ok(seed) => (seed, None),
-            Err(error) => (None, Some(secret_trouble(&error))),
+            Err(error) => (None, Some(secret_problem(&error))),
         };
-        Ok(Inputs { seed, seed_trouble, request: fingerprint })
+        Ok(Inputs { seed, seed_problem, request: fingerprint })
     }
 
     /// One POST, and what it came to.
@@ -124,7 +123,7 @@ impl Client {
     }
 
     /// The configured one, or the one that the issuer publishes.
-    async fn token_endpoint(&self, context: &Context) -> Result<Url, Trouble> {
+    async fn token_endpoint(&self, context: &Context) -> Result<Url, Problem> {
         let issuer = match &self.account.endpoint {
             Endpoint::Explicit(url) => return Ok(url.clone()),
             Endpoint::Discovered { issuer } => issuer,
@@ -155,19 +154,19 @@ impl Client {
             }
             Err(error) => match cached {
                 Some(cached) => self.confirmed(&cached, cached.token_endpoint.clone()),
-                None => Err(discovery_trouble(&error)),
+                None => Err(discovery_problem(&error)),
             },
         }
     }
 
     /// An endpoint on another host than the one before gets no refresh token, unless the user
     /// has said so: who can change the document could otherwise collect them.
-    fn confirmed(&self, known: &Cached, endpoint: Url) -> Result<Url, Trouble> {
+    fn confirmed(&self, known: &Cached, endpoint: Url) -> Result<Url, Problem> {
         let found = host(&endpoint);
         if found == known.confirmed_host || self.account.confirmed_endpoint_host.as_deref() == Some(&*found) {
             return Ok(endpoint);
         }
-        Err(Trouble {
+        Err(Problem {
             class: Class::Config,
             kind: "endpoint_moved".into(),
             message: format!(
@@ -210,11 +209,11 @@ pub async fn read(
     secrets::read(key, source, variables)
 }
 
-fn secret_trouble(error: &SecretError) -> Trouble {
-    problem(error, Class::Unavailable, "secret", error.hint())
+fn secret_problem(error: &SecretError) -> Problem {
+    Problem::new(error, Class::Unavailable, "secret", error.hint())
 }
 
-fn discovery_trouble(error: &DiscoveryError) -> Trouble {
+fn discovery_problem(error: &DiscoveryError) -> Problem {
     let class = if error.is_transient() { Class::Unavailable } else { Class::Config };
-    problem(error, class, "discovery", error.hint())
+    Problem::new(error, class, "discovery", error.hint())
 }

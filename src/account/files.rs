@@ -7,10 +7,9 @@ use crate::account::info_file::Info;
 use crate::account::token_file::{Observation, Prepared, PublishError, TokenFile, Write};
 use crate::config;
 use crate::files::Missing;
-use crate::message::{class_of, problem};
+use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
 use crate::refresh::decide::{FileView, Loaded};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::{Fingerprint, Secret};
 use crate::store::lock::LockError;
@@ -62,8 +61,8 @@ impl Files {
     }
 
     /// Reads state and token file.
-    pub fn load(&mut self) -> Result<Box<Loaded>, Trouble> {
-        let (record, garbage) = match self.store.load().map_err(|error| state_trouble(&error))? {
+    pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
+        let (record, garbage) = match self.store.load().map_err(|error| state_problem(&error))? {
             Stored::Nothing => (None, None),
             Stored::Record(record) => (Some(*record), None),
             Stored::Garbage(why) => {
@@ -86,34 +85,34 @@ impl Files {
                 self.store.unlock();
                 return Err(LockFailure::Busy);
             }
-            Err(error) => return Err(LockFailure::Trouble(state_trouble(&error.into()))),
+            Err(error) => return Err(LockFailure::Problem(state_problem(&error.into()))),
         }
         let loaded = self.load().and_then(|mut loaded| {
             if loaded.garbage.is_some() {
-                let path = self.store.put_aside().map_err(|error| state_trouble(&error))?;
+                let path = self.store.put_aside().map_err(|error| state_problem(&error))?;
                 loaded.garbage = Some(path.display().to_string());
             }
             Ok(loaded)
         });
-        loaded.map_err(|trouble| {
+        loaded.map_err(|problem| {
             self.unlock();
-            LockFailure::Trouble(trouble)
+            LockFailure::Problem(problem)
         })
     }
 
     /// Finds the state of an account that is no longer configured and knows this seed.
-    pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Trouble> {
+    pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Problem> {
         let (settings, config) = (&self.settings, &self.config);
         let still_in_use = |other: &Record| {
             let configured =
                 || settings.accounts.iter().any(|account| account.name.as_str() == other.account);
             belongs_elsewhere(other, config) || configured()
         };
-        self.store.find_seed(seed, still_in_use).map_err(|error| state_trouble(&error))
+        self.store.find_seed(seed, still_in_use).map_err(|error| state_problem(&error))
     }
 
     /// Gets everything ready that can fail before a token is spent, then stores the marker.
-    pub fn prepare(&mut self, record: &Record) -> Result<(), Trouble> {
+    pub fn prepare(&mut self, record: &Record) -> Result<(), Problem> {
         let prepared = self.prepare_token_file()?;
         if !self.swept {
             // What killed runs left is litter, and no reason to fail.
@@ -121,40 +120,40 @@ impl Files {
             self.swept = true;
         }
         self.prepared = Some(prepared);
-        self.store.prepare(record).map_err(|error| state_trouble(&error))
+        self.store.prepare(record).map_err(|error| state_problem(&error))
     }
 
     /// Stores the record.
-    pub fn persist(&mut self, record: &Record) -> Result<(), Trouble> {
+    pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
         self.generation = record.generation;
-        self.store.persist(record).map_err(|error| state_trouble(&error))
+        self.store.persist(record).map_err(|error| state_problem(&error))
     }
 
     /// Replaces the token file, then the one beside it.
-    pub fn publish(&mut self, token: &AccessToken) -> Result<(), Trouble> {
+    pub fn publish(&mut self, token: &AccessToken) -> Result<(), Problem> {
         let content = render(&self.format, token);
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => self.prepare_token_file()?,
         };
-        prepared.publish(&content).map_err(|error| publish_trouble(&error))?;
+        prepared.publish(&content).map_err(|error| publish_problem(&error))?;
         let Some(info_file) = &self.info_file else { return Ok(()) };
         let info = self.info(token, &content);
         info_file
             .prepare()
             .and_then(|prepared| prepared.publish(&info))
-            .map_err(|error| publish_trouble(&error))
+            .map_err(|error| publish_problem(&error))
     }
 
     /// Removes the token file, and the one beside it, if it still holds this token.
-    pub fn withdraw(&mut self, token: &AccessToken) -> Result<(), Trouble> {
+    pub fn withdraw(&mut self, token: &AccessToken) -> Result<(), Problem> {
         let content = render(&self.format, token).fingerprint();
         let holds_it = matches!(self.token_file.observe(), Observation::Holds { fingerprint, .. } if fingerprint == content);
         if !holds_it {
             return Ok(());
         }
         let files = [Some(&self.token_file), self.info_file.as_ref()];
-        files.into_iter().flatten().try_for_each(TokenFile::remove).map_err(|error| publish_trouble(&error))
+        files.into_iter().flatten().try_for_each(TokenFile::remove).map_err(|error| publish_problem(&error))
     }
 
     fn info(&self, token: &AccessToken, content: &Secret) -> Secret {
@@ -168,8 +167,8 @@ impl Files {
         self.store.unlock();
     }
 
-    fn prepare_token_file(&self) -> Result<Prepared, Trouble> {
-        self.token_file.prepare().map_err(|error| publish_trouble(&error))
+    fn prepare_token_file(&self) -> Result<Prepared, Problem> {
+        self.token_file.prepare().map_err(|error| publish_problem(&error))
     }
 
     /// Whether the files hold this token; `found` is the token file's fingerprint.
@@ -199,11 +198,11 @@ impl Files {
 }
 
 /// One state for two configs would be one refresh token for two masters.
-pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), Trouble> {
+pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), Problem> {
     if !belongs_elsewhere(record, config) {
         return Ok(());
     }
-    Err(Trouble {
+    Err(Problem {
         class: Class::Config,
         kind: "state_of_other_config".into(),
         message: format!("the state of account {account} belongs to {}, which still exists", record.config),
@@ -251,14 +250,10 @@ pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
 }
 
 /// A failure of the state, as the core counts it.
-pub fn state_trouble(error: &StateError) -> Trouble {
-    let class = match error {
-        StateError::Lock(LockError::Busy { .. }) => Class::Busy,
-        error => class_of(error.class()),
-    };
-    problem(error, class, "state", error.hint())
+pub fn state_problem(error: &StateError) -> Problem {
+    Problem::new(error, error.class(), "state", error.hint())
 }
 
-fn publish_trouble(error: &PublishError) -> Trouble {
-    problem(error, class_of(error.class()), "token_file", error.hint())
+fn publish_problem(error: &PublishError) -> Problem {
+    Problem::new(error, error.class(), "token_file", error.hint())
 }

@@ -17,8 +17,8 @@ use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::message::words;
+use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
 
@@ -38,7 +38,7 @@ pub struct Account {
     /// The outcomes of finished passes that no feature has taken yet.
     finished: Vec<Outcome>,
     /// The new login that was refused last, while an earlier one went on.
-    refused_login: Option<(Fingerprint, Trouble)>,
+    refused_login: Option<(Fingerprint, Problem)>,
     queue: VecDeque<Action>,
     told_to_stop: bool,
 }
@@ -91,7 +91,7 @@ impl Account {
     }
 
     /// The new login that was refused last, while an earlier one went on.
-    pub fn refused_login(&self) -> Option<&(Fingerprint, Trouble)> {
+    pub fn refused_login(&self) -> Option<&(Fingerprint, Problem)> {
         self.refused_login.as_ref()
     }
 
@@ -212,13 +212,13 @@ impl Account {
             now: context.clock.now(),
         });
         if let Report::FellBack { refused, error, .. } = &report {
-            let trouble = Trouble {
+            let problem = Problem {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
                 hint: Some("log in again, and bring the new refresh_token".into()),
             };
-            self.refused_login = Some((*refused, trouble));
+            self.refused_login = Some((*refused, problem));
         }
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());

@@ -11,9 +11,9 @@ use crate::account::once;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::message::{class, words};
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::schedule;
 use crate::secret::Fingerprint;
@@ -37,7 +37,7 @@ pub struct Obtained {
     /// It lives.
     pub token: AccessToken,
     /// Why it is not one with the life that was wanted.
-    pub trouble: Option<Trouble>,
+    pub problem: Option<Problem>,
 }
 
 /// A live token: the stored one if it will do, else that of one pass.
@@ -46,7 +46,7 @@ pub fn obtain(
     account: &config::AccountConfig,
     wanted: TokenWanted,
     observer: Rc<dyn Observer>,
-) -> Result<Obtained, Trouble> {
+) -> Result<Obtained, Problem> {
     let stored = stored(settings, account)?;
     let now = SystemClock::new().now();
     // No token is asked for more than half its life, or each call would be a refresh.
@@ -54,20 +54,20 @@ pub fn obtain(
     let min_valid = wanted.min_valid.min(half);
     let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
     if let Some(token) = stored.filter(will_do) {
-        return Ok(Obtained { token, trouble: None });
+        return Ok(Obtained { token, problem: None });
     }
     let mode = Mode { horizon: Some(min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
     let account = pass(settings, account, mode, Trigger::default(), observer)?;
-    let trouble = trouble(&account);
+    let problem = problem(&account);
     let now = SystemClock::new().now();
     let token = account.core().record().and_then(|record| record.access_token.clone());
-    let may_use = |trouble: &Trouble| match trouble.class {
+    let may_use = |problem: &Problem| match problem.class {
         Class::Busy => wanted.use_existing_on_busy || wanted.use_existing_on_error,
         _ => wanted.use_existing_on_error,
     };
-    match (token.filter(|token| token.is_live(now)), trouble) {
-        (Some(token), trouble) if trouble.as_ref().is_none_or(may_use) => Ok(Obtained { token, trouble }),
-        (_, Some(trouble)) => Err(trouble),
+    match (token.filter(|token| token.is_live(now)), problem) {
+        (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(Obtained { token, problem }),
+        (_, Some(problem)) => Err(problem),
         (_, None) => Err(unexpected("the pass ended without a live token")),
     }
 }
@@ -98,7 +98,7 @@ pub fn rejected(
     lock_patience: Duration,
     observer: Rc<dyn Observer>,
     passed: &mut Option<Account>,
-) -> Result<Replacement, Trouble> {
+) -> Result<Replacement, Problem> {
     let refused = match held(settings, account, refused)? {
         Held::Refused(token) => Some(token),
         Held::Another => return Ok(Replacement::AlreadyReplaced),
@@ -126,7 +126,7 @@ pub fn held(
     settings: &config::Settings,
     account: &config::AccountConfig,
     refused: Fingerprint,
-) -> Result<Held, Trouble> {
+) -> Result<Held, Problem> {
     let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
     let fingerprint = token.value.fingerprint();
     let is_refused =
@@ -135,9 +135,9 @@ pub fn held(
 }
 
 /// What became of the token that was to be replaced, by the pass that has just ended.
-pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replacement, Trouble> {
-    if let Some(trouble) = trouble(account) {
-        return Err(trouble);
+pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replacement, Problem> {
+    if let Some(problem) = problem(account) {
+        return Err(problem);
     }
     if holds_other_than(account, known) {
         return Ok(match account.outcome() {
@@ -164,7 +164,7 @@ pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
 pub fn record(
     settings: &config::Settings,
     account: &config::AccountConfig,
-) -> Result<Option<Record>, Trouble> {
+) -> Result<Option<Record>, Problem> {
     Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
 }
 
@@ -172,7 +172,7 @@ pub fn record(
 fn stored(
     settings: &config::Settings,
     account: &config::AccountConfig,
-) -> Result<Option<AccessToken>, Trouble> {
+) -> Result<Option<AccessToken>, Problem> {
     Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
 
@@ -185,7 +185,7 @@ fn pass(
     mode: Mode,
     trigger: Trigger,
     observer: Rc<dyn Observer>,
-) -> Result<Account, Trouble> {
+) -> Result<Account, Problem> {
     let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
     let finished = once::once(accounts, trigger, Context::new(observer))
         .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
@@ -193,22 +193,22 @@ fn pass(
 }
 
 /// Why a pass did not end well.
-pub fn trouble(account: &Account) -> Option<Trouble> {
+pub fn problem(account: &Account) -> Option<Problem> {
     let Some(outcome) = account.outcome() else { return Some(unexpected("the pass did not end")) };
     let class = class(outcome)?;
     let words = words(&Report::Finished(outcome.clone()));
     let kind = match outcome {
-        Outcome::Held { trouble, .. } | Outcome::Failed(trouble) | Outcome::NotStored(trouble) => {
-            trouble.kind.clone()
+        Outcome::Held { problem, .. } | Outcome::Failed(problem) | Outcome::NotStored(problem) => {
+            problem.kind.clone()
         }
         Outcome::Refused(verdict) => verdict.error.clone(),
         _ => words.event.into(),
     };
-    Some(Trouble { class, kind, message: words.text, hint: words.hint })
+    Some(Problem { class, kind, message: words.text, hint: words.hint })
 }
 
-fn unexpected(message: &str) -> Trouble {
-    Trouble {
+fn unexpected(message: &str) -> Problem {
+    Problem {
         class: Class::Unexpected,
         kind: "bug".into(),
         message: message.into(),

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth;
 use crate::oauth::TokenFault;
-use crate::refresh::problem::{Class, Trouble};
+use crate::problem::{Class, Problem};
 use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::{LOCK_PATIENCE, LockFailure};
 use crate::secret::{Fingerprint, Secret};
@@ -101,7 +101,7 @@ pub fn set(
     settings: &config::Settings,
     account: &config::AccountConfig,
     given: NewLogin,
-) -> Result<SetResult, Trouble> {
+) -> Result<SetResult, Problem> {
     // A command may take seconds: before the lock.
     let configured = account.refresh_token.as_ref().filter(|_| given.refresh_token.is_some());
     let configured =
@@ -155,7 +155,7 @@ fn take(
     seed: Secret,
     configured: Option<Result<Secret, SecretError>>,
     now: Timestamp,
-) -> Result<Option<SecretError>, Trouble> {
+) -> Result<Option<SecretError>, Problem> {
     let found = files.take_over(seed.fingerprint())?;
     if let Some(Ok(configured)) = &configured {
         record.list_seed(configured.fingerprint());
@@ -171,14 +171,14 @@ fn take(
 }
 
 /// The state under the lock, as soon as that is to be had.
-fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Trouble> {
+fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
     let begun_at = clock.now();
     loop {
         match files.lock() {
             Ok(loaded) => return Ok(loaded.record),
-            Err(LockFailure::Trouble(trouble)) => return Err(trouble),
+            Err(LockFailure::Problem(problem)) => return Err(problem),
             Err(LockFailure::Busy) if clock.now().since(begun_at) >= LOCK_PATIENCE => {
-                return Err(Trouble {
+                return Err(Problem {
                     class: Class::Busy,
                     kind: "lock_timeout".into(),
                     message: "another process holds the lock of the account".into(),

@@ -9,9 +9,10 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use crate::files::{
-    Attributes, Contents, FailureClass, FileError, FileWarning, InPlace, Missing, PlaceError, Rules, Step,
-    Target, Temporary, is_mounted, owner,
+    Attributes, Contents, FileError, FileWarning, InPlace, Missing, PlaceError, Rules, Step, Target,
+    Temporary, is_mounted, owner,
 };
+use crate::problem::Class;
 use crate::secret::{Fingerprint, Secret};
 
 /// The room that is made sure of before a refresh, in bytes: the longest access token that is
@@ -91,10 +92,10 @@ impl PublishError {
     }
 
     /// Who can mend it.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> Class {
         match self {
-            Self::Unknown { .. } => FailureClass::Misplaced,
-            Self::Lookup { .. } => FailureClass::Io,
+            Self::Unknown { .. } => Class::Config,
+            Self::Lookup { .. } => Class::Io,
             Self::Place(error) => error.class(),
             Self::File(error) => error.class(),
         }

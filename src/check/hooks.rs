@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::check::Finding;
 use crate::config;
-use crate::message::chain;
+use crate::problem::chain;
 use crate::process;
 
 /// Where systemd looks for a program (systemd.exec(5)); cron looks in less.

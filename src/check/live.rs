@@ -13,9 +13,9 @@ use crate::config;
 use crate::config::{Endpoint, Settings};
 use crate::http::HttpEndpoint;
 use crate::http::discovery;
-use crate::message::chain;
 use crate::message::duration;
 use crate::oauth::{Reply, TransportFailure};
+use crate::problem::chain;
 use crate::store::discovery::Cache;
 
 /// The clocks of two machines that both keep time differ by less, whatever the network does.
@@ -99,7 +99,7 @@ fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
     let message = format!("{} answers{via} (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
     match reply.status {
         500..=599 => {
-            let hint = "wait: the server has trouble of its own";
+            let hint = "wait: the server has a problem of its own";
             Finding::warning("token_endpoint", message, hint)
         }
         407 => Finding::problem(

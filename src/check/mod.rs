@@ -10,14 +10,14 @@ use std::collections::HashSet;
 use serde::Serialize;
 use url::Url;
 
-use crate::account::files::{check_owner, info_file, state_trouble, token_file};
+use crate::account::files::{check_owner, info_file, state_problem, token_file};
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError, TokenFile};
 use crate::config;
 use crate::config::{Endpoint, SecretSource, Settings};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::chain;
 use crate::message::{local, refusal};
+use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
 use crate::secrets;
@@ -217,7 +217,7 @@ fn secret(
 /// The refresh token: the one in the state, and the configured one.
 fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
     let mut store = Store::new(&settings.state_dir, account.name.as_str());
-    let loaded = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
+    let loaded = store.load().map_err(|error| state_problem(&error)).and_then(|stored| {
         if let Stored::Record(record) = &stored {
             check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
         }
@@ -232,7 +232,7 @@ fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
             findings.push(Finding::warning("state", format!("it cannot be understood: {why}"), hint));
             None
         }
-        Err(trouble) => return vec![Finding::problem("state", trouble.message, trouble.hint)],
+        Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
     };
     findings.extend(
         store.warning().map(|warning| Finding::warning("state", warning.to_string(), warning.hint())),

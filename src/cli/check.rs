@@ -98,15 +98,15 @@ fn verdict(findings: &[Finding], offline: bool) -> String {
         1 => Some(format!("1 {word}")),
         count => Some(format!("{count} {word}s")),
     };
-    let troubles: Vec<_> = [count(FindingLevel::Problem, "problem"), count(FindingLevel::Warning, "warning")]
+    let problems: Vec<_> = [count(FindingLevel::Problem, "problem"), count(FindingLevel::Warning, "warning")]
         .into_iter()
         .flatten()
         .collect();
     if worst(findings) == FindingLevel::Problem {
-        return troubles.join(", ");
+        return problems.join(", ");
     }
     let next = if offline { "; `zg-tokend check --live` asks the servers, too" } else { "" };
-    if troubles.is_empty() { format!("all is well{next}") } else { format!("{}{next}", troubles.join(", ")) }
+    if problems.is_empty() { format!("all is well{next}") } else { format!("{}{next}", problems.join(", ")) }
 }
 
 /// For a pipe: each finding on a line of its own, its hint on the next.

@@ -54,8 +54,8 @@ fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &
             rejected::say(account.name.as_str(), &done);
             false
         }
-        Err(trouble) => {
-            report(account, &trouble);
+        Err(problem) => {
+            report(account, &problem);
             false
         }
     }

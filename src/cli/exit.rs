@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::refresh::problem::Class;
+use crate::problem::Class;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use crate::cli::args::LogFormat;
 use crate::cli::voice::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::message::{Message, local, local_time, utc, words};
+use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
@@ -150,7 +150,7 @@ impl Log {
 
 /// When it is tried again, for a failure that only time mends.
 fn next_try(outcome: &Outcome, next_pass: Option<Timestamp>) -> Option<String> {
-    let Outcome::Failed(Trouble { class: Class::Unavailable | Class::Busy, hint: None, .. }) = outcome else {
+    let Outcome::Failed(Problem { class: Class::Unavailable | Class::Busy, hint: None, .. }) = outcome else {
         return None;
     };
     Some(format!("wait: it is tried again at {}", time_of_day(next_pass?)))

@@ -32,9 +32,9 @@ use crate::cli::args::{Args, Command};
 use crate::cli::exit::Exit;
 use crate::config;
 use crate::config::{AccountConfig, ConfigError, Environment, Settings};
-use crate::message::chain;
 use crate::message::way_out;
-use crate::refresh::problem::Trouble;
+use crate::problem::Problem;
+use crate::problem::chain;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -139,10 +139,10 @@ fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Accoun
 }
 
 /// Tells what went wrong with an account, and gives the exit code for it.
-fn report(account: &AccountConfig, trouble: &Trouble) -> Exit {
-    let way_out = way_out(trouble.class, trouble.hint.as_deref());
-    voice::failure(format!("account {}: {}", account.name, trouble.message), Some(way_out));
-    Exit::from(trouble.class)
+fn report(account: &AccountConfig, problem: &Problem) -> Exit {
+    let way_out = way_out(problem.class, problem.hint.as_deref());
+    voice::failure(format!("account {}: {}", account.name, problem.message), Some(way_out));
+    Exit::from(problem.class)
 }
 
 fn locate(args: &Args) -> Result<PathBuf, ConfigError> {

@@ -17,9 +17,9 @@ use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
 use crate::message::{Message, class, duration, way_out, words};
+use crate::problem::Class;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Class;
 use crate::refresh::schedule;
 
 /// With `--every`, a token must outlive the next pass by this much: cron is punctual to the

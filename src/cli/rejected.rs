@@ -33,7 +33,7 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
     let warnings = Rc::new(Warnings);
     let exit = match replace(&settings, account, refused, flags.wait, warnings, &mut passed) {
         Ok(done) => say(account.name.as_str(), &done),
-        Err(trouble) => report(account, &trouble),
+        Err(problem) => report(account, &problem),
     };
     // Nobody waits for a token here, and who does not re-read its file should hear of it at once.
     match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {

@@ -11,8 +11,9 @@ use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, run as supervise};
-use crate::files::FailureClass;
-use crate::message::{Message, chain};
+use crate::message::Message;
+use crate::problem::Class;
+use crate::problem::chain;
 use crate::store::lock::LockError;
 
 /// Supervises until stopped.
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
         Err(error) => {
             voice::failure(chain(&error), error.hint().as_deref());
             match &error {
-                RunError::Supervise { source, .. } => exit_of(source),
+                RunError::Supervise { source, .. } => Exit::from(source.class()),
                 RunError::Setup(_) => Exit::Failure,
             }
         }
@@ -61,13 +62,5 @@ fn reload(args: &Args) -> Result<Settings, Message> {
             let text = format!("the new config is wrong, so the old one stays in force: {problem}");
             Err(Message { hint, ..Message::new(Level::ERROR, "reload_failed", text) })
         }
-    }
-}
-
-fn exit_of(error: &LockError) -> Exit {
-    match (error, error.class()) {
-        (LockError::Supervised { .. } | LockError::Busy { .. }, _) => Exit::Busy,
-        (_, FailureClass::Io) => Exit::Io,
-        (_, FailureClass::Misplaced) => Exit::Config,
     }
 }

@@ -11,8 +11,8 @@ use crate::cli::once;
 use crate::cli::once::Warnings;
 use crate::cli::{prompt, report, settings, the_account, voice};
 use crate::config::AccountConfig;
-use crate::message::chain;
 use crate::message::duration;
+use crate::problem::chain;
 use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
@@ -53,7 +53,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
             voice::hint("log in again for a new one: a used one is never sent twice");
             return Exit::Success;
         }
-        Err(trouble) => return report(account, &trouble),
+        Err(problem) => return report(account, &problem),
     }
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);

@@ -82,13 +82,13 @@ pub(super) fn live(
     };
     match obtain(settings, account, wanted, Rc::new(Warnings)) {
         Ok(obtained) => {
-            if let Some(trouble) = obtained.trouble {
-                let way_out = way_out(trouble.class, trouble.hint.as_deref());
-                voice::warning(format!("account {}: {}", account.name, trouble.message), way_out);
+            if let Some(problem) = obtained.problem {
+                let way_out = way_out(problem.class, problem.hint.as_deref());
+                voice::warning(format!("account {}: {}", account.name, problem.message), way_out);
             }
             Ok(obtained.token)
         }
-        Err(trouble) => Err(report(account, &trouble)),
+        Err(problem) => Err(report(account, &problem)),
     }
 }
 
@@ -165,6 +165,6 @@ fn erase(settings: &Settings, account: &AccountConfig, flags: &Token) -> Exit {
         // git reads nothing here, and tries again with what `get` gives.
         Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => Exit::Success,
         Ok(done) => rejected::say(account.name.as_str(), &done),
-        Err(trouble) => report(account, &trouble),
+        Err(problem) => report(account, &problem),
     }
 }

@@ -35,8 +35,9 @@ use crate::daemon::watched::{inputs, states};
 use crate::files::watch::Watch;
 use crate::hooks;
 use crate::message::local;
-use crate::message::{Message, RAISE_LIMITS, chain};
+use crate::message::{Message, RAISE_LIMITS};
 use crate::probe::{self, ReportRefusal};
+use crate::problem::chain;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::{Event, LOCK_PATIENCE};
@@ -502,14 +503,14 @@ impl Runner {
     /// names instants: durations would be wrong a minute later.
     fn summary(&self) -> String {
         let total = self.slots.len();
-        let mut troubled = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.trouble()?)));
+        let mut troubled = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.problem()?)));
         let tokens = match (troubled.next(), total) {
             (None, 1) => "the token is fresh".into(),
             (None, _) => format!("all {total} tokens are fresh"),
-            (Some((name, trouble)), 1) => format!("{name}: {trouble}"),
-            (Some((name, trouble)), _) => {
+            (Some((name, problem)), 1) => format!("{name}: {problem}"),
+            (Some((name, problem)), _) => {
                 let fresh = total - 1 - troubled.count();
-                format!("{fresh} of {total} tokens are fresh; {name}: {trouble}")
+                format!("{fresh} of {total} tokens are fresh; {name}: {problem}")
             }
         };
         let next = self.next_wakeup().map(|at| format!("; next look at {}", local(at.wall / 1000)));

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::account::obtain::Replacement;
 use crate::config::Settings;
-use crate::refresh::problem::Trouble;
+use crate::problem::Problem;
 use crate::secret::Fingerprint;
 
 /// Where the loop hears them. Each connection, and each probe, has one question at a time,
@@ -62,7 +62,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct PassResult {
     /// What became of the token, or why not.
-    pub result: Result<Replacement, Trouble>,
+    pub result: Result<Replacement, Problem>,
     /// How long until another try may be made, or is.
     pub next_in: Option<Duration>,
 }

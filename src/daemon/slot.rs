@@ -4,7 +4,7 @@ use crate::account::Account;
 use crate::clock::Timestamp;
 use crate::daemon::waiting::Waiters;
 use crate::hooks::Hooks;
-use crate::message::trouble;
+use crate::message::explanation;
 use crate::probe::Probing;
 use crate::push::Pushes;
 use crate::refresh::decide::Trigger;
@@ -95,11 +95,11 @@ impl Slot {
     }
 
     /// Why its token is not fresh; `None` if it is, as far as is known.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         let account = self.account.as_ref()?;
         if account.core().is_unstored() {
             return Some("the new refresh token is only in memory, and storing it is tried again".into());
         }
-        account.outcome().and_then(trouble)
+        account.outcome().and_then(explanation)
     }
 }

@@ -7,8 +7,8 @@ use crate::account::obtain;
 use crate::account::obtain::Replacement;
 use crate::clock::Timestamp;
 use crate::daemon::requests::{PassResult, Purpose};
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::schedule;
 
 /// Those who wait for the passes of one account.
@@ -89,14 +89,14 @@ fn trigger(wish: Purpose) -> Trigger {
 }
 
 /// What the pass that has ended means for it; `None` if that was none of it.
-fn concluded(wish: Purpose, account: &Account, heard: bool) -> Option<Result<Replacement, Trouble>> {
+fn concluded(wish: Purpose, account: &Account, heard: bool) -> Option<Result<Replacement, Problem>> {
     if account.core().is_unstored() {
         return Some(Err(unstored()));
     }
     let known = match wish {
         Purpose::Look { login } => {
             return match account.refused_login() {
-                Some((refused, trouble)) if Some(*refused) == login => Some(Err(trouble.clone())),
+                Some((refused, problem)) if Some(*refused) == login => Some(Err(problem.clone())),
                 _ => heard.then(|| obtain::replaced(account, None)),
             };
         }
@@ -113,8 +113,8 @@ fn concluded(wish: Purpose, account: &Account, heard: bool) -> Option<Result<Rep
     })
 }
 
-fn unstored() -> Trouble {
-    Trouble {
+fn unstored() -> Problem {
+    Problem {
         class: Class::Io,
         kind: "not_stored".into(),
         message: "the new refresh token is only in memory so far, and storing it is tried again".into(),

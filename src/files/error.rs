@@ -1,5 +1,6 @@
 //! What can go wrong with a file: where it is placed, and what is done to it.
 
+use crate::problem::Class;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,16 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::files::owner;
-
-/// Who can mend a failure, which is what an exit code has to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureClass {
-    /// Reading or writing failed where it should have worked: a full disk, a read-only file
-    /// system, a permission (exit code 74).
-    Io,
-    /// Only a changed config or another owner mends it (exit code 78).
-    Misplaced,
-}
 
 /// A place that is used, but that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,11 +150,11 @@ impl PlaceError {
     }
 
     /// Who can mend it.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> Class {
         match self {
             // A path that the kernel can never open: too long, or with a NUL in it.
-            Self::Io { source, .. } if !is(source, &[Errno::NAMETOOLONG, Errno::INVAL]) => FailureClass::Io,
-            _ => FailureClass::Misplaced,
+            Self::Io { source, .. } if !is(source, &[Errno::NAMETOOLONG, Errno::INVAL]) => Class::Io,
+            _ => Class::Config,
         }
     }
 }
@@ -290,20 +281,20 @@ impl FileError {
     }
 
     /// Who can mend it.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> Class {
         match self {
-            Self::AttributesLost { .. } | Self::NotAFile { .. } => FailureClass::Misplaced,
+            Self::AttributesLost { .. } | Self::NotAFile { .. } => Class::Config,
             Self::Io { step: Step::Own | Step::Chmod, source, .. }
                 if is(source, &[Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP]) =>
             {
-                FailureClass::Misplaced
+                Class::Config
             }
             Self::Io { step: Step::Replace, source, .. }
                 if is(source, &[Errno::BUSY, Errno::XDEV, Errno::ISDIR]) =>
             {
-                FailureClass::Misplaced
+                Class::Config
             }
-            _ => FailureClass::Io,
+            _ => Class::Io,
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod watch;
 
 use rustix::io::Errno;
 
-pub use crate::files::error::{FailureClass, FileError, FileWarning, PlaceError, Step};
+pub use crate::files::error::{FileError, FileWarning, PlaceError, Step};
 pub use crate::files::in_place::InPlace;
 pub use crate::files::mount::is_mounted;
 pub use crate::files::path::{Contents, Directory, Missing, Rules, Target};

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
 use crate::files::*;
+use crate::problem::Class;
 
 const RULES: Rules = Rules { owner: None, missing: Missing::Refuse, in_place: false };
 /// A user who is neither root nor whoever runs the tests.
@@ -90,7 +91,7 @@ fn giving_a_file_away_takes_privilege() {
         }
         Err(error) => {
             assert!(!is_root());
-            assert_eq!(error.class(), FailureClass::Misplaced);
+            assert_eq!(error.class(), Class::Config);
             assert!(error.hint().unwrap().contains("token_file_owner"));
             assert!(names(&dir).is_empty());
         }
@@ -132,7 +133,7 @@ fn a_failed_rename_says_so_and_cleans_up() {
     let error = temporary.commit().unwrap_err();
     assert!(matches!(error, FileError::Io { step: Step::Replace, .. }), "{error:?}");
     assert!(!error.committed());
-    assert_eq!(error.class(), FailureClass::Misplaced);
+    assert_eq!(error.class(), Class::Config);
     assert_eq!(error.to_string(), format!("cannot replace {}", dir.join("token").display()));
     assert_eq!(names(&dir), [dir.join("token")]);
 }
@@ -222,7 +223,7 @@ fn only_regular_files_are_replaced_or_read() {
     }
     let device = Target::resolve(Path::new("/dev/null"), &RULES).unwrap_err();
     assert!(matches!(device, PlaceError::NotAFile { kind: "device", .. }), "{device}");
-    assert_eq!(device.class(), FailureClass::Misplaced);
+    assert_eq!(device.class(), Class::Config);
     let through = Target::resolve(&dir.join("fifo/token"), &RULES).unwrap_err();
     assert!(matches!(through, PlaceError::NotADirectory { .. }));
     for path in ["/", "", "/tmp/.."] {
@@ -286,7 +287,7 @@ fn what_belongs_to_strangers_is_refused() {
     for path in ["theirs/token", "link/token", "file"] {
         let error = Target::resolve(&dir.join(path), &RULES).unwrap_err();
         assert!(matches!(error, PlaceError::Stranger { owner: STRANGER, .. }), "{path}: {error}");
-        assert_eq!(error.class(), FailureClass::Misplaced);
+        assert_eq!(error.class(), Class::Config);
         Target::resolve(&dir.join(path), &Rules { owner: Some(STRANGER), ..RULES }).unwrap();
     }
 }
@@ -303,7 +304,7 @@ fn any_name_will_do() {
     }
     for name in [OsStr::from_bytes(&[b'n'; 256]), OsStr::from_bytes(b"nul\0")] {
         let error = Target::resolve(&dir.join(name), &RULES).unwrap_err();
-        assert_eq!(error.class(), FailureClass::Misplaced, "{error}");
+        assert_eq!(error.class(), Class::Config, "{error}");
     }
 }
 

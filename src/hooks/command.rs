@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::message::{Message, chain};
+use crate::message::Message;
+use crate::problem::chain;
 use crate::process;
 use crate::process::{Bytes, ChildError};
 use crate::redact::scrub;

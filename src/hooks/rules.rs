@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Class;
 use crate::refresh::outcome::Outcome;
-use crate::refresh::problem::Class;
 use crate::refresh::record::VerdictKind;
 
 /// How an account stands, as far as it was ever told.
@@ -47,7 +47,7 @@ pub fn health(outcome: &Outcome) -> Option<Health> {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => Some(Health::Good),
         Outcome::Refused(verdict) if verdict.kind == VerdictKind::RefreshToken => Some(Health::NeedsLogin),
         // Whoever held the lock for so long knows how the account stands, and tells it.
-        Outcome::Failed(trouble) if trouble.class == Class::Busy => None,
+        Outcome::Failed(problem) if problem.class == Class::Busy => None,
         Outcome::Refused(_) | Outcome::Failed(_) | Outcome::NotStored(_) => Some(Health::Failing),
         Outcome::Held { .. } | Outcome::Stopped => None,
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::clock::{BootId, Timestamp, millis};
+use crate::problem::Problem;
 use crate::refresh::Policy;
-use crate::refresh::problem::Trouble;
 use crate::refresh::record::{AccessToken, Failure, Record, Verdict};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
@@ -72,7 +72,7 @@ pub struct Inputs {
     /// The configured refresh_token, if there is one and it can be read.
     pub seed: Option<Secret>,
     /// Why it cannot be read. Fatal only while there is no other refresh token.
-    pub seed_trouble: Option<Trouble>,
+    pub seed_problem: Option<Problem>,
     /// Over everything else that a request is made of: token endpoint, client, scope.
     pub request: Fingerprint,
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::problem::Problem;
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Trouble;
 use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, report, schedule};
 
@@ -39,27 +39,27 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         mut persisting: Persisting,
-        trouble: Trouble,
+        problem: Problem,
     ) -> Vec<Action> {
         if !persisting.answer {
             // What was to follow is due after the wait, not at once: the disk would refuse again.
             self.again = false;
-            return self.leave_failed(now, trouble);
+            return self.leave_failed(now, problem);
         }
         let (since, tries) = persisting.failing.unwrap_or((now, 0));
         let mut wait = schedule::backoff(tries.saturating_add(1), Duration::ZERO, 0);
         if self.stopping || !self.policy.patient {
             let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
             if left.is_zero() {
-                self.note_local_trouble(now);
-                return self.unlock(Outcome::NotStored(trouble));
+                self.note_local_problem(now);
+                return self.unlock(Outcome::NotStored(problem));
             }
             wait = wait.min(left);
         }
         persisting.failing = Some((since, tries.saturating_add(1)));
         self.wake_at = Some(now.plus(wait));
         self.phase = Phase::PersistFailed { persisting };
-        let mut actions = vec![report(Report::NotYetStored(trouble))];
+        let mut actions = vec![report(Report::NotYetStored(problem))];
         if tries == 0 {
             actions.extend(self.unpublished(now).map(Action::Publish));
         }
@@ -99,12 +99,12 @@ impl Refresher {
         decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
     }
 
-    /// What could not be removed is tried again, at the pace of other troubles of this machine.
+    /// What could not be removed is tried again, at the pace of other problems of this machine.
     pub(super) fn withdrawn(
         &mut self,
         now: Timestamp,
         then: Outcome,
-        withdrawn: Result<(), Trouble>,
+        withdrawn: Result<(), Problem>,
     ) -> Vec<Action> {
         let said = match withdrawn {
             Ok(()) => {
@@ -113,9 +113,9 @@ impl Refresher {
                 }
                 Report::Withdrawn
             }
-            Err(trouble) => {
-                self.note_local_trouble(now);
-                Report::NotWithdrawn(trouble)
+            Err(problem) => {
+                self.note_local_problem(now);
+                Report::NotWithdrawn(problem)
             }
         };
         let mut actions = vec![report(said)];
@@ -137,22 +137,22 @@ impl Refresher {
         vec![Action::Unlock]
     }
 
-    /// A trouble of this machine ends the pass before anything was sent.
-    pub(super) fn leave_failed(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
-        self.note_local_trouble(now);
-        self.leave(now, Outcome::Failed(trouble))
+    /// A problem of this machine ends the pass before anything was sent.
+    pub(super) fn leave_failed(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
+        self.note_local_problem(now);
+        self.leave(now, Outcome::Failed(problem))
     }
 
-    pub(super) fn give_up(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
-        self.note_local_trouble(now);
-        self.rest(now, Outcome::Failed(trouble))
+    pub(super) fn give_up(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
+        self.note_local_problem(now);
+        self.rest(now, Outcome::Failed(problem))
     }
 
-    /// Counts a trouble that cannot be counted on disk, and waits accordingly.
-    pub(super) fn note_local_trouble(&mut self, now: Timestamp) {
-        let (since, count) = self.local_troubles.unwrap_or((now, 0));
+    /// Counts a problem that cannot be counted on disk, and waits accordingly.
+    pub(super) fn note_local_problem(&mut self, now: Timestamp) {
+        let (since, count) = self.local_problems.unwrap_or((now, 0));
         let count = count.saturating_add(1);
-        self.local_troubles = Some((since, count));
+        self.local_problems = Some((since, count));
         let wait = schedule::backoff(count, Duration::ZERO, self.next_random());
         self.local_wait = Some(now.plus(wait));
     }
@@ -162,9 +162,9 @@ impl Refresher {
         self.phase = Phase::Idle;
         self.lock_busy = None;
         if self.local_wait.is_none() {
-            self.local_troubles = None;
+            self.local_problems = None;
         }
-        // A wait or a trouble postpones a wish, it does not cancel it. (An answer has fulfilled it.)
+        // A wait or a problem postpones a wish, it does not cancel it. (An answer has fulfilled it.)
         if !matches!(outcome, Outcome::Held { .. } | Outcome::Failed(_)) && !self.again {
             self.trigger = decide::Trigger::default();
         }

@@ -14,7 +14,6 @@ pub mod decide;
 pub mod finish;
 pub mod outcome;
 pub mod pass;
-pub mod problem;
 pub mod record;
 pub mod response;
 pub mod schedule;
@@ -26,9 +25,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::oauth::Answer;
+use crate::problem::Problem;
 use crate::refresh::decide::{Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Trouble;
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::{Fingerprint, Secret};
 
@@ -89,23 +88,23 @@ pub enum Event {
     /// Finish what cannot be left undone, and begin nothing.
     Stop,
     /// Answers [`Action::Load`].
-    Loaded(Result<Box<Loaded>, Trouble>),
+    Loaded(Result<Box<Loaded>, Problem>),
     /// Answers [`Action::ReadInputs`].
-    InputsRead(Result<Inputs, Trouble>),
+    InputsRead(Result<Inputs, Problem>),
     /// Answers [`Action::Lock`].
     Locked(Result<Box<Loaded>, LockFailure>),
     /// Answers [`Action::TakeOver`]: the state that knows the seed, if there was one.
-    TakenOver(Result<Option<Box<Record>>, Trouble>),
+    TakenOver(Result<Option<Box<Record>>, Problem>),
     /// Answers [`Action::Prepare`].
-    Prepared(Result<(), Trouble>),
+    Prepared(Result<(), Problem>),
     /// Answers [`Action::Request`].
     Answered(Answer),
     /// Answers [`Action::Persist`].
-    Persisted(Result<(), Trouble>),
+    Persisted(Result<(), Problem>),
     /// Answers [`Action::Publish`].
-    Published(Result<(), Trouble>),
+    Published(Result<(), Problem>),
     /// Answers [`Action::Withdraw`].
-    Withdrawn(Result<(), Trouble>),
+    Withdrawn(Result<(), Problem>),
     /// Answers [`Action::Unlock`].
     Unlocked,
 }
@@ -116,7 +115,7 @@ pub enum LockFailure {
     /// Somebody else holds it, or the directory was replaced just then: try again.
     Busy,
     /// It cannot be had at all, or the state under it cannot be read.
-    Trouble(Trouble),
+    Problem(Problem),
 }
 
 /// What the shell must do next, in order.
@@ -159,12 +158,12 @@ pub struct Refresher {
     loaded: Option<Box<Loaded>>,
     inputs: Option<Inputs>,
     /// The inputs cannot be had.
-    inputs_trouble: Option<Trouble>,
+    inputs_problem: Option<Problem>,
     /// When the lock was first found busy in this pass, and how often.
     lock_busy: Option<(Timestamp, u32)>,
     /// Troubles of this machine in a row, which cannot be counted on disk: since when, how many,
     /// and the wait that the last one ordered.
-    local_troubles: Option<(Timestamp, u32)>,
+    local_problems: Option<(Timestamp, u32)>,
     local_wait: Option<Timestamp>,
     /// The last request got no definite answer, and is to be sent again within seconds.
     resend_soon: bool,
@@ -213,9 +212,9 @@ impl Refresher {
             trigger: Trigger::default(),
             loaded: None,
             inputs: None,
-            inputs_trouble: None,
+            inputs_problem: None,
             lock_busy: None,
-            local_troubles: None,
+            local_problems: None,
             local_wait: None,
             resend_soon: false,
             again: false,
@@ -319,7 +318,7 @@ impl Refresher {
         self.again = false;
         self.local_wait = None;
         self.inputs = None;
-        self.inputs_trouble = None;
+        self.inputs_problem = None;
         vec![Action::Load]
     }
 
@@ -344,17 +343,17 @@ impl Refresher {
     fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
             (Phase::Loading, Event::Loaded(Ok(loaded))) => self.looked(now, loaded),
-            (Phase::Loading, Event::Loaded(Err(trouble)))
-            | (Phase::Locking, Event::Locked(Err(LockFailure::Trouble(trouble)))) => {
-                self.give_up(now, trouble)
+            (Phase::Loading, Event::Loaded(Err(problem)))
+            | (Phase::Locking, Event::Locked(Err(LockFailure::Problem(problem)))) => {
+                self.give_up(now, problem)
             }
             (Phase::ReadingInputs, Event::InputsRead(inputs)) => self.inputs_read(now, inputs),
             (Phase::Locking, Event::Locked(Ok(loaded))) => self.locked(now, loaded),
             (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.lock_busy(now),
             (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.taken_over(now, record),
             (Phase::Preparing, Event::Prepared(Ok(()))) => self.prepared(now),
-            (Phase::TakingOver, Event::TakenOver(Err(trouble)))
-            | (Phase::Preparing, Event::Prepared(Err(trouble))) => self.leave_failed(now, trouble),
+            (Phase::TakingOver, Event::TakenOver(Err(problem)))
+            | (Phase::Preparing, Event::Prepared(Err(problem))) => self.leave_failed(now, problem),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
                 self.answered(now, issued_at, answer)
             }
@@ -362,8 +361,8 @@ impl Refresher {
                 self.rechecked(now, issued_at, &refusal, loaded.ok().map(|loaded| *loaded))
             }
             (Phase::Persisting(persisting), Event::Persisted(Ok(()))) => self.leave(now, persisting.then),
-            (Phase::Persisting(persisting), Event::Persisted(Err(trouble))) => {
-                self.persist_failed(now, persisting, trouble)
+            (Phase::Persisting(persisting), Event::Persisted(Err(problem))) => {
+                self.persist_failed(now, persisting, problem)
             }
             (Phase::PersistFailed { persisting }, Event::Published(published)) => {
                 // If this failed, too, there is another chance when the state is stored.
@@ -377,9 +376,9 @@ impl Refresher {
                 self.note_published();
                 self.unlock(then)
             }
-            (Phase::Publishing { .. }, Event::Published(Err(trouble))) => {
-                self.note_local_trouble(now);
-                self.unlock(Outcome::NotStored(trouble))
+            (Phase::Publishing { .. }, Event::Published(Err(problem))) => {
+                self.note_local_problem(now);
+                self.unlock(Outcome::NotStored(problem))
             }
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
                 self.withdrawn(now, then, withdrawn)

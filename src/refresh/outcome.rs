@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::problem::Problem;
 use crate::refresh::decide::{Decision, Trigger};
-use crate::refresh::problem::Trouble;
 use crate::refresh::record::Verdict;
 use crate::refresh::view::DecisionView;
 use crate::secret::Fingerprint;
@@ -33,14 +33,14 @@ pub enum Outcome {
         /// How much of it is left.
         wait: Duration,
         /// The failure that ordered it.
-        trouble: Trouble,
+        problem: Problem,
     },
     /// A definite no from the server, now or earlier.
     Refused(Box<Verdict>),
     /// Nothing was gained and nothing lost.
-    Failed(Trouble),
+    Failed(Problem),
     /// The server has answered, but one of the files did not take it.
-    NotStored(Trouble),
+    NotStored(Problem),
     /// Asked to stop before the request was made.
     Stopped,
 }
@@ -101,13 +101,13 @@ pub enum Report {
         path: String,
     },
     /// The configured seed cannot be read, and is not needed now.
-    SeedUnreadable(Trouble),
+    SeedUnreadable(Problem),
     /// The new refresh token is only in memory so far.
-    NotYetStored(Trouble),
+    NotYetStored(Problem),
     /// The token file is gone: its token had expired.
     Withdrawn,
     /// The expired token is still in the file.
-    NotWithdrawn(Trouble),
+    NotWithdrawn(Problem),
     /// An event that the present phase has no use for. A mistake of the shell.
     Ignored {
         /// What the account was doing.

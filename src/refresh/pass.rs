@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{AccessToken, Failure, InFlight, Record, Rejection};
 use crate::refresh::view::DecisionView;
 use crate::refresh::{
@@ -29,15 +29,15 @@ impl Refresher {
         self.loaded = Some(loaded);
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
-        let unread = self.inputs.is_none() && self.inputs_trouble.is_none();
+        let unread = self.inputs.is_none() && self.inputs_problem.is_none();
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
             _ if self.trigger.reread && unread => self.read_inputs(),
             Decision::Rest(_)
                 if self.trigger.reread
-                    && let Some(trouble) = self.inputs_trouble.take() =>
+                    && let Some(problem) = self.inputs_problem.take() =>
             {
-                self.give_up(now, trouble)
+                self.give_up(now, problem)
             }
             Decision::Rest(wait) => {
                 let garbage = self.loaded.as_ref().and_then(|loaded| loaded.garbage.clone());
@@ -61,23 +61,23 @@ impl Refresher {
         actions
     }
 
-    pub(super) fn inputs_read(&mut self, now: Timestamp, inputs: Result<Inputs, Trouble>) -> Vec<Action> {
+    pub(super) fn inputs_read(&mut self, now: Timestamp, inputs: Result<Inputs, Problem>) -> Vec<Action> {
         let mut actions = Vec::new();
         match inputs {
             Ok(mut inputs) => {
                 let seedless = self.record().is_none_or(|record| record.refresh_token.is_none());
-                match inputs.seed_trouble.take() {
-                    Some(trouble) if seedless => self.inputs_trouble = Some(trouble),
-                    Some(trouble) => actions.push(report(Report::SeedUnreadable(trouble))),
+                match inputs.seed_problem.take() {
+                    Some(problem) if seedless => self.inputs_problem = Some(problem),
+                    Some(problem) => actions.push(report(Report::SeedUnreadable(problem))),
                     None => {}
                 }
                 self.inputs = Some(inputs);
             }
-            Err(trouble) => {
+            Err(problem) => {
                 if let Some(held) = self.held_without_inputs(now) {
                     return self.rest(now, held);
                 }
-                self.inputs_trouble = Some(trouble);
+                self.inputs_problem = Some(problem);
             }
         }
         actions.extend(match self.loaded.take() {
@@ -105,7 +105,7 @@ impl Refresher {
         }
         let (since, tries) = self.lock_busy.unwrap_or((now, 0));
         if now.since(since) >= self.policy.lock_patience {
-            let trouble = Trouble {
+            let problem = Problem {
                 class: Class::Busy,
                 kind: "lock_timeout".into(),
                 message: format!(
@@ -115,7 +115,7 @@ impl Refresher {
                 ),
                 hint: Some("see who it is with `zg-tokend status`, and stop it if it hangs".into()),
             };
-            return self.give_up(now, trouble);
+            return self.give_up(now, problem);
         }
         self.lock_busy = Some((since, tries + 1));
         self.phase = Phase::LockBusy;
@@ -128,7 +128,7 @@ impl Refresher {
     pub(super) fn locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
         if self.lock_busy.take().is_some_and(|(since, _)| now.since(since) > INPUTS_FRESH) {
             self.inputs = None;
-            self.inputs_trouble = None;
+            self.inputs_problem = None;
         }
         let mut actions = Vec::new();
         if let Some(path) = &loaded.garbage {
@@ -168,20 +168,20 @@ impl Refresher {
         };
         let Some(marker) = record.in_flight.clone() else { return false };
         actions.push(report(Report::FoundMarker { at: marker.at }));
-        let trouble = Trouble {
+        let problem = Problem {
             class: Class::Unavailable,
             kind: "interrupted".into(),
             message: "a process died while its request was under way".into(),
             hint: None,
         };
-        let record = self.unclear(now, record, &trouble, None, marker.at);
+        let record = self.unclear(now, record, &problem, None, marker.at);
         self.remember(record);
         true
     }
 
     fn refresh(&mut self, now: Timestamp) -> Vec<Action> {
-        if let Some(trouble) = self.inputs_trouble.take() {
-            return self.note_inputs_trouble(now, trouble);
+        if let Some(problem) = self.inputs_problem.take() {
+            return self.note_inputs_problem(now, problem);
         }
         let Some(inputs) = &self.inputs else {
             // Due only since the look without the lock, or long waited for: begin again, and read
@@ -199,18 +199,18 @@ impl Refresher {
     }
 
     /// A secret or the endpoint's address cannot be had: as transient as an endpoint that is down.
-    fn note_inputs_trouble(&mut self, now: Timestamp, trouble: Trouble) -> Vec<Action> {
+    fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         let Some(record) = self.record().cloned() else {
             // Nothing is known of this account yet, and nothing needs to be.
-            return self.leave_failed(now, trouble);
+            return self.leave_failed(now, problem);
         };
         if let Some(held) = self.held_without_inputs(now) {
-            // Another process has met the trouble first, or one that weighs more.
+            // Another process has met the problem first, or one that weighs more.
             return self.leave(now, held);
         }
-        let record = self.failed(now, record, &trouble, None, None, now);
+        let record = self.failed(now, record, &problem, None, None, now);
         self.remember(record);
-        self.persist(Outcome::Failed(trouble))
+        self.persist(Outcome::Failed(problem))
     }
 
     pub(super) fn taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
@@ -271,13 +271,13 @@ impl Refresher {
     }
 
     fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
-        let trouble = Trouble {
+        let problem = Problem {
             class: Class::Config,
             kind: "no_refresh_token".into(),
             message: format!("account {} has no refresh token", self.policy.account),
             hint: Some(format!("log in once and put the refresh_token into {}", self.policy.config)),
         };
-        self.leave(now, Outcome::Failed(trouble))
+        self.leave(now, Outcome::Failed(problem))
     }
 
     pub(super) fn prepared(&mut self, now: Timestamp) -> Vec<Action> {
@@ -301,11 +301,11 @@ impl Refresher {
 }
 
 fn held(wait: Duration, failure: &Failure) -> Outcome {
-    let trouble = Trouble {
+    let problem = Problem {
         class: Class::Unavailable,
         kind: failure.kind.clone(),
         message: failure.message.clone(),
         hint: failure.hint.clone(),
     };
-    Outcome::Held { wait, trouble }
+    Outcome::Held { wait, problem }
 }

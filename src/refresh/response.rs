@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::oauth::{Answer, ExpiresInSource, TokenResponse};
+use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
@@ -29,12 +29,12 @@ impl Refresher {
             self.phase = Phase::Rechecking { issued_at, refusal: answer };
             return vec![Action::Load];
         }
-        let trouble = trouble(&answer);
+        let problem = problem(&answer);
         let outcome = match &answer {
             Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
             Answer::ClientRefused(reply) => {
                 let verdict =
-                    self.verdict(&record, VerdictKind::Client, reply.code.as_str(), trouble, issued_at);
+                    self.verdict(&record, VerdictKind::Client, reply.code.as_str(), problem, issued_at);
                 record.failure = None;
                 record.verdict = Some(verdict.clone());
                 record.last_attempt = Some(Attempt { at: issued_at, result: answer.kind().into() });
@@ -42,20 +42,20 @@ impl Refresher {
                 Outcome::Refused(Box::new(verdict))
             }
             Answer::Ambiguous(_) => {
-                let record = self.unclear(now, record, &trouble, answer.retry_after(), issued_at);
+                let record = self.unclear(now, record, &problem, answer.retry_after(), issued_at);
                 self.remember(record);
-                Outcome::Failed(trouble)
+                Outcome::Failed(problem)
             }
             Answer::Defective { refresh_token, .. } => {
                 rotate(&mut record, refresh_token.as_ref(), issued_at);
-                let record = self.failed(now, record, &trouble, None, None, issued_at);
+                let record = self.failed(now, record, &problem, None, None, issued_at);
                 self.remember(record);
-                Outcome::Failed(trouble)
+                Outcome::Failed(problem)
             }
             Answer::Unavailable(_) | Answer::InvalidGrant(_) => {
-                let record = self.failed(now, record, &trouble, None, answer.retry_after(), issued_at);
+                let record = self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
                 self.remember(record);
-                Outcome::Failed(trouble)
+                Outcome::Failed(problem)
             }
         };
         self.persist_answer(outcome)
@@ -135,7 +135,7 @@ impl Refresher {
             }));
             return actions;
         }
-        let trouble = Trouble {
+        let problem = Problem {
             class: Class::Unavailable,
             kind: STALE_TOKEN.into(),
             message: format!(
@@ -148,9 +148,9 @@ impl Refresher {
                     .into(),
             ),
         };
-        let record = self.failed(now, record, &trouble, None, None, token.issued_at);
+        let record = self.failed(now, record, &problem, None, None, token.issued_at);
         self.remember(record);
-        self.persist_answer(Outcome::Failed(trouble))
+        self.persist_answer(Outcome::Failed(problem))
     }
 
     /// After invalid_grant: another writer may have replaced the refresh token after all.
@@ -171,22 +171,22 @@ impl Refresher {
             actions.extend(self.unlock(Outcome::Stopped));
             return actions;
         }
-        let trouble = trouble(refusal);
+        let problem = problem(refusal);
         record.in_flight = None;
-        record.last_attempt = Some(Attempt { at: issued_at, result: trouble.kind.clone() });
+        record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
         if let Some(previous) = record.previous.take() {
             record.refresh_token = Some(previous);
             record.failure = None;
             self.remember(record);
             self.again = true;
-            let Trouble { kind: error, message, .. } = trouble;
+            let Problem { kind: error, message, .. } = problem;
             let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
             let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Outcome::Stopped));
             return actions;
         }
-        let error = trouble.kind.clone();
-        let verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, trouble, now);
+        let error = problem.kind.clone();
+        let verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, problem, now);
         record.failure = None;
         record.verdict = Some(verdict.clone());
         self.remember(record);
@@ -198,7 +198,7 @@ impl Refresher {
         record: &Record,
         kind: VerdictKind,
         error: &str,
-        trouble: Trouble,
+        problem: Problem,
         at: Timestamp,
     ) -> Verdict {
         let empty = Secret::new("");
@@ -209,9 +209,9 @@ impl Refresher {
             kind,
             binding: decide::binding(token, request),
             error: error.into(),
-            cause: died.map(|token| cause::cause(token, &trouble.message, at)),
-            hint: if died.is_some() { Some(self.policy.login_hint.clone()) } else { trouble.hint },
-            message: trouble.message,
+            cause: died.map(|token| cause::cause(token, &problem.message, at)),
+            hint: if died.is_some() { Some(self.policy.login_hint.clone()) } else { problem.hint },
+            message: problem.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),
         }
@@ -222,7 +222,7 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         mut record: Record,
-        trouble: &Trouble,
+        problem: &Problem,
         retry_after: Option<Duration>,
         issued_at: Timestamp,
     ) -> Record {
@@ -232,7 +232,7 @@ impl Refresher {
             schedule::resend(token.unclear_sends)
         });
         self.resend_soon = resend.is_some() && retry_after.is_none() && !record.needs_login();
-        self.failed(now, record, trouble, resend, retry_after, issued_at)
+        self.failed(now, record, problem, resend, retry_after, issued_at)
     }
 
     /// Counts one more failure, and says when the next request may be made.
@@ -240,7 +240,7 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         mut record: Record,
-        trouble: &Trouble,
+        problem: &Problem,
         resend: Option<Duration>,
         retry_after: Option<Duration>,
         issued_at: Timestamp,
@@ -248,7 +248,7 @@ impl Refresher {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
         // Tries that came to nothing here, on a full disk say, leave no mark in the record.
-        let tried_from = self.local_troubles.map_or(now, |(since, _)| since);
+        let tried_from = self.local_problems.map_or(now, |(since, _)| since);
         let run = record.failure.take().filter(|failure| {
             let same = failure.request.is_none() || request.is_none() || failure.request == request;
             same && !anew && !schedule::is_forgotten(failure, tried_from)
@@ -261,11 +261,11 @@ impl Refresher {
         // A server that asks for quiet gets no quick resend.
         let own = resend.filter(|_| asked.is_none()).unwrap_or(backoff);
         let wait = schedule::before_expiry(own, life_left(&record, now)).max(asked.unwrap_or_default());
-        record.last_attempt = Some(Attempt { at: issued_at, result: trouble.kind.clone() });
+        record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
         record.failure = Some(Failure {
-            kind: trouble.kind.clone(),
-            message: trouble.message.clone(),
-            hint: trouble.hint.clone(),
+            kind: problem.kind.clone(),
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
             since,
             count,
             last_at: now,
@@ -297,8 +297,8 @@ fn life_left(record: &Record, now: Timestamp) -> Duration {
     Duration::from_millis(left.max(0).cast_unsigned())
 }
 
-fn trouble(answer: &Answer) -> Trouble {
-    Trouble {
+fn problem(answer: &Answer) -> Problem {
+    Problem {
         class: match answer {
             Answer::InvalidGrant(_) => Class::NeedsLogin,
             Answer::ClientRefused(_) => Class::Config,

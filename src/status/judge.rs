@@ -7,10 +7,10 @@ use crate::clock::{Timestamp, millis};
 use crate::config;
 use crate::config::SecretSource;
 use crate::http::shown;
-use crate::message::chain;
 use crate::message::{duration, refusal};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
+use crate::problem::chain;
 use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
@@ -52,9 +52,9 @@ pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestam
             let problem = format!("the state cannot be understood: {why}");
             status.find(Severity::Unknown, problem, Some(hint.into()));
         }
-        Err(trouble) => {
+        Err(problem) => {
             status.state = State::Unknown;
-            status.find(Severity::Unknown, trouble.message.clone(), trouble.hint.clone());
+            status.find(Severity::Unknown, problem.message.clone(), problem.hint.clone());
         }
     }
     if let Some(error) = &look.obstacle

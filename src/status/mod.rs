@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::account::files;
-use crate::account::files::{check_owner, state_trouble};
+use crate::account::files::{check_owner, state_problem};
 use crate::account::token_file::{Observation, PublishError};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::config::Settings;
 use crate::probe::rules::Probed;
+use crate::problem::Problem;
 use crate::push::PushNote;
-use crate::refresh::problem::Trouble;
 use crate::store::lock;
 use crate::store::lock::{StateDir, Supervision};
 use crate::store::state::{Store, Stored};
@@ -255,7 +255,7 @@ impl Snapshot {
 
 /// What one look found.
 struct Look {
-    stored: Result<Stored, Trouble>,
+    stored: Result<Stored, Problem>,
     file: Observation,
     /// Why the file cannot be replaced, if that can be seen.
     obstacle: Option<PublishError>,
@@ -302,7 +302,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
 }
 
 fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
-    let stored = store.load().map_err(|error| state_trouble(&error)).and_then(|stored| {
+    let stored = store.load().map_err(|error| state_problem(&error)).and_then(|stored| {
         if let Stored::Record(record) = &stored {
             check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
         }

@@ -16,9 +16,8 @@ use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::files::{
-    Directory, FailureClass, FileWarning, Missing, PlaceError, Rules, Target, owner, uninterrupted,
-};
+use crate::files::{Directory, FileWarning, Missing, PlaceError, Rules, Target, owner, uninterrupted};
+use crate::problem::Class;
 
 /// Says which `run` supervises the account, for the life of that `run`.
 const SUPERVISOR: &str = "supervisor";
@@ -120,15 +119,13 @@ impl LockError {
         }
     }
 
-    /// Who can mend it. [`LockError::Busy`] and [`LockError::Supervised`] are no failures of a
-    /// file, and have an exit code of their own (75).
-    pub fn class(&self) -> FailureClass {
+    /// What it means for the exit code.
+    pub fn class(&self) -> Class {
         match self {
             Self::Place(error) => error.class(),
-            Self::NotOurs { .. } | Self::Unsupported { .. } => FailureClass::Misplaced,
-            Self::Busy { .. } | Self::Replaced { .. } | Self::Supervised { .. } | Self::Io { .. } => {
-                FailureClass::Io
-            }
+            Self::NotOurs { .. } | Self::Unsupported { .. } => Class::Config,
+            Self::Busy { .. } | Self::Supervised { .. } => Class::Busy,
+            Self::Replaced { .. } | Self::Io { .. } => Class::Io,
         }
     }
 }

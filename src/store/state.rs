@@ -9,7 +9,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::files::{Attributes, FailureClass, FileError, FileWarning, Temporary};
+use crate::files::{Attributes, FileError, FileWarning, Temporary};
+use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
 use crate::store::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
@@ -91,16 +92,16 @@ impl StateError {
     }
 
     /// Who can mend it.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> Class {
         match self {
             Self::Lock(error) => error.class(),
-            Self::SeedTaken { .. } => FailureClass::Misplaced,
+            Self::SeedTaken { .. } => Class::Config,
             // The place of the state is no one's choice: whatever is there cannot be read.
             Self::File(FileError::NotAFile { .. })
             | Self::Newer { .. }
             | Self::Encode { .. }
             | Self::TooLong { .. }
-            | Self::NotLocked { .. } => FailureClass::Io,
+            | Self::NotLocked { .. } => Class::Io,
             Self::File(error) => error.class(),
         }
     }

@@ -119,7 +119,7 @@ fn live_tells_what_keeps_it_from_the_server() {
     assert_eq!(output.code, Some(0), "{output:?}");
     for words in [
         "warning  token_endpoint: http://127.0.0.1:",
-        "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has trouble of its own\n",
+        "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has a problem of its own\n",
         "warning  clock: the clock here is ",
         " ahead of the server's\n         hint: set the clock: date, timedatectl\n2 warnings\n",
     ] {

@@ -203,7 +203,7 @@ fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
 }
 
 /// What the program says of what goes wrong in the README's table.
-fn troubles() -> String {
+fn problems() -> String {
     let mut told = String::new();
     let mut tell = |world: &World, command: &str| {
         let output = finish(world.sandbox.command([command]).env("ZEROGRAVITY_TOKEN", "x"));
@@ -253,11 +253,11 @@ fn troubles() -> String {
 
 #[test]
 fn the_messages_of_the_table_are_said() {
-    let troubles = troubles();
+    let problems = problems();
     let said = |message: &str| {
         let mut parts = message.split('…').map(str::trim);
         let first = parts.next().unwrap();
-        troubles.lines().any(|line| line.contains(first) && parts.clone().all(|part| line.contains(part)))
+        problems.lines().any(|line| line.contains(first) && parts.clone().all(|part| line.contains(part)))
     };
     let readme = include_str!("../../README.md");
     let table = readme.split("| it says | what to do |\n").nth(1).unwrap().split("\n\n").next().unwrap();
@@ -266,7 +266,7 @@ fn the_messages_of_the_table_are_said() {
     assert!(messages.len() > 10, "{messages:?}");
     // Who may mount meets the other one in the tests of placement.
     for message in messages.into_iter().filter(|message| !message.contains("mount point")) {
-        assert!(said(message), "{message}\n\n{troubles}");
+        assert!(said(message), "{message}\n\n{problems}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the commands say to somebody who errs, or whose token is in trouble, word for word.
+//! What the commands say to somebody who errs, or whose token is in problem, word for word.
 
 use std::fmt::Write as _;
 use std::fs;

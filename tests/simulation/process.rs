@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::problem::{Class, Problem};
 use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::Report;
 use zg_tokend::testing::refresh::{Action, Event, LockFailure, Refresher};
-use zg_tokend::testing::refresh::{Class, Trouble};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
@@ -197,7 +197,7 @@ impl World {
                 self.processes[place].client = self.client;
                 Event::InputsRead(Ok(Inputs {
                     seed: Some(self.seed.clone()),
-                    seed_trouble: None,
+                    seed_problem: None,
                     request: Fingerprint::of([&self.client.to_be_bytes()]),
                 }))
             }
@@ -328,6 +328,6 @@ impl World {
     }
 }
 
-fn trouble(class: Class, kind: &str) -> Trouble {
-    Trouble { class, kind: kind.into(), message: kind.into(), hint: None }
+fn trouble(class: Class, kind: &str) -> Problem {
+    Problem { class, kind: kind.into(), message: kind.into(), hint: None }
 }

@@ -78,7 +78,7 @@ fn what_cannot_be_placed_is_said_by_check_and_prepare_alike() {
     for file in wrong {
         let (checked, prepared) = (file.check().unwrap_err(), file.prepare().unwrap_err());
         assert_eq!(checked.to_string(), prepared.to_string());
-        assert_eq!((checked.class(), prepared.class()), (FailureClass::Misplaced, FailureClass::Misplaced));
+        assert_eq!((checked.class(), prepared.class()), (Class::Config, Class::Config));
         assert!(checked.hint().is_some() && !prepared.committed());
     }
     assert!(matches!(token_file(dir.join("directory")).observe(), Observation::Unreadable(_)));
@@ -106,7 +106,7 @@ fn giving_the_file_away_is_foreseen() {
         }
         Err(error) => {
             assert!(!root);
-            assert_eq!(error.class(), FailureClass::Misplaced);
+            assert_eq!(error.class(), Class::Config);
         }
     }
 }

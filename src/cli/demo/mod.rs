@@ -24,7 +24,8 @@ use crate::cli::voice;
 use crate::config::ConfigError;
 use crate::daemon::RunError;
 use crate::demo::server;
-use crate::message::{RAISE_LIMITS, chain};
+use crate::message::RAISE_LIMITS;
+use crate::problem::chain;
 
 /// Shows a token's life, or only serves tokens.
 pub(super) fn demo(flags: &Demo) -> Exit {

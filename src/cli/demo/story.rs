@@ -69,14 +69,14 @@ impl Story {
                 let how = if recovered { "recovered" } else { "refreshed" };
                 Some(Event::new(Tone::Good, format!("{how}: {lives}")))
             }
-            Report::Finished(Outcome::Failed(trouble)) => {
+            Report::Finished(Outcome::Failed(problem)) => {
                 self.failures += 1;
                 let left = self.token.map(|(generation, expires_at)| {
                     let left = Duration::from_millis((expires_at - now).max(0).cast_unsigned());
                     format!("; token {generation} lives on for {}", up(left))
                 });
                 let left = left.unwrap_or_default();
-                Some(Event::new(Tone::Care, format!("refresh failed: {}{left}", trouble.message)))
+                Some(Event::new(Tone::Care, format!("refresh failed: {}{left}", problem.message)))
             }
             report => {
                 let words = words(report);
@@ -153,7 +153,7 @@ fn up(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use crate::cli::demo::story::*;
-    use crate::refresh::problem::{Class, Trouble};
+    use crate::problem::{Class, Problem};
     use crate::secret::Secret;
 
     fn refreshed(generation: u64) -> Report {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn failed() -> Report {
-        Report::Finished(Outcome::Failed(Trouble {
+        Report::Finished(Outcome::Failed(Problem {
             class: Class::Unavailable,
             kind: "http_503".into(),
             message: "HTTP 503".into(),

@@ -44,7 +44,7 @@ enum Next {
     Refresh(i64),
     Try(i64),
     Now,
-    Trouble(String),
+    Problem(String),
 }
 
 impl Life {
@@ -61,7 +61,7 @@ impl Life {
             State::Fresh => Next::Refresh(next_in),
             State::BackingOff => Next::Try(next_in),
             State::Due | State::Refreshing => Next::Now,
-            State::NeedsLogin | State::Unknown => Next::Trouble(status.problem.clone().unwrap_or_default()),
+            State::NeedsLogin | State::Unknown => Next::Problem(status.problem.clone().unwrap_or_default()),
         };
         Some(Self { generation, left: expires_at * 1000 - now, due_with, next })
     }
@@ -71,7 +71,7 @@ impl Life {
             Next::Refresh(wait) => format!("next refresh in {} s", seconds(*wait)),
             Next::Try(wait) => format!("the refresh failed, next try in {} s", seconds(*wait)),
             Next::Now => "refreshing now".to_owned(),
-            Next::Trouble(problem) => problem.clone(),
+            Next::Problem(problem) => problem.clone(),
         }
     }
 }

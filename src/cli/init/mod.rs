@@ -16,7 +16,7 @@ use crate::cli::{check, locate, prompt, voice};
 use crate::config;
 use crate::config::{Environment, Settings};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
-use crate::message::{chain, class_of};
+use crate::problem::chain;
 
 /// Why there is no new config.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +64,8 @@ impl InitError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Place(error) => Exit::from(class_of(error.class())),
-            Self::File(error) => Exit::from(class_of(error.class())),
+            Self::Place(error) => Exit::from(error.class()),
+            Self::File(error) => Exit::from(error.class()),
             _ => Exit::Usage,
         }
     }

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use crate::cli::voice::*;
-use crate::message::chain;
+use crate::problem::chain;
 
 #[test]
 fn nothing_that_is_said_moves_the_cursor() {

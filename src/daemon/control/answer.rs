@@ -25,7 +25,7 @@ use crate::daemon::control::metrics::exposition;
 use crate::daemon::control::reply::ControlReply;
 use crate::daemon::control::routes::{Found, Handler, Route, find};
 use crate::daemon::requests::{Current, LoopRequest, PassResult, Purpose};
-use crate::refresh::problem::Trouble;
+use crate::problem::Problem;
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
@@ -232,13 +232,13 @@ impl Answering {
         let login = given.login();
         let Chosen { settings, account } = chosen.clone();
         let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
-        if let set::SetResult::Known = stored.map_err(|trouble| ControlReply::trouble(&trouble, None))? {
+        if let set::SetResult::Known = stored.map_err(|problem| ControlReply::problem(&problem, None))? {
             return Ok(done(&chosen, "known"));
         }
         let ended = self.pass(&chosen, Purpose::Look { login }).await?;
         match ended.result {
             // The token is served, whatever may be said of what comes after it.
-            Err(trouble) if login.is_some() => Err(ControlReply::trouble(&trouble, ended.next_in)),
+            Err(problem) if login.is_some() => Err(ControlReply::problem(&problem, ended.next_in)),
             _ => Ok(done(&chosen, "stored")),
         }
     }
@@ -295,7 +295,7 @@ impl Answering {
         };
         let Chosen { settings, account } = chosen.clone();
         let held = self.elsewhere(move || obtain::held(&settings, &account, refused)).await?;
-        let wish = match held.map_err(|trouble| ControlReply::trouble(&trouble, None))? {
+        let wish = match held.map_err(|problem| ControlReply::problem(&problem, None))? {
             Held::Refused(token) => Purpose::Replacement(token),
             Held::Another => return Ok(done(&chosen, "already_replaced")),
             Held::Nothing => Purpose::Look { login: None },
@@ -315,7 +315,7 @@ impl Answering {
     async fn refresh(&self, chosen: Chosen) -> Answered {
         let Chosen { settings, account } = chosen.clone();
         let record = self.elsewhere(move || obtain::record(&settings, &account)).await?;
-        let record = record.map_err(|trouble| ControlReply::trouble(&trouble, None))?;
+        let record = record.map_err(|problem| ControlReply::problem(&problem, None))?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
         let stored = record.and_then(|record| record.access_token);
         match stored.as_ref().and_then(|token| self.refreshed_ago(token, &chosen.account)) {
@@ -364,10 +364,10 @@ fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, ControlReply> 
     Ok(Chosen { settings, account })
 }
 
-/// What a pass came to, but for waits and troubles, which are errors.
+/// What a pass came to, but for waits and problems, which are errors.
 fn concluded(chosen: &Chosen, ended: PassResult) -> Result<Replacement, ControlReply> {
-    let trouble = |trouble: &Trouble| ControlReply::trouble(trouble, ended.next_in);
-    match ended.result.map_err(|error| trouble(&error))? {
+    let problem = |problem: &Problem| ControlReply::problem(problem, ended.next_in);
+    match ended.result.map_err(|error| problem(&error))? {
         Replacement::TooSoon { wait } => {
             let text = format!(
                 "account {}: the token before this one was refused, too, and replaced only just now",

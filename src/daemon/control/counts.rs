@@ -70,7 +70,7 @@ impl Count {
                 self.lives_for(*remaining, now);
             }
             Outcome::Fresh { remaining } => self.lives_for(*remaining, now),
-            Outcome::Failed(trouble) | Outcome::NotStored(trouble) => self.fail(&trouble.kind),
+            Outcome::Failed(problem) | Outcome::NotStored(problem) => self.fail(&problem.kind),
             // Said again and again, it is still one.
             Outcome::Refused(refused) if self.verdict != verdict => self.fail(&refused.error),
             Outcome::Held { .. } | Outcome::Refused(_) | Outcome::Republished | Outcome::Stopped => {}
@@ -99,7 +99,7 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use crate::daemon::control::counts::*;
-    use crate::refresh::problem::{Class, Trouble};
+    use crate::problem::{Class, Problem};
     use crate::refresh::record::Verdict;
     use crate::secret::Fingerprint;
 
@@ -151,7 +151,7 @@ mod tests {
         let mut count = Count::default();
         let failed = |kind: &str| {
             let (class, message) = (Class::Unavailable, String::new());
-            Outcome::Failed(Trouble { class, kind: kind.into(), message, hint: None })
+            Outcome::Failed(Problem { class, kind: kind.into(), message, hint: None })
         };
         for kind in ["timeout", "http_503", "timeout"] {
             count.note(&failed(kind), at(0));

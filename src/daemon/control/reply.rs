@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use serde::Serialize;
 
-use crate::refresh::problem::{Class, Trouble};
+use crate::problem::{Class, Problem};
 
 /// A reply that has not been sent yet.
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl ControlReply {
     }
 
     /// A pass that did not end well.
-    pub(super) fn trouble(trouble: &Trouble, next_in: Option<Duration>) -> Self {
-        let status = match trouble.class {
+    pub(super) fn problem(problem: &Problem, next_in: Option<Duration>) -> Self {
+        let status = match problem.class {
             Class::Unavailable | Class::Busy => 503,
             Class::NeedsLogin | Class::Config => 409,
             Class::Io | Class::Unexpected => 500,
         };
-        let Trouble { kind, message, hint, .. } = trouble;
+        let Problem { kind, message, hint, .. } = problem;
         let problem = ErrorBody { error: kind, error_description: message, hint: hint.as_deref() };
         let reply = Self::json(status, &problem);
         match next_in.filter(|_| status == 503) {

@@ -1,9 +1,9 @@
 //! Files that fail, locks that are held, and being told to stop.
 
+use crate::problem::Class;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Class;
 use crate::refresh::tests::world::{World, client_refused, invalid_grant, lost, seconds, unavailable};
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
@@ -12,7 +12,7 @@ const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, re
 fn no_request_without_a_place_for_its_answer() {
     let mut world = World::refreshed();
     world.failing_prepares = 3;
-    assert!(matches!(world.begin_with(FORCE), Outcome::Failed(trouble) if trouble.class == Class::Io));
+    assert!(matches!(world.begin_with(FORCE), Outcome::Failed(problem) if problem.class == Class::Io));
     assert!(world.posts.is_empty() && world.has_live_token());
     world.live(seconds(3600));
     assert!(world.has_live_token());
@@ -101,7 +101,7 @@ fn once_gives_up_after_thirty_seconds() {
         world.send(Event::Woke);
     }
     assert_eq!(world.now.boot - begun, 30_000);
-    assert!(matches!(world.last_outcome(), Outcome::NotStored(trouble) if trouble.class == Class::Io));
+    assert!(matches!(world.last_outcome(), Outcome::NotStored(problem) if problem.class == Class::Io));
     assert_eq!(world.token(), Some("at-2"));
     // The next process finds the marker, and does not put the older token back.
     world.failing_persists = 0;
@@ -221,7 +221,7 @@ fn a_stuck_lock_is_given_up_after_45_seconds_and_tried_again() {
     world.live(seconds(44));
     assert_eq!(world.last_outcome(), Outcome::Stopped, "nothing reported yet");
     world.live(seconds(2));
-    assert!(matches!(world.last_outcome(), Outcome::Failed(trouble) if trouble.class == Class::Busy));
+    assert!(matches!(world.last_outcome(), Outcome::Failed(problem) if problem.class == Class::Busy));
     world.live(seconds(600));
     assert!(world.posts.is_empty());
     world.lock_is_busy = false;
@@ -234,14 +234,14 @@ fn a_state_that_cannot_be_read_means_no_request() {
     let mut world = World::refreshed();
     world.failing_loads = u32::MAX;
     world.sleep(seconds(3000));
-    assert!(matches!(world.begin(), Outcome::Failed(trouble) if trouble.class == Class::Io));
+    assert!(matches!(world.begin(), Outcome::Failed(problem) if problem.class == Class::Io));
     world.live(seconds(3600));
     assert!(world.posts.is_empty());
     assert!(world.did.len() < 80, "{}", world.did.len());
     world.failing_loads = 0;
     world.live(seconds(60));
     assert!(world.has_live_token());
-    // Its troubles are over: the next one begins with a short wait again.
+    // Its problems are over: the next one begins with a short wait again.
     world.failing_loads = 1;
     world.begin();
     assert!(world.wakes_in().unwrap() <= 1.0);

@@ -1,10 +1,10 @@
 //! Whatever comes, in whatever order: no panic, and no request out of order.
 
 use crate::oauth::{Answer, Defect};
+use crate::problem::Class;
 use crate::refresh::decide::{FileView, Loaded, Trigger};
 use crate::refresh::outcome::Report;
-use crate::refresh::problem::Class;
-use crate::refresh::tests::world::{World, client_refused, invalid_grant, lost, trouble, unavailable};
+use crate::refresh::tests::world::{World, client_refused, invalid_grant, lost, problem, unavailable};
 use crate::refresh::{Action, Event, LockFailure};
 use crate::secret::Secret;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// An event of one of all kinds, made of what the world would say.
 fn event(world: &mut World, kind: u8, detail: u8) -> Event {
-    let io = || trouble(Class::Io, "disk_full");
+    let io = || problem(Class::Io, "disk_full");
     let record = world.disk.clone().filter(|_| !detail.is_multiple_of(4));
     let file = match detail % 3 {
         0 => FileView::Missing,
@@ -38,7 +38,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         8 => Event::InputsRead(Err(io())),
         9 | 10 => Event::Locked(Ok(loaded)),
         11 => Event::Locked(Err(LockFailure::Busy)),
-        12 => Event::Locked(Err(LockFailure::Trouble(io()))),
+        12 => Event::Locked(Err(LockFailure::Problem(io()))),
         13 => Event::TakenOver(Ok(world.disk.clone().filter(|_| detail < 32).map(Box::new))),
         14 => Event::TakenOver(Err(io())),
         15 | 16 => Event::Prepared(Ok(())),

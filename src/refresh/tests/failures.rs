@@ -1,11 +1,11 @@
 //! Outages, refusals, lost answers.
 
+use crate::problem::Class;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Class;
 use crate::refresh::tests::world::{
-    World, client_refused, invalid_grant, lost, seconds, trouble, unavailable,
+    World, client_refused, invalid_grant, lost, problem, seconds, unavailable,
 };
 use crate::secret::Fingerprint;
 use std::time::Duration;
@@ -390,7 +390,7 @@ fn a_marker_found_during_a_verdict_is_cleared_away() {
 fn inputs_that_cannot_be_read_are_an_outage_like_any_other() {
     let mut world = World::refreshed();
     let inputs = world.inputs.clone();
-    world.inputs = Err(trouble(Class::Unavailable, "secret"));
+    world.inputs = Err(problem(Class::Unavailable, "secret"));
     world.live(seconds(3600));
     assert!(world.posts.is_empty());
     assert!(matches!(world.last_outcome(), Outcome::Failed(_)));
@@ -408,7 +408,7 @@ fn a_secret_that_comes_and_goes_does_not_multiply_requests() {
     world.sleep(seconds(2400));
     let inputs = world.inputs.clone();
     for i in 0..36_000 {
-        world.inputs = if i % 2 == 0 { inputs.clone() } else { Err(trouble(Class::Unavailable, "secret")) };
+        world.inputs = if i % 2 == 0 { inputs.clone() } else { Err(problem(Class::Unavailable, "secret")) };
         if i == 0 {
             world.begin();
         }
@@ -421,7 +421,7 @@ fn a_secret_that_comes_and_goes_does_not_multiply_requests() {
 fn unreadable_inputs_do_not_shorten_a_retry_after_found_under_the_lock() {
     let mut world = World::refreshed();
     world.sleep(seconds(2400));
-    world.inputs = Err(trouble(Class::Unavailable, "secret"));
+    world.inputs = Err(problem(Class::Unavailable, "secret"));
     // Another process meets a Retry-After between this one's look and its lock.
     world.lock_is_busy = true;
     world.begin();
@@ -445,13 +445,13 @@ fn an_unreadable_seed_is_only_a_warning_once_there_is_a_refresh_token() {
     world.policy.inline_seed = None;
     if let Ok(inputs) = &mut world.inputs {
         inputs.seed = None;
-        inputs.seed_trouble = Some(trouble(Class::Unavailable, "secret"));
+        inputs.seed_problem = Some(problem(Class::Unavailable, "secret"));
     }
     world.sleep(seconds(3000));
     assert!(matches!(world.restart(), Outcome::Refreshed { .. }));
     assert!(world.reports.iter().any(|report| matches!(report, Report::SeedUnreadable(_))));
     world.disk = None;
-    assert!(matches!(world.restart(), Outcome::Failed(trouble) if trouble.kind == "secret"));
+    assert!(matches!(world.restart(), Outcome::Failed(problem) if problem.kind == "secret"));
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn no_refresh_token_at_all_waits_for_config_and_does_not_poll() {
     if let Ok(inputs) = &mut world.inputs {
         inputs.seed = None;
     }
-    assert!(matches!(world.restart(), Outcome::Failed(trouble) if trouble.kind == "no_refresh_token"));
+    assert!(matches!(world.restart(), Outcome::Failed(problem) if problem.kind == "no_refresh_token"));
     assert_eq!(world.supervisor.next_wakeup(), None);
     world.set_seed("seed-1");
     assert!(world.has_live_token());

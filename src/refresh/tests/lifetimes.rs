@@ -159,7 +159,7 @@ fn tokens_that_live_less_long_than_an_exchange_are_a_failure() {
     world.lifetime = seconds(2);
     world.latency = seconds(3);
     let outcome = world.begin();
-    assert!(matches!(&outcome, Outcome::Failed(trouble) if trouble.kind == "stale_token"), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Failed(problem) if problem.kind == "stale_token"), "{outcome:?}");
     assert_eq!((world.refresh_token(), world.token(), world.posts.len()), ("rt-2", None, 2));
     world.live(seconds(600));
     assert!(world.posts.len() <= 20, "{}", world.posts.len());

@@ -1,10 +1,10 @@
 //! Seeds, renamed accounts, and other writers.
 
+use crate::problem::Class;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::Class;
 use crate::refresh::record::Record;
-use crate::refresh::tests::world::{World, invalid_grant, seconds, trouble, unavailable};
+use crate::refresh::tests::world::{World, invalid_grant, problem, seconds, unavailable};
 use crate::secret::Secret;
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
@@ -98,7 +98,7 @@ fn but_a_retry_after_holds_for_a_new_login_too() {
 }
 
 #[test]
-fn a_login_seen_in_a_file_is_not_forgotten_over_a_trouble() {
+fn a_login_seen_in_a_file_is_not_forgotten_over_a_problem() {
     let reread = Trigger { reread: true, ..Trigger::default() };
     let login = |world: &mut World| {
         world.policy.inline_seed = None;
@@ -117,7 +117,7 @@ fn a_login_seen_in_a_file_is_not_forgotten_over_a_trouble() {
     // ... or the secrets cannot be read.
     let mut world = World::refreshed();
     login(&mut world);
-    let inputs = std::mem::replace(&mut world.inputs, Err(trouble(Class::Unavailable, "secret")));
+    let inputs = std::mem::replace(&mut world.inputs, Err(problem(Class::Unavailable, "secret")));
     assert!(matches!(world.begin_with(reread), Outcome::Failed(_)));
     world.live(seconds(30));
     world.inputs = inputs;

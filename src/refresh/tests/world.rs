@@ -9,9 +9,9 @@ use crate::oauth::{
     Answer, Doubt, ErrorReply, ExpiresInSource, FailureKind, Sent, ServerFailure, TokenResponse,
     TransportFailure, Unavailable, Unclear,
 };
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::problem::{Class, Trouble};
 use crate::refresh::record::Record;
 use crate::refresh::{Action, Event, LockFailure, Policy, Refresher};
 use crate::secret::{Fingerprint, Secret};
@@ -27,7 +27,7 @@ pub struct World {
     pub garbage: bool,
     /// What the token file holds, and since when.
     pub file: Option<(String, i64)>,
-    pub inputs: Result<Inputs, Trouble>,
+    pub inputs: Result<Inputs, Problem>,
     /// The state of another account.
     pub other: Option<Record>,
     pub lock_is_busy: bool,
@@ -85,7 +85,7 @@ impl World {
             file: None,
             inputs: Ok(Inputs {
                 seed: Some(Secret::new("seed-1")),
-                seed_trouble: None,
+                seed_problem: None,
                 request: Fingerprint::of([b"client 1"]),
             }),
             other: None,
@@ -252,7 +252,7 @@ impl World {
             self.did.push(name(&action));
         }
         Some(match action {
-            Action::Load if fails(&mut self.failing_loads) => Event::Loaded(Err(trouble(Class::Io, "load"))),
+            Action::Load if fails(&mut self.failing_loads) => Event::Loaded(Err(problem(Class::Io, "load"))),
             Action::Load => Event::Loaded(Ok(self.loaded())),
             Action::ReadInputs => Event::InputsRead(self.inputs.clone()),
             Action::Lock if self.lock_is_busy => Event::Locked(Err(LockFailure::Busy)),
@@ -271,7 +271,7 @@ impl World {
                 Event::TakenOver(Ok(other.map(Box::new)))
             }
             Action::Prepare(_) if fails(&mut self.failing_prepares) => {
-                Event::Prepared(Err(trouble(Class::Io, "disk_full")))
+                Event::Prepared(Err(problem(Class::Io, "disk_full")))
             }
             Action::Prepare(record) => {
                 assert!(self.locked && record.in_flight.is_some());
@@ -292,7 +292,7 @@ impl World {
                 Event::Answered(answer)
             }
             Action::Persist(_) if fails(&mut self.failing_persists) => {
-                Event::Persisted(Err(trouble(Class::Io, "disk_full")))
+                Event::Persisted(Err(problem(Class::Io, "disk_full")))
             }
             Action::Persist(record) => {
                 assert!(self.locked && record.in_flight.is_none());
@@ -300,7 +300,7 @@ impl World {
                 Event::Persisted(Ok(()))
             }
             Action::Publish(_) if fails(&mut self.failing_publishes) => {
-                Event::Published(Err(trouble(Class::Io, "read_only")))
+                Event::Published(Err(problem(Class::Io, "read_only")))
             }
             Action::Publish(token) => {
                 assert!(self.locked);
@@ -362,8 +362,8 @@ pub fn fails(left: &mut u32) -> bool {
     fails
 }
 
-pub fn trouble(class: Class, kind: &str) -> Trouble {
-    Trouble { class, kind: kind.into(), message: kind.into(), hint: None }
+pub fn problem(class: Class, kind: &str) -> Problem {
+    Problem { class, kind: kind.into(), message: kind.into(), hint: None }
 }
 
 pub fn error(code: &str) -> ErrorReply {

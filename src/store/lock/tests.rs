@@ -106,7 +106,7 @@ fn an_account_is_a_directory_of_our_own() {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(path.join("real"), Some(54321), None).unwrap();
         let error = dir.create_account("real").unwrap_err();
-        assert_eq!(error.class(), FailureClass::Misplaced);
+        assert_eq!(error.class(), Class::Config);
         assert_eq!(error.hint().unwrap(), "run as its owner: sudo -u '#54321' zg-tokend …");
     } else {
         let error = StateDir::create(Path::new("/")).unwrap().find_account("etc").unwrap_err();
@@ -121,7 +121,7 @@ fn a_file_system_without_locks_is_told_from_a_busy_one() {
     for errno in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS] {
         let error = flock(errno);
         assert!(matches!(error, LockError::Unsupported { .. }), "{error}");
-        assert_eq!(error.class(), FailureClass::Misplaced);
+        assert_eq!(error.class(), Class::Config);
         assert!(error.hint().unwrap().contains("state_dir"));
     }
     assert!(matches!(flock(Errno::IO), LockError::Io { .. }));

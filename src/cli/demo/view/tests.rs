@@ -45,7 +45,7 @@ fn the_block_fits_a_narrow_terminal() {
 
 #[test]
 fn what_does_not_fit_is_cut_off() {
-    let life = Life { generation: 3, left: 0, due_with: 6000, next: Next::Trouble("a".repeat(99)) };
+    let life = Life { generation: 3, left: 0, due_with: 6000, next: Next::Problem("a".repeat(99)) };
     let lines = block(Some(&life), &Story::default(), None, 12_000, 30);
     assert!(plain(&lines, 30).iter().all(|line| line.chars().count() <= 30), "{lines:?}");
 }

@@ -1,4 +1,6 @@
-//! What goes wrong outside the core, as the shell tells it.
+//! One failure as the user meets it: its class, its words and the next step.
+
+use std::error::Error;
 
 /// The kinds of failure that the exit code tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +19,9 @@ pub enum Class {
     Unexpected,
 }
 
-/// Something that went wrong outside the core, in words that hold no secret.
+/// A failure in words that hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Problem {
     /// What it means for the exit code.
     pub class: Class,
     /// A short name for machines.
@@ -28,4 +30,25 @@ pub struct Trouble {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl Problem {
+    /// An error with its causes.
+    pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
+        Self { class, kind: kind.into(), message: chain(error), hint }
+    }
+}
+
+/// An error and its causes on one line, as `what: why: why`, each part once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
 }
