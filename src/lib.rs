@@ -43,6 +43,9 @@ mod process;
 mod push;
 mod redact;
 mod refresh;
+#[cfg(test)]
+#[path = "../tests/it/common/regressions.rs"]
+mod regressions;
 mod secret;
 mod secrets;
 mod status;

@@ -373,6 +373,7 @@ fn no_unknown_token_shows() {
 }
 
 proptest! {
+    #![proptest_config(crate::regressions::cases(256))]
     #[test]
     fn any_bytes_are_judged(
         status in 100_u16..1000,

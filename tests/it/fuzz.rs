@@ -1,4 +1,4 @@
-//! The entry points of `fuzz/`, driven by mutations of its corpus: what `cargo fuzz` does better,
+//! The entry points of `tests/fuzz/`, driven by mutations of its corpus: what `cargo fuzz` does better,
 //! but without a nightly compiler.
 //!
 //! `ZG_FUZZ_SECONDS` says for how long, and `ZG_TEST_SEED` repeats what a failure names.
@@ -13,7 +13,7 @@ use zg_tokend::testing::clock::{millis, monotonic};
 
 use crate::common::{at_full_size, figure};
 
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod entry;
 
 /// How long each target is fuzzed: what a run of all tests can afford, since they need a processor
@@ -162,7 +162,7 @@ fn given(variable: &str) -> Option<u64> {
 
 /// Plays the corpus of a target, then mutations of it until the time is over.
 fn fuzz(name: &str, target: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
     let entries = std::fs::read_dir(directory).unwrap();
     // In an order that a seed means the same in.
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -61,7 +61,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::regressions::cases(2000))]
     #[test]
     fn any_sequence_of_events_keeps_the_order(
         events in proptest::collection::vec((0_u8..30, any::<u8>(), 0_u64..100_000), 1..120),

@@ -166,6 +166,7 @@ fn failure(last_at: Timestamp, not_before: Timestamp, count: u32) -> Failure {
 }
 
 proptest! {
+    #![proptest_config(crate::regressions::cases(256))]
     #[test]
     fn the_skew_takes_at_most_half_a_life(lifetime in any_duration(), configured in proptest::option::of(any_duration())) {
         let skew = schedule::skew(lifetime, configured);

@@ -14,7 +14,7 @@ mod measure;
 mod resident;
 mod site;
 mod table;
-#[path = "../../tests/it/common/tls.rs"]
+#[path = "../../it/common/tls.rs"]
 #[expect(clippy::unwrap_used, reason = "shared with the tests, which may panic")]
 mod tls;
 

@@ -27,7 +27,7 @@ pub fn opponent(name: &str) -> PathBuf {
 }
 
 pub fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/opponents/script.sh")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/opponents/script.sh")
 }
 
 /// The distribution's bundle with one more CA in it.
