@@ -45,7 +45,7 @@ fn a_wake_up_that_stays_in_the_past_keeps_nothing_else_from_its_turn() {
             reload: &|| unreachable!("nothing asks for a reload"),
             control: None,
             // Some time after the first pass.
-            stop: Box::pin(tokio::time::sleep(std::time::Duration::from_millis(100))),
+            stop: Box::pin(async { tokio::time::sleep(std::time::Duration::from_millis(100)).await }),
         };
         let _ = done.send(run(settings, context, options));
     });
