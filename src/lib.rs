@@ -77,7 +77,8 @@ pub mod testing {
     }
     pub mod oauth {
         pub use crate::oauth::{
-            Answer, FailureKind, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent, TransportFailure, classify,
+            Answer, ClientAuthentication, FailureKind, Grant, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent,
+            TokenClient, TransportFailure, classify,
         };
     }
     pub mod problem {

@@ -1,7 +1,5 @@
 //! What a request is made of: secrets, and the address that it goes to.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +7,13 @@ use std::time::Duration;
 use url::Url;
 
 use crate::account::context::Context;
-use crate::clock::Timestamp;
 use crate::config;
-use crate::config::{AuthMethod, Endpoint, SecretSource};
+use crate::config::{AccountConfig, AuthMethod, Endpoint, SecretSource};
 use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
-use crate::oauth::{Answer, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure};
+use crate::oauth::{Answer, ClientAuthentication, ReplyContext, TokenClient, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::secret::Secret;
@@ -24,102 +21,64 @@ use crate::secrets;
 use crate::secrets::SecretError;
 use crate::store::discovery::{Cache, Cached};
 
-/// How often the secrets are looked at while only a new login can help: soon enough for the user
-/// who has just logged in, seldom enough for a password manager.
-pub const REREAD: Duration = Duration::from_secs(5 * 60);
-
 /// A discovery document is fetched again when it is this old (it changes about never).
 const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// The clients for token endpoints, one for each set of certificate authorities.
-pub type Endpoints = HashMap<(Duration, Option<PathBuf>, bool), Rc<HttpEndpoint>>;
-
-/// How one account asks for a token.
+/// One account as a client of its token endpoint.
 #[derive(Debug)]
 pub struct Client {
-    account: Arc<config::AccountConfig>,
+    account: Arc<AccountConfig>,
     cache: Cache,
-    /// The request without its refresh token, since the inputs were last read.
-    request: Option<Box<RefreshRequest>>,
 }
 
 impl Client {
     /// Reads nothing yet.
-    pub fn new(settings: &config::Settings, account: &Arc<config::AccountConfig>) -> Self {
-        Self {
-            account: Arc::clone(account),
-            cache: Cache::new(&settings.state_dir, account.name.as_str()),
-            request: None,
-        }
-    }
-
-    /// Drops the secrets, until the inputs are read again.
-    pub fn forget(&mut self) {
-        self.request = None;
+    pub fn new(settings: &config::Settings, account: &Arc<AccountConfig>) -> Self {
+        Self { account: Arc::clone(account), cache: Cache::new(&settings.state_dir, account.name.as_str()) }
     }
 
     /// Reads the secrets, and finds the token endpoint.
-    pub async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
-        let client_secret = match &self.account.client_secret {
-            Some(source) => Some(
-                read(&self.account, "client_secret", source).await.map_err(|error| secret_problem(&error))?,
-            ),
+    pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
+        let account = &self.account;
+        let client_secret = match &account.client_secret {
+            Some(source) => {
+                Some(read(account, "client_secret", source).await.map_err(|error| secret_problem(&error))?)
+            }
             None => None,
         };
-        let seed = match &self.account.refresh_token {
-            Some(source) => read(&self.account, "refresh_token", source).await.map(Some),
+        let seed = match &account.refresh_token {
+            Some(source) => read(account, "refresh_token", source).await.map(Some),
             None => Ok(None),
         };
-        let token_endpoint = self.token_endpoint(context).await?;
-        let account = &self.account;
         let extra = account.audience.iter().map(|audience| ("audience".to_owned(), audience.clone()));
         let extra = extra.chain(account.resource.iter().map(|uri| ("resource".to_owned(), uri.clone())));
-        let request = RefreshRequest {
-            token_endpoint,
+        let client = TokenClient {
+            token_endpoint: self.token_endpoint(context).await?,
             client_id: account.client_id.clone(),
             client_authentication: authentication(account.auth_method, client_secret),
-            refresh_token: Secret::new(""),
             scope: account.scope.clone(),
             extra_params: extra.chain(account.extra_params.iter().cloned()).collect(),
         };
-        let fingerprint = request.fingerprint();
-        self.request = Some(Box::new(request));
-        let (seed, seed_problem) = match seed {
-            Ok(seed) => (seed, None),
-            Err(error) => (None, Some(secret_problem(&error))),
-        };
-        Ok(Inputs { seed, seed_problem, request: fingerprint })
+        Ok(match seed {
+            Ok(seed) => Inputs::new(seed, None, client),
+            Err(error) => Inputs::new(None, Some(secret_problem(&error)), client),
+        })
     }
 
-    /// One POST, and what it came to.
-    pub async fn post(&self, refresh_token: Secret, context: &Context) -> Answer {
-        let Some(request) = self.request.clone() else {
-            // The core asks for the inputs first, so this does not happen; if it did, nothing
-            // would have been sent.
-            let (sent, kind) = (Sent::NotSent, FailureKind::Other);
-            let failure = TransportFailure { sent, kind, detail: "the request was not put together".into() };
-            return oauth::classify(Err(&failure), &self.judge(context.clock.now(), &[]));
-        };
-        let request = RefreshRequest { refresh_token, ..*request };
-        let asked_at = context.clock.now();
-        let reply = self.endpoint(context).post(&request).await;
-        let mut known = vec![&request.refresh_token];
-        known.extend(request.client_authentication.client_secret());
-        oauth::classify(reply.as_ref(), &self.judge(asked_at, &known))
-    }
-
-    fn judge<'a>(&self, now: Timestamp, known_secrets: &'a [&'a Secret]) -> oauth::ReplyContext<'a> {
-        oauth::ReplyContext { now, default_lifetime: self.account.default_lifetime, known_secrets }
+    /// One POST, and its answer.
+    pub async fn post(&self, request: &TokenRequest, context: &Context) -> Answer {
+        let now = context.clock.now();
+        let reply = self.endpoint(context).post(request).await;
+        let (default_lifetime, known_secrets) = (self.account.default_lifetime, &request.secrets()[..]);
+        oauth::classify(reply.as_ref(), &ReplyContext { now, default_lifetime, known_secrets })
     }
 
     fn endpoint(&self, context: &Context) -> Rc<HttpEndpoint> {
-        let key = (self.account.timeout, self.account.ca_file.clone(), self.account.allow_http);
-        let mut endpoints = context.endpoints.borrow_mut();
-        let endpoint = endpoints.entry(key.clone()).or_insert_with(|| {
-            let (timeout, ca_file, allow_http) = key.clone();
-            Rc::new(HttpEndpoint::new(HttpOptions { timeout, ca_file, allow_http }))
-        });
-        Rc::clone(endpoint)
+        context.endpoint(HttpOptions {
+            timeout: self.account.timeout,
+            ca_file: self.account.ca_file.clone(),
+            allow_http: self.account.allow_http,
+        })
     }
 
     /// The configured one, or the one that the issuer publishes.
@@ -193,7 +152,7 @@ fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAu
 /// A command may take seconds, and a file may be on a slow disk: not on this thread, unless the
 /// secret is here already.
 pub async fn read(
-    account: &config::AccountConfig,
+    account: &AccountConfig,
     key: &'static str,
     source: &SecretSource,
 ) -> Result<Secret, SecretError> {

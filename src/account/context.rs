@@ -2,19 +2,18 @@
 //! an [`Observer`].
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::account::Account;
-use crate::account::client::{Endpoints, REREAD};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config;
-use crate::message::{Message, login_hint};
+use crate::http::{HttpEndpoint, HttpOptions};
+use crate::message::Message;
+use crate::refresh::LOCK_PATIENCE;
 use crate::refresh::outcome::Report;
-use crate::refresh::{LOCK_PATIENCE, Policy};
 
 /// How many accounts exchange tokens at the same time: enough to hide the network, few enough to
 /// stay small, and polite to a provider.
@@ -59,7 +58,7 @@ pub struct Context {
     pub clock: Rc<dyn Clock>,
     observers: Vec<Rc<dyn Observer>>,
     /// The clients of the token endpoints, as long as there is a use for them.
-    pub(super) endpoints: RefCell<Endpoints>,
+    endpoints: RefCell<HashMap<HttpOptions, Rc<HttpEndpoint>>>,
     file_threads: Arc<Semaphore>,
     active: Cell<usize>,
     stopping: Cell<bool>,
@@ -91,6 +90,14 @@ impl Context {
     /// Tells every observer what a feature has to say about an account.
     pub fn message(&self, account: &str, message: &Message) {
         self.notice(&Notice::Message { account: Some(account), message });
+    }
+
+    /// The client with these options, which accounts share.
+    pub fn endpoint(&self, options: HttpOptions) -> Rc<HttpEndpoint> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let endpoint =
+            endpoints.entry(options.clone()).or_insert_with(|| Rc::new(HttpEndpoint::new(options)));
+        Rc::clone(endpoint)
     }
 
     /// How many accounts are at work. The last to finish takes the clients with it: their
@@ -132,33 +139,5 @@ pub struct Mode {
 impl Default for Mode {
     fn default() -> Self {
         Self { patient: false, horizon: None, lock_patience: LOCK_PATIENCE }
-    }
-}
-
-/// The accounts of a config, each ready for its first pass; `only` picks one by name.
-pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode) -> Vec<Account> {
-    let chosen = settings.chosen(only);
-    chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
-}
-
-/// What the core needs to know of an account's configuration.
-pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
-    // The fingerprint of a refresh_token that config holds as a string.
-    let inline_seed = match &account.refresh_token {
-        Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
-        _ => None,
-    };
-    Policy {
-        account: account.name.to_string(),
-        config: settings.path.to_string_lossy().into_owned(),
-        skew: account.skew,
-        default_lifetime: account.default_lifetime,
-        horizon: mode.horizon,
-        inline_seed,
-        login_hint: login_hint(settings, account),
-        reread_secrets: inline_seed.is_none().then_some(REREAD),
-        lock_patience: mode.lock_patience,
-        remove_expired: account.token_file.remove_expired,
-        patient: mode.patient,
     }
 }

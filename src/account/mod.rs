@@ -8,19 +8,25 @@ pub mod obtain;
 pub mod once;
 pub mod set;
 pub mod token_file;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::account::client::Client;
-use crate::account::context::{Context, Notice};
+use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
-use crate::message::words;
+use crate::message::{login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
+
+/// How often the secrets are looked at while only a new login can help: soon enough for the user
+/// who has just logged in, seldom enough for a password manager.
+pub const REREAD: Duration = Duration::from_secs(5 * 60);
 
 /// One account: its core, its files, and how it asks.
 #[derive(Debug)]
@@ -28,7 +34,7 @@ pub struct Account {
     settings: Arc<config::Settings>,
     configured: Arc<config::AccountConfig>,
     core: Refresher,
-    requests: Client,
+    client: Client,
     /// Absent at rest, and while another thread works on them.
     files: Option<Box<Files>>,
     /// Once per process is enough.
@@ -54,7 +60,7 @@ impl Account {
             settings: Arc::clone(settings),
             configured: Arc::clone(account),
             core: Refresher::new(policy, getrandom::u64().unwrap_or_default()),
-            requests: Client::new(settings, account),
+            client: Client::new(settings, account),
             files: None,
             swept: false,
             outcome: None,
@@ -131,7 +137,6 @@ impl Account {
     pub fn forget(&mut self) {
         if self.core.is_idle() {
             self.core.forget();
-            self.requests.forget();
             self.queue.shrink_to_fit();
             self.swept |= self.files.take().is_some_and(|files| files.swept());
         }
@@ -162,8 +167,8 @@ impl Account {
                 self.queue.extend(self.core.handle(context.clock.now(), Event::Stop));
             }
             let event = match action {
-                Action::ReadInputs => Some(Event::InputsRead(self.requests.read_inputs(context).await)),
-                Action::Request(token) => Some(Event::Answered(self.requests.post(token, context).await)),
+                Action::ReadInputs => Some(Event::InputsRead(self.client.read_inputs(context).await)),
+                Action::Request(request) => Some(Event::Answered(self.client.post(&request, context).await)),
                 action => self.perform_somewhere(action, context).await,
             };
             if let Some(event) = event {
@@ -244,4 +249,32 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
         }
         Action::Report(_) | Action::ReadInputs | Action::Request(_) => return None,
     })
+}
+
+/// The accounts of a config, each ready for its first pass; `only` picks one by name.
+pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode) -> Vec<Account> {
+    let chosen = settings.chosen(only);
+    chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
+}
+
+/// What the core needs to know of an account's configuration.
+pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
+    // The fingerprint of a refresh_token that config holds as a string.
+    let inline_seed = match &account.refresh_token {
+        Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
+        _ => None,
+    };
+    Policy {
+        account: account.name.to_string(),
+        config: settings.path.to_string_lossy().into_owned(),
+        skew: account.skew,
+        default_lifetime: account.default_lifetime,
+        horizon: mode.horizon,
+        inline_seed,
+        login_hint: login_hint(settings, account),
+        reread_secrets: inline_seed.is_none().then_some(REREAD),
+        lock_patience: mode.lock_patience,
+        remove_expired: account.token_file.remove_expired,
+        patient: mode.patient,
+    }
 }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::Account;
-use crate::account::context::{Context, Mode, Observer, accounts};
+use crate::account::context::{Context, Mode, Observer};
 use crate::account::files::{Files, render};
 use crate::account::once;
+use crate::account::{Account, accounts};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::message::{class, words};

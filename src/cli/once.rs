@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::account::Account;
-use crate::account::context::{Context, Mode, Notice, Observer, accounts};
+use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once;
+use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
 use crate::cli::{settings, voice};

@@ -12,9 +12,7 @@ use crate::config::Settings;
 use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, run as supervise};
 use crate::message::Message;
-use crate::problem::Class;
 use crate::problem::chain;
-use crate::store::lock::LockError;
 
 /// Supervises until stopped.
 pub(super) fn run(args: &Args, flags: &Run) -> Exit {

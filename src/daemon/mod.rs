@@ -22,8 +22,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::account::Account;
-use crate::account::context::{Context, EXCHANGES, Mode, Notice, Observer, accounts};
+use crate::account::context::{Context, EXCHANGES, Mode, Notice, Observer};
+use crate::account::{Account, accounts};
 use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::daemon::control::counts::Counts;

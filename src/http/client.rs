@@ -19,7 +19,7 @@ use crate::config::is_loopback;
 use crate::http::failure::{Stage, failure};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
-use crate::oauth::{FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
+use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
 use crate::secret::Secret;
 
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
@@ -185,19 +185,19 @@ impl HttpEndpoint {
 
     /// Sends the request once. A reply of any status is `Ok`; the failure tells whether the
     /// server may have seen the request.
-    pub async fn post(&self, request: &RefreshRequest) -> Result<Reply, TransportFailure> {
-        let client = self.client_for(&request.token_endpoint)?;
+    pub async fn post(&self, request: &TokenRequest) -> Result<Reply, TransportFailure> {
+        let client = self.client_for(&request.client.token_endpoint)?;
         let mut post = client
-            .post(request.token_endpoint.clone())
+            .post(request.client.token_endpoint.clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(request.body().expose().to_owned());
-        if let Some(authorization) = request.authorization() {
+        if let Some(authorization) = request.client.authorization() {
             let mut value = HeaderValue::from_str(authorization.expose())
                 .map_err(|_| not_sent(FailureKind::Other, "the client_id fits into no header".to_owned()))?;
             value.set_sensitive(true);
             post = post.header(AUTHORIZATION, value);
         }
-        self.exchange(&request.token_endpoint, post).await
+        self.exchange(&request.client.token_endpoint, post).await
     }
 }
 

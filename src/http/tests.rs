@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -15,7 +16,9 @@ use crate::http::discovery::{DiscoveryError, DocumentError, parse_document};
 use crate::http::proxy::ProxyVariables;
 use crate::http::server::{Authority, Leaf, Server, read_request, reply};
 use crate::http::*;
-use crate::oauth::{ClientAuthentication, FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
+use crate::oauth::{
+    ClientAuthentication, FailureKind, Grant, Reply, Sent, TokenClient, TokenRequest, TransportFailure,
+};
 use crate::secret::Secret;
 
 const GRANT: &str = r#"{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"r2"}"#;
@@ -26,15 +29,15 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// For the tests that must run into the deadline: room enough to connect on a busy machine.
 const SHORT: Duration = Duration::from_secs(1);
 
-fn request(token_endpoint: Url) -> RefreshRequest {
-    RefreshRequest {
+fn request(token_endpoint: Url) -> TokenRequest {
+    let client = TokenClient {
         token_endpoint,
         client_id: "me".to_owned(),
         client_authentication: ClientAuthentication::Basic { client_secret: Secret::new("pw") },
-        refresh_token: Secret::new("r1"),
         scope: None,
         extra_params: Vec::new(),
-    }
+    };
+    TokenRequest { client: Arc::new(client), grant: Grant::RefreshToken(Secret::new("r1")) }
 }
 
 fn endpoint_with(timeout: Duration, ca_file: Option<PathBuf>, environment: ProxyVariables) -> HttpEndpoint {

@@ -1,11 +1,12 @@
-//! RFC 6749 in bytes: the refresh request as it is sent, and what came of it.
+//! RFC 6749 in bytes: the request to a token endpoint, and what its answer means.
 //!
-//! Pure: no I/O, no clock. [`RefreshRequest`] says what to POST; [`classify()`] turns whatever
+//! Pure: no I/O, no clock. [`TokenRequest`] says what to POST; [`classify()`] turns whatever
 //! came back, down to a broken connection, into one [`Answer`].
 
 pub mod answer;
 pub mod classify;
 pub mod codes;
+pub mod grant;
 pub mod members;
 pub mod reply;
 pub mod request;
@@ -19,6 +20,6 @@ pub use crate::oauth::answer::{
     Unavailable, Unclear,
 };
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
+pub use crate::oauth::grant::Grant;
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
-pub use crate::oauth::request::{ClientAuthentication, RefreshRequest};
-pub use crate::redact::scrub;
+pub use crate::oauth::request::{ClientAuthentication, TokenClient, TokenRequest};

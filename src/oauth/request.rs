@@ -1,6 +1,7 @@
-//! The refresh request, RFC 6749 section 6, as it goes over the wire.
+//! The request to a token endpoint as it goes over the wire: a client (RFC 6749 section 2) and a grant.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,6 +9,7 @@ use form_urlencoded::{Serializer, byte_serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::oauth::grant::Grant;
 use crate::secret::{Fingerprint, Secret};
 
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
@@ -46,17 +48,15 @@ impl ClientAuthentication {
     }
 }
 
-/// Everything that makes up one refresh, RFC 6749 section 6.
-#[derive(Clone)]
-pub struct RefreshRequest {
-    /// Where it is POSTed.
+/// A client of a token endpoint: everything in a request except the grant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenClient {
+    /// Where requests are POSTed.
     pub token_endpoint: Url,
-    /// Who asks.
+    /// RFC 6749 section 2.2.
     pub client_id: String,
-    /// How that is proved.
+    /// How the client authenticates.
     pub client_authentication: ClientAuthentication,
-    /// What is traded for a new access token.
-    pub refresh_token: Secret,
     /// The scope to ask for; `None` asks for what was granted at login.
     pub scope: Option<String>,
     /// What else goes into the body, in this order: audience, resource (RFC 8707, repeatable)
@@ -64,29 +64,47 @@ pub struct RefreshRequest {
     pub extra_params: Vec<(String, String)>,
 }
 
-impl RefreshRequest {
+/// One whole request to a token endpoint, RFC 6749 section 4.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenRequest {
+    /// The client that sends it.
+    pub client: Arc<TokenClient>,
+    /// What it exchanges.
+    pub grant: Grant,
+}
+
+impl TokenRequest {
     /// The body, `application/x-www-form-urlencoded`. With Basic the client_id is in the header
     /// and not repeated here: some servers take two proofs for an error (RFC 6749 section 2.3).
     pub fn body(&self) -> Secret {
+        let client = &self.client;
         // Room for every byte escaped, so that growing leaves no copies of secrets behind.
-        let room = 256 + 3 * (self.client_id.len() + self.refresh_token.expose().len() + self.params_len());
+        let room =
+            256 + 3 * (client.client_id.len() + self.grant.secret().expose().len() + client.params_len());
         let mut form = Serializer::new(String::with_capacity(room));
-        form.append_pair("grant_type", "refresh_token");
-        form.append_pair("refresh_token", self.refresh_token.expose());
-        match &self.client_authentication {
+        self.grant.append(&mut form);
+        match &client.client_authentication {
             ClientAuthentication::Basic { .. } => {}
             ClientAuthentication::Post { client_secret } => {
-                form.append_pair("client_id", &self.client_id);
+                form.append_pair("client_id", &client.client_id);
                 form.append_pair("client_secret", client_secret.expose());
             }
             ClientAuthentication::None => {
-                form.append_pair("client_id", &self.client_id);
+                form.append_pair("client_id", &client.client_id);
             }
         }
-        self.append_params(&mut form);
+        client.append_params(&mut form);
         Secret::new(form.finish())
     }
 
+    /// The secrets in it, which no message may repeat.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let client_secret = self.client.client_authentication.client_secret();
+        std::iter::once(self.grant.secret()).chain(client_secret).collect()
+    }
+}
+
+impl TokenClient {
     /// The Authorization header's value, if the method uses one: Basic, of client_id and
     /// client_secret, each form-encoded first (RFC 6749 section 2.3.1).
     pub fn authorization(&self) -> Option<Secret> {
@@ -100,7 +118,7 @@ impl RefreshRequest {
         Some(Secret::new(["Basic ", base64.as_str()].concat()))
     }
 
-    /// What a verdict is bound to besides the refresh token: a change of endpoint, client_id,
+    /// What a verdict is bound to besides the grant: a change of endpoint, client_id,
     /// client_secret, method, scope or further parameters gives another fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut params = Serializer::new(String::new());
@@ -128,10 +146,10 @@ impl RefreshRequest {
     }
 }
 
-impl fmt::Debug for RefreshRequest {
+impl fmt::Debug for TokenClient {
     /// Leaves out the parameters and the URL's query: people put credentials there, too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshRequest")
+        f.debug_struct("TokenClient")
             .field("host", &self.token_endpoint.host_str())
             .field("client_id", &self.client_id)
             .field("method", &self.client_authentication.method())
@@ -143,15 +161,18 @@ impl fmt::Debug for RefreshRequest {
 mod tests {
     use crate::oauth::request::*;
 
-    fn request(client_authentication: ClientAuthentication) -> RefreshRequest {
-        RefreshRequest {
+    fn client(client_authentication: ClientAuthentication) -> TokenClient {
+        TokenClient {
             token_endpoint: "https://as.example/token".parse().unwrap(),
             client_id: "a b:c".to_owned(),
             client_authentication,
-            refresh_token: Secret::new("1//r&t"),
             scope: None,
             extra_params: Vec::new(),
         }
+    }
+
+    fn request(client: TokenClient) -> TokenRequest {
+        TokenRequest { client: Arc::new(client), grant: Grant::RefreshToken(Secret::new("1//r&t")) }
     }
 
     fn secret() -> Secret {
@@ -160,39 +181,40 @@ mod tests {
 
     #[test]
     fn a_public_client_sends_its_id() {
-        let request = request(ClientAuthentication::None);
+        let request = request(client(ClientAuthentication::None));
         let body = request.body();
         assert_eq!(body.expose(), "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t&client_id=a+b%3Ac");
-        assert_eq!(request.authorization(), None);
+        assert_eq!(request.client.authorization(), None);
     }
 
     #[test]
     fn post_sends_id_and_secret_and_the_parameters_in_order() {
-        let mut request = request(ClientAuthentication::Post { client_secret: secret() });
-        request.scope = Some("openid mail".to_owned());
-        request.extra_params =
+        let mut client = client(ClientAuthentication::Post { client_secret: secret() });
+        client.scope = Some("openid mail".to_owned());
+        client.extra_params =
             [("resource", "https://a"), ("resource", "https://b"), ("audience", "x")].map(pair).to_vec();
+        let request = request(client);
         assert_eq!(
             request.body().expose(),
             "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t&client_id=a+b%3Ac&client_secret=p%25w+%C3%BC\
              &scope=openid+mail&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb&audience=x"
         );
-        assert_eq!(request.authorization(), None);
+        assert_eq!(request.client.authorization(), None);
     }
 
     #[test]
     fn basic_encodes_both_halves_and_keeps_them_out_of_the_body() {
-        let request = request(ClientAuthentication::Basic { client_secret: secret() });
+        let request = request(client(ClientAuthentication::Basic { client_secret: secret() }));
         assert_eq!(request.body().expose(), "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t");
-        let header = request.authorization().unwrap();
+        let header = request.client.authorization().unwrap();
         let pair = STANDARD.decode(header.expose().strip_prefix("Basic ").unwrap()).unwrap();
         assert_eq!(String::from_utf8(pair).unwrap(), "a+b%3Ac:p%25w+%C3%BC");
     }
 
     #[test]
-    fn each_setting_changes_the_fingerprint_and_the_refresh_token_does_not() {
-        let base = request(ClientAuthentication::Basic { client_secret: secret() });
-        let changes: [fn(&mut RefreshRequest); 6] = [
+    fn each_setting_changes_the_fingerprint() {
+        let base = client(ClientAuthentication::Basic { client_secret: secret() });
+        let changes: [fn(&mut TokenClient); 6] = [
             |r| r.token_endpoint.set_path("/other"),
             |r| r.client_id.push('x'),
             |r| r.client_authentication = ClientAuthentication::Basic { client_secret: Secret::new("new") },
@@ -205,16 +227,14 @@ mod tests {
             change(&mut other);
             assert_ne!(other.fingerprint(), base.fingerprint(), "change {at}");
         }
-        let rotated = RefreshRequest { refresh_token: Secret::new("other"), ..base.clone() };
-        assert_eq!(rotated.fingerprint(), base.fingerprint());
     }
 
     #[test]
     fn debug_shows_no_secret() {
-        let mut request = request(ClientAuthentication::Post { client_secret: Secret::new("hidden") });
-        request.token_endpoint.set_query(Some("key=hidden"));
-        request.extra_params.push(pair(("assertion", "hidden")));
-        let text = format!("{request:?}");
+        let mut client = client(ClientAuthentication::Post { client_secret: Secret::new("hidden") });
+        client.token_endpoint.set_query(Some("key=hidden"));
+        client.extra_params.push(pair(("assertion", "hidden")));
+        let text = format!("{:?}", request(client));
         assert!(!text.contains("hidden") && !text.contains("1//"), "{text}");
     }
 

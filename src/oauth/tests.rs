@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::oauth::*;
+use crate::redact::scrub;
 use crate::secret::{Fingerprint, Secret};
 
 /// 2026-01-01T00:00:00Z.

@@ -1,9 +1,11 @@
 //! Whether: what one look at state, file, config and clocks calls for. Pure, and the same for
 //! every command.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{BootId, Timestamp, millis};
+use crate::oauth::TokenClient;
 use crate::problem::Problem;
 use crate::refresh::Policy;
 use crate::refresh::record::{AccessToken, Failure, Record, Verdict};
@@ -73,8 +75,17 @@ pub struct Inputs {
     pub seed: Option<Secret>,
     /// Why it cannot be read. Fatal only while there is no other refresh token.
     pub seed_problem: Option<Problem>,
-    /// Over everything else that a request is made of: token endpoint, client, scope.
+    /// The client that sends the request.
+    pub client: Arc<TokenClient>,
+    /// The client's fingerprint: what a verdict is bound to besides the refresh token.
     pub request: Fingerprint,
+}
+
+impl Inputs {
+    /// With the client's fingerprint.
+    pub fn new(seed: Option<Secret>, seed_problem: Option<Problem>, client: TokenClient) -> Self {
+        Self { seed, seed_problem, request: client.fingerprint(), client: Arc::new(client) }
+    }
 }
 
 /// What is to be done.

@@ -24,12 +24,12 @@ pub mod view;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::Answer;
+use crate::oauth::{Answer, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
-use crate::secret::{Fingerprint, Secret};
+use crate::secret::Fingerprint;
 
 /// Waiters for the lock give up after this: longer than one holder may need (the request's
 /// deadline of 30 s and the files), so that a waiter fails only if the holder is stuck.
@@ -132,8 +132,8 @@ pub enum Action {
     /// Make sure that the answer can be stored, then store this record, which says that a request
     /// is under way.
     Prepare(Box<Record>),
-    /// One POST with this refresh token. No resend.
-    Request(Secret),
+    /// One POST. No resend.
+    Request(Box<TokenRequest>),
     /// Store this record durably.
     Persist(Box<Record>),
     /// Replace the token file.

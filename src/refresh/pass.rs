@@ -1,8 +1,10 @@
 //! One pass, step by step: what each answer of the shell leads to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded};
@@ -287,9 +289,12 @@ impl Refresher {
             self.remember(record);
             return self.persist(Outcome::Stopped);
         }
-        let Some(token) = record.refresh_token else { return self.no_refresh_token(now) };
+        let (Some(token), Some(inputs)) = (record.refresh_token, &self.inputs) else {
+            return self.no_refresh_token(now);
+        };
+        let (client, grant) = (Arc::clone(&inputs.client), Grant::RefreshToken(token.value));
         self.phase = Phase::Requesting { issued_at: now };
-        vec![Action::Request(token.value)]
+        vec![Action::Request(Box::new(TokenRequest { client, grant }))]
     }
 
     /// `wait` is how long nothing is due: of a token that nothing else is known of, all there is to say.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use zg_tokend::testing::clock::Timestamp;
+use zg_tokend::testing::oauth::{ClientAuthentication, Grant, TokenClient};
 use zg_tokend::testing::problem::{Class, Problem};
 use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::Report;
@@ -132,7 +133,8 @@ impl World {
 
     fn begin(&mut self, place: usize, action: Action) {
         let clock = self.clock();
-        let doing = if let Action::Request(token) = action {
+        let doing = if let Action::Request(request) = action {
+            let Grant::RefreshToken(token) = request.grant;
             let token = self.mutate_request(token);
             self.judge.posted(self.now, &token, self.processes[place].client);
             let post = self.server.post(self.now, clock, token, &mut self.random);
@@ -195,11 +197,11 @@ impl World {
             }
             Action::ReadInputs => {
                 self.processes[place].client = self.client;
-                Event::InputsRead(Ok(Inputs {
-                    seed: Some(self.seed.clone()),
-                    seed_problem: None,
-                    request: Fingerprint::of([&self.client.to_be_bytes()]),
-                }))
+                Event::InputsRead(Ok(Inputs::new(
+                    Some(self.seed.clone()),
+                    None,
+                    client(&self.client.to_string()),
+                )))
             }
             Action::Lock if self.lock.is_some() && self.mutant != Some(Mutant::NoLock) => {
                 Event::Locked(Err(LockFailure::Busy))
@@ -330,4 +332,14 @@ impl World {
 
 fn trouble(class: Class, kind: &str) -> Problem {
     Problem { class, kind: kind.into(), message: kind.into(), hint: None }
+}
+
+fn client(client_id: &str) -> TokenClient {
+    TokenClient {
+        token_endpoint: "https://as.example/token".parse().expect("a URL"),
+        client_id: client_id.into(),
+        client_authentication: ClientAuthentication::None,
+        scope: None,
+        extra_params: Vec::new(),
+    }
 }

@@ -9,6 +9,7 @@ use crate::oauth::{
     Answer, Doubt, ErrorReply, ExpiresInSource, FailureKind, Sent, ServerFailure, TokenResponse,
     TransportFailure, Unavailable, Unclear,
 };
+use crate::oauth::{ClientAuthentication, Grant, TokenClient};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
@@ -83,11 +84,7 @@ impl World {
             disk: None,
             garbage: false,
             file: None,
-            inputs: Ok(Inputs {
-                seed: Some(Secret::new("seed-1")),
-                seed_problem: None,
-                request: Fingerprint::of([b"client 1"]),
-            }),
+            inputs: Ok(Inputs::new(Some(Secret::new("seed-1")), None, client("client 1"))),
             other: None,
             lock_is_busy: false,
             failing_loads: 0,
@@ -185,9 +182,9 @@ impl World {
         self.send(Event::Begin(Trigger { reread: true, ..Trigger::default() }));
     }
 
-    pub fn set_client(&mut self, client: &str) {
+    pub fn set_client(&mut self, name: &str) {
         if let Ok(inputs) = &mut self.inputs {
-            inputs.request = Fingerprint::of([client.as_bytes()]);
+            *inputs = Inputs::new(inputs.seed.clone(), inputs.seed_problem.clone(), client(name));
         }
     }
 
@@ -279,7 +276,8 @@ impl World {
                 self.disk = Some(*record);
                 Event::Prepared(Ok(()))
             }
-            Action::Request(token) => {
+            Action::Request(request) => {
+                let Grant::RefreshToken(token) = request.grant;
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
@@ -396,4 +394,15 @@ pub fn lost() -> Answer {
 
 pub fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// A public client of this name.
+pub fn client(name: &str) -> TokenClient {
+    TokenClient {
+        token_endpoint: "https://as.example/token".parse().unwrap(),
+        client_id: name.into(),
+        client_authentication: ClientAuthentication::None,
+        scope: None,
+        extra_params: Vec::new(),
+    }
 }

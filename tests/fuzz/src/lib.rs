@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use zg_tokend::testing::clock::Timestamp;
 use zg_tokend::testing::config::{self, Environment};
-use zg_tokend::testing::oauth::{Answer, MAX_TOKEN_BYTES, Reply, ReplyContext, classify};
+use zg_tokend::testing::oauth::{
+    Answer, ClientAuthentication, MAX_TOKEN_BYTES, Reply, ReplyContext, TokenClient, classify,
+};
 use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::{Action, Event, Policy, Refresher};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
@@ -152,11 +154,9 @@ fn pass(record: &Record, force: bool, granted: bool) {
         }
         let event = match actions.remove(0) {
             Action::Load => Event::Loaded(Ok(loaded())),
-            Action::ReadInputs => Event::InputsRead(Ok(Inputs {
-                seed: Some(Secret::new("seed")),
-                seed_problem: None,
-                request: Fingerprint::of([b"request"]),
-            })),
+            Action::ReadInputs => {
+                Event::InputsRead(Ok(Inputs::new(Some(Secret::new("seed")), None, client("c"))))
+            }
             Action::Lock => Event::Locked(Ok(loaded())),
             Action::TakeOver(_) => Event::TakenOver(Ok(None)),
             Action::Prepare(_) => {
@@ -187,4 +187,14 @@ fn pass(record: &Record, force: bool, granted: bool) {
 /// The RFC's own example, Sun, 06 Nov 1994 08:49:37 GMT.
 fn now() -> Timestamp {
     Timestamp { wall: 784_111_777_000, boot: 1_000_000, boot_id: Fingerprint::of([b"boot"]) }
+}
+
+fn client(client_id: &str) -> TokenClient {
+    TokenClient {
+        token_endpoint: "https://as.example/token".parse().expect("a URL"),
+        client_id: client_id.into(),
+        client_authentication: ClientAuthentication::None,
+        scope: None,
+        extra_params: Vec::new(),
+    }
 }
