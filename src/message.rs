@@ -1,4 +1,4 @@
-//! What the core's reports are called in words, and how loud they are said.
+//! Every sentence about an outcome, its log level and its hint.
 
 use crate::config;
 use std::time::Duration;
@@ -14,16 +14,26 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Verdict, VerdictKind};
 use crate::refresh::view::DecisionView;
 
-/// A report in words.
+/// The next step where only a new login helps and nothing is known of the account.
+pub const LOG_IN_AGAIN: &str = "log in again, and give the new refresh token to `zg-tokend set`";
+
+/// While the server's answer is only in memory.
+pub const UNSTORED: &str = "the new refresh token is only in memory; retrying to store it";
+
+/// The next step where the kernel refuses descriptors or threads.
+pub const RAISE_LIMITS: &str =
+    "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
+/// One thing that happened, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// How loud.
+    /// How grave it is.
     pub level: Level,
-    /// What sort of thing happened, for machines.
+    /// A name for machines.
     pub event: &'static str,
-    /// What happened, lower case, without secrets.
+    /// The sentence: lower case, without a full stop, without secrets.
     pub text: String,
-    /// What to do about it; there is always something if it is a warning or an error.
+    /// The next step. Every warning and every error has one.
     pub hint: Option<String>,
     /// Number of the token that it is about.
     pub generation: Option<u64>,
@@ -40,9 +50,9 @@ impl Message {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// With the hint of a problem, or what is to be done about its kind.
-    fn out_of(self, problem: &Problem) -> Self {
-        self.hint(way_out(problem.class, problem.hint.as_deref()))
+    /// The sentence and the hint of a problem.
+    fn of_problem(level: Level, event: &'static str, text: String, problem: &Problem) -> Self {
+        Self::new(level, event, text).hint(way_out(problem.class, problem.hint.as_deref()))
     }
 }
 
@@ -50,7 +60,7 @@ fn short(fingerprint: Fingerprint) -> String {
     fingerprint.to_string().chars().take(12).collect()
 }
 
-/// The words for a report.
+/// The message for a report.
 pub fn words(report: &Report) -> Message {
     match report {
         Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
@@ -63,7 +73,7 @@ pub fn words(report: &Report) -> Message {
             Level::INFO,
             "older_login",
             format!(
-                "the refresh_token in the config (SHA-256 {}…) is older than the login that was set: not used",
+                "ignoring the refresh_token in the config (SHA-256 {}…): it is older than the login that `zg-tokend set` stored",
                 short(*seed)
             ),
         ),
@@ -77,63 +87,68 @@ pub fn words(report: &Report) -> Message {
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),
         )
-        .hint("log in again, and put the new refresh_token into the config"),
+        .hint(LOG_IN_AGAIN),
         Report::Adopted => Message::new(
             Level::WARN,
             "adopted",
-            "another writer had replaced the refused refresh token; using that one",
+            "another program has replaced the refresh token that the server refused; using the new one",
         )
         .hint("find what else writes into state_dir, such as another machine or a backup"),
         Report::ArrivedDead { took } => Message::new(
             Level::INFO,
             "arrived_dead",
-            format!("the exchange took {}, longer than its token lives; asking again", duration(*took)),
+            format!(
+                "the access token expired before it arrived (after {}); requesting another",
+                duration(*took)
+            ),
         ),
         Report::FoundMarker { .. } => Message::new(
             Level::WARN,
             "interrupted",
-            "a process died while its request was under way; the server may have answered it",
+            "a process died during its request; the server may have answered it",
         )
-        .hint("wait: it is asked again; log in again if that is refused"),
+        .hint("wait: the request is sent again; log in again if the server refuses it"),
         Report::NotUnderstood { why, wait } => {
-            let text = format!("{why}; the configured refresh_token is tried in {}", duration(*wait));
+            let text = format!("{why}; trying the configured refresh_token in {}", duration(*wait));
             Message::new(Level::WARN, "not_understood", text)
-                .hint("if it was rotated since, log in again before then")
+                .hint("if the server has rotated it since, log in again before then")
         }
         Report::PutAside { path } => Message::new(
             Level::WARN,
             "put_aside",
-            format!("the state cannot be understood and was put aside as {path}"),
+            format!("the state file is damaged and was renamed to {path}"),
         )
-        .hint("the configured refresh_token is tried instead; log in again if it is refused"),
+        .hint("zg-tokend tries the configured refresh_token; log in again if the server refuses it"),
+        Report::ClockSetBack { issued_at } => Message::new(
+            Level::WARN,
+            "clock_set_back",
+            format!(
+                "the clock was set back to before {}, when the token was issued; refreshing now",
+                local(issued_at.wall / 1000)
+            ),
+        )
+        .hint("check the clock of this machine: timedatectl"),
         Report::SeedUnreadable(problem) => Message::new(
             Level::WARN,
             "seed_unreadable",
-            format!("{}; the refresh token in the state is used", problem.message),
+            format!("{}; using the refresh token in the state", problem.message),
         )
         // No wait mends it.
         .hint(way_out(Class::Config, problem.hint.as_deref())),
-        Report::NotYetStored(problem) => Message::new(
-            Level::ERROR,
-            "not_stored",
-            format!(
-                "the new refresh token is only in memory so far, and storing it is tried again: {}",
-                problem.message
-            ),
-        )
-        .out_of(problem),
-        Report::Withdrawn => {
-            Message::new(Level::WARN, "withdrawn", "removed the token file, since its token has expired")
-                .hint("`zg-tokend status` says why there is no newer one")
+        Report::NotYetStored(problem) => {
+            let text = format!("{UNSTORED}: {}", problem.message);
+            Message::of_problem(Level::ERROR, "not_stored", text, problem)
         }
-        Report::NotWithdrawn(problem) => Message::new(
-            Level::WARN,
-            "not_withdrawn",
-            format!("the expired token is still in its file: {}", problem.message),
-        )
-        .out_of(problem),
+        Report::Withdrawn => {
+            Message::new(Level::WARN, "withdrawn", "removed the token file: its token has expired")
+                .hint("`zg-tokend status` shows why there is no newer one")
+        }
+        Report::NotWithdrawn(problem) => {
+            let text = format!("cannot remove the token file, whose token has expired: {}", problem.message);
+            Message::of_problem(Level::WARN, "not_withdrawn", text, problem)
+        }
         Report::Ignored { phase, event } => {
-            Message::new(Level::ERROR, "bug", format!("event {event} came while {phase}"))
+            Message::new(Level::ERROR, "bug", format!("unexpected event {event} while {phase}"))
                 .hint("this is a bug: please report it")
         }
         Report::Finished(outcome) => finished(outcome),
@@ -143,16 +158,16 @@ pub fn words(report: &Report) -> Message {
 fn decided(decision: &Decision, trigger: Trigger, facts: &DecisionView) -> Message {
     let text = match decision {
         Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
-        Decision::Republish => "the token file does not hold the live token".into(),
-        Decision::Refresh(reason) => format!("a refresh is due: {}", why(*reason)),
+        Decision::Republish => "the token file lacks the live token".into(),
+        Decision::Refresh(reason) => format!("a refresh is due: {}", reason_text(*reason)),
         Decision::Hold { reason, wait, failure } => format!(
-            "a refresh is due ({}), but waits {} after {} failures in a row, the last: {}",
-            why(*reason),
+            "a refresh is due ({}); waiting {} after {} failures in a row, the last: {}",
+            reason_text(*reason),
             duration(*wait),
             failure.count,
             failure.kind
         ),
-        Decision::Refused(verdict) => format!("the answer is known: {}", verdict.error),
+        Decision::Refused(verdict) => format!("the server has refused this before: {}", verdict.error),
     };
     let Trigger { force, anew, retry_dead, reread, rejected } = trigger;
     let asked = [
@@ -166,20 +181,20 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &DecisionView) -> Messa
     Message::new(Level::DEBUG, "decided", format!("{text} [{facts}{asked}]"))
 }
 
-fn why(reason: Reason) -> String {
+fn reason_text(reason: Reason) -> String {
     match reason {
         Reason::FirstToken => "there is no access token yet".into(),
         Reason::NewLogin => "the login is new".into(),
-        Reason::Unclear => "an earlier request got no definite answer".into(),
-        Reason::AfterVerdict => "the login or the client was refused before".into(),
-        Reason::Due(late) if late < 1000 => "the time has come".into(),
+        Reason::Unclear => "an earlier request got no clear answer".into(),
+        Reason::AfterVerdict => "the server refused the login or the client before".into(),
+        Reason::Due(late) if late < 1000 => "it is time".into(),
         Reason::Due(late) => {
             format!("it was due {} ago", duration(Duration::from_millis(late.max(0).cast_unsigned())))
         }
-        Reason::ClockSetBack => "the wall clock is before the token's issue".into(),
+        Reason::ClockSetBack => "the clock was set back to before the token was issued".into(),
         Reason::BeforeNextPass => "it would expire before the next pass".into(),
         Reason::Rejected => "a resource refused the token".into(),
-        Reason::Forced => "somebody asked for it".into(),
+        Reason::Forced => "forced".into(),
     }
 }
 
@@ -208,21 +223,22 @@ fn finished(outcome: &Outcome) -> Message {
                 .hint(way_out(Class::Unavailable, problem.hint.as_deref()))
         }
         Outcome::Refused(verdict) => {
-            let (event, class) = match verdict.kind {
-                VerdictKind::RefreshToken => ("needs_login", Class::NeedsLogin),
-                VerdictKind::Client => ("client_refused", Class::Config),
+            let event = match verdict.kind {
+                VerdictKind::RefreshToken => "needs_login",
+                VerdictKind::Client => "client_refused",
             };
-            Message::new(Level::ERROR, event, refusal(verdict)).hint(way_out(class, verdict.hint.as_deref()))
+            Message::new(Level::ERROR, event, verdict.explanation())
+                .hint(way_out(verdict.class(), verdict.hint.as_deref()))
         }
-        Outcome::Failed(problem) => said(Level::WARN, "failed", problem),
-        Outcome::NotStored(problem) => said(Level::ERROR, "not_stored", problem),
-        Outcome::Stopped => Message::new(Level::DEBUG, "stopped", "stopped before a request was made")
+        Outcome::Failed(problem) => {
+            Message::of_problem(Level::WARN, "failed", problem.message.clone(), problem)
+        }
+        Outcome::NotStored(problem) => {
+            Message::of_problem(Level::ERROR, "not_stored", problem.message.clone(), problem)
+        }
+        Outcome::Stopped => Message::new(Level::DEBUG, "stopped", "stopped before the request was sent")
             .hint("run it again: nothing was sent, nothing has changed"),
     }
-}
-
-fn said(level: Level, event: &'static str, problem: &Problem) -> Message {
-    Message::new(level, event, problem.message.clone()).out_of(problem)
 }
 
 /// A duration in two units at most: `43 min`, `2 h 5 min`, `12 s`, `less than 1 s`.
@@ -244,18 +260,18 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A wall time in Unix seconds, as the people here read it; date and time.
+/// A wall time in Unix seconds as local date and time.
 pub fn local(at: i64) -> String {
     let Ok(at) = jiff::Timestamp::from_second(at) else { return "never".into() };
     at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// A wall time in Unix seconds, for machines: RFC 3339, in UTC.
+/// A wall time in Unix seconds as RFC 3339 in UTC, for machines.
 pub fn utc(at: i64) -> String {
     jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
 }
 
-/// The same as short as it can be said at `now`: the time alone for today.
+/// A wall time in Unix seconds as short as possible at `now`: the time alone for today.
 pub fn local_near(at: i64, now: i64) -> String {
     let zone = jiff::tz::TimeZone::system();
     let zoned = |at| Some(jiff::Timestamp::from_second(at).ok()?.to_zoned(zone.clone()));
@@ -268,21 +284,13 @@ pub fn local_near(at: i64, now: i64) -> String {
     at.strftime(format).to_string()
 }
 
-/// Now, for a log's line.
+/// The local date and time, for a line of a log.
 pub fn local_time() -> String {
     local(SystemClock::new().now().wall / 1000)
 }
 
-/// A verdict in words: what the server said, and why as far as can be known.
-pub fn refusal(verdict: &Verdict) -> String {
-    match &verdict.cause {
-        Some(cause) => format!("{}; {cause}", verdict.message),
-        None => verdict.message.clone(),
-    }
-}
-
-/// Why a pass left no fresh token behind, and what only the user can do about it; `None` if it
-/// did.
+/// Why a pass left no fresh token behind, and the next step if only the user can take it; `None`
+/// if it did.
 pub fn explanation(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
@@ -297,33 +305,19 @@ pub fn explanation(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// The way out of a failure that only time mends; the others have their own.
+/// The hint of a problem, or the next step for its class.
 pub fn way_out(class: Class, hint: Option<&str>) -> &str {
     hint.unwrap_or(match class {
-        Class::NeedsLogin => "log in again, and give the new refresh token to `zg-tokend set`",
-        Class::Config => "correct the config; `zg-tokend check` looks at all of it",
-        Class::Io | Class::Unexpected => "look at it with `zg-tokend check`",
+        Class::NeedsLogin => LOG_IN_AGAIN,
+        Class::Config => "correct the config; `zg-tokend check` shows what is wrong",
+        Class::Io | Class::Unexpected => "run `zg-tokend check`",
         Class::Unavailable | Class::Busy => {
-            "wait: `zg-tokend run` tries again by itself, otherwise the next `zg-tokend once` does"
+            "wait: `zg-tokend run` tries again by itself; without it, run `zg-tokend once` later"
         }
     })
 }
 
-/// What an outcome means for the exit code; `None` if all is well.
-pub fn class(outcome: &Outcome) -> Option<Class> {
-    match outcome {
-        Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
-        Outcome::Held { .. } => Some(Class::Unavailable),
-        Outcome::Refused(verdict) => Some(match verdict.kind {
-            VerdictKind::RefreshToken => Class::NeedsLogin,
-            VerdictKind::Client => Class::Config,
-        }),
-        Outcome::Failed(problem) | Outcome::NotStored(problem) => Some(problem.class),
-        Outcome::Stopped => Some(Class::Unexpected),
-    }
-}
-
-/// What the user has to do with the refresh token of a new login.
+/// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
     let name = &account.name;
@@ -336,7 +330,7 @@ pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) 
         }
         Some(File(path)) => format!("log in again, and put the new refresh token into {}", path.display()),
         Some(Env(variable)) => {
-            format!("log in again, put the new refresh token into ${variable}, and restart")
+            format!("log in again, put the new refresh token into ${variable}, and restart zg-tokend")
         }
         Some(source @ Command(_)) => {
             format!("log in again, and store the new refresh token where {source} finds it")
@@ -349,20 +343,16 @@ pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) 
     }
 }
 
-/// The way out where the kernel refuses descriptors or threads.
-pub const RAISE_LIMITS: &str =
-    "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
-
 #[cfg(test)]
 mod tests {
     use crate::clock::Timestamp;
     use crate::message::*;
 
-    fn once() -> Timestamp {
+    fn start() -> Timestamp {
         Timestamp { wall: 0, boot: 0, boot_id: Fingerprint::of([]) }
     }
 
-    /// Whoever found the problem had no hint to give.
+    /// Without a hint of its own.
     fn problem(class: Class) -> Problem {
         Problem { class, kind: "kind".into(), message: "it failed".into(), hint: None }
     }
@@ -375,13 +365,13 @@ mod tests {
             message: "refused".into(),
             cause: None,
             hint: None,
-            at: once(),
+            at: start(),
             not_before: None,
         }))
     }
 
     #[test]
-    fn nothing_grave_is_said_without_a_way_out() {
+    fn every_warning_has_a_hint() {
         const CLASSES: [Class; 6] =
             [Class::Unavailable, Class::Io, Class::Busy, Class::NeedsLogin, Class::Config, Class::Unexpected];
         let of_problem: [fn(Problem) -> Report; 6] = [
@@ -399,7 +389,8 @@ mod tests {
                 message: "refused".into(),
             },
             Report::Adopted,
-            Report::FoundMarker { at: once() },
+            Report::FoundMarker { at: start() },
+            Report::ClockSetBack { issued_at: start() },
             Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },
             Report::PutAside { path: "path".into() },
             Report::Withdrawn,
@@ -412,7 +403,6 @@ mod tests {
         for report in reports.into_iter().chain(problems) {
             assert!(words(&report).hint.is_some_and(|hint| !hint.is_empty()), "{report:?}");
         }
-        // What is well needs none.
         assert_eq!(words(&Report::Finished(Outcome::Republished)).hint, None);
     }
 

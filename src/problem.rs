@@ -33,6 +33,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A mistake of this program.
+    pub fn bug(message: &str) -> Self {
+        let hint = Some("this is a bug: please report it".into());
+        Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), hint }
+    }
+
     /// An error with its causes.
     pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
         Self { class, kind: kind.into(), message: chain(error), hint }

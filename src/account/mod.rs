@@ -18,7 +18,7 @@ use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
-use crate::message::{login_hint, words};
+use crate::message::{LOG_IN_AGAIN, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
@@ -221,7 +221,7 @@ impl Account {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
-                hint: Some("log in again, and bring the new refresh_token".into()),
+                hint: Some(LOG_IN_AGAIN.into()),
             };
             self.refused_login = Some((*refused, problem));
         }

@@ -10,7 +10,7 @@ use crate::account::once;
 use crate::account::{Account, accounts};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::message::{class, words};
+use crate::message::words;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
@@ -68,7 +68,7 @@ pub fn obtain(
     match (token.filter(|token| token.is_live(now)), problem) {
         (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(Obtained { token, problem }),
         (_, Some(problem)) => Err(problem),
-        (_, None) => Err(unexpected("the pass ended without a live token")),
+        (_, None) => Err(Problem::bug("the pass ended without a live token")),
     }
 }
 
@@ -188,14 +188,14 @@ fn pass(
 ) -> Result<Account, Problem> {
     let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
     let finished = once::once(accounts, trigger, Context::new(observer))
-        .map_err(|error| unexpected(&format!("cannot set up the event loop: {error}")))?;
-    finished.into_iter().next().ok_or_else(|| unexpected("the account has vanished"))
+        .map_err(|error| Problem::bug(&format!("cannot set up the event loop: {error}")))?;
+    finished.into_iter().next().ok_or_else(|| Problem::bug("the account has vanished"))
 }
 
 /// Why a pass did not end well.
 pub fn problem(account: &Account) -> Option<Problem> {
-    let Some(outcome) = account.outcome() else { return Some(unexpected("the pass did not end")) };
-    let class = class(outcome)?;
+    let Some(outcome) = account.outcome() else { return Some(Problem::bug("the pass did not end")) };
+    let class = outcome.class()?;
     let words = words(&Report::Finished(outcome.clone()));
     let kind = match outcome {
         Outcome::Held { problem, .. } | Outcome::Failed(problem) | Outcome::NotStored(problem) => {
@@ -205,13 +205,4 @@ pub fn problem(account: &Account) -> Option<Problem> {
         _ => words.event.into(),
     };
     Some(Problem { class, kind, message: words.text, hint: words.hint })
-}
-
-fn unexpected(message: &str) -> Problem {
-    Problem {
-        class: Class::Unexpected,
-        kind: "bug".into(),
-        message: message.into(),
-        hint: Some("this is a bug: please report it".into()),
-    }
 }

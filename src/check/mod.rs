@@ -16,7 +16,7 @@ use crate::account::token_file::{Placement, PublishError, TokenFile};
 use crate::config;
 use crate::config::{Endpoint, SecretSource, Settings};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::{local, refusal};
+use crate::message::local;
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -269,7 +269,7 @@ fn no_login() -> Finding {
 fn state(record: &Record, token: &RefreshToken) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() => {
-            Finding::problem("state", refusal(verdict), verdict.hint.clone())
+            Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
         _ => {
             let since = local(token.obtained_at.wall / 1000);

@@ -16,7 +16,7 @@ use crate::cli::{settings, voice};
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
-use crate::message::{Message, class, duration, way_out, words};
+use crate::message::{Message, duration, way_out, words};
 use crate::problem::Class;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
@@ -82,7 +82,7 @@ pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
 
 fn exit_of(account: &Account) -> Exit {
     match account.outcome() {
-        Some(outcome) => class(outcome).map_or(Exit::Success, Exit::from),
+        Some(outcome) => outcome.class().map_or(Exit::Success, Exit::from),
         // A pass that did not end is no success.
         None => Exit::Failure,
     }
@@ -91,7 +91,7 @@ fn exit_of(account: &Account) -> Exit {
 fn print_line(account: &Account, quiet: bool) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
-    if class(outcome).is_some() {
+    if outcome.class().is_some() {
         voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
     } else if !quiet {
         voice::say(format!("{}: {}", account.name(), words.text));

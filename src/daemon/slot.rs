@@ -4,7 +4,7 @@ use crate::account::Account;
 use crate::clock::Timestamp;
 use crate::daemon::waiting::Waiters;
 use crate::hooks::Hooks;
-use crate::message::explanation;
+use crate::message::{UNSTORED, explanation};
 use crate::probe::Probing;
 use crate::push::Pushes;
 use crate::refresh::decide::Trigger;
@@ -98,7 +98,7 @@ impl Slot {
     pub(super) fn problem(&self) -> Option<String> {
         let account = self.account.as_ref()?;
         if account.core().is_unstored() {
-            return Some("the new refresh token is only in memory, and storing it is tried again".into());
+            return Some(UNSTORED.into());
         }
         account.outcome().and_then(explanation)
     }

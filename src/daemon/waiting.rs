@@ -7,6 +7,7 @@ use crate::account::obtain;
 use crate::account::obtain::Replacement;
 use crate::clock::Timestamp;
 use crate::daemon::requests::{PassResult, Purpose};
+use crate::message::UNSTORED;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::schedule;
@@ -117,7 +118,7 @@ fn unstored() -> Problem {
     Problem {
         class: Class::Io,
         kind: "not_stored".into(),
-        message: "the new refresh token is only in memory so far, and storing it is tried again".into(),
+        message: UNSTORED.into(),
         hint: Some("see `zg-tokend status`: most often a disk is full".into()),
     }
 }

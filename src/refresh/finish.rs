@@ -8,7 +8,7 @@ use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
-use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, report, schedule};
+use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, Then, report, schedule};
 
 impl Refresher {
     pub(super) fn remember(&mut self, record: Record) {
@@ -16,14 +16,14 @@ impl Refresher {
         self.loaded.get_or_insert_with(nothing).record = Some(record);
     }
 
-    pub(super) fn persist(&mut self, then: Outcome) -> Vec<Action> {
-        self.persist_again(Persisting { answer: false, then, failing: None })
+    pub(super) fn persist(&mut self, then: impl Into<Then>) -> Vec<Action> {
+        self.persist_again(Persisting { answer: false, then: then.into(), failing: None })
     }
 
     /// What was asked for is done, as far as it can be; what came of it must not be lost.
-    pub(super) fn persist_answer(&mut self, then: Outcome) -> Vec<Action> {
+    pub(super) fn persist_answer(&mut self, then: impl Into<Then>) -> Vec<Action> {
         self.trigger = decide::Trigger::default();
-        self.persist_again(Persisting { answer: true, then, failing: None })
+        self.persist_again(Persisting { answer: true, then: then.into(), failing: None })
     }
 
     pub(super) fn persist_again(&mut self, persisting: Persisting) -> Vec<Action> {
@@ -78,18 +78,19 @@ impl Refresher {
     }
 
     /// Ends a pass that holds the lock; the file gets what it should have.
-    pub(super) fn leave(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+    pub(super) fn leave(&mut self, now: Timestamp, then: impl Into<Then>) -> Vec<Action> {
+        let then = then.into();
         match self.unpublished(now) {
             Some(token) => {
-                self.phase = Phase::Publishing { then: outcome };
+                self.phase = Phase::Publishing { then };
                 vec![Action::Publish(token)]
             }
             None => match self.expired(now) {
                 Some(token) => {
-                    self.phase = Phase::Withdrawing { then: outcome };
+                    self.phase = Phase::Withdrawing { then };
                     vec![Action::Withdraw(token)]
                 }
-                None => self.unlock(outcome),
+                None => self.unlock(then),
             },
         }
     }
@@ -103,7 +104,7 @@ impl Refresher {
     pub(super) fn withdrawn(
         &mut self,
         now: Timestamp,
-        then: Outcome,
+        then: Then,
         withdrawn: Result<(), Problem>,
     ) -> Vec<Action> {
         let said = match withdrawn {
@@ -131,8 +132,8 @@ impl Refresher {
         Some(now.plus(Duration::from_millis(left)))
     }
 
-    pub(super) fn unlock(&mut self, outcome: Outcome) -> Vec<Action> {
-        self.phase = Phase::Unlocking { outcome };
+    pub(super) fn unlock(&mut self, then: impl Into<Then>) -> Vec<Action> {
+        self.phase = Phase::Unlocking { then: then.into() };
         self.wake_at = None;
         vec![Action::Unlock]
     }
@@ -157,20 +158,24 @@ impl Refresher {
         self.local_wait = Some(now.plus(wait));
     }
 
-    /// Ends a pass, and says when the next one begins.
-    pub(super) fn rest(&mut self, now: Timestamp, outcome: Outcome) -> Vec<Action> {
+    /// Ends a pass, and sets when the next one begins.
+    pub(super) fn rest(&mut self, now: Timestamp, then: impl Into<Then>) -> Vec<Action> {
         self.phase = Phase::Idle;
         self.lock_busy = None;
         if self.local_wait.is_none() {
             self.local_problems = None;
         }
-        // A wait or a problem postpones a wish, it does not cancel it. (An answer has fulfilled it.)
-        if !matches!(outcome, Outcome::Held { .. } | Outcome::Failed(_)) && !self.again {
+        let outcome = match then.into() {
+            Then::Finish(outcome) => Some(outcome),
+            Then::Again if self.stopping => Some(Outcome::Stopped),
+            Then::Again => None,
+        };
+        let again = (self.again || outcome.is_none()) && !self.stopping;
+        // A wait or a problem postpones what was asked for; everything else has done it.
+        if !self.again && !matches!(outcome, None | Some(Outcome::Held { .. } | Outcome::Failed(_))) {
             self.trigger = decide::Trigger::default();
         }
-        let again = self.again && !self.stopping;
-        let silent = again && outcome == Outcome::Stopped;
-        let mut actions = if silent { Vec::new() } else { vec![report(Report::Finished(outcome))] };
+        let mut actions = Vec::from_iter(outcome.map(|outcome| report(Report::Finished(outcome))));
         if again {
             actions.extend(self.load());
         } else if !self.stopping {

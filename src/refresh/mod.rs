@@ -187,9 +187,24 @@ enum Phase {
     Rechecking { issued_at: Timestamp, refusal: Answer },
     Persisting(Persisting),
     PersistFailed { persisting: Persisting },
-    Publishing { then: Outcome },
-    Withdrawing { then: Outcome },
-    Unlocking { outcome: Outcome },
+    Publishing { then: Then },
+    Withdrawing { then: Then },
+    Unlocking { then: Then },
+}
+
+/// What follows when the pass has let go of everything.
+#[derive(Debug)]
+enum Then {
+    /// The pass is over.
+    Finish(Outcome),
+    /// Another pass begins at once: what was wanted is not done yet, and there is nothing to report.
+    Again,
+}
+
+impl From<Outcome> for Then {
+    fn from(outcome: Outcome) -> Self {
+        Self::Finish(outcome)
+    }
 }
 
 /// A record on its way to disk.
@@ -197,7 +212,7 @@ enum Phase {
 struct Persisting {
     /// It holds the server's answer, which exists nowhere else: a new refresh token, a no, a wait.
     answer: bool,
-    then: Outcome,
+    then: Then,
     /// Since when the disk refuses it, and how often it has.
     failing: Option<(Timestamp, u32)>,
 }
@@ -383,7 +398,7 @@ impl Refresher {
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
                 self.withdrawn(now, then, withdrawn)
             }
-            (Phase::Unlocking { outcome }, Event::Unlocked) => self.rest(now, outcome),
+            (Phase::Unlocking { then }, Event::Unlocked) => self.rest(now, then),
             (phase, event) => {
                 let ignored = Report::Ignored { phase: phase.name(), event: event.name() };
                 self.phase = phase;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::problem::Problem;
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Trigger};
 use crate::refresh::record::Verdict;
 use crate::refresh::view::DecisionView;
@@ -41,8 +41,22 @@ pub enum Outcome {
     Failed(Problem),
     /// The server has answered, but one of the files did not take it.
     NotStored(Problem),
-    /// Asked to stop before the request was made.
+    /// The process was asked to stop before the request was made.
     Stopped,
+}
+
+impl Outcome {
+    /// The class of the failure; `None` if the pass left a fresh token behind.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Refreshed { .. } | Self::Fresh { .. } | Self::Republished => None,
+            Self::Refused(verdict) => Some(verdict.class()),
+            Self::Held { problem, .. } | Self::Failed(problem) | Self::NotStored(problem) => {
+                Some(problem.class)
+            }
+            Self::Stopped => Some(Class::Unexpected),
+        }
+    }
 }
 
 /// What the core has to say. The shell finds the words and the level.
@@ -99,6 +113,11 @@ pub enum Report {
     PutAside {
         /// Its new name.
         path: String,
+    },
+    /// The token is refreshed early, since its issue lies in the future by the wall clock.
+    ClockSetBack {
+        /// When the token was issued.
+        issued_at: Timestamp,
     },
     /// The configured seed cannot be read, and is not needed now.
     SeedUnreadable(Problem),

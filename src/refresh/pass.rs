@@ -7,12 +7,12 @@ use crate::clock::Timestamp;
 use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
-use crate::refresh::decide::{Decision, FileView, Inputs, Loaded};
+use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Reason};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Failure, InFlight, Record, Rejection};
 use crate::refresh::view::DecisionView;
 use crate::refresh::{
-    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, report, schedule,
+    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, Then, report, schedule,
 };
 use crate::secret::Secret;
 
@@ -111,11 +111,11 @@ impl Refresher {
                 class: Class::Busy,
                 kind: "lock_timeout".into(),
                 message: format!(
-                    "another process has held the lock of account {} for {} seconds",
+                    "another process has held the lock of account {} for {} s",
                     self.policy.account,
                     self.policy.lock_patience.as_secs()
                 ),
-                hint: Some("see who it is with `zg-tokend status`, and stop it if it hangs".into()),
+                hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
             };
             return self.give_up(now, problem);
         }
@@ -149,7 +149,11 @@ impl Refresher {
             Decision::Republish => Outcome::Republished,
             Decision::Hold { wait, failure, .. } => held(wait, &failure),
             Decision::Refused(verdict) => Outcome::Refused(verdict),
-            Decision::Refresh(_) => {
+            Decision::Refresh(reason) => {
+                let token = self.record().and_then(|record| record.access_token.as_ref());
+                if let (Reason::ClockSetBack, Some(token)) = (reason, token) {
+                    actions.push(report(Report::ClockSetBack { issued_at: token.issued_at }));
+                }
                 actions.extend(self.refresh(now));
                 return actions;
             }
@@ -188,8 +192,7 @@ impl Refresher {
         let Some(inputs) = &self.inputs else {
             // Due only since the look without the lock, or long waited for: begin again, and read
             // the inputs first.
-            self.again = true;
-            return self.unlock(Outcome::Stopped);
+            return self.unlock(Then::Again);
         };
         match decide::new_seed(self.record(), &self.policy, Some(inputs)) {
             Some(seed) => {
@@ -223,9 +226,8 @@ impl Refresher {
             let mut record = own.unwrap_or_else(|| Record::new(account, config));
             record.take_over(*other);
             self.remember(record);
-            self.again = true;
             let mut actions = vec![took_over];
-            actions.extend(self.persist(Outcome::Stopped));
+            actions.extend(self.persist(Then::Again));
             return actions;
         }
         let mut record = own.unwrap_or_else(|| Record::new(account, config));
@@ -277,7 +279,7 @@ impl Refresher {
             class: Class::Config,
             kind: "no_refresh_token".into(),
             message: format!("account {} has no refresh token", self.policy.account),
-            hint: Some(format!("log in once and put the refresh_token into {}", self.policy.config)),
+            hint: Some(self.policy.login_hint.clone()),
         };
         self.leave(now, Outcome::Failed(problem))
     }

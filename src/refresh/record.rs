@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, millis};
+use crate::problem::Class;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
 
@@ -210,6 +211,24 @@ pub struct Verdict {
     /// No further try before this instant; absent where there will be none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+}
+
+impl Verdict {
+    /// What it means for the exit code.
+    pub fn class(&self) -> Class {
+        match self.kind {
+            VerdictKind::RefreshToken => Class::NeedsLogin,
+            VerdictKind::Client => Class::Config,
+        }
+    }
+
+    /// What the server said, and the cause as far as it can be known.
+    pub fn explanation(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}; {cause}", self.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// What a [`Verdict`] refuses.

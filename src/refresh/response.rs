@@ -11,7 +11,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
-use crate::refresh::{Action, Persisting, Phase, Refresher, cause, report, schedule};
+use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, schedule};
 use crate::secret::Secret;
 
 /// What is noted of an attempt whose token was dead on arrival.
@@ -19,7 +19,9 @@ const STALE_TOKEN: &str = "stale_token";
 
 impl Refresher {
     pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
-        let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
+        let Some(mut record) = self.record().cloned() else {
+            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
+        };
         // Before the request, but by the wall clock of today: it may have been set meanwhile.
         let elapsed = crate::clock::millis(now.since(issued_at));
         let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
@@ -126,13 +128,8 @@ impl Refresher {
             record.verdict = None;
             self.remember(record);
             // What was asked for is not done yet: the wish stays.
-            self.again = true;
             let mut actions = vec![report(Report::ArrivedDead { took })];
-            actions.extend(self.persist_again(Persisting {
-                answer: true,
-                then: Outcome::Stopped,
-                failing: None,
-            }));
+            actions.extend(self.persist_again(Persisting { answer: true, then: Then::Again, failing: None }));
             return actions;
         }
         let problem = Problem {
@@ -161,14 +158,15 @@ impl Refresher {
         refusal: &Answer,
         on_disk: Option<Loaded>,
     ) -> Vec<Action> {
-        let Some(mut record) = self.record().cloned() else { return self.unlock(Outcome::Stopped) };
+        let Some(mut record) = self.record().cloned() else {
+            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
+        };
         let sent = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
         let stored = on_disk.and_then(|loaded| loaded.record);
         let stored_token = stored.as_ref().and_then(|record| record.refresh_token.as_ref());
         if stored_token.is_some_and(|token| Some(token.value.fingerprint()) != sent) {
-            self.again = true;
             let mut actions = vec![report(Report::Adopted)];
-            actions.extend(self.unlock(Outcome::Stopped));
+            actions.extend(self.unlock(Then::Again));
             return actions;
         }
         let problem = problem(refusal);
@@ -178,11 +176,10 @@ impl Refresher {
             record.refresh_token = Some(previous);
             record.failure = None;
             self.remember(record);
-            self.again = true;
             let Problem { kind: error, message, .. } = problem;
             let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
             let mut actions = Vec::from_iter(fell_back);
-            actions.extend(self.persist_answer(Outcome::Stopped));
+            actions.extend(self.persist_answer(Then::Again));
             return actions;
         }
         let error = problem.kind.clone();

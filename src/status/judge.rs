@@ -7,11 +7,11 @@ use crate::clock::{Timestamp, millis};
 use crate::config;
 use crate::config::SecretSource;
 use crate::http::shown;
-use crate::message::{duration, refusal};
+use crate::message::duration;
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
 use crate::problem::chain;
-use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
+use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::status::{
@@ -133,7 +133,7 @@ impl AccountStatus {
         self.last_attempt = record.last_attempt.as_ref().map(|attempt| AttemptStatus {
             at: attempt.at.wall / 1000,
             result: attempt.result.clone(),
-            message: message.or_else(|| record.verdict.as_ref().map(refusal)),
+            message: message.or_else(|| record.verdict.as_ref().map(Verdict::explanation)),
             failures: failure.map(|failure| failure.count),
             failing_since: failure.map(|failure| failure.since.wall / 1000),
         });
@@ -244,7 +244,7 @@ impl AccountStatus {
                 VerdictKind::Client => (State::BackingOff, Severity::Warning),
             };
             self.state = state;
-            self.blame(severity, refusal(verdict), verdict.hint.clone());
+            self.blame(severity, verdict.explanation(), verdict.hint.clone());
             self.next_refresh_at = verdict.not_before.map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure
