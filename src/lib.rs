@@ -51,6 +51,7 @@ mod secrets;
 mod status;
 mod store;
 mod timer;
+mod workers;
 
 /// What tests, benches and fuzz targets use. Not an interface for anybody else.
 #[doc(hidden)]

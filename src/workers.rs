@@ -1,0 +1,208 @@
+//! Threads for work that blocks: files, name lookups, children.
+//!
+//! A thread may not be had (`ulimit -u`, TasksMax=, pids.max): then the work runs on the caller's
+//! own thread, late rather than never. Work may hang for ever (a frozen file system, a dead NFS
+//! server): a thread that hangs does not count, so that the others' work finds another one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::clock::monotonic;
+
+/// Threads that work at the same time: more of them wait for the same disk.
+const THREADS: usize = 8;
+
+/// Work that takes longer than this, in milliseconds, is held to hang: no disk that works needs so
+/// long, and a queue behind it must not wait any longer.
+const HANGS_AFTER: i64 = 2_000;
+
+/// Threads at most, those that hang included: enough for every account on a dead file server, few
+/// enough for any limit of threads that is meant seriously.
+const THREADS_MAX: usize = 256;
+
+/// How long a thread waits for more work: a refresh needs it again within milliseconds, and an idle
+/// process should have one thread.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The stack of a thread. The deepest work resolves names, which glibc does within 64 KiB.
+const STACK: usize = 512 * 1024;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+static POOL: Pool = Pool { state: Mutex::new(State::new()), work_came: Condvar::new() };
+
+struct Pool {
+    state: Mutex<State>,
+    work_came: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Arc<Mutex<Option<Work>>>>,
+    /// Threads that wait for work.
+    idle: usize,
+    /// When each thread that works began, by [`monotonic`].
+    busy_since: Vec<i64>,
+}
+
+impl State {
+    const fn new() -> Self {
+        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new() }
+    }
+
+    /// Whether one more thread may be made for the work in the queue.
+    fn needs_thread(&self) -> bool {
+        self.queue.len() > self.idle && self.working() < THREADS && self.busy_since.len() < THREADS_MAX
+    }
+
+    /// Threads that work and do not hang.
+    fn working(&self) -> usize {
+        let hung_before = monotonic() - HANGS_AFTER;
+        self.busy_since.iter().filter(|since| **since > hung_before).count()
+    }
+}
+
+/// Runs work on a thread of the pool and waits for its result without blocking.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, mut receive) = oneshot::channel();
+    let work: Work = Box::new(move || {
+        // A caller that was dropped has no use for it.
+        let _ = send.send(work());
+    });
+    let slot = Arc::new(Mutex::new(Some(work)));
+    POOL.lock().queue.push_back(Arc::clone(&slot));
+    loop {
+        if !POOL.offer_thread()
+            && let Some(work) = take(&slot)
+        {
+            work();
+        }
+        tokio::select! {
+            biased;
+            result = &mut receive => match result {
+                Ok(result) => return result,
+                // The work panicked, which ends the process: nothing follows.
+                Err(_) => std::future::pending().await,
+            },
+            // Every thread may hang by now.
+            () = tokio::time::sleep(Duration::from_millis(HANGS_AFTER.unsigned_abs())) => {}
+        }
+    }
+}
+
+fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a thread takes the work in the queue. False if there is none and none can be
+    /// made.
+    fn offer_thread(&'static self) -> bool {
+        let mut state = self.lock();
+        if !state.needs_thread() {
+            self.work_came.notify_one();
+            return true;
+        }
+        let began = monotonic();
+        state.busy_since.push(began);
+        drop(state);
+        let thread = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
+        if thread.spawn(move || self.work(began)).is_ok() {
+            return true;
+        }
+        let mut state = self.lock();
+        state.remove(began);
+        state.idle > 0 || state.working() > 0
+    }
+
+    /// What each thread does until there is no more work.
+    fn work(&self, mut began: i64) {
+        let mut state = self.lock();
+        loop {
+            while let Some(slot) = state.queue.pop_front() {
+                drop(state);
+                if let Some(work) = take(&slot) {
+                    work();
+                }
+                state = self.lock();
+                state.restart(&mut began);
+            }
+            state.remove(began);
+            state.idle += 1;
+            let (woken, timeout) =
+                self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.queue.is_empty() {
+                return;
+            }
+            began = monotonic();
+            state.busy_since.push(began);
+        }
+    }
+}
+
+impl State {
+    /// The thread that began then takes its next work.
+    fn restart(&mut self, began: &mut i64) {
+        self.remove(*began);
+        *began = monotonic();
+        self.busy_since.push(*began);
+    }
+
+    fn remove(&mut self, began: i64) {
+        if let Some(place) = self.busy_since.iter().position(|since| *since == began) {
+            self.busy_since.swap_remove(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use crate::workers::{THREADS, run};
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn work_returns_its_result() {
+        let sum = runtime().block_on(async {
+            let tasks: Vec<_> = (0..100).map(|number| run(move || number)).collect();
+            let mut sum = 0;
+            for task in tasks {
+                sum += task.await;
+            }
+            sum
+        });
+        assert_eq!(sum, 4950);
+    }
+
+    #[test]
+    fn work_that_hangs_leaves_a_thread_for_the_rest() {
+        runtime().block_on(async {
+            let (release, hang) = mpsc::channel::<()>();
+            let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+            let local = tokio::task::LocalSet::new();
+            local
+                .run_until(async {
+                    for _ in 0..2 * THREADS {
+                        let hang = std::sync::Arc::clone(&hang);
+                        tokio::task::spawn_local(run(move || drop(hang.lock().unwrap().recv())));
+                    }
+                    tokio::task::yield_now().await;
+                    assert_eq!(run(|| 7).await, 7);
+                })
+                .await;
+            drop(release);
+        });
+    }
+}
