@@ -48,6 +48,8 @@ mod refresh;
 mod regressions;
 mod secret;
 mod secrets;
+mod signals;
+mod sink;
 mod status;
 mod store;
 mod timer;
