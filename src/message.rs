@@ -119,6 +119,11 @@ pub fn words(report: &Report) -> Message {
             format!("the state file is damaged and was renamed to {path}"),
         )
         .hint("zg-tokend tries the configured refresh_token; log in again if the server refuses it"),
+        Report::ForcedTooOften { wait } => {
+            let text = format!("too many forced refreshes; the next one is possible in {}", duration(*wait));
+            Message::new(Level::WARN, "forced_too_often", text)
+                .hint("find what forces them: a script in a loop, or a signal sent again and again")
+        }
         Report::ClockSetBack { issued_at } => Message::new(
             Level::WARN,
             "clock_set_back",
@@ -391,6 +396,7 @@ mod tests {
             Report::Adopted,
             Report::FoundMarker { at: start() },
             Report::ClockSetBack { issued_at: start() },
+            Report::ForcedTooOften { wait: Duration::ZERO },
             Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },
             Report::PutAside { path: "path".into() },
             Report::Withdrawn,

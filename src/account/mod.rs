@@ -6,6 +6,7 @@ pub mod files;
 pub mod info_file;
 pub mod obtain;
 pub mod once;
+pub mod queue;
 pub mod set;
 pub mod token_file;
 

@@ -114,6 +114,11 @@ pub enum Report {
         /// Its new name.
         path: String,
     },
+    /// There were too many forced refreshes lately: another one must wait.
+    ForcedTooOften {
+        /// How long.
+        wait: Duration,
+    },
     /// The token is refreshed early, since its issue lies in the future by the wall clock.
     ClockSetBack {
         /// When the token was issued.

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
-use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Reason};
+use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Failure, InFlight, Record, Rejection};
 use crate::refresh::view::DecisionView;
@@ -20,10 +20,25 @@ impl Refresher {
     pub(super) fn decide(&mut self, now: Timestamp) -> (Decision, Action) {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
         let loaded = self.loaded.as_deref().unwrap_or(&nothing);
-        let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), self.trigger, now);
+        let trigger = self.permitted_trigger(now);
+        let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), trigger, now);
         let facts = Box::new(DecisionView::gather(loaded, &self.policy, self.inputs.as_ref(), now));
-        let decided = Report::Decided { decision: decision.clone(), trigger: self.trigger, facts };
+        let decided = Report::Decided { decision: decision.clone(), trigger, facts };
         (decision, report(decided))
+    }
+
+    /// The trigger, without force if there was too much of that lately.
+    fn permitted_trigger(&self, now: Timestamp) -> Trigger {
+        match self.wait_forced(now) {
+            Some(_) => Trigger { force: false, anew: false, ..self.trigger },
+            None => self.trigger,
+        }
+    }
+
+    /// How long a forced refresh must wait; `None` if none is wanted, or it may be made now.
+    fn wait_forced(&self, now: Timestamp) -> Option<Duration> {
+        let forced = self.record()?.forced.as_ref().filter(|_| self.trigger.force)?;
+        schedule::wait_forced(forced, now)
     }
 
     /// A look without the lock, which is enough to find that nothing is due.
@@ -31,6 +46,7 @@ impl Refresher {
         self.loaded = Some(loaded);
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
+        actions.extend(self.wait_forced(now).map(|wait| report(Report::ForcedTooOften { wait })));
         let unread = self.inputs.is_none() && self.inputs_problem.is_none();
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
@@ -248,6 +264,9 @@ impl Refresher {
         record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
         record.config.clone_from(&self.policy.config);
         self.note_rejection(now, &mut record);
+        if self.permitted_trigger(now).force {
+            record.forced = Some(schedule::count_forced(record.forced.as_ref(), now));
+        }
         let older = self.inputs.as_ref().and_then(|inputs| inputs.seed.as_ref()).map(Secret::fingerprint);
         let older = older.filter(|_| std::mem::take(&mut record.config_is_older));
         let mut actions = Vec::new();

@@ -67,6 +67,9 @@ pub struct Record {
     /// The last access token that a resource refused while it should have lived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<Rejection>,
+    /// The forced refreshes of the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
     /// The last request to the token endpoint, or the last that could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Attempt>,
@@ -152,6 +155,15 @@ impl AccessToken {
 pub(super) fn age(earlier: Timestamp, now: Timestamp) -> i64 {
     let wall = now.wall_since(earlier);
     now.boot_since(earlier).map_or(wall, |boot| boot.max(wall))
+}
+
+/// Forced refreshes within one window, see [`crate::refresh::schedule::wait_forced`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forced {
+    /// When the first of them was made.
+    pub since: Timestamp,
+    /// How many there were.
+    pub count: u32,
 }
 
 /// The marker of a request that is under way.
@@ -279,6 +291,7 @@ impl Record {
             failure: None,
             verdict: None,
             rejection: None,
+            forced: None,
             last_attempt: None,
         }
     }

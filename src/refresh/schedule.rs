@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Timestamp, millis};
-use crate::refresh::record::{AccessToken, Failure, Rejection, Verdict, age};
+use crate::refresh::record::{AccessToken, Failure, Forced, Rejection, Verdict, age};
 
 /// A refresh happens no later than this share of the lifetime before expiry: a third of an hour's
 /// token outlives an outage of 19 minutes.
@@ -63,6 +63,13 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// A refused client is tried this often: the mistake may be on the server's side.
 pub const CLIENT_RETRY: Duration = Duration::from_secs(3600);
+
+/// Forced refreshes are counted over this time.
+const FORCED_WINDOW: Duration = Duration::from_secs(60);
+
+/// So many forced refreshes are made within [`FORCED_WINDOW`], by whatever commands and signals: a
+/// person who tries something needs two or three, a script in a loop would hammer the provider.
+const FORCED_MAX: u32 = 4;
 
 /// Rejected tokens are replaced no more often than this: whoever refuses each new token, too, has
 /// another reason, and must not become an outage at the provider.
@@ -185,6 +192,22 @@ pub fn wait_of(verdict: &Verdict, now: Timestamp) -> Option<Duration> {
 /// How long until another rejected token may be replaced; `None` if it may be now.
 pub fn wait_after_rejection(rejection: &Rejection, now: Timestamp) -> Option<Duration> {
     wait(rejection.at, rejection.at.plus(REJECTION_FLOOR), now)
+}
+
+/// How long until another refresh may be forced; `None` if that may be now.
+pub fn wait_forced(forced: &Forced, now: Timestamp) -> Option<Duration> {
+    let wait = wait(forced.since, forced.since.plus(FORCED_WINDOW), now)?;
+    (forced.count >= FORCED_MAX).then_some(wait)
+}
+
+/// One more forced refresh.
+pub fn count_forced(forced: Option<&Forced>, now: Timestamp) -> Forced {
+    match forced {
+        Some(Forced { since, count }) if wait(*since, since.plus(FORCED_WINDOW), now).is_some() => {
+            Forced { since: *since, count: count.saturating_add(1) }
+        }
+        _ => Forced { since: now, count: 1 },
+    }
 }
 
 /// How long to wait if the backoff begins anew: what the server asked for is not ours to shorten.

@@ -4,6 +4,7 @@ mod disk;
 mod events;
 mod expiry;
 mod failures;
+mod forced;
 mod lifetimes;
 mod logins;
 mod rejections;

@@ -1,0 +1,141 @@
+//! Work that waits for a place: the account whose token ends first goes first, and a server that
+//! does not answer holds up nobody but its own accounts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Exchanges at the same time with one host: enough to hide the network, few enough to stay small,
+/// and polite to a provider.
+const PLACES_PER_HOST: usize = 64;
+
+/// Exchanges at the same time: enough for several hosts that never answer.
+const PLACES: usize = 8 * PLACES_PER_HOST;
+
+/// What decides whose turn it is: the end of the token's life, then the order of arrival.
+type Rank = (i64, u64);
+
+/// Items that wait, each for a host.
+#[derive(Debug)]
+pub struct Queue<T> {
+    hosts: HashMap<String, Host<T>>,
+    /// The first item of each host that has a place to give.
+    ready: BTreeSet<(Rank, String)>,
+    places: usize,
+    arrivals: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Host<T> {
+    items: BTreeMap<Rank, T>,
+    places: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let (hosts, ready) = (HashMap::new(), BTreeSet::new());
+        Self { hosts, ready, places: PLACES, arrivals: 0, len: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds an item; `ends_at` is when the account's token ends, on any clock.
+    pub fn push(&mut self, host: &str, ends_at: i64, item: T) {
+        let rank = (ends_at, self.arrivals);
+        self.arrivals += 1;
+        self.len += 1;
+        self.change(host, |host| drop(host.items.insert(rank, item)));
+    }
+
+    /// Takes the most urgent item that there is a place for. The place is taken until
+    /// [`Queue::release`].
+    pub fn pop(&mut self) -> Option<T> {
+        if self.places == 0 {
+            return None;
+        }
+        let (_, host) = self.ready.first()?.clone();
+        let item = self.change(&host, |host| {
+            host.places -= 1;
+            host.items.pop_first().map(|(_, item)| item)
+        })?;
+        self.places -= 1;
+        self.len -= 1;
+        Some(item)
+    }
+
+    /// Gives the place of an item of this host back.
+    pub fn release(&mut self, host: &str) {
+        self.places += 1;
+        self.change(host, |host| host.places += 1);
+        if self.hosts.get(host).is_some_and(|host| host.items.is_empty() && host.places == PLACES_PER_HOST) {
+            self.hosts.remove(host);
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes out all that waits.
+    pub fn drain(&mut self) -> Vec<T> {
+        self.ready.clear();
+        self.len = 0;
+        self.hosts.values_mut().flat_map(|host| std::mem::take(&mut host.items).into_values()).collect()
+    }
+
+    fn change<R>(&mut self, name: &str, change: impl FnOnce(&mut Host<T>) -> R) -> R {
+        let host = self
+            .hosts
+            .entry(name.to_owned())
+            .or_insert_with(|| Host { items: BTreeMap::new(), places: PLACES_PER_HOST });
+        let first = |host: &Host<T>| {
+            let rank = host.items.first_key_value().map(|(rank, _)| *rank);
+            rank.filter(|_| host.places > 0).map(|rank| (rank, name.to_owned()))
+        };
+        if let Some(before) = first(host) {
+            self.ready.remove(&before);
+        }
+        let result = change(host);
+        self.ready.extend(first(host));
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::account::queue::*;
+
+    #[test]
+    fn the_token_that_ends_first_goes_first() {
+        let mut queue = Queue::default();
+        for (host, ends_at) in [("a", 30), ("b", 10), ("a", 20), ("b", 10)] {
+            queue.push(host, ends_at, ends_at);
+        }
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [10, 10, 20, 30]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_never_answers_holds_up_nobody_else() {
+        let mut queue = Queue::default();
+        for number in 0..1000 {
+            queue.push("silent", number, "silent");
+        }
+        queue.push("well", 5000, "well");
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(taken.iter().filter(|host| **host == "silent").count(), PLACES_PER_HOST);
+        assert!(taken.contains(&"well"));
+        queue.release("silent");
+        assert_eq!((queue.pop(), queue.pop()), (Some("silent"), None));
+    }
+
+    #[test]
+    fn many_hosts_that_never_answer_use_no_more_than_all_places() {
+        let mut queue = Queue::default();
+        for number in 0..2000 {
+            queue.push(&(number % 20).to_string(), 0, number);
+        }
+        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), PLACES);
+        assert_eq!(queue.drain().len(), 2000 - PLACES);
+    }
+}

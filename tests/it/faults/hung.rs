@@ -1,0 +1,187 @@
+//! One file system that hangs, and one child that cannot be killed: the others go on.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+
+use rustix::process::Signal;
+
+use crate::common::world::World;
+use crate::common::{Background, leave_out, wait_until};
+
+/// A file system whose calls can be made to hang: `SIGUSR1` hangs it, `SIGUSR2` lets it go on.
+const FUSE: &str = r#"
+import os, signal, sys, threading, time
+from fusepy import FUSE, Operations
+go = threading.Event(); go.set()
+signal.signal(signal.SIGUSR1, lambda *_: go.clear())
+signal.signal(signal.SIGUSR2, lambda *_: go.set())
+class Pass(Operations):
+    def __init__(self, root): self.root = root
+    def path(self, path): return self.root + path
+    def __call__(self, op, *args):
+        while not go.is_set(): time.sleep(0.05)
+        return super().__call__(op, *args)
+    def getattr(self, path, fh=None):
+        s = os.lstat(self.path(path))
+        return {k: getattr(s, k) for k in ('st_atime','st_ctime','st_gid','st_mode','st_mtime','st_nlink','st_size','st_uid')}
+    def readdir(self, path, fh): return ['.', '..'] + os.listdir(self.path(path))
+    def create(self, path, mode, fi=None): return os.open(self.path(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+    def open(self, path, flags): return os.open(self.path(path), flags & ~os.O_NOFOLLOW)
+    def read(self, path, size, offset, fh): return os.pread(fh, size, offset)
+    def write(self, path, data, offset, fh): return os.pwrite(fh, data, offset)
+    def truncate(self, path, length, fh=None): os.truncate(self.path(path), length)
+    def fsync(self, path, datasync, fh): os.fsync(fh)
+    def fsyncdir(self, path, datasync, fh): return 0
+    def release(self, path, fh): os.close(fh)
+    def rename(self, old, new): os.rename(self.path(old), self.path(new))
+    def unlink(self, path): os.unlink(self.path(path))
+    def chmod(self, path, mode): os.chmod(self.path(path), mode)
+    def chown(self, path, uid, gid): os.chown(self.path(path), uid, gid)
+    def utimens(self, path, times=None): os.utime(self.path(path), times)
+    def statfs(self, path):
+        s = os.statvfs(self.path(path))
+        return {k: getattr(s, k) for k in ('f_bavail','f_bfree','f_blocks','f_bsize','f_favail','f_ffree','f_files','f_flag','f_frsize','f_namemax')}
+FUSE(Pass(sys.argv[1]), sys.argv[2], foreground=True, nothreads=False, allow_other=False)
+"#;
+
+/// A mounted file system that can hang; unmounted when this is dropped.
+struct Hanging {
+    server: Background,
+    mountpoint: std::path::PathBuf,
+}
+
+impl Hanging {
+    fn mount(world: &World) -> Option<Self> {
+        let fuse = Command::new("python3").args(["-c", "import fusepy"]).stderr(Stdio::null()).status();
+        if !fuse.is_ok_and(|status| status.success()) || !rustix::process::geteuid().is_root() {
+            leave_out("a file system that hangs: python3-fusepy or root is missing");
+            return None;
+        }
+        let (root, mountpoint) = (world.sandbox.path("backing"), world.sandbox.path("mounted"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&mountpoint).unwrap();
+        let mut command = Command::new("python3");
+        command.args(["-c", FUSE]).arg(&root).arg(&mountpoint);
+        let server = Background::start(&mut command, world.sandbox.path("fuse.log"));
+        wait_until("the mount", || {
+            fs::read_to_string("/proc/mounts").unwrap().contains(mountpoint.to_str().unwrap()).then_some(())
+        });
+        Some(Self { server, mountpoint })
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.server.signal(Signal::USR2);
+        let _ = Command::new("umount").arg("-l").arg(&self.mountpoint).status();
+        self.server.signal(Signal::KILL);
+    }
+}
+
+#[test]
+fn a_token_file_that_hangs_stops_its_own_account_alone() {
+    let world = World::with_lifetime(6);
+    let Some(mut hanging) = Hanging::mount(&world) else { return };
+    let file = hanging.mountpoint.join("token");
+    let (seed, other) = (world.seed(), world.seed());
+    world.sandbox.write_config(&format!(
+        "{}[accounts.hung]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n\
+         [accounts.well]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n",
+        world.client(),
+        seed.expose(),
+        file.display(),
+        other.expose(),
+        world.token_file_of("well").display()
+    ));
+    let mut run = world.run();
+    assert!(world.server.is_live(&crate::common::world::read(&file)));
+    hanging.server.signal(Signal::USR1);
+    // Several lives of a token: the other account never notices.
+    let token = || fs::read_to_string(world.token_file_of("well")).unwrap();
+    for _ in 0..3 {
+        let before = token();
+        wait_until("a refresh of the other account", || (token() != before).then_some(()));
+        assert!(world.server.is_live(&zg_tokend::testing::secret::Secret::new(token())));
+    }
+    run.wait_for("does not answer");
+    let status = world.sandbox.run(["status"]);
+    assert!(status.stdout.contains("hung") && status.stdout.contains("does not answer"), "{status:?}");
+    // The socket answers, and SIGTERM is heard while the file system hangs.
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let health = crate::common::curl(["--unix-socket", socket.to_str().unwrap(), "http://localhost/healthz"]);
+    assert!(health.status == 200 || health.status == 503, "{health:?}");
+    // It comes back, and so does the account.
+    hanging.server.signal(Signal::USR2);
+    wait_until("the account that hung", || {
+        let token = fs::read_to_string(&file).ok()?;
+        world.server.is_live(&zg_tokend::testing::secret::Secret::new(token)).then_some(())
+    });
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn a_supervisor_ends_although_a_file_system_hangs() {
+    let world = World::with_lifetime(6);
+    let Some(mut hanging) = Hanging::mount(&world) else { return };
+    let file = hanging.mountpoint.join("token");
+    world.configure(&format!("token_file = \"{}\"", file.display()));
+    let mut run = world.run();
+    hanging.server.signal(Signal::USR1);
+    run.wait_for("does not answer");
+    run.signal(Signal::TERM);
+    run.wait_for("stopping");
+    run.wait_for("leaving");
+    hanging.server.signal(Signal::USR2);
+    let status = run.wait();
+    assert_eq!(status.code(), Some(74), "{}", run.log());
+}
+
+/// A program that becomes root and hangs: its parent, who is not root, cannot kill it.
+fn unkillable(world: &World) -> Option<std::path::PathBuf> {
+    let compiler = Command::new("cc").arg("--version").stdout(Stdio::null()).status();
+    if !rustix::process::geteuid().is_root() || !compiler.is_ok_and(|status| status.success()) {
+        leave_out("a child that cannot be killed: root or a C compiler is missing");
+        return None;
+    }
+    let (source, program) = (world.sandbox.path("hang.c"), world.sandbox.path("hang"));
+    fs::write(&source, "#include <unistd.h>\nint main(){setgid(0);setuid(0);sleep(300);}").unwrap();
+    assert!(Command::new("cc").arg("-o").args([&program, &source]).status().unwrap().success());
+    assert!(Command::new("chmod").arg("4755").arg(&program).status().unwrap().success());
+    Some(program)
+}
+
+/// The command as a user who is not root, to whom the sandbox belongs now.
+fn as_nobody(world: &World, arguments: &[&str]) -> Command {
+    let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(world.sandbox.path("")).status();
+    assert!(owned.unwrap().success());
+    let root = Command::new("chown").arg("0:0").arg(world.sandbox.path("hang")).status();
+    assert!(root.unwrap().success());
+    let mode = Command::new("chmod").arg("4755").arg(world.sandbox.path("hang")).status();
+    assert!(mode.unwrap().success());
+    let command = world.sandbox.command(arguments.iter().copied());
+    crate::common::under(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], &command)
+}
+
+#[test]
+fn a_secret_command_that_cannot_be_killed_is_given_up() {
+    let world = World::new();
+    let Some(program) = unkillable(&world) else { return };
+    world.configure_inputs(&format!("refresh_token.command = [\"{}\"]", program.display()));
+    let output = crate::common::finish(&mut as_nobody(&world, &["once"]));
+    let _ = Command::new("pkill").args(["-KILL", "-f", program.to_str().unwrap()]).status();
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(output.stderr.contains("cannot be killed"), "{output:?}");
+}
+
+#[test]
+fn a_hook_that_cannot_be_killed_is_given_up() {
+    let world = World::new();
+    let Some(program) = unkillable(&world) else { return };
+    world.configure(&format!("on_refresh = [\"{}\"]", program.display()));
+    let output = crate::common::finish(&mut as_nobody(&world, &["once"]));
+    let _ = Command::new("pkill").args(["-KILL", "-f", program.to_str().unwrap()]).status();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("cannot be killed"), "{output:?}");
+}
