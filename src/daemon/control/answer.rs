@@ -23,7 +23,7 @@ use crate::daemon::control::SIZE_MAX;
 use crate::daemon::control::counts::Counts;
 use crate::daemon::control::metrics::exposition;
 use crate::daemon::control::reply::ControlReply;
-use crate::daemon::control::routes::{Found, Handler, Route, find};
+use crate::daemon::control::routes::{Found, Handler, find};
 use crate::daemon::requests::{Current, LoopRequest, PassResult, Purpose};
 use crate::problem::Problem;
 use crate::refresh::record::AccessToken;
@@ -120,9 +120,9 @@ impl Answering {
         arrived: oneshot::Sender<()>,
     ) -> ControlReply {
         let (head, body) = request.into_parts();
-        let route = match find(head.method.as_str(), head.uri.path()) {
-            Found::Route(route) => route,
-            Found::Method(method) => {
+        let handler = match find(head.method.as_str(), head.uri.path()) {
+            Found::Handler(handler) => handler,
+            Found::OtherMethod(method) => {
                 return ControlReply::error(
                     405,
                     "method_not_allowed",
@@ -136,7 +136,7 @@ impl Answering {
             }
         };
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
-        if route.body.is_some() && !is_json(content_type.as_deref()) {
+        if handler.takes_json() && !is_json(content_type.as_deref()) {
             let hint = "send JSON, with content-type: application/json";
             return ControlReply::error(415, "unsupported_media_type", "the body must be JSON", hint);
         }
@@ -155,12 +155,12 @@ impl Answering {
         // It may have been given up just now.
         let _ = arrived.send(());
         let query = head.uri.query().unwrap_or_default().to_owned();
-        self.route(route, &query, &body).await.unwrap_or_else(|refused| refused)
+        self.route(handler, &query, &body).await.unwrap_or_else(|refused| refused)
     }
 
-    async fn route(&self, route: &Route, query: &str, body: &Bytes) -> Answered {
+    async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answered {
         let standing = self.standing().await?;
-        match route.endpoint {
+        match handler {
             Handler::Health => return Ok(ControlReply::json(200, &Condition { status: "ok" })),
             Handler::Ready if standing.ready => {
                 return Ok(ControlReply::json(200, &Condition { status: "ready" }));
@@ -176,7 +176,7 @@ impl Answering {
             _ => {}
         }
         let chosen = choose(standing.settings, query)?;
-        match route.endpoint {
+        match handler {
             Handler::Set => self.set(chosen, body).await,
             Handler::Rejected => self.rejected(chosen, body).await,
             Handler::Refresh => self.refresh(chosen).await,

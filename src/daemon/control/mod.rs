@@ -7,7 +7,6 @@
 pub mod answer;
 pub mod counts;
 pub mod metrics;
-pub mod openapi;
 pub mod reply;
 pub mod routes;
 
@@ -303,3 +302,6 @@ async fn refuse(mut stream: UnixStream) {
     };
     let _ = timeout(STRANGER_TIME, farewell).await;
 }
+
+#[cfg(test)]
+mod tests;
