@@ -32,6 +32,7 @@ use crate::demo::body::{Body, Dropped};
 use crate::demo::faults::{Fault, Faults, Outage};
 use crate::demo::issuer::{Issuer, IssuerOptions};
 use crate::demo::message::{DemoReply, DemoRequest};
+use crate::runtime::event_loop;
 use crate::secret::Secret;
 
 /// The longest request body read. Token requests are a few hundred bytes; a scripted fault may
@@ -136,8 +137,7 @@ impl Server {
         let (listener, mut server, stopped) = Self::bind(port, &transport, options)?;
         let shared = Arc::clone(&server.shared);
         let thread_error = |source| ServerError::Thread { source };
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
+        let runtime = event_loop().map_err(thread_error)?;
         let listener = {
             let _guard = runtime.enter();
             TcpListener::from_std(listener).map_err(thread_error)?
