@@ -3,7 +3,30 @@
 use crate::config;
 use std::time::Duration;
 
-use tracing::Level;
+/// How grave a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Somebody has to act.
+    Error,
+    /// Somebody should look.
+    Warn,
+    /// Worth a line in the log.
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+}
+
+impl Level {
+    /// Its name, as in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
 
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Fingerprint;
@@ -65,12 +88,12 @@ pub fn words(report: &Report) -> Message {
     match report {
         Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
         Report::TookSeed(seed) => Message::new(
-            Level::INFO,
+            Level::Info,
             "new_login",
             format!("found a new refresh_token in the config (SHA-256 {}…)", short(*seed)),
         ),
         Report::OlderSeed(seed) => Message::new(
-            Level::INFO,
+            Level::Info,
             "older_login",
             format!(
                 "ignoring the refresh_token in the config (SHA-256 {}…): it is older than the login that `zg-tokend set` stored",
@@ -78,24 +101,24 @@ pub fn words(report: &Report) -> Message {
             ),
         ),
         Report::TookOver { account } => Message::new(
-            Level::INFO,
+            Level::Info,
             "took_over",
             format!("took over the state of account {account}, which is no longer configured"),
         ),
         Report::FellBack { message, .. } => Message::new(
-            Level::WARN,
+            Level::Warn,
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),
         )
         .hint(LOG_IN_AGAIN),
         Report::Adopted => Message::new(
-            Level::WARN,
+            Level::Warn,
             "adopted",
             "another program has replaced the refresh token that the server refused; using the new one",
         )
         .hint("find what else writes into state_dir, such as another machine or a backup"),
         Report::ArrivedDead { took } => Message::new(
-            Level::INFO,
+            Level::Info,
             "arrived_dead",
             format!(
                 "the access token expired before it arrived (after {}); requesting another",
@@ -103,29 +126,29 @@ pub fn words(report: &Report) -> Message {
             ),
         ),
         Report::FoundMarker { .. } => Message::new(
-            Level::WARN,
+            Level::Warn,
             "interrupted",
             "a process died during its request; the server may have answered it",
         )
         .hint("wait: the request is sent again; log in again if the server refuses it"),
         Report::NotUnderstood { why, wait } => {
             let text = format!("{why}; trying the configured refresh_token in {}", duration(*wait));
-            Message::new(Level::WARN, "not_understood", text)
+            Message::new(Level::Warn, "not_understood", text)
                 .hint("if the server has rotated it since, log in again before then")
         }
         Report::PutAside { path } => Message::new(
-            Level::WARN,
+            Level::Warn,
             "put_aside",
             format!("the state file is damaged and was renamed to {path}"),
         )
         .hint("zg-tokend tries the configured refresh_token; log in again if the server refuses it"),
         Report::ForcedTooOften { wait } => {
             let text = format!("too many forced refreshes; the next one is possible in {}", duration(*wait));
-            Message::new(Level::WARN, "forced_too_often", text)
+            Message::new(Level::Warn, "forced_too_often", text)
                 .hint("find what forces them: a script in a loop, or a signal sent again and again")
         }
         Report::ClockSetBack { issued_at } => Message::new(
-            Level::WARN,
+            Level::Warn,
             "clock_set_back",
             format!(
                 "the clock was set back to before {}, when the token was issued; refreshing now",
@@ -134,7 +157,7 @@ pub fn words(report: &Report) -> Message {
         )
         .hint("check the clock of this machine: timedatectl"),
         Report::SeedUnreadable(problem) => Message::new(
-            Level::WARN,
+            Level::Warn,
             "seed_unreadable",
             format!("{}; using the refresh token in the state", problem.message),
         )
@@ -142,18 +165,18 @@ pub fn words(report: &Report) -> Message {
         .hint(way_out(Class::Config, problem.hint.as_deref())),
         Report::NotYetStored(problem) => {
             let text = format!("{UNSTORED}: {}", problem.message);
-            Message::of_problem(Level::ERROR, "not_stored", text, problem)
+            Message::of_problem(Level::Error, "not_stored", text, problem)
         }
         Report::Withdrawn => {
-            Message::new(Level::WARN, "withdrawn", "removed the token file: its token has expired")
+            Message::new(Level::Warn, "withdrawn", "removed the token file: its token has expired")
                 .hint("`zg-tokend status` shows why there is no newer one")
         }
         Report::NotWithdrawn(problem) => {
             let text = format!("cannot remove the token file, whose token has expired: {}", problem.message);
-            Message::of_problem(Level::WARN, "not_withdrawn", text, problem)
+            Message::of_problem(Level::Warn, "not_withdrawn", text, problem)
         }
         Report::Ignored { phase, event } => {
-            Message::new(Level::ERROR, "bug", format!("unexpected event {event} while {phase}"))
+            Message::new(Level::Error, "bug", format!("unexpected event {event} while {phase}"))
                 .hint("this is a bug: please report it")
         }
         Report::Finished(outcome) => finished(outcome),
@@ -183,7 +206,7 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &DecisionView) -> Messa
         (rejected.is_some(), " rejected"),
     ];
     let asked: String = asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect();
-    Message::new(Level::DEBUG, "decided", format!("{text} [{facts}{asked}]"))
+    Message::new(Level::Debug, "decided", format!("{text} [{facts}{asked}]"))
 }
 
 fn reason_text(reason: Reason) -> String {
@@ -208,7 +231,7 @@ fn finished(outcome: &Outcome) -> Message {
         Outcome::Refreshed { generation, remaining, took } => Message {
             generation: Some(*generation),
             ..Message::new(
-                Level::INFO,
+                Level::Info,
                 "refreshed",
                 format!(
                     "refreshed: token {generation} lives {} (the exchange took {} ms)",
@@ -218,13 +241,13 @@ fn finished(outcome: &Outcome) -> Message {
             )
         },
         Outcome::Fresh { remaining } => {
-            Message::new(Level::DEBUG, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
+            Message::new(Level::Debug, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
         }
         Outcome::Republished => {
-            Message::new(Level::INFO, "republished", "the token file has the live token again")
+            Message::new(Level::Info, "republished", "the token file has the live token again")
         }
         Outcome::Held { wait, problem } => {
-            Message::new(Level::DEBUG, "held", format!("waiting {}: {}", duration(*wait), problem.message))
+            Message::new(Level::Debug, "held", format!("waiting {}: {}", duration(*wait), problem.message))
                 .hint(way_out(Class::Unavailable, problem.hint.as_deref()))
         }
         Outcome::Refused(verdict) => {
@@ -232,16 +255,16 @@ fn finished(outcome: &Outcome) -> Message {
                 VerdictKind::RefreshToken => "needs_login",
                 VerdictKind::Client => "client_refused",
             };
-            Message::new(Level::ERROR, event, verdict.explanation())
+            Message::new(Level::Error, event, verdict.explanation())
                 .hint(way_out(verdict.class(), verdict.hint.as_deref()))
         }
         Outcome::Failed(problem) => {
-            Message::of_problem(Level::WARN, "failed", problem.message.clone(), problem)
+            Message::of_problem(Level::Warn, "failed", problem.message.clone(), problem)
         }
         Outcome::NotStored(problem) => {
-            Message::of_problem(Level::ERROR, "not_stored", problem.message.clone(), problem)
+            Message::of_problem(Level::Error, "not_stored", problem.message.clone(), problem)
         }
-        Outcome::Stopped => Message::new(Level::DEBUG, "stopped", "stopped before the request was sent")
+        Outcome::Stopped => Message::new(Level::Debug, "stopped", "stopped before the request was sent")
             .hint("run it again: nothing was sent, nothing has changed"),
     }
 }

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
 
 /// The signals that ask a command to end. SIGHUP means that its terminal was closed.
-pub const END: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
+pub const END: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// Runs everything in the calling thread.
 pub fn event_loop() -> io::Result<Runtime> {

@@ -4,24 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::Message;
 use crate::refresh::LOCK_PATIENCE;
 use crate::refresh::outcome::Report;
-
-/// How many accounts exchange tokens at the same time: enough to hide the network, few enough to
-/// stay small, and polite to a provider.
-pub const EXCHANGES: usize = 64;
-
-/// Threads that do file work while a wave of accounts is due together: more of them wait for the
-/// same disk.
-const FILE_THREADS: usize = 8;
 
 /// Receives what happens to the accounts: the log, the counts, the terminal.
 pub trait Observer {
@@ -43,6 +32,15 @@ pub enum Notice<'a> {
         /// The instant of the report.
         now: Timestamp,
     },
+    /// The files of an account hang, or answer again.
+    Hang {
+        /// Name of the account.
+        account: &'a str,
+        /// Whether they hang now.
+        hangs: bool,
+        /// The words.
+        message: &'a Message,
+    },
     /// A feature or the daemon reports something, in its own words.
     Message {
         /// Name of the account, if it is about one.
@@ -59,9 +57,12 @@ pub struct Context {
     observers: Vec<Rc<dyn Observer>>,
     /// The clients of the token endpoints, as long as there is a use for them.
     endpoints: RefCell<HashMap<HttpOptions, Rc<HttpEndpoint>>>,
-    file_threads: Arc<Semaphore>,
     active: Cell<usize>,
     stopping: Cell<bool>,
+    /// Do file work on the caller's thread: one account has nobody to hold up.
+    pub inline: bool,
+    /// How long to wait for files that hang; `None` for ever.
+    pub hang_patience: Option<Duration>,
 }
 
 impl Context {
@@ -71,9 +72,10 @@ impl Context {
             clock: Rc::new(SystemClock::new()),
             observers: vec![observer],
             endpoints: RefCell::default(),
-            file_threads: Arc::new(Semaphore::new(FILE_THREADS)),
             active: Cell::new(0),
             stopping: Cell::new(false),
+            inline: false,
+            hang_patience: None,
         }
     }
 
@@ -117,11 +119,6 @@ impl Context {
     /// Whether the process is to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
-    }
-
-    /// The threads for file work, if enough accounts are at work to need them.
-    pub(super) fn wave(&self) -> Option<Arc<Semaphore>> {
-        (self.active.get() > 1).then(|| Arc::clone(&self.file_threads))
     }
 }
 

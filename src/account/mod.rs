@@ -11,23 +11,47 @@ pub mod set;
 pub mod token_file;
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
-use crate::message::{LOG_IN_AGAIN, login_hint, words};
+use crate::config::Endpoint;
+use crate::message::{LOG_IN_AGAIN, Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
+use crate::store::note::Note;
+use crate::workers;
 
 /// How often the secrets are looked at while only a new login can help: soon enough for the user
 /// who has just logged in, seldom enough for a password manager.
 pub const REREAD: Duration = Duration::from_secs(5 * 60);
+
+/// File work that takes longer than this is reported as hanging: a disk that works needs
+/// milliseconds, a busy one a second.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+
+/// Says that the account's files hang, for `status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HangNote {
+    /// Since when, Unix seconds; absent if they answer.
+    pub since: Option<i64>,
+    /// The process that waits for them.
+    pub pid: Option<u32>,
+}
+
+impl Note for HangNote {
+    const FILE: &'static str = "hang";
+}
 
 /// One account: its core, its files, and how it asks.
 #[derive(Debug)]
@@ -48,6 +72,7 @@ pub struct Account {
     refused_login: Option<(Fingerprint, Problem)>,
     queue: VecDeque<Action>,
     told_to_stop: bool,
+    is_abandoned: bool,
 }
 
 impl Account {
@@ -69,6 +94,7 @@ impl Account {
             refused_login: None,
             queue: VecDeque::new(),
             told_to_stop: false,
+            is_abandoned: false,
         }
     }
 
@@ -160,6 +186,26 @@ impl Account {
         false
     }
 
+    /// Hands the core an event. True if there is something to do for [`Account::look`] or
+    /// [`Account::finish`].
+    pub fn start(&mut self, event: Event, context: &Context) -> bool {
+        self.told_to_stop |= matches!(event, Event::Stop);
+        self.queue.extend(self.core.handle(context.clock.now(), event));
+        !self.queue.is_empty()
+    }
+
+    /// Performs as much as needs no network. True if something is left for [`Account::finish`].
+    pub async fn look(&mut self, context: &Context) -> bool {
+        while let Some(action) = self.queue.pop_front() {
+            if matches!(action, Action::ReadInputs | Action::Request(_)) {
+                self.queue.push_front(action);
+                return true;
+            }
+            self.perform(action, context).await;
+        }
+        false
+    }
+
     /// Performs until the core has nothing more to do now.
     pub async fn finish(&mut self, context: &Context) {
         while let Some(action) = self.queue.pop_front() {
@@ -167,39 +213,100 @@ impl Account {
                 self.told_to_stop = true;
                 self.queue.extend(self.core.handle(context.clock.now(), Event::Stop));
             }
-            let event = match action {
-                Action::ReadInputs => Some(Event::InputsRead(self.client.read_inputs(context).await)),
-                Action::Request(request) => Some(Event::Answered(self.client.post(&request, context).await)),
-                action => self.perform_somewhere(action, context).await,
-            };
-            if let Some(event) = event {
-                self.queue.extend(self.core.handle(context.clock.now(), event));
-            }
+            self.perform(action, context).await;
         }
     }
 
-    /// A single account does its file work here and now; a wave hands it to a few other threads.
-    async fn perform_somewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
-        let Some(threads) = context.wave() else { return self.perform_on_files(action, context) };
-        let action = match action {
-            Action::Report(report) => {
-                self.report(*report, context);
-                return None;
+    async fn perform(&mut self, action: Action, context: &Context) {
+        let event = match action {
+            Action::ReadInputs => Some(Event::InputsRead(self.client.read_inputs(context).await)),
+            Action::Request(request) => Some(Event::Answered(self.client.post(&request, context).await)),
+            action if context.inline || matches!(action, Action::Report(_)) => {
+                self.perform_on_files(action, context)
             }
-            action => action,
+            action => self.perform_elsewhere(action, context).await,
         };
+        if let Some(event) = event {
+            self.queue.extend(self.core.handle(context.clock.now(), event));
+        }
+    }
+
+    /// File work on another thread: a file system that hangs must hold up this account alone.
+    async fn perform_elsewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
         self.files();
         let mut files = self.files.take()?;
-        let permit = threads.acquire_owned().await;
-        let work = tokio::task::spawn_blocking(move || {
+        let mut work = pin!(workers::run(move || {
             let event = perform(&mut files, action);
-            drop(permit);
             (files, event)
-        });
-        // A panic aborts the process, and nothing cancels the task.
-        let (files, event) = work.await.ok()?;
+        }));
+        let done = match timeout(HANGS_AFTER, &mut work).await {
+            Ok(done) => Some(done),
+            Err(_) => self.wait_for_files(work, context).await,
+        };
+        let Some((files, event)) = done else {
+            self.queue.clear();
+            self.is_abandoned = true;
+            let text = format!("the file system does not answer: {}", self.places());
+            let hint = Some("check the file system: mount, df, dmesg".into());
+            let (class, kind) = (Class::Io, "files_hang".to_owned());
+            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, hint }));
+            return None;
+        };
         self.files = Some(files);
         event
+    }
+
+    /// Waits for work that hangs; `None` if it is given up. Everybody who can see it is told.
+    async fn wait_for_files<T>(&self, work: impl Future<Output = T>, context: &Context) -> Option<T> {
+        let name = self.name();
+        let text = format!("the file system does not answer, so this account waits: {}", self.places());
+        let message = Message::new(Level::Warn, "files_hang", text)
+            .hint("check the file system: mount, df, dmesg; other accounts go on");
+        context.notice(&Notice::Hang { account: name, hangs: true, message: &message });
+        self.note_hang(Some(context.clock.now().wall / 1000));
+        let done = match context.hang_patience {
+            Some(patience) => timeout(patience, work).await.ok()?,
+            None => work.await,
+        };
+        self.note_hang(None);
+        let message = Message::new(Level::Info, "files_answer", "the file system answers again");
+        context.notice(&Notice::Hang { account: name, hangs: false, message: &message });
+        Some(done)
+    }
+
+    /// For `status`. The state may be where it hangs, so nobody waits for this.
+    fn note_hang(&self, since: Option<i64>) {
+        let mut files = Files::new(&self.settings, &self.configured, true);
+        tokio::task::spawn_local(workers::run(move || {
+            files.store().update_note(|note: &mut HangNote| {
+                *note = HangNote { since, pid: since.map(|_| std::process::id()) };
+            })
+        }));
+    }
+
+    /// Where its files are, for messages.
+    fn places(&self) -> String {
+        let state = self.settings.state_dir.join(self.name());
+        format!("token file {}, state {}", self.configured.token_file.path.display(), state.display())
+    }
+
+    /// Whether its files hang, so that nothing more can be done for it.
+    pub fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    /// The host that its exchanges go to, as far as config tells.
+    pub fn host(&self) -> &str {
+        match &self.configured.endpoint {
+            Endpoint::Explicit(url) => url.host_str().unwrap_or_default(),
+            Endpoint::Discovered { issuer } => issuer.split('/').nth(2).unwrap_or_default(),
+        }
+    }
+
+    /// When its token ends, in milliseconds of the boot clock: the first to end is refreshed first.
+    pub fn ends_at(&self) -> i64 {
+        let token = self.core.record().and_then(|record| record.access_token.as_ref());
+        token.map_or(0, |token| token.expires_at().boot)
     }
 
     fn perform_on_files(&mut self, action: Action, context: &Context) -> Option<Event> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::account::Account;
-use crate::account::context::{Context, EXCHANGES};
+use crate::account::context::Context;
+use crate::account::queue::Queue;
 use crate::clock::{BootId, Timestamp, millis, monotonic};
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
@@ -19,14 +20,33 @@ use serde::{Deserialize, Serialize};
 /// when the server has forgotten what it granted.
 const RESEND_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Refreshes what is due, and gives the accounts back, each with its outcome. The network, and
-/// the runtime that it needs, are touched only if something is due.
-pub fn once(accounts: Vec<Account>, trigger: Trigger, context: Context) -> io::Result<Vec<Account>> {
-    let queue = accounts.into_iter().enumerate();
-    let mut pass = Pass { queue, trigger, context: Rc::new(context), finished: Vec::new() };
-    if let Some(first) = pass.next_due() {
+/// How long a pass waits for files that hang, after it has reported them: `cron` starts another one.
+const HANG_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Accounts that are looked at together: as many as there are threads for file work.
+const LOOKS: usize = 8;
+
+/// Refreshes what is due, and gives the accounts back, each with its outcome. A single account
+/// touches the network, and the runtime that it needs, only if something is due.
+pub fn once(accounts: Vec<Account>, trigger: Trigger, mut context: Context) -> io::Result<Vec<Account>> {
+    context.inline = accounts.len() == 1;
+    context.hang_patience = Some(HANG_PATIENCE);
+    let mut pass = Pass {
+        unseen: accounts.into_iter().enumerate(),
+        due: Queue::default(),
+        trigger,
+        context: Rc::new(context),
+        finished: Vec::new(),
+    };
+    if pass.context.inline
+        && let Some((place, mut account)) = pass.unseen.next()
+    {
+        let unfinished = account.begin(Event::Begin(trigger), &pass.context);
+        pass.sort(place, account, unfinished);
+    }
+    if pass.unseen.len() > 0 || !pass.due.is_empty() {
         let runtime = event_loop()?;
-        let done = LocalSet::new().block_on(&runtime, pass.finish_all(first));
+        let done = LocalSet::new().block_on(&runtime, pass.run());
         // A name that is still being looked up is not waited for.
         runtime.shutdown_background();
         done?;
@@ -58,29 +78,26 @@ pub fn note_pass(account: &mut Account, boot_id: BootId) -> Option<Duration> {
     })?
 }
 
-/// Accounts keep their places, for the report.
 struct Pass {
-    queue: std::iter::Enumerate<std::vec::IntoIter<Account>>,
+    /// Accounts keep their places, for the report.
+    unseen: std::iter::Enumerate<std::vec::IntoIter<Account>>,
+    due: Queue<(usize, Account)>,
     trigger: Trigger,
     context: Rc<Context>,
     finished: Vec<(usize, Account)>,
 }
 
-impl Pass {
-    /// Begins one account after the other, until one has something left to do.
-    fn next_due(&mut self) -> Option<(usize, Account)> {
-        for (place, mut account) in self.queue.by_ref() {
-            let unfinished = account.begin(Event::Begin(self.trigger), &self.context);
-            if unfinished || stays_for(&account, self.context.clock.now()) {
-                return Some((place, account));
-            }
-            self.finished.push((place, account));
-        }
-        None
-    }
+enum Task {
+    /// It was looked at; true if it has something left to do.
+    Look(usize, Account, bool),
+    /// It is done; the host whose place it had.
+    Finish(usize, Account, String),
+}
 
-    /// Finishes this one and all that follow, a limited number of them together.
-    async fn finish_all(&mut self, first: (usize, Account)) -> io::Result<()> {
+impl Pass {
+    /// Looks at all accounts, and finishes those that have something to do: the token that ends
+    /// first comes first.
+    async fn run(&mut self) -> io::Result<()> {
         let mut signals = Signals::new(&END)?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let context = Rc::clone(&self.context);
@@ -91,22 +108,48 @@ impl Pass {
             let _ = stop.send(true);
             std::future::pending::<()>().await;
         });
-        let mut at_work = JoinSet::new();
-        let mut next = Some(first);
+        let (mut tasks, mut looks) = (JoinSet::new(), 0);
         loop {
-            while at_work.len() < EXCHANGES
-                && let Some((place, mut account)) = next.take().or_else(|| self.next_due())
+            while looks < LOOKS
+                && let Some((place, mut account)) = self.unseen.next()
             {
-                let (context, mut stopped) = (Rc::clone(&self.context), stopped.clone());
-                at_work.spawn_local(async move {
-                    finish(&mut account, &context, &mut stopped).await;
-                    (place, account)
+                looks += 1;
+                let (context, begin) = (Rc::clone(&self.context), Event::Begin(self.trigger));
+                tasks.spawn_local(async move {
+                    let unfinished = account.start(begin, &context) && account.look(&context).await;
+                    Task::Look(place, account, unfinished)
                 });
             }
-            self.context.set_active(at_work.len());
-            let Some(done) = at_work.join_next().await else { return Ok(()) };
-            // A panic aborts the process, and nothing cancels the task.
-            self.finished.extend(done.ok());
+            while let Some((host, (place, mut account))) = self.due.pop() {
+                let (context, mut stopped) = (Rc::clone(&self.context), stopped.clone());
+                tasks.spawn_local(async move {
+                    finish(&mut account, &context, &mut stopped).await;
+                    Task::Finish(place, account, host)
+                });
+            }
+            self.context.set_active(tasks.len());
+            // A panic aborts the process, and nothing cancels a task.
+            match tasks.join_next().await {
+                None => return Ok(()),
+                Some(Ok(Task::Look(place, account, unfinished))) => {
+                    looks -= 1;
+                    self.sort(place, account, unfinished);
+                }
+                Some(Ok(Task::Finish(place, account, host))) => {
+                    self.due.release(&host);
+                    self.finished.push((place, account));
+                }
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    fn sort(&mut self, place: usize, account: Account, unfinished: bool) {
+        if unfinished || stays_for(&account, self.context.clock.now()) {
+            let (host, ends_at) = (account.host().to_owned(), account.ends_at());
+            self.due.push(&host, ends_at, (place, account));
+        } else {
+            self.finished.push((place, account));
         }
     }
 }
@@ -123,8 +166,8 @@ async fn finish(account: &mut Account, context: &Context, stopped: &mut tokio::s
         let Some(wake_at) = account.next_wakeup() else { break };
         let wait = Duration::from_millis(millis_until(wake_at, now));
         tokio::select! {
-            () = tokio::time::sleep(wait) => account.begin(Event::Woke, context),
-            _ = stopped.changed() => account.begin(Event::Stop, context),
+            () = tokio::time::sleep(wait) => account.start(Event::Woke, context),
+            _ = stopped.changed() => account.start(Event::Stop, context),
         };
     }
 }

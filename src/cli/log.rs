@@ -1,103 +1,167 @@
 //! The log of `run`: one line per decision, and a warning only where something has changed.
+//!
+//! No entry blocks: see [`Sink`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::account::context::{Notice, Observer};
 use crate::cli::args::LogFormat;
 use crate::cli::voice::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::message::{Message, local, local_time, utc, words};
+use crate::message::{Level, Message, local, local_time, utc, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
+use crate::sink::Sink;
 
-/// Whether each entry is a JSON object, which holds account and hint as fields alone.
-static JSON: OnceLock<bool> = OnceLock::new();
-
-/// What chooses the levels.
+/// The environment variable that chooses the levels.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// Where the entries come from, for `RUST_LOG`.
+/// This program's name in `RUST_LOG`.
 const TARGET: &str = "zg_tokend";
+
+/// The name of the entries in the journal.
+const IDENTIFIER: &str = "zg-tokend";
+
+/// The log of this process, once it is set up.
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+struct Logger {
+    /// Less grave entries are left out; `None` leaves out all.
+    level: Option<Level>,
+    format: Format,
+    sink: Mutex<Sink>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// `TIME LEVEL account: text; hint: …`
+    Text,
+    /// An object for each entry, with account and hint as fields.
+    Json,
+    /// The journal's fields: `ACCOUNT=`, `EVENT=`, as in `journalctl ACCOUNT=work`.
+    Journal,
+}
 
 /// Sets the log up, for the journal or for stderr; `RUST_LOG` chooses the levels.
 pub(super) fn set_up(format: Option<LogFormat>) {
     let chosen = std::env::var_os(RUST_LOG).filter(|chosen| !chosen.is_empty());
-    let levels = chosen.as_ref().map(|chosen| chosen.to_str().and_then(levels));
-    let usual = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
-    let unusable = levels == Some(None);
-    let levels = levels.flatten().unwrap_or(usual);
-    let json = *JSON.get_or_init(|| format == Some(LogFormat::Json));
-    // Without a prefix the fields are ACCOUNT= and EVENT=, as in `journalctl ACCOUNT=work`.
-    let journal = (format.is_none() && goes_to_journal(std::io::stderr()))
-        .then(|| tracing_journald::layer().ok())
-        .flatten()
-        .map(|layer| layer.with_field_prefix(None));
-    let lines = journal
-        .is_none()
-        .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines { json }));
+    let level = chosen.as_ref().map(|chosen| chosen.to_str().and_then(level_of));
+    let journal = (format.is_none() && is_connected_to_journal(std::io::stderr()))
+        .then(|| Sink::journal().ok())
+        .flatten();
+    let (format, sink) = match (journal, format) {
+        (Some(sink), _) => (Format::Journal, Ok(sink)),
+        (None, Some(LogFormat::Json)) => (Format::Json, Sink::stderr()),
+        (None, _) => (Format::Text, Sink::stderr()),
+    };
+    // Without stderr there is no log.
+    let Ok(sink) = sink else { return };
+    let unusable = level == Some(None);
+    let level = level.flatten().unwrap_or(Some(Level::Info));
     // Set up twice, the first stays.
-    let _ = tracing_subscriber::registry().with(levels).with(journal).with(lines).try_init();
+    let _ = LOGGER.set(Logger { level, format, sink: Mutex::new(sink) });
     if unusable {
         let text = format!("{RUST_LOG}={} is not used", chosen.unwrap_or_default().display());
-        let hint =
-            "set it to error, warn, info, debug, trace or off; for this program alone as in zg_tokend=debug";
-        write(None, &Message::new(Level::WARN, "log_levels", text).hint(hint));
+        let hint = "set it to error, warn, info, debug, trace or off; or as in zg_tokend=debug";
+        write(None, &Message::new(Level::Warn, "log_levels", text).hint(hint));
     }
 }
 
-/// The levels, unless they are none, or none of this program's: one word that is no level is read
-/// as another program's name, and would silence this one.
-fn levels(chosen: &str) -> Option<Targets> {
-    let levels: Targets = chosen.parse().ok()?;
-    let names_us = levels.iter().any(|(target, _)| target.starts_with(TARGET));
-    (names_us || levels.default_level().is_some()).then_some(levels)
+/// The level that `RUST_LOG` chooses for this program: `LEVEL`, `TARGET=LEVEL` or several of them.
+/// The outer `None` stands for a text that chooses none: one word that is no level is read as another
+/// program's name, and would silence this one.
+fn level_of(chosen: &str) -> Option<Option<Level>> {
+    let parse = |level: &str| match level.to_ascii_lowercase().as_str() {
+        "off" => Some(None),
+        "error" => Some(Some(Level::Error)),
+        "warn" => Some(Some(Level::Warn)),
+        "info" => Some(Some(Level::Info)),
+        "debug" | "trace" => Some(Some(Level::Debug)),
+        _ => None,
+    };
+    let (mut general, mut own) = (None, None);
+    for part in chosen.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            None if part == TARGET => own = Some(Some(Level::Debug)),
+            None => general = parse(part).or(general),
+            Some((target, level)) => {
+                let level = parse(level)?;
+                if target.starts_with(TARGET) {
+                    own = Some(level);
+                }
+            }
+        }
+    }
+    own.or(general)
 }
 
 /// Whether a stream is connected to the journal: systemd.exec(5), `$JOURNAL_STREAM`.
-fn goes_to_journal(stream: impl AsFd) -> bool {
+fn is_connected_to_journal(stream: impl AsFd) -> bool {
     let Ok(stream) = rustix::fs::fstat(stream) else { return false };
     std::env::var("JOURNAL_STREAM")
         .is_ok_and(|journal| journal == format!("{}:{}", stream.st_dev, stream.st_ino))
 }
 
-/// Writes an entry: `account: text; hint: …`, on one line, as a line break would make two of one.
-/// JSON has account and hint as fields alone.
-pub(super) fn write(about: Option<&str>, message: &Message) {
-    let Message { level, event, text, hint, generation } = message;
-    let (account, hint) = (about, hint.as_deref());
-    let json = JSON.get().copied().unwrap_or_default();
-    let line = if json {
-        text.clone()
-    } else {
-        let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
-        let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-        printable(&format!("{account}{text}{hint}"))
+/// Writes an entry, if its level is wanted.
+pub(super) fn write(account: Option<&str>, message: &Message) {
+    let Some(logger) = LOGGER.get() else { return };
+    if logger.level.is_none_or(|level| message.level > level) {
+        return;
+    }
+    let lost = |count: u64| {
+        let text = format!("{count} log entries were lost: the reader of the log did not keep up");
+        let hint = "check where the log goes: a paused terminal, a stopped logger or a hung journal";
+        logger.format.entry(None, &Message::new(Level::Warn, "log_entries_lost", text).hint(hint))
     };
-    // In the line already; beside it the journal would show it twice.
-    let hint = hint.filter(|_| json);
-    match *level {
-        Level::ERROR => tracing::error!(account, event, generation, hint, "{line}"),
-        Level::WARN => tracing::warn!(account, event, generation, hint, "{line}"),
-        Level::INFO => tracing::info!(account, event, generation, hint, "{line}"),
-        _ => tracing::debug!(account, event, generation, hint, "{line}"),
+    if let Ok(mut sink) = logger.sink.lock() {
+        sink.write(&logger.format.entry(account, message), lost);
     }
 }
 
-/// Writes reports to the log. A failure that goes on is said once as a warning, and then only
+impl Format {
+    fn entry(self, account: Option<&str>, message: &Message) -> Vec<u8> {
+        let Message { level, event, text, hint, generation } = message;
+        if self == Self::Json {
+            let fields = [
+                ("time", Some(utc(SystemClock::new().now().wall / 1000).into())),
+                ("level", Some(level.name().into())),
+                ("event", Some((*event).into())),
+                ("account", account.map(Value::from)),
+                ("generation", generation.map(Value::from)),
+                ("message", Some(text.as_str().into())),
+                ("hint", hint.as_deref().map(Value::from)),
+            ];
+            let known = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            return format!("{}\n", Value::Object(known.collect::<Map<_, _>>())).into_bytes();
+        }
+        let prefix = account.map(|account| format!("{account}: ")).unwrap_or_default();
+        let suffix = hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        // On one line: a line break would make two entries of one.
+        let line = printable(&format!("{prefix}{text}{suffix}"));
+        if self == Self::Text {
+            let name = level.name().to_ascii_uppercase();
+            return format!("{} {name:5} {line}\n", local_time()).into_bytes();
+        }
+        // systemd.journal-fields(7)
+        let priority = match *level {
+            Level::Error => 3,
+            Level::Warn => 4,
+            Level::Info => 6,
+            Level::Debug => 7,
+        };
+        let mut entry = format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nEVENT={event}\n");
+        entry.extend(account.map(|account| format!("ACCOUNT={}\n", printable(account))));
+        entry.extend(generation.map(|generation| format!("GENERATION={generation}\n")));
+        format!("{entry}MESSAGE={line}\n").into_bytes()
+    }
+}
+
+/// Writes reports to the log. A failure that goes on is reported once as a warning, and then only
 /// when the number of repetitions has doubled.
 #[derive(Default)]
 pub(super) struct Log {
@@ -114,6 +178,7 @@ impl Observer for Log {
                 }
                 write(Some(account), &message);
             }
+            Notice::Hang { account, message, .. } => write(Some(account), message),
             Notice::Message { account, message } => write(*account, message),
         }
     }
@@ -126,7 +191,7 @@ impl Log {
             return;
         }
         let (event, count) = repeated.entry(account.to_owned()).or_insert((words.event, 0));
-        if words.level > Level::WARN {
+        if words.level > Level::Warn {
             if *count > 1 {
                 words.text = format!("{} (after {count} failures)", words.text);
             }
@@ -140,7 +205,7 @@ impl Log {
         if *count == 1 {
             words.hint = next_try(outcome, next_pass).or(words.hint.take());
         } else {
-            words.level = if count.is_power_of_two() { Level::INFO } else { Level::DEBUG };
+            words.level = if count.is_power_of_two() { Level::Info } else { Level::Debug };
             let next = next_pass.map(|next| format!(", next at {}", time_of_day(next))).unwrap_or_default();
             words.text = format!("still failing after {count} attempts{next}: {}", words.text);
             words.hint = None;
@@ -162,48 +227,5 @@ fn time_of_day(at: Timestamp) -> String {
     match at.split_once(' ') {
         Some((date, time)) if now.starts_with(date) => time.to_owned(),
         _ => at,
-    }
-}
-
-/// `TIME LEVEL message`, or a JSON object.
-struct Lines {
-    json: bool,
-}
-
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let level = event.metadata().level();
-        let now = SystemClock::new().now().wall / 1000;
-        if self.json {
-            fields.0.insert("time".into(), utc(now).into());
-            fields.0.insert("level".into(), level.as_str().to_ascii_lowercase().into());
-            return writeln!(to, "{}", Value::Object(fields.0));
-        }
-        let message = fields.0.get("message").and_then(Value::as_str).unwrap_or_default();
-        writeln!(to, "{} {level:5} {message}", local(now))
-    }
-}
-
-/// The fields of an event; in lines of text all but the message are said in it.
-#[derive(Default)]
-struct Fields(Map<String, Value>);
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().into(), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(field.name().into(), value.into());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().into(), format!("{value:?}").into());
     }
 }

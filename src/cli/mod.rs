@@ -35,9 +35,11 @@ use crate::config::{AccountConfig, ConfigError, Environment, Settings};
 use crate::message::way_out;
 use crate::problem::Problem;
 use crate::problem::chain;
+use crate::signals;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    signals::block_unused();
     // Neither a core dump nor a debugger of the same user gets at the tokens (PR_SET_DUMPABLE(2const)).
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let args = match Args::of_process() {

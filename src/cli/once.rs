@@ -62,6 +62,9 @@ pub(super) fn pass(
     }
     let mut hooks = Vec::new();
     for mut account in accounts {
+        if account.is_abandoned() {
+            continue;
+        }
         let gap = once::note_pass(&mut account, clock.now().boot_id);
         if flags.every.is_none() && !flags.quiet {
             gap.iter().for_each(|gap| warn_of_gap(&account, *gap));
@@ -125,13 +128,14 @@ impl Observer for Warnings {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } => {}
             Notice::Report { account, report, .. } => warn(account, &words(report)),
+            Notice::Hang { account, message, .. } => warn(account, message),
             Notice::Message { account, message } => warn(account.unwrap_or_default(), message),
         }
     }
 }
 
 fn warn(account: &str, message: &Message) {
-    if message.level <= tracing::Level::WARN {
+    if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
         voice::warning(format!("account {account}: {}", message.text), hint);
     }

@@ -4,14 +4,13 @@ use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
 use crate::cli::{ConfigFailure, load, log, settings, voice};
-use tracing::Level;
 
 use crate::account::context::Context;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, run as supervise};
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::problem::chain;
 
 /// Supervises until stopped.
@@ -22,7 +21,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     let control = SocketPlace::of_process();
     if control.is_none() {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
-        log::write(None, &Message::new(Level::DEBUG, "no_control", text));
+        log::write(None, &Message::new(Level::Debug, "no_control", text));
     }
     let options = RunOptions {
         only: args.common.account.as_deref(),
@@ -36,6 +35,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
             voice::failure(chain(&error), error.hint().as_deref());
             match &error {
                 RunError::Supervise { source, .. } => Exit::from(source.class()),
+                RunError::Hang { .. } => Exit::Io,
                 RunError::Setup(_) => Exit::Failure,
             }
         }
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
 fn warn(settings: &Settings) {
     for warning in &settings.warnings {
         let hint = warning.hint(&settings.path);
-        log::write(None, &Message::new(Level::WARN, "config", warning.to_string()).hint(hint));
+        log::write(None, &Message::new(Level::Warn, "config", warning.to_string()).hint(hint));
     }
 }
 
@@ -58,7 +58,7 @@ fn reload(args: &Args) -> Result<Settings, Message> {
         // The line with its caret needs a terminal: `check` shows it there.
         Err(ConfigFailure { problem, hint, .. }) => {
             let text = format!("the new config is wrong, so the old one stays in force: {problem}");
-            Err(Message { hint, ..Message::new(Level::ERROR, "reload_failed", text) })
+            Err(Message { hint, ..Message::new(Level::Error, "reload_failed", text) })
         }
     }
 }

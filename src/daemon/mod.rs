@@ -15,21 +15,30 @@ mod watches;
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::task::LocalSet;
-use tracing::Level;
+use tokio::time::sleep;
 
 use crate::account::context::Context;
 use crate::config::Settings;
 pub use crate::daemon::supervisor::RunError;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::systemd::{StatusText, Watchdog};
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::refresh::decide::Trigger;
 use crate::runtime::{Signals, event_loop};
+use crate::signals;
 use crate::timer::Woken;
+
+/// How long a process that is to end waits for files that hang: as long as for a disk that refuses
+/// an answer.
+const HANG_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than any process lives.
+const FAR: Duration = Duration::from_secs(3600 * 24 * 365 * 20);
 
 pub struct RunOptions<'a> {
     /// The only account to supervise; `None` for all.
@@ -69,35 +78,45 @@ impl Supervisor {
     ///    changes, a request or a signal arrives. Most of these only put events into the queue.
     async fn run(mut self, options: RunOptions<'_>) -> Result<(), RunError> {
         let RunOptions { reload, control, mut stop, .. } = options;
-        let mut signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1])?;
+        let mut received =
+            Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1])?;
+        signals::unblock_refresh();
         let mut status = StatusText::default();
         let mut watchdog = Watchdog::of_process();
         let socket = self.open_socket(control);
+        // What hangs when the process is to end is waited for from then on.
+        let mut leave = Box::pin(sleep(FAR));
         loop {
             tokio::task::yield_now().await;
             self.handle_queue();
-            if self.stopping && self.is_idle() {
+            if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
                 return Ok(());
             }
-            if self.ready && self.running == 0 && !self.stopping {
+            if self.ready && self.busy() == 0 && !self.stopping {
                 status.update(self.summary());
-            } else if !self.ready && self.running == 0 && self.slots.values().all(|slot| slot.checked) {
+            } else if !self.ready && self.busy() == 0 && self.slots.values().all(|slot| slot.checked) {
                 self.ready = true;
                 let text = match self.slots.len() {
                     1 => "supervising 1 account".into(),
                     accounts => format!("supervising {accounts} accounts"),
                 };
-                self.report(&Message::new(Level::INFO, "ready", text));
+                self.report(&Message::new(Level::Info, "ready", text));
                 status.ready(self.summary());
             }
             self.timer.set(self.next_wakeup())?;
             tokio::select! {
                 Some(account) = self.finished_accounts.recv() => {
                     self.accept(account);
-                    if !self.ready && self.running > 0 {
+                    if !self.ready && self.busy() > 0 {
                         systemd::starting();
                     }
+                }
+                Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
+                () = &mut leave, if self.stopping && self.is_idle() => {
+                    let hung = self.slots.iter().find(|(_, slot)| slot.hangs);
+                    let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
+                    return Err(RunError::Hang { account });
                 }
                 woken = self.timer.woken() => match woken? {
                     Woken::Deadline => self.wake(),
@@ -115,8 +134,11 @@ impl Supervisor {
                 }
                 () = watchdog.due() => systemd::alive(),
                 Some(request) = self.requests.recv() => self.answer(request),
-                () = &mut stop, if !self.stopping => self.begin_stop(),
-                signal = signals.next() => match signal {
+                () = &mut stop, if !self.stopping => {
+                    leave = Box::pin(sleep(HANG_PATIENCE));
+                    self.begin_stop();
+                }
+                signal = received.next() => match signal {
                     Signal::HUP => {
                         systemd::reloading();
                         self.reload(reload)?;
@@ -128,7 +150,10 @@ impl Supervisor {
                     // A second signal changes nothing: the exchanges end within a minute, and to
                     // break one off could lose the login.
                     _ if self.stopping => {}
-                    _ => self.begin_stop(),
+                    _ => {
+                        leave = Box::pin(sleep(HANG_PATIENCE));
+                        self.begin_stop();
+                    }
                 },
             }
         }
@@ -136,7 +161,7 @@ impl Supervisor {
 
     fn begin_stop(&mut self) {
         let text = "stopping; refreshes in progress are completed first";
-        self.report(&Message::new(Level::INFO, "stopping", text));
+        self.report(&Message::new(Level::Info, "stopping", text));
         systemd::stopping(self.is_idle());
         self.stop();
     }
@@ -148,12 +173,12 @@ impl Supervisor {
         match control::open(&place?, requests, context, counts) {
             Ok(socket) => {
                 let text = format!("the control socket is {}", socket.path().display());
-                self.report(&Message::new(Level::DEBUG, "control", text));
+                self.report(&Message::new(Level::Debug, "control", text));
                 Some(socket)
             }
             Err(error) => {
                 let text = format!("cannot open the control socket: {}", chain(&error));
-                self.report(&Message::new(Level::WARN, "no_control", text).hint(error.hint()));
+                self.report(&Message::new(Level::Warn, "no_control", text).hint(error.hint()));
                 None
             }
         }

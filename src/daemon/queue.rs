@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::account::Account;
-use crate::account::context::EXCHANGES;
 use crate::daemon::requests::{LoopRequest, Snapshot};
 use crate::daemon::slot::ConfigState;
 use crate::daemon::supervisor::Supervisor;
@@ -15,24 +14,29 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 
 impl Supervisor {
-    /// Hands queued events to their accounts, as long as another task may run.
+    /// Hands queued events to their accounts, as long as there are places.
     pub fn handle_queue(&mut self) {
-        while self.running < EXCHANGES {
-            let Some((name, mut event)) = self.queue.pop_front() else { return };
-            let Some(slot) = self.slots.get_mut(&name) else { continue };
+        while let Some((host, (name, mut event))) = self.queue.pop() {
+            let Some(slot) = self.slots.get_mut(&name) else {
+                self.queue.release(&host);
+                continue;
+            };
             slot.queued = false;
             let Some(mut account) = slot.account.take() else {
                 // A task works on it since an earlier event.
                 if let Event::Begin(trigger) = event {
                     slot.add_trigger(trigger);
                 }
+                self.queue.release(&host);
                 continue;
             };
             if let Event::Begin(trigger) = event {
                 event = Event::Begin(trigger.and(slot.waiters.start()));
             }
-            if account.begin(event, &self.context) {
-                self.set_running(self.running + 1);
+            if account.start(event, &self.context) {
+                slot.place = Some(host);
+                self.running += 1;
+                self.context.set_active(self.running);
                 let (context, sender) = (Rc::clone(&self.context), self.account_sender.clone());
                 tokio::task::spawn_local(async move {
                     account.finish(&context).await;
@@ -40,20 +44,38 @@ impl Supervisor {
                     let _ = sender.send(account);
                 });
             } else {
+                self.queue.release(&host);
                 self.update(account);
             }
         }
     }
 
-    fn set_running(&mut self, running: usize) {
-        self.running = running;
-        self.context.set_active(running);
-    }
-
     /// Takes an account back from its task.
     pub fn accept(&mut self, account: Box<Account>) {
-        self.set_running(self.running - 1);
+        if let Some(slot) = self.slots.get_mut(account.name()) {
+            slot.place.take().iter().for_each(|host| self.queue.release(host));
+        }
+        self.running -= 1;
+        self.context.set_active(self.running);
         self.update(account);
+    }
+
+    /// An account whose files hang gives its place back, and nobody waits for it any more.
+    pub fn note_hang(&mut self, name: &str, hangs: bool) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.hangs = hangs;
+        slot.checked = true;
+        if hangs {
+            self.hanging += 1;
+            slot.place.take().iter().for_each(|host| self.queue.release(host));
+        } else {
+            self.hanging -= 1;
+        }
+    }
+
+    /// How many accounts are in tasks that will end.
+    pub fn busy(&self) -> usize {
+        self.running - self.hanging
     }
 
     /// Puts an account back into its slot: replies to requests, starts hooks, pushes and probes,
@@ -69,6 +91,7 @@ impl Supervisor {
             self.state_watch.add(&account.files().store().path());
             outdated = account.is_outdated();
         }
+        slot.ends_at = account.ends_at();
         slot.waiters.reply(&account, self.context.clock.now());
         let features = &mut slot.features;
         let hooks = features.hooks.for_passes(&mut account);
@@ -83,14 +106,14 @@ impl Supervisor {
         slot.account = Some(account);
         if self.stopping {
             if !stopped {
-                self.queue.push_back((name, Event::Stop));
+                slot.enqueue(&name, Event::Stop, &mut self.queue);
             }
         } else if slot.config != ConfigState::Current && idle {
             self.rebuild(&name);
         } else if let Some(trigger) = slot.next_trigger.take() {
-            self.queue.push_back((name, Event::Begin(trigger)));
+            slot.enqueue(&name, Event::Begin(trigger), &mut self.queue);
         } else if outdated || slot.waiters.need_pass() {
-            self.queue.push_back((name, Event::Begin(Trigger::default())));
+            slot.enqueue(&name, Event::Begin(Trigger::default()), &mut self.queue);
         }
     }
 
@@ -108,7 +131,7 @@ impl Supervisor {
                 let queue = slot.account.is_some() && !slot.waiters.need_pass();
                 slot.waiters.add(purpose, reply);
                 if queue {
-                    self.queue.push_back((account, Event::Begin(Trigger::default())));
+                    slot.enqueue(&account, Event::Begin(Trigger::default()), &mut self.queue);
                 }
             }
         }
@@ -134,7 +157,7 @@ impl Supervisor {
         for (name, slot) in &mut self.slots {
             if slot.next_wakeup(self.stopping).is_some_and(|at| at.boot <= now.boot) {
                 slot.queued = true;
-                self.queue.push_back((name.clone(), Event::Woke));
+                slot.enqueue(name, Event::Woke, &mut self.queue);
             }
         }
     }
@@ -150,7 +173,9 @@ impl Supervisor {
     pub fn stop(&mut self) {
         self.stopping = true;
         self.context.stop();
-        let present = self.slots.iter().filter(|(_, slot)| slot.account.is_some());
-        self.queue = present.map(|(name, _)| (name.clone(), Event::Stop)).collect();
+        self.queue.drain();
+        for (name, slot) in self.slots.iter().filter(|(_, slot)| slot.account.is_some()) {
+            slot.enqueue(name, Event::Stop, &mut self.queue);
+        }
     }
 }

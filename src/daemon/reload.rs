@@ -3,14 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use tracing::Level;
-
 use crate::account::accounts;
 use crate::config::Settings;
 use crate::daemon::slot::{ConfigState, Slot};
 use crate::daemon::supervisor::{MODE, Supervisor, supervise};
 use crate::daemon::watches;
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
@@ -43,8 +41,9 @@ impl Supervisor {
                 slot => match (supervise(&mut account, self.context.clock.now()), slot) {
                     (Ok(lock), Some(slot)) => (slot.config, slot.lock) = (ConfigState::Changed, lock),
                     (Ok(lock), None) => {
-                        self.slots.insert(name.clone(), Slot::new(account, lock));
-                        self.queue.push_back((name, Event::Begin(Trigger::default())));
+                        let slot = Slot::new(account, lock);
+                        slot.enqueue(&name, Event::Begin(Trigger::default()), &mut self.queue);
+                        self.slots.insert(name, slot);
                     }
                     // The same directory under another path.
                     (Err(LockError::Supervised { pid, .. }), Some(slot))
@@ -54,7 +53,7 @@ impl Supervisor {
                     }
                     (Err(error), _) => {
                         let text = format!("cannot supervise the account: {}", chain(&error));
-                        let message = Message::new(Level::ERROR, "unsupervised", text);
+                        let message = Message::new(Level::Error, "unsupervised", text);
                         self.context.message(&name, &Message { hint: error.hint(), ..message });
                     }
                 },
@@ -70,7 +69,7 @@ impl Supervisor {
             self.rebuild(&name);
         }
         self.state_watch = watches::states(&self.settings)?.succeed(&self.state_watch);
-        self.report(&Message::new(Level::INFO, "reloaded", "the new config is in use"));
+        self.report(&Message::new(Level::Info, "reloaded", "the new config is in use"));
         Ok(())
     }
 
@@ -88,6 +87,6 @@ impl Supervisor {
         slot.replace(account);
         let reread = Trigger { reread: true, ..Trigger::default() };
         let trigger = slot.next_trigger.take().unwrap_or_default().and(reread);
-        self.queue.push_back((name.to_owned(), Event::Begin(trigger)));
+        slot.enqueue(name, Event::Begin(trigger), &mut self.queue);
     }
 }

@@ -1,9 +1,7 @@
 //! The loop's data about one account. The account itself moves into a task while it uses the
 //! network, and comes back when it has finished.
 
-use std::collections::VecDeque;
-
-use crate::account::Account;
+use crate::account::{Account, queue};
 use crate::clock::Timestamp;
 use crate::daemon::waiters::Waiters;
 use crate::hooks::Hooks;
@@ -15,12 +13,20 @@ use crate::refresh::decide::Trigger;
 use crate::store::lock::SupervisorLock;
 
 /// Events for accounts, each with the account's name.
-pub type Queue = VecDeque<(String, Event)>;
+pub type Queue = queue::Queue<(String, Event)>;
 
 pub struct Slot {
     /// `None` while a task works on it.
     pub account: Option<Box<Account>>,
     pub config: ConfigState,
+    /// The host that its exchanges go to.
+    pub host: String,
+    /// The host in whose place it runs.
+    pub place: Option<String>,
+    /// When its token ends, by the boot clock.
+    pub ends_at: i64,
+    /// Its files do not answer.
+    pub hangs: bool,
     /// Its wake-up is in the queue.
     pub queued: bool,
     /// For the pass after the one that is running.
@@ -66,6 +72,10 @@ impl Slot {
     pub fn new(account: Account, lock: SupervisorLock) -> Self {
         Self {
             config: ConfigState::Current,
+            host: account.host().to_owned(),
+            place: None,
+            ends_at: 0,
+            hangs: false,
             queued: false,
             next_trigger: None,
             checked: false,
@@ -80,6 +90,7 @@ impl Slot {
     /// Replaces the account by one that was built from another config.
     pub fn replace(&mut self, account: Account) {
         self.features = Features::new(&account);
+        account.host().clone_into(&mut self.host);
         self.account = Some(Box::new(account));
     }
 
@@ -93,10 +104,14 @@ impl Slot {
     /// Queues a pass; if one is running, another one follows it.
     pub fn request_pass(&mut self, name: &str, trigger: Trigger, queue: &mut Queue) {
         if self.account.is_some() {
-            queue.push_back((name.to_owned(), Event::Begin(trigger)));
+            self.enqueue(name, Event::Begin(trigger), queue);
         } else {
             self.add_trigger(trigger);
         }
+    }
+
+    pub fn enqueue(&self, name: &str, event: Event, queue: &mut Queue) {
+        queue.push(&self.host, self.ends_at, (name.to_owned(), event));
     }
 
     pub fn add_trigger(&mut self, trigger: Trigger) {
@@ -105,6 +120,9 @@ impl Slot {
 
     /// Why the token is not fresh; `None` if it is, as far as is known.
     pub fn problem(&self) -> Option<String> {
+        if self.hangs {
+            return Some("the file system of its files does not answer".into());
+        }
         let account = self.account.as_ref()?;
         if account.core().is_unstored() {
             return Some(UNSTORED.into());

@@ -34,6 +34,9 @@ pub enum RunError {
     Supervise { account: String, source: LockError },
     #[error("cannot set up the event loop")]
     Setup(#[from] io::Error),
+    /// The process ends while file work hangs.
+    #[error("leaving account {account}, since its file system does not answer")]
+    Hang { account: String },
 }
 
 impl RunError {
@@ -41,6 +44,9 @@ impl RunError {
         match self {
             Self::Supervise { source, .. } => source.hint(),
             Self::Setup(_) => Some(RAISE_LIMITS.into()),
+            Self::Hang { .. } => {
+                Some("check the file system of its token file and state: mount, df, dmesg".into())
+            }
         }
     }
 }
@@ -55,6 +61,8 @@ pub struct Supervisor {
     pub queue: Queue,
     /// How many accounts are in tasks.
     pub running: usize,
+    /// How many of these wait for files that do not answer.
+    pub hanging: usize,
     pub hook_places: Arc<Semaphore>,
     pub probe_places: Rc<Semaphore>,
     pub report_refusal: ReportRefusal,
@@ -63,6 +71,8 @@ pub struct Supervisor {
     /// Tasks send their accounts back when they have finished.
     pub account_sender: mpsc::UnboundedSender<Box<Account>>,
     pub finished_accounts: mpsc::UnboundedReceiver<Box<Account>>,
+    /// Accounts whose files hang, or answer again.
+    pub hangs: mpsc::UnboundedReceiver<(String, bool)>,
     pub timer: Timer,
     /// The config, and the files that it takes secrets from.
     pub config_watch: Watch,
@@ -82,6 +92,8 @@ impl Supervisor {
         let (account_sender, finished_accounts) = mpsc::unbounded_channel();
         let counts = Rc::new(RefCell::new(Counts::default()));
         context.observe(Rc::clone(&counts) as Rc<dyn Observer>);
+        let (hang_sender, hangs) = mpsc::unbounded_channel();
+        context.observe(Rc::new(HangObserver(hang_sender)));
         // Before the accounts read these files, so that no change is missed.
         let config_watch = watches::inputs(&settings)?;
         let settings = Arc::new(settings);
@@ -92,13 +104,19 @@ impl Supervisor {
                 .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
             slots.insert(name, Slot::new(account, lock));
         }
+        let mut queue = Queue::default();
+        for (name, slot) in &slots {
+            slot.enqueue(name, Event::Begin(Trigger::default()), &mut queue);
+        }
         Ok(Self {
             only: only.map(str::to_owned),
             context: Rc::new(context),
             counts,
-            queue: slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect(),
+            queue,
             slots,
             running: 0,
+            hanging: 0,
+            hangs,
             hook_places: hooks::places(),
             probe_places: probe::places(),
             report_refusal: report_refusal(request_sender.clone()),
@@ -125,11 +143,14 @@ impl Supervisor {
         self.slots.values().filter_map(|slot| slot.next_wakeup(self.stopping)).min_by_key(|at| at.boot)
     }
 
-    /// True when no exchange is running and nothing remains to be stored.
+    /// True when no exchange is running and nothing remains to be stored, but for accounts whose
+    /// files hang.
     pub fn is_idle(&self) -> bool {
-        let mut accounts = self.slots.values().map(|slot| slot.account.as_ref());
-        self.queue.is_empty()
-            && accounts.all(|account| account.is_some_and(|account| account.core().is_idle()))
+        let is_idle = |slot: &Slot| match &slot.account {
+            Some(account) => account.core().is_idle(),
+            None => slot.hangs,
+        };
+        self.queue.is_empty() && self.slots.values().all(is_idle)
     }
 
     /// One sentence for `systemctl status`. It is sent only when something happens, so it names
@@ -169,4 +190,15 @@ fn report_refusal(requests: mpsc::UnboundedSender<LoopRequest>) -> ReportRefusal
             let _ = result.await;
         })
     })
+}
+
+struct HangObserver(mpsc::UnboundedSender<(String, bool)>);
+
+impl Observer for HangObserver {
+    fn notice(&self, notice: &Notice<'_>) {
+        if let Notice::Hang { account, hangs, .. } = notice {
+            // The supervisor outlives its accounts.
+            let _ = self.0.send(((*account).to_owned(), *hangs));
+        }
+    }
 }

@@ -5,9 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Level;
-
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::process;
 use crate::process::{Bytes, ChildError};
@@ -45,7 +43,7 @@ pub enum HookError {
 impl HookError {
     /// The whole story, for the log and the terminal.
     pub fn message(&self) -> Message {
-        Message::new(Level::WARN, "hook_failed", chain(self)).hint(self.hint())
+        Message::new(Level::Warn, "hook_failed", chain(self)).hint(self.hint())
     }
 
     /// What to do about it.

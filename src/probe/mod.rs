@@ -18,7 +18,7 @@ use crate::account::files::check_owner;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::http::{HttpEndpoint, HttpOptions, shown};
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
 use crate::probe::rules::{ProbeMeaning, Probed, candidate, first_in};
 use crate::refresh::Policy;
@@ -27,7 +27,6 @@ use crate::secret::Fingerprint;
 use crate::store::note::Note;
 use crate::store::state::{Store, Stored};
 use std::pin::Pin;
-use tracing::Level;
 
 /// How long one probe may take: a resource that thinks for longer has no answer about the token.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -146,17 +145,17 @@ async fn refused(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Contex
 fn message(probed: &Probed, meaning: ProbeMeaning) -> Message {
     let url = &probed.url;
     let (level, text, hint) = match (meaning, probed.status) {
-        (ProbeMeaning::Refused, _) => (Level::INFO, format!("{url} refuses the token; replacing it"), None),
+        (ProbeMeaning::Refused, _) => (Level::Info, format!("{url} refuses the token; replacing it"), None),
         (ProbeMeaning::RefusedToo { first }, _) => {
-            let level = if first { Level::WARN } else { Level::DEBUG };
+            let level = if first { Level::Warn } else { Level::Debug };
             (level, format!("{url} refuses the new token as well; keeping it"), Some(PROBE_REFUSED.into()))
         }
         (ProbeMeaning::Nothing, Some(status)) => {
-            (Level::DEBUG, format!("{url} answers the probe with HTTP {status}"), None)
+            (Level::Debug, format!("{url} answers the probe with HTTP {status}"), None)
         }
         (ProbeMeaning::Nothing, None) => {
             let why = probed.problem.as_deref().unwrap_or_default();
-            (Level::DEBUG, format!("{url} does not answer the probe: {why}"), None)
+            (Level::Debug, format!("{url} does not answer the probe: {why}"), None)
         }
     };
     Message { hint, generation: Some(probed.generation), ..Message::new(level, "probed", text) }

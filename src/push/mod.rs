@@ -13,7 +13,7 @@ use crate::account::context::Context;
 use crate::config;
 use crate::config::Settings;
 use crate::http::{HttpEndpoint, HttpOptions, shown};
-use crate::message::Message;
+use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
 use crate::problem::chain;
 use crate::push::request::PushRequest;
@@ -26,7 +26,6 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
-use tracing::Level;
 
 /// How long one try may take: the target is near, and has nothing to think about.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -177,9 +176,9 @@ impl Delivery {
         let mut failing = self.failing.borrow_mut();
         let Some(error) = error else {
             failing.remove(target);
-            return Message::new(Level::INFO, "pushed", format!("sent the token to {target}"));
+            return Message::new(Level::Info, "pushed", format!("sent the token to {target}"));
         };
-        let level = if failing.insert(target.to_owned()) { Level::WARN } else { Level::DEBUG };
+        let level = if failing.insert(target.to_owned()) { Level::Warn } else { Level::Debug };
         let text = format!("cannot send the token to {target}: {}", chain(error));
         Message { hint: error.hint(), ..Message::new(level, "push_failed", text) }
     }

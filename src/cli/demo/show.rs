@@ -26,10 +26,9 @@ use crate::config::Settings;
 use crate::daemon::{RunError, RunOptions, run};
 use crate::demo::faults::Outage;
 use crate::status::status;
-use tracing::Level;
 
 use crate::account::context::{Context, Notice, Observer};
-use crate::message::{Message, local_time};
+use crate::message::{Level, Message, local_time};
 use crate::refresh::outcome::{Outcome, Report};
 
 /// How often the client reads the token file: as often as a busy one, and no burden.
@@ -193,7 +192,7 @@ impl Supervision {
             let options = RunOptions {
                 only: None,
                 // On SIGHUP the demo ends; there is nothing to read again.
-                reload: &|| Err(Message::new(Level::DEBUG, "demo", "the demo has no config to reload")),
+                reload: &|| Err(Message::new(Level::Debug, "demo", "the demo has no config to reload")),
                 control: None,
                 stop: Box::pin(async move { stopped.notified().await }),
             };

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tracing::Level;
-
 use crate::cli::demo::outage::Change;
 use crate::cli::demo::stage::Read;
-use crate::message::{duration, words};
+use crate::message::{Level, duration, words};
 use crate::refresh::outcome::{Outcome, Report};
 
 /// How an event is to be felt.
@@ -80,8 +78,8 @@ impl Story {
             }
             report => {
                 let words = words(report);
-                let tone = if words.level > Level::WARN { Tone::Plain } else { Tone::Bad };
-                (words.level <= Level::INFO).then(|| Event::new(tone, words.text))
+                let tone = if words.level > Level::Warn { Tone::Plain } else { Tone::Bad };
+                (words.level <= Level::Info).then(|| Event::new(tone, words.text))
             }
         }
     }
