@@ -7,13 +7,13 @@ use serde::Serialize;
 use crate::check::{Finding, FindingLevel, JSON_VERSION, check as look, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::output::printable;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
 };
 use crate::cli::terminal;
 use crate::cli::terminal::Abilities;
-use crate::cli::voice;
-use crate::cli::voice::printable;
 use crate::cli::{load, locate};
 
 /// Longer lines are hard to read.
@@ -39,7 +39,7 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
             if flags.live {
                 match live(&settings, only) {
                     Ok(found) => findings.extend(found),
-                    Err(error) => return voice::no_event_loop(&error),
+                    Err(error) => return output::no_event_loop(&error),
                 }
             }
             findings
@@ -50,7 +50,7 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
             return Exit::Config;
         }
     };
-    let told = if flags.json { voice::tell(json(args, &findings)) } else { show(&findings, !flags.live) };
+    let told = if flags.json { output::print(json(args, &findings)) } else { show(&findings, !flags.live) };
     if told { exit_of(&findings) } else { Exit::Io }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
         lines.push(verdict);
         lines
     };
-    voice::tell(lines.join("\n"))
+    output::print(lines.join("\n"))
 }
 
 /// 78 if something will not work.

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::account::obtain::rejected as replace;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
-use crate::cli::{rejected, report, settings, the_account, token, voice};
+use crate::cli::{output, rejected, report, settings, the_account, token};
 use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::secret::Secret;
@@ -137,7 +137,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> u8 {
-    voice::failure(format!("{what}: {error}"), Some(RAISE_LIMITS));
+    output::error(format!("{what}: {error}"), Some(RAISE_LIMITS));
     FAILED
 }
 
@@ -148,6 +148,6 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
         ErrorKind::PermissionDenied => "make it executable: chmod a+x",
         _ => "run it without zg-tokend first",
     };
-    voice::failure(format!("cannot run {}: {error}", program.display()), Some(hint));
+    output::error(format!("cannot run {}: {error}", program.display()), Some(hint));
     if found { NOT_EXECUTABLE } else { NOT_FOUND }
 }

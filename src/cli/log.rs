@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::account::context::{Notice, Observer};
 use crate::cli::args::LogFormat;
-use crate::cli::voice::printable;
+use crate::cli::output::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::message::{Message, local, local_time, utc, words};
 use crate::problem::{Class, Problem};

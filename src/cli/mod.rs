@@ -1,23 +1,23 @@
 //! The commands, as a person meets them.
 
-pub mod args;
-pub mod check;
-pub mod demo;
-pub mod exec;
-pub mod exit;
-pub mod init;
-pub mod log;
-pub mod manual;
-pub mod once;
-pub mod page;
-pub mod prompt;
-pub mod rejected;
-pub mod run;
-pub mod set;
-pub mod status;
-pub mod terminal;
-pub mod token;
-pub mod voice;
+mod args;
+mod check;
+mod demo;
+mod exec;
+mod exit;
+mod init;
+mod log;
+mod manual;
+mod once;
+mod output;
+mod page;
+mod prompt;
+mod rejected;
+mod run;
+mod set;
+mod status;
+mod terminal;
+mod token;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -63,9 +63,9 @@ pub fn main() -> ExitCode {
 /// Help and version go to stdout and are a success; the rest is a mistake, which monitoring must
 /// not take for the token's.
 fn usage(error: &clap::Error) -> ExitCode {
-    let told = voice::is_told(error.print().and_then(|()| std::io::stdout().flush()));
+    let printed = output::is_complete(error.print().and_then(|()| std::io::stdout().flush()));
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if told => Exit::Success.into(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed => Exit::Success.into(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Io.into(),
         _ if asks_for_status(std::env::args_os().skip(1)) => {
             ExitCode::from(crate::status::Severity::Unknown as u8)
@@ -104,7 +104,7 @@ struct ConfigFailure {
 impl ConfigFailure {
     fn say(&self) {
         let lines = self.excerpt.as_deref().or(self.example.as_deref());
-        voice::failure_in(&self.problem, lines, self.hint.as_deref());
+        output::error_with(&self.problem, lines, self.hint.as_deref());
     }
 }
 
@@ -132,7 +132,7 @@ fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Accoun
         (Some(account), Some(_)) => Ok(account),
         (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
         _ => {
-            voice::failure("the config has several accounts", Some("say which one with --account NAME"));
+            output::error("the config has several accounts", Some("say which one with --account NAME"));
             Err(Exit::Usage)
         }
     }
@@ -141,7 +141,7 @@ fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<Accoun
 /// Tells what went wrong with an account, and gives the exit code for it.
 fn report(account: &AccountConfig, problem: &Problem) -> Exit {
     let way_out = way_out(problem.class, problem.hint.as_deref());
-    voice::failure(format!("account {}: {}", account.name, problem.message), Some(way_out));
+    output::error(format!("account {}: {}", account.name, problem.message), Some(way_out));
     Exit::from(problem.class)
 }
 

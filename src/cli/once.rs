@@ -12,7 +12,7 @@ use crate::account::context::{Context, Mode, Notice, Observer, accounts};
 use crate::account::once;
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
-use crate::cli::{settings, voice};
+use crate::cli::{output, settings};
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
@@ -44,7 +44,7 @@ pub(super) fn pass(
     observer: Rc<dyn Observer>,
 ) -> Exit {
     for warning in &settings.warnings {
-        voice::warning(warning, warning.hint(&settings.path));
+        output::warning(warning, warning.hint(&settings.path));
     }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
@@ -53,7 +53,7 @@ pub(super) fn pass(
     let clock = Rc::clone(&context.clock);
     let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
         Ok(accounts) => accounts,
-        Err(error) => return voice::no_event_loop(&error),
+        Err(error) => return output::no_event_loop(&error),
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let told = !flags.json || print_json(&accounts, exit);
@@ -69,7 +69,7 @@ pub(super) fn pass(
         hooks.extend(due(&mut account));
     }
     if let Err(error) = run_hooks(hooks) {
-        return voice::no_event_loop(&error);
+        return output::no_event_loop(&error);
     }
     if told { exit } else { Exit::worst([exit, Exit::Io]) }
 }
@@ -92,9 +92,9 @@ fn print_line(account: &Account, quiet: bool) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
     if class(outcome).is_some() {
-        voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+        output::error(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
     } else if !quiet {
-        voice::say(format!("{}: {}", account.name(), words.text));
+        output::print_line(format!("{}: {}", account.name(), words.text));
     }
 }
 
@@ -105,7 +105,7 @@ fn warn_of_gap(account: &Account, gap: Duration) {
     let skew = schedule::skew(token.lifetime(), account.core().policy().skew);
     if gap > skew {
         let every = humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)));
-        voice::warning(
+        output::warning(
             format!(
                 "account {}: the last pass was {} ago, and this token is due only {} before it expires",
                 account.name(),
@@ -133,7 +133,7 @@ impl Observer for Warnings {
 fn warn(account: &str, message: &Message) {
     if message.level <= tracing::Level::WARN {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        voice::warning(format!("account {account}: {}", message.text), hint);
+        output::warning(format!("account {account}: {}", message.text), hint);
     }
 }
 
@@ -180,5 +180,5 @@ fn print_json(accounts: &[Account], exit: Exit) -> bool {
     });
     let json = OnceJson { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
     // Strings and numbers always encode.
-    voice::tell(serde_json::to_string(&json).unwrap_or_default())
+    output::print(serde_json::to_string(&json).unwrap_or_default())
 }

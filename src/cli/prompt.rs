@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _, Read};
 use rustix::process::{Signal, getpid, kill_process};
 use zeroize::Zeroizing;
 
+use crate::cli::output;
 use crate::cli::terminal::Silence;
-use crate::cli::voice;
 use crate::config::SecretSource;
 use crate::secret::Secret;
 
@@ -26,12 +26,12 @@ pub(super) fn can_ask() -> bool {
 
 /// The answer to a question, without the white space around it; `None` if it is empty.
 pub(super) fn line(question: &str) -> Result<Option<String>, String> {
-    voice::ask(question);
+    output::question(question);
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
         Err(error) => Err(format!("cannot read the answer: {error}")),
         Ok(0) => {
-            voice::ask("\n");
+            output::question("\n");
             Err("there was no answer".to_owned())
         }
         Ok(_) => Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())),
@@ -40,11 +40,11 @@ pub(super) fn line(question: &str) -> Result<Option<String>, String> {
 
 /// A secret that is typed and not shown; `None` if it is empty.
 pub(super) fn hidden(what: &str) -> Result<Option<Secret>, String> {
-    voice::ask(format!("{what} (not shown): "));
+    output::question(format!("{what} (not shown): "));
     let silence = Silence::key_by_key();
     let typed = keys(&mut io::stdin().lock());
     drop(silence);
-    voice::ask("\n");
+    output::question("\n");
     match typed.map_err(|error| format!("cannot read the {what}: {error}"))? {
         Typed::Interrupted => {
             // Only now, with a terminal that shows again what is typed.

@@ -7,7 +7,7 @@ use crate::account::obtain::rejected as replace;
 use crate::cli::args::{Args, Rejected as Flags};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};
-use crate::cli::{report, set, settings, the_account, voice};
+use crate::cli::{output, report, set, settings, the_account};
 use crate::hooks::due;
 use crate::message::duration;
 
@@ -24,7 +24,7 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
             Ok(token) => token.fingerprint(),
             Err(problem) => {
                 let hint = "give the refused token on stdin, or its SHA-256 with --sha256";
-                voice::failure(problem, Some(hint));
+                output::error(problem, Some(hint));
                 return Exit::Usage;
             }
         },
@@ -38,17 +38,17 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
     // Nobody waits for a token here, and who does not re-read its file should hear of it at once.
     match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {
         Ok(()) => exit,
-        Err(error) => voice::no_event_loop(&error),
+        Err(error) => output::no_event_loop(&error),
     }
 }
 
 /// Says what came of it; a token that stays is a failure to the caller, who has no better one.
 pub(super) fn say(account: &str, done: &Done) -> Exit {
     match done {
-        Done::AlreadyReplaced => voice::say(format!("{account}: another token is stored already")),
-        Done::Replaced => voice::say(format!("{account}: the token was replaced")),
+        Done::AlreadyReplaced => output::print_line(format!("{account}: another token is stored already")),
+        Done::Replaced => output::print_line(format!("{account}: the token was replaced")),
         Done::TooSoon { wait } => {
-            voice::failure(
+            output::error(
                 format!(
                     "account {account}: the token before this one was refused, too, and replaced only just now; \
                      the next can be in {}",
@@ -59,7 +59,7 @@ pub(super) fn say(account: &str, done: &Done) -> Exit {
             return Exit::Unavailable;
         }
         Done::Reaffirmed => {
-            voice::failure(
+            output::error(
                 format!("account {account}: the server has given out the same token again, as good"),
                 Some("ask the operator of the resource why it refuses this token"),
             );

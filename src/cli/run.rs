@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, settings, voice};
+use crate::cli::{ConfigFailure, load, log, output, settings};
 use tracing::Level;
 
 use crate::account::context::Context;
@@ -12,9 +12,7 @@ use crate::config::Settings;
 use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, run as supervise};
 use crate::message::Message;
-use crate::problem::Class;
 use crate::problem::chain;
-use crate::store::lock::LockError;
 
 /// Supervises until stopped.
 pub(super) fn run(args: &Args, flags: &Run) -> Exit {
@@ -35,7 +33,7 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
     match supervise(settings, Context::new(Rc::new(log::Log::default())), options) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            voice::failure(chain(&error), error.hint().as_deref());
+            output::error(chain(&error), error.hint().as_deref());
             match &error {
                 RunError::Supervise { source, .. } => Exit::from(source.class()),
                 RunError::Setup(_) => Exit::Failure,

@@ -9,7 +9,7 @@ use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::Warnings;
-use crate::cli::{prompt, report, settings, the_account, voice};
+use crate::cli::{output, prompt, report, settings, the_account};
 use crate::config::AccountConfig;
 use crate::message::duration;
 use crate::problem::chain;
@@ -27,7 +27,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
         Ok(token) => token,
         Err(problem) => {
-            voice::failure(problem, Some("give the token on stdin, and nothing else"));
+            output::error(problem, Some("give the token on stdin, and nothing else"));
             return Exit::Usage;
         }
     };
@@ -38,7 +38,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     let given = match given {
         Ok(given) => given,
         Err(error) => {
-            voice::failure(error, Some(error.hint()));
+            output::error(error, Some(error.hint()));
             return Exit::Usage;
         }
     };
@@ -46,18 +46,18 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     match store(&settings, account, given) {
         Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
         Ok(SetResult::Known) => {
-            voice::say(format!(
+            output::print_line(format!(
                 "{}: this refresh token was given before; the login stays as it is",
                 account.name
             ));
-            voice::hint("log in again for a new one: a used one is never sent twice");
+            output::hint("log in again for a new one: a used one is never sent twice");
             return Exit::Success;
         }
         Err(problem) => return report(account, &problem),
     }
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
-        voice::say(format!(
+        output::print_line(format!(
             "{}: the token is in {}, for {left}",
             account.name,
             account.token_file.path.display()
@@ -82,7 +82,7 @@ impl Observer for Refusal {
             return Warnings.notice(notice);
         };
         self.refused.set(true);
-        voice::failure(
+        output::error(
             format!("account {account}: {message}; the earlier login stays in use"),
             Some("log in again, and give the new refresh token to `zg-tokend set`"),
         );
@@ -91,7 +91,7 @@ impl Observer for Refusal {
 
 /// The config may name a login that only the service can read.
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
-    voice::warning(
+    output::warning(
         format!(
             "account {}: {}; whatever it holds now counts as older than this login",
             account.name,

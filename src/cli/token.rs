@@ -13,7 +13,7 @@ use crate::account::obtain::{TokenWanted, obtain, rejected as replace};
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{rejected, report, settings, the_account, voice};
+use crate::cli::{output, rejected, report, settings, the_account};
 use crate::config::{AccountConfig, Settings, is_loopback};
 use crate::message::{utc, way_out};
 use crate::refresh::record::AccessToken;
@@ -33,7 +33,7 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
         (TokenOutput::Git, Some("get")) => {
             let asked = question();
             if let Err(address) = may_have_token(&asked) {
-                voice::warning(
+                output::warning(
                     format!("no token for {address}: whoever is on the way there could read it"),
                     "give git an address with https://: git remote set-url",
                 );
@@ -45,14 +45,14 @@ pub(super) fn token(args: &Args, flags: &Token) -> Exit {
         // "If a helper receives any other operation, it should silently ignore the request."
         (TokenOutput::Git, Some(_)) => return Exit::Success,
         (TokenOutput::Git, None) => {
-            voice::failure(
+            output::error(
                 "git names an operation: get, store or erase",
                 Some("git config credential.https://HOST.helper '!zg-tokend token --format git'"),
             );
             return Exit::Usage;
         }
         (_, Some(operation)) => {
-            voice::failure(
+            output::error(
                 format!("{operation:?} is for git alone"),
                 Some("`zg-tokend token` prints the token; git calls `zg-tokend token --format git get`"),
             );
@@ -84,7 +84,7 @@ pub(super) fn live(
         Ok(obtained) => {
             if let Some(problem) = obtained.problem {
                 let way_out = way_out(problem.class, problem.hint.as_deref());
-                voice::warning(format!("account {}: {}", account.name, problem.message), way_out);
+                output::warning(format!("account {}: {}", account.name, problem.message), way_out);
             }
             Ok(obtained.token)
         }
@@ -122,13 +122,13 @@ fn render(format: TokenOutput, token: &AccessToken, username: &str) -> Secret {
     })
 }
 
-/// Past the voice, which is for everybody: this is for whoever asked, and nobody else.
+/// Past the output, which is for everybody: this is for whoever asked, and nobody else.
 fn print(text: &Secret) -> Exit {
     let mut stdout = std::io::stdout();
     match stdout.write_all(text.expose().as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            voice::failure(
+            output::error(
                 format!("cannot write the token to stdout: {error}"),
                 Some("look at where it goes: a full disk, or a reader that has gone"),
             );

@@ -5,13 +5,13 @@
 //! the server goes down ([`outage`]) and what it looks like ([`view`]) is pure; [`screen`] writes
 //! it. [`server_only`] is the server alone.
 
-pub mod outage;
-pub mod screen;
-pub mod server_only;
-pub mod show;
-pub mod stage;
-pub mod story;
-pub mod view;
+mod outage;
+mod screen;
+mod server_only;
+mod show;
+mod stage;
+mod story;
+mod view;
 
 use std::io;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::Demo;
 use crate::cli::exit::Exit;
-use crate::cli::voice;
+use crate::cli::output;
 use crate::config::ConfigError;
 use crate::daemon::RunError;
 use crate::demo::server;
@@ -42,7 +42,7 @@ pub(super) fn demo(flags: &Demo) -> Exit {
         })
     });
     ended.unwrap_or_else(|error| {
-        voice::failure(chain(&error), error.hint().as_deref());
+        output::error(chain(&error), error.hint().as_deref());
         Exit::Failure
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::demo::stage::{CLIENT_ID, config};
 use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
-use crate::cli::voice;
+use crate::cli::output;
 use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 
@@ -18,7 +18,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> {
     let options = IssuerOptions { access_token_lifetime: LIFETIME, ..IssuerOptions::default() };
     let server = Server::spawn_thread(port, Plain, options)?;
-    voice::tell(guide(&server).unwrap_or_default());
+    output::print(guide(&server).unwrap_or_default());
     ending.comes().await;
     Ok(Exit::Success)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::cli::args::Init;
 use crate::cli::init::{InitError, google};
-use crate::cli::{prompt, voice};
+use crate::cli::{output, prompt};
 use crate::config::PROVIDERS;
 use crate::secret::Secret;
 
@@ -129,7 +129,7 @@ fn ask_for_server() -> Result<(&'static str, String), InitError> {
         let answer = needed("provider (google), or the URL of an issuer or token endpoint: ")?;
         match which_server(&answer) {
             ("provider", name) if !PROVIDERS.contains(&&*name) => {
-                voice::hint(format!(
+                output::hint(format!(
                     "known providers: {}; of any other, give a URL with https://",
                     PROVIDERS.join(", ")
                 ));

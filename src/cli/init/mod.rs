@@ -12,7 +12,7 @@ use crate::check::check as look;
 use crate::cli::args::{Args, Init};
 use crate::cli::exit::Exit;
 use crate::cli::init::answers::Answers;
-use crate::cli::{check, locate, prompt, voice};
+use crate::cli::{check, locate, output, prompt};
 use crate::config;
 use crate::config::{Environment, Settings};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
@@ -77,14 +77,14 @@ pub(super) fn init(args: &Args, flags: &Init) -> Exit {
     let path = match locate(args).map(|path| std::path::absolute(&path).unwrap_or(path)) {
         Ok(path) => path,
         Err(error) => {
-            voice::failure(chain(&error), error.hint().as_deref());
+            output::error(chain(&error), error.hint().as_deref());
             return Exit::Config;
         }
     };
     match write(&path, args, flags, &environment) {
         Ok(settings) => conclude(&settings),
         Err(error) => {
-            voice::failure(chain(&error), error.hint().as_deref());
+            output::error(chain(&error), error.hint().as_deref());
             error.exit()
         }
     }
@@ -134,8 +134,8 @@ fn store(path: &Path, text: &Zeroizing<String>, replaces: bool) -> Result<(), In
 }
 
 fn conclude(settings: &Settings) -> Exit {
-    voice::say(format!("wrote {}, mode 0600", settings.path.display()));
-    voice::say("");
+    output::print_line(format!("wrote {}, mode 0600", settings.path.display()));
+    output::print_line("");
     let findings = look(settings, None);
     check::show(&findings, true);
     let exit = check::exit_of(&findings);
@@ -146,6 +146,6 @@ fn conclude(settings: &Settings) -> Exit {
         }
         _ => "next: mend what is a problem above, then `zg-tokend check`",
     };
-    voice::tell(format!("\n{next}"));
+    output::print(format!("\n{next}"));
     exit
 }

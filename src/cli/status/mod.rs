@@ -1,11 +1,11 @@
 //! `zg-tokend status`
 
-pub mod screen;
-pub mod short;
-pub mod table;
+mod screen;
+mod short;
+mod table;
 #[cfg(test)]
 mod tests;
-pub mod text;
+mod text;
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::cli::args::{Args, Format, Status};
 use crate::cli::terminal;
 use crate::cli::terminal::Abilities;
-use crate::cli::{settings, voice};
+use crate::cli::{output, settings};
 use crate::config::{Environment, Settings};
 use crate::status::metrics::exposition;
 use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
@@ -46,17 +46,17 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     }
     let snapshot = asked.look();
     let told = match format {
-        Format::Json => voice::tell(json(&asked.settings, &snapshot)),
-        Format::Short => voice::tell(short::line(&snapshot)),
-        Format::Prometheus => voice::tell(exposition(&snapshot.accounts).trim_end()),
+        Format::Json => output::print(json(&asked.settings, &snapshot)),
+        Format::Short => output::print(short::line(&snapshot)),
+        Format::Prometheus => output::print(exposition(&snapshot.accounts).trim_end()),
         Format::Text if abilities.live => {
             let (width, _) = terminal::size();
             let lines = table::lines(&snapshot, width, abilities.unicode);
             let lines = lines.iter().map(|line| line.text(width, abilities.colour));
-            voice::tell(lines.collect::<Vec<_>>().join("\n"))
+            output::print(lines.collect::<Vec<_>>().join("\n"))
         }
         // At once: a write for each of many accounts would cost more than the look at them.
-        Format::Text => voice::tell(text::text(&snapshot)),
+        Format::Text => output::print(text::text(&snapshot)),
     };
     if told { snapshot.severity() } else { Severity::Unknown }
 }

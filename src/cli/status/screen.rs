@@ -7,7 +7,7 @@ use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging
 use crate::cli::status::{Selection, table};
 use crate::cli::terminal;
 use crate::cli::terminal::{Abilities, Silence};
-use crate::cli::{ConfigFailure, load, voice};
+use crate::cli::{ConfigFailure, load, output};
 use crate::config::Settings;
 use crate::status::watch::{Viewer, watch as look_on};
 use crate::status::{AccountStatus, Severity, Snapshot};
@@ -22,7 +22,7 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 pub(super) fn watch(asked: Selection<'_>, args: &Args, abilities: Abilities) -> Severity {
     if !abilities.live {
         let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
-        voice::failure("--watch needs a terminal to draw on", Some(hint));
+        output::error("--watch needs a terminal to draw on", Some(hint));
         return Severity::Unknown;
     }
     let only = asked.only;
@@ -37,7 +37,7 @@ pub(super) fn watch(asked: Selection<'_>, args: &Args, abilities: Abilities) -> 
         // The terminal has gone away: nobody is left to be told.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe) || is_hangup(&error) => last,
         Err(error) => {
-            voice::failure(format!("cannot watch: {error}"), Some("`zg-tokend status` tells it once"));
+            output::error(format!("cannot watch: {error}"), Some("`zg-tokend status` tells it once"));
             Severity::Unknown
         }
     }
