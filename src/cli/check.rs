@@ -10,14 +10,12 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::output::printable;
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
+    wrapped,
 };
 use crate::cli::terminal;
-use crate::cli::terminal::Abilities;
+use crate::cli::terminal::Terminal;
 use crate::cli::{load, locate};
-
-/// Longer lines are hard to read.
-const TEXT_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
@@ -57,12 +55,12 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
 /// Prints the findings for people; `offline` mentions what was not looked at. False if stdout did
 /// not take them.
 pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
-    let abilities = Abilities::of_stdout();
+    let terminal = Terminal::of_stdout();
     let verdict = verdict(findings, offline);
-    let lines = if abilities.live {
+    let lines = if terminal.live {
         let (width, _) = terminal::size();
-        let page = page(findings, width, abilities.unicode);
-        let mut lines: Vec<_> = page.iter().map(|line| line.text(width, abilities.colour)).collect();
+        let page = page(findings, width, terminal.unicode);
+        let mut lines: Vec<_> = page.iter().map(|line| line.text(width, terminal.colour)).collect();
         lines.push(String::new());
         lines.extend(wrapped(&verdict, width.min(TEXT_MAX)));
         lines

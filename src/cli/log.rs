@@ -60,7 +60,7 @@ pub(super) fn set_up(format: Option<LogFormat>) {
 }
 
 /// The levels, unless they are none, or none of this program's: one word that is no level is read
-/// as another program's name, and would silence this one.
+/// as another program's name, and would echo_off this one.
 fn levels(chosen: &str) -> Option<Targets> {
     let levels: Targets = chosen.parse().ok()?;
     let names_us = levels.iter().any(|(target, _)| target.starts_with(TARGET));

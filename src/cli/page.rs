@@ -39,6 +39,12 @@ impl Line {
         self.0.push((style, text.into()));
     }
 
+    #[must_use]
+    pub(super) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.push(style, text);
+        self
+    }
+
     /// How many columns it takes, one for each character.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| columns(text)).sum()
@@ -87,6 +93,9 @@ const UNICODE: Glyphs =
 
 const ASCII: Glyphs =
     Glyphs { marks: ["*", "!", "x", "?"], bar: ['=', '.', '|', '|'], way_out: "> ", nothing: "-" };
+
+/// Longer lines are hard to read.
+pub(super) const TEXT_MAX: usize = 100;
 
 /// How many columns a text takes, one for each character.
 pub(super) fn columns(text: &str) -> usize {

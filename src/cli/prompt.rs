@@ -6,7 +6,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use zeroize::Zeroizing;
 
 use crate::cli::output;
-use crate::cli::terminal::Silence;
+use crate::cli::terminal::EchoOff;
 use crate::config::SecretSource;
 use crate::secret::Secret;
 
@@ -41,9 +41,9 @@ pub(super) fn line(question: &str) -> Result<Option<String>, String> {
 /// A secret that is typed and not shown; `None` if it is empty.
 pub(super) fn hidden(what: &str) -> Result<Option<Secret>, String> {
     output::question(format!("{what} (not shown): "));
-    let silence = Silence::key_by_key();
+    let echo_off = EchoOff::keys();
     let typed = keys(&mut io::stdin().lock());
-    drop(silence);
+    drop(echo_off);
     output::question("\n");
     match typed.map_err(|error| format!("cannot read the {what}: {error}"))? {
         Typed::Interrupted => {

@@ -1,8 +1,8 @@
 //! `zg-tokend status`
 
 mod screen;
-mod short;
-mod table;
+pub mod short;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::cli::args::{Args, Format, Status};
 use crate::cli::terminal;
-use crate::cli::terminal::Abilities;
+use crate::cli::terminal::Terminal;
 use crate::cli::{output, settings};
 use crate::config::{Environment, Settings};
 use crate::status::metrics::exposition;
@@ -40,19 +40,19 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
         Status { short: true, .. } => Format::Short,
         flags => flags.format,
     };
-    let abilities = Abilities::of_stdout();
+    let terminal = Terminal::of_stdout();
     if flags.watch {
-        return screen::watch(asked, args, abilities);
+        return screen::watch(asked, args, terminal);
     }
     let snapshot = asked.look();
     let told = match format {
         Format::Json => output::print(json(&asked.settings, &snapshot)),
         Format::Short => output::print(short::line(&snapshot)),
         Format::Prometheus => output::print(exposition(&snapshot.accounts).trim_end()),
-        Format::Text if abilities.live => {
+        Format::Text if terminal.live => {
             let (width, _) = terminal::size();
-            let lines = table::lines(&snapshot, width, abilities.unicode);
-            let lines = lines.iter().map(|line| line.text(width, abilities.colour));
+            let lines = table::lines(&snapshot, width, terminal.unicode);
+            let lines = lines.iter().map(|line| line.text(width, terminal.colour));
             output::print(lines.collect::<Vec<_>>().join("\n"))
         }
         // At once: a write for each of many accounts would cost more than the look at them.

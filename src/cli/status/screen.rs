@@ -1,12 +1,12 @@
 //! `status --watch`: the same lines on a screen of their own, which is given back at the end.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use crate::cli::args::Args;
-use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
+use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
 use crate::cli::status::{Selection, table};
 use crate::cli::terminal;
-use crate::cli::terminal::{Abilities, Silence};
+use crate::cli::terminal::{EchoOff, Terminal};
 use crate::cli::{ConfigFailure, load, output};
 use crate::config::Settings;
 use crate::status::watch::{Viewer, watch as look_on};
@@ -19,15 +19,15 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Shows it until the user has seen enough. The code is that of the last look.
-pub(super) fn watch(asked: Selection<'_>, args: &Args, abilities: Abilities) -> Severity {
-    if !abilities.live {
+pub(super) fn watch(asked: Selection<'_>, args: &Args, terminal: Terminal) -> Severity {
+    if !terminal.live {
         let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
         output::error("--watch needs a terminal to draw on", Some(hint));
         return Severity::Unknown;
     }
     let only = asked.only;
     let (drawn, last) = (String::new(), Severity::Unknown);
-    let mut screen = Screen { asked, args, abilities, wrong: None, silence: None, drawn, last };
+    let mut screen = Screen { asked, args, terminal, wrong: None, echo_off: None, drawn, last };
     screen.enter();
     let watched = look_on(only, &mut screen);
     let last = screen.last;
@@ -50,11 +50,11 @@ fn is_hangup(error: &io::Error) -> bool {
 struct Screen<'a> {
     asked: Selection<'a>,
     args: &'a Args,
-    abilities: Abilities,
+    terminal: Terminal,
     /// What is wrong with the config as it is now, and the way out.
     wrong: Option<ConfigFailure>,
     /// Typed characters are not shown meanwhile.
-    silence: Option<Silence>,
+    echo_off: Option<EchoOff>,
     /// The frame on the screen.
     drawn: String,
     last: Severity,
@@ -64,7 +64,7 @@ impl Screen<'_> {
     /// A whole frame; lines that do not fit are counted.
     fn frame(&self, snapshot: &Snapshot) -> String {
         let (width, height) = terminal::size();
-        let mut lines = table::lines(snapshot, width, self.abilities.unicode);
+        let mut lines = table::lines(snapshot, width, self.terminal.unicode);
         lines.push(Line::default());
         let foot = self.foot(width);
         let room = height.saturating_sub(foot.len());
@@ -78,7 +78,7 @@ impl Screen<'_> {
         }
         // Erased first: after a full line some terminals would erase its last character.
         let lines = lines.iter().chain(&foot);
-        let lines = lines.map(|line| format!("\x1b[K{}", line.text(width, self.abilities.colour)));
+        let lines = lines.map(|line| format!("\x1b[K{}", line.text(width, self.terminal.colour)));
         format!("\x1b[H{}\x1b[J", lines.collect::<Vec<_>>().join("\r\n"))
     }
 
@@ -86,8 +86,8 @@ impl Screen<'_> {
     fn foot(&self, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         if let Some(ConfigFailure { problem, excerpt, hint, .. }) = &self.wrong {
-            let (unicode, glyphs) = (self.abilities.unicode, Glyphs::of(self.abilities.unicode));
-            let width = width.min(table::TEXT_MAX);
+            let (unicode, glyphs) = (self.terminal.unicode, Glyphs::of(self.terminal.unicode));
+            let width = width.min(TEXT_MAX);
             let head =
                 [(BAD, format!("{} ", glyphs.marks[2])), (STRONG, "the changed config is not used".into())];
             lines.push(Line::new(head));
@@ -126,21 +126,21 @@ impl Viewer for Screen<'_> {
         self.last = snapshot.severity();
         let frame = self.frame(&snapshot);
         if frame != self.drawn {
-            write(&frame)?;
+            terminal::write(&frame)?;
             self.drawn = frame;
         }
         Ok(changes_at(&snapshot))
     }
 
     fn leave(&mut self) {
-        let _ = write(LEAVE);
-        self.silence = None;
+        let _ = terminal::write(LEAVE);
+        self.echo_off = None;
     }
 
     fn enter(&mut self) {
-        self.silence = Silence::begin();
+        self.echo_off = EchoOff::lines();
         self.drawn.clear();
-        let _ = write(ENTER);
+        let _ = terminal::write(ENTER);
     }
 }
 
@@ -148,13 +148,6 @@ impl Drop for Screen<'_> {
     fn drop(&mut self) {
         self.leave();
     }
-}
-
-/// In one write, so that no half of it is ever seen.
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// The second from which on the passing of time makes a difference to what is shown.
