@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args as ClapArgs, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{AccountName, NotAnAccountName, PROVIDERS};
@@ -59,7 +59,7 @@ impl Args {
     }
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Common {
     /// Config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
@@ -107,7 +107,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Run {
     /// Format of the log on stderr [default: text, and journal fields under systemd]
     #[arg(long, value_name = "FORMAT")]
@@ -123,7 +123,7 @@ pub enum LogFormat {
 }
 
 // No flag takes a secret: other users can see a command line.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Init {
     /// Read client and login from an authorized_user JSON file (Google)
     #[arg(long, value_name = "FILE")]
@@ -164,7 +164,7 @@ pub struct Init {
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Once {
     /// Refresh even if nothing is due
     #[arg(long)]
@@ -183,7 +183,7 @@ pub struct Once {
     pub quiet: bool,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Set {
     /// Store an access token instead, and publish it until it expires
     #[arg(long, requires = "expires_in")]
@@ -199,7 +199,7 @@ const MIN_VALID: &str = "60s";
 /// As long as people wait for a command.
 const WAIT: &str = "8s";
 
-#[derive(Debug, Clone, ClapArgs)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct TokenFlags {
     /// Refresh first if the token expires sooner than this (at most half of its lifetime counts)
     #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = duration)]
@@ -231,7 +231,7 @@ pub enum OnBusy {
     UseExisting,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Token {
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
@@ -260,7 +260,7 @@ pub enum TokenOutput {
     Git,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Exec {
     #[command(flatten)]
     pub wanted: TokenFlags,
@@ -279,7 +279,7 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Rejected {
     /// SHA-256 of the refused token in hex, instead of the token on stdin
     #[arg(long, value_name = "HEX")]
@@ -289,7 +289,7 @@ pub struct Rejected {
     pub wait: Duration,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Man {
     /// Page to print
     #[arg(value_enum, default_value_t)]
@@ -305,13 +305,13 @@ pub enum ManualPage {
     Config,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Completions {
     /// Shell
     pub shell: Shell,
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Check {
     /// Check only the config file itself, as a reload does
     #[arg(long, conflicts_with_all = ["live", "json"])]
@@ -324,7 +324,7 @@ pub struct Check {
     pub json: bool,
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Status {
     /// Keep the display up to date until Ctrl-C
     #[arg(long, conflicts_with_all = ["json", "short", "format"])]
@@ -353,7 +353,7 @@ pub enum Format {
     Prometheus,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Demo {
     /// End after this time, such as 30s or 2min
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]

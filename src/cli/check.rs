@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::check::{Finding, FindingLevel, JSON_VERSION, check as look, live};
+use crate::check::{Finding, FindingLevel, JSON_VERSION, check, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -26,14 +26,13 @@ struct CheckJson<'a> {
     findings: &'a [Finding],
 }
 
-/// Checks whether a refresh could work.
-pub(super) fn check(args: &Args, flags: &Check) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Check) -> Exit {
     let only = args.common.account.as_deref();
     let findings = match load(args) {
-        // What it names may be missing for a while: a dead login must not keep a reload from working.
+        // Secrets may be missing for a while: that must not keep a reload from working.
         Ok(_) if flags.syntax => return Exit::Success,
         Ok(settings) => {
-            let mut findings = look(&settings, only);
+            let mut findings = check(&settings, only);
             if flags.live {
                 match live(&settings, only) {
                     Ok(found) => findings.extend(found),
@@ -42,18 +41,18 @@ pub(super) fn check(args: &Args, flags: &Check) -> Exit {
             }
             findings
         }
-        Err(unusable) if flags.json => vec![Finding::problem("config", unusable.problem, unusable.hint)],
-        Err(unusable) => {
-            unusable.say();
+        Err(failure) if flags.json => vec![Finding::problem("config", failure.problem, failure.hint)],
+        Err(failure) => {
+            failure.print();
             return Exit::Config;
         }
     };
-    let told = if flags.json { output::print(json(args, &findings)) } else { show(&findings, !flags.live) };
-    if told { exit_of(&findings) } else { Exit::Io }
+    let printed =
+        if flags.json { output::print(json(args, &findings)) } else { show(&findings, !flags.live) };
+    if printed { exit_of(&findings) } else { Exit::Io }
 }
 
-/// Prints the findings for people; `offline` mentions what was not looked at. False if stdout did
-/// not take them.
+/// Prints the findings for people; `offline` suggests --live. False if stdout did not take them.
 pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
     let terminal = Terminal::of_stdout();
     let verdict = verdict(findings, offline);
@@ -72,7 +71,6 @@ pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
     output::print(lines.join("\n"))
 }
 
-/// 78 if something will not work.
 pub(super) fn exit_of(findings: &[Finding]) -> Exit {
     if worst(findings) == FindingLevel::Problem { Exit::Config } else { Exit::Success }
 }
@@ -89,7 +87,6 @@ fn json(args: &Args, findings: &[Finding]) -> String {
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
 
-/// What it comes to, and what to do next.
 fn verdict(findings: &[Finding], offline: bool) -> String {
     let count = |level, word: &str| match findings.iter().filter(|finding| finding.level == level).count() {
         0 => None,
@@ -115,15 +112,15 @@ fn plain(findings: &[Finding]) -> Vec<String> {
             FindingLevel::Warning => "warning",
             FindingLevel::Problem => "problem",
         };
-        let whose = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
+        let account = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
         let hint = finding.hint.as_deref().map(printable);
         let hint = hint.map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
-        format!("{word:<9}{whose}{}: {}{hint}", finding.subject, printable(&finding.message))
+        format!("{word:<9}{account}{}: {}{hint}", finding.subject, printable(&finding.message))
     };
     findings.iter().map(line).collect()
 }
 
-/// For a terminal: what all accounts share, then each account under its name.
+/// For a terminal: findings about all accounts, then those of each account under its name.
 fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
     let (width, glyphs) = (width.min(TEXT_MAX), Glyphs::of(unicode));
     let label = findings.iter().map(|finding| columns(finding.subject)).max().unwrap_or(0);

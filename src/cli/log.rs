@@ -1,4 +1,4 @@
-//! The log of `run`: one line per decision, and a warning only where something has changed.
+//! The log of `run`: one line per decision, and a warning only where something changed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -27,13 +27,12 @@ use crate::refresh::outcome::{Outcome, Report};
 /// Whether each entry is a JSON object, which holds account and hint as fields alone.
 static JSON: OnceLock<bool> = OnceLock::new();
 
-/// What chooses the levels.
+/// The environment variable with the levels.
 const RUST_LOG: &str = "RUST_LOG";
 
 /// Where the entries come from, for `RUST_LOG`.
 const TARGET: &str = "zg_tokend";
 
-/// Sets the log up, for the journal or for stderr; `RUST_LOG` chooses the levels.
 pub(super) fn set_up(format: Option<LogFormat>) {
     let chosen = std::env::var_os(RUST_LOG).filter(|chosen| !chosen.is_empty());
     let levels = chosen.as_ref().map(|chosen| chosen.to_str().and_then(levels));
@@ -52,15 +51,16 @@ pub(super) fn set_up(format: Option<LogFormat>) {
     // Set up twice, the first stays.
     let _ = tracing_subscriber::registry().with(levels).with(journal).with(lines).try_init();
     if unusable {
-        let text = format!("{RUST_LOG}={} is not used", chosen.unwrap_or_default().display());
+        let text =
+            format!("{RUST_LOG}={} is not a log level and is not used", chosen.unwrap_or_default().display());
         let hint =
-            "set it to error, warn, info, debug, trace or off; for this program alone as in zg_tokend=debug";
+            "set it to error, warn, info, debug, trace or off, or for this program only: zg_tokend=debug";
         write(None, &Message::new(Level::WARN, "log_levels", text).hint(hint));
     }
 }
 
-/// The levels, unless they are none, or none of this program's: one word that is no level is read
-/// as another program's name, and would echo_off this one.
+/// `None` if they name no level for this program: a word that is not a level is parsed as another
+/// program's name, and would silence this one.
 fn levels(chosen: &str) -> Option<Targets> {
     let levels: Targets = chosen.parse().ok()?;
     let names_us = levels.iter().any(|(target, _)| target.starts_with(TARGET));
@@ -97,8 +97,8 @@ pub(super) fn write(about: Option<&str>, message: &Message) {
     }
 }
 
-/// Writes reports to the log. A failure that goes on is said once as a warning, and then only
-/// when the number of repetitions has doubled.
+/// Writes reports to the log. A repeated failure is a warning once, and an INFO line whenever the
+/// number of repetitions has doubled.
 #[derive(Default)]
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
@@ -148,7 +148,7 @@ impl Log {
     }
 }
 
-/// When it is tried again, for a failure that only time mends.
+/// When the next try comes, for a failure without a hint.
 fn next_try(outcome: &Outcome, next_pass: Option<Timestamp>) -> Option<String> {
     let Outcome::Failed(Problem { class: Class::Unavailable | Class::Busy, hint: None, .. }) = outcome else {
         return None;
@@ -190,7 +190,7 @@ where
     }
 }
 
-/// The fields of an event; in lines of text all but the message are said in it.
+/// The fields of an event; the message of a text line holds them already.
 #[derive(Default)]
 struct Fields(Map<String, Value>);
 

@@ -29,14 +29,12 @@ const EVERY_MARGIN: Duration = Duration::from_secs(2 * 60);
 /// The version of the JSON that `once --json` prints; a change of meaning raises it.
 const JSON_VERSION: u32 = 1;
 
-/// One pass over the accounts.
-pub(super) fn once(args: &Args, flags: &Once) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     pass(&settings, args.common.account.as_deref(), flags, Rc::new(Warnings))
 }
 
-/// The same for a config that is loaded already; `only` picks an account, `observer` is told
-/// what happens on the way.
+/// One pass with a loaded config; `only` picks an account.
 pub(super) fn pass(
     settings: &Settings,
     only: Option<&str>,
@@ -56,7 +54,7 @@ pub(super) fn pass(
         Err(error) => return output::no_event_loop(&error),
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
-    let told = !flags.json || print_json(&accounts, exit);
+    let printed = !flags.json || print_json(&accounts, exit);
     for account in accounts.iter().filter(|_| !flags.json) {
         print_line(account, flags.quiet);
     }
@@ -71,11 +69,10 @@ pub(super) fn pass(
     if let Err(error) = run_hooks(hooks) {
         return output::no_event_loop(&error);
     }
-    if told { exit } else { Exit::worst([exit, Exit::Io]) }
+    if printed { exit } else { Exit::worst([exit, Exit::Io]) }
 }
 
-/// Runs hooks, each with the name of its account, one after the other, and tells of those that
-/// failed.
+/// Runs hooks, each with the name of its account, one after the other, and warns of failures.
 pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
     run_all(hooks, |account, error| warn(account, &error.message()))
 }
@@ -83,7 +80,7 @@ pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
 fn exit_of(account: &Account) -> Exit {
     match account.outcome() {
         Some(outcome) => class(outcome).map_or(Exit::Success, Exit::from),
-        // A pass that did not end is no success.
+        // The pass did not end.
         None => Exit::Failure,
     }
 }
@@ -98,7 +95,7 @@ fn print_line(account: &Account, quiet: bool) {
     }
 }
 
-/// A token that was refreshed by a pass which came late is a token that will die one day.
+/// A token that a late pass refreshed will expire one day before a pass comes.
 fn warn_of_gap(account: &Account, gap: Duration) {
     let Some(Outcome::Refreshed { .. }) = account.outcome() else { return };
     let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
@@ -112,12 +109,12 @@ fn warn_of_gap(account: &Account, gap: Duration) {
                 duration(gap),
                 duration(skew)
             ),
-            format!("run it more often, or say so with --every {every}"),
+            format!("run it more often, or pass --every {every}"),
         );
     }
 }
 
-/// Speaks up about what a pass met on its way.
+/// Prints the warnings of a pass.
 pub(super) struct Warnings;
 
 impl Observer for Warnings {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::account::context::{Notice, Observer};
-use crate::account::set::{NewLogin, SetResult, set as store};
+use crate::account::set::{NewLogin, SetResult, set};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
@@ -17,8 +17,7 @@ use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
 
-/// Stores a token from stdin, then refreshes what is due by it.
-pub(super) fn set(args: &Args, flags: &Set) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     let account = match the_account(&settings, args) {
         Ok(account) => account,
@@ -27,7 +26,7 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
         Ok(token) => token,
         Err(problem) => {
-            output::error(problem, Some("give the token on stdin, and nothing else"));
+            output::error(problem, Some("pass the token on stdin, and nothing else"));
             return Exit::Usage;
         }
     };
@@ -43,14 +42,14 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
         }
     };
     let expires_in = given.expires_in();
-    match store(&settings, account, given) {
+    match set(&settings, account, given) {
         Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
         Ok(SetResult::Known) => {
             output::print_line(format!(
-                "{}: this refresh token was given before; the login stays as it is",
+                "{}: this refresh token was stored before; the login stays as it is",
                 account.name
             ));
-            output::hint("log in again for a new one: a used one is never sent twice");
+            output::hint("log in again to get a new one: a used refresh token is never sent twice");
             return Exit::Success;
         }
         Err(problem) => return report(account, &problem),
@@ -58,20 +57,20 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
         output::print_line(format!(
-            "{}: the token is in {}, for {left}",
+            "{}: wrote the token to {}; it expires in {left}",
             account.name,
             account.token_file.path.display()
         ));
         return Exit::Success;
     }
     let refused = Rc::new(Cell::new(false));
-    let listener = Refusal { refused: Rc::clone(&refused) };
-    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(listener));
-    // The earlier login keeps the token fresh, but what was asked for has failed.
+    let observer = Refusal { refused: Rc::clone(&refused) };
+    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(observer));
+    // The earlier login keeps the token fresh, but this command failed.
     if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
 }
 
-/// Notes that the server has refused the login that was just given.
+/// Notes that the server refused the new login.
 struct Refusal {
     refused: Rc<Cell<bool>>,
 }
@@ -84,7 +83,7 @@ impl Observer for Refusal {
         self.refused.set(true);
         output::error(
             format!("account {account}: {message}; the earlier login stays in use"),
-            Some("log in again, and give the new refresh token to `zg-tokend set`"),
+            Some("log in again, and pass the new refresh token to `zg-tokend set`"),
         );
     }
 }
@@ -93,18 +92,18 @@ impl Observer for Refusal {
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
     output::warning(
         format!(
-            "account {}: {}; whatever it holds now counts as older than this login",
+            "account {}: {}; its present content counts as older than this login",
             account.name,
             chain(error)
         ),
-        "to use that one after all, give it to `zg-tokend set` as well",
+        "to use that one instead, pass it to `zg-tokend set`",
     );
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.
 pub(super) fn read(what: &str) -> Result<Secret, String> {
     if prompt::can_ask() {
-        return prompt::hidden(what)?.ok_or_else(|| format!("the {what} is empty"));
+        return prompt::hidden(what, "not shown")?.ok_or_else(|| format!("the {what} is empty"));
     }
     prompt::piped(what)
 }

@@ -167,7 +167,7 @@ fn a_login_that_was_given_before_is_not_sent_again() {
     for known in [&login, &old, &world.refresh_token()] {
         let output = set(&world, &[], known.expose());
         assert_eq!(output.code, Some(0), "{output:?}");
-        assert!(output.stdout.contains("was given before"), "{output:?}");
+        assert!(output.stdout.contains("was stored before"), "{output:?}");
     }
     assert_eq!((world.state(), world.posts()), (state, 2));
     world.once_gives(0, ["--force"]);

@@ -19,7 +19,7 @@ use crate::demo::server;
 use crate::message::RAISE_LIMITS;
 use crate::problem::chain;
 
-pub(super) fn demo(flags: &Demo) -> Exit {
+pub(super) fn execute(flags: &Demo) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(DemoError::Setup).and_then(|runtime| {
         runtime.block_on(async {

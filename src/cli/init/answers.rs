@@ -1,4 +1,4 @@
-//! What a config is made of: from flags, from a file, and from whoever sits at the terminal.
+//! The values of a new config: from flags, from a file, and from questions on the terminal.
 
 use std::path::Path;
 
@@ -8,7 +8,6 @@ use crate::cli::{output, prompt};
 use crate::config::PROVIDERS;
 use crate::secret::Secret;
 
-/// Everything that goes into the file.
 pub(super) struct Answers {
     /// `None` for a flat config.
     pub(super) account: Option<String>,
@@ -17,7 +16,7 @@ pub(super) struct Answers {
     pub(super) client_id: String,
     /// `None` for a public client.
     pub(super) client_secret: Option<Source>,
-    /// `None` if it is to come by `zg-tokend set`.
+    /// `None` if `zg-tokend set` will store it.
     pub(super) refresh_token: Option<Source>,
     pub(super) token_file: Option<String>,
 }
@@ -30,8 +29,7 @@ pub(super) enum Source {
 }
 
 impl Answers {
-    /// Takes the flags, then asks for the rest; where nobody can be asked, all that is missing is
-    /// named at once.
+    /// Takes the flags, then asks for the rest. Without a terminal, one error names all that is missing.
     pub(super) fn collect(account: Option<&str>, flags: &Init) -> Result<Self, InitError> {
         let google = flags.from.as_deref().map(google::read).transpose()?;
         let (id, secret, token) = google.map_or((None, None, None), |google| {
@@ -67,7 +65,7 @@ struct Given {
 }
 
 impl Given {
-    /// Without asking: a client without a secret is a public one, all else is needed.
+    /// Without questions: a client without a secret is public; the rest is required.
     fn complete(self) -> Result<Answers, InitError> {
         let missing = [
             (self.server.is_none(), "--provider, --issuer or --token-endpoint"),
@@ -100,11 +98,11 @@ impl Given {
         };
         let client_id = self.client_id.map_or_else(|| needed("client_id: "), Ok)?;
         let client_secret = match self.client_secret {
-            None => hidden("client_secret, or nothing for a public client")?,
+            None => hidden("client_secret", "empty for a public client, not shown")?,
             given => given,
         };
         let refresh_token = match self.refresh_token {
-            None => hidden("refresh_token, or nothing to give it to `zg-tokend set` later")?,
+            None => hidden("refresh_token", "empty to pass it to `zg-tokend set` later, not shown")?,
             given => given,
         };
         let token_file = match (self.token_file, &self.account) {
@@ -112,7 +110,7 @@ impl Given {
             (None, Some(_)) => Some(needed("token_file: ")?),
             (given, _) => given,
         };
-        // What was typed is like what stands in a config: relative to it, or from ~/ on.
+        // A typed path means what it means in a config: relative to the file, or from ~/ on.
         Ok(Answers { account: self.account, server, client_id, client_secret, refresh_token, token_file })
     }
 }
@@ -130,7 +128,7 @@ fn ask_for_server() -> Result<(&'static str, String), InitError> {
         match which_server(&answer) {
             ("provider", name) if !PROVIDERS.contains(&&*name) => {
                 output::hint(format!(
-                    "known providers: {}; of any other, give a URL with https://",
+                    "known providers: {}; for another one, enter a URL with https://",
                     PROVIDERS.join(", ")
                 ));
             }
@@ -156,10 +154,10 @@ fn source(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Source>,
     })
 }
 
-/// A path on the command line is relative to here, one in the config to the config.
+/// A path on the command line is relative to the working directory, one in the config to the config.
 fn absolute(path: &Path) -> Result<String, InitError> {
     let absolute = std::path::absolute(path).ok().and_then(|path| Some(path.to_str()?.to_owned()));
-    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is no text", path.display())))
+    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is not valid UTF-8", path.display())))
 }
 
 fn optional(question: &str) -> Result<Option<String>, InitError> {
@@ -175,8 +173,8 @@ fn needed(question: &str) -> Result<String, InitError> {
     }
 }
 
-fn hidden(what: &str) -> Result<Option<Source>, InitError> {
-    Ok(prompt::hidden(what).map_err(InitError::Answer)?.map(Source::Inline))
+fn hidden(what: &str, note: &str) -> Result<Option<Source>, InitError> {
+    Ok(prompt::hidden(what, note).map_err(InitError::Answer)?.map(Source::Inline))
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use crate::cli::terminal::Terminal;
 use crate::cli::{output, settings};
 use crate::config::{Environment, Settings};
 use crate::status::metrics::exposition;
-use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
+use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status};
 
-/// What ZeroGravity takes its token from, if it is set, in place of its token file.
+/// If set, ZeroGravity takes its token from here instead of the token file.
 const ZEROGRAVITY_TOKEN: &str = "ZEROGRAVITY_TOKEN";
 
 #[derive(Serialize)]
@@ -31,10 +31,9 @@ struct StatusJson<'a> {
     accounts: &'a [AccountStatus],
 }
 
-/// Tells what is true now.
-pub(super) fn status(args: &Args, flags: &Status) -> Severity {
+pub(super) fn execute(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
-    let asked = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
+    let selection = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
         Status { short: true, .. } => Format::Short,
@@ -42,11 +41,11 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
     };
     let terminal = Terminal::of_stdout();
     if flags.watch {
-        return screen::watch(asked, args, terminal);
+        return screen::show(selection, args, terminal);
     }
-    let snapshot = asked.look();
-    let told = match format {
-        Format::Json => output::print(json(&asked.settings, &snapshot)),
+    let snapshot = selection.snapshot();
+    let printed = match format {
+        Format::Json => output::print(json(&selection.settings, &snapshot)),
         Format::Short => output::print(short::line(&snapshot)),
         Format::Prometheus => output::print(exposition(&snapshot.accounts).trim_end()),
         Format::Text if terminal.live => {
@@ -55,13 +54,12 @@ pub(super) fn status(args: &Args, flags: &Status) -> Severity {
             let lines = lines.iter().map(|line| line.text(width, terminal.colour));
             output::print(lines.collect::<Vec<_>>().join("\n"))
         }
-        // At once: a write for each of many accounts would cost more than the look at them.
+        // One write: with many accounts, one write each would take longer than the rest.
         Format::Text => output::print(text::text(&snapshot)),
     };
-    if told { snapshot.severity() } else { Severity::Unknown }
+    if printed { snapshot.severity() } else { Severity::Unknown }
 }
 
-/// What was asked for.
 struct Selection<'a> {
     settings: Settings,
     only: Option<&'a str>,
@@ -70,9 +68,9 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    fn look(&self) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         let masked = self.masked.as_deref().map(|path| (ZEROGRAVITY_TOKEN, path));
-        look(&self.settings, self.only, masked)
+        status(&self.settings, self.only, masked)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
     wrapped,
 };
-use crate::cli::status::text::{details, masked as masked_by};
-use crate::cli::status::{cause, word};
+use crate::cli::status::text::details;
+use crate::cli::status::{cause, text, word};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
 
@@ -273,7 +273,7 @@ impl TablePage<'_> {
             Some((status.token_file.masked_by?, &status.token_file.path, &status.account))
         });
         let Some((variable, path, account)) = masked else { return Vec::new() };
-        let cause = format!("{} is masked by {}", path.display(), masked_by(variable));
+        let cause = format!("{} is masked by {}", path.display(), text::masked(variable));
         self.sentence(Severity::Warning, account, Some(&cause), Some(&format!("unset {variable}")))
     }
 
