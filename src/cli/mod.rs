@@ -36,6 +36,7 @@ use crate::message::way_out;
 use crate::problem::Problem;
 use crate::problem::chain;
 
+/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     // Neither a core dump nor a debugger of the same user gets at the tokens (PR_SET_DUMPABLE(2const)).
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);

@@ -92,7 +92,7 @@ impl Observer for Refusal {
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
     output::warning(
         format!(
-            "account {}: {}; its present content counts as older than this login",
+            "account {}: {}; its value counts as older than this login",
             account.name,
             chain(error)
         ),

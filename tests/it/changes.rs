@@ -204,7 +204,7 @@ fn a_login_that_was_set_is_not_displaced_by_one_that_only_the_service_can_read()
     let output = set(&world, &[], login.expose());
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        output.stderr.contains("ZG_SEED is not set; whatever it holds now counts as older"),
+        output.stderr.contains("ZG_SEED is not set; its value counts as older"),
         "{output:?}"
     );
     let once = |seed: &Secret| {
