@@ -17,7 +17,7 @@ use crate::account::obtain;
 use crate::account::obtain::Replacement;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
-use crate::cli::{output, rejected, report, settings, the_account, token};
+use crate::cli::{one_account, output, rejected, report, token};
 use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::secret::Secret;
@@ -34,15 +34,14 @@ pub(super) fn execute(args: &Args, flags: &Exec) -> ExitCode {
 }
 
 fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
-    let settings = settings(args).ok_or(FAILED)?;
-    let account = the_account(&settings, args).map_err(|_| FAILED)?;
-    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    let code = attempt(flags, account, &token)?;
-    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, account, flags, &token) {
+    let (settings, account) = one_account(args).map_err(|_| FAILED)?;
+    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
+    let code = attempt(flags, &account, &token)?;
+    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &token) {
         return Ok(code);
     }
-    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    attempt(flags, account, &token)
+    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
+    attempt(flags, &account, &token)
 }
 
 /// Reports the token; true if there is another one now.

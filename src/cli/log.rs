@@ -24,7 +24,7 @@ use crate::message::{Message, local, local_time, utc, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 
-/// Whether each entry is a JSON object, which holds account and hint as fields alone.
+/// True for JSON entries: account and hint are then fields only.
 static JSON: OnceLock<bool> = OnceLock::new();
 
 /// The environment variable with the levels.
@@ -67,7 +67,7 @@ fn levels(chosen: &str) -> Option<Targets> {
     (names_us || levels.default_level().is_some()).then_some(levels)
 }
 
-/// Whether a stream is connected to the journal: systemd.exec(5), `$JOURNAL_STREAM`.
+/// True if a stream is connected to the journal: systemd.exec(5), `$JOURNAL_STREAM`.
 fn goes_to_journal(stream: impl AsFd) -> bool {
     let Ok(stream) = rustix::fs::fstat(stream) else { return false };
     std::env::var("JOURNAL_STREAM")

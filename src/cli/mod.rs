@@ -72,7 +72,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Whether the first argument that is neither a flag nor a flag's value is `status`.
+/// True if the first argument that is neither a flag nor a flag's value is `status`.
 fn is_status(mut arguments: impl Iterator<Item = OsString>) -> bool {
     while let Some(argument) = arguments.next() {
         if argument == "--config" || argument == "--account" {
@@ -118,18 +118,17 @@ fn load(args: &Args) -> Result<Settings, ConfigFailure> {
     unknown_account(&settings, args).map_or(Ok(settings), Err)
 }
 
-/// The account of --account, or the only one; else prints an error.
-fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<AccountConfig>, Exit> {
-    let mut accounts = settings.accounts.iter();
-    let wanted = args.common.account.as_deref();
-    match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
-        (Some(account), Some(_)) => Ok(account),
-        (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
-        _ => {
-            output::error("the config has several accounts", Some("choose one with --account NAME"));
-            Err(Exit::Usage)
-        }
+/// The config, and the account of --account or the only one; else prints an error.
+fn one_account(args: &Args) -> Result<(Settings, Arc<AccountConfig>), Exit> {
+    let settings = settings(args).ok_or(Exit::Config)?;
+    let name = args.common.account.as_deref();
+    let is_chosen = |account: &&Arc<AccountConfig>| name.is_none_or(|name| account.name.as_str() == name);
+    let chosen: Vec<_> = settings.accounts.iter().filter(is_chosen).take(2).cloned().collect();
+    if let Ok([account]) = <[_; 1]>::try_from(chosen) {
+        return Ok((settings, account));
     }
+    output::error("the config has several accounts", Some("choose one with --account NAME"));
+    Err(Exit::Usage)
 }
 
 /// Prints a problem of an account and returns the exit code for it.

@@ -1,4 +1,4 @@
-//! What the terminal shows: data on stdout, the rest on stderr as `error:`, `warning:` and `hint:`
+//! Terminal output: data on stdout, the rest on stderr as `error:`, `warning:` and `hint:`
 //! in lower case, without a full stop. A reader that has gone away is no error.
 
 use std::fmt::Display;

@@ -45,7 +45,6 @@ impl Line {
         self
     }
 
-    /// How many columns it takes, one for each character.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| columns(text)).sum()
     }
@@ -69,7 +68,7 @@ impl Line {
 
 /// The characters that things are drawn with.
 pub(super) struct Glyphs {
-    /// How something is: well, to be looked at, wrong, unknown.
+    /// For well, warning, wrong, unknown.
     pub(super) marks: [&'static str; 4],
     /// A bar: what is left, what is spent, and a mark in either.
     pub(super) bar: [char; 4],
@@ -97,7 +96,7 @@ const ASCII: Glyphs =
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;
 
-/// How many columns a text takes, one for each character.
+/// One column for each character.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().count()
 }

@@ -7,14 +7,13 @@ use crate::account::obtain::Replacement;
 use crate::cli::args::{Args, Rejected};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};
-use crate::cli::{output, report, set, settings, the_account};
+use crate::cli::{one_account, output, report, set};
 use crate::hooks::due;
 use crate::message::duration;
 
 pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let refused = match flags.sha256 {
@@ -30,11 +29,11 @@ pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
     };
     let mut passed = None;
     let warnings = Rc::new(Warnings);
-    let exit = match obtain::rejected(&settings, account, refused, flags.wait, warnings, &mut passed) {
+    let exit = match obtain::rejected(&settings, &account, refused, flags.wait, warnings, &mut passed) {
         Ok(replacement) => print(account.name.as_str(), &replacement),
-        Err(problem) => report(account, &problem),
+        Err(problem) => report(&account, &problem),
     };
-    // Unlike `token`, nobody waits for this command: programs that need a hook get it at once.
+    // Nobody waits for this command as for `token`, so that hooks can run at once.
     match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {
         Ok(()) => exit,
         Err(error) => output::no_event_loop(&error),

@@ -9,7 +9,7 @@ use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::Warnings;
-use crate::cli::{output, prompt, report, settings, the_account};
+use crate::cli::{one_account, output, prompt, report};
 use crate::config::AccountConfig;
 use crate::message::duration;
 use crate::problem::chain;
@@ -18,9 +18,8 @@ use crate::secret::Secret;
 use crate::secrets::SecretError;
 
 pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
@@ -42,8 +41,8 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
         }
     };
     let expires_in = given.expires_in();
-    match set(&settings, account, given) {
-        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
+    match set(&settings, &account, given) {
+        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(&account, error)),
         Ok(SetResult::Known) => {
             output::print_line(format!(
                 "{}: this refresh token was stored before; the login stays as it is",
@@ -52,7 +51,7 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
             output::hint("log in again to get a new one: a used refresh token is never sent twice");
             return Exit::Success;
         }
-        Err(problem) => return report(account, &problem),
+        Err(problem) => return report(&account, &problem),
     }
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
@@ -91,11 +90,7 @@ impl Observer for Refusal {
 /// The config may name a login that only the service can read.
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
     output::warning(
-        format!(
-            "account {}: {}; its value counts as older than this login",
-            account.name,
-            chain(error)
-        ),
+        format!("account {}: {}; its value counts as older than this login", account.name, chain(error)),
         "to use that one instead, pass it to `zg-tokend set`",
     );
 }

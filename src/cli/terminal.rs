@@ -1,4 +1,4 @@
-//! What standard output can show, and terminal modes of standard input.
+//! The abilities of standard output, and terminal modes of standard input.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -9,7 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 const COLUMNS: usize = 80;
 const ROWS: usize = 24;
 
-/// What standard output can show.
+/// The abilities of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terminal {
     /// It is a terminal that can redraw lines.
@@ -46,7 +46,7 @@ pub(super) fn write(frame: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Whether the locale's characters are UTF-8: locale(7), the first of these that is set decides.
+/// True if the locale uses UTF-8: locale(7), the first of these that is set decides.
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()

@@ -14,7 +14,7 @@ use crate::account::obtain::{Replacement, TokenWanted};
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{output, rejected, report, settings, the_account};
+use crate::cli::{one_account, output, rejected, report};
 use crate::config::{AccountConfig, Settings, is_loopback};
 use crate::message::{utc, way_out};
 use crate::refresh::record::AccessToken;
@@ -24,9 +24,8 @@ use crate::secret::Secret;
 const QUERY_MAX: u64 = 64 * 1024;
 
 pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let username = match (flags.format, flags.operation.as_deref()) {
@@ -41,7 +40,7 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
             }
             Some(query)
         }
-        (TokenOutput::Git, Some("erase")) => return erase(&settings, account, flags),
+        (TokenOutput::Git, Some("erase")) => return erase(&settings, &account, flags),
         // "If a helper receives any other operation, it should silently ignore the request."
         (TokenOutput::Git, Some(_)) => return Exit::Success,
         (TokenOutput::Git, None) => {
@@ -62,7 +61,7 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
         }
         (_, None) => None,
     };
-    let token = match live(&settings, account, &flags.wanted) {
+    let token = match live(&settings, &account, &flags.wanted) {
         Ok(token) => token,
         Err(exit) => return exit,
     };
@@ -139,7 +138,7 @@ fn print(text: &Secret) -> Exit {
     }
 }
 
-/// What git asks: `key=value` lines.
+/// The query of git: `key=value` lines.
 fn git_query() -> HashMap<String, String> {
     let mut text = Zeroizing::new(String::new());
     // An unreadable query counts as empty.

@@ -45,7 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The port cannot be had.
+    /// The port is not available.
     #[error("cannot listen on {address}")]
     Listen {
         /// Where.
@@ -78,9 +78,9 @@ impl ServerError {
     }
 }
 
-/// What lies between TCP and HTTP: nothing, or TLS in the tests.
+/// The layer between TCP and HTTP: nothing, or TLS in the tests.
 pub trait Transport: Send + Sync + 'static {
-    /// What HTTP is spoken over.
+    /// The stream below HTTP.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The base URL of a server at this address, without a slash at the end.
@@ -114,50 +114,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts on the caller's tokio runtime, on 127.0.0.1 and this port (0: any that is free).
-    /// `options.random` is overwritten with bytes from the kernel.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start<T: Transport>(port: u16, transport: T, options: IssuerOptions) -> Result<Self, ServerError> {
-        let (listener, server, stopped) = Self::bind(port, &transport, options)?;
-        let listener = TcpListener::from_std(listener)
-            .map_err(|source| ServerError::Listen { address: server.address, source })?;
-        tokio::spawn(accept(listener, Arc::new(transport), Arc::clone(&server.shared), stopped));
-        Ok(server)
-    }
-
-    /// The same on a thread of its own, which ends when the server is dropped.
+    /// Starts on 127.0.0.1 and this port (0: any that is free), in a thread of its own that ends
+    /// when the server is dropped. `options.random` is overwritten with bytes from the kernel.
     pub fn spawn_thread<T: Transport>(
         port: u16,
         transport: T,
-        options: IssuerOptions,
+        mut options: IssuerOptions,
     ) -> Result<Self, ServerError> {
-        let (listener, mut server, stopped) = Self::bind(port, &transport, options)?;
-        let shared = Arc::clone(&server.shared);
+        getrandom::fill(&mut options.random).map_err(|source| ServerError::Random { source })?;
         let thread_error = |source| ServerError::Thread { source };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
-        let listener = {
-            let _guard = runtime.enter();
-            TcpListener::from_std(listener).map_err(thread_error)?
-        };
-        let serve = move || runtime.block_on(accept(listener, Arc::new(transport), shared, stopped));
-        let thread = std::thread::Builder::new().name("demo-server".to_owned()).spawn(serve);
-        server.thread = Some(thread.map_err(thread_error)?);
-        Ok(server)
-    }
-
-    fn bind<T: Transport>(
-        port: u16,
-        transport: &T,
-        mut options: IssuerOptions,
-    ) -> Result<(std::net::TcpListener, Self, oneshot::Receiver<()>), ServerError> {
-        getrandom::fill(&mut options.random).map_err(|source| ServerError::Random { source })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        // The caller may be in a runtime, so that this one cannot block.
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            Ok((listener.local_addr()?, listener))
+            let _entered = runtime.enter();
+            Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
         });
         let (address, listener) = bound.map_err(|source| ServerError::Listen { address, source })?;
         let clock = SystemClock::new();
@@ -168,7 +141,12 @@ impl Server {
             state: Mutex::new(ServerState { issuer: Issuer::new(options), faults: Faults::default() }),
         });
         let (stop, stopped) = oneshot::channel();
-        Ok((listener, Self { address, shared, stop: Some(stop), thread: None }, stopped))
+        let accepted = accept(listener, Arc::new(transport), Arc::clone(&shared), stopped);
+        let thread = std::thread::Builder::new()
+            .name("demo-server".to_owned())
+            .spawn(move || runtime.block_on(accepted))
+            .map_err(thread_error)?;
+        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -192,7 +170,7 @@ impl Server {
         self.shared.now()
     }
 
-    /// Looks at the issuer, or changes it.
+    /// Reads or changes the issuer.
     pub fn issuer<R>(&self, with: impl FnOnce(&mut Issuer) -> R) -> R {
         with(&mut self.shared.state().issuer)
     }
@@ -209,7 +187,7 @@ impl Server {
         self.issuer(|issuer| issuer.is_live(now, access_token))
     }
 
-    /// What clients did so far, oldest first.
+    /// The requests so far, oldest first.
     pub fn audit(&self) -> Vec<AuditEntry> {
         self.issuer(|issuer| issuer.audit().to_vec())
     }
@@ -253,7 +231,7 @@ impl Shared {
     }
 }
 
-/// Accepts until told to stop; the connections end with it.
+/// Accepts until stopped; the connections end with it.
 async fn accept<T: Transport>(
     listener: TcpListener,
     transport: Arc<T>,
@@ -350,7 +328,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
     response(&reply)
 }
 
-/// What a request meets while the server is out of order; `None`: it is served.
+/// The reply while the server is out of order; `None`: it is in order.
 fn during_outage(
     shared: &Shared,
     path: &str,

@@ -68,7 +68,7 @@ impl DemoError {
     }
 }
 
-/// What ends the demo: its time, or a signal. SIGHUP is a terminal that was closed.
+/// The end of the demo: its time, or a signal. SIGHUP: the terminal was closed.
 struct Ending {
     after: Option<Duration>,
     signals: [Signal; 3],

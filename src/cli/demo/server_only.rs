@@ -21,7 +21,7 @@ pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> 
     Ok(Exit::Success)
 }
 
-/// How to use the server. Its tokens guard nothing, so they may be shown. Each login is shown only
+/// The instructions. Its tokens guard nothing, so they may be shown. Each login is shown only
 /// once: two users of one refresh token would look like a theft (RFC 9700 4.14.2).
 fn guide(server: &Server) -> Option<String> {
     let url = server.url();

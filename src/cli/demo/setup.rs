@@ -1,4 +1,4 @@
-//! What a user would have: a server with an account, a config, and a client that reads the token
+//! The environment of a user: a server with an account, a config, and a client that reads the token
 //! file. All of it is gone when this is dropped.
 
 use std::fs::{self, OpenOptions, Permissions};

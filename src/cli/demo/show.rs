@@ -34,7 +34,7 @@ use crate::message::{Message, local_time, words};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::status::{Snapshot, status};
 
-/// How often the client reads the token file: as often as a busy one, and no burden.
+/// As often as a busy client, and no burden.
 const READ_EVERY: Duration = Duration::from_millis(50);
 
 /// The status is redrawn after so many reads, four times a second.

@@ -36,82 +36,52 @@ impl Answers {
             (Some(google.client_id), google.client_secret, Some(google.refresh_token))
         });
         let from_google = id.is_some();
-        let given = Given {
-            server: server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned()))),
-            client_id: flags.client_id.clone().or(id),
-            client_secret: source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
-                .or(secret.map(Source::Inline)),
-            refresh_token: source(flags.refresh_token_file.as_deref(), flags.refresh_token_env.as_deref())?
-                .or(token.map(Source::Inline)),
-            token_file: flags.token_file.as_deref().map(absolute).transpose()?,
-            account: account.map(str::to_owned),
-        };
-        if flags.refresh_token_stdin {
-            let token = prompt::piped("refresh token").map_err(InitError::Answer)?;
-            return Given { refresh_token: Some(Source::Inline(token)), ..given }.complete();
+        let mut server = server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned())));
+        let mut client_id = flags.client_id.clone().or(id);
+        let mut client_secret =
+            source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
+                .or(secret.map(Source::Inline));
+        let mut refresh_token =
+            source(flags.refresh_token_file.as_deref(), flags.refresh_token_env.as_deref())?
+                .or(token.map(Source::Inline));
+        let mut token_file = flags.token_file.as_deref().map(absolute).transpose()?;
+        let asks = prompt::can_ask() && !flags.refresh_token_stdin;
+        if asks {
+            server = Some(server.map_or_else(ask_for_server, Ok)?);
+            client_id = Some(client_id.map_or_else(|| needed("client_id: "), Ok)?);
+            if client_secret.is_none() {
+                client_secret = hidden("client_secret", "empty for a public client, not shown")?;
+            }
+            if refresh_token.is_none() {
+                let note = "empty to pass it to `zg-tokend set` later, not shown";
+                refresh_token = hidden("refresh_token", note)?;
+            }
+            // A typed path means what it means in a config: relative to the file, or from ~/ on.
+            token_file = match (token_file, account) {
+                (None, None) => optional("token_file [~/.config/zerogravity/token]: ")?,
+                (None, Some(_)) => Some(needed("token_file: ")?),
+                (given, _) => given,
+            };
+        } else if flags.refresh_token_stdin {
+            refresh_token = Some(Source::Inline(prompt::piped("refresh token").map_err(InitError::Answer)?));
         }
-        if prompt::can_ask() { given.ask() } else { given.complete() }
-    }
-}
-
-/// The answers so far.
-struct Given {
-    account: Option<String>,
-    server: Option<(&'static str, String)>,
-    client_id: Option<String>,
-    client_secret: Option<Source>,
-    refresh_token: Option<Source>,
-    token_file: Option<String>,
-}
-
-impl Given {
-    /// Without questions: a client without a secret is public; the rest is required.
-    fn complete(self) -> Result<Answers, InitError> {
         let missing = [
-            (self.server.is_none(), "--provider, --issuer or --token-endpoint"),
-            (self.client_id.is_none(), "--client-id"),
+            (server.is_none(), "--provider, --issuer or --token-endpoint"),
+            (client_id.is_none(), "--client-id"),
             (
-                self.refresh_token.is_none(),
+                refresh_token.is_none() && !asks,
                 "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
             ),
-            (self.account.is_some() && self.token_file.is_none(), "--token-file"),
+            (account.is_some() && token_file.is_none(), "--token-file"),
         ];
-        let names: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
-        let missing = InitError::Missing(names.join("; "));
-        match (self.server, self.client_id) {
-            (Some(server), Some(client_id)) if names.is_empty() => Ok(Answers {
-                account: self.account,
-                server,
-                client_id,
-                client_secret: self.client_secret,
-                refresh_token: self.refresh_token,
-                token_file: self.token_file,
-            }),
-            _ => Err(missing),
+        let missing: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        match (server, client_id) {
+            (Some(server), Some(client_id)) if missing.is_empty() => {
+                let account = account.map(str::to_owned);
+                Ok(Self { account, server, client_id, client_secret, refresh_token, token_file })
+            }
+            _ => Err(InitError::Missing(missing.join("; "))),
         }
-    }
-
-    fn ask(self) -> Result<Answers, InitError> {
-        let server = match self.server {
-            Some(server) => server,
-            None => ask_for_server()?,
-        };
-        let client_id = self.client_id.map_or_else(|| needed("client_id: "), Ok)?;
-        let client_secret = match self.client_secret {
-            None => hidden("client_secret", "empty for a public client, not shown")?,
-            given => given,
-        };
-        let refresh_token = match self.refresh_token {
-            None => hidden("refresh_token", "empty to pass it to `zg-tokend set` later, not shown")?,
-            given => given,
-        };
-        let token_file = match (self.token_file, &self.account) {
-            (None, None) => optional("token_file [~/.config/zerogravity/token]: ")?,
-            (None, Some(_)) => Some(needed("token_file: ")?),
-            (given, _) => given,
-        };
-        // A typed path means what it means in a config: relative to the file, or from ~/ on.
-        Ok(Answers { account: self.account, server, client_id, client_secret, refresh_token, token_file })
     }
 }
 

@@ -39,7 +39,6 @@ impl GoogleError {
     }
 }
 
-/// What is taken from it; quota_project_id and the like are not.
 pub(super) struct AuthorizedUser {
     pub(super) client_id: String,
     pub(super) client_secret: Option<Secret>,

@@ -104,7 +104,7 @@ fn word(status: &AccountStatus) -> &'static str {
     }
 }
 
-/// What is wrong, and how often it has been; `None` if nothing is. `time` words an instant.
+/// The problem and its number of failures, if there is a problem. `time` formats an instant.
 fn cause(status: &AccountStatus, time: impl Fn(i64) -> String) -> Option<String> {
     let problem = status.problem.clone()?;
     let attempt = status.last_attempt.as_ref().filter(|attempt| attempt.message.as_ref() == Some(&problem));

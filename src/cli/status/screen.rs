@@ -16,7 +16,7 @@ use crate::status::{AccountStatus, Severity, Snapshot};
 /// The alternate screen, without a cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 
-/// What was there before, with one.
+/// The previous screen, with a cursor.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Shows the page until Ctrl-C. The exit code is that of the last page.
@@ -55,7 +55,7 @@ struct Screen<'a> {
     selection: Selection<'a>,
     args: &'a Args,
     terminal: Terminal,
-    /// What is wrong with the changed config.
+    /// The changed config is wrong.
     wrong: Option<ConfigFailure>,
     echo_off: Option<EchoOff>,
     /// The frame on the screen.
