@@ -73,7 +73,7 @@ pub struct Common {
 pub enum Command {
     /// Write a config from a few answers and check it
     Init(Box<Init>),
-    /// Keep the tokens fresh until stopped (SIGHUP reloads the config, SIGUSR1 refreshes now)
+    /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)
     Run(Run),
     /// Refresh what is due, then exit
     Once(Once),
@@ -81,13 +81,13 @@ pub enum Command {
     Set(Set),
     /// Print a live access token, and refresh it first if needed
     Token(Token),
-    /// Run a command with the access token, and again with a new one if the token was refused
+    /// Run a command with the access token, again with a new one if it is refused
     Exec(Exec),
-    /// Report that a resource refused the access token, and replace it unless that was done already
+    /// Report that a resource refused the access token, and replace it
     Rejected(Rejected),
     /// Show the state of each account, without network access
     Status(Status),
-    /// Check config, secrets, permissions and directories; exits with 78 if there is a problem
+    /// Check config, secrets, permissions and directories
     Check(Check),
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
     Man(Man),
@@ -204,13 +204,13 @@ pub struct TokenFlags {
     /// Refresh first if the token expires sooner than this (at most half of its lifetime counts)
     #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = duration)]
     pub min_valid: Duration,
-    /// What to do if the refresh fails
+    /// Policy for a failed refresh
     #[arg(long, value_name = "POLICY", default_value = "use-existing")]
     pub on_error: OnError,
-    /// What to do if another process is refreshing
+    /// Policy for a refresh by another process
     #[arg(long, value_name = "POLICY", default_value = "wait")]
     pub on_busy: OnBusy,
-    /// How long to wait for another process
+    /// Maximum wait for another process
     #[arg(long, value_name = "DURATION", default_value = WAIT, value_parser = duration)]
     pub wait: Duration,
 }
@@ -284,7 +284,7 @@ pub struct Rejected {
     /// SHA-256 of the refused token in hex, instead of the token on stdin
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<Fingerprint>,
-    /// How long to wait for another process
+    /// Maximum wait for another process
     #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = duration)]
     pub wait: Duration,
 }
@@ -316,7 +316,7 @@ pub struct Check {
     /// Check only the config file itself, as a reload does
     #[arg(long, conflicts_with_all = ["live", "json"])]
     pub syntax: bool,
-    /// Also ask the servers: DNS, certificates, proxy, discovery, clock; does not refresh
+    /// Also ask the servers (DNS, certificates, proxy, discovery, clock), without a refresh
     #[arg(long)]
     pub live: bool,
     /// Print one JSON object (see check.schema.json)

@@ -122,17 +122,19 @@ impl Server {
         mut options: IssuerOptions,
     ) -> Result<Self, ServerError> {
         getrandom::fill(&mut options.random).map_err(|source| ServerError::Random { source })?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (address, listener) = bound.map_err(|source| ServerError::Listen { address, source })?;
         let thread_error = |source| ServerError::Thread { source };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        // The caller may be in a runtime, so that this one cannot block.
-        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
+        let listener = {
             let _entered = runtime.enter();
-            Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
-        });
-        let (address, listener) = bound.map_err(|source| ServerError::Listen { address, source })?;
+            TcpListener::from_std(listener).map_err(thread_error)?
+        };
         let clock = SystemClock::new();
         let shared = Arc::new(Shared {
             url: transport.url(address),

@@ -167,7 +167,7 @@ fn a_consumer_in_a_401_loop_is_no_outage_at_the_provider() {
     for _ in 0..5 {
         let output = rejected(&world, &world.token());
         assert_eq!(output.code, Some(69), "{output:?}");
-        assert!(output.stderr.contains("the next can be in"), "{output:?}");
+        assert!(output.stderr.contains("the next replacement is possible in"), "{output:?}");
         assert!(output.stderr.contains("hint: find out why fresh tokens are refused"), "{output:?}");
     }
     assert_eq!(world.posts(), 2);
