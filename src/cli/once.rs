@@ -61,8 +61,8 @@ pub(super) fn pass(
     let mut hooks = Vec::new();
     for mut account in accounts {
         let gap = once::note_pass(&mut account, clock.now().boot_id);
-        if flags.every.is_none() && !flags.quiet {
-            gap.iter().for_each(|gap| warn_of_gap(&account, *gap));
+        if let Some(gap) = gap.filter(|_| flags.every.is_none() && !flags.quiet) {
+            warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
     }

@@ -44,7 +44,7 @@ pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
 pub(super) fn print(account: &str, replacement: &Replacement) -> Exit {
     match replacement {
         Replacement::AlreadyReplaced => {
-            output::print_line(format!("{account}: the stored token is another one already"))
+            output::print_line(format!("{account}: the stored token is another one already"));
         }
         Replacement::Replaced => output::print_line(format!("{account}: the token was replaced")),
         Replacement::TooSoon { wait } => {

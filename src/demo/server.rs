@@ -68,13 +68,14 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// A way out, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Listen { .. } => Some("choose another port, or 0 for any that is free".to_owned()),
-            Self::Random { .. } => Some("let it call getrandom(2): a sandbox may forbid it".to_owned()),
-            Self::Thread { .. } => Some("raise the limit of threads: ulimit -u".to_owned()),
-        }
+    /// The way out.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Listen { .. } => "choose another port, or 0 for any that is free",
+            Self::Random { .. } => "allow getrandom(2) in the sandbox",
+            Self::Thread { .. } => "raise the limit of threads: ulimit -u",
+        };
+        hint.to_owned()
     }
 }
 

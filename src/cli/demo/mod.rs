@@ -58,7 +58,7 @@ pub(super) enum DemoError {
 impl DemoError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Server(error) => error.hint(),
+            Self::Server(error) => Some(error.hint()),
             Self::Directory(_) => Some("set TMPDIR to a directory of yours with free space".to_owned()),
             Self::Config(error) => error.hint(),
             Self::Supervise(error) => error.hint(),

@@ -236,7 +236,7 @@ impl Show<'_> {
         for (line, width) in
             lines.iter().map(|line| (line, usize::MAX)).chain(block.iter().map(|line| (line, width)))
         {
-            frame += &format!("\x1b[K{}\n", line.text(width, colour));
+            frame.extend(["\x1b[K", &line.text(width, colour), "\n"]);
         }
         frame += "\x1b[J";
         self.drawn = block.iter().map(|line| line.width().min(width)).collect();

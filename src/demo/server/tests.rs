@@ -218,5 +218,5 @@ fn a_taken_port_is_named() {
     let again = Server::spawn_thread(server.address().port(), Plain, IssuerOptions::default());
     let error = again.err().unwrap();
     assert_eq!(error.to_string(), format!("cannot listen on {}", server.address()));
-    assert!(error.hint().is_some());
+    assert!(!error.hint().is_empty());
 }

@@ -333,7 +333,7 @@ fn surroundings(page: &mut Page) {
         server::ServerError::Random { source: getrandom::Error::UNSUPPORTED },
         server::ServerError::Thread { source: os(Errno::AGAIN) },
     ] {
-        page.tell(&error, error.hint());
+        page.tell(&error, Some(error.hint()));
     }
     for error in [
         DemoError::Setup(os(Errno::MFILE)),
