@@ -18,7 +18,7 @@
 //! | L3 | [`transport`] | the token endpoint over HTTPS; discovery |
 //! | L4 | [`demo`] | the embedded authorization server of `demo` and the tests |
 //! | L4 | [`shell`] | performs what the core decides: `run` and its control socket, `once`, `status` |
-//! | L5 | [`cli`], [`exit`] | arguments, the terminal's voice, exit codes |
+//! | L5 | [`cli`], [`exit`] | arguments, terminal output, exit codes |
 
 #![forbid(unsafe_code)]
 

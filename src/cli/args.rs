@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args as ClapArgs, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{AccountName, NotAnAccountName, PROVIDERS};
@@ -13,13 +13,13 @@ use crate::secret::Fingerprint;
 
 const EXAMPLES: &str = "\
 Examples:
-  zg-tokend demo                       see it work, with nothing configured
+  zg-tokend demo                       see how it works, without any setup
   zg-tokend init                       write a config
-  zg-tokend check                      is the config right?
+  zg-tokend check                      check the config
   zg-tokend once                       refresh what is due, then exit
   zg-tokend run                        keep the tokens fresh until stopped
-  zg-tokend status                     what is true now
-  */5 * * * *  zg-tokend once --quiet  the same from cron, without a daemon
+  zg-tokend status                     show the state of each account
+  */5 * * * *  zg-tokend once --quiet  refresh from cron, without a daemon
 
 Exit codes of run and once: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
 Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
@@ -28,24 +28,21 @@ Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 
 #[derive(Debug, Parser)]
 #[command(name = "zg-tokend", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Args {
-    /// The flags of every command.
     #[command(flatten)]
     pub common: Common,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Args {
-    /// Reads the command line of this process.
     pub fn of_process() -> Result<Self, clap::Error> {
         let line: Vec<OsString> = std::env::args_os().collect();
         Self::read_briefly(&line).map_or_else(|| Self::try_parse_from(line), Ok)
     }
 
-    /// Reads a line that begins with a command which scripts run often, by the definition of that
-    /// command alone: the definition of all costs as much time as `status` has work. `None` for
-    /// every other line, for help and for mistakes, which are the whole definition's to answer.
+    /// Parses a command that scripts run often with the definition of that command alone: to build
+    /// the whole definition takes as long as `status` itself. `None` for other commands, for help
+    /// and for mistakes: the whole definition answers those.
     fn read_briefly(line: &[OsString]) -> Option<Self> {
         let (name, flags): (_, fn(clap::Command) -> clap::Command) = match line.get(1)?.to_str()? {
             "run" => ("run", Run::augment_args),
@@ -62,212 +59,200 @@ impl Args {
     }
 }
 
-/// The flags of every command.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Common {
-    /// The config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
+    /// Config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// The account that is meant, if there are several; what `init` is to call the one it writes
+    /// Account to use; for `init`, the name of the new account
     #[arg(long, global = true, value_name = "NAME", value_parser = account_name)]
     pub account: Option<String>,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a config from a few answers, and check it
+    /// Write a config from a few answers and check it
     Init(Box<Init>),
-    /// Keep the tokens fresh until stopped (SIGHUP reloads the config, SIGUSR1 refreshes now)
+    /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)
     Run(Run),
     /// Refresh what is due, then exit
     Once(Once),
-    /// Store a new refresh token, read from stdin, and refresh with it
+    /// Store a new refresh token from stdin and refresh with it
     Set(Set),
-    /// Print a live access token, refreshed first if need be
+    /// Print a live access token, and refresh it first if needed
     Token(Token),
-    /// Run a command with the access token; a refused token is replaced, and the command run once more
+    /// Run a command with the access token, again with a new one if it is refused
     Exec(Exec),
-    /// Report that the token was refused: replace it, unless that has been done
+    /// Report that a resource refused the access token, and replace it
     Rejected(Rejected),
-    /// Tell what is true now, without touching the network
+    /// Show the state of each account, without network access
     Status(Status),
-    /// Check config, secrets, permissions and places; exits with 78 if there is a problem
+    /// Check config, secrets, permissions and directories
     Check(Check),
-    /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) for `config`
+    /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
     Man(Man),
-    /// Print the completions for a shell
+    /// Print a shell completion script
     Completions(Completions),
-    /// Watch a token's life against an embedded authorization server
+    /// Show a token's life with an embedded authorization server
     Demo(Demo),
 }
 
-/// A name that an account can have; whether one has it, the config tells.
+/// Checks the form of the name; the config says whether the account exists.
 fn account_name(text: &str) -> Result<String, NotAnAccountName> {
     text.parse().map(|name: AccountName| name.to_string())
 }
 
-/// humantime's own errors tell where its parser stood.
+/// humantime's own errors give a position and no example.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
 }
 
-/// The flags of `run`.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Run {
-    /// How to write the log to stderr [default: text, and the journal's fields under systemd]
+    /// Format of the log on stderr [default: text, and journal fields under systemd]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }
 
-/// How the log is written to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// The flags of `init`. A secret is never one of them: other users can see a command line.
-#[derive(Debug, Default, ClapArgs)]
+// No flag takes a secret: other users can see a command line.
+#[derive(Debug, Default, clap::Args)]
 pub struct Init {
-    /// Take client and login from an authorized_user JSON file of yours (Google)
+    /// Read client and login from an authorized_user JSON file (Google)
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// A provider with a preset: google
     #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS), hide_possible_values = true)]
     pub provider: Option<String>,
-    /// The issuer, whose token endpoint is discovered
+    /// URL of the issuer, to discover the token endpoint
     #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
     pub issuer: Option<String>,
-    /// The token endpoint
+    /// URL of the token endpoint
     #[arg(long, value_name = "URL")]
     pub token_endpoint: Option<String>,
-    /// Your OAuth client
+    /// ID of your OAuth client
     #[arg(long, value_name = "ID", conflicts_with = "from")]
     pub client_id: Option<String>,
-    /// The file that holds the client's secret; leave it out for a public client
+    /// File that holds the client secret; leave it out for a public client
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "client_secret_env"])]
     pub client_secret_file: Option<PathBuf>,
-    /// The environment variable that holds the client's secret
+    /// Environment variable that holds the client secret
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
     pub client_secret_env: Option<String>,
-    /// The file that holds the refresh token
+    /// File that holds the refresh token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "refresh_token_env", "refresh_token_stdin"])]
     pub refresh_token_file: Option<PathBuf>,
-    /// The environment variable that holds the refresh token
+    /// Environment variable that holds the refresh token
     #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "refresh_token_stdin"])]
     pub refresh_token_env: Option<String>,
-    /// Read the refresh token from stdin, and write it into the config
+    /// Read the refresh token from stdin and write it into the config
     #[arg(long, conflicts_with = "from")]
     pub refresh_token_stdin: bool,
-    /// The file that the access token goes to [default: ~/.config/zerogravity/token]
+    /// File to write the access token to [default: ~/.config/zerogravity/token]
     #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-    /// Replace a config that exists
+    /// Replace an existing config
     #[arg(long)]
     pub overwrite: bool,
 }
 
-/// The flags of `once`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Once {
-    /// Refresh what is not due, too
+    /// Refresh even if nothing is due
     #[arg(long)]
     pub force: bool,
-    /// Send a refresh token once more that the server has refused
+    /// Send a refresh token again that the server has refused
     #[arg(long, requires = "force")]
     pub retry_dead: bool,
-    /// How far apart the passes come: also refresh what would expire before the next one
+    /// Interval between passes: also refresh tokens that would expire before the next pass
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub every: Option<Duration>,
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print failures and warnings only
+    /// Print only failures and warnings
     #[arg(long)]
     pub quiet: bool,
 }
 
-/// The flags of `set`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Set {
-    /// It is an access token: publish it for as long as it lives
+    /// Store an access token instead, and publish it until it expires
     #[arg(long, requires = "expires_in")]
     pub access_token: bool,
-    /// The life that the access token has left, as in 55min
+    /// Remaining lifetime of the access token, such as 55min
     #[arg(long, requires = "access_token", value_name = "DURATION", value_parser = duration)]
     pub expires_in: Option<Duration>,
 }
 
-/// The least life that a token must have left: enough for a request that is made with it.
+/// Enough time for a request that uses the token.
 const MIN_VALID: &str = "60s";
 
-/// How long a caller waits for another process by default: as long as people wait for a command.
+/// As long as people wait for a command.
 const WAIT: &str = "8s";
 
-/// What a token must be, and what to do if there is none such.
-#[derive(Debug, Clone, ClapArgs)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct TokenFlags {
-    /// Refresh first if less life than this is left (at most half of the token's life counts)
+    /// Refresh first if the token expires sooner than this (at most half of its lifetime counts)
     #[arg(long, value_name = "DURATION", default_value = MIN_VALID, value_parser = duration)]
     pub min_valid: Duration,
-    /// If the refresh fails
+    /// Policy for a failed refresh
     #[arg(long, value_name = "POLICY", default_value = "use-existing")]
     pub on_error: OnError,
-    /// If another process is refreshing
+    /// Policy for a refresh by another process
     #[arg(long, value_name = "POLICY", default_value = "wait")]
     pub on_busy: OnBusy,
-    /// How long to wait for another process
+    /// Maximum wait for another process
     #[arg(long, value_name = "DURATION", default_value = WAIT, value_parser = duration)]
     pub wait: Duration,
 }
 
-/// What to do if the refresh fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
-    /// Take the stored token while it lives
+    /// Use the stored token while it is live
     UseExisting,
     /// Fail
     Fail,
 }
 
-/// What to do if another process is refreshing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnBusy {
     /// Wait for its token
     Wait,
-    /// Take the stored token while it lives
+    /// Use the stored token while it is live
     UseExisting,
 }
 
-/// The flags of `token`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Token {
-    /// What to print
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub format: TokenOutput,
-    /// What it must be.
     #[command(flatten)]
     pub wanted: TokenFlags,
-    /// The user name for git
+    /// User name for git
     #[arg(long, value_name = "NAME", default_value = "oauth2")]
     pub username: String,
-    /// What git asks of its credential helper: get, store or erase
+    /// Operation that git passes to its credential helper: get, store or erase
     #[arg(value_name = "OPERATION")]
     pub operation: Option<String>,
 }
 
-/// What `token` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TokenOutput {
-    /// The token, and a line break
+    /// The token and a line break
     Raw,
-    /// `Authorization: Bearer TOKEN`, as `curl -H @-` reads it
+    /// `Authorization: Bearer TOKEN`, for `curl -H @-`
     Header,
-    /// access_token, token_type and expires_at
+    /// A JSON object with access_token, token_type and expires_at
     Json,
     /// An ExecCredential for kubectl
     Kubernetes,
@@ -275,47 +260,42 @@ pub enum TokenOutput {
     Git,
 }
 
-/// The flags of `exec`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Exec {
-    /// What the token must be.
     #[command(flatten)]
     pub wanted: TokenFlags,
-    /// The variable that the command finds the token in
+    /// Environment variable that holds the token for the command
     #[arg(long, value_name = "NAME", default_value = "ACCESS_TOKEN")]
     pub env: String,
-    /// Give it as a file instead: {} in the arguments becomes its path
+    /// Pass the token in a file instead: its path replaces {} in the arguments
     #[arg(long, conflicts_with = "env")]
     pub file: bool,
-    /// The exit code that says that the token was refused; may be given several times. Stdin is given once:
-    /// what the first try has read of it is gone, so let the command itself open what it sends
+    /// Exit code of the command that means the token was refused: replace the token and run the command again
+    /// (may be given several times). `exec` does not replay standard input for the second run
     #[arg(long, value_name = "CODE")]
     pub retry_on_exit: Vec<u8>,
-    /// The command and its arguments, after --
+    /// Command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
-/// The flags of `rejected`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Rejected {
-    /// The SHA-256 of the refused token, in hex, instead of the token on stdin
+    /// SHA-256 of the refused token in hex, instead of the token on stdin
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<Fingerprint>,
-    /// How long to wait for another process
+    /// Maximum wait for another process
     #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = duration)]
     pub wait: Duration,
 }
 
-/// The argument of `man`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Man {
-    /// Which page
+    /// Page to print
     #[arg(value_enum, default_value_t)]
     pub page: ManualPage,
 }
 
-/// A manual page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ManualPage {
     /// zg-tokend(1): the commands.
@@ -325,68 +305,63 @@ pub enum ManualPage {
     Config,
 }
 
-/// The argument of `completions`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Completions {
-    /// Whose
+    /// Shell
     pub shell: Shell,
 }
 
-/// The flags of `check`.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Check {
-    /// Only what the config file itself says, as a reload takes it over
+    /// Check only the config file itself, as a reload does
     #[arg(long, conflicts_with_all = ["live", "json"])]
     pub syntax: bool,
-    /// Ask the servers, too: names, certificates, proxy, discovery, clock; spends no token
+    /// Also ask the servers (DNS, certificates, proxy, discovery, clock), without a refresh
     #[arg(long)]
     pub live: bool,
-    /// Print one JSON object, as check.schema.json describes it
+    /// Print one JSON object (see check.schema.json)
     #[arg(long)]
     pub json: bool,
 }
 
-/// The flags of `status`.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Status {
-    /// Show it until Ctrl-C, drawn anew as things happen
+    /// Keep the display up to date until Ctrl-C
     #[arg(long, conflicts_with_all = ["json", "short", "format"])]
     pub watch: bool,
-    /// Print one JSON object, as status.schema.json describes it
+    /// Print one JSON object (see status.schema.json)
     #[arg(long, conflicts_with_all = ["short", "format"])]
     pub json: bool,
     /// Print one line, for prompts and status bars
     #[arg(long, conflicts_with = "format")]
     pub short: bool,
-    /// Print it in another form
+    /// Output format
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     pub format: Format,
 }
 
-/// How `status` tells it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people: a table on a terminal, plain lines in a pipe.
     #[default]
     Text,
-    /// The same as --json.
+    /// Same as --json.
     Json,
-    /// The same as --short.
+    /// Same as --short.
     Short,
-    /// Metrics for the textfile collector of Prometheus' node_exporter.
+    /// Metrics for the textfile collector of the Prometheus node_exporter.
     Prometheus,
 }
 
-/// The flags of `demo`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// End after this time, as in 30s or 2min
+    /// End after this time, such as 30s or 2min
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub for_: Option<Duration>,
-    /// Only run the authorization server, for other programs to be tried against
+    /// Run only the authorization server, to test other programs with
     #[arg(long)]
     pub server_only: bool,
-    /// The server's port [default: a free one]
+    /// Port of the server [default: a free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub port: u16,
 }

@@ -4,20 +4,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::check::{Finding, FindingLevel, JSON_VERSION, check as look, live};
+use crate::check::{Finding, FindingLevel, JSON_VERSION, check, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::output::printable;
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
+    wrapped,
 };
 use crate::cli::terminal;
-use crate::cli::terminal::Abilities;
-use crate::cli::voice;
-use crate::cli::voice::printable;
+use crate::cli::terminal::Terminal;
 use crate::cli::{load, locate};
-
-/// Longer lines are hard to read.
-const TEXT_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
@@ -28,41 +26,40 @@ struct CheckJson<'a> {
     findings: &'a [Finding],
 }
 
-/// Checks whether a refresh could work.
-pub(super) fn check(args: &Args, flags: &Check) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Check) -> Exit {
     let only = args.common.account.as_deref();
     let findings = match load(args) {
-        // What it names may be missing for a while: a dead login must not keep a reload from working.
+        // Secrets may be missing for a while: that must not keep a reload from working.
         Ok(_) if flags.syntax => return Exit::Success,
         Ok(settings) => {
-            let mut findings = look(&settings, only);
+            let mut findings = check(&settings, only);
             if flags.live {
                 match live(&settings, only) {
                     Ok(found) => findings.extend(found),
-                    Err(error) => return voice::no_event_loop(&error),
+                    Err(error) => return output::no_event_loop(&error),
                 }
             }
             findings
         }
-        Err(unusable) if flags.json => vec![Finding::problem("config", unusable.problem, unusable.hint)],
-        Err(unusable) => {
-            unusable.say();
+        Err(failure) if flags.json => vec![Finding::problem("config", failure.problem, failure.hint)],
+        Err(failure) => {
+            failure.print();
             return Exit::Config;
         }
     };
-    let told = if flags.json { voice::tell(json(args, &findings)) } else { show(&findings, !flags.live) };
-    if told { exit_of(&findings) } else { Exit::Io }
+    let printed =
+        if flags.json { output::print(json(args, &findings)) } else { show(&findings, !flags.live) };
+    if printed { exit_of(&findings) } else { Exit::Io }
 }
 
-/// Prints the findings for people; `offline` mentions what was not looked at. False if stdout did
-/// not take them.
+/// Prints the findings for people; `offline` suggests --live. False if stdout did not take them.
 pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
-    let abilities = Abilities::of_stdout();
+    let terminal = Terminal::of_stdout();
     let verdict = verdict(findings, offline);
-    let lines = if abilities.live {
+    let lines = if terminal.live {
         let (width, _) = terminal::size();
-        let page = page(findings, width, abilities.unicode);
-        let mut lines: Vec<_> = page.iter().map(|line| line.text(width, abilities.colour)).collect();
+        let page = page(findings, width, terminal.unicode);
+        let mut lines: Vec<_> = page.iter().map(|line| line.text(width, terminal.colour)).collect();
         lines.push(String::new());
         lines.extend(wrapped(&verdict, width.min(TEXT_MAX)));
         lines
@@ -71,10 +68,9 @@ pub(super) fn show(findings: &[Finding], offline: bool) -> bool {
         lines.push(verdict);
         lines
     };
-    voice::tell(lines.join("\n"))
+    output::print(lines.join("\n"))
 }
 
-/// 78 if something will not work.
 pub(super) fn exit_of(findings: &[Finding]) -> Exit {
     if worst(findings) == FindingLevel::Problem { Exit::Config } else { Exit::Success }
 }
@@ -91,7 +87,6 @@ fn json(args: &Args, findings: &[Finding]) -> String {
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
 
-/// What it comes to, and what to do next.
 fn verdict(findings: &[Finding], offline: bool) -> String {
     let count = |level, word: &str| match findings.iter().filter(|finding| finding.level == level).count() {
         0 => None,
@@ -117,15 +112,15 @@ fn plain(findings: &[Finding]) -> Vec<String> {
             FindingLevel::Warning => "warning",
             FindingLevel::Problem => "problem",
         };
-        let whose = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
+        let account = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
         let hint = finding.hint.as_deref().map(printable);
         let hint = hint.map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
-        format!("{word:<9}{whose}{}: {}{hint}", finding.subject, printable(&finding.message))
+        format!("{word:<9}{account}{}: {}{hint}", finding.subject, printable(&finding.message))
     };
     findings.iter().map(line).collect()
 }
 
-/// For a terminal: what all accounts share, then each account under its name.
+/// For a terminal: findings about all accounts, then those of each account under its name.
 fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
     let (width, glyphs) = (width.min(TEXT_MAX), Glyphs::of(unicode));
     let label = findings.iter().map(|finding| columns(finding.subject)).max().unwrap_or(0);

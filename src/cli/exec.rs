@@ -12,46 +12,45 @@ use std::rc::Rc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::account::obtain::rejected as replace;
+use crate::account::obtain;
+use crate::account::obtain::Replacement;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
-use crate::cli::{rejected, report, settings, the_account, token, voice};
+use crate::cli::{one_account, output, rejected, report, token};
 use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
 
-/// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
+/// As for env(1) and timeout(1): distinct from the codes of most commands.
 pub(super) const FAILED: u8 = 125;
 /// The command was found and cannot be run.
 pub(super) const NOT_EXECUTABLE: u8 = 126;
 /// The command was not found.
 pub(super) const NOT_FOUND: u8 = 127;
 
-/// Runs the command, and once more if it says that the token was refused.
-pub(super) fn exec(args: &Args, flags: &Exec) -> ExitCode {
+pub(super) fn execute(args: &Args, flags: &Exec) -> ExitCode {
     ExitCode::from(run(args, flags).unwrap_or_else(|code| code))
 }
 
 fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
-    let settings = settings(args).ok_or(FAILED)?;
-    let account = the_account(&settings, args).map_err(|_| FAILED)?;
-    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    let code = attempt(flags, account, &token)?;
-    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, account, flags, &token) {
+    let (settings, account) = one_account(args).map_err(|_| FAILED)?;
+    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
+    let code = attempt(flags, &account, &token)?;
+    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &token) {
         return Ok(code);
     }
-    let token = token::live(&settings, account, &flags.wanted).map_err(|_| FAILED)?.value;
-    attempt(flags, account, &token)
+    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
+    attempt(flags, &account, &token)
 }
 
-/// Reports the token; true if there is a better one now. If not, the command's own code stands.
+/// Reports the token; true if there is another one now.
 fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &Secret) -> bool {
     let warnings = Rc::new(Warnings);
-    match replace(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
-        Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => true,
-        Ok(done) => {
-            rejected::say(account.name.as_str(), &done);
+    match obtain::rejected(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
+        Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => true,
+        Ok(replacement) => {
+            rejected::print(account.name.as_str(), &replacement);
             false
         }
         Err(problem) => {
@@ -61,7 +60,7 @@ fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &
     }
 }
 
-/// Runs the command to its end and gives its exit code, 128 and the signal's number if one ended it.
+/// Runs the command to its end. Returns its exit code, or 128 plus the signal number.
 fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, u8> {
     let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
     let mut command = Command::new(program);
@@ -70,7 +69,8 @@ fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, 
     }
     // Open until the command has ended.
     let _file = if flags.file {
-        let file = token_file(token).map_err(|error| failed("cannot hand the token over", &error))?;
+        let file =
+            token_file(token).map_err(|error| failed("cannot pass the token to the command", &error))?;
         let path = format!("/dev/fd/{}", file.as_raw_fd());
         command.args(arguments.iter().map(|argument| with_path(argument, &path)));
         Some(file)
@@ -132,7 +132,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> u8 {
-    voice::failure(format!("{what}: {error}"), Some(RAISE_LIMITS));
+    output::error(format!("{what}: {error}"), Some(RAISE_LIMITS));
     FAILED
 }
 
@@ -143,6 +143,6 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
         ErrorKind::PermissionDenied => "make it executable: chmod a+x",
         _ => "run it without zg-tokend first",
     };
-    voice::failure(format!("cannot run {}: {error}", program.display()), Some(hint));
+    output::error(format!("cannot run {}: {error}", program.display()), Some(hint));
     if found { NOT_EXECUTABLE } else { NOT_FOUND }
 }

@@ -1,10 +1,9 @@
-//! Exit codes: sysexits(3)'s for `run` and `once`, the monitoring plugins' for `status`.
+//! Exit codes: those of sysexits(3) for `run` and `once`, those of monitoring plugins for `status`.
 
 use std::process::ExitCode;
 
 use crate::problem::Class;
 
-/// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Refreshed, or nothing was due; every token fresh.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::account::context::{Notice, Observer};
 use crate::cli::args::LogFormat;
-use crate::cli::voice::printable;
+use crate::cli::output::printable;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::message::{Level, Message, local, local_time, utc, words};
 use crate::problem::{Class, Problem};
@@ -66,8 +66,10 @@ pub(super) fn set_up(format: Option<LogFormat>) {
     // Set up twice, the first stays.
     let _ = LOGGER.set(Logger { level, format, sink: Mutex::new(sink) });
     if unusable {
-        let text = format!("{RUST_LOG}={} is not used", chosen.unwrap_or_default().display());
-        let hint = "set it to error, warn, info, debug, trace or off; or as in zg_tokend=debug";
+        let chosen = chosen.unwrap_or_default();
+        let text = format!("{RUST_LOG}={} is not a log level and is not used", chosen.display());
+        let hint =
+            "set it to error, warn, info, debug, trace or off, or for this program only: zg_tokend=debug";
         write(None, &Message::new(Level::Warn, "log_levels", text).hint(hint));
     }
 }

@@ -1,23 +1,23 @@
-//! The commands, as a person meets them.
+//! The command line: one file per command, and what they share.
 
-pub mod args;
-pub mod check;
-pub mod demo;
-pub mod exec;
-pub mod exit;
-pub mod init;
-pub mod log;
-pub mod manual;
-pub mod once;
-pub mod page;
-pub mod prompt;
-pub mod rejected;
-pub mod run;
-pub mod set;
-pub mod status;
-pub mod terminal;
-pub mod token;
-pub mod voice;
+mod args;
+mod check;
+mod demo;
+mod exec;
+mod exit;
+mod init;
+mod log;
+mod manual;
+mod once;
+mod output;
+mod page;
+mod prompt;
+mod rejected;
+mod run;
+mod set;
+mod status;
+mod terminal;
+mod token;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -47,37 +47,35 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match &args.command {
-        Command::Run(flags) => run::run(&args, flags).into(),
-        Command::Once(flags) => once::once(&args, flags).into(),
+        Command::Run(flags) => run::execute(&args, flags).into(),
+        Command::Once(flags) => once::execute(&args, flags).into(),
         Command::Man(flags) => manual::man(flags).into(),
         Command::Completions(flags) => manual::completions(flags).into(),
-        Command::Token(flags) => token::token(&args, flags).into(),
-        Command::Exec(flags) => exec::exec(&args, flags),
-        Command::Rejected(flags) => rejected::rejected(&args, flags).into(),
-        Command::Set(flags) => set::set(&args, flags).into(),
-        Command::Status(flags) => ExitCode::from(status::status(&args, flags) as u8),
-        Command::Init(flags) => init::init(&args, flags).into(),
-        Command::Check(flags) => check::check(&args, flags).into(),
-        Command::Demo(flags) => demo::demo(flags).into(),
+        Command::Token(flags) => token::execute(&args, flags).into(),
+        Command::Exec(flags) => exec::execute(&args, flags),
+        Command::Rejected(flags) => rejected::execute(&args, flags).into(),
+        Command::Set(flags) => set::execute(&args, flags).into(),
+        Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),
+        Command::Init(flags) => init::execute(&args, flags).into(),
+        Command::Check(flags) => check::execute(&args, flags).into(),
+        Command::Demo(flags) => demo::execute(flags).into(),
     }
 }
 
-/// Help and version go to stdout and are a success; the rest is a mistake, which monitoring must
-/// not take for the token's.
+/// Help and version go to stdout and are a success; the rest is wrong usage, which monitoring must
+/// not take for the state of a token.
 fn usage(error: &clap::Error) -> ExitCode {
-    let told = voice::is_told(error.print().and_then(|()| std::io::stdout().flush()));
+    let printed = output::is_complete(error.print().and_then(|()| std::io::stdout().flush()));
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if told => Exit::Success.into(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed => Exit::Success.into(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Io.into(),
-        _ if asks_for_status(std::env::args_os().skip(1)) => {
-            ExitCode::from(crate::status::Severity::Unknown as u8)
-        }
+        _ if is_status(std::env::args_os().skip(1)) => ExitCode::from(crate::status::Severity::Unknown as u8),
         _ => Exit::Usage.into(),
     }
 }
 
-/// Whether the first argument that is neither a flag nor a flag's value is `status`.
-fn asks_for_status(mut arguments: impl Iterator<Item = OsString>) -> bool {
+/// True if the first argument that is neither a flag nor a flag's value is `status`.
+fn is_status(mut arguments: impl Iterator<Item = OsString>) -> bool {
     while let Some(argument) = arguments.next() {
         if argument == "--config" || argument == "--account" {
             arguments.next();
@@ -88,25 +86,25 @@ fn asks_for_status(mut arguments: impl Iterator<Item = OsString>) -> bool {
     false
 }
 
-/// Loads the config, and says what is wrong with it.
+/// Loads the config, or prints what is wrong with it.
 fn settings(args: &Args) -> Option<Settings> {
-    load(args).map_err(|unusable| unusable.say()).ok()
+    load(args).map_err(|failure| failure.print()).ok()
 }
 
-/// What is wrong with the config, or with what is asked of it.
+/// The config is wrong, or has no such account.
 struct ConfigFailure {
     problem: String,
-    /// The line that it is about.
+    /// The line with a caret below it.
     excerpt: Option<String>,
-    /// What a config could be, for somebody who has none.
+    /// A minimal config, for a user who has none.
     example: Option<String>,
     hint: Option<String>,
 }
 
 impl ConfigFailure {
-    fn say(&self) {
+    fn print(&self) {
         let lines = self.excerpt.as_deref().or(self.example.as_deref());
-        voice::failure_in(&self.problem, lines, self.hint.as_deref());
+        output::error_with(&self.problem, lines, self.hint.as_deref());
     }
 }
 
@@ -117,33 +115,28 @@ impl From<ConfigError> for ConfigFailure {
     }
 }
 
-/// Loads the config; else what is wrong with it, and the way out.
 fn load(args: &Args) -> Result<Settings, ConfigFailure> {
     let settings = config::load(&locate(args)?, &Environment::of_process())?;
-    match unknown_account(&settings, args) {
-        None => Ok(settings),
-        Some(unusable) => Err(unusable),
-    }
+    unknown_account(&settings, args).map_or(Ok(settings), Err)
 }
 
-/// The one account that is meant, or what to say.
-fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<AccountConfig>, Exit> {
-    let mut accounts = settings.accounts.iter();
-    let wanted = args.common.account.as_deref();
-    match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
-        (Some(account), Some(_)) => Ok(account),
-        (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
-        _ => {
-            voice::failure("the config has several accounts", Some("say which one with --account NAME"));
-            Err(Exit::Usage)
-        }
+/// The config, and the account of --account or the only one; else prints an error.
+fn one_account(args: &Args) -> Result<(Settings, Arc<AccountConfig>), Exit> {
+    let settings = settings(args).ok_or(Exit::Config)?;
+    let name = args.common.account.as_deref();
+    let is_chosen = |account: &&Arc<AccountConfig>| name.is_none_or(|name| account.name.as_str() == name);
+    let chosen: Vec<_> = settings.accounts.iter().filter(is_chosen).take(2).cloned().collect();
+    if let Ok([account]) = <[_; 1]>::try_from(chosen) {
+        return Ok((settings, account));
     }
+    output::error("the config has several accounts", Some("choose one with --account NAME"));
+    Err(Exit::Usage)
 }
 
-/// Tells what went wrong with an account, and gives the exit code for it.
+/// Prints a problem of an account and returns the exit code for it.
 fn report(account: &AccountConfig, problem: &Problem) -> Exit {
     let way_out = way_out(problem.class, problem.hint.as_deref());
-    voice::failure(format!("account {}: {}", account.name, problem.message), Some(way_out));
+    output::error(format!("account {}: {}", account.name, problem.message), Some(way_out));
     Exit::from(problem.class)
 }
 
@@ -151,7 +144,6 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
     config::locate(args.common.config.as_deref(), &Environment::of_process())
 }
 
-/// The account that was asked for is not there: what to say, and the way out.
 fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
     let wanted = args.common.account.as_deref()?;
     let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
@@ -159,6 +151,6 @@ fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
         problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
         excerpt: None,
         example: None,
-        hint: Some(format!("the config has: {}", names.join(", "))),
+        hint: Some(format!("accounts in the config: {}", names.join(", "))),
     })
 }

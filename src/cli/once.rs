@@ -12,7 +12,7 @@ use crate::account::once;
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
-use crate::cli::{settings, voice};
+use crate::cli::{output, settings};
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
@@ -29,14 +29,12 @@ const EVERY_MARGIN: Duration = Duration::from_secs(2 * 60);
 /// The version of the JSON that `once --json` prints; a change of meaning raises it.
 const JSON_VERSION: u32 = 1;
 
-/// One pass over the accounts.
-pub(super) fn once(args: &Args, flags: &Once) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Once) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     pass(&settings, args.common.account.as_deref(), flags, Rc::new(Warnings))
 }
 
-/// The same for a config that is loaded already; `only` picks an account, `observer` is told
-/// what happens on the way.
+/// One pass with a loaded config; `only` picks an account.
 pub(super) fn pass(
     settings: &Settings,
     only: Option<&str>,
@@ -44,7 +42,7 @@ pub(super) fn pass(
     observer: Rc<dyn Observer>,
 ) -> Exit {
     for warning in &settings.warnings {
-        voice::warning(warning, warning.hint(&settings.path));
+        output::warning(warning, warning.hint(&settings.path));
     }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
@@ -53,10 +51,10 @@ pub(super) fn pass(
     let clock = Rc::clone(&context.clock);
     let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
         Ok(accounts) => accounts,
-        Err(error) => return voice::no_event_loop(&error),
+        Err(error) => return output::no_event_loop(&error),
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
-    let told = !flags.json || print_json(&accounts, exit);
+    let printed = !flags.json || print_json(&accounts, exit);
     for account in accounts.iter().filter(|_| !flags.json) {
         print_line(account, flags.quiet);
     }
@@ -66,19 +64,18 @@ pub(super) fn pass(
             continue;
         }
         let gap = once::note_pass(&mut account, clock.now().boot_id);
-        if flags.every.is_none() && !flags.quiet {
-            gap.iter().for_each(|gap| warn_of_gap(&account, *gap));
+        if let Some(gap) = gap.filter(|_| flags.every.is_none() && !flags.quiet) {
+            warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
     }
     if let Err(error) = run_hooks(hooks) {
-        return voice::no_event_loop(&error);
+        return output::no_event_loop(&error);
     }
-    if told { exit } else { Exit::worst([exit, Exit::Io]) }
+    if printed { exit } else { Exit::worst([exit, Exit::Io]) }
 }
 
-/// Runs hooks, each with the name of its account, one after the other, and tells of those that
-/// failed.
+/// Runs hooks, each with the name of its account, one after the other, and warns of failures.
 pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
     run_all(hooks, |account, error| warn(account, &error.message()))
 }
@@ -86,7 +83,7 @@ pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
 fn exit_of(account: &Account) -> Exit {
     match account.outcome() {
         Some(outcome) => outcome.class().map_or(Exit::Success, Exit::from),
-        // A pass that did not end is no success.
+        // The pass did not end.
         None => Exit::Failure,
     }
 }
@@ -95,32 +92,32 @@ fn print_line(account: &Account, quiet: bool) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
     if outcome.class().is_some() {
-        voice::failure(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+        output::error(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
     } else if !quiet {
-        voice::say(format!("{}: {}", account.name(), words.text));
+        output::print_line(format!("{}: {}", account.name(), words.text));
     }
 }
 
-/// A token that was refreshed by a pass which came late is a token that will die one day.
+/// A token that a late pass refreshed will expire one day before a pass comes.
 fn warn_of_gap(account: &Account, gap: Duration) {
     let Some(Outcome::Refreshed { .. }) = account.outcome() else { return };
     let Some(token) = account.core().record().and_then(|record| record.access_token.as_ref()) else { return };
     let skew = schedule::skew(token.lifetime(), account.core().policy().skew);
     if gap > skew {
         let every = humantime::format_duration(Duration::from_secs(gap.as_secs().next_multiple_of(60)));
-        voice::warning(
+        output::warning(
             format!(
                 "account {}: the last pass was {} ago, and this token is due only {} before it expires",
                 account.name(),
                 duration(gap),
                 duration(skew)
             ),
-            format!("run it more often, or say so with --every {every}"),
+            format!("run it more often, or pass --every {every}"),
         );
     }
 }
 
-/// Speaks up about what a pass met on its way.
+/// Prints the warnings of a pass.
 pub(super) struct Warnings;
 
 impl Observer for Warnings {
@@ -137,7 +134,7 @@ impl Observer for Warnings {
 fn warn(account: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        voice::warning(format!("account {account}: {}", message.text), hint);
+        output::warning(format!("account {account}: {}", message.text), hint);
     }
 }
 
@@ -184,5 +181,5 @@ fn print_json(accounts: &[Account], exit: Exit) -> bool {
     });
     let json = OnceJson { version: JSON_VERSION, exit_code: exit.code(), accounts: accounts.collect() };
     // Strings and numbers always encode.
-    voice::tell(serde_json::to_string(&json).unwrap_or_default())
+    output::print(serde_json::to_string(&json).unwrap_or_default())
 }

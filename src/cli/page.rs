@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::cli::voice::printable;
+use crate::cli::output::printable;
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -39,7 +39,12 @@ impl Line {
         self.0.push((style, text.into()));
     }
 
-    /// How many columns it takes, one for each character.
+    #[must_use]
+    pub(super) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.push(style, text);
+        self
+    }
+
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| columns(text)).sum()
     }
@@ -63,7 +68,7 @@ impl Line {
 
 /// The characters that things are drawn with.
 pub(super) struct Glyphs {
-    /// How something is: well, to be looked at, wrong, unknown.
+    /// For well, warning, wrong, unknown.
     pub(super) marks: [&'static str; 4],
     /// A bar: what is left, what is spent, and a mark in either.
     pub(super) bar: [char; 4],
@@ -88,7 +93,10 @@ const UNICODE: Glyphs =
 const ASCII: Glyphs =
     Glyphs { marks: ["*", "!", "x", "?"], bar: ['=', '.', '|', '|'], way_out: "> ", nothing: "-" };
 
-/// How many columns a text takes, one for each character.
+/// Longer lines are hard to read.
+pub(super) const TEXT_MAX: usize = 100;
+
+/// One column for each character.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().count()
 }

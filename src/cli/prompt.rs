@@ -5,49 +5,48 @@ use std::io::{self, IsTerminal as _, Read};
 use rustix::process::{Signal, getpid, kill_process};
 use zeroize::Zeroizing;
 
-use crate::cli::terminal::Silence;
-use crate::cli::voice;
+use crate::cli::output;
+use crate::cli::terminal::EchoOff;
 use crate::config::SecretSource;
 use crate::secret::Secret;
 
 /// The longest secret that is read: four times the longest token.
 const SECRET_MAX: usize = 64 * 1024;
 
-/// What the keys send, termios(3): Ctrl-C, Ctrl-D, Ctrl-U, and either kind of backspace.
+/// Keys, termios(3): Ctrl-C, Ctrl-D, Ctrl-U, and both kinds of backspace.
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 const CLEAR: u8 = 0x15;
 const BACKSPACE: [u8; 2] = [0x08, 0x7f];
 
-/// Whether there is somebody to ask.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal()
 }
 
 /// The answer to a question, without the white space around it; `None` if it is empty.
 pub(super) fn line(question: &str) -> Result<Option<String>, String> {
-    voice::ask(question);
+    output::question(question);
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
         Err(error) => Err(format!("cannot read the answer: {error}")),
         Ok(0) => {
-            voice::ask("\n");
-            Err("there was no answer".to_owned())
+            output::question("\n");
+            Err("no answer".to_owned())
         }
         Ok(_) => Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())),
     }
 }
 
 /// A secret that is typed and not shown; `None` if it is empty.
-pub(super) fn hidden(what: &str) -> Result<Option<Secret>, String> {
-    voice::ask(format!("{what} (not shown): "));
-    let silence = Silence::key_by_key();
+pub(super) fn hidden(what: &str, note: &str) -> Result<Option<Secret>, String> {
+    output::question(format!("{what} ({note}): "));
+    let echo_off = EchoOff::keys();
     let typed = keys(&mut io::stdin().lock());
-    drop(silence);
-    voice::ask("\n");
+    drop(echo_off);
+    output::question("\n");
     match typed.map_err(|error| format!("cannot read the {what}: {error}"))? {
         Typed::Interrupted => {
-            // Only now, with a terminal that shows again what is typed.
+            // Only now that the terminal echoes again.
             let _ = kill_process(getpid(), Signal::INT);
             Err("interrupted".to_owned())
         }
@@ -56,7 +55,7 @@ pub(super) fn hidden(what: &str) -> Result<Option<Secret>, String> {
     }
 }
 
-/// The secret on standard input, which is no terminal.
+/// The secret on standard input, which is not a terminal.
 pub(super) fn piped(what: &str) -> Result<Secret, String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_MAX + 1));
     let read = io::stdin().lock().take(SECRET_MAX as u64 + 1).read_to_end(&mut bytes);
@@ -68,7 +67,7 @@ fn secret(what: &str, bytes: &[u8]) -> Result<Secret, String> {
     if bytes.len() > SECRET_MAX {
         return Err(format!("the {what} is longer than any token"));
     }
-    SecretSource::secret_from(bytes).map_err(|unusable| format!("the {what} {unusable}"))
+    SecretSource::secret_from(bytes).map_err(|error| format!("the {what} {error}"))
 }
 
 #[derive(Debug, PartialEq)]
@@ -87,7 +86,7 @@ fn keys(input: &mut impl Read) -> io::Result<Typed> {
             (_, INTERRUPT) => return Ok(Typed::Interrupted),
             (_, CLEAR) => line.clear(),
             (_, key) if BACKSPACE.contains(&key) => drop(line.pop()),
-            // What is longer is refused later; the vector must not grow and leave copies behind.
+            // The vector must not grow and leave copies behind; a longer secret is refused later.
             (_, key) if line.len() <= SECRET_MAX => line.push(key),
             _ => {}
         }

@@ -2,20 +2,18 @@
 
 use std::rc::Rc;
 
-pub(super) use crate::account::obtain::Replacement as Done;
-use crate::account::obtain::rejected as replace;
-use crate::cli::args::{Args, Rejected as Flags};
+use crate::account::obtain;
+use crate::account::obtain::Replacement;
+use crate::cli::args::{Args, Rejected};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};
-use crate::cli::{report, set, settings, the_account, voice};
+use crate::cli::{one_account, output, report, set};
 use crate::hooks::due;
 use crate::message::duration;
 
-/// Takes the report that a resource refused the token.
-pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let refused = match flags.sha256 {
@@ -23,44 +21,46 @@ pub(super) fn rejected(args: &Args, flags: &Flags) -> Exit {
         None => match set::read("refused access token") {
             Ok(token) => token.fingerprint(),
             Err(problem) => {
-                let hint = "give the refused token on stdin, or its SHA-256 with --sha256";
-                voice::failure(problem, Some(hint));
+                let hint = "pass the refused token on stdin, or its SHA-256 with --sha256";
+                output::error(problem, Some(hint));
                 return Exit::Usage;
             }
         },
     };
     let mut passed = None;
     let warnings = Rc::new(Warnings);
-    let exit = match replace(&settings, account, refused, flags.wait, warnings, &mut passed) {
-        Ok(done) => say(account.name.as_str(), &done),
-        Err(problem) => report(account, &problem),
+    let exit = match obtain::rejected(&settings, &account, refused, flags.wait, warnings, &mut passed) {
+        Ok(replacement) => print(account.name.as_str(), &replacement),
+        Err(problem) => report(&account, &problem),
     };
-    // Nobody waits for a token here, and who does not re-read its file should hear of it at once.
+    // Nobody waits for this command as for `token`, so that hooks can run at once.
     match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {
         Ok(()) => exit,
-        Err(error) => voice::no_event_loop(&error),
+        Err(error) => output::no_event_loop(&error),
     }
 }
 
-/// Says what came of it; a token that stays is a failure to the caller, who has no better one.
-pub(super) fn say(account: &str, done: &Done) -> Exit {
-    match done {
-        Done::AlreadyReplaced => voice::say(format!("{account}: another token is stored already")),
-        Done::Replaced => voice::say(format!("{account}: the token was replaced")),
-        Done::TooSoon { wait } => {
-            voice::failure(
+/// Prints the result. A token that stays is a failure: the caller has no better one.
+pub(super) fn print(account: &str, replacement: &Replacement) -> Exit {
+    match replacement {
+        Replacement::AlreadyReplaced => {
+            output::print_line(format!("{account}: the stored token is another one already"));
+        }
+        Replacement::Replaced => output::print_line(format!("{account}: the token was replaced")),
+        Replacement::TooSoon { wait } => {
+            output::error(
                 format!(
-                    "account {account}: the token before this one was refused, too, and replaced only just now; \
-                     the next can be in {}",
+                    "account {account}: the previous token was refused and replaced only just now; the next replacement \
+                     is possible in {}",
                     duration(*wait)
                 ),
-                Some("see why fresh tokens are refused: scope, audience, or a clock that is wrong"),
+                Some("find out why fresh tokens are refused: scope, audience, or a wrong clock"),
             );
             return Exit::Unavailable;
         }
-        Done::Reaffirmed => {
-            voice::failure(
-                format!("account {account}: the server has given out the same token again, as good"),
+        Replacement::Reaffirmed => {
+            output::error(
+                format!("account {account}: the server issued the same token again"),
                 Some("ask the operator of the resource why it refuses this token"),
             );
             return Exit::Unavailable;

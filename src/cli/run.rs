@@ -3,18 +3,18 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, settings, voice};
+use crate::cli::{ConfigFailure, load, log, output, settings};
 
 use crate::account::context::Context;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
+use crate::daemon;
 use crate::daemon::control::SocketPlace;
-use crate::daemon::{RunError, RunOptions, run as supervise};
+use crate::daemon::{RunError, RunOptions};
 use crate::message::{Level, Message};
 use crate::problem::chain;
 
-/// Supervises until stopped.
-pub(super) fn run(args: &Args, flags: &Run) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
@@ -29,10 +29,10 @@ pub(super) fn run(args: &Args, flags: &Run) -> Exit {
         control,
         stop: Box::pin(std::future::pending()),
     };
-    match supervise(settings, Context::new(Rc::new(log::Log::default())), options) {
+    match daemon::run(settings, Context::new(Rc::new(log::Log::default())), options) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            voice::failure(chain(&error), error.hint().as_deref());
+            output::error(chain(&error), error.hint().as_deref());
             match &error {
                 RunError::Supervise { source, .. } => Exit::from(source.class()),
                 RunError::Hang { .. } => Exit::Io,
@@ -55,7 +55,7 @@ fn reload(args: &Args) -> Result<Settings, Message> {
             warn(&settings);
             Ok(settings)
         }
-        // The line with its caret needs a terminal: `check` shows it there.
+        // The line with its caret needs a terminal; `check` shows it.
         Err(ConfigFailure { problem, hint, .. }) => {
             let text = format!("the new config is wrong, so the old one stays in force: {problem}");
             Err(Message { hint, ..Message::new(Level::Error, "reload_failed", text) })

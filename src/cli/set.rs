@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::account::context::{Notice, Observer};
-use crate::account::set::{NewLogin, SetResult, set as store};
+use crate::account::set::{NewLogin, SetResult, set};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::Warnings;
-use crate::cli::{prompt, report, settings, the_account, voice};
+use crate::cli::{one_account, output, prompt, report};
 use crate::config::AccountConfig;
 use crate::message::duration;
 use crate::problem::chain;
@@ -17,17 +17,15 @@ use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
 
-/// Stores a token from stdin, then refreshes what is due by it.
-pub(super) fn set(args: &Args, flags: &Set) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
         Ok(token) => token,
         Err(problem) => {
-            voice::failure(problem, Some("give the token on stdin, and nothing else"));
+            output::error(problem, Some("pass the token on stdin, and nothing else"));
             return Exit::Usage;
         }
     };
@@ -38,40 +36,40 @@ pub(super) fn set(args: &Args, flags: &Set) -> Exit {
     let given = match given {
         Ok(given) => given,
         Err(error) => {
-            voice::failure(error, Some(error.hint()));
+            output::error(error, Some(error.hint()));
             return Exit::Usage;
         }
     };
     let expires_in = given.expires_in();
-    match store(&settings, account, given) {
-        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(account, error)),
+    match set(&settings, &account, given) {
+        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(&account, error)),
         Ok(SetResult::Known) => {
-            voice::say(format!(
-                "{}: this refresh token was given before; the login stays as it is",
+            output::print_line(format!(
+                "{}: this refresh token was stored before; the login stays as it is",
                 account.name
             ));
-            voice::hint("log in again for a new one: a used one is never sent twice");
+            output::hint("log in again to get a new one: a used refresh token is never sent twice");
             return Exit::Success;
         }
-        Err(problem) => return report(account, &problem),
+        Err(problem) => return report(&account, &problem),
     }
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
-        voice::say(format!(
-            "{}: the token is in {}, for {left}",
+        output::print_line(format!(
+            "{}: wrote the token to {}; it expires in {left}",
             account.name,
             account.token_file.path.display()
         ));
         return Exit::Success;
     }
     let refused = Rc::new(Cell::new(false));
-    let listener = Refusal { refused: Rc::clone(&refused) };
-    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(listener));
-    // The earlier login keeps the token fresh, but what was asked for has failed.
+    let observer = Refusal { refused: Rc::clone(&refused) };
+    let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(observer));
+    // The earlier login keeps the token fresh, but this command failed.
     if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
 }
 
-/// Notes that the server has refused the login that was just given.
+/// Notes that the server refused the new login.
 struct Refusal {
     refused: Rc<Cell<bool>>,
 }
@@ -82,29 +80,25 @@ impl Observer for Refusal {
             return Warnings.notice(notice);
         };
         self.refused.set(true);
-        voice::failure(
+        output::error(
             format!("account {account}: {message}; the earlier login stays in use"),
-            Some("log in again, and give the new refresh token to `zg-tokend set`"),
+            Some("log in again, and pass the new refresh token to `zg-tokend set`"),
         );
     }
 }
 
 /// The config may name a login that only the service can read.
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
-    voice::warning(
-        format!(
-            "account {}: {}; whatever it holds now counts as older than this login",
-            account.name,
-            chain(error)
-        ),
-        "to use that one after all, give it to `zg-tokend set` as well",
+    output::warning(
+        format!("account {}: {}; its value counts as older than this login", account.name, chain(error)),
+        "to use that one instead, pass it to `zg-tokend set`",
     );
 }
 
 /// The token on stdin, without the white space around it. On a terminal it is not shown.
 pub(super) fn read(what: &str) -> Result<Secret, String> {
     if prompt::can_ask() {
-        return prompt::hidden(what)?.ok_or_else(|| format!("the {what} is empty"));
+        return prompt::hidden(what, "not shown")?.ok_or_else(|| format!("the {what} is empty"));
     }
     prompt::piped(what)
 }

@@ -1,29 +1,25 @@
-//! What standard output can do, and where it is shown.
+//! The abilities of standard output, and terminal modes of standard input.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// For a terminal that does not tell its width.
-const WIDTH: usize = 80;
+/// For a terminal that does not report its size: that of the VT100.
+const COLUMNS: usize = 80;
+const ROWS: usize = 24;
 
-/// For a terminal that does not tell its height.
-const HEIGHT: usize = 24;
-
-/// What standard output can do.
+/// The abilities of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Abilities {
-    /// A person looks at it, and lines can be redrawn.
+pub(super) struct Terminal {
+    /// It is a terminal that can redraw lines.
     pub(super) live: bool,
-    /// Colours: neither NO_COLOR nor a pipe says otherwise.
     pub(super) colour: bool,
     /// It shows more than ASCII.
     pub(super) unicode: bool,
 }
 
-impl Abilities {
-    /// Of standard output.
+impl Terminal {
     pub(super) fn of_stdout() -> Self {
         let stdout = io::stdout();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
@@ -35,15 +31,22 @@ impl Abilities {
     }
 }
 
-/// Width and height of the terminal on standard output.
+/// Columns and rows of the terminal on standard output.
 pub(super) fn size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let size = tcgetwinsize(io::stdout()).ok();
     let known =
         |size: Option<u16>, default| size.map(usize::from).filter(|size| *size > 0).unwrap_or(default);
-    (known(size.map(|size| size.ws_col), WIDTH), known(size.map(|size| size.ws_row), HEIGHT))
+    (known(size.map(|size| size.ws_col), COLUMNS), known(size.map(|size| size.ws_row), ROWS))
 }
 
-/// Whether the locale's characters are UTF-8: locale(7), the first of these that is set decides.
+/// Writes a frame at once, so that no half of it is visible.
+pub(super) fn write(frame: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(frame.as_bytes())?;
+    stdout.flush()
+}
+
+/// True if the locale uses UTF-8: locale(7), the first of these that is set decides.
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
@@ -53,20 +56,20 @@ fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
-pub(super) struct Silence {
+/// Until this is dropped, the terminal does not show what is typed.
+pub(super) struct EchoOff {
     before: Termios,
 }
 
-impl Silence {
-    /// `None` if standard input is no terminal.
-    pub(super) fn begin() -> Option<Self> {
+impl EchoOff {
+    /// `None` if standard input is not a terminal.
+    pub(super) fn lines() -> Option<Self> {
         Self::without(LocalModes::ECHO)
     }
 
-    /// The same, and every key comes at once: Ctrl-C as well, since a process that it ended would
-    /// leave the terminal silent.
-    pub(super) fn key_by_key() -> Option<Self> {
+    /// Also delivers every key at once, Ctrl-C too: if Ctrl-C ended the process here, the terminal
+    /// would stay without echo.
+    pub(super) fn keys() -> Option<Self> {
         Self::without(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
     }
 
@@ -79,7 +82,7 @@ impl Silence {
     }
 }
 
-impl Drop for Silence {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
     }

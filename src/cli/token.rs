@@ -9,66 +9,67 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::account::obtain::{TokenWanted, obtain, rejected as replace};
+use crate::account::obtain;
+use crate::account::obtain::{Replacement, TokenWanted};
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{rejected, report, settings, the_account, voice};
+use crate::cli::{one_account, output, rejected, report};
 use crate::config::{AccountConfig, Settings, is_loopback};
 use crate::message::{utc, way_out};
 use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
 
-/// git's questions are some hundred bytes.
-const QUESTION_MAX: u64 = 64 * 1024;
+/// git sends some hundred bytes.
+const QUERY_MAX: u64 = 64 * 1024;
 
-/// Prints a live token.
-pub(super) fn token(args: &Args, flags: &Token) -> Exit {
-    let Some(settings) = settings(args) else { return Exit::Config };
-    let account = match the_account(&settings, args) {
-        Ok(account) => account,
+pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
     let username = match (flags.format, flags.operation.as_deref()) {
         (TokenOutput::Git, Some("get")) => {
-            let asked = question();
-            if let Err(address) = may_have_token(&asked) {
-                voice::warning(
-                    format!("no token for {address}: whoever is on the way there could read it"),
-                    "give git an address with https://: git remote set-url",
+            let query = git_query();
+            if let Err(address) = may_have_token(&query) {
+                output::warning(
+                    format!("no token for {address}: the connection is not encrypted"),
+                    "use an https:// URL: git remote set-url",
                 );
                 return Exit::Success;
             }
-            Some(asked)
+            Some(query)
         }
-        (TokenOutput::Git, Some("erase")) => return erase(&settings, account, flags),
+        (TokenOutput::Git, Some("erase")) => return erase(&settings, &account, flags),
         // "If a helper receives any other operation, it should silently ignore the request."
         (TokenOutput::Git, Some(_)) => return Exit::Success,
         (TokenOutput::Git, None) => {
-            voice::failure(
-                "git names an operation: get, store or erase",
-                Some("git config credential.https://HOST.helper '!zg-tokend token --format git'"),
+            output::error(
+                "--format git needs an operation: get, store or erase",
+                Some(
+                    "set up git with: git config credential.https://HOST.helper '!zg-tokend token --format git'",
+                ),
             );
             return Exit::Usage;
         }
         (_, Some(operation)) => {
-            voice::failure(
-                format!("{operation:?} is for git alone"),
-                Some("`zg-tokend token` prints the token; git calls `zg-tokend token --format git get`"),
+            output::error(
+                format!("the operation {operation:?} needs --format git"),
+                Some("`zg-tokend token` prints the token; git runs `zg-tokend token --format git get`"),
             );
             return Exit::Usage;
         }
         (_, None) => None,
     };
-    let token = match live(&settings, account, &flags.wanted) {
+    let token = match live(&settings, &account, &flags.wanted) {
         Ok(token) => token,
         Err(exit) => return exit,
     };
-    let username = username.and_then(|mut asked| asked.remove("username")).unwrap_or(flags.username.clone());
+    let username = username.and_then(|mut query| query.remove("username")).unwrap_or(flags.username.clone());
     print(&render(flags.format, &token, &username))
 }
 
-/// A live token by the flags; why not the best one is said.
+/// A live token as the flags want it; warns if it is not the newest possible.
 pub(super) fn live(
     settings: &Settings,
     account: &AccountConfig,
@@ -80,11 +81,11 @@ pub(super) fn live(
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
         lock_patience: if flags.on_busy == OnBusy::Wait { flags.wait } else { Duration::ZERO },
     };
-    match obtain(settings, account, wanted, Rc::new(Warnings)) {
+    match obtain::obtain(settings, account, wanted, Rc::new(Warnings)) {
         Ok(obtained) => {
             if let Some(problem) = obtained.problem {
                 let way_out = way_out(problem.class, problem.hint.as_deref());
-                voice::warning(format!("account {}: {}", account.name, problem.message), way_out);
+                output::warning(format!("account {}: {}", account.name, problem.message), way_out);
             }
             Ok(obtained.token)
         }
@@ -122,34 +123,34 @@ fn render(format: TokenOutput, token: &AccessToken, username: &str) -> Secret {
     })
 }
 
-/// Past the voice, which is for everybody: this is for whoever asked, and nobody else.
+/// Writes a secret, which must not pass through buffers that are not wiped.
 fn print(text: &Secret) -> Exit {
     let mut stdout = std::io::stdout();
     match stdout.write_all(text.expose().as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            voice::failure(
+            output::error(
                 format!("cannot write the token to stdout: {error}"),
-                Some("look at where it goes: a full disk, or a reader that has gone"),
+                Some("check where stdout goes: the disk may be full, or the reader has closed it"),
             );
             Exit::Io
         }
     }
 }
 
-/// What git knows already: `key=value` lines.
-fn question() -> HashMap<String, String> {
+/// The query of git: `key=value` lines.
+fn git_query() -> HashMap<String, String> {
     let mut text = Zeroizing::new(String::new());
-    // What cannot be read was not said.
-    let _ = std::io::stdin().lock().take(QUESTION_MAX).read_to_string(&mut text);
+    // An unreadable query counts as empty.
+    let _ = std::io::stdin().lock().take(QUERY_MAX).read_to_string(&mut text);
     let lines = text.lines().filter_map(|line| line.split_once('='));
     lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Whether a token may go where git asks for one: by https, or to this machine. The host is git's to
-/// judge, by the name of the helper's key. Otherwise the address.
-fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
-    let part = |key| asked.get(key).map_or("", String::as_str);
+/// A token may go to https, or to this machine; for others the address is the error. Which hosts get
+/// one is decided in git's config, by the key of the helper.
+fn may_have_token(query: &HashMap<String, String>) -> Result<(), String> {
+    let part = |key| query.get(key).map_or("", String::as_str);
     let address = format!("{}://{}", part("protocol"), part("host"));
     match Url::parse(&address) {
         Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => Ok(()),
@@ -157,14 +158,15 @@ fn may_have_token(asked: &HashMap<String, String>) -> Result<(), String> {
     }
 }
 
-/// git was refused with the password, which is the token.
+/// git reports that the server refused the password, which is the token.
 fn erase(settings: &Settings, account: &AccountConfig, flags: &Token) -> Exit {
-    let Some(password) = question().remove("password").map(Secret::new) else { return Exit::Success };
+    let Some(password) = git_query().remove("password").map(Secret::new) else { return Exit::Success };
     let warnings = Rc::new(Warnings);
-    match replace(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None) {
-        // git reads nothing here, and tries again with what `get` gives.
-        Ok(rejected::Done::AlreadyReplaced | rejected::Done::Replaced) => Exit::Success,
-        Ok(done) => rejected::say(account.name.as_str(), &done),
+    match obtain::rejected(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None)
+    {
+        // git reads nothing here, and runs `get` again.
+        Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => Exit::Success,
+        Ok(replacement) => rejected::print(account.name.as_str(), &replacement),
         Err(problem) => report(account, &problem),
     }
 }

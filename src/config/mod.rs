@@ -162,7 +162,7 @@ impl ConfigError {
     /// What should be there, in several lines.
     pub fn example(&self) -> Option<String> {
         let missing = matches!(self, Self::Missing { .. });
-        missing.then(|| format!("by hand it is, mode 0600, for example:\n\n{MINIMAL}"))
+        missing.then(|| format!("to write it by hand (mode 0600), start from this example:\n\n{MINIMAL}"))
     }
 }
 

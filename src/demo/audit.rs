@@ -1,4 +1,4 @@
-//! What clients did, as data: tests assert against this and not against a program's own log.
+//! A record of requests, for the assertions of tests.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::secret::Fingerprint;
 pub struct AuditEntry {
     /// Counts from 0, without gaps.
     pub seq: u64,
-    /// When, in milliseconds on the issuer's clock.
+    /// Milliseconds on the issuer's clock.
     pub at: i64,
     /// The refresh token concerned: the one presented, or for [`AuditEvent::Seed`] the one minted.
     pub refresh_token: Option<Fingerprint>,
@@ -28,7 +28,7 @@ pub struct AuditEntry {
 pub enum AuditEvent {
     /// A first refresh token was minted.
     Seed,
-    /// A POST to the token endpoint arrived, whatever became of it.
+    /// A POST to the token endpoint arrived.
     Post,
     /// A scripted fault was applied to the POST before it.
     Fault {
@@ -46,7 +46,7 @@ pub enum AuditEvent {
         /// True if the successor is one that an earlier grant had issued (reuse grace).
         replayed: bool,
     },
-    /// The token endpoint said no.
+    /// The token endpoint refused the request.
     Refusal {
         /// The error code of RFC 6749 5.2.
         error: String,
@@ -64,6 +64,6 @@ pub enum AuditEvent {
 pub enum RevocationReason {
     /// A refresh token that had been replaced was presented again (RFC 9700 4.14.2).
     Reuse,
-    /// Somebody asked for it (RFC 7009, or the operator).
+    /// A client (RFC 7009) or the operator revoked it.
     Request,
 }

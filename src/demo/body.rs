@@ -9,8 +9,8 @@ use tokio::time::Interval;
 
 use crate::demo::faults::Fault;
 
-/// What an endless body repeats. JSON allows any amount of white space after a value, so that
-/// only a size limit or a deadline ends a reader's patience.
+/// The content of an endless body. JSON allows any amount of white space after a value, so that
+/// only a size limit or a deadline stops a reader.
 static SPACES: [u8; 16 * 1024] = [b' '; 16 * 1024];
 
 /// The connection is closed on purpose, in place of a reply or within one.
@@ -27,7 +27,7 @@ enum End {
 /// Implements hyper's body.
 pub(super) struct Body {
     rest: Bytes,
-    /// What Content-Length says: the whole of the bytes, even where they are cut.
+    /// The Content-Length: all of the bytes, even if they are cut.
     announced: Option<u64>,
     pace: Option<Interval>,
     end: End,

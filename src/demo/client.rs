@@ -1,4 +1,4 @@
-//! Registered clients, and whether a request comes from one.
+//! Registered clients and their authentication.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::demo::message::{DemoRequest, Form, Refused, credentials};
 use crate::secret::Secret;
 
-/// How a client proves who it is, by the registered names of RFC 7591 2.
+/// Client authentication, by the registered names of RFC 7591 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientMethod {
     /// A form-encoded pair in the Authorization header (RFC 6749 2.3.1).
@@ -51,7 +51,7 @@ impl DemoClient {
     }
 }
 
-/// Who is asking: exactly one of the three ways, and the one the client registered.
+/// The client of a request: authenticated in exactly one way, the one that it registered.
 pub(super) fn authenticate(
     clients: &[DemoClient],
     request: &DemoRequest<'_>,
@@ -59,7 +59,7 @@ pub(super) fn authenticate(
 ) -> Result<String, Refused> {
     let basic = request.authorization.map(|header| {
         basic_credentials(header)
-            .ok_or(Refused::new("invalid_client", "the Authorization header is no Basic pair"))
+            .ok_or(Refused::new("invalid_client", "the Authorization header is not a Basic pair"))
     });
     let (client_id, secret, method) = match (basic.transpose()?, form.get("client_secret")) {
         (Some(_), Some(_)) => {

@@ -1,16 +1,16 @@
-//! What can be made to go wrong, as data. Settable in the process and by `POST /faults`.
+//! Faults of the server, as data. They are set in the process or by `POST /faults`.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer};
 
-/// What goes wrong from now on.
+/// The faults from now on.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// One for each of the next requests to the token endpoint.
     pub next: VecDeque<Fault>,
-    /// What every further request to the token endpoint meets.
+    /// For every further request to the token endpoint.
     pub standing: Option<Fault>,
     /// The whole server is out of order.
     pub outage: Option<Outage>,
@@ -34,7 +34,7 @@ pub enum Outage {
     Unavailable,
 }
 
-/// What happens to one request to the token endpoint. The parts can be combined.
+/// The fault of one request to the token endpoint. The parts can be combined.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {

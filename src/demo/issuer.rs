@@ -19,7 +19,7 @@ use crate::demo::client::DemoClient;
 use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, credentials};
 use crate::secret::{Fingerprint, Secret};
 
-/// What a token reply says in expires_in.
+/// The expires_in of a token reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpiresIn {
     /// The lifetime in whole seconds, rounded down.
@@ -30,10 +30,10 @@ pub enum ExpiresIn {
     Claimed(Value),
 }
 
-/// How an issuer behaves. The default: one public client `demo`, strict rotation, one hour.
+/// The behaviour of an issuer. The default: one public client `demo`, strict rotation, one hour.
 #[derive(Debug, Clone)]
 pub struct IssuerOptions {
-    /// Who may ask.
+    /// The registered clients.
     pub clients: Vec<DemoClient>,
     /// The scope of every family, space-separated.
     pub scope: String,
@@ -44,13 +44,13 @@ pub struct IssuerOptions {
     pub reuse_grace: Duration,
     /// How long an access token lives.
     pub access_token_lifetime: Duration,
-    /// What replies claim about that.
+    /// The lifetime that replies claim.
     pub expires_in: ExpiresIn,
     /// How long a family lives after its seed, however busy; `None`: no limit.
     pub family_lifetime: Option<Duration>,
     /// How long a family lives without a grant; `None`: no limit.
     pub idle_limit: Option<Duration>,
-    /// What the tokens are derived from: random bytes, or a fixed value in a simulation.
+    /// The source of the tokens: random bytes, or a fixed value in a simulation.
     pub random: [u8; 32],
 }
 
@@ -117,17 +117,17 @@ impl Issuer {
         }
     }
 
-    /// How it behaves from the next request on. Tokens already issued keep their lifetime.
+    /// The behaviour from the next request on. Tokens already issued keep their lifetime.
     pub fn options_mut(&mut self) -> &mut IssuerOptions {
         &mut self.options
     }
 
-    /// What clients did so far, oldest first.
+    /// The requests so far, oldest first.
     pub fn audit(&self) -> &[AuditEntry] {
         &self.audit
     }
 
-    /// The client that tests and the demo use unless told otherwise: the first registered.
+    /// The default client of tests and the demo: the first registered.
     pub fn first_client(&self) -> Option<&str> {
         self.options.clients.first().map(DemoClient::id)
     }
@@ -237,7 +237,7 @@ impl Issuer {
         Ok(DemoReply::json(200, &body))
     }
 
-    /// Whether the refresh token may be used. `Ok(true)`: it was replaced, but within the
+    /// Checks the refresh token. `Ok(true)`: it was replaced, but within the
     /// grace, so its successor is sent again.
     fn admit(&mut self, now: i64, token: Fingerprint, client_id: &str) -> Result<bool, Refused> {
         let no = |description| Err(Refused::new("invalid_grant", description));

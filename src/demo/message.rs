@@ -1,4 +1,4 @@
-//! What arrives at the issuer and what goes back, as far as HTTP is concerned.
+//! The HTTP side of the issuer: requests and replies.
 
 use std::collections::HashMap;
 
@@ -18,8 +18,7 @@ pub struct DemoRequest<'a> {
 }
 
 impl DemoRequest<'_> {
-    /// The fingerprint of the refresh token, for the audit log: found in requests that are
-    /// refused, too.
+    /// The fingerprint of the refresh token, for the audit log: also in requests that are refused.
     pub(super) fn refresh_token(&self) -> Option<Fingerprint> {
         form_urlencoded::parse(self.body)
             .find(|(name, _)| name == "refresh_token")

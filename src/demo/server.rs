@@ -46,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The port cannot be had.
+    /// The port is not available.
     #[error("cannot listen on {address}")]
     Listen {
         /// Where.
@@ -69,19 +69,20 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// A way out, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Listen { .. } => Some("choose another port, or 0 for any that is free".to_owned()),
-            Self::Random { .. } => Some("let it call getrandom(2): a sandbox may forbid it".to_owned()),
-            Self::Thread { .. } => Some("raise the limit of threads: ulimit -u".to_owned()),
-        }
+    /// The way out.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Listen { .. } => "choose another port, or 0 for any that is free",
+            Self::Random { .. } => "allow getrandom(2) in the sandbox",
+            Self::Thread { .. } => "raise the limit of threads: ulimit -u",
+        };
+        hint.to_owned()
     }
 }
 
-/// What lies between TCP and HTTP: nothing, or TLS in the tests.
+/// The layer between TCP and HTTP: nothing, or TLS in the tests.
 pub trait Transport: Send + Sync + 'static {
-    /// What HTTP is spoken over.
+    /// The stream below HTTP.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The base URL of a server at this address, without a slash at the end.
@@ -115,44 +116,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts on the caller's tokio runtime, on 127.0.0.1 and this port (0: any that is free).
-    /// `options.random` is overwritten with bytes from the kernel.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start<T: Transport>(port: u16, transport: T, options: IssuerOptions) -> Result<Self, ServerError> {
-        let (listener, server, stopped) = Self::bind(port, &transport, options)?;
-        let listener = TcpListener::from_std(listener)
-            .map_err(|source| ServerError::Listen { address: server.address, source })?;
-        tokio::spawn(accept(listener, Arc::new(transport), Arc::clone(&server.shared), stopped));
-        Ok(server)
-    }
-
-    /// The same on a thread of its own, which ends when the server is dropped.
+    /// Starts on 127.0.0.1 and this port (0: any that is free), in a thread of its own that ends
+    /// when the server is dropped. `options.random` is overwritten with bytes from the kernel.
     pub fn spawn_thread<T: Transport>(
         port: u16,
         transport: T,
-        options: IssuerOptions,
-    ) -> Result<Self, ServerError> {
-        let (listener, mut server, stopped) = Self::bind(port, &transport, options)?;
-        let shared = Arc::clone(&server.shared);
-        let thread_error = |source| ServerError::Thread { source };
-        let runtime = event_loop().map_err(thread_error)?;
-        let listener = {
-            let _guard = runtime.enter();
-            TcpListener::from_std(listener).map_err(thread_error)?
-        };
-        let serve = move || runtime.block_on(accept(listener, Arc::new(transport), shared, stopped));
-        let thread = std::thread::Builder::new().name("demo-server".to_owned()).spawn(serve);
-        server.thread = Some(thread.map_err(thread_error)?);
-        Ok(server)
-    }
-
-    fn bind<T: Transport>(
-        port: u16,
-        transport: &T,
         mut options: IssuerOptions,
-    ) -> Result<(std::net::TcpListener, Self, oneshot::Receiver<()>), ServerError> {
+    ) -> Result<Self, ServerError> {
         getrandom::fill(&mut options.random).map_err(|source| ServerError::Random { source })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
@@ -160,6 +130,13 @@ impl Server {
             Ok((listener.local_addr()?, listener))
         });
         let (address, listener) = bound.map_err(|source| ServerError::Listen { address, source })?;
+        let thread_error = |source| ServerError::Thread { source };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener).map_err(thread_error)?
+        };
         let clock = SystemClock::new();
         let shared = Arc::new(Shared {
             url: transport.url(address),
@@ -168,7 +145,12 @@ impl Server {
             state: Mutex::new(ServerState { issuer: Issuer::new(options), faults: Faults::default() }),
         });
         let (stop, stopped) = oneshot::channel();
-        Ok((listener, Self { address, shared, stop: Some(stop), thread: None }, stopped))
+        let accepted = accept(listener, Arc::new(transport), Arc::clone(&shared), stopped);
+        let thread = std::thread::Builder::new()
+            .name("demo-server".to_owned())
+            .spawn(move || runtime.block_on(accepted))
+            .map_err(thread_error)?;
+        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -192,7 +174,7 @@ impl Server {
         self.shared.now()
     }
 
-    /// Looks at the issuer, or changes it.
+    /// Reads or changes the issuer.
     pub fn issuer<R>(&self, with: impl FnOnce(&mut Issuer) -> R) -> R {
         with(&mut self.shared.state().issuer)
     }
@@ -209,7 +191,7 @@ impl Server {
         self.issuer(|issuer| issuer.is_live(now, access_token))
     }
 
-    /// What clients did so far, oldest first.
+    /// The requests so far, oldest first.
     pub fn audit(&self) -> Vec<AuditEntry> {
         self.issuer(|issuer| issuer.audit().to_vec())
     }
@@ -253,7 +235,7 @@ impl Shared {
     }
 }
 
-/// Accepts until told to stop; the connections end with it.
+/// Accepts until stopped; the connections end with it.
 async fn accept<T: Transport>(
     listener: TcpListener,
     transport: Arc<T>,
@@ -350,7 +332,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
     response(&reply)
 }
 
-/// What a request meets while the server is out of order; `None`: it is served.
+/// The reply while the server is out of order; `None`: it is in order.
 fn during_outage(
     shared: &Shared,
     path: &str,

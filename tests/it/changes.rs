@@ -167,7 +167,7 @@ fn a_login_that_was_given_before_is_not_sent_again() {
     for known in [&login, &old, &world.refresh_token()] {
         let output = set(&world, &[], known.expose());
         assert_eq!(output.code, Some(0), "{output:?}");
-        assert!(output.stdout.contains("was given before"), "{output:?}");
+        assert!(output.stdout.contains("was stored before"), "{output:?}");
     }
     assert_eq!((world.state(), world.posts()), (state, 2));
     world.once_gives(0, ["--force"]);
@@ -203,10 +203,7 @@ fn a_login_that_was_set_is_not_displaced_by_one_that_only_the_service_can_read()
     let (login, unused, newest) = (world.seed(), world.seed(), world.seed());
     let output = set(&world, &[], login.expose());
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(
-        output.stderr.contains("ZG_SEED is not set; whatever it holds now counts as older"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("ZG_SEED is not set; its value counts as older"), "{output:?}");
     let once = |seed: &Secret| {
         let mut command = world.sandbox.command(["once", "--force"]);
         let output = crate::common::finish(command.env("ZG_SEED", seed.expose()));

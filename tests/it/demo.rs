@@ -1,4 +1,4 @@
-//! `zg-tokend demo`, as a newcomer, a script and an impatient person meet it.
+//! `zg-tokend demo` to its end, cut short, and as a server for other programs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,28 +30,25 @@ fn a_token_lives_through_an_outage() {
     let sandbox = Sandbox::below(Path::new("/dev/shm"));
     let output = finish(&mut demo(&sandbox, ["--for", "24s"]));
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{}", output.stdout);
-    let told = [
-        "refreshed: token 1 is in the file",
+    let story = [
+        "refreshed: token 1 ",
         "the server is down, on purpose",
         "refresh failed: ",
+        "the token lives another ",
         "the server is up again",
-        "recovered: token ",
+        "recovered; refreshed: token ",
         "1 outage survived",
-        " reads by a client, 0 refused",
+        " reads of the token file, 0 refused",
         "zg-tokend check",
     ];
     let mut rest = output.stdout.as_str();
-    for text in told {
+    for text in story {
         let at = rest.find(text).unwrap_or_else(|| panic!("no {text:?} in its place: {}", output.stdout));
         rest = &rest[at + text.len()..];
     }
-    // When it tells how it is depends on when the client had its turn.
-    assert!(output.stdout.contains("token 1: "), "{}", output.stdout);
-    let reads = output
-        .stdout
-        .lines()
-        .rev()
-        .find_map(|line| line.trim().strip_suffix(" reads by a client, 0 refused"));
+    assert!(output.stdout.contains("status: fresh, "), "{}", output.stdout);
+    let last = " reads of the token file, 0 refused";
+    let reads = output.stdout.lines().rev().find_map(|line| line.trim().strip_suffix(last));
     assert!(reads.unwrap().parse::<u32>().unwrap() > 20, "{}", output.stdout);
     assert!(!output.stdout.contains('\x1b'), "{}", output.stdout);
     assert!(!output.stdout.contains("at_") && !output.stdout.contains("rt_"), "{}", output.stdout);
@@ -63,7 +60,7 @@ fn signals_end_it_at_every_stage() {
     let stages = [
         (Signal::INT, "The life"),
         (Signal::INT, "refreshed: token 1"),
-        (Signal::TERM, "token 1: "),
+        (Signal::TERM, "status: fresh"),
         (Signal::HUP, "the server is down"),
         (Signal::INT, "refresh failed"),
     ];
@@ -93,7 +90,7 @@ fn a_reader_that_leaves_ends_it() {
 }
 
 #[test]
-fn a_taken_port_is_said() {
+fn a_taken_port_is_an_error() {
     let sandbox = Sandbox::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -62,9 +62,9 @@ fn flags_alone_make_a_config_that_works() {
              all is well; `zg-tokend check --live` asks the servers, too\n\
              \n\
              next:\n  \
-               zg-tokend once     gets the first token\n  \
-               zg-tokend run      keeps it fresh\n  \
-               zg-tokend status   tells how it is\n",
+               zg-tokend once     get the first token\n  \
+               zg-tokend run      keep it fresh\n  \
+               zg-tokend status   show its state\n",
             ""
         )
     );
@@ -72,8 +72,8 @@ fn flags_alone_make_a_config_that_works() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     let text = fs::read_to_string(&path).unwrap();
     for line in [
-        "\n# Who issues the tokens.\n",
-        "\n# Your OAuth client.\nclient_id = \"demo\"\n# It is a public client, without a client_secret.\n",
+        "\n# The server that issues the tokens.\n",
+        "\n# Your OAuth client.\nclient_id = \"demo\"\n# A public client has no client_secret.\n",
         &format!("\nrefresh_token = {{ file = \"{seed}\" }}\n"),
         "\n#token_file = \"~/.config/zerogravity/token\"\n",
     ] {
@@ -131,16 +131,16 @@ fn what_is_missing_is_named_at_once() {
     assert_nothing(
         &sandbox,
         &init(&sandbox, &[], None),
-        "error: standard input is no terminal to ask on, and these are missing: --provider, --issuer or \
+        "error: standard input is not a terminal, and these are missing: --provider, --issuer or \
          --token-endpoint; --client-id; --refresh-token-file, --refresh-token-env or --refresh-token-stdin\n\
-         hint: give them as flags: see `zg-tokend init --help`\n",
+         hint: pass them as flags: see `zg-tokend init --help`\n",
     );
     let args = ["--account", "a", "--provider", "google", "--client-id", "x", "--refresh-token-env", "X"];
     assert_nothing(
         &sandbox,
         &init(&sandbox, &args, None),
-        "error: standard input is no terminal to ask on, and these are missing: --token-file\n\
-         hint: give them as flags: see `zg-tokend init --help`\n",
+        "error: standard input is not a terminal, and these are missing: --token-file\n\
+         hint: pass them as flags: see `zg-tokend init --help`\n",
     );
 }
 
@@ -155,7 +155,7 @@ fn wrong_answers_write_nothing() {
         (
             &["--issuer", "login.example", "--refresh-token-env", "X"][..],
             None,
-            "error: the answers make no config: `issuer` is not a URL: relative URL without a base\n\
+            "error: the answers are not a valid config: `issuer` is not a URL: relative URL without a base\n\
              hint: write it in full, with https://\n",
         ),
         (
@@ -167,19 +167,19 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "google", "--refresh-token-env", "1//0gSECRET"],
             None,
-            "error: the answers make no config: `refresh_token` has a secret where `env` wants the name of what \
+            "error: the answers are not a valid config: `refresh_token` has a secret where `env` wants the name of what \
              holds it\n\
              hint: write refresh_token = \"…\" for the secret itself; a file can be named by its full path\n",
         ),
         (
             &["--provider", "google", "--refresh-token-stdin"],
             Some(" \n"),
-            "error: the refresh token is empty\nhint: begin again; nothing was written\n",
+            "error: the refresh token is empty\nhint: start again; nothing was written\n",
         ),
         (
             &["--provider", "google", "--refresh-token-stdin"],
             Some("SECRET\nSECRET\n"),
-            "error: the refresh token has more than one line\nhint: begin again; nothing was written\n",
+            "error: the refresh token has more than one line\nhint: start again; nothing was written\n",
         ),
         (
             &["--provider", "google", "--refresh-token-env", "X", "--account", "../x", "--token-file", "t"],
@@ -200,17 +200,16 @@ fn an_authorized_user_file_is_taken_and_a_service_account_is_not() {
     assert_nothing(
         &sandbox,
         &init(&sandbox, &["--from", &path], None),
-        "error: ROOT/home/google.json is the key of a service account, which has no refresh token: it signs its \
-         requests itself\n\
-         hint: use a program that speaks the JWT grant (RFC 7523) for it; zg-tokend refreshes logins\n",
+        "error: ROOT/home/google.json is a service account key, which holds no refresh token\n\
+         hint: use a program that supports the JWT grant (RFC 7523); zg-tokend refreshes logins\n",
     );
     let other_way =
-        "hint: log in with an OAuth client of your own, and answer `zg-tokend init` without --from\n";
+        "hint: log in with an OAuth client of your own, and run `zg-tokend init` without --from\n";
     for (document, what) in [
-        (json!({ "type": "external_account" }), "is no authorized_user file"),
-        (json!({ "installed": { "client_secret": "SECRET" } }), "is no JSON file with a \"type\""),
-        (json!({ "type": "authorized_user", "client_id": "id" }), "lacks refresh_token"),
-        (json!({ "type": "authorized_user", "refresh_token": "SECRET" }), "lacks client_id"),
+        (json!({ "type": "external_account" }), "is not an authorized_user file"),
+        (json!({ "installed": { "client_secret": "SECRET" } }), "is not a JSON file with a \"type\""),
+        (json!({ "type": "authorized_user", "client_id": "id" }), "has no refresh_token"),
+        (json!({ "type": "authorized_user", "refresh_token": "SECRET" }), "has no client_id"),
     ] {
         let path = file(&document);
         let stderr = format!("error: ROOT/home/google.json {what}\n{other_way}");
@@ -220,7 +219,7 @@ fn an_authorized_user_file_is_taken_and_a_service_account_is_not() {
         &sandbox,
         &init(&sandbox, &["--from", "nowhere.json"], None),
         "error: cannot read nowhere.json: No such file or directory (os error 2)\n\
-         hint: name a file of your own that you can read\n",
+         hint: name a file that you can read\n",
     );
     let path = file(&json!({
         "type": "authorized_user", "client_id": "id", "client_secret": "GOCSPX-SECRET",
@@ -250,15 +249,15 @@ fn what_exists_is_replaced_only_when_asked_for() {
         (output.code, said.as_str()),
         (
             Some(2),
-            "error: ROOT/config/zg-tokend/config.toml exists already\n\
-             hint: --overwrite replaces it; --config PATH names another\n"
+            "error: ROOT/config/zg-tokend/config.toml already exists\n\
+             hint: pass --overwrite to replace it, or --config PATH for another file\n"
         )
     );
     assert_eq!(fs::read_to_string(sandbox.config_path()).unwrap(), "# mine\n");
     // The variable is not set here, which is a problem, and no reason not to write.
     let output = init(&sandbox, &[&args[..], &["--overwrite"]].concat(), None);
     assert_eq!(output.code, Some(78), "{output:?}");
-    assert!(output.stdout.ends_with("\nnext: mend what is a problem above, then `zg-tokend check`\n"));
+    assert!(output.stdout.ends_with("\nnext: fix the problems above, then run `zg-tokend check`\n"));
     assert!(fs::read_to_string(sandbox.config_path()).unwrap().contains("provider = \"google\""));
     // Where it cannot be written.
     fs::write(sandbox.path("home/file"), "").unwrap();
@@ -290,8 +289,8 @@ fn a_person_is_asked() {
     };
     answer("provider (google), or the URL of", &world.server.token_endpoint());
     answer("client_id:", "demo");
-    answer("client_secret, or nothing for a public client (not shown):", "");
-    answer("refresh_token, or nothing to give it to `zg-tokend set` later (not shown):", seed.expose());
+    answer("client_secret (empty for a public client, not shown):", "");
+    answer("refresh_token (empty to pass it to `zg-tokend set` later, not shown):", seed.expose());
     answer("token_file [~/.config/zerogravity/token]:", "");
     let screen = pane.wait_for("code 0").join("\n");
     assert!(!screen.contains(seed.expose()), "{screen}");
@@ -301,7 +300,7 @@ fn a_person_is_asked() {
     // Again: it asks before it replaces.
     let before = fs::read(world.sandbox.config_path()).unwrap();
     let pane = Pane::open(&world.sandbox, (100, 40), &[], "init");
-    pane.wait_for("exists already; replace it? [y/N]");
+    pane.wait_for("already exists. Replace it? [y/N]");
     pane.key("Enter");
     pane.wait_for("code 2");
     assert_eq!(fs::read(world.sandbox.config_path()).unwrap(), before);

@@ -138,7 +138,9 @@ fn levels_that_say_nothing_are_not_used_and_that_is_said() {
         run.wait_for("supervising 1 account");
         run.stop();
         let log = run.log();
-        let said = format!(" WARN  RUST_LOG={levels} is not used; hint: set it to error, warn, ");
+        let said = format!(
+            " WARN  RUST_LOG={levels} is not a log level and is not used; hint: set it to error, warn, "
+        );
         assert_eq!(log.matches(" WARN ").count(), usize::from(!is_used), "{log}");
         assert_eq!(log.contains(&said), !is_used, "{log}");
     }

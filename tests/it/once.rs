@@ -172,7 +172,7 @@ fn account_picks_one() {
     assert!(!world.token_file_of("a").exists() && world.posts() == 1);
 
     let unknown = world.once_gives(78, ["--account", "c"]);
-    assert!(unknown.stderr.contains("the config has: a, b"), "{unknown:?}");
+    assert!(unknown.stderr.contains("accounts in the config: a, b"), "{unknown:?}");
     assert_eq!(world.posts(), 1);
 }
 

@@ -85,7 +85,7 @@ fn refresh_if_needed_success_then_already_refreshed() {
     world.assert_live();
     for _ in 0..3 {
         let output = rejected(&world, &refused);
-        assert_eq!(output.stdout, "default: another token is stored already\n", "{output:?}");
+        assert_eq!(output.stdout, "default: the stored token is another one already\n", "{output:?}");
         assert_eq!(output.code, Some(0));
     }
     assert_eq!(world.posts(), 2);
@@ -167,8 +167,8 @@ fn a_consumer_in_a_401_loop_is_no_outage_at_the_provider() {
     for _ in 0..5 {
         let output = rejected(&world, &world.token());
         assert_eq!(output.code, Some(69), "{output:?}");
-        assert!(output.stderr.contains("the next can be in"), "{output:?}");
-        assert!(output.stderr.contains("hint: see why fresh tokens are refused"), "{output:?}");
+        assert!(output.stderr.contains("the next replacement is possible in"), "{output:?}");
+        assert!(output.stderr.contains("hint: find out why fresh tokens are refused"), "{output:?}");
     }
     assert_eq!(world.posts(), 2);
     pass_a_minute(&world);

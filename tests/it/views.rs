@@ -170,8 +170,8 @@ fn the_forms_exclude_each_other() {
         (
             Some(3),
             "",
-            "error: --watch needs a terminal to draw on\n\
-             hint: leave --watch out, or run `watch zg-tokend status` where that is wanted\n"
+            "error: --watch needs a terminal\n\
+             hint: leave --watch out\n"
         )
     );
 }

@@ -1,37 +1,35 @@
-//! The embedded server alone, for other programs to be tried against.
+//! The embedded server alone, to test other programs with.
 
 use std::time::Duration;
 
-use crate::cli::demo::stage::{CLIENT_ID, config};
+use crate::cli::demo::setup::{CLIENT_ID, config};
 use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
-use crate::cli::voice;
+use crate::cli::output;
 use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 
-/// How long an access token lives: short, so that refreshes can be waited for, and long enough for
-/// commands to be typed meanwhile.
+/// Short enough to wait for a refresh, long enough to type commands meanwhile.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Serves until the ending comes. Scripts read the lines `key = value`; a shell can be fed the
-/// commands, and a config file the rest.
+/// Serves until the ending comes. Scripts read the lines `key = value`.
 pub(super) async fn serve(port: u16, ending: Ending) -> Result<Exit, DemoError> {
     let options = IssuerOptions { access_token_lifetime: LIFETIME, ..IssuerOptions::default() };
     let server = Server::spawn_thread(port, Plain, options)?;
-    voice::tell(guide(&server).unwrap_or_default());
+    output::print(guide(&server).unwrap_or_default());
     ending.comes().await;
     Ok(Exit::Success)
 }
 
-/// How to use the server. Its tokens guard nothing, so they may be shown. Each login is told only
-/// once: two users of one refresh token would look like a theft, and end it (RFC 9700 4.14.2).
+/// The instructions. Its tokens guard nothing, so they may be shown. Each login is shown only
+/// once: two users of one refresh token would look like a theft (RFC 9700 4.14.2).
 fn guide(server: &Server) -> Option<String> {
     let url = server.url();
     let token_endpoint = server.token_endpoint();
     let login = || server.seed(CLIENT_ID);
     Some(format!(
         "\
-# An OAuth 2.0 authorization server, to try programs against. It forgets everything when it ends.
+# An OAuth 2.0 authorization server, to test programs with. It forgets everything when it ends.
 issuer = {url}
 token_endpoint = {token_endpoint}
 introspection_endpoint = {url}/introspect
@@ -43,13 +41,13 @@ token_endpoint_auth_method = none
 expires_in = {}
 refresh_token = {}
 
-# A refresh by hand. It works once: the reply has the next refresh token.
+# A manual refresh. It works once: the reply holds the next refresh token.
   curl -d grant_type=refresh_token -d client_id={CLIENT_ID} -d refresh_token={} {token_endpoint}
 
-# Another login, with a refresh token of its own:
+# Another login with its own refresh token:
   curl -X POST {url}/seed
 
-# A config for zg-tokend: save it as demo.toml, then
+# A config for zg-tokend. Save it as demo.toml, then run
 #   chmod 600 demo.toml; zg-tokend run --config demo.toml
 #   curl -H \"Authorization: Bearer $(cat token)\" {url}/resource
   {}
@@ -59,6 +57,6 @@ refresh_token = {}
         login()?.expose(),
         login()?.expose(),
         // Indented, so that no line of it is taken for one of the above.
-        config(server, "token")?.expose().trim_end().replace('\n', "\n  "),
+        config(server)?.expose().trim_end().replace('\n', "\n  "),
     ))
 }

@@ -1,14 +1,13 @@
-//! What a config is made of: from flags, from a file, and from whoever sits at the terminal.
+//! The values of a new config: from flags, from a file, and from questions on the terminal.
 
 use std::path::Path;
 
 use crate::cli::args::Init;
 use crate::cli::init::{InitError, google};
-use crate::cli::{prompt, voice};
+use crate::cli::{output, prompt};
 use crate::config::PROVIDERS;
 use crate::secret::Secret;
 
-/// Everything that goes into the file.
 pub(super) struct Answers {
     /// `None` for a flat config.
     pub(super) account: Option<String>,
@@ -17,7 +16,7 @@ pub(super) struct Answers {
     pub(super) client_id: String,
     /// `None` for a public client.
     pub(super) client_secret: Option<Source>,
-    /// `None` if it is to come by `zg-tokend set`.
+    /// `None` if `zg-tokend set` will store it.
     pub(super) refresh_token: Option<Source>,
     pub(super) token_file: Option<String>,
 }
@@ -30,90 +29,59 @@ pub(super) enum Source {
 }
 
 impl Answers {
-    /// Takes the flags, then asks for the rest; where nobody can be asked, all that is missing is
-    /// named at once.
+    /// Takes the flags, then asks for the rest. Without a terminal, one error names all that is missing.
     pub(super) fn collect(account: Option<&str>, flags: &Init) -> Result<Self, InitError> {
         let google = flags.from.as_deref().map(google::read).transpose()?;
         let (id, secret, token) = google.map_or((None, None, None), |google| {
             (Some(google.client_id), google.client_secret, Some(google.refresh_token))
         });
         let from_google = id.is_some();
-        let given = Given {
-            server: server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned()))),
-            client_id: flags.client_id.clone().or(id),
-            client_secret: source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
-                .or(secret.map(Source::Inline)),
-            refresh_token: source(flags.refresh_token_file.as_deref(), flags.refresh_token_env.as_deref())?
-                .or(token.map(Source::Inline)),
-            token_file: flags.token_file.as_deref().map(absolute).transpose()?,
-            account: account.map(str::to_owned),
-        };
-        if flags.refresh_token_stdin {
-            let token = prompt::piped("refresh token").map_err(InitError::Answer)?;
-            return Given { refresh_token: Some(Source::Inline(token)), ..given }.complete();
+        let mut server = server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned())));
+        let mut client_id = flags.client_id.clone().or(id);
+        let mut client_secret =
+            source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
+                .or(secret.map(Source::Inline));
+        let mut refresh_token =
+            source(flags.refresh_token_file.as_deref(), flags.refresh_token_env.as_deref())?
+                .or(token.map(Source::Inline));
+        let mut token_file = flags.token_file.as_deref().map(absolute).transpose()?;
+        let asks = prompt::can_ask() && !flags.refresh_token_stdin;
+        if asks {
+            server = Some(server.map_or_else(ask_for_server, Ok)?);
+            client_id = Some(client_id.map_or_else(|| needed("client_id: "), Ok)?);
+            if client_secret.is_none() {
+                client_secret = hidden("client_secret", "empty for a public client, not shown")?;
+            }
+            if refresh_token.is_none() {
+                let note = "empty to pass it to `zg-tokend set` later, not shown";
+                refresh_token = hidden("refresh_token", note)?;
+            }
+            // A typed path means what it means in a config: relative to the file, or from ~/ on.
+            token_file = match (token_file, account) {
+                (None, None) => optional("token_file [~/.config/zerogravity/token]: ")?,
+                (None, Some(_)) => Some(needed("token_file: ")?),
+                (given, _) => given,
+            };
+        } else if flags.refresh_token_stdin {
+            refresh_token = Some(Source::Inline(prompt::piped("refresh token").map_err(InitError::Answer)?));
         }
-        if prompt::can_ask() { given.ask() } else { given.complete() }
-    }
-}
-
-/// The answers so far.
-struct Given {
-    account: Option<String>,
-    server: Option<(&'static str, String)>,
-    client_id: Option<String>,
-    client_secret: Option<Source>,
-    refresh_token: Option<Source>,
-    token_file: Option<String>,
-}
-
-impl Given {
-    /// Without asking: a client without a secret is a public one, all else is needed.
-    fn complete(self) -> Result<Answers, InitError> {
         let missing = [
-            (self.server.is_none(), "--provider, --issuer or --token-endpoint"),
-            (self.client_id.is_none(), "--client-id"),
+            (server.is_none(), "--provider, --issuer or --token-endpoint"),
+            (client_id.is_none(), "--client-id"),
             (
-                self.refresh_token.is_none(),
+                refresh_token.is_none() && !asks,
                 "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
             ),
-            (self.account.is_some() && self.token_file.is_none(), "--token-file"),
+            (account.is_some() && token_file.is_none(), "--token-file"),
         ];
-        let names: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
-        let missing = InitError::Missing(names.join("; "));
-        match (self.server, self.client_id) {
-            (Some(server), Some(client_id)) if names.is_empty() => Ok(Answers {
-                account: self.account,
-                server,
-                client_id,
-                client_secret: self.client_secret,
-                refresh_token: self.refresh_token,
-                token_file: self.token_file,
-            }),
-            _ => Err(missing),
+        let missing: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        match (server, client_id) {
+            (Some(server), Some(client_id)) if missing.is_empty() => {
+                let account = account.map(str::to_owned);
+                Ok(Self { account, server, client_id, client_secret, refresh_token, token_file })
+            }
+            _ => Err(InitError::Missing(missing.join("; "))),
         }
-    }
-
-    fn ask(self) -> Result<Answers, InitError> {
-        let server = match self.server {
-            Some(server) => server,
-            None => ask_for_server()?,
-        };
-        let client_id = self.client_id.map_or_else(|| needed("client_id: "), Ok)?;
-        let client_secret = match self.client_secret {
-            None => hidden("client_secret, or nothing for a public client")?,
-            given => given,
-        };
-        let refresh_token = match self.refresh_token {
-            None => hidden("refresh_token, or nothing to give it to `zg-tokend set` later")?,
-            given => given,
-        };
-        let token_file = match (self.token_file, &self.account) {
-            (None, None) => optional("token_file [~/.config/zerogravity/token]: ")?,
-            (None, Some(_)) => Some(needed("token_file: ")?),
-            (given, _) => given,
-        };
-        // What was typed is like what stands in a config: relative to it, or from ~/ on.
-        Ok(Answers { account: self.account, server, client_id, client_secret, refresh_token, token_file })
     }
 }
 
@@ -129,8 +97,8 @@ fn ask_for_server() -> Result<(&'static str, String), InitError> {
         let answer = needed("provider (google), or the URL of an issuer or token endpoint: ")?;
         match which_server(&answer) {
             ("provider", name) if !PROVIDERS.contains(&&*name) => {
-                voice::hint(format!(
-                    "known providers: {}; of any other, give a URL with https://",
+                output::hint(format!(
+                    "known providers: {}; for another one, enter a URL with https://",
                     PROVIDERS.join(", ")
                 ));
             }
@@ -156,10 +124,10 @@ fn source(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Source>,
     })
 }
 
-/// A path on the command line is relative to here, one in the config to the config.
+/// A path on the command line is relative to the working directory, one in the config to the config.
 fn absolute(path: &Path) -> Result<String, InitError> {
     let absolute = std::path::absolute(path).ok().and_then(|path| Some(path.to_str()?.to_owned()));
-    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is no text", path.display())))
+    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is not valid UTF-8", path.display())))
 }
 
 fn optional(question: &str) -> Result<Option<String>, InitError> {
@@ -175,8 +143,8 @@ fn needed(question: &str) -> Result<String, InitError> {
     }
 }
 
-fn hidden(what: &str) -> Result<Option<Source>, InitError> {
-    Ok(prompt::hidden(what).map_err(InitError::Answer)?.map(Source::Inline))
+fn hidden(what: &str, note: &str) -> Result<Option<Source>, InitError> {
+    Ok(prompt::hidden(what, note).map_err(InitError::Answer)?.map(Source::Inline))
 }
 
 #[cfg(test)]

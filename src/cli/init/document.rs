@@ -1,4 +1,4 @@
-//! The text of the new config, with a word on each key.
+//! The text of the new config, with a comment on each key.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::cli::init::answers::{Answers, Source};
 
-/// Room for all of it: a text that grows would leave copies of its secrets behind.
+/// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
 
-/// A whole config file.
 pub(super) fn render(answers: &Answers) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(ROOM));
     // Writing to a string does not fail.
@@ -18,31 +17,31 @@ pub(super) fn render(answers: &Answers) -> Zeroizing<String> {
 }
 
 fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
-    writeln!(text, "# What zg-tokend(1) keeps fresh. All keys: zg-tokend man config | man -l -")?;
+    writeln!(text, "# Config of zg-tokend(1). All keys: zg-tokend man config | man -l -")?;
     if let Some(account) = &answers.account {
         writeln!(
             text,
-            "\n# Another login goes into another table like this one.\n[accounts.{}]",
+            "\n# Add a table like this one for each further login.\n[accounts.{}]",
             quoted(account)
         )?;
     }
     let (key, value) = &answers.server;
-    writeln!(text, "\n# Who issues the tokens.\n{key} = {}", quoted(value))?;
+    writeln!(text, "\n# The server that issues the tokens.\n{key} = {}", quoted(value))?;
     writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
     match &answers.client_secret {
         Some(secret) => line(text, "client_secret", secret)?,
-        None => writeln!(text, "# It is a public client, without a client_secret.")?,
+        None => writeln!(text, "# A public client has no client_secret.")?,
     }
     writeln!(
         text,
-        "\n# Your login. It is read once; the refresh tokens that follow are kept in the state, and this file is\n\
-         # never changed. After a new login, write the new refresh token here."
+        "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
+         # file. After a new login, write the new refresh token here."
     )?;
     match &answers.refresh_token {
         Some(token) => line(text, "refresh_token", token)?,
-        None => writeln!(text, "# It is given to `zg-tokend set`, on standard input.")?,
+        None => writeln!(text, "# Pass the refresh token to `zg-tokend set` on standard input.")?,
     }
-    writeln!(text, "\n# Where the access token goes.")?;
+    writeln!(text, "\n# The file that gets the access token.")?;
     match &answers.token_file {
         Some(path) => writeln!(text, "token_file = {}", quoted(path)),
         None => writeln!(text, "#token_file = \"~/.config/zerogravity/token\""),

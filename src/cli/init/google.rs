@@ -1,4 +1,4 @@
-//! A file of the user's own that holds a login with Google: JSON of the type `authorized_user`.
+//! A JSON file of type `authorized_user`, which holds a login with Google.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,52 +11,34 @@ use crate::secret::Secret;
 /// Such a file has some hundred bytes.
 const MAX_LEN: usize = 64 * 1024;
 
-const OTHER_WAY: &str = "log in with an OAuth client of your own, and answer `zg-tokend init` without --from";
+const OTHER_WAY: &str = "log in with an OAuth client of your own, and run `zg-tokend init` without --from";
 
-/// Why the file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum GoogleError {
-    /// It cannot be read.
     #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is no JSON, or not of this kind.
-    #[error("{} is no JSON file with a \"type\"", .0.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not a JSON file with a \"type\"", .0.display())]
     NotJson(PathBuf),
-    /// The key of a service account.
-    #[error("{} is the key of a service account, which has no refresh token: it signs its requests itself", .0.display())]
+    #[error("{} is a service account key, which holds no refresh token", .0.display())]
     ServiceAccount(PathBuf),
-    /// Another type.
-    #[error("{} is no authorized_user file", .0.display())]
+    #[error("{} is not an authorized_user file", .0.display())]
     OtherType(PathBuf),
-    /// A member is not there.
-    #[error("{} lacks {what}", path.display())]
-    Lacks {
-        /// The file.
-        path: PathBuf,
-        /// The member.
-        what: &'static str,
-    },
+    #[error("{} has no {what}", path.display())]
+    Lacks { path: PathBuf, what: &'static str },
 }
 
 impl GoogleError {
-    /// The way out.
     pub(in crate::cli) fn hint(&self) -> String {
         match self {
-            Self::Read { .. } => "name a file of your own that you can read".into(),
+            Self::Read { .. } => "name a file that you can read".into(),
             Self::ServiceAccount(_) => {
-                "use a program that speaks the JWT grant (RFC 7523) for it; zg-tokend refreshes logins".into()
+                "use a program that supports the JWT grant (RFC 7523); zg-tokend refreshes logins".into()
             }
             Self::NotJson(_) | Self::OtherType(_) | Self::Lacks { .. } => OTHER_WAY.into(),
         }
     }
 }
 
-/// What is taken from it; quota_project_id and the like are not.
 pub(super) struct AuthorizedUser {
     pub(super) client_id: String,
     pub(super) client_secret: Option<Secret>,

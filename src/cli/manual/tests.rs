@@ -1,10 +1,30 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use clap::Command;
+use clap::builder::StyledStr;
+use clap::{Arg, Command};
 
+use crate::cli::exec;
 use crate::cli::manual::*;
-use crate::config::{Environment, parse};
+use crate::config::{Environment, MINIMAL, parse};
+use crate::status::Severity;
+
+/// Without styles and without the backticks of a terminal.
+fn plain(text: Option<&StyledStr>) -> String {
+    text.map(ToString::to_string).unwrap_or_default().replace('`', "")
+}
+
+/// The default that help shows.
+fn default_of(argument: &Arg) -> Option<String> {
+    let is_shown = argument.get_action().takes_values() && !argument.is_hide_default_value_set();
+    let default = argument.get_default_values().first().filter(|_| is_shown)?;
+    Some(default.to_string_lossy().into_owned())
+}
+
+/// The text of a page as a terminal shows it.
+fn shown(page: &str) -> String {
+    page.replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")
+}
 
 fn definition() -> Command {
     let mut command = Args::command();
@@ -12,9 +32,9 @@ fn definition() -> Command {
     command
 }
 
-/// The part of a page under one heading, without roff's escapes of hyphens.
+/// The part of a page under one heading.
 fn part(page: &str, heading: &str) -> String {
-    let page = page.replace("\\-", "-");
+    let page = shown(page);
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     let end = ["\n.SH", "\n.SS"].iter().filter_map(|next| rest.find(next)).min();
     rest[..end.unwrap_or(rest.len())].to_owned()
@@ -95,8 +115,8 @@ fn bash_knows_the_flags_of_each_command() {
 }
 
 #[test]
-fn the_manual_tells_the_values_and_the_default_of_each_flag_as_help_does() {
-    let (manual, command) = (commands().replace(r"\*(Aq", "'"), definition());
+fn the_manual_has_the_values_and_the_default_of_each_flag_as_help_does() {
+    let (manual, command) = (commands(), definition());
     for subcommand in command.get_subcommands() {
         let name = subcommand.get_name();
         let part = part(&manual, &format!(".SS {name}"));
@@ -119,7 +139,8 @@ fn the_manual_tells_the_values_and_the_default_of_each_flag_as_help_does() {
 
 #[test]
 fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
-    let manual = config().replace(r"\*(Aq", "'");
+    let manual = config();
+    assert!(!manual.contains("@KEYS") && !manual.contains("@VERSION"), "{manual}");
     for (key, heading) in (KEYS.iter().map(|key| (key, heading_of(key.place))))
         .chain(PUSH_KEYS.iter().map(|key| (key, ".SH PUSH")))
         .chain(PROBE_KEYS.iter().map(|key| (key, ".SH PROBE")))
@@ -132,7 +153,7 @@ fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
             key.kind.describe(),
             key.doc,
             key.default,
-            key.example.replace('\\', r"\\"),
+            key.example,
             name = key.name,
         );
         let part = part(&manual, heading) + "\n";
@@ -149,15 +170,44 @@ fn heading_of(place: Place) -> &'static str {
 }
 
 #[test]
-fn the_example_of_several_accounts_is_right() {
-    let environment = Environment { home: Some("/home/u".into()), ..Environment::default() };
-    let text = format!("state_dir = \"~/s\"\n{SEVERAL}");
-    let settings = parse(&text, Path::new("/c/config.toml"), &environment).unwrap();
-    assert_eq!(settings.accounts.len(), 2);
+fn the_examples_are_right() {
+    let environment = Environment {
+        home: Some("/home/u".into()),
+        config_home: Some("/home/u/.config".into()),
+        ..Environment::default()
+    };
+    let page = shown(&config());
+    let examples = page.split("\n.nf\n").skip(1).map(|rest| rest.split("\n.fi\n").next().unwrap());
+    let counts = examples.map(|example| {
+        let text = format!("state_dir = \"~/s\"\n{example}");
+        parse(&text, Path::new("/c/config.toml"), &environment).unwrap().accounts.len()
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 2]);
+    assert!(page.contains(MINIMAL));
 }
 
 #[test]
-fn the_manual_and_the_example_tell_what_a_hook_is_told() {
+fn the_manual_has_every_exit_code() {
+    let own = [
+        Exit::Success,
+        Exit::Failure,
+        Exit::Usage,
+        Exit::Unavailable,
+        Exit::Io,
+        Exit::Busy,
+        Exit::NeedsLogin,
+        Exit::Config,
+    ];
+    let status = [Severity::Ok, Severity::Warning, Severity::Critical, Severity::Unknown];
+    let codes = own.map(Exit::code).into_iter();
+    let codes = codes.chain([exec::FAILED, exec::NOT_EXECUTABLE, exec::NOT_FOUND]);
+    let codes = codes.chain(status.map(|severity| severity as u8));
+    let page = commands();
+    assert_eq!(tags(&part(&page, ".SH \"EXIT STATUS\"")), codes.map(|code| code.to_string()).collect());
+}
+
+#[test]
+fn the_manual_and_the_example_have_the_variables_of_a_hook() {
     let source = include_str!("../../hooks/mod.rs");
     let given: BTreeSet<_> = source.split('"').filter(|word| word.starts_with("ZG_TOKEND_")).collect();
     assert_eq!(HOOK_VARIABLES.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), given);

@@ -1,11 +1,11 @@
 //! `zg-tokend status`
 
-pub mod screen;
+mod screen;
 pub mod short;
 pub mod table;
 #[cfg(test)]
 mod tests;
-pub mod text;
+mod text;
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use crate::cli::args::{Args, Format, Status};
 use crate::cli::terminal;
-use crate::cli::terminal::Abilities;
-use crate::cli::{settings, voice};
+use crate::cli::terminal::Terminal;
+use crate::cli::{output, settings};
 use crate::config::{Environment, Settings};
 use crate::status::metrics::exposition;
-use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status as look};
+use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status};
 
-/// What ZeroGravity takes its token from, if it is set, in place of its token file.
+/// If set, ZeroGravity takes its token from here instead of the token file.
 const ZEROGRAVITY_TOKEN: &str = "ZEROGRAVITY_TOKEN";
 
 #[derive(Serialize)]
@@ -31,37 +31,35 @@ struct StatusJson<'a> {
     accounts: &'a [AccountStatus],
 }
 
-/// Tells what is true now.
-pub(super) fn status(args: &Args, flags: &Status) -> Severity {
+pub(super) fn execute(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
-    let asked = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
+    let selection = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
         Status { short: true, .. } => Format::Short,
         flags => flags.format,
     };
-    let abilities = Abilities::of_stdout();
+    let terminal = Terminal::of_stdout();
     if flags.watch {
-        return screen::watch(asked, args, abilities);
+        return screen::show(selection, args, terminal);
     }
-    let snapshot = asked.look();
-    let told = match format {
-        Format::Json => voice::tell(json(&asked.settings, &snapshot)),
-        Format::Short => voice::tell(short::line(&snapshot)),
-        Format::Prometheus => voice::tell(exposition(&snapshot.accounts).trim_end()),
-        Format::Text if abilities.live => {
+    let snapshot = selection.snapshot();
+    let printed = match format {
+        Format::Json => output::print(json(&selection.settings, &snapshot)),
+        Format::Short => output::print(short::line(&snapshot)),
+        Format::Prometheus => output::print(exposition(&snapshot.accounts).trim_end()),
+        Format::Text if terminal.live => {
             let (width, _) = terminal::size();
-            let lines = table::lines(&snapshot, width, abilities.unicode);
-            let lines = lines.iter().map(|line| line.text(width, abilities.colour));
-            voice::tell(lines.collect::<Vec<_>>().join("\n"))
+            let lines = table::lines(&snapshot, width, terminal.unicode);
+            let lines = lines.iter().map(|line| line.text(width, terminal.colour));
+            output::print(lines.collect::<Vec<_>>().join("\n"))
         }
-        // At once: a write for each of many accounts would cost more than the look at them.
-        Format::Text => voice::tell(text::text(&snapshot)),
+        // One write: with many accounts, one write each would take longer than the rest.
+        Format::Text => output::print(text::text(&snapshot)),
     };
-    if told { snapshot.severity() } else { Severity::Unknown }
+    if printed { snapshot.severity() } else { Severity::Unknown }
 }
 
-/// What was asked for.
 struct Selection<'a> {
     settings: Settings,
     only: Option<&'a str>,
@@ -70,9 +68,9 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    fn look(&self) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         let masked = self.masked.as_deref().map(|path| (ZEROGRAVITY_TOKEN, path));
-        look(&self.settings, self.only, masked)
+        status(&self.settings, self.only, masked)
     }
 }
 
@@ -106,7 +104,7 @@ fn word(status: &AccountStatus) -> &'static str {
     }
 }
 
-/// What is wrong, and how often it has been; `None` if nothing is. `time` words an instant.
+/// The problem and its number of failures, if there is a problem. `time` formats an instant.
 fn cause(status: &AccountStatus, time: impl Fn(i64) -> String) -> Option<String> {
     let problem = status.problem.clone()?;
     let attempt = status.last_attempt.as_ref().filter(|attempt| attempt.message.as_ref() == Some(&problem));

@@ -1,43 +1,47 @@
-//! `status --watch`: the same lines on a screen of their own, which is given back at the end.
+//! `status --watch`: the page on the alternate screen.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use crate::cli::args::Args;
-use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, WAY_OUT, hanging, harmless};
+use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
 use crate::cli::status::{Selection, table};
 use crate::cli::terminal;
-use crate::cli::terminal::{Abilities, Silence};
-use crate::cli::{ConfigFailure, load, voice};
+use crate::cli::terminal::{EchoOff, Terminal};
+use crate::cli::{ConfigFailure, load, output};
 use crate::config::Settings;
-use crate::status::watch::{Viewer, watch as look_on};
+use crate::status::watch;
+use crate::status::watch::Viewer;
 use crate::status::{AccountStatus, Severity, Snapshot};
 
 /// The alternate screen, without a cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 
-/// What was there before, with one.
+/// The previous screen, with a cursor.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
-/// Shows it until the user has seen enough. The code is that of the last look.
-pub(super) fn watch(asked: Selection<'_>, args: &Args, abilities: Abilities) -> Severity {
-    if !abilities.live {
-        let hint = "leave --watch out, or run `watch zg-tokend status` where that is wanted";
-        voice::failure("--watch needs a terminal to draw on", Some(hint));
+/// Shows the page until Ctrl-C. The exit code is that of the last page.
+pub(super) fn show(selection: Selection<'_>, args: &Args, terminal: Terminal) -> Severity {
+    if !terminal.live {
+        let hint = "leave --watch out";
+        output::error("--watch needs a terminal", Some(hint));
         return Severity::Unknown;
     }
-    let only = asked.only;
+    let only = selection.only;
     let (drawn, last) = (String::new(), Severity::Unknown);
-    let mut screen = Screen { asked, args, abilities, wrong: None, silence: None, drawn, last };
+    let mut screen = Screen { selection, args, terminal, wrong: None, echo_off: None, drawn, last };
     screen.enter();
-    let watched = look_on(only, &mut screen);
+    let watched = watch::watch(only, &mut screen);
     let last = screen.last;
     drop(screen);
     match watched {
         Ok(()) => last,
-        // The terminal has gone away: nobody is left to be told.
+        // The terminal has closed.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe) || is_hangup(&error) => last,
         Err(error) => {
-            voice::failure(format!("cannot watch: {error}"), Some("`zg-tokend status` tells it once"));
+            output::error(
+                format!("cannot watch the accounts: {error}"),
+                Some("`zg-tokend status` shows them once"),
+            );
             Severity::Unknown
         }
     }
@@ -48,23 +52,22 @@ fn is_hangup(error: &io::Error) -> bool {
 }
 
 struct Screen<'a> {
-    asked: Selection<'a>,
+    selection: Selection<'a>,
     args: &'a Args,
-    abilities: Abilities,
-    /// What is wrong with the config as it is now, and the way out.
+    terminal: Terminal,
+    /// The changed config is wrong.
     wrong: Option<ConfigFailure>,
-    /// Typed characters are not shown meanwhile.
-    silence: Option<Silence>,
+    echo_off: Option<EchoOff>,
     /// The frame on the screen.
     drawn: String,
     last: Severity,
 }
 
 impl Screen<'_> {
-    /// A whole frame; lines that do not fit are counted.
+    /// A whole frame; counts the lines that do not fit.
     fn frame(&self, snapshot: &Snapshot) -> String {
         let (width, height) = terminal::size();
-        let mut lines = table::lines(snapshot, width, self.abilities.unicode);
+        let mut lines = table::lines(snapshot, width, self.terminal.unicode);
         lines.push(Line::default());
         let foot = self.foot(width);
         let room = height.saturating_sub(foot.len());
@@ -78,16 +81,16 @@ impl Screen<'_> {
         }
         // Erased first: after a full line some terminals would erase its last character.
         let lines = lines.iter().chain(&foot);
-        let lines = lines.map(|line| format!("\x1b[K{}", line.text(width, self.abilities.colour)));
+        let lines = lines.map(|line| format!("\x1b[K{}", line.text(width, self.terminal.colour)));
         format!("\x1b[H{}\x1b[J", lines.collect::<Vec<_>>().join("\r\n"))
     }
 
-    /// What stays in sight, however many accounts there are.
+    /// The lines at the bottom, however many accounts there are.
     fn foot(&self, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         if let Some(ConfigFailure { problem, excerpt, hint, .. }) = &self.wrong {
-            let (unicode, glyphs) = (self.abilities.unicode, Glyphs::of(self.abilities.unicode));
-            let width = width.min(table::TEXT_MAX);
+            let (unicode, glyphs) = (self.terminal.unicode, Glyphs::of(self.terminal.unicode));
+            let width = width.min(TEXT_MAX);
             let head =
                 [(BAD, format!("{} ", glyphs.marks[2])), (STRONG, "the changed config is not used".into())];
             lines.push(Line::new(head));
@@ -108,13 +111,13 @@ impl Screen<'_> {
 
 impl Viewer for Screen<'_> {
     fn settings(&self) -> &Settings {
-        &self.asked.settings
+        &self.selection.settings
     }
 
     fn reload(&mut self) {
         self.wrong = match load(self.args) {
             Ok(settings) => {
-                self.asked.settings = settings;
+                self.selection.settings = settings;
                 None
             }
             Err(wrong) => Some(wrong),
@@ -122,25 +125,25 @@ impl Viewer for Screen<'_> {
     }
 
     fn show(&mut self) -> io::Result<Option<i64>> {
-        let snapshot = self.asked.look();
+        let snapshot = self.selection.snapshot();
         self.last = snapshot.severity();
         let frame = self.frame(&snapshot);
         if frame != self.drawn {
-            write(&frame)?;
+            terminal::write(&frame)?;
             self.drawn = frame;
         }
         Ok(changes_at(&snapshot))
     }
 
     fn leave(&mut self) {
-        let _ = write(LEAVE);
-        self.silence = None;
+        let _ = terminal::write(LEAVE);
+        self.echo_off = None;
     }
 
     fn enter(&mut self) {
-        self.silence = Silence::begin();
+        self.echo_off = EchoOff::lines();
         self.drawn.clear();
-        let _ = write(ENTER);
+        let _ = terminal::write(ENTER);
     }
 }
 
@@ -150,28 +153,20 @@ impl Drop for Screen<'_> {
     }
 }
 
-/// In one write, so that no half of it is ever seen.
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
-}
-
-/// The second from which on the passing of time makes a difference to what is shown.
+/// The second at which the page changes because time passes.
 pub(super) fn changes_at(snapshot: &Snapshot) -> Option<i64> {
     let shown = |status: &AccountStatus| [status.expires_at, status.next_refresh_at, status.refresh_at];
     let instants = snapshot.accounts.iter().flat_map(shown).flatten();
     instants.map(|at| snapshot.at + until_next_unit(at - snapshot.at)).min()
 }
 
-/// In how many seconds a span of so many is worded anew: as [`crate::message::duration`]
-/// words it, seconds are shown below 10 minutes, minutes below a day, then hours.
+/// In how many seconds the text of a span changes: [`crate::message::duration`] shows seconds below
+/// 10 minutes, minutes below a day, then hours.
 fn until_next_unit(span: i64) -> i64 {
     let unit = match span.abs() {
         ..600 => 1,
         600..86_400 => 60,
         _ => 3600,
     };
-    // What is to come gets shorter, what has passed longer.
     if span > 0 { span % unit + 1 } else { unit - span.abs() % unit }
 }

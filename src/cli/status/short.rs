@@ -11,7 +11,7 @@ const NAMES_MAX: usize = 3;
 
 /// `fresh, 43 min left`; `mail needs login; 4 fresh, 43 min left`. Without colour: a prompt has
 /// its own.
-pub(super) fn line(snapshot: &Snapshot) -> String {
+pub(in crate::cli) fn line(snapshot: &Snapshot) -> String {
     let mut groups: Vec<((Severity, &'static str), Vec<&str>)> = Vec::new();
     for status in &snapshot.accounts {
         let key = (status.severity, word(status));

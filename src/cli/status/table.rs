@@ -6,15 +6,13 @@ use std::time::Duration;
 use anstyle::Style;
 
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, WAY_OUT, columns, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
+    wrapped,
 };
-use crate::cli::status::text::{details, masked as masked_by};
-use crate::cli::status::{cause, word};
+use crate::cli::status::text::details;
+use crate::cli::status::{cause, text, word};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
-
-/// Longer lines are hard to read.
-pub(super) const TEXT_MAX: usize = 100;
 
 /// A longer bar says no more.
 const BAR_MAX: usize = 36;
@@ -38,7 +36,7 @@ const LABEL: usize = 15;
 const NAMES_MAX: usize = 8;
 
 /// All lines, none wider than `width`, if that is not absurd.
-pub(super) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Line> {
+pub(in crate::cli) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Line> {
     let page = TablePage { snapshot, width, unicode, glyphs: Glyphs::of(unicode) };
     let mut lines = page.table();
     lines.extend(page.sentences());
@@ -49,6 +47,11 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, unicode: bool) -> Vec<Lin
         all => lines.extend(page.summary(all)),
     }
     lines
+}
+
+/// The label of a detail; its value follows.
+pub(in crate::cli) fn detail(name: &str) -> Line {
+    Line::one(FAINT, format!("  {name:<LABEL$}"))
 }
 
 struct TablePage<'a> {
@@ -270,7 +273,7 @@ impl TablePage<'_> {
             Some((status.token_file.masked_by?, &status.token_file.path, &status.account))
         });
         let Some((variable, path, account)) = masked else { return Vec::new() };
-        let cause = format!("{} is masked by {}", path.display(), masked_by(variable));
+        let cause = format!("{} is masked by {}", path.display(), text::masked(variable));
         self.sentence(Severity::Warning, account, Some(&cause), Some(&format!("unset {variable}")))
     }
 
@@ -279,10 +282,8 @@ impl TablePage<'_> {
         let details = details(status, |at| self.time(at)).into_iter();
         // What is masked has been said in a sentence.
         let details = details.filter(|(name, _)| *name != "masked by");
-        let lines = details.flat_map(|(name, value)| {
-            let label = format!("  {name:<LABEL$}");
-            hanging(Line::one(FAINT, label), (PLAIN, &self.harmless(&value)), width)
-        });
+        let lines =
+            details.flat_map(|(name, value)| hanging(detail(name), (PLAIN, &self.harmless(&value)), width));
         lines.collect()
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::voice::printable;
+use crate::cli::output::printable;
 use crate::message::{duration, local};
 use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, State, TokenFileStatus};
 

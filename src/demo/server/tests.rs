@@ -212,26 +212,11 @@ fn a_server_ends_with_its_owner() {
     assert!(std::net::TcpStream::connect(address).is_err());
 }
 
-#[tokio::test]
-async fn a_server_can_run_on_the_callers_runtime() {
-    let server = Server::start(0, Plain, IssuerOptions::default()).unwrap();
-    let mut connection = TcpStream::connect(server.address()).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(
-        &mut connection,
-        b"GET /audit HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-    )
-    .await
-    .unwrap();
-    let mut reply = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut connection, &mut reply).await.unwrap();
-    assert!(reply.ends_with("\r\n\r\n[]"), "{reply}");
-}
-
 #[test]
 fn a_taken_port_is_named() {
     let server = server();
     let again = Server::spawn_thread(server.address().port(), Plain, IssuerOptions::default());
     let error = again.err().unwrap();
     assert_eq!(error.to_string(), format!("cannot listen on {}", server.address()));
-    assert!(error.hint().is_some());
+    assert!(!error.hint().is_empty());
 }

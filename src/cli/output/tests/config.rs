@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::cli::voice::tests::shown;
-use crate::cli::voice::tests::sources::sentences;
+use crate::cli::output::tests::shown;
+use crate::cli::output::tests::sources::sentences;
 use crate::config::{ConfigError, Environment, Settings, parse};
 use crate::golden::compare;
 

@@ -17,8 +17,8 @@ use crate::account::token_file::PublishError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
-use crate::cli::voice::tests::shown;
-use crate::cli::voice::tests::sources::variants;
+use crate::cli::output::tests::shown;
+use crate::cli::output::tests::sources::variants;
 use crate::config::{ConfigError, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
@@ -333,7 +333,7 @@ fn surroundings(page: &mut Page) {
         server::ServerError::Random { source: getrandom::Error::UNSUPPORTED },
         server::ServerError::Thread { source: os(Errno::AGAIN) },
     ] {
-        page.tell(&error, error.hint());
+        page.tell(&error, Some(error.hint()));
     }
     for error in [
         DemoError::Setup(os(Errno::MFILE)),

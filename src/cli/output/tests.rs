@@ -7,7 +7,7 @@ mod sources;
 use std::error::Error;
 use std::path::Path;
 
-use crate::cli::voice::*;
+use crate::cli::output::*;
 use crate::problem::chain;
 
 #[test]
@@ -24,7 +24,7 @@ fn nothing_that_is_said_moves_the_cursor() {
 
 /// What stderr shows of an error.
 fn shown(error: &dyn Error, lines: Option<&str>, hint: Option<&str>) -> String {
-    let text = failed(chain(error), lines, hint);
+    let text = error_text(chain(error), lines, hint);
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -50,7 +50,8 @@ fn what_the_readme_quotes_is_what_is_said() {
 #[test]
 fn every_sentence_of_status_has_a_golden_text() {
     let golden = golden(&["status", "supervised"]);
-    let sentences = sources::sentences(&["shell/status/judge.rs".to_owned()]);
+    let sentences = sources::sentences(&["status/judge.rs".to_owned()]);
     let missing: Vec<_> = sentences.iter().filter(|said| !golden.contains(said.as_str())).collect();
+    assert!(sentences.len() > 10, "the file has moved");
     assert!(missing.is_empty(), "no golden text says {missing:#?}");
 }

@@ -1,0 +1,97 @@
+//! Terminal output: data on stdout, the rest on stderr as `error:`, `warning:` and `hint:`
+//! in lower case, without a full stop. A reader that has gone away is no error.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::cli::exit::Exit;
+use crate::message::RAISE_LIMITS;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// One line on stdout.
+pub fn print_line(line: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{}", printable(&line.to_string()));
+}
+
+/// A whole result on stdout. False, with an error on stderr, if stdout did not take all of it:
+/// half a result must not pass for a whole one. The caller escapes the text, see [`printable`].
+pub fn print(text: impl Display) -> bool {
+    let mut stdout = anstream::stdout();
+    is_complete(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+pub(super) fn is_complete(written: std::io::Result<()>) -> bool {
+    match written {
+        Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
+            error(
+                format!("cannot write to stdout: {problem}"),
+                Some("check where stdout goes: the disk may be full, or the terminal closed"),
+            );
+            false
+        }
+        _ => true,
+    }
+}
+
+pub fn warning(message: impl Display, way_out: impl Display) {
+    let text = line(WARNING, "warning", message) + &line(HINT, "hint", way_out);
+    let _ = write!(anstream::stderr(), "{text}");
+}
+
+pub fn hint(message: impl Display) {
+    let _ = write!(anstream::stderr(), "{}", line(HINT, "hint", message));
+}
+
+pub fn error(message: impl Display, way_out: Option<&str>) {
+    error_with(message, None, way_out);
+}
+
+/// An error with the lines that it is about, which the caller has escaped.
+pub(super) fn error_with(message: impl Display, lines: Option<&str>, way_out: Option<&str>) {
+    let _ = write!(anstream::stderr(), "{}", error_text(message, lines, way_out));
+}
+
+fn error_text(message: impl Display, lines: Option<&str>, way_out: Option<&str>) -> String {
+    let mut text = line(ERROR, "error", message);
+    text.extend(lines.map(|lines| format!("{lines}\n")));
+    text.extend(way_out.map(|way_out| line(HINT, "hint", way_out)));
+    text
+}
+
+pub(super) fn no_event_loop(problem: &std::io::Error) -> Exit {
+    error(format!("cannot set up the event loop: {problem}"), Some(RAISE_LIMITS));
+    Exit::Failure
+}
+
+/// A question; the answer is typed on the same line.
+pub fn question(text: impl Display) {
+    let mut stderr = anstream::stderr();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
+fn line(style: Style, word: &str, message: impl Display) -> String {
+    format!("{style}{word}:{style:#} {}\n", printable(&message.to_string()))
+}
+
+/// A text on one line, with everything escaped that would break the line, move the cursor, set a
+/// colour or change the direction: anybody may have named the path in it.
+pub(super) fn printable(text: &str) -> String {
+    let moves = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if moves(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests;
