@@ -11,12 +11,14 @@ use url::Url;
 use crate::account::context::Context;
 use crate::clock::Timestamp;
 use crate::config;
-use crate::config::{AuthMethod, Endpoint, SecretSource};
+use crate::config::{Endpoint, SecretSource};
 use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
-use crate::oauth::{Answer, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure};
+use crate::oauth::{
+    Answer, AuthMethod, ClientAuthentication, FailureKind, RefreshRequest, Sent, TransportFailure,
+};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::secret::Secret;

@@ -126,9 +126,8 @@ fn load(args: &Args) -> Result<Settings, ConfigFailure> {
 
 /// The one account that is meant, or what to say.
 fn the_account<'a>(settings: &'a Settings, args: &Args) -> Result<&'a Arc<AccountConfig>, Exit> {
-    let mut accounts = settings.accounts.iter();
     let wanted = args.common.account.as_deref();
-    match (accounts.find(|account| wanted.is_none_or(|name| account.name.as_str() == name)), wanted) {
+    match (settings.chosen(wanted).next(), wanted) {
         (Some(account), Some(_)) => Ok(account),
         (Some(account), None) if settings.accounts.len() == 1 => Ok(account),
         _ => {

@@ -7,7 +7,6 @@ pub mod diagnostic;
 pub mod document;
 pub mod keys;
 pub mod problem;
-pub mod raw;
 pub mod settings;
 pub mod source;
 #[cfg(test)]
@@ -24,11 +23,11 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, AuthMethod, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName,
-    Principal, ProbeConfig, PushConfig, Settings, TokenFileConfig, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, ProbeConfig,
+    PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
-pub use crate::config::token_format::{FormatError, TokenFormat};
+pub use crate::config::token_format::TokenFormat;
 pub use crate::config::values::{PROVIDERS, is_loopback};
 use toml::de::DeTable;
 
@@ -243,10 +242,11 @@ fn validated(
     }
     // Only an error needs it, and with many accounts it is large.
     let map = || document::Map::of(DeTable::parse_recoverable(text).0.get_ref());
-    let raw = raw::RawFile::from_table(table).map_err(|error| {
+    let raw = document::RawFile::from_table(table).map_err(|error| {
         let map = map();
-        // Serde refuses unknown keys as well, though not before everything else.
-        let problem = map.unknown().unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
+        // Serde refuses unknown keys as well, but not before everything else.
+        let known = map.unknown().or_else(|| map.shared());
+        let problem = known.unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
     let settings = validate::Scope { path, environment, real }.settings(raw);

@@ -348,12 +348,10 @@ fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, ControlReply> 
     let names =
         || settings.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>().join(", ");
     let account = match &wanted {
-        Some((_, wanted)) => {
-            settings.accounts.iter().find(|account| account.name.as_str() == wanted).ok_or_else(|| {
-                let hint = format!("the config has: {}", names());
-                ControlReply::error(404, "unknown_account", "there is no such account", &hint)
-            })?
-        }
+        Some((_, wanted)) => settings.chosen(Some(wanted)).next().ok_or_else(|| {
+            let hint = format!("the config has: {}", names());
+            ControlReply::error(404, "unknown_account", "there is no such account", &hint)
+        })?,
         None if settings.accounts.len() == 1 => &settings.accounts[0],
         None => {
             let hint = format!("add ?account=NAME, one of: {}", names());
