@@ -132,7 +132,7 @@ impl TokenFile {
         let attributes = self.attributes()?;
         self.check_giving(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
-            Err(PlaceError::MissingDirectory { path, whole, linked: false })
+            Err(PlaceError::MissingDirectory { path, whole })
                 if path == whole || self.missing == Missing::CreateAll =>
             {
                 may_create(path)?;
@@ -160,7 +160,7 @@ impl TokenFile {
 
     /// Looks at the file as a reader would, and changes nothing.
     pub fn observe(&self) -> Observation {
-        match Contents::as_readers_see(&self.path, MAX_LEN) {
+        match Contents::of_path(&self.path, MAX_LEN) {
             Ok(None) => Observation::Missing,
             Ok(Some(contents)) => Observation::Holds {
                 fingerprint: Fingerprint::of([&contents.bytes]),

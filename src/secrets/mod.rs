@@ -17,8 +17,7 @@ pub use crate::secrets::command::CommandError;
 use zeroize::Zeroizing;
 
 use crate::config::{SecretFlaw, SecretSource};
-use crate::files::read;
-use crate::files::read::SmallFile;
+use crate::files::{Contents, read};
 use crate::secret::Secret;
 
 /// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
@@ -209,7 +208,7 @@ fn from_file(key: &'static str, path: &Path, effective_uid: u32) -> Result<Zeroi
 fn check_access(
     key: &'static str,
     path: &Path,
-    contents: &SmallFile,
+    contents: &Contents,
     effective_uid: u32,
 ) -> Result<(), SecretError> {
     let path = || path.to_owned();

@@ -106,7 +106,7 @@ fn the_file_beside_the_token_is_judged() {
     fs::write(&path, "").unwrap();
     std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
     let output = world.sandbox.run(["check"]);
-    assert!(output.stdout.contains("token.json belongs to nobody, who is neither root nor"), "{output:?}");
+    assert!(output.stdout.contains("token.json belongs to nobody, not to root or"), "{output:?}");
 }
 
 /// What it says with a file system of these options in place of a variable's directory, after a

@@ -121,7 +121,12 @@ fn files(page: &mut Page) {
     let place = |errno| PlaceError::Io { doing: "open the directory", path: path(), source: os(errno) };
     for error in [
         PlaceError::NoFileName { path: path() },
-        PlaceError::MissingDirectory { path: "/home/u".into(), whole: path(), linked: false },
+        PlaceError::MissingDirectory { path: "/home/u".into(), whole: path() },
+        PlaceError::DanglingLink {
+            link: path(),
+            target: "/mnt/disk/token".into(),
+            directory: "/mnt/disk".into(),
+        },
         PlaceError::NotADirectory { path: path() },
         PlaceError::TooManyLinks { path: path() },
         PlaceError::NotAFile { path: path(), kind: "FIFO" },
