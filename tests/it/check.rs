@@ -132,7 +132,7 @@ fn live_judges_certificates_proxies_and_issuers() {
     for (leaf, words) in [
         (Leaf::Expired, "the server's certificate has expired"),
         (Leaf::OtherName, "the server's certificate is not for localhost, but for elsewhere.test"),
-        (Leaf::Unknown, "issued by an authority that is not trusted here"),
+        (Leaf::Unknown, "or from a certificate authority that is not trusted"),
     ] {
         let sandbox = Sandbox::new();
         let ca_file = sandbox.path("ca.pem");

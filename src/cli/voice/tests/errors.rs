@@ -274,10 +274,10 @@ fn network(page: &mut Page) {
     let reset = || TransportFailure {
         sent: Sent::PerhapsSent,
         kind: FailureKind::Reset,
-        detail: "the server broke the connection off".into(),
+        detail: "the server reset the connection".into(),
     };
     for error in [
-        DiscoveryError::Issuer { issuer: "login.example".into(), reason: "it is no URL" },
+        DiscoveryError::Issuer { issuer: "login.example".into(), reason: "it is not a valid URL" },
         DiscoveryError::Unreachable { url: url("a"), source: reset() },
     ] {
         page.tell(&error, error.hint());
