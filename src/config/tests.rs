@@ -322,7 +322,7 @@ fn a_file_that_is_none_is_told_apart() {
     );
     let not_a_file = load(directory.path(), &environment()).unwrap_err();
     assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
-    assert_eq!(not_a_file.hint().as_deref(), Some("name the config file in it"));
+    assert_eq!(not_a_file.hint().as_deref(), Some("write the path of the file, not of its directory"));
     assert!(matches!(load_with_mode(&"#".repeat(MAX_LEN + 1), 0o600), Err(ConfigError::Read { .. })));
     let path = directory.path().join("latin1");
     std::fs::write(&path, b"scope = \"\xfc\"").unwrap();

@@ -13,7 +13,8 @@ use crate::config::settings::{PushConfig, WriteMode};
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
-use crate::secret::{Secret, looks_pasted};
+use crate::redact::looks_pasted;
+use crate::secret::Secret;
 
 /// What a provider's name sets.
 pub(super) struct Preset {

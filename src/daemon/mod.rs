@@ -42,7 +42,7 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
-use crate::timer::{Timer, Woken};
+use crate::timer::{Timer, WakeUp};
 use tracing::Level;
 
 /// What `run` needs from the command that starts it.
@@ -211,9 +211,9 @@ impl Runner {
                         notifier.starting();
                     }
                 }
-                woken = self.timer.woken() => match woken? {
-                    Woken::Deadline => self.wake(),
-                    Woken::ClockChanged => self.ask_all(Trigger { anew: true, ..Trigger::default() }),
+                woken = self.timer.wait() => match woken? {
+                    WakeUp::Deadline => self.wake(),
+                    WakeUp::ClockChanged => self.ask_all(Trigger { anew: true, ..Trigger::default() }),
                 },
                 changed = self.watch.changed() => {
                     changed?;

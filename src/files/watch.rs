@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::files::links::entries;
-use crate::timer::watched;
+use crate::timer::async_fd;
 
 /// A change is reported when nothing has happened for this long: an editor takes several steps, and
 /// a person may edit two files.
@@ -63,7 +63,7 @@ impl Unreported {
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let queue = watched(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        let queue = async_fd(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
         let mut watch = Self { queue, names: HashMap::new(), unreported: Cell::new(None) };
         for path in paths {
             watch.add(path);

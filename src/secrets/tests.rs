@@ -230,7 +230,7 @@ fn a_late_command_is_killed_with_its_children() {
     let script = format!("flock '{}' sleep 1000; true", lock.display());
     let SecretSource::Command(argv) = shell(&script) else { unreachable!() };
     let error = command::output(&argv, &[], Duration::from_secs(1)).unwrap_err();
-    assert_eq!(error.to_string(), "it did not end within 1 s and was killed");
+    assert_eq!(error.to_string(), "it timed out after 1 s and was killed");
     assert!(error.hint().contains("without a terminal"));
     // This waits until nobody holds the lock.
     fs4::FileExt::lock(&std::fs::File::open(&lock).unwrap()).unwrap();

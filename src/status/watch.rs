@@ -69,7 +69,7 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
                 // Before the look: directories may have come, and what changes from now on is seen.
                 files = watch_all(&paths(viewer.settings(), only))?;
             }
-            woken = timer.woken() => drop(woken?),
+            woken = timer.wait() => drop(woken?),
             _ = resized.recv() => {}
             _ = suspended.recv() => {
                 viewer.leave();

@@ -201,14 +201,14 @@ fn secrets_are_read_and_never_shown() {
         (
             format!("file = \"{home}/loose\""),
             78,
-            "problem  default: refresh_token: the refresh_token file ROOT/home/loose is open to others \
+            "problem  default: refresh_token: the refresh_token file ROOT/home/loose can be read or changed by other users \
              (mode 0644)\n         hint: chmod 600 ROOT/home/loose",
         ),
         (
             format!("file = \"{home}/two\""),
             78,
             "problem  default: refresh_token: refresh_token from file ROOT/home/two has more than one line\n         \
-             hint: there must be the secret alone, on one line",
+             hint: it must be the secret alone, on one line",
         ),
         (
             "env = \"ZG_NONE\"".to_owned(),
