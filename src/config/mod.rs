@@ -91,38 +91,32 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoHome => Some("set HOME, or give the config file with --config".to_owned()),
-            Self::Missing { .. } => Some(
-                "run `zg-tokend init` to write one, or `zg-tokend demo` to watch the program at work"
-                    .to_owned(),
-            ),
+        Some(match self {
+            Self::NoHome => "set HOME, or give the config file with --config".into(),
+            Self::Missing { .. } => {
+                "run `zg-tokend init` to write one, or `zg-tokend demo` to watch the program at work".into()
+            }
             Self::Read { path, source } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    Some(format!("run as the owner of {}, or let this user read it", path.display()))
+                    format!("run as the owner of {}, or let this user read it", path.display())
                 }
-                io::ErrorKind::IsADirectory => {
-                    Some("write the path of the file, not of its directory".to_owned())
-                }
-                io::ErrorKind::InvalidData => Some("save it as UTF-8 text".to_owned()),
-                _ => Some(format!("check that `cat {}` can read it", path.display())),
+                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
+                io::ErrorKind::InvalidData => "save it as UTF-8 text".into(),
+                _ => format!("check that `cat {}` can read it", path.display()),
             },
-            Self::Stranger { path, uid } => Some(format!(
+            Self::Stranger { path, uid } => format!(
                 "run as that user (`sudo -u '#{uid}' zg-tokend …`), or change its owner: `chown \"$(id -u)\" {}`",
                 path.display()
-            )),
-            Self::Writable { path, .. } => Some(format!("chmod o-w {}", path.display())),
-            Self::Readable { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::Text(diagnostic) => Some(diagnostic.hint().to_owned()),
-        }
+            ),
+            Self::Writable { path, .. } => format!("chmod o-w {}", path.display()),
+            Self::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::Text(diagnostic) => diagnostic.hint().to_owned(),
+        })
     }
 
     /// The line with the error, without secrets.
     pub fn excerpt(&self) -> Option<String> {
-        match self {
-            Self::Text(diagnostic) => diagnostic.excerpt(),
-            _ => None,
-        }
+        if let Self::Text(diagnostic) = self { diagnostic.excerpt() } else { None }
     }
 
     /// An example of a config, in several lines.
@@ -165,14 +159,13 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
 
 /// Only root and the effective user may decide which programs run and where tokens go.
 fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(), ConfigError> {
-    let path = || path.to_owned();
     if files::read::is_stranger(uid, effective_uid) {
-        Err(ConfigError::Stranger { path: path(), uid })
-    } else if mode & 0o002 != 0 {
-        Err(ConfigError::Writable { path: path(), mode })
-    } else {
-        Ok(())
+        return Err(ConfigError::Stranger { path: path.to_owned(), uid });
     }
+    if mode & 0o002 != 0 {
+        return Err(ConfigError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {

@@ -213,21 +213,21 @@ pub enum FileError {
 
 impl FileError {
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => Some(
-                "run as root to change the owner, or remove token_file_owner and token_file_group".into(),
-            ),
+        Some(match self {
+            Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => {
+                "run as root to change the owner, or remove token_file_owner and token_file_group".into()
+            }
             Self::Io { step: Step::Replace, path, source } if is(source, &[Errno::BUSY, Errno::XDEV]) => {
-                Some(mount_hint(path))
+                mount_hint(path)
             }
-            Self::Io { path, source, .. } => Some(io_hint(source, path)),
+            Self::Io { path, source, .. } => io_hint(source, path),
             Self::AttributesLost { .. } => {
-                Some("place the file on a file system that keeps Unix modes and owners".into())
+                "place the file on a file system that keeps Unix modes and owners".into()
             }
-            Self::Vanished { .. } => Some("find out which program removes files from that directory".into()),
-            Self::NotAFile { .. } => Some("remove it, or choose another path".into()),
-            Self::TooLong { .. } => Some("move it away, or choose another path".into()),
-        }
+            Self::Vanished { .. } => "find out which program removes files from that directory".into(),
+            Self::NotAFile { .. } => "remove it, or choose another path".into(),
+            Self::TooLong { .. } => "move it away, or choose another path".into(),
+        })
     }
 
     pub fn class(&self) -> Class {

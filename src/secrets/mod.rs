@@ -53,40 +53,34 @@ impl SecretError {
     }
 
     pub fn hint(&self) -> Option<String> {
-        match self {
+        Some(match self {
             Self::File { path, source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => Some(format!(
-                    "write the secret into {}, mode 0600, or correct the config",
-                    path.display()
-                )),
+                io::ErrorKind::NotFound => {
+                    format!("write the secret into {}, mode 0600, or correct the config", path.display())
+                }
                 io::ErrorKind::PermissionDenied => {
-                    Some(format!("let the user who runs zg-tokend read {}", path.display()))
+                    format!("let the user who runs zg-tokend read {}", path.display())
                 }
-                io::ErrorKind::IsADirectory => {
-                    Some("write the path of the file, not of its directory".to_owned())
-                }
-                _ => Some(format!("check that `cat {}` can read it", path.display())),
+                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
+                _ => format!("check that `cat {}` can read it", path.display()),
             },
-            Self::Loose { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::Stranger { path, .. } => Some(format!(
-                "change its owner to the user who runs zg-tokend: chown USER {}",
-                path.display()
-            )),
-            Self::Unset { name, .. } => Some(format!(
-                "set {name} in the environment of zg-tokend: a service or cron job does not have the variables of your shell"
-            )),
-            Self::Command { source, .. } => Some(source.hint().to_owned()),
-            Self::NoCredentials { name, .. } => Some(format!(
-                "only a systemd service has credentials: add LoadCredential={name}:PATH to its unit and restart it"
-            )),
-            Self::Credential { name, .. } => Some(format!(
-                "add LoadCredential={name}:PATH to the unit and restart it: credentials are loaded at the start"
-            )),
-            Self::Unusable { flaw: SecretFlaw::Empty, .. } => {
-                Some("write the secret there, on one line".to_owned())
+            Self::Loose { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::Stranger { path, .. } => {
+                format!("change its owner to the user who runs zg-tokend: chown USER {}", path.display())
             }
-            Self::Unusable { .. } => Some("it must be the secret alone, on one line".to_owned()),
-        }
+            Self::Unset { name, .. } => format!(
+                "set {name} in the environment of zg-tokend: a service or cron job does not have the variables of your shell"
+            ),
+            Self::Command { source, .. } => source.hint().into(),
+            Self::NoCredentials { name, .. } => format!(
+                "only a systemd service has credentials: add LoadCredential={name}:PATH to its unit and restart it"
+            ),
+            Self::Credential { name, .. } => format!(
+                "add LoadCredential={name}:PATH to the unit and restart it: credentials are loaded at the start"
+            ),
+            Self::Unusable { flaw: SecretFlaw::Empty, .. } => "write the secret there, on one line".into(),
+            Self::Unusable { .. } => "it must be the secret alone, on one line".into(),
+        })
     }
 }
 
@@ -110,7 +104,15 @@ fn read_with(
 ) -> Result<Secret, SecretError> {
     let bytes = match source {
         SecretSource::Inline(secret) => return Ok(secret.clone()),
-        SecretSource::File(path) => from_file(key, path, effective_uid)?,
+        SecretSource::File(path) => {
+            let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
+                key,
+                path: path.clone(),
+                source,
+            })?;
+            check_access(key, path, &contents, effective_uid)?;
+            contents.bytes
+        }
         SecretSource::Env(name) => {
             let value = variable(name).ok_or_else(|| SecretError::Unset { key, name: name.clone() })?;
             Zeroizing::new(value.as_bytes().to_vec())
@@ -136,16 +138,6 @@ fn read_with(
     })
 }
 
-fn from_file(key: &'static str, path: &Path, effective_uid: u32) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
-        key,
-        path: path.to_owned(),
-        source,
-    })?;
-    check_access(key, path, &contents, effective_uid)?;
-    Ok(contents.bytes)
-}
-
 /// The group may read a secret file (root's, for a service), nobody else may, and nobody but
 /// the owner may write it.
 fn check_access(
@@ -154,12 +146,12 @@ fn check_access(
     contents: &Contents,
     effective_uid: u32,
 ) -> Result<(), SecretError> {
-    let path = || path.to_owned();
-    if read::is_stranger(contents.uid, effective_uid) {
-        Err(SecretError::Stranger { key, path: path(), uid: contents.uid })
-    } else if contents.mode & 0o026 != 0 {
-        Err(SecretError::Loose { key, path: path(), mode: contents.mode })
-    } else {
-        Ok(())
+    let (path, uid, mode) = (path.to_owned(), contents.uid, contents.mode);
+    if read::is_stranger(uid, effective_uid) {
+        return Err(SecretError::Stranger { key, path, uid });
     }
+    if mode & 0o026 != 0 {
+        return Err(SecretError::Loose { key, path, mode });
+    }
+    Ok(())
 }
