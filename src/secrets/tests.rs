@@ -231,7 +231,7 @@ fn a_late_command_is_killed_with_its_children() {
     let SecretSource::Command(argv) = shell(&script) else { unreachable!() };
     let error = command::output(&argv, &[], Duration::from_secs(1)).unwrap_err();
     assert_eq!(error.to_string(), "it timed out after 1 s and was killed");
-    assert!(error.hint().contains("without a terminal"));
+    assert!(error.hint().contains("has no terminal"));
     // This waits until nobody holds the lock.
     fs4::FileExt::lock(&std::fs::File::open(&lock).unwrap()).unwrap();
 }

@@ -156,7 +156,7 @@ fn live_judges_certificates_proxies_and_issuers() {
         "{output:?}"
     );
     let unknown = live("socks5://user:SECRET@127.0.0.1:1");
-    assert!(unknown.stdout.contains("neither http nor https"), "{unknown:?}");
+    assert!(unknown.stdout.contains("is not http or https"), "{unknown:?}");
     assert!(unknown.stdout.contains("hint: check HTTPS_PROXY, ALL_PROXY and NO_PROXY"), "{unknown:?}");
     assert!(![output.stdout, unknown.stdout].concat().contains("SECRET"));
     // An issuer that names another one.
@@ -214,12 +214,12 @@ fn secrets_are_read_and_never_shown() {
             "env = \"ZG_NONE\"".to_owned(),
             78,
             "problem  default: refresh_token: the environment variable ZG_NONE is not set\n         \
-             hint: set ZG_NONE for zg-tokend itself; a service or cron job does not see your shell's",
+             hint: set ZG_NONE in the environment of zg-tokend: a service or cron job does not have the variables of your shell",
         ),
         (
             "credential = \"rt\"".to_owned(),
             0,
-            "warning  default: refresh_token: there is no systemd credential rt, since \
+            "warning  default: refresh_token: no systemd credential rt: \
              CREDENTIALS_DIRECTORY is not set\n         \
              hint: only a systemd service has credentials: add LoadCredential=rt:PATH to its unit and restart it",
         ),
@@ -304,7 +304,7 @@ fn places_are_judged() {
         0,
         &[
             "warning  config: token_file_mode 0644 of account default lets every user of this machine read the \
-           token\n         hint: set token_file_mode = \"0640\", and token_file_group to a group of its readers",
+           token\n         hint: set token_file_mode = \"0640\", and token_file_group to a group that the readers are in",
         ],
     );
     fs::create_dir(home.join("open")).unwrap();
