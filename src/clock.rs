@@ -59,10 +59,13 @@ pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A source of timestamps.
 pub trait Clock {
+    /// Both clocks, read at once.
     fn now(&self) -> Timestamp;
 }
 
+/// The clocks of this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     boot_id: BootId,

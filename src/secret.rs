@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 pub struct Secret(String);
 
 impl Secret {
+    /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
@@ -23,6 +24,7 @@ impl Secret {
         &self.0
     }
 
+    /// True for the empty string.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -44,6 +44,7 @@ refresh_token = "YOUR-REFRESH-TOKEN"
 pub struct Environment {
     /// `$ZG_TOKEND_CONFIG`, unless empty.
     pub config_file: Option<PathBuf>,
+    /// The home directory.
     pub home: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification).
     pub config_home: Option<PathBuf>,
@@ -52,6 +53,7 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// The environment of this process.
     pub fn of_process() -> Self {
         let base = directories::BaseDirs::new();
         Self {
@@ -90,6 +92,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoHome => "set HOME, or give the config file with --config".into(),

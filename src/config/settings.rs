@@ -132,6 +132,7 @@ pub struct ProbeConfig {
 
 /// Commands to run after an event, each a program with its arguments; empty for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the names of the keys")]
 pub struct HooksConfig {
     pub on_refresh: Vec<String>,
     pub on_failure: Vec<String>,
@@ -213,6 +214,7 @@ pub struct TokenFile {
 
 impl TokenFile {
     /// The file with facts about the token beside it: its name with `.json` after it.
+    #[must_use]
     pub fn info_file(&self) -> Self {
         let mut path = OsString::from(&self.path);
         path.push(".json");

@@ -55,12 +55,11 @@ impl Scope<'_> {
             Some(path) => self.path("state_dir", path)?,
             None => self.default_state_dir()?,
         };
-        let checked = match raw.accounts {
-            Some(accounts) => self.tables(&raw.top, accounts)?,
-            None => {
-                let token_file = self.environment.zerogravity_token();
-                vec![self.account(AccountName::flat(), raw.top, token_file, 0..0)?]
-            }
+        let checked = if let Some(accounts) = raw.accounts {
+            self.tables(&raw.top, accounts)?
+        } else {
+            let token_file = self.environment.zerogravity_token();
+            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0)?]
         };
         let warnings = checked
             .iter()

@@ -92,6 +92,7 @@ pub enum PlaceError {
 }
 
 impl PlaceError {
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFileName { .. } => "write the path of a file, not of a directory".into(),
@@ -212,6 +213,7 @@ pub enum FileError {
 }
 
 impl FileError {
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => {

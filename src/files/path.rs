@@ -43,6 +43,7 @@ const STAYING: OFlags =
 /// What to do about directories that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
+    /// Refuse the path.
     Refuse,
     /// Create the last one, 0700, and give it to the owner in the rules. If one further up is
     /// missing, more likely a disk is not mounted.

@@ -52,6 +52,7 @@ impl SecretError {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File { path, source, .. } => match source.kind() {
