@@ -1,8 +1,7 @@
 //! Instants on two clocks, and the only place that reads a clock.
 //!
-//! The wall clock is true across reboots and processes, but people and NTP set it. The boot
-//! clock (`CLOCK_BOOTTIME`, which runs on through suspend) is true while the machine is up,
-//! and means nothing after a reboot. A [`Timestamp`] carries both, and the boot's identity.
+//! The wall clock continues across reboots, but people and NTP set it. The boot clock
+//! (`CLOCK_BOOTTIME`, which continues through suspend) is never set, and starts again at a reboot. A [`Timestamp`] carries both, and the boot's identity.
 
 use std::time::Duration;
 
@@ -48,8 +47,7 @@ impl Timestamp {
             .filter(|elapsed| *elapsed >= 0)
     }
 
-    /// The best single answer to "how long ago": the boot clock where it can tell, else the
-    /// wall clock, never negative.
+    /// By the boot clock where that is known, else by the wall clock; never negative.
     pub fn since(self, earlier: Self) -> Duration {
         let ms = self.boot_since(earlier).unwrap_or_else(|| self.wall_since(earlier));
         Duration::from_millis(ms.max(0).cast_unsigned())
@@ -61,21 +59,21 @@ pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Something that knows what time it is.
+/// A source of timestamps.
 pub trait Clock {
-    /// Both clocks, now.
+    /// Both clocks, read at once.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's own clocks.
+/// The clocks of this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     boot_id: BootId,
 }
 
 impl SystemClock {
-    /// Reads the boot's identity once. Where `/proc` does not tell it, every process counts as
-    /// a boot of its own: the wall clock alone then carries over from one to the next.
+    /// Reads the boot's identity once. Without `/proc`, every process counts as a boot of its own:
+    /// then only the wall clock carries over from one to the next.
     pub fn new() -> Self {
         let boot_id = std::fs::read("/proc/sys/kernel/random/boot_id")
             .unwrap_or_else(|_| std::process::id().to_be_bytes().to_vec());
@@ -103,7 +101,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Milliseconds by `CLOCK_MONOTONIC`, which stands still while the machine is suspended.
+/// Milliseconds by `CLOCK_MONOTONIC`, which stops while the machine is suspended.
 /// Comparable within one boot only.
 pub fn monotonic() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -60,7 +60,7 @@ mod workers;
 #[doc(hidden)]
 pub mod testing {
     pub mod account {
-        pub use crate::account::token_file::{TokenFile, Write};
+        pub use crate::config::{TokenFile, WriteMode};
     }
     pub mod clock {
         pub use crate::clock::{BootId, Clock, SystemClock, Timestamp, millis, monotonic};

@@ -1,4 +1,4 @@
-//! A command's end and its output, with a deadline and without threads.
+//! Runs a command with a deadline, and returns its status and output.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,46 +14,38 @@ use zeroize::Zeroizing;
 
 use crate::clock::{millis, monotonic};
 
-/// What is kept of standard error: its first line is reported, the rest is read and dropped.
+/// How much of standard error is kept: its first line is reported.
 const MAX_STDERR: usize = 4 << 10;
 
-/// What is read of a pipe at once.
 const CHUNK: usize = 4 << 10;
 
-/// The most that a pipe holds: 16 pages (pipe(7)), which have up to 64 KiB. When a command has
-/// ended, whatever it wrote itself is among that.
+/// The most that a pipe holds: 16 pages of up to 64 KiB (pipe(7)). When a command has ended, its own
+/// output is within that.
 const PIPE_MAX: usize = 1 << 20;
 
-/// What belongs to this process alone: with it a child could speak to the service manager in its
-/// name.
+/// For this process alone: a child could send messages to the service manager in its name.
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// What a pipe brought, wiped when dropped.
+/// Wiped when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
-/// Why a command came to no end of its own.
+/// Why a command could not be started, or was killed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// It could not be started.
     #[error("it cannot be started")]
     Start(#[source] io::Error),
-    /// Its output could not be read.
     #[error("its output cannot be read")]
     Read(#[source] io::Error),
-    /// It had not ended by the deadline, and was killed.
-    #[error("it did not end within {} s and was killed", .0.as_secs())]
+    #[error("it timed out after {} s and was killed", .0.as_secs())]
     Late(Duration),
-    /// It was killed since the caller has no time for it any more.
-    #[error("it was killed, since zg-tokend was asked to stop")]
+    #[error("it was killed, because zg-tokend is stopping")]
     Stopped,
-    /// Its output is longer than the caller has a use for.
     #[error("its output is longer than {} KiB", .0 / 1024)]
     TooLong(usize),
 }
 
 impl ChildError {
-    /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Start(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -67,10 +59,8 @@ impl ChildError {
     }
 }
 
-/// How a command ended, and what it printed.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit status or signal.
     pub status: ExitStatus,
     /// Its standard output, whole.
     pub stdout: Bytes,
@@ -96,30 +86,21 @@ pub fn command(argv: &[String], secret: &[String]) -> Result<Command, ChildError
     Ok(command)
 }
 
-/// Where a program lies when PATH is not set, as glibc and musl have it.
+/// The PATH of glibc and musl when it is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Why a program cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// A bare name that no directory of PATH has.
     #[error("there is no program {0} in PATH")]
     NotInPath(String),
-    /// A path that leads nowhere.
     #[error("there is no program {}", .0.display())]
     Missing(PathBuf),
-    /// It is there, and is not to be executed.
     #[error("cannot execute {}", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Refused { path: PathBuf, source: io::Error },
 }
 
 impl ProgramError {
-    /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
             Self::NotInPath(_) => {
@@ -129,7 +110,7 @@ impl ProgramError {
             Self::Refused { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("chmod +x {}", path.display())
             }
-            Self::Refused { .. } => "name a program, with its full path".into(),
+            Self::Refused { .. } => "write the full path of a program".into(),
         }
     }
 }
@@ -183,7 +164,7 @@ pub fn run(
     let mut child = command.spawn().map_err(ChildError::Start)?;
     let watched = watch(&mut child, deadline, max_stdout, stop);
     if watched.is_err() {
-        // It is not reaped yet, so that the number is still its own.
+        // It is not reaped yet, so the process id is still its own.
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     }
     let status = child.wait().map_err(ChildError::Read)?;
@@ -191,8 +172,8 @@ pub fn run(
     Ok(Output { status, stdout, stderr })
 }
 
-/// Reads both pipes until the child has ended. A process that it left in the background may keep
-/// the pipes open, and go on to write: that is not waited for.
+/// Reads both pipes until the child has ended. Processes that it left in the background may keep the
+/// pipes open and write to them: nobody waits for that.
 pub(crate) fn watch(
     child: &mut Child,
     deadline: Duration,
@@ -204,11 +185,11 @@ pub(crate) fn watch(
         .map_err(|error| ChildError::Read(error.into()))?;
     let mut stdout = Pipe::new(child.stdout.take(), max_stdout);
     let mut stderr = Pipe::new(child.stderr.take(), MAX_STDERR);
-    let mut last_looks = None;
+    let mut polls_left = None;
     loop {
-        let left = if last_looks.is_some() { 0 } else { (end - monotonic()).max(0) };
+        let timeout = if polls_left.is_some() { 0 } else { (end - monotonic()).max(0) };
         let sources = [stdout.as_fd(), stderr.as_fd(), Some(pidfd.as_fd()), stop.map(AsFd::as_fd)];
-        let [out, err, exit, stopped] = wait(sources, left).map_err(ChildError::Read)?;
+        let [out, err, exit, stopped] = wait(sources, timeout).map_err(ChildError::Read)?;
         if out {
             stdout.read().map_err(ChildError::Read)?;
         }
@@ -218,10 +199,10 @@ pub(crate) fn watch(
         if stdout.overflowed {
             return Err(ChildError::TooLong(max_stdout));
         }
-        last_looks = match last_looks {
-            Some(looks) if looks == 0 || !(out || err) => return Ok((stdout.bytes, stderr.bytes)),
-            Some(looks) => Some(looks - 1),
-            // It may have written between the two looks.
+        polls_left = match polls_left {
+            Some(left) if left == 0 || !(out || err) => return Ok((stdout.bytes, stderr.bytes)),
+            Some(left) => Some(left - 1),
+            // It may have written between the two polls.
             None if exit => Some(PIPE_MAX / CHUNK),
             None if stopped => return Err(ChildError::Stopped),
             None if end <= monotonic() => return Err(ChildError::Late(deadline)),

@@ -1,15 +1,14 @@
-//! Makes a server's own words fit to be shown: no secrets, no control characters, no novels.
+//! Makes text of other programs safe to show: without secrets and control characters, and short.
 
 use std::borrow::Cow;
 
 use form_urlencoded::byte_serialize;
 
-use crate::secret::{Secret, looks_like_token as is_token};
+use crate::secret::Secret;
 
-/// What stands in a secret's place.
 const REDACTED: &str = "[redacted]";
 
-/// How much of a server's words is shown: the cause fits into a line or two, a page of HTML does not.
+/// How much is shown: a cause fits into a line or two, a page of HTML does not.
 const MAX_SHOWN: usize = 200;
 
 /// `text` without control characters, with every known secret (also form-encoded) and every word
@@ -28,7 +27,7 @@ pub fn scrub(text: &str, known_secrets: &[&Secret]) -> String {
     }
 }
 
-/// Line breaks become spaces; what has no width, or turns text around, goes.
+/// Line breaks become spaces; characters without width, or that turn text around, are removed.
 fn visible(c: char) -> Option<char> {
     match c {
         '\n' | '\r' | '\t' => Some(' '),
@@ -68,10 +67,8 @@ pub(super) fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<
     Cow::Owned(out)
 }
 
-/// What a word is made of, for the next step.
 #[derive(Clone, Copy, PartialEq)]
 enum WordKind {
-    /// Something between words.
     Between,
     /// Characters of which tokens consist (RFC 6750 section 2.1, and `%` for encoded ones).
     Token,
@@ -103,20 +100,20 @@ fn words(text: &str) -> impl Iterator<Item = (WordKind, &str)> {
 fn redact_word(word: &str, kind: WordKind, out: &mut String) {
     match kind {
         WordKind::Between => out.push_str(word),
-        WordKind::Token if !is_token(word) => out.push_str(word),
+        WordKind::Token if !looks_like_token(word) => out.push_str(word),
         WordKind::Token if !word.split('/').next().is_some_and(is_host) => out.push_str(REDACTED),
         WordKind::Token | WordKind::Url => {
             for (at, segment) in word.split('/').enumerate() {
                 if at > 0 {
                     out.push('/');
                 }
-                out.push_str(if is_token(segment) && !is_host(segment) { REDACTED } else { segment });
+                out.push_str(if looks_like_token(segment) && !is_host(segment) { REDACTED } else { segment });
             }
         }
     }
 }
 
-/// A longer word in a host's name may be a token.
+/// A longer label of a host name may be a token.
 const LABEL_LEN: usize = 20;
 
 /// True for a name such as `login.eu-1.example.com`.
@@ -129,6 +126,32 @@ fn is_host(word: &str) -> bool {
     word.rsplit_once('.').is_some_and(|(labels, top)| {
         top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase()) && labels.split('.').all(label)
     })
+}
+
+/// A word of this length with letters and digits counts as a token. Real tokens have 22 characters
+/// and more (128 bits in base64); error codes and dates have less.
+const TOKEN_LEN: usize = 20;
+
+/// The beginnings of well-known secrets, which may be of any length.
+const TOKEN_PREFIXES: [&str; 8] = ["1//", "ya29.", "eyJ", "gho_", "ghu_", "ghr_", "ghp_", "GOCSPX-"];
+
+/// Whether a word may be a token.
+fn looks_like_token(word: &str) -> bool {
+    let mixed = || {
+        word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    // A prefix alone, or an ordinary word that happens to begin like one, is not a token.
+    let known = |prefix: &&str| word.len() >= prefix.len() + 4 && word.starts_with(*prefix);
+    (word.len() >= TOKEN_LEN && mixed()) || TOKEN_PREFIXES.iter().any(known)
+}
+
+/// Whether the name of a variable or file looks like a secret that was pasted in its place: names are
+/// made of short words, `ZG_REFRESH_TOKEN_2`.
+pub fn looks_pasted(name: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| name.bytes().any(|byte| is(&byte));
+    let random = has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let known = TOKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && looks_like_token(name);
+    known || (name.len() >= TOKEN_LEN && random) || name.split(['_', '-', '.', '/']).any(looks_like_token)
 }
 
 #[cfg(test)]
@@ -192,5 +215,29 @@ mod tests {
         let secret = Secret::new("plainsecretwithoutanydigits");
         let text = format!("{}{}", "x ".repeat(95), secret.expose());
         assert!(!scrub(&text, &[&secret]).contains("plains"));
+    }
+
+    #[test]
+    fn pasted_secrets_are_not_names() {
+        for name in [
+            "ZG_REFRESH_TOKEN",
+            "ZG_REFRESH_TOKEN_2_WORK",
+            "my_refresh_token_of_2024",
+            "refresh-token.2024-11-22",
+            "home/me/secrets/refresh_token",
+            "MyRefreshTokenForTheWorkAccount",
+        ] {
+            assert!(!looks_pasted(name), "{name}");
+        }
+        for secret in [
+            "1//0gAbCdEf",
+            "GOCSPX-a1b2",
+            "ya29.a0AfH6",
+            "3f2504e04f8911d39a0c0305e82c3301",
+            "aB3_dEf-Gh1jKl_mNo2pQr",
+            "eyJhbGciOi.eyJzdWIi.c2ln",
+        ] {
+            assert!(looks_pasted(secret), "{secret}");
+        }
     }
 }

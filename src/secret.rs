@@ -1,4 +1,4 @@
-//! Values that must never be shown, and the fingerprints that may be.
+//! Values that must never be shown, and their fingerprints, which may be.
 
 use std::fmt;
 
@@ -14,51 +14,25 @@ use zeroize::Zeroize;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes ownership of the value.
+    /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value itself, for the one place that must have it: the request, the token file.
+    /// The value itself, for a request or a file.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// True for the empty string, which no secret may be.
+    /// True for the empty string.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The SHA-256 of the value: what may be kept and compared where the value may not.
+    /// The SHA-256 of the value, which may be kept and compared where the value may not.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of([self.0.as_bytes()])
     }
-}
-
-/// From how many characters on a word that mixes letters and digits counts as a token. Real
-/// tokens have 22 and more (128 bits in base64); error codes and dates stay below.
-const TOKEN_LEN: usize = 20;
-
-/// How well-known secrets begin; after one of these a word of any length is taken for one.
-const TOKEN_PREFIXES: [&str; 8] = ["1//", "ya29.", "eyJ", "gho_", "ghu_", "ghr_", "ghp_", "GOCSPX-"];
-
-/// Whether a word, in somebody's text, may be a token.
-pub fn looks_like_token(word: &str) -> bool {
-    let mixed = || {
-        word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic())
-    };
-    // A prefix alone, or an ordinary word that happens to begin like one, is no token.
-    let known = |prefix: &&str| word.len() >= prefix.len() + 4 && word.starts_with(*prefix);
-    (word.len() >= TOKEN_LEN && mixed()) || TOKEN_PREFIXES.iter().any(known)
-}
-
-/// Whether what should be a name, of a variable or a file, is rather a secret that somebody has
-/// pasted in its place: names are made of short words, `ZG_REFRESH_TOKEN_2`.
-pub fn looks_pasted(name: &str) -> bool {
-    let has = |is: fn(&u8) -> bool| name.bytes().any(|byte| is(&byte));
-    let random = has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
-    let known = TOKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && looks_like_token(name);
-    known || (name.len() >= TOKEN_LEN && random) || name.split(['_', '-', '.', '/']).any(looks_like_token)
 }
 
 impl Drop for Secret {
@@ -83,7 +57,6 @@ pub mod stored {
         serializer.serialize_str(secret.expose())
     }
 
-    /// Reads the value back.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
     }
@@ -121,7 +94,6 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Why a text is not a [`Fingerprint`].
 #[derive(Debug, thiserror::Error)]
 #[error("a SHA-256 is 64 hexadecimal digits")]
 pub struct NotAFingerprint;
@@ -172,30 +144,6 @@ impl<'de> Deserialize<'de> for Fingerprint {
 #[cfg(test)]
 mod tests {
     use crate::secret::*;
-
-    #[test]
-    fn names_are_told_from_pasted_secrets() {
-        for name in [
-            "ZG_REFRESH_TOKEN",
-            "ZG_REFRESH_TOKEN_2_WORK",
-            "my_refresh_token_of_2024",
-            "refresh-token.2024-11-22",
-            "home/me/secrets/refresh_token",
-            "MyRefreshTokenForTheWorkAccount",
-        ] {
-            assert!(!looks_pasted(name), "{name}");
-        }
-        for secret in [
-            "1//0gAbCdEf",
-            "GOCSPX-a1b2",
-            "ya29.a0AfH6",
-            "3f2504e04f8911d39a0c0305e82c3301",
-            "aB3_dEf-Gh1jKl_mNo2pQr",
-            "eyJhbGciOi.eyJzdWIi.c2ln",
-        ] {
-            assert!(looks_pasted(secret), "{secret}");
-        }
-    }
 
     #[test]
     fn debug_redacts() {

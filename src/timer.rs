@@ -1,4 +1,4 @@
-//! Wake-ups that are exact after suspend and clock steps, and cost nothing in between.
+//! Wake-ups at a time, exact after suspend and clock steps, without polling.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,17 +14,15 @@ use crate::clock::Timestamp;
 
 /// Two timers of the kernel, timerfd_create(2).
 pub(super) struct Timer {
-    /// `CLOCK_BOOTTIME`: runs through suspend, so that what came due meanwhile fires on resume.
+    /// `CLOCK_BOOTTIME`: continues through suspend, and fires on resume if the deadline has passed.
     deadline: AsyncFd<OwnedFd>,
     /// `CLOCK_REALTIME`, never reached, cancelled by the kernel when that clock is set and when the
     /// machine resumes.
     step: AsyncFd<OwnedFd>,
 }
 
-/// Why the timer woke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Woken {
-    /// The deadline has come.
+pub(super) enum WakeUp {
     Deadline,
     /// The wall clock was set, or the machine was suspended.
     ClockChanged,
@@ -34,12 +32,11 @@ pub(super) enum Woken {
 const NEVER: i64 = 7_258_118_400;
 
 impl Timer {
-    /// Set for nothing yet.
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let deadline = timerfd_create(TimerfdClockId::Boottime, flags)?;
         let step = timerfd_create(TimerfdClockId::Realtime, flags)?;
-        let timer = Self { deadline: watched(deadline)?, step: watched(step)? };
+        let timer = Self { deadline: async_fd(deadline)?, step: async_fd(step)? };
         timer.watch_steps()?;
         Ok(timer)
     }
@@ -57,24 +54,23 @@ impl Timer {
         Ok(timerfd_settime(&self.deadline, TimerfdTimerFlags::ABSTIME, &at).map(drop)?)
     }
 
-    /// Waits for either.
-    pub(super) async fn woken(&self) -> io::Result<Woken> {
+    pub(super) async fn wait(&self) -> io::Result<WakeUp> {
         tokio::select! {
-            fired = fired(&self.deadline) => fired.map(|()| Woken::Deadline),
+            fired = fired(&self.deadline) => fired.map(|()| WakeUp::Deadline),
             fired = fired(&self.step) => {
                 match fired {
                     Err(error) if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) => {}
                     fired => fired?,
                 }
                 self.watch_steps()?;
-                Ok(Woken::ClockChanged)
+                Ok(WakeUp::ClockChanged)
             }
         }
     }
 }
 
 #[expect(deprecated, reason = "an OwnedFd keeps its descriptor; the replacement is unsafe, which we forbid")]
-pub(super) fn watched(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn async_fd(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(timer, Interest::READABLE)
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::Mode;
-use zg_tokend::testing::account::{TokenFile, Write};
+use zg_tokend::testing::account::{TokenFile, WriteMode};
 use zg_tokend::testing::files::Missing;
 use zg_tokend::testing::secret::Secret;
 
@@ -20,7 +20,7 @@ fn modes_do_not_depend_on_the_umask() {
                 owner: None,
                 group: None,
                 missing: Missing::CreateLast,
-                write: Write::Replace,
+                write: WriteMode::Replace,
             };
             file.prepare().unwrap().publish(&Secret::new("token")).unwrap();
             let found = std::fs::metadata(&file.path).unwrap().mode() & 0o7777;

@@ -8,12 +8,12 @@ use url::Url;
 
 use crate::account::context::Context;
 use crate::config;
-use crate::config::{AccountConfig, AuthMethod, Endpoint, SecretSource};
+use crate::config::{AccountConfig, Endpoint, SecretSource};
 use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
-use crate::oauth::{Answer, ClientAuthentication, ReplyContext, TokenClient, TokenRequest};
+use crate::oauth::{Answer, AuthMethod, ClientAuthentication, ReplyContext, TokenClient, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::secret::Secret;

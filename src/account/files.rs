@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use crate::account::info_file::Info;
-use crate::account::token_file::{Observation, Prepared, PublishError, TokenFile, Write};
+use crate::account::token_file::{Observation, Prepared, PublishError};
 use crate::config;
-use crate::files::Missing;
+use crate::config::TokenFile;
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
 use crate::refresh::decide::{FileView, Loaded};
@@ -41,10 +41,10 @@ impl Files {
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
             store: Store::new(&settings.state_dir, account.name.as_str()),
-            token_file: token_file(&account.token_file),
-            info_file: info_file(&account.token_file),
+            token_file: account.token_file.clone(),
+            info_file: account.token_file_info.then(|| account.token_file.info_file()),
             generation: 0,
-            format: account.token_file.format.clone(),
+            format: account.token_format.clone(),
             prepared: None,
             swept,
         }
@@ -214,34 +214,6 @@ pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), P
 fn belongs_elsewhere(record: &Record, config: &str) -> bool {
     let file = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     record.config != config && file(&record.config).is_some_and(|theirs| file(config) != Some(theirs))
-}
-
-/// The token file as config describes it.
-pub fn token_file(configured: &config::TokenFileConfig) -> TokenFile {
-    let name = |principal: &config::Principal| match principal {
-        config::Principal::Name(name) => name.clone(),
-        config::Principal::Id(id) => id.to_string(),
-    };
-    TokenFile {
-        path: configured.path.clone(),
-        mode: configured.mode,
-        owner: configured.owner.as_ref().map(name),
-        group: configured.group.as_ref().map(name),
-        missing: if configured.in_home { Missing::CreateAll } else { Missing::CreateLast },
-        write: match configured.write {
-            config::WriteMode::Replace => Write::Replace,
-            config::WriteMode::InPlace => Write::InPlace,
-        },
-    }
-}
-
-/// The file beside it that tells of the token, if it is wanted.
-pub fn info_file(configured: &config::TokenFileConfig) -> Option<TokenFile> {
-    configured.info.then(|| TokenFile {
-        path: configured.info_path(),
-        write: Write::Replace,
-        ..token_file(configured)
-    })
 }
 
 /// What the token file is to hold.

@@ -40,7 +40,7 @@ pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
         #[serde(rename = "sha256")]
         _sha256: String,
     }
-    let found = match Contents::as_readers_see(path, MAX_LEN) {
+    let found = match Contents::of_path(path, MAX_LEN) {
         Err(FileError::TooLong { .. }) => return Ok(true),
         found => found?,
     };

@@ -382,7 +382,7 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         login_hint: login_hint(settings, account),
         reread_secrets: inline_seed.is_none().then_some(REREAD),
         lock_patience: mode.lock_patience,
-        remove_expired: account.token_file.remove_expired,
+        remove_expired: account.remove_expired,
         patient: mode.patient,
     }
 }

@@ -129,8 +129,7 @@ pub fn held(
 ) -> Result<Held, Problem> {
     let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
     let fingerprint = token.value.fingerprint();
-    let is_refused =
-        fingerprint == refused || render(&account.token_file.format, &token).fingerprint() == refused;
+    let is_refused = fingerprint == refused || render(&account.token_format, &token).fingerprint() == refused;
     Ok(if is_refused { Held::Refused(fingerprint) } else { Held::Another })
 }
 

@@ -8,9 +8,11 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use crate::config::{TokenFile, WriteMode};
+use crate::files::owner::{self, Principal};
 use crate::files::{
     Attributes, Contents, FileError, FileWarning, InPlace, Missing, PlaceError, Rules, Step, Target,
-    Temporary, is_mounted, owner,
+    Temporary, is_mounted,
 };
 use crate::problem::Class;
 use crate::secret::{Fingerprint, Secret};
@@ -22,34 +24,6 @@ const RESERVE: u64 = 16 * 1024;
 /// The most that is read of a token file, in bytes: four times the longest token leaves room for
 /// any sensible token_format; what is longer was not written by this program.
 const MAX_LEN: usize = 64 * 1024;
-
-/// How the token file is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Write {
-    /// By a new file, renamed over it: readers see the old token or the new one.
-    #[default]
-    Replace,
-    /// Into the same file, for one that is a mount point of its own. A reader may see a mix of
-    /// both tokens for an instant.
-    InPlace,
-}
-
-/// A token file as config describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenFile {
-    /// Its path; symlinks are kept and followed.
-    pub path: PathBuf,
-    /// Its permission bits, whatever the umask.
-    pub mode: u32,
-    /// Its owner, by name or number; unset, the effective user.
-    pub owner: Option<String>,
-    /// Its group, by name or number; unset, what the system gives.
-    pub group: Option<String>,
-    /// About missing directories on the way to it.
-    pub missing: Missing,
-    /// How it is replaced.
-    pub write: Write,
-}
 
 /// Why the token cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +74,6 @@ impl PublishError {
             Self::File(error) => error.class(),
         }
     }
-
-    /// True if readers have the new token all the same, and only its survival of a power loss is
-    /// in doubt.
-    pub fn committed(&self) -> bool {
-        matches!(self, Self::File(error) if error.committed())
-    }
 }
 
 /// What a look at the token file found.
@@ -143,7 +111,7 @@ impl TokenFile {
     pub fn prepare(&self) -> Result<Prepared, PublishError> {
         let attributes = self.attributes()?;
         let target = Target::resolve(&self.path, &self.rules(attributes, self.missing))?;
-        if self.write == Write::InPlace
+        if self.write == WriteMode::InPlace
             && let Some(file) = InPlace::open(target.clone(), attributes, RESERVE)?
         {
             return Ok(Prepared { target, attributes, file: Ready::InPlace(file) });
@@ -164,7 +132,7 @@ impl TokenFile {
         let attributes = self.attributes()?;
         self.check_giving(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
-            Err(PlaceError::MissingDirectory { path, whole, linked: false })
+            Err(PlaceError::MissingDirectory { path, whole })
                 if path == whole || self.missing == Missing::CreateAll =>
             {
                 may_create(path)?;
@@ -174,8 +142,8 @@ impl TokenFile {
         };
         let path = target.path();
         let (name, access) = match self.write {
-            Write::InPlace => (Path::new(target.name()), Access::WRITE_OK),
-            Write::Replace => (Path::new("."), Access::WRITE_OK | Access::EXEC_OK),
+            WriteMode::InPlace => (Path::new(target.name()), Access::WRITE_OK),
+            WriteMode::Replace => (Path::new("."), Access::WRITE_OK | Access::EXEC_OK),
         };
         if let Err(error) = allowed(target.directory().as_fd(), name, access) {
             return Err(FileError::Io { step: Step::Write, path, source: error.into() }.into());
@@ -186,13 +154,13 @@ impl TokenFile {
     /// What a glance can tell of a place that will not do, for `status`, which must be quick; what
     /// [`TokenFile::check`] finds besides, the next refresh says.
     pub fn obstacle(&self) -> Option<PublishError> {
-        let mounted = self.write == Write::Replace && is_mounted(&self.path);
+        let mounted = self.write == WriteMode::Replace && is_mounted(&self.path);
         mounted.then(|| PlaceError::MountPoint { path: self.path.clone() }.into())
     }
 
     /// Looks at the file as a reader would, and changes nothing.
     pub fn observe(&self) -> Observation {
-        match Contents::as_readers_see(&self.path, MAX_LEN) {
+        match Contents::of_path(&self.path, MAX_LEN) {
             Ok(None) => Observation::Missing,
             Ok(Some(contents)) => Observation::Holds {
                 fingerprint: Fingerprint::of([&contents.bytes]),
@@ -205,14 +173,14 @@ impl TokenFile {
     }
 
     fn rules(&self, attributes: Attributes, missing: Missing) -> Rules {
-        Rules { owner: attributes.owner, missing, in_place: self.write == Write::InPlace }
+        Rules { owner: attributes.owner, missing, in_place: self.write == WriteMode::InPlace }
     }
 
     fn attributes(&self) -> Result<Attributes, PublishError> {
         Ok(Attributes {
             mode: self.mode,
-            owner: look_up("user", self.owner.as_deref(), owner::user_id)?,
-            group: look_up("group", self.group.as_deref(), owner::group_id)?,
+            owner: look_up("user", self.owner.as_ref(), owner::user_id)?,
+            group: look_up("group", self.group.as_ref(), owner::group_id)?,
         })
     }
 
@@ -288,8 +256,8 @@ impl Prepared {
         Ok(self.target.directory().sweep(self.attributes.owner)?)
     }
 
-    /// Gives readers the new content, durably. On an error they keep the old one, unless
-    /// [`PublishError::committed`] says otherwise, or it is written in place.
+    /// Gives readers the new content, durably. On an error they keep the old one, unless it is
+    /// written in place or only the fsync(2) of the directory failed.
     pub fn publish(self, content: &Secret) -> Result<(), PublishError> {
         let bytes = content.expose().as_bytes();
         match self.file {
@@ -305,14 +273,18 @@ impl Prepared {
 
 fn look_up(
     what: &'static str,
-    name: Option<&str>,
+    principal: Option<&Principal>,
     find: fn(&str) -> io::Result<Option<u32>>,
 ) -> Result<Option<u32>, PublishError> {
-    let Some(name) = name else { return Ok(None) };
+    let name = match principal {
+        None => return Ok(None),
+        Some(Principal::Id(id)) => return Ok(Some(*id)),
+        Some(Principal::Name(name)) => name,
+    };
     match find(name) {
         Ok(Some(id)) => Ok(Some(id)),
-        Ok(None) => Err(PublishError::Unknown { what, name: name.to_owned() }),
-        Err(source) => Err(PublishError::Lookup { what, name: name.to_owned(), source }),
+        Ok(None) => Err(PublishError::Unknown { what, name: name.clone() }),
+        Err(source) => Err(PublishError::Lookup { what, name: name.clone(), source }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Finding, FindingLevel, chosen, options};
+use crate::check::{Finding, FindingLevel, options};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::config::{Endpoint, Settings};
@@ -30,7 +30,7 @@ pub fn live(settings: &Settings, only: Option<&str>) -> io::Result<Vec<Finding>>
 async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut asked = HashSet::new();
-    for account in chosen(settings, only) {
+    for account in settings.chosen(only) {
         let endpoint = HttpEndpoint::new(options(account));
         let (url, discovered) = match &account.endpoint {
             Endpoint::Explicit(url) => (Some(url.clone()), None),

@@ -10,11 +10,11 @@ use std::collections::HashSet;
 use serde::Serialize;
 use url::Url;
 
-use crate::account::files::{check_owner, info_file, state_problem, token_file};
+use crate::account::files::{check_owner, state_problem};
 use crate::account::info_file::is_foreign;
-use crate::account::token_file::{Placement, PublishError, TokenFile};
+use crate::account::token_file::{Placement, PublishError};
 use crate::config;
-use crate::config::{Endpoint, SecretSource, Settings};
+use crate::config::{Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::local;
 use crate::problem::chain;
@@ -101,7 +101,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
-    for account in chosen(settings, only) {
+    for account in settings.chosen(only) {
         let of_account = [
             endpoint(account, &mut endpoints),
             account
@@ -117,14 +117,6 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
         findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
     }
     findings
-}
-
-fn chosen<'a>(
-    settings: &'a Settings,
-    only: Option<&'a str>,
-) -> impl Iterator<Item = &'a config::AccountConfig> {
-    let accounts = settings.accounts.iter().map(AsRef::as_ref);
-    accounts.filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
 }
 
 fn config(settings: &Settings) -> Finding {
@@ -279,14 +271,15 @@ fn state(record: &Record, token: &RefreshToken) -> Finding {
 }
 
 fn place(account: &config::AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
-    let file = token_file(&account.token_file);
+    let file = &account.token_file;
     let checked = file.check();
     // Where it really goes, links followed.
     let path = checked.as_ref().map_or_else(|_| file.path.clone(), |checked| checked.path.clone());
-    let mut findings = judge("token_file", "the token goes to", &file, checked);
+    let mut findings = judge("token_file", "the token goes to", file, checked);
     findings
         .extend(path.parent().into_iter().flat_map(|path| space::space("token_file", path, file_systems)));
-    if let Some(info_file) = info_file(&account.token_file) {
+    if account.token_file_info {
+        let info_file = file.info_file();
         let beside =
             judge("token_file_info", "what readers may know of it goes to", &info_file, info_file.check());
         // What is wrong with the directory has been said.

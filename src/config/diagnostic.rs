@@ -1,5 +1,4 @@
-//! Where in the text an error is: line, column, and the line itself with a caret, without
-//! the secrets that may stand in it.
+//! An error in the text with its line, column and a caret, without the secrets of that line.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::document::Map;
 use crate::config::keys;
-use crate::config::problem::{ConfigProblem, Flaw};
+use crate::config::problem::ConfigProblem;
 
-/// What every line must be.
-const FORM: &str = "the file is TOML: one `key = value` on a line, text in double quotes, each key once";
+const FORM: &str = "write one `key = value` on a line, text in double quotes, each key once (TOML)";
 
 /// An error in the text of a config file: `config.toml:7:1: unknown key `refesh_token``.
 #[derive(Debug)]
@@ -18,17 +16,16 @@ pub struct Diagnostic {
     path: PathBuf,
     line: usize,
     column: usize,
-    key: String,
     message: String,
     hint: String,
     excerpt: Option<Excerpt>,
 }
 
 impl Diagnostic {
-    /// Finds the place of `problem` in `text`. `map` is what is known of the text; `None` if
-    /// it is no TOML, and then nothing but a known key is shown of the line.
+    /// Finds the place of `problem` in `text`. Without a `map`, since the text is not valid TOML,
+    /// nothing but a known key is shown of the line.
     pub(super) fn new(path: &Path, text: &str, map: Option<&Map>, problem: ConfigProblem) -> Self {
-        let ConfigProblem { span, key, message, hint } = problem;
+        let ConfigProblem { span, message, hint } = problem;
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[line_start..].lines().next().unwrap_or("");
@@ -45,7 +42,6 @@ impl Diagnostic {
             path: path.to_owned(),
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            key,
             message,
             hint,
             excerpt,
@@ -58,7 +54,7 @@ impl Diagnostic {
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let key = leading_key(&text[line_start..]).unwrap_or("");
-        // The parser guesses from the first letter what was meant: `t` for true, `i` for infinity.
+        // The parser guesses the type from the first letter: `t` for true, `i` for infinity.
         let unquoted = ["invalid boolean", "invalid float", "string values must be quoted"]
             .iter()
             .any(|guess| error.message().starts_with(guess));
@@ -71,22 +67,7 @@ impl Diagnostic {
             (error.message().to_owned(), FORM.to_owned())
         };
         let message = if key.is_empty() { message } else { format!("`{key}`: {message}") };
-        Self::new(path, text, None, Flaw::new(span, key, message).hint(hint))
-    }
-
-    /// The line, counted from 1.
-    pub fn line(&self) -> usize {
-        self.line
-    }
-
-    /// The column in characters, counted from 1.
-    pub fn column(&self) -> usize {
-        self.column
-    }
-
-    /// The key that the error is about, with the tables it is in.
-    pub fn key(&self) -> &str {
-        &self.key
+        Self::new(path, text, None, ConfigProblem::new(span, message, hint))
     }
 
     /// What is wrong, without the place.
@@ -99,7 +80,7 @@ impl Diagnostic {
         &self.hint
     }
 
-    /// The line, with carets under what is wrong; fit to be printed, without the secrets in it:
+    /// The line, with carets under the error, without control characters and secrets:
     ///
     /// ```text
     ///   |
@@ -123,7 +104,7 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// A known key that begins the line. Nothing else of a line that is no TOML may be shown: it
+/// A known key that begins the line. Nothing else of a line that is not valid TOML may be shown: it
 /// may be the middle of a secret.
 fn leading_key(line: &str) -> Option<&str> {
     let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(line.len());
@@ -180,7 +161,7 @@ impl Excerpt {
                 width += if shown || !matches!(c, '"' | '\'') { 1 } else { 3 };
             }
             in_hidden_run = !shown;
-            // An empty span stands between two characters: the caret goes under the second.
+            // An empty span is between two characters: the caret goes under the second.
             if at == span.start || span.contains(&at) {
                 caret = Some(caret.map_or(glyph, |caret| caret.start)..width);
             }

@@ -1,17 +1,51 @@
-//! The parsed text before serde: which key stands where, whether it is known, and what of it
-//! may be shown. Serde's own messages quote values, so none of them reaches an error.
+//! The parsed text: as serde reads it, every value with its place and none checked yet; and, for
+//! errors only, the place of every key, and which text may be shown. Serde's own messages quote
+//! values, so none of them reaches an error.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use serde::Deserialize;
+use serde::de::Error as _;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
-use crate::config::keys::{FORMS, KEYS, Key, KeyForm, Kind, PROBE_KEYS, PUSH_KEYS, Place};
-use crate::config::problem::{ConfigProblem, Flaw};
+use crate::config::keys::{FORMS, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable};
+use crate::config::problem::ConfigProblem;
 use crate::config::values::is_pasted;
 
-/// What is known of every key in the text.
+/// The whole file.
+pub(super) struct RawFile {
+    /// The keys of the file, and of the flat account or the defaults of all accounts.
+    pub(super) top: RawAccount,
+    /// In file order; `None` if the file is flat.
+    pub(super) accounts: Option<Vec<(Spanned<String>, Box<RawAccount>)>>,
+}
+
+impl RawFile {
+    /// Takes the table apart by hand: `serde(flatten)` would lose the spans.
+    pub(super) fn from_table(mut table: Spanned<DeTable<'_>>) -> Result<Self, Error> {
+        let accounts = table.get_mut().remove("accounts").map(|accounts| {
+            BTreeMap::<Spanned<String>, Box<RawAccount>>::deserialize(ValueDeserializer::from(accounts))
+        });
+        let accounts = accounts.transpose()?.map(|accounts| {
+            let mut accounts: Vec<_> = accounts.into_iter().collect();
+            accounts.sort_by_key(|(name, _)| name.span().start);
+            accounts
+        });
+        let top = RawAccount::deserialize(toml::Deserializer::from(table))?;
+        if let Some(accounts) = &accounts
+            && (top.has(Place::Own) || accounts.iter().any(|(_, account)| account.has(Place::File)))
+        {
+            // The map says which one.
+            return Err(Error::custom("misplaced"));
+        }
+        Ok(Self { top, accounts })
+    }
+}
+
+/// Every key of the text.
 #[derive(Default)]
 pub(super) struct Map {
     entries: Vec<Entry>,
@@ -27,18 +61,16 @@ struct Entry {
     name: String,
     key: Range<usize>,
     value: Range<usize>,
-    /// What the value is, as an error says it.
+    /// The type of the value, for messages.
     found: &'static str,
-    /// The key that the value, a table, must have and has not.
-    lacks: Option<&'static str>,
     rule: Rule,
 }
 
-/// What the key at hand is.
+/// What a key is.
 #[derive(Clone, Copy)]
 enum Rule {
     Key(&'static Key),
-    Form(&'static KeyForm),
+    Form(&'static Key),
     Accounts,
     Account,
     Param,
@@ -59,19 +91,27 @@ enum TableLevel {
 }
 
 impl TableLevel {
+    /// The keys that such a table may have, where they are known.
+    fn keys(self) -> &'static [Key] {
+        match self {
+            Self::Top | Self::Account => KEYS,
+            Self::Secret => FORMS,
+            Self::Push => PUSH_KEYS,
+            Self::Probe => PROBE_KEYS,
+            Self::Accounts | Self::Params | Self::Unknown => &[],
+        }
+    }
+
     fn rule(self, name: &str) -> Rule {
-        let known = match self {
-            Self::Top if name == "accounts" => Some(Rule::Accounts),
-            Self::Top => keys::find(name).map(Rule::Key),
-            Self::Accounts => Some(Rule::Account),
-            Self::Account => keys::find(name).filter(|key| key.place != Place::File).map(Rule::Key),
-            Self::Secret => FORMS.iter().find(|form| form.name == name).map(Rule::Form),
-            Self::Params => Some(Rule::Param),
-            Self::Push => PUSH_KEYS.iter().find(|key| key.name == name).map(Rule::Key),
-            Self::Probe => PROBE_KEYS.iter().find(|key| key.name == name).map(Rule::Key),
-            Self::Unknown => None,
-        };
-        known.unwrap_or(Rule::Unknown(self))
+        let key = self.keys().iter().find(|key| key.name == name);
+        match (self, key) {
+            (Self::Top, _) if name == "accounts" => Rule::Accounts,
+            (Self::Accounts, _) => Rule::Account,
+            (Self::Params, _) => Rule::Param,
+            (Self::Account, Some(Key { place: Place::File, .. })) | (_, None) => Rule::Unknown(self),
+            (Self::Secret, Some(form)) => Rule::Form(form),
+            (_, Some(key)) => Rule::Key(key),
+        }
     }
 }
 
@@ -104,16 +144,16 @@ impl Rule {
                 }
                 Self::Key(key) => key.kind.may_be_shown(),
                 // A command's arguments may be anything; and of a name, only what is one.
-                Self::Form(form) => form.name != "command" && !value.as_str().is_some_and(is_pasted),
+                Self::Form(form) => form.kind.may_be_shown() && !value.as_str().is_some_and(is_pasted),
                 _ => false,
             }
     }
 
-    /// What the value must be, and an example of the whole line.
+    /// The type of the value, and a hint.
     fn expects(self) -> (&'static str, String) {
         match self {
             Self::Key(key) => (key.kind.describe(), format!("for example: {} = {}", key.name, key.example)),
-            Self::Form(form) => (form.describe, format!("for example: {}", form.example)),
+            Self::Form(form) => (form.kind.describe(), format!("for example: {}", form.example)),
             Self::Accounts | Self::Account => {
                 ("a table", "an account is written as [accounts.NAME]".to_owned())
             }
@@ -136,14 +176,8 @@ impl Map {
             let rule = level.rule(&name);
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             self.visible.push(key.span());
-            let mut lacks = None;
             match value.get_ref() {
-                DeValue::Table(inner) => {
-                    if rule.below() == TableLevel::Probe {
-                        lacks = lacks_url(inner);
-                    }
-                    self.walk(inner, rule.below(), &path);
-                }
+                DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
                 DeValue::Array(items) if rule.below() == TableLevel::Push => {
                     for item in items {
                         let DeValue::Table(inner) = item.get_ref() else {
@@ -152,15 +186,14 @@ impl Map {
                         };
                         self.walk(inner, TableLevel::Push, &path);
                         let (path, name, key, value) = (path.clone(), name.clone(), key.span(), item.span());
-                        let (found, lacks) = (describe(item), lacks_url(inner));
-                        self.entries.push(Entry { path, name, key, value, found, lacks, rule });
+                        self.entries.push(Entry { path, name, key, value, found: describe(item), rule });
                     }
                 }
                 value_ if rule.may_show(value_) => self.visible.push(value.span()),
                 _ => self.hidden.push(value.span()),
             }
             let (key, value, found) = (key.span(), value.span(), describe(value));
-            self.entries.push(Entry { path, name, key, value, found, lacks, rule });
+            self.entries.push(Entry { path, name, key, value, found, rule });
         }
     }
 
@@ -172,31 +205,36 @@ impl Map {
         let Rule::Unknown(level) = entry.rule else { return None };
         // A quoted key may be any text, so it is shown without its control characters.
         let name = entry.name.escape_debug();
-        let problem = Flaw::new(entry.key.clone(), &entry.path, format!("unknown key `{name}`"));
-        let hint = match level {
-            TableLevel::Secret => {
-                let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
-                did_you_mean(&entry.name, forms.iter().copied())
-                    .unwrap_or_else(|| format!("a secret is one of {}", forms.join(", ")))
-            }
-            TableLevel::Push => did_you_mean_of("push", PUSH_KEYS, &entry.name),
-            TableLevel::Probe => did_you_mean_of("probe", PROBE_KEYS, &entry.name),
-            TableLevel::Account if keys::find(&entry.name).is_some() => {
-                "it holds for the whole file: move it above the first [accounts.NAME]".to_owned()
-            }
-            _ => {
-                let names = || KEYS.iter().map(|key| key.name);
-                let tables = (level == TableLevel::Top).then_some("accounts");
-                did_you_mean(&entry.name, names().chain(tables)).unwrap_or_else(|| {
-                    if entry.found == "a table" {
-                        "an account is written as [accounts.NAME]".to_owned()
-                    } else {
-                        format!("known keys: {}", names().collect::<Vec<_>>().join(", "))
-                    }
-                })
+        let names = || level.keys().iter().map(|key| key.name);
+        let accounts = (level == TableLevel::Top).then_some("accounts");
+        let hint = if level == TableLevel::Account && keys::find(&entry.name).is_some() {
+            "it is for the whole file: move it above the first [accounts.NAME]".to_owned()
+        } else if let Some(name) = did_you_mean(&entry.name, names().chain(accounts)) {
+            format!("did you mean `{name}`?")
+        } else {
+            let names = names().collect::<Vec<_>>().join(", ");
+            match level {
+                TableLevel::Secret => format!("a secret is one of {names}"),
+                TableLevel::Push => format!("known keys of push: {names}"),
+                TableLevel::Probe => format!("known keys of probe: {names}"),
+                _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
+                _ => format!("known keys: {names}"),
             }
         };
-        Some(problem.hint(hint))
+        Some(ConfigProblem::new(entry.key.clone(), format!("unknown key `{name}`"), hint))
+    }
+
+    /// A key at the top of a file with accounts that only an account can have.
+    pub(super) fn shared(&self) -> Option<ConfigProblem> {
+        let own = |entry: &&Entry| {
+            entry.path == entry.name && matches!(entry.rule, Rule::Key(Key { place: Place::Own, .. }))
+        };
+        self.entries.iter().find(|entry| matches!(entry.rule, Rule::Accounts))?;
+        let Entry { name, value, .. } =
+            self.entries.iter().filter(own).min_by_key(|entry| entry.key.start)?;
+        let message = format!("`{name}` at the top of a file with accounts");
+        let hint = "two accounts cannot share it: move it into [accounts.NAME]";
+        Some(ConfigProblem::new(value.clone(), message, hint))
     }
 
     /// Serde found a value of the wrong type at `span`.
@@ -207,42 +245,29 @@ impl Map {
             .filter(|entry| entry.value.start <= span.start && span.end <= entry.value.end)
             .min_by_key(|entry| entry.value.len());
         let Some(entry) = entry else {
-            return Flaw::new(span, "", "a value of the wrong type".to_owned())
-                .hint("`zg-tokend man config` tells what each key must be");
+            return ConfigProblem::new(
+                span,
+                "a value of the wrong type",
+                "`zg-tokend man config` describes each key",
+            );
         };
         let (expected, hint) = entry.rule.expects();
-        if let Some(missing) = entry.lacks.filter(|_| span == entry.value) {
-            let message = format!("missing key `{}.{missing}`", entry.path.escape_debug());
-            return Flaw::new(span, &entry.path, message).hint(hint);
-        }
         let mut message = format!("`{}` must be {expected}", entry.path.escape_debug());
         // An item of an array is not the array.
         if span == entry.value {
             message.push_str(", not ");
             message.push_str(entry.found);
         }
-        Flaw::new(span, &entry.path, message).hint(hint)
+        ConfigProblem::new(span, message, hint)
     }
 }
 
-fn did_you_mean<'a>(word: &str, mut names: impl Iterator<Item = &'a str>) -> Option<String> {
-    // What other programs call it is like another key of ours.
+fn did_you_mean<'a>(word: &str, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Names of other programs that are more like another key of ours.
     if matches!(word, "token_url" | "token_uri") && names.any(|name| name == "token_endpoint") {
-        return Some("did you mean `token_endpoint`?".to_owned());
+        return Some("token_endpoint");
     }
-    keys::nearest(word, names).map(|name| format!("did you mean `{name}`?"))
-}
-
-/// Of the table that `key` holds.
-fn did_you_mean_of(key: &str, keys: &[Key], word: &str) -> String {
-    let names = || keys.iter().map(|key| key.name);
-    did_you_mean(word, names())
-        .unwrap_or_else(|| format!("known keys of {key}: {}", names().collect::<Vec<_>>().join(", ")))
-}
-
-/// The one key that a table of `push` or `probe` must have; serde tells of it at the table's place.
-fn lacks_url(table: &DeTable<'_>) -> Option<&'static str> {
-    (!table.contains_key("url")).then_some("url")
+    keys::nearest(word, names)
 }
 
 fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {

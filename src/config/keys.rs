@@ -1,24 +1,30 @@
-//! Every key of the config file, in one table: error messages and the man page are made from it,
-//! and tests compare it with the serde structs and the example config.
+//! The config keys: one row each. The row gives the field that serde reads, the inheritance from
+//! the defaults, "did you mean", the hints of error messages and the manual page.
+
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::secret::Secret;
 
 /// One key of the config file.
 #[derive(Debug)]
 pub struct Key {
-    /// As it is written.
     pub name: &'static str,
-    /// Where it may stand.
     pub place: Place,
-    /// What its value must be.
     pub kind: Kind,
-    /// What holds when it is absent, as a person would say it.
+    /// For people. Where it is a value in plain text, it is the value that is used.
     pub default: &'static str,
-    /// What it does, in one line.
+    /// What the key does, in one line.
     pub doc: &'static str,
-    /// A value that is valid TOML: what stands after `=`.
+    /// Valid TOML: what comes after `=`; in [`FORMS`] the whole secret.
     pub example: &'static str,
 }
 
-/// Where a key may stand.
+/// Where a key is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// At the top only: it holds for the whole file.
@@ -29,37 +35,47 @@ pub enum Place {
     Own,
 }
 
-/// What a value must be.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A string.
     Text,
-    /// A string that holds a path.
     Path,
-    /// A string that holds a URL.
     Url,
-    /// A string that holds a duration, as humantime reads it.
     Duration,
-    /// `true` or `false`.
     Bool,
-    /// A secret: inline, or a table that says where it is.
     Secret,
-    /// The name or the number of a user or group.
     Principal,
-    /// One string or several.
     List,
-    /// A table of strings.
     Params,
-    /// A program and its arguments.
     Command,
-    /// Tables of [`PUSH_KEYS`].
     Pushes,
-    /// A table of [`PROBE_KEYS`].
     Probe,
 }
 
+/// The Rust type of each [`Kind`], as serde reads it.
+pub(super) mod raw {
+    use std::collections::BTreeMap;
+
+    use toml::Spanned;
+
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawProbe, RawPush, RawSecret};
+
+    pub type Text = Spanned<String>;
+    pub type Path = Text;
+    pub type Url = Text;
+    pub type Duration = Text;
+    pub type Bool = bool;
+    pub type Secret = Spanned<RawSecret>;
+    pub type Principal = Spanned<NameOrNumber>;
+    pub type List = Spanned<OneOrMany>;
+    pub type Params = BTreeMap<Text, Text>;
+    pub type Command = Spanned<Vec<String>>;
+    pub type Pushes = Vec<Spanned<RawPush>>;
+    pub type Probe = Spanned<RawProbe>;
+}
+
 impl Kind {
-    /// What a value must be, as an error says it.
+    /// What a value must be, for error messages and the manual page.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Text => "a string",
@@ -86,388 +102,327 @@ impl Kind {
     }
 }
 
-/// One way to say where a secret is: `{ name = … }`.
-#[derive(Debug)]
-pub struct KeyForm {
-    /// The key inside the braces.
-    pub name: &'static str,
-    /// What its value must be, as an error says it.
-    pub describe: &'static str,
-    /// Where the secret is then, in one line.
-    pub doc: &'static str,
-    /// A whole value that is valid TOML.
-    pub example: &'static str,
+/// What [`keys!`] gives every table.
+pub(super) trait RawTable {
+    /// Whether a key of this place is set.
+    fn has(&self, place: Place) -> bool;
+
+    /// These values, and `defaults` where there are none.
+    fn or(self, defaults: Self) -> Self;
 }
 
-/// The forms of a secret that is not inline.
-pub const FORMS: &[KeyForm] = &[
-    KeyForm {
-        name: "file",
-        describe: "a path in quotes",
-        doc: "in a file that others cannot read",
-        example: r#"{ file = "~/.config/zg-tokend/secret" }"#,
-    },
-    KeyForm {
-        name: "env",
-        describe: "a string",
-        doc: "in an environment variable",
-        example: r#"{ env = "ZG_SECRET" }"#,
-    },
-    KeyForm {
-        name: "command",
-        describe: "an array of strings",
-        doc: "on the standard output of a command, run without a shell, for at most 10 s",
-        example: r#"{ command = ["pass", "show", "zg/secret"] }"#,
-    },
-    KeyForm {
-        name: "credential",
-        describe: "a string",
-        doc: "in a systemd credential: LoadCredential= and the like, systemd.exec(5)",
-        example: r#"{ credential = "secret" }"#,
-    },
-];
+/// `NAME: PLACE KIND, DEFAULT, DOC, EXAMPLE;` for each key of a table.
+macro_rules! keys {
+    (
+        $(#[$attribute:meta])*
+        $keys:ident, $raw:ident {
+            $($name:ident: $place:ident $kind:ident, $default:literal, $doc:literal, $example:literal;)*
+        }
+    ) => {
+        $(#[$attribute])*
+        pub const $keys: &[Key] = &[$(Key {
+            name: stringify!($name),
+            place: Place::$place,
+            kind: Kind::$kind,
+            default: $default,
+            doc: $doc,
+            example: $example,
+        }),*];
 
+        #[derive(Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind>),* }
+
+        impl RawTable for $raw {
+            fn has(&self, place: Place) -> bool {
+                $((Place::$place == place && self.$name.is_some()))||*
+            }
+
+            fn or(self, defaults: Self) -> Self {
+                Self { $($name: self.$name.or(defaults.$name)),* }
+            }
+        }
+    };
+}
+
+keys! {
+/// All keys, in the order of the example config.
+KEYS, RawAccount {
+    provider: Account Text, "none",
+        "a preset of token_endpoint and token_endpoint_auth_method: google",
+        r#""google""#;
+    issuer: Account Url, "none",
+        "the issuer, to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
+        r#""https://accounts.google.com""#;
+    token_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+        "the URL for refresh requests (RFC 6749 section 3.2)",
+        r#""https://oauth2.googleapis.com/token""#;
+    confirmed_endpoint_host: Account Text, "none",
+        "confirms the host of the token endpoint after the issuer has changed it",
+        r#""oauth2.googleapis.com""#;
+    client_id: Account Text, "required",
+        "your OAuth client (RFC 6749 section 2.2)",
+        r#""1234-abc.apps.googleusercontent.com""#;
+    client_secret: Account Secret, "none",
+        "the secret of the client, if it has one; belongs to the client_id in the same table",
+        r#"{ file = "client_secret" }"#;
+    token_endpoint_auth_method: Account Text,
+        "none without client_secret, else the provider's, else client_secret_basic",
+        "client_secret_basic, client_secret_post or none (RFC 7591 section 2)",
+        r#""client_secret_post""#;
+    refresh_token: Own Secret, "the one in the state",
+        "the refresh token of a login; it is read once, its successors are kept in the state",
+        r#"{ file = "refresh_token" }"#;
+    scope: Account Text, "the scope of the login",
+        "narrows the access token: words separated by spaces (RFC 6749 section 3.3)",
+        r#""openid email""#;
+    audience: Account Text, "none",
+        "the parameter audience, which some servers need",
+        r#""https://api.example.com""#;
+    resource: Account List, "none",
+        "the parameter resource, once or several times (RFC 8707)",
+        r#"["https://api.example.com"]"#;
+    extra_params: Account Params, "none",
+        "more parameters of the request; an account's table replaces the default one",
+        r#"{ tenant = "example" }"#;
+    skew: Account Duration, "a third of the token's lifetime, at least 60s and at most half of it",
+        "how long before expiry to refresh; at most half of the token's lifetime counts",
+        r#""10m""#;
+    // A server that sends no `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
+    default_lifetime: Account Duration, "1h",
+        "the lifetime of a token if the server sends no expires_in",
+        r#""1h""#;
+    // The longest: whoever waits for the lock gives up after 45 s, and one exchange with its
+    // durable writes has to be over by then.
+    timeout: Account Duration, "30s",
+        "time limit for one exchange with the server, 1s to 30s",
+        r#""30s""#;
+    ca_file: Account Path, "the system's certificate authorities",
+        "a PEM file with certificate authorities to trust instead of the system's",
+        r#""/etc/ssl/example-ca.pem""#;
+    allow_http: Account Bool, "false",
+        "allows unencrypted http to hosts other than this machine; issuer must be https all the same",
+        "true";
+    token_file: Own Path,
+        "zerogravity/token in the user's config directory; required in [accounts.NAME]",
+        "the file for the access token",
+        r#""~/.config/zerogravity/token""#;
+    token_file_mode: Account Text, "0600",
+        "the permissions of the token file, octal",
+        r#""0640""#;
+    token_file_owner: Account Principal, "the user who runs zg-tokend",
+        "the owner of the token file, by name or number",
+        r#""root""#;
+    token_file_group: Account Principal, "the group of the user who runs zg-tokend",
+        "the group of the token file, by name or number",
+        r#""root""#;
+    token_format: Account Text, "{access_token}",
+        "the content of the token file: {access_token}, {token_type}, {expires_at} (Unix seconds); {{ and }} are braces",
+        r#""Authorization: {token_type} {access_token}\n""#;
+    write: Account Text, "replace",
+        "replace (readers never see half a token) or in-place (for a file that is itself a mount point)",
+        r#""replace""#;
+    on_expired: Account Text, "keep",
+        "keep or remove: what to do with the token file when its token has expired and there is no new one",
+        r#""remove""#;
+    token_file_info: Account Bool, "false",
+        "also write TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file",
+        "true";
+    push: Own Pushes, "none",
+        "URLs that run also sends each new token to, for programs that cannot read the file: tables of url, body, headers, api_key",
+        r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#;
+    probe: Own Probe, "none",
+        "a URL that run requests from time to time with the token; if it answers 401, run replaces the token",
+        r#"{ url = "https://api.example.com/v1/me", every = "5m" }"#;
+    on_refresh: Account Command, "none",
+        "a command to run, without a shell, after the token file was replaced; [] for none",
+        r#"["systemctl", "--user", "reload", "example.service"]"#;
+    on_failure: Account Command, "none",
+        "a command to run when refreshes begin to fail, once until they succeed again",
+        r#"["notify-send", "zg-tokend", "the token is not being refreshed"]"#;
+    on_recovery: Account Command, "none",
+        "a command to run when refreshes succeed again after on_failure or on_needs_login",
+        r#"["notify-send", "zg-tokend", "the token is fresh again"]"#;
+    on_needs_login: Account Command, "none",
+        "a command to run when only a new login can help, once for each dead login",
+        r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#;
+    state_dir: File Path,
+        "/var/lib/zg-tokend/NAME for /etc/zg-tokend/NAME.toml, else zg-tokend in the user's state directory",
+        "the directory for refresh tokens and locks",
+        r#""~/.local/state/zg-tokend""#;
+}}
+
+keys! {
 /// The keys of one target in `push`.
-pub const PUSH_KEYS: &[Key] = &[
-    Key {
-        name: "url",
-        place: Place::Own,
-        kind: Kind::Url,
-        default: "required",
-        doc: "where the token is sent by POST: https, or http to this machine unless allow_http is set",
-        example: r#""http://localhost:8741/v1/token""#,
-    },
-    Key {
-        name: "body",
-        place: Place::Own,
-        kind: Kind::Text,
-        default: r#"{{"token": "{access_token}"}}"#,
-        doc: "what is sent, a template like token_format; in JSON the values are escaped",
-        example: r#"'{{"access_token": "{access_token}", "expires_at": {expires_at}}}'"#,
-    },
-    Key {
-        name: "headers",
-        place: Place::Own,
-        kind: Kind::Params,
-        default: "content-type: application/json",
-        doc: "further headers; they may be secrets, so that others must not read the config",
-        example: r#"{ x-account = "work" }"#,
-    },
-    Key {
-        name: "api_key",
-        place: Place::Own,
-        kind: Kind::Secret,
-        default: "none",
-        doc: "sent as Authorization: Bearer",
-        example: r#"{ file = "zerogravity_api_key" }"#,
-    },
-];
+PUSH_KEYS, RawPush {
+    url: Own Url, "required",
+        "the URL for the POST request: https, or http to this machine unless allow_http is set",
+        r#""http://localhost:8741/v1/token""#;
+    // As ZeroGravity takes it.
+    body: Own Text, r#"{{"token": "{access_token}"}}"#,
+        "the request body, a template like token_format; in JSON the values are escaped",
+        r#"'{{"access_token": "{access_token}", "expires_at": {expires_at}}}'"#;
+    headers: Own Params, "content-type: application/json",
+        "more headers; they may be secrets, so others must not be able to read the config",
+        r#"{ x-account = "work" }"#;
+    api_key: Own Secret, "none",
+        "sent as Authorization: Bearer",
+        r#"{ file = "zerogravity_api_key" }"#;
+}}
 
+keys! {
 /// The keys of `probe`.
-pub const PROBE_KEYS: &[Key] = &[
-    Key {
-        name: "url",
-        place: Place::Own,
-        kind: Kind::Url,
-        default: "required",
-        doc: "what is asked, by GET with the token: https, or http to this machine unless allow_http is set",
-        example: r#""https://api.example.com/v1/me""#,
-    },
-    Key {
-        name: "every",
-        place: Place::Own,
-        kind: Kind::Duration,
-        default: "5m",
-        doc: "how long to wait between two probes, 5s to 1day",
-        example: r#""5m""#,
-    },
-];
+PROBE_KEYS, RawProbe {
+    url: Own Url, "required",
+        "the URL for the GET request with the token: https, or http to this machine unless allow_http is set",
+        r#""https://api.example.com/v1/me""#;
+    // Revoked tokens are rare, and requests may count: 12 an hour for each account.
+    every: Own Duration, "5m",
+        "time between two probes, 5s to 1day",
+        r#""5m""#;
+}}
 
-/// What a hook finds in its environment, and what it says.
+keys! {
+/// The sources of a secret that is not inline: exactly one of them.
+FORMS, RawForms {
+    file: Own Path, "none",
+        "a file that others cannot read",
+        r#"{ file = "~/.config/zg-tokend/secret" }"#;
+    env: Own Text, "none",
+        "an environment variable",
+        r#"{ env = "ZG_SECRET" }"#;
+    command: Own Command, "none",
+        "the standard output of a command, run without a shell, for at most 10 s",
+        r#"{ command = ["pass", "show", "zg/secret"] }"#;
+    credential: Own Text, "none",
+        "a systemd credential: LoadCredential= and the like, systemd.exec(5)",
+        r#"{ credential = "secret" }"#;
+}}
+
+/// The environment variables of a hook.
 pub const HOOK_VARIABLES: &[(&str, &str)] = &[
     ("ZG_TOKEND_EVENT", "refresh, failure, recovery or needs_login"),
     ("ZG_TOKEND_ACCOUNT", "the account's name"),
     ("ZG_TOKEND_CONFIG", "the config file"),
     ("ZG_TOKEND_TOKEN_FILE", "the token file"),
-    ("ZG_TOKEND_MESSAGE", "what has happened, in one line"),
+    ("ZG_TOKEND_MESSAGE", "what happened, in one line"),
     ("ZG_TOKEND_HINT", "what to do about it; empty if there is nothing to do"),
     ("ZG_TOKEND_EXPIRES_AT", "when the access token expires, in Unix seconds; unset if there is none"),
-    (
-        "ZG_TOKEND_GENERATION",
-        "how many access tokens the account was granted so far; unset if that is not known",
-    ),
+    ("ZG_TOKEND_GENERATION", "how many access tokens the account was granted so far; unset if unknown"),
 ];
 
-/// Every key, in the order in which a person would want to read of them.
-pub const KEYS: &[Key] = &[
-    Key {
-        name: "provider",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "none",
-        doc: "a preset of token_endpoint and token_endpoint_auth_method: google",
-        example: r#""google""#,
-    },
-    Key {
-        name: "issuer",
-        place: Place::Account,
-        kind: Kind::Url,
-        default: "none",
-        doc: "where to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
-        example: r#""https://accounts.google.com""#,
-    },
-    Key {
-        name: "token_endpoint",
-        place: Place::Account,
-        kind: Kind::Url,
-        default: "the provider's, else the one the issuer publishes",
-        doc: "where refresh requests go (RFC 6749 section 3.2)",
-        example: r#""https://oauth2.googleapis.com/token""#,
-    },
-    Key {
-        name: "confirmed_endpoint_host",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "none",
-        doc: "confirms the host of a token endpoint after the issuer has changed it",
-        example: r#""oauth2.googleapis.com""#,
-    },
-    Key {
-        name: "client_id",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "required",
-        doc: "your OAuth client (RFC 6749 section 2.2)",
-        example: r#""1234-abc.apps.googleusercontent.com""#,
-    },
-    Key {
-        name: "client_secret",
-        place: Place::Account,
-        kind: Kind::Secret,
-        default: "none",
-        doc: "the client's secret, if it has one; goes with the client_id that stands beside it",
-        example: r#"{ file = "client_secret" }"#,
-    },
-    Key {
-        name: "token_endpoint_auth_method",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "none without client_secret, else the provider's, else client_secret_basic",
-        doc: "client_secret_basic, client_secret_post or none (RFC 7591 section 2)",
-        example: r#""client_secret_post""#,
-    },
-    Key {
-        name: "refresh_token",
-        place: Place::Own,
-        kind: Kind::Secret,
-        default: "the one in the state",
-        doc: "the refresh token of a login; read once, its successors are kept in the state",
-        example: r#"{ file = "refresh_token" }"#,
-    },
-    Key {
-        name: "scope",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "what the login was given",
-        doc: "narrows the access token, words with spaces between (RFC 6749 section 3.3)",
-        example: r#""openid email""#,
-    },
-    Key {
-        name: "audience",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "none",
-        doc: "sent as audience, which some servers want",
-        example: r#""https://api.example.com""#,
-    },
-    Key {
-        name: "resource",
-        place: Place::Account,
-        kind: Kind::List,
-        default: "none",
-        doc: "sent as resource, one or several (RFC 8707)",
-        example: r#"["https://api.example.com"]"#,
-    },
-    Key {
-        name: "extra_params",
-        place: Place::Account,
-        kind: Kind::Params,
-        default: "none",
-        doc: "further parameters of the request; an account's table replaces the default one",
-        example: r#"{ tenant = "example" }"#,
-    },
-    Key {
-        name: "skew",
-        place: Place::Account,
-        kind: Kind::Duration,
-        default: "a third of the token's life, at least 60s and at most half of it",
-        doc: "how long before expiry to refresh; at most half of the token's life counts",
-        example: r#""10m""#,
-    },
-    Key {
-        name: "default_lifetime",
-        place: Place::Account,
-        kind: Kind::Duration,
-        default: "1h",
-        doc: "the token's life when the server does not tell expires_in",
-        example: r#""1h""#,
-    },
-    Key {
-        name: "timeout",
-        place: Place::Account,
-        kind: Kind::Duration,
-        default: "30s",
-        doc: "limit of one exchange with the server, 1s to 30s",
-        example: r#""30s""#,
-    },
-    Key {
-        name: "ca_file",
-        place: Place::Account,
-        kind: Kind::Path,
-        default: "the system's certificate authorities",
-        doc: "a PEM file of certificate authorities to trust instead",
-        example: r#""/etc/ssl/example-ca.pem""#,
-    },
-    Key {
-        name: "allow_http",
-        place: Place::Account,
-        kind: Kind::Bool,
-        default: "false",
-        doc: "lets the secrets travel unencrypted, to hosts other than loopback; issuer stays https",
-        example: "true",
-    },
-    Key {
-        name: "token_file",
-        place: Place::Own,
-        kind: Kind::Path,
-        default: "zerogravity/token in the user's config directory; required in [accounts.NAME]",
-        doc: "the file that the access token is published in",
-        example: r#""~/.config/zerogravity/token""#,
-    },
-    Key {
-        name: "token_file_mode",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "0600",
-        doc: "its permissions, octal",
-        example: r#""0640""#,
-    },
-    Key {
-        name: "token_file_owner",
-        place: Place::Account,
-        kind: Kind::Principal,
-        default: "the user who runs zg-tokend",
-        doc: "its owner, by name or number",
-        example: r#""root""#,
-    },
-    Key {
-        name: "token_file_group",
-        place: Place::Account,
-        kind: Kind::Principal,
-        default: "the group of the user who runs zg-tokend",
-        doc: "its group, by name or number",
-        example: r#""root""#,
-    },
-    Key {
-        name: "token_format",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "{access_token}",
-        doc: "what is written: {access_token}, {token_type}, {expires_at} (Unix seconds); {{ and }} are braces",
-        example: r#""Authorization: {token_type} {access_token}\n""#,
-    },
-    Key {
-        name: "write",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "replace",
-        doc: "replace (readers never see half a token) or in-place (for a file that is itself a mount point)",
-        example: r#""replace""#,
-    },
-    Key {
-        name: "on_expired",
-        place: Place::Account,
-        kind: Kind::Text,
-        default: "keep",
-        doc: "keep or remove: what becomes of the token file when its token has expired and there is no new one",
-        example: r#""remove""#,
-    },
-    Key {
-        name: "token_file_info",
-        place: Place::Account,
-        kind: Kind::Bool,
-        default: "false",
-        doc: "also writes TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file",
-        example: "true",
-    },
-    Key {
-        name: "push",
-        place: Place::Own,
-        kind: Kind::Pushes,
-        default: "none",
-        doc: "where run also sends each new token, for those who share no file: tables of url, body, headers, api_key",
-        example: r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#,
-    },
-    Key {
-        name: "probe",
-        place: Place::Own,
-        kind: Kind::Probe,
-        default: "none",
-        doc: "a resource that run asks now and then whether it takes the token; 401 gets it replaced",
-        example: r#"{ url = "https://api.example.com/v1/me", every = "5m" }"#,
-    },
-    Key {
-        name: "on_refresh",
-        place: Place::Account,
-        kind: Kind::Command,
-        default: "none",
-        doc: "a command, run without a shell after the token file was replaced; [] for none",
-        example: r#"["systemctl", "--user", "reload", "example.service"]"#,
-    },
-    Key {
-        name: "on_failure",
-        place: Place::Account,
-        kind: Kind::Command,
-        default: "none",
-        doc: "run when refreshes begin to fail, once until they succeed again",
-        example: r#"["notify-send", "zg-tokend", "the token is not being refreshed"]"#,
-    },
-    Key {
-        name: "on_recovery",
-        place: Place::Account,
-        kind: Kind::Command,
-        default: "none",
-        doc: "run when the token is well again after on_failure or on_needs_login",
-        example: r#"["notify-send", "zg-tokend", "the token is fresh again"]"#,
-    },
-    Key {
-        name: "on_needs_login",
-        place: Place::Account,
-        kind: Kind::Command,
-        default: "none",
-        doc: "run when only a new login can help, once for each dead login",
-        example: r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#,
-    },
-    Key {
-        name: "state_dir",
-        place: Place::File,
-        kind: Kind::Path,
-        default: "/var/lib/zg-tokend/NAME for /etc/zg-tokend/NAME.toml, else zg-tokend in the user's state directory",
-        doc: "where refresh tokens and locks are kept",
-        example: r#""~/.local/state/zg-tokend""#,
-    },
-];
+impl RawAccount {
+    /// These keys, and `defaults` where there are none.
+    ///
+    /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
+    /// not send its secrets to the default one, and a client secret belongs to its client_id.
+    pub(super) fn inherit(self, mut defaults: Self) -> Self {
+        if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
+            defaults.provider = None;
+            defaults.issuer = None;
+            defaults.token_endpoint = None;
+            defaults.confirmed_endpoint_host = None;
+        }
+        if self.client_id.is_some() {
+            defaults.client_id = None;
+            defaults.client_secret = None;
+        }
+        self.or(defaults)
+    }
+}
 
-/// The key of this name.
-pub fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+/// A secret: the value itself, or a table that names its source.
+#[derive(Clone)]
+pub(super) enum RawSecret {
+    Inline(Secret),
+    Table(RawForms),
+}
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SecretVisitor;
+
+        impl<'de> Visitor<'de> for SecretVisitor {
+            type Value = RawSecret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a table")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<RawSecret, E> {
+                Ok(RawSecret::Inline(Secret::new(value)))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<RawSecret, E> {
+                Ok(RawSecret::Inline(Secret::new(value)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawSecret, A::Error> {
+                RawForms::deserialize(MapAccessDeserializer::new(map)).map(RawSecret::Table)
+            }
+        }
+
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// One string or several. By hand, since `untagged` would lose the place of a wrong item.
+#[derive(Clone)]
+pub(super) struct OneOrMany(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor;
+
+        impl<'de> Visitor<'de> for ListVisitor {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![value.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
+                std::iter::from_fn(|| seq.next_element().transpose()).collect::<Result<_, _>>().map(OneOrMany)
+            }
+        }
+
+        deserializer.deserialize_any(ListVisitor)
+    }
+}
+
+/// A user or group.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum NameOrNumber {
+    Name(String),
+    Number(i64),
+}
+
+/// The key of this name; those of a table with its name before them, as in `push.url`.
+pub fn find(path: &str) -> Option<&'static Key> {
+    let (keys, name) = match path.split_once('.') {
+        Some(("push", name)) => (PUSH_KEYS, name),
+        Some(("probe", name)) => (PROBE_KEYS, name),
+        _ => (KEYS, path),
+    };
+    keys.iter().find(|key| key.name == name)
+}
+
+/// The value of a key, else its default.
+pub(super) fn or_default(path: &str, value: Option<Spanned<String>>) -> Spanned<String> {
+    let default = || find(path).map_or("", |key| key.default);
+    value.unwrap_or_else(|| Spanned::new(0..0, default().to_owned()))
 }
 
 /// How alike two words must be for "did you mean" (0 to 1). 0.8 lets a letter be lost,
 /// doubled or swapped in words as long as these, and keeps `issuer` and `user` apart.
 const ALIKE: f64 = 0.8;
 
-/// The one of `names` that `word` was probably meant to be.
+/// The one of `names` that is most like `word`, if one is.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::jaro_winkler(word, name), name))

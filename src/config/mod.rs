@@ -1,13 +1,10 @@
-//! The config file: found, read, parsed and judged.
-//!
-//! [`locate`] says where it is, [`load`] reads it, [`parse`] turns its text into [`Settings`]
-//! or into an error that points at the line. Only `load` touches the file system.
+//! The config file. [`locate`] finds it, [`load`] reads it, [`parse`] turns its text into
+//! [`Settings`] or into an error with a line and a caret. Only `load` touches the file system.
 
 pub mod diagnostic;
 pub mod document;
 pub mod keys;
 pub mod problem;
-pub mod raw;
 pub mod settings;
 pub mod source;
 #[cfg(test)]
@@ -24,25 +21,25 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, AuthMethod, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName,
-    Principal, ProbeConfig, PushConfig, Settings, TokenFileConfig, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, ProbeConfig,
+    PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
-pub use crate::config::token_format::{FormatError, TokenFormat};
+pub use crate::config::token_format::TokenFormat;
 pub use crate::config::values::{PROVIDERS, is_loopback};
 use toml::de::DeTable;
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.
 const MAX_LEN: usize = 1 << 20;
 
-/// A config to start from: what a missing one is answered with.
+/// Shown when there is no config file.
 pub const MINIMAL: &str = r#"provider = "google"
 client_id = "YOUR-CLIENT-ID"
 client_secret = "YOUR-CLIENT-SECRET"
 refresh_token = "YOUR-REFRESH-TOKEN"
 "#;
 
-/// What the config depends on besides its text.
+/// Everything besides the text that the config depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `$ZG_TOKEND_CONFIG`, unless empty.
@@ -56,7 +53,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Of this process.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         let base = directories::BaseDirs::new();
         Self {
@@ -69,8 +66,7 @@ impl Environment {
         }
     }
 
-    /// Where ZeroGravity looks for its token, and a flat config publishes it unless it says
-    /// otherwise.
+    /// The token file of ZeroGravity, and the default of a flat config.
     pub fn zerogravity_token(&self) -> Option<PathBuf> {
         self.config_home.as_ref().map(|home| home.join("zerogravity/token"))
     }
@@ -79,90 +75,57 @@ impl Environment {
 /// Why there are no settings. All of them mean exit code 78.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// No path was given, and there is no home directory to look in.
-    #[error("no config file is named, and no home directory is known")]
+    #[error("no config file is given, and no home directory is known")]
     NoHome,
-    /// There is no such file.
     #[error("there is no config file {}", path.display())]
-    Missing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// It cannot be read.
+    Missing { path: PathBuf },
     #[error("cannot read the config file {}", path.display())]
-    Read {
-        /// The config file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It belongs to somebody who is neither root nor the effective user.
+    Read { path: PathBuf, source: io::Error },
     #[error("the config file {} belongs to another user (uid {uid})", path.display())]
-    Stranger {
-        /// The config file.
-        path: PathBuf,
-        /// Whose it is.
-        uid: u32,
-    },
-    /// Every user of the machine can change it.
+    Stranger { path: PathBuf, uid: u32 },
     #[error("the config file {} can be changed by every user of this machine (mode {mode:04o})", path.display())]
-    Writable {
-        /// The config file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It holds a secret, and others than its owner can read it.
+    Writable { path: PathBuf, mode: u32 },
     #[error("the config file {} holds a secret and can be read by others (mode {mode:04o})", path.display())]
-    Readable {
-        /// The config file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Its text is wrong, at a place that the diagnostic shows.
+    Readable { path: PathBuf, mode: u32 },
     #[error(transparent)]
     Text(Box<Diagnostic>),
 }
 
 impl ConfigError {
-    /// What to do about it.
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoHome => Some("set HOME, or name the config file with --config".to_owned()),
+        Some(match self {
+            Self::NoHome => "set HOME, or give the config file with --config".into(),
             Self::Missing { .. } => {
-                Some("`zg-tokend init` writes one, and `zg-tokend demo` shows what it is for".to_owned())
+                "run `zg-tokend init` to write one, or `zg-tokend demo` to watch the program at work".into()
             }
             Self::Read { path, source } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    Some(format!("run as the owner of {}, or let this user read it", path.display()))
+                    format!("run as the owner of {}, or let this user read it", path.display())
                 }
-                io::ErrorKind::IsADirectory => Some("name the config file in it".to_owned()),
-                io::ErrorKind::InvalidData => Some("save it as UTF-8 text".to_owned()),
-                _ => Some(format!("see whether `cat {}` can read it", path.display())),
+                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
+                io::ErrorKind::InvalidData => "save it as UTF-8 text".into(),
+                _ => format!("check that `cat {}` can read it", path.display()),
             },
-            Self::Stranger { path, uid } => Some(format!(
-                "run as that user (`sudo -u '#{uid}' zg-tokend …`), or take it over with `chown \"$(id -u)\" {}`",
+            Self::Stranger { path, uid } => format!(
+                "run as that user (`sudo -u '#{uid}' zg-tokend …`), or change its owner: `chown \"$(id -u)\" {}`",
                 path.display()
-            )),
-            Self::Writable { path, .. } => Some(format!("chmod o-w {}", path.display())),
-            Self::Readable { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::Text(diagnostic) => Some(diagnostic.hint().to_owned()),
-        }
+            ),
+            Self::Writable { path, .. } => format!("chmod o-w {}", path.display()),
+            Self::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::Text(diagnostic) => diagnostic.hint().to_owned(),
+        })
     }
 
-    /// The line that it is about, fit to be printed.
+    /// The line with the error, without secrets.
     pub fn excerpt(&self) -> Option<String> {
-        match self {
-            Self::Text(diagnostic) => diagnostic.excerpt(),
-            _ => None,
-        }
+        if let Self::Text(diagnostic) = self { diagnostic.excerpt() } else { None }
     }
 
-    /// What should be there, in several lines.
+    /// An example of a config, in several lines.
     pub fn example(&self) -> Option<String> {
         let missing = matches!(self, Self::Missing { .. });
-        missing.then(|| format!("to write it by hand (mode 0600), start from this example:\n\n{MINIMAL}"))
+        missing.then(|| format!("an example, to be saved with mode 0600:\n\n{MINIMAL}"))
     }
 }
 
@@ -176,7 +139,7 @@ pub fn locate(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf,
         .ok_or(ConfigError::NoHome)
 }
 
-/// Reads the file at `path`, judges who can change and read it, and parses it.
+/// Reads the file, checks who else can change and read it, and parses it.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(unreadable)?;
@@ -197,16 +160,15 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
     Ok(settings)
 }
 
-/// Nobody but root and the effective user may decide where tokens go and what is run.
+/// Only root and the effective user may decide which programs run and where tokens go.
 fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(), ConfigError> {
-    let path = || path.to_owned();
     if files::read::is_stranger(uid, effective_uid) {
-        Err(ConfigError::Stranger { path: path(), uid })
-    } else if mode & 0o002 != 0 {
-        Err(ConfigError::Writable { path: path(), mode })
-    } else {
-        Ok(())
+        return Err(ConfigError::Stranger { path: path.to_owned(), uid });
     }
+    if mode & 0o002 != 0 {
+        return Err(ConfigError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
@@ -221,14 +183,13 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Turns the text of a config file into settings. `path`, absolute, is where it was read:
-/// relative paths are relative to its directory, and errors name it.
-/// Links are not followed: [`load`] does that.
+/// `path` is that of the config file, absolute: relative paths are relative to its directory, and
+/// errors name it. Symlinks are not followed: [`load`] does that.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     validated(text, path, environment, &normal)
 }
 
-/// `real` says where a path leads to.
+/// `real` follows symlinks.
 fn validated(
     text: &str,
     path: &Path,
@@ -237,16 +198,17 @@ fn validated(
 ) -> Result<Settings, ConfigError> {
     let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
     let (table, errors) = DeTable::parse_recoverable(text);
-    // The parser reports them in the order of its passes, a person reads from the top.
+    // The parser reports errors in the order of its passes, a person reads from the top.
     if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
         return Err(diagnosed(Diagnostic::syntax(path, text, error)));
     }
     // Only an error needs it, and with many accounts it is large.
     let map = || document::Map::of(DeTable::parse_recoverable(text).0.get_ref());
-    let raw = raw::RawFile::from_table(table).map_err(|error| {
+    let raw = document::RawFile::from_table(table).map_err(|error| {
         let map = map();
-        // Serde refuses unknown keys as well, though not before everything else.
-        let problem = map.unknown().unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
+        // Serde refuses unknown keys as well, but not before everything else.
+        let known = map.unknown().or_else(|| map.shared());
+        let problem = known.unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
     let settings = validate::Scope { path, environment, real }.settings(raw);

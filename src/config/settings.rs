@@ -1,4 +1,4 @@
-//! The config, validated: what the rest of the program works with.
+//! The validated config.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,6 +10,9 @@ use url::Url;
 
 use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
+use crate::files::Missing;
+use crate::files::owner::Principal;
+use crate::oauth::AuthMethod;
 use crate::secret::Secret;
 
 /// A whole config file, validated.
@@ -19,15 +22,15 @@ pub struct Settings {
     pub path: PathBuf,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
-    /// At least one, in file order; shared with whoever works for one.
+    /// At least one, in file order.
     pub accounts: Vec<Arc<AccountConfig>>,
-    /// What is allowed, and still worth saying once.
+    /// Allowed, but worth one warning.
     pub warnings: Vec<ConfigWarning>,
 }
 
 impl Settings {
-    /// The accounts, or the one of this name.
-    pub fn chosen<'a>(&'a self, only: Option<&'a str>) -> impl Iterator<Item = &'a Arc<AccountConfig>> {
+    /// The account of this name, or all.
+    pub fn chosen(&self, only: Option<&str>) -> impl Iterator<Item = &Arc<AccountConfig>> {
         self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
     }
 }
@@ -45,7 +48,6 @@ pub struct AccountConfig {
     pub client_id: String,
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
-    /// How the client authenticates.
     pub auth_method: AuthMethod,
     /// The seed; `None` if the state has to hold a refresh token already.
     pub refresh_token: Option<SecretSource>,
@@ -63,26 +65,27 @@ pub struct AccountConfig {
     pub default_lifetime: Duration,
     /// Limit of one exchange, from name resolution to the last byte.
     pub timeout: Duration,
-    /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether token_endpoint and push targets may be http to a host that is not loopback. An
     /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
-    /// Where the access token goes.
-    pub token_file: TokenFileConfig,
-    /// Where each new access token is sent as well.
+    pub token_file: TokenFile,
+    /// The content of the token file.
+    pub token_format: TokenFormat,
+    /// Whether the token file is removed when its token has expired.
+    pub remove_expired: bool,
+    /// Whether a file beside it describes the token, without the token.
+    pub token_file_info: bool,
+    /// URLs that each new access token is sent to.
     pub push: Vec<PushConfig>,
-    /// Asked now and then whether it takes the access token.
     pub probe: Option<ProbeConfig>,
-    /// Commands to run after the fact.
     pub hooks: HooksConfig,
-    /// The environment variables that hold secrets of this account or of another one: not for the
-    /// programs that it starts.
+    /// The environment variables that hold secrets of any account; child processes do not get them.
     pub secret_variables: Arc<[String]>,
 }
 
 impl AccountConfig {
-    /// Every secret that it takes from somewhere: its key in the config, and its source.
+    /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
@@ -90,12 +93,11 @@ impl AccountConfig {
     }
 }
 
-/// A place that each new access token is sent to, by POST.
+/// A URL that each new access token is sent to, by POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     /// https, or http where the account's rules allow it.
     pub url: Url,
-    /// What is sent.
     pub body: TokenFormat,
     /// Lower-case names, and values that may be secrets; one is content-type.
     pub headers: Vec<(String, Secret)>,
@@ -104,13 +106,10 @@ pub struct PushConfig {
 }
 
 impl PushConfig {
-    /// The default body: as ZeroGravity takes it.
-    pub const BODY: &str = r#"{{"token": "{access_token}"}}"#;
     /// The default of the content-type header.
     pub const CONTENT_TYPE: &str = "application/json";
 
-    /// Whether there may be a secret beside the api_key: in a header that says more than what the
-    /// body is, or in the query.
+    /// Whether there may be a secret beside the api_key: in a header of the user's, or in the query.
     pub fn may_hold_secret(&self) -> bool {
         self.url.query().is_some() || self.headers.iter().any(|(name, _)| name != "content-type")
     }
@@ -122,25 +121,22 @@ impl PushConfig {
     }
 }
 
-/// A resource that is asked whether it takes the token.
+/// A URL that is requested with the token from time to time, to see whether it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeConfig {
     /// https, or http to loopback unless the account allows it.
     pub url: Url,
-    /// From one answer to the next question.
+    /// From one answer to the next request.
     pub every: Duration,
 }
 
-/// Commands to run after the fact, each the program and its arguments; empty for none.
+/// Commands to run after an event, each a program with its arguments; empty for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the names of the keys")]
 pub struct HooksConfig {
-    /// After the token file was replaced.
     pub on_refresh: Vec<String>,
-    /// When refreshes begin to fail.
     pub on_failure: Vec<String>,
-    /// When all is well again.
     pub on_recovery: Vec<String>,
-    /// When only a new login can help.
     pub on_needs_login: Vec<String>,
 }
 
@@ -159,7 +155,6 @@ impl AccountName {
         Self("default".to_owned())
     }
 
-    /// As it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -200,102 +195,59 @@ pub enum Endpoint {
     },
 }
 
-/// How the client authenticates, by the registered names (RFC 7591 section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// HTTP Basic, RFC 6749 section 2.3.1.
-    ClientSecretBasic,
-    /// In the request body, RFC 6749 section 2.3.1.
-    ClientSecretPost,
-    /// A public client sends its client_id only.
-    None,
-}
-
-impl AuthMethod {
-    /// The registered name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-            Self::None => "none",
-        }
-    }
-}
-
-/// The file that the access token goes to.
+/// A file that is written for other programs to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenFileConfig {
-    /// Its path, links and all.
+pub struct TokenFile {
+    /// Its path; symlinks are kept and followed.
     pub path: PathBuf,
-    /// It is below the home directory, or the user's config directory: what is missing there is no
-    /// disk that is not mounted, and is created (XDG Base Directory Specification).
-    pub in_home: bool,
-    /// Permission bits, at most 0o666 and never writable by others.
+    /// Permission bits, at most 0o666 and never writable by others, whatever the umask.
     pub mode: u32,
     /// `None` is the effective user.
     pub owner: Option<Principal>,
-    /// `None` is the effective group.
+    /// `None` is the group that the system gives.
     pub group: Option<Principal>,
-    /// What is written.
-    pub format: TokenFormat,
-    /// How it is written.
+    /// About missing directories on the way to it.
+    pub missing: Missing,
+    /// How it is replaced.
     pub write: WriteMode,
-    /// Whether it is removed when its token has expired.
-    pub remove_expired: bool,
-    /// Whether a file beside it tells of the token, without the token.
-    pub info: bool,
 }
 
-impl TokenFileConfig {
-    /// Where the file beside it is, wanted or not: its name with `.json` after it.
-    pub fn info_path(&self) -> PathBuf {
+impl TokenFile {
+    /// The file with facts about the token beside it: its name with `.json` after it.
+    #[must_use]
+    pub fn info_file(&self) -> Self {
         let mut path = OsString::from(&self.path);
         path.push(".json");
-        path.into()
+        Self { path: path.into(), write: WriteMode::Replace, ..self.clone() }
     }
 }
 
-/// A user or a group, not looked up yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    /// To be looked up.
-    Name(String),
-    /// uid or gid.
-    Id(u32),
-}
-
-/// How the token file is written.
+/// How the token file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// A new file is renamed over the old one.
+    /// By a new file, renamed over it: readers see the old token or the new one.
     Replace,
-    /// The file is overwritten, for a file that is itself a mount point.
+    /// Into the same file, for one that is a mount point of its own. A reader may see a mix of
+    /// both tokens for an instant.
     InPlace,
 }
 
-/// Something that is allowed, and still worth saying once.
+/// Something that is allowed, but worth one warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigWarning {
     /// `token_file_mode` lets every user of the machine read the access token.
-    TokenFileReadable {
-        /// Whose token file.
-        account: AccountName,
-        /// The configured mode.
-        mode: u32,
-    },
+    TokenFileReadable { account: AccountName, mode: u32 },
     /// The config file can be written by its group.
-    ConfigGroupWritable {
-        /// Its permission bits.
-        mode: u32,
-    },
+    ConfigGroupWritable { mode: u32 },
 }
 
 impl ConfigWarning {
-    /// The way out; `config` is the config file.
+    /// What to do about it; `config` is the config file.
     pub fn hint(&self, config: &Path) -> String {
         match self {
             Self::TokenFileReadable { .. } => {
-                "set token_file_mode = \"0640\", and token_file_group to a group of its readers".to_owned()
+                "set token_file_mode = \"0640\", and token_file_group to a group that the readers are in"
+                    .to_owned()
             }
             Self::ConfigGroupWritable { .. } => format!("chmod g-w {}", config.display()),
         }

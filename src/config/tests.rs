@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::config::keys::{FORMS, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::config::*;
+use crate::files::Missing;
+use crate::files::owner::Principal;
+use crate::oauth::AuthMethod;
 use crate::secret::Secret;
 
 const BASE: &str = "provider = \"google\"\nclient_id = \"id\"\n";
@@ -48,39 +51,35 @@ fn a_minimal_config_has_these_defaults() {
     assert_eq!(account.skew, None);
     assert_eq!(
         account.token_file,
-        TokenFileConfig {
+        TokenFile {
             path: "/home/u/.config/zerogravity/token".into(),
-            in_home: true,
             mode: 0o600,
             owner: None,
             group: None,
-            format: TokenFormat::default(),
+            missing: Missing::CreateAll,
             write: WriteMode::Replace,
-            remove_expired: false,
-            info: false,
         }
     );
+    assert_eq!(account.token_format, TokenFormat::default());
+    assert!(!account.remove_expired && !account.token_file_info);
     assert!(settings.warnings.is_empty());
 }
 
 #[test]
-fn the_key_table_and_the_structs_name_the_same_keys() {
-    let mut fields: Vec<_> = raw::fields::of::<raw::RawAccount>().to_vec();
-    let global = raw::fields::of::<raw::RawGlobal>();
-    fields.extend(global);
-    let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-    fields.sort_unstable();
-    names.sort_unstable();
-    assert_eq!(fields, names);
-    for key in KEYS {
-        assert_eq!(key.place == Place::File, global.contains(&key.name), "{}", key.name);
+fn each_key_is_taken_in_its_place_only() {
+    const ACCOUNT: &str = "[accounts.a]\ntoken_file = \"a\"\nclient_secret = \"s\"\n";
+    for key in KEYS.iter().filter(|key| !["token_file", "client_secret"].contains(&key.name)) {
+        let line = format!("{} = {}\n", key.name, key.example);
+        let base = if BASE.contains(&format!("{} ", key.name)) { "" } else { BASE };
+        let [top, own] = [format!("{line}{base}{ACCOUNT}"), format!("{base}{ACCOUNT}{line}")]
+            .map(|text| parse_text(&text));
+        let refused = |result: &Result<Settings, ConfigError>| {
+            let error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            error.contains("unknown key") || error.contains("at the top of a file with accounts")
+        };
+        assert_eq!(refused(&top), key.place == Place::Own, "{}", key.name);
+        assert_eq!(refused(&own), key.place == Place::File, "{}", key.name);
     }
-    let push: Vec<_> = PUSH_KEYS.iter().map(|key| key.name).collect();
-    assert_eq!(raw::fields::of::<raw::RawPush>(), push);
-    let probe: Vec<_> = PROBE_KEYS.iter().map(|key| key.name).collect();
-    assert_eq!(raw::fields::of::<raw::RawProbe>(), probe);
-    let forms: Vec<_> = FORMS.iter().map(|form| form.name).collect();
-    assert_eq!(raw::fields::of::<raw::RawForms>(), forms);
 }
 
 #[test]
@@ -323,7 +322,7 @@ fn a_file_that_is_none_is_told_apart() {
     );
     let not_a_file = load(directory.path(), &environment()).unwrap_err();
     assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
-    assert_eq!(not_a_file.hint().as_deref(), Some("name the config file in it"));
+    assert_eq!(not_a_file.hint().as_deref(), Some("write the path of the file, not of its directory"));
     assert!(matches!(load_with_mode(&"#".repeat(MAX_LEN + 1), 0o600), Err(ConfigError::Read { .. })));
     let path = directory.path().join("latin1");
     std::fs::write(&path, b"scope = \"\xfc\"").unwrap();

@@ -1,4 +1,4 @@
-//! `token_format`: what is written into the token file.
+//! `token_format`: the content of the token file.
 
 use crate::secret::Secret;
 
@@ -17,11 +17,11 @@ enum Piece {
 /// What is wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// A name in braces that stands for nothing.
+    /// A name in braces that is no placeholder.
     #[error("has an unknown placeholder `{{{0}}}`")]
     Unknown(String),
     /// `{` without `}`, or `}` without `{`.
-    #[error("has a brace without its partner")]
+    #[error("has an unmatched brace")]
     Unbalanced,
     /// A token file without the token.
     #[error("does not contain `{{access_token}}`")]
@@ -73,7 +73,7 @@ impl std::str::FromStr for TokenFormat {
 }
 
 impl TokenFormat {
-    /// The contents of the token file. `expires_at` is in Unix seconds.
+    /// `expires_at` is in Unix seconds.
     pub fn render(&self, access_token: &Secret, token_type: &str, expires_at: i64) -> Secret {
         let expires_at = expires_at.to_string();
         let parts = || {

@@ -1,8 +1,8 @@
-//! From [`RawFile`] to [`Settings`]: how the values belong together, and the rules between them.
+//! From [`RawFile`] to [`Settings`]: the rules between values.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,41 +10,30 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::config::Environment;
-use crate::config::problem::{ConfigProblem, Flaw};
-use crate::config::raw::{RawAccount, RawFile, RawForms, RawProbe, RawPush, RawSecret};
+use crate::config::document::RawFile;
+use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig, Settings,
-    TokenFileConfig, WriteMode,
+    TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
-use crate::config::token_format::TokenFormat;
 use crate::config::values::{
-    a_name, auth_method, bad_value, duration, endpoint, extra_params, format, host, issuer, missing, mode,
-    preset, principal, push_body, push_headers, remove_expired, scope, text, write_mode,
+    auth_method, choice, duration, endpoint, extra_params, host, issuer, missing, mode, no_nul, preset,
+    principal, push_headers, refuse_pasted, remove_expired, scope, template, text,
 };
+use crate::files::Missing;
 
-/// A server that does not tell `expires_in` most often grants an hour (RFC 6749 section 5.1's example).
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-/// The longest exchange, and the default. Those who wait for the lock give up after 45 s:
-/// an exchange and its durable writes have to be over by then.
-const MAX_TIMEOUT: Duration = Duration::from_secs(30);
-/// Below a second, a healthy server far away would look dead.
-const MIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Below this a probe would be a burden: 720 requests an hour are within what any API allows one
-/// client. Who needs to know sooner that a token was refused can report it.
-const MIN_PROBE_EVERY: Duration = Duration::from_secs(5);
-/// Rarer than that, most tokens would never be tried.
-const MAX_PROBE_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// Revoked tokens are rare, and requests may count: 12 an hour, each account.
-const PROBE_EVERY: Duration = Duration::from_secs(5 * 60);
-/// Below a second there is nothing to plan with.
-const MIN_LIFETIME: Duration = Duration::from_secs(1);
-/// No lifetime counts beyond a year, whoever says it.
-const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Read and written by its owner only.
-const DEFAULT_MODE: u32 = 0o600;
+/// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
+/// its durable writes are not over when those who wait for the lock give up, after 45 s.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// More often, probes would be a burden: 720 requests an hour are within the limits of any API. Less
+/// often, most tokens would never be tried.
+const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
+/// Below a second there is nothing to plan with; no lifetime counts beyond a year.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
 
-/// What the rules need to know of the outside.
+/// The surroundings of the text.
 pub(super) struct Scope<'a> {
     /// The config file, absolute.
     pub(super) path: &'a Path,
@@ -53,7 +42,7 @@ pub(super) struct Scope<'a> {
     pub(super) real: &'a dyn Fn(&Path) -> PathBuf,
 }
 
-/// An account with the places of what is compared between accounts.
+/// An account with the places of the values that are compared between accounts.
 struct Checked {
     account: AccountConfig,
     refresh_token: Range<usize>,
@@ -62,13 +51,15 @@ struct Checked {
 
 impl Scope<'_> {
     pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, ConfigProblem> {
-        let state_dir = match raw.global.state_dir {
-            Some(path) => self.path("state_dir", &path)?,
+        let state_dir = match &raw.top.state_dir {
+            Some(path) => self.path("state_dir", path)?,
             None => self.default_state_dir()?,
         };
-        let checked = match raw.accounts {
-            None => vec![self.flat(raw.top)?],
-            Some(accounts) => self.tables(&raw.top, accounts)?,
+        let checked = if let Some(accounts) = raw.accounts {
+            self.tables(&raw.top, accounts)?
+        } else {
+            let token_file = self.environment.zerogravity_token();
+            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0)?]
         };
         let warnings = checked
             .iter()
@@ -87,43 +78,26 @@ impl Scope<'_> {
         Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
     }
 
-    fn flat(&self, top: RawAccount) -> Result<Checked, ConfigProblem> {
-        self.account(AccountName::flat(), top, self.environment.zerogravity_token(), &(0..0))
-    }
-
     fn tables(
         &self,
         top: &RawAccount,
         accounts: Vec<(Spanned<String>, Box<RawAccount>)>,
     ) -> Result<Vec<Checked>, ConfigProblem> {
-        let own = [
-            ("refresh_token", top.refresh_token.as_ref().map(Spanned::span)),
-            ("token_file", top.token_file.as_ref().map(Spanned::span)),
-            ("push", top.push.as_ref().and_then(|push| Some(push.first()?.url.span()))),
-            ("probe", top.probe.as_ref().map(|probe| probe.url.span())),
-        ];
-        for (key, span) in own {
-            if let Some(span) = span {
-                let message = format!("`{key}` at the top of a file with accounts");
-                return Err(Flaw::new(span, key, message)
-                    .hint("two accounts cannot share it: move it into its [accounts.NAME]"));
-            }
-        }
         if accounts.is_empty() {
-            return Err(Flaw::new(0..0, "accounts", "`accounts` has no account in it".to_owned())
-                .hint("write [accounts.NAME], or leave `accounts` out and write the keys at the top"));
+            return Err(ConfigProblem::new(
+                0..0,
+                "`accounts` is empty",
+                "write [accounts.NAME], or leave `accounts` out and write the keys at the top",
+            ));
         }
-        accounts
-            .into_iter()
-            .map(|(name, raw)| {
-                let span = name.span();
-                let parsed = name.get_ref().parse().map_err(|error| {
-                    bad_value("accounts", &span, &format!("has a bad name: {error}"))
-                        .hint("choose another, for example [accounts.work]")
-                })?;
-                self.account(parsed, raw.or(top), None, &span)
-            })
-            .collect()
+        let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
+            let parsed = name.get_ref().parse().map_err(|error| {
+                let what = format!("has a bad name: {error}");
+                bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
+            })?;
+            self.account(parsed, raw.inherit(top.clone()), None, name.span())
+        };
+        accounts.into_iter().map(account).collect()
     }
 
     fn account(
@@ -131,104 +105,112 @@ impl Scope<'_> {
         name: AccountName,
         raw: RawAccount,
         default_token_file: Option<PathBuf>,
-        place: &Range<usize>,
+        place: Range<usize>,
     ) -> Result<Checked, ConfigProblem> {
-        let whose = if *place == (0..0) { String::new() } else { format!(" in account `{name}`") };
+        let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
+        let missing = |key| missing(key, place.clone(), &whose);
         let preset = raw.provider.as_ref().map(preset).transpose()?;
         let allow_http = raw.allow_http.unwrap_or(false);
-        let endpoint = match (&raw.token_endpoint, &raw.issuer, preset) {
-            (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", url, allow_http)?),
-            (None, Some(url), _) => Endpoint::Discovered { issuer: issuer(url)? },
+        // Checked even if it is not used, beside an explicit endpoint.
+        let issuer = raw.issuer.as_ref().map(issuer).transpose()?;
+        let endpoint = match (raw.token_endpoint, issuer, preset) {
+            (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
+            (None, Some(issuer), _) => Endpoint::Discovered { issuer },
             (None, None, Some(preset)) => {
                 let url = Spanned::new(0..0, preset.token_endpoint.to_owned());
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
             }
-            (None, None, None) => return Err(missing("token_endpoint", place.clone(), &whose)),
+            (None, None, None) => return Err(missing("token_endpoint")),
         };
-        // An issuer beside an explicit endpoint goes unused, but not unread.
-        raw.issuer.as_ref().map(issuer).transpose()?;
-        let client_id = raw.client_id.ok_or_else(|| missing("client_id", place.clone(), &whose))?;
-        let secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
-        let auth_method = auth_method(raw.token_endpoint_auth_method.as_ref(), secret.is_some(), preset)?;
-        let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
-        let token_file = raw.token_file.as_ref().map(|path| self.path("token_file", path)).transpose()?;
-        let token_file =
-            token_file.or(default_token_file).ok_or_else(|| missing("token_file", place.clone(), &whose))?;
-        let timeout = duration("timeout", raw.timeout.as_ref(), MIN_TIMEOUT..=MAX_TIMEOUT)?;
-        let lifetimes = MIN_LIFETIME..=MAX_LIFETIME;
-        let write = raw.write.as_ref().map_or(Ok(WriteMode::Replace), write_mode)?;
-        Ok(Checked {
-            token_file: raw.token_file.map_or(0..0, |path| path.span()),
-            refresh_token,
-            account: AccountConfig {
-                name,
-                endpoint,
-                confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
-                client_id: text("client_id", client_id)?,
-                client_secret: secret,
-                auth_method,
-                refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
-                scope: raw.scope.as_ref().map(scope).transpose()?,
-                audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
-                resource: raw.resource.map_or(Ok(Vec::new()), |list| {
-                    let span = list.span();
-                    let items = list.into_inner().0.into_iter();
-                    items.map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
-                })?,
-                extra_params: extra_params(raw.extra_params)?,
-                skew: duration("skew", raw.skew.as_ref(), lifetimes.clone())?,
-                default_lifetime: duration("default_lifetime", raw.default_lifetime.as_ref(), lifetimes)?
-                    .unwrap_or(DEFAULT_LIFETIME),
-                timeout: timeout.unwrap_or(MAX_TIMEOUT),
-                ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
-                allow_http,
-                token_file: TokenFileConfig {
-                    in_home: self.is_in_home(&token_file),
-                    path: token_file,
-                    mode: raw.token_file_mode.as_ref().map_or(Ok(DEFAULT_MODE), mode)?,
-                    owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
-                    group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
-                    format: raw.token_format.as_ref().map_or(Ok(TokenFormat::default()), format)?,
-                    write,
-                    remove_expired: raw
-                        .on_expired
-                        .as_ref()
-                        .map_or(Ok(false), |raw| remove_expired(raw, write))?,
-                    info: raw.token_file_info.unwrap_or(false),
-                },
-                push: self.push(raw.push.unwrap_or_default(), allow_http)?,
-                probe: raw.probe.map(|raw| probe(&raw, allow_http)).transpose()?,
-                hooks: HooksConfig {
-                    on_refresh: self.hook("on_refresh", raw.on_refresh)?,
-                    on_failure: self.hook("on_failure", raw.on_failure)?,
-                    on_recovery: self.hook("on_recovery", raw.on_recovery)?,
-                    on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
-                },
-                // Known when all accounts are.
-                secret_variables: Arc::default(),
+        let client_id = text("client_id", raw.client_id.ok_or_else(|| missing("client_id"))?)?;
+        let client_secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
+        let auth_method =
+            auth_method(raw.token_endpoint_auth_method.as_ref(), client_secret.is_some(), preset)?;
+        let refresh_token_span = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
+        let token_file_span = raw.token_file.as_ref().map_or(0..0, Spanned::span);
+        let path = raw.token_file.map(|path| self.path("token_file", &path)).transpose()?;
+        let path = path.or(default_token_file).ok_or_else(|| missing("token_file"))?;
+        let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
+        let write = or_default("write", raw.write);
+        let write =
+            choice("write", &write, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])?;
+        let account = AccountConfig {
+            name,
+            endpoint,
+            confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
+            client_id,
+            client_secret,
+            auth_method,
+            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            scope: raw.scope.as_ref().map(scope).transpose()?,
+            audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
+            resource: raw.resource.map_or(Ok(Vec::new()), |list| {
+                let span = list.span();
+                let items = list.into_inner().0.into_iter();
+                items.map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
+            })?,
+            extra_params: extra_params(raw.extra_params)?,
+            skew: raw.skew.map(|raw| duration("skew", &raw, LIFETIMES)).transpose()?,
+            default_lifetime: duration("default_lifetime", &default_lifetime, LIFETIMES)?,
+            timeout: duration("timeout", &or_default("timeout", raw.timeout), TIMEOUTS)?,
+            ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
+            allow_http,
+            token_file: TokenFile {
+                // A directory that is missing at home is no disk that is not mounted (XDG Base
+                // Directory Specification).
+                missing: if self.is_in_home(&path) { Missing::CreateAll } else { Missing::CreateLast },
+                path,
+                mode: mode(&or_default("token_file_mode", raw.token_file_mode))?,
+                owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
+                group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
+                write,
             },
-        })
+            token_format: template("token_format", &or_default("token_format", raw.token_format))?,
+            remove_expired: remove_expired(&or_default("on_expired", raw.on_expired), write)?,
+            token_file_info: raw.token_file_info.unwrap_or(false),
+            push: raw
+                .push
+                .unwrap_or_default()
+                .into_iter()
+                .map(|raw| self.push(raw, allow_http))
+                .collect::<Result<_, _>>()?,
+            probe: raw.probe.map(|raw| probe(raw, allow_http)).transpose()?,
+            hooks: HooksConfig {
+                on_refresh: self.hook("on_refresh", raw.on_refresh)?,
+                on_failure: self.hook("on_failure", raw.on_failure)?,
+                on_recovery: self.hook("on_recovery", raw.on_recovery)?,
+                on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
+            },
+            // Known when all accounts are.
+            secret_variables: Arc::default(),
+        };
+        Ok(Checked { account, refresh_token: refresh_token_span, token_file: token_file_span })
     }
 
     /// `value` with `~/` expanded, and relative to the directory of the config file.
     fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, ConfigProblem> {
-        let (text, span) = (value.get_ref().as_str(), value.span());
-        if text.trim().is_empty() || text.contains('\0') {
-            let flaw = if text.contains('\0') { "contains a NUL character" } else { "is empty" };
-            return Err(bad_value(key, &span, flaw).hint("write the path of a file, or leave the key out"));
-        }
-        if let Some(rest) = text.strip_prefix('~') {
-            let Some(rest) = rest.strip_prefix('/') else {
-                return Err(bad_value(key, &span, "begins with `~`, but not with `~/`")
-                    .hint("write the path in full, or ./~ for a name that begins so"));
-            };
-            let home = self.environment.home.as_ref().ok_or_else(|| {
-                bad_value(key, &span, "begins with `~/`, but no home directory is known")
-                    .hint("set HOME, or write the path in full")
-            })?;
-            return Ok(home.join(rest));
-        }
-        Ok(self.path.parent().unwrap_or(Path::new("")).join(text))
+        let text = value.get_ref().as_str();
+        let (what, hint) = if text.trim().is_empty() {
+            ("is empty", "write the path of a file, or leave the key out")
+        } else if text.contains('\0') {
+            ("contains a NUL character", "write the path of a file, or leave the key out")
+        } else if let Some(rest) = text.strip_prefix("~/") {
+            match &self.environment.home {
+                Some(home) => return Ok(home.join(rest)),
+                None => (
+                    "begins with `~/`, but no home directory is known",
+                    "set HOME, or write the path in full",
+                ),
+            }
+        } else if text.starts_with('~') {
+            (
+                "begins with `~`, but not with `~/`",
+                "write the path in full, or ./~ for a name that begins with ~",
+            )
+        } else {
+            return Ok(self.path.parent().unwrap_or(Path::new("")).join(text));
+        };
+        Err(bad_value(key, value.span(), what, hint))
     }
 
     /// Below the home directory or the config directory, unless that is the root of everything.
@@ -249,26 +231,31 @@ impl Scope<'_> {
         state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
     }
 
-    fn secret(&self, key: &str, raw: Spanned<RawSecret>) -> Result<SecretSource, ConfigProblem> {
+    fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
             RawSecret::Inline(secret) => {
                 return SecretSource::secret_from(secret.expose().as_bytes())
                     .map(SecretSource::Inline)
-                    .map_err(|flaw| bad_value(key, &span, &flaw.to_string()).hint(secret_hint(key)));
+                    .map_err(|flaw| bad_value(key, span, flaw, secret_hint(key)));
             }
             RawSecret::Table(forms) => forms,
         };
         match forms {
             RawForms { file: Some(path), env: None, command: None, credential: None } => {
-                a_name(key, "file", &path.span(), path.get_ref())?;
+                refuse_pasted(key, "file", path.span(), path.get_ref())?;
                 Ok(SecretSource::File(self.path(key, &path)?))
             }
             RawForms { file: None, env: Some(name), command: None, credential: None } => {
-                a_name(key, "env", &name.span(), name.get_ref())?;
+                refuse_pasted(key, "env", name.span(), name.get_ref())?;
                 if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
-                    return Err(bad_value(key, &name.span(), "does not name an environment variable")
-                        .hint(format!("for example: {key} = {{ env = \"ZG_SECRET\" }}")));
+                    let hint = format!("for example: {key} = {{ env = \"ZG_SECRET\" }}");
+                    return Err(bad_value(
+                        key,
+                        name.span(),
+                        "has a bad name of an environment variable",
+                        hint,
+                    ));
                 }
                 Ok(SecretSource::Env(name.into_inner()))
             }
@@ -276,103 +263,99 @@ impl Scope<'_> {
                 self.command(key, argv).map(SecretSource::Command)
             }
             RawForms { file: None, env: None, command: None, credential: Some(name) } => {
-                a_name(key, "credential", &name.span(), name.get_ref())?;
+                refuse_pasted(key, "credential", name.span(), name.get_ref())?;
                 // The names that systemd takes: those of plain files.
                 let mut parts = Path::new(name.get_ref()).components();
                 let is_file_name =
                     matches!(parts.next(), Some(Component::Normal(part)) if part == name.get_ref().as_str());
                 if !is_file_name || name.get_ref().contains(char::is_control) {
-                    return Err(bad_value(key, &name.span(), "does not name a systemd credential")
-                        .hint("write the name that LoadCredential=NAME:PATH gives it in the unit"));
+                    let hint = "write the NAME of LoadCredential=NAME:PATH in the unit";
+                    return Err(bad_value(key, name.span(), "has a bad name of a systemd credential", hint));
                 }
                 Ok(SecretSource::Credential(name.into_inner()))
             }
-            _ => Err(bad_value(key, &span, "must have exactly one source")
-                .hint("keep one of file, env, command and credential")),
+            _ => {
+                let hint = "keep one of file, env, command and credential";
+                Err(bad_value(key, span, "must have exactly one source", hint))
+            }
         }
     }
 
-    fn push(&self, raw: Vec<RawPush>, allow_http: bool) -> Result<Vec<PushConfig>, ConfigProblem> {
-        let push = |raw: RawPush| {
-            Ok(PushConfig {
-                url: endpoint("push.url", &raw.url, allow_http)?,
-                body: push_body(raw.body)?,
-                headers: push_headers(raw.headers, raw.api_key.is_some())?,
-                api_key: raw.api_key.map(|raw| self.secret("push.api_key", raw)).transpose()?,
-            })
-        };
-        raw.into_iter().map(push).collect()
+    fn push(&self, raw: Spanned<RawPush>, allow_http: bool) -> Result<PushConfig, ConfigProblem> {
+        let (place, raw) = (raw.span(), raw.into_inner());
+        let url = raw.url.ok_or_else(|| missing("push.url", place, ""))?;
+        Ok(PushConfig {
+            url: endpoint("push.url", &url, allow_http)?,
+            body: template("push.body", &or_default("push.body", raw.body))?,
+            headers: push_headers(raw.headers, raw.api_key.is_some())?,
+            api_key: raw.api_key.map(|raw| self.secret("push.api_key", raw)).transpose()?,
+        })
     }
 
     /// An empty command is none: so an account can do without the default.
-    fn hook(&self, key: &str, argv: Option<Spanned<Vec<String>>>) -> Result<Vec<String>, ConfigProblem> {
+    fn hook(&self, key: &str, argv: Option<raw::Command>) -> Result<Vec<String>, ConfigProblem> {
         let argv = argv.filter(|argv| !argv.get_ref().is_empty());
         argv.map_or(Ok(Vec::new()), |argv| self.command(key, argv))
     }
 
-    fn command(&self, key: &str, argv: Spanned<Vec<String>>) -> Result<Vec<String>, ConfigProblem> {
+    fn command(&self, key: &str, argv: raw::Command) -> Result<Vec<String>, ConfigProblem> {
         let span = argv.span();
         let mut argv = argv.into_inner();
-        if argv.iter().any(|argument| argument.contains('\0')) {
-            return Err(bad_value(key, &span, "contains a NUL character").hint("remove the \\u0000"));
-        }
+        argv.iter().try_for_each(|argument| no_nul(key, &span, argument))?;
         let program = argv.first_mut().filter(|program| !program.trim().is_empty());
         let program = program.ok_or_else(|| {
-            bad_value(key, &span, "names no program")
-                .hint("the program comes first, then its arguments: [\"/usr/bin/program\", \"argument\"]")
+            let hint = "write the program, then its arguments: [\"/usr/bin/program\", \"argument\"]";
+            bad_value(key, span.clone(), "names no program", hint)
         })?;
-        a_name(key, "command", &span, program)?;
+        refuse_pasted(key, "command", span.clone(), program)?;
         // A bare name is looked up in PATH; a path must not depend on the working directory.
         if program.contains('/') {
             let path = self.path(key, &Spanned::new(span.clone(), program.clone()))?;
-            path.to_str()
-                .ok_or_else(|| {
-                    bad_value(key, &span, "is below a directory whose name is not UTF-8")
-                        .hint("write the program's full path, or rename that directory")
-                })?
-                .clone_into(program);
+            *program = path.into_os_string().into_string().map_err(|_| {
+                let hint = "write the program's full path, or rename that directory";
+                bad_value(key, span, "is in a directory whose name is not UTF-8", hint)
+            })?;
         }
         Ok(argv)
     }
 
-    /// What must differ between accounts, and what the token file must not be.
+    /// Accounts share no login and no token file, and a token file is no input.
     fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), ConfigProblem> {
         let (config_file, state_dir) = ((self.real)(self.path), (self.real)(state_dir));
         let inputs = self.input_files(checked);
         let mut token_files = HashMap::new();
         let mut seeds = HashMap::new();
         for Checked { account, refresh_token, token_file: span } in checked {
-            let info = account.token_file.info.then(|| account.token_file.info_path());
-            for (path, what) in
-                [(Some(account.token_file.path.clone()), "is"), (info, "with .json after it is")]
-            {
+            let info_file = account.token_file_info.then(|| account.token_file.info_file().path);
+            let paths =
+                [(Some(account.token_file.path.clone()), "is"), (info_file, "with .json after it is")];
+            for (path, what) in paths {
                 let Some(path) = path.as_deref().map(self.real) else { continue };
-                let clash = |whose: &str| {
-                    bad_value("token_file", span, &format!("{what} also {whose}")).hint(format!(
-                        "give the access token a file of its own: this one is {}",
-                        path.display()
-                    ))
+                let clash = |other: &str| {
+                    let hint = format!("choose another path than {} for the access token", path.display());
+                    Err(bad_value("token_file", span.clone(), format!("{what} also {other}"), hint))
                 };
                 if path == config_file {
-                    return Err(clash("the config file"));
+                    return clash("the config file");
                 }
                 if path.starts_with(&state_dir) {
-                    return Err(bad_value("token_file", span, "lies in state_dir")
-                        .hint("the state is the program's own: put the token file elsewhere"));
+                    let hint = "choose a path outside state_dir, which only zg-tokend writes to";
+                    return Err(bad_value("token_file", span.clone(), "is inside state_dir", hint));
                 }
                 if let Some((key, other)) = inputs.get(&path) {
-                    return Err(clash(&format!("the {key} of account `{other}`")));
+                    return clash(&format!("the {key} of account `{other}`"));
                 }
                 if let Some(earlier) = token_files.insert(path.clone(), &account.name) {
-                    return Err(clash(&format!("that of account `{earlier}`")));
+                    return clash(&format!("that of account `{earlier}`"));
                 }
             }
             if let Some(seed) = &account.refresh_token
                 && let Some(earlier) = seeds.insert(self.identity(seed), &account.name)
             {
                 let what = format!("is also that of account `{earlier}`");
-                return Err(bad_value("refresh_token", refresh_token, &what)
-                    .hint("two holders of one login would each make the other's token void: log in once for each account"));
+                let hint =
+                    "log in once for each account: with one login they would invalidate each other's token";
+                return Err(bad_value("refresh_token", refresh_token.clone(), what, hint));
             }
         }
         Ok(())
@@ -393,7 +376,7 @@ impl Scope<'_> {
         files
     }
 
-    /// Equal for sources that give the same secret.
+    /// Equal for sources of the same secret.
     fn identity<'a>(&self, source: &'a SecretSource) -> Cow<'a, SecretSource> {
         match source {
             SecretSource::File(file) => Cow::Owned(SecretSource::File((self.real)(file))),
@@ -402,19 +385,20 @@ impl Scope<'_> {
     }
 }
 
-/// What to do about a secret that is none.
+/// What to do about a bad secret.
 fn secret_hint(key: &str) -> String {
     let later = match key {
-        "refresh_token" => "; or leave the key out, and give the token to `zg-tokend set`",
+        "refresh_token" => "; or leave the key out, and run `zg-tokend set`",
         _ => "",
     };
     format!("write the secret alone, on one line; {key} = {{ file = \"PATH\" }} reads it from a file{later}")
 }
 
-fn probe(raw: &RawProbe, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
-    let every = duration("probe.every", raw.every.as_ref(), MIN_PROBE_EVERY..=MAX_PROBE_EVERY)?;
-    let url = endpoint("probe.url", &raw.url, allow_http)?;
-    Ok(ProbeConfig { url, every: every.unwrap_or(PROBE_EVERY) })
+fn probe(raw: Spanned<RawProbe>, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
+    let (place, raw) = (raw.span(), raw.into_inner());
+    let every = duration("probe.every", &or_default("probe.every", raw.every), PROBE_INTERVALS)?;
+    let url = raw.url.ok_or_else(|| missing("probe.url", place, ""))?;
+    Ok(ProbeConfig { url: endpoint("probe.url", &url, allow_http)?, every })
 }
 
 /// The environment variables that secrets are taken from, each once.

@@ -1,6 +1,5 @@
-//! The rules for single values, each on its own.
+//! The rules for single values.
 
-use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -8,13 +7,16 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::problem::{ConfigProblem, Flaw};
-use crate::config::raw::NameOrNumber;
-use crate::config::settings::{AuthMethod, Principal, PushConfig, WriteMode};
+use crate::config::keys::{NameOrNumber, raw};
+use crate::config::problem::{ConfigProblem, bad_value};
+use crate::config::settings::{PushConfig, WriteMode};
 use crate::config::token_format::{FormatError, TokenFormat};
-use crate::secret::{Secret, looks_pasted};
+use crate::files::owner::Principal;
+use crate::oauth::AuthMethod;
+use crate::redact::looks_pasted;
+use crate::secret::Secret;
 
-/// What a provider's name stands for.
+/// What a provider's name sets.
 pub(super) struct Preset {
     name: &'static str,
     pub(super) token_endpoint: &'static str,
@@ -30,7 +32,7 @@ const PRESETS: [Preset; PROVIDERS.len()] = [Preset {
     auth_method: AuthMethod::ClientSecretPost,
 }];
 
-/// Parameters that the request has anyway: a second one of that name is an error for the
+/// Parameters that the request has already: a second one of that name is an error for the
 /// server (RFC 6749 section 3.2).
 const OWN_PARAMS: &[&str] =
     &["grant_type", "refresh_token", "client_id", "client_secret", "scope", "audience", "resource"];
@@ -41,36 +43,41 @@ const PUSH_OWN_HEADERS: &[&str] =
 
 const IN_FULL: &str = "write it in full, with https://";
 
-pub(super) fn bad_value(key: &str, span: &Range<usize>, what: &str) -> Flaw {
-    Flaw::new(span.clone(), key, format!("`{key}` {what}"))
-}
-
+/// `whose` ends the message: " in account `work`".
 pub(super) fn missing(name: &str, place: Range<usize>, whose: &str) -> ConfigProblem {
-    let problem = Flaw::new(place, name, format!("missing key `{name}`{whose}"));
-    match (name, keys::find(name)) {
-        ("token_endpoint", _) | (_, None) => problem.hint(
-            "set one of provider = \"google\", issuer = \"https://…\" or token_endpoint = \"https://…\"",
-        ),
-        (_, Some(key)) => problem.hint(format!("{}; for example: {name} = {}", key.doc, key.example)),
-    }
+    let hint = match keys::find(name) {
+        Some(key) if name != "token_endpoint" => {
+            format!("add it, for example: {} = {}; it is {}", key.name, key.example, key.doc)
+        }
+        _ => "set one of provider = \"google\", issuer = \"https://…\" or token_endpoint = \"https://…\""
+            .into(),
+    };
+    ConfigProblem::new(place, format!("missing key `{name}`{whose}"), hint)
 }
 
-/// Whether a name or a path is rather a secret in the wrong place. A path in full is a path.
+/// Whether a name or path looks like a secret in the wrong place. A path in full is a path.
 pub(super) fn is_pasted(name: &str) -> bool {
     !name.starts_with(['/', '~']) && looks_pasted(name)
 }
 
-/// Refuses a secret in the place of the name of what holds it, before anything can show it.
-pub(super) fn a_name(key: &str, form: &str, span: &Range<usize>, name: &str) -> Result<(), ConfigProblem> {
+/// Refuses a secret in the place of a name, before anything can show it.
+pub(super) fn refuse_pasted(
+    key: &str,
+    form: &str,
+    span: Range<usize>,
+    name: &str,
+) -> Result<(), ConfigProblem> {
     if !is_pasted(name) {
         return Ok(());
     }
-    let what = format!("has a secret where `{form}` wants the name of what holds it");
-    Err(bad_value(key, span, &what)
-        .hint(format!("write {key} = \"…\" for the secret itself; a file can be named by its full path")))
+    let what = format!("has a secret where `{form}` needs a name");
+    let hint = format!(
+        "write {key} = \"…\" for the secret itself; if it is the name of a file, write its full path"
+    );
+    Err(bad_value(key, span, what, hint))
 }
 
-/// A word out of a few.
+/// One of a few words.
 pub(super) fn choice<T: Copy>(
     key: &str,
     value: &Spanned<String>,
@@ -83,29 +90,22 @@ pub(super) fn choice<T: Copy>(
             Some(name) => format!("did you mean \"{name}\"?"),
             None => format!("known values: {}", names.join(", ")),
         };
-        bad_value(key, &value.span(), "has an unknown value").hint(hint)
+        bad_value(key, value.span(), "has an unknown value", hint)
     })
 }
 
 pub(super) fn preset(value: &Spanned<String>) -> Result<&'static Preset, ConfigProblem> {
-    let choices: Vec<_> = PRESETS.iter().map(|preset| (preset.name, preset)).collect();
-    choice("provider", value, &choices)
+    choice("provider", value, &PRESETS.each_ref().map(|preset| (preset.name, preset)))
 }
 
-pub(super) fn write_mode(value: &Spanned<String>) -> Result<WriteMode, ConfigProblem> {
-    choice("write", value, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
-}
-
-/// Whether the token file goes when its token has expired. A mount point cannot.
+/// Whether the token file is removed when its token has expired.
 pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Result<bool, ConfigProblem> {
-    let remove = choice("on_expired", value, &[("keep", false), ("remove", true)])?;
+    const KEY: &str = "on_expired";
+    let remove = choice(KEY, value, &[("keep", false), ("remove", true)])?;
     if remove && write == WriteMode::InPlace {
-        return Err(bad_value(
-            "on_expired",
-            &value.span(),
-            "cannot be \"remove\" while `write` is \"in-place\"",
-        )
-        .hint("a file that is a mount point cannot be removed: leave on_expired out"));
+        let what = "cannot be \"remove\" while `write` is \"in-place\"";
+        let hint = "leave on_expired out: a file that is a mount point cannot be removed";
+        return Err(bad_value(KEY, value.span(), what, hint));
     }
     Ok(remove)
 }
@@ -120,48 +120,38 @@ pub(super) fn auth_method(
         let with_secret = preset.map_or(AuthMethod::ClientSecretBasic, |preset| preset.auth_method);
         return Ok(if has_secret { with_secret } else { AuthMethod::None });
     };
-    let methods = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
-    let method = choice(KEY, value, &methods.map(|method| (method.as_str(), method)))?;
-    match (method, has_secret) {
-        (AuthMethod::None, true) => {
-            Err(bad_value(KEY, &value.span(), "is none, yet there is a client_secret")
-                .hint("remove one of the two"))
-        }
+    let method = choice(KEY, value, &AuthMethod::ALL.map(|method| (method.as_str(), method)))?;
+    let (what, hint) = match (method, has_secret) {
+        (AuthMethod::None, true) => ("is none, but there is a client_secret", "remove one of the two"),
         (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, false) => {
-            Err(bad_value(KEY, &value.span(), "needs a client_secret")
-                .hint("add client_secret, or use \"none\" for a public client"))
+            ("needs a client_secret", "add client_secret, or use \"none\" for a public client")
         }
-        _ => Ok(method),
-    }
+        _ => return Ok(method),
+    };
+    Err(bad_value(KEY, value.span(), what, hint))
 }
 
-/// RFC 6749 section 3.2: no fragment; TLS, which only loopback may go without.
+/// RFC 6749 section 3.2: no fragment, and TLS, except for loopback.
 pub(super) fn endpoint(key: &str, value: &Spanned<String>, allow_http: bool) -> Result<Url, ConfigProblem> {
-    let span = value.span();
     let url = Url::parse(value.get_ref())
-        .map_err(|error| bad_value(key, &span, &format!("is not a URL: {error}")).hint(IN_FULL))?;
-    if url.host().is_none() {
-        return Err(bad_value(key, &span, "has no host").hint(IN_FULL));
-    }
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_http || is_loopback(&url) => {}
-        "http" => {
-            return Err(bad_value(key, &span, "would send secrets unencrypted")
-                .hint("use https://, or set allow_http = true if the network is yours"));
-        }
-        _ => {
-            return Err(bad_value(key, &span, "is neither https nor http").hint(IN_FULL));
-        }
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad_value(key, &span, "contains a user name or password")
-            .hint("use client_id and client_secret instead"));
-    }
-    if url.fragment().is_some() {
-        return Err(bad_value(key, &span, "contains a fragment").hint("remove the # and what follows"));
-    }
-    Ok(url)
+        .map_err(|error| bad_value(key, value.span(), format!("is not a URL: {error}"), IN_FULL))?;
+    let (what, hint) = if url.host().is_none() {
+        ("has no host", IN_FULL)
+    } else if !matches!(url.scheme(), "https" | "http") {
+        ("is neither https nor http", IN_FULL)
+    } else if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+        (
+            "would send secrets unencrypted",
+            "use https://, or set allow_http = true if you trust the whole network in between",
+        )
+    } else if !url.username().is_empty() || url.password().is_some() {
+        ("contains a user name or password", "use client_id and client_secret instead")
+    } else if url.fragment().is_some() {
+        ("contains a fragment", "remove the # and the text after it")
+    } else {
+        return Ok(url);
+    };
+    Err(bad_value(key, value.span(), what, hint))
 }
 
 /// True if the URL's host is this machine: 127.0.0.0/8, ::1, localhost. Not the names under
@@ -175,87 +165,95 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// RFC 8414 section 2: an issuer is https, which only loopback may go without, and has no query.
+/// RFC 8414 section 2: an issuer is https, except for loopback, and has no query.
 pub(super) fn issuer(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     let url = endpoint("issuer", value, true)?;
-    if url.scheme() != "https" && !is_loopback(&url) {
-        let hint = "whoever answered in its place could send the refresh token anywhere: use https://, or set token_endpoint instead";
-        return Err(bad_value("issuer", &value.span(), "is not https").hint(hint));
-    }
-    if url.query().is_some() {
-        return Err(
-            bad_value("issuer", &value.span(), "contains a query").hint("remove the ? and what follows")
-        );
-    }
-    Ok(value.get_ref().clone())
+    let (what, hint) = if url.scheme() != "https" && !is_loopback(&url) {
+        (
+            "is not https",
+            "use https://, or set token_endpoint instead: over http, anybody on the way could redirect the refresh token",
+        )
+    } else if url.query().is_some() {
+        ("contains a query", "remove the ? and the text after it")
+    } else {
+        return Ok(value.get_ref().clone());
+    };
+    Err(bad_value("issuer", value.span(), what, hint))
 }
 
 pub(super) fn host(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     Host::parse(value.get_ref()).map(|host| host.to_string()).map_err(|_| {
-        bad_value("confirmed_endpoint_host", &value.span(), "is not a host name")
-            .hint("write the host alone, without https:// and port")
+        let hint = "write the host alone, without https:// and port";
+        bad_value("confirmed_endpoint_host", value.span(), "is not a host name", hint)
     })
 }
 
-/// A parameter of the request: not empty, and nothing that cannot be seen.
+/// A parameter of the request: not empty, and without invisible characters.
 pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, ConfigProblem> {
-    let span = value.span();
-    let text = value.into_inner();
-    let flaw = if text.trim().is_empty() {
+    let text = value.get_ref();
+    let what = if text.trim().is_empty() {
         "is empty"
     } else if text.contains(char::is_control) {
         "contains control characters"
     } else if text.trim() != text {
         "begins or ends with white space"
     } else {
-        return Ok(text);
+        return Ok(value.into_inner());
     };
-    Err(bad_value(key, &span, flaw).hint("write it as the provider gives it"))
+    Err(bad_value(key, value.span(), what, "copy it exactly from the provider's console"))
 }
 
 /// RFC 6749 section 3.3: printable ASCII words without `"` and `\`, one space between.
 pub(super) fn scope(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     let words: Vec<_> = value.get_ref().split_whitespace().collect();
-    if words.is_empty() {
-        return Err(bad_value("scope", &value.span(), "is empty")
-            .hint("leave it out to get what the login was given"));
-    }
     let allowed = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
-    if !words.iter().all(|word| word.chars().all(allowed)) {
-        return Err(bad_value("scope", &value.span(), "contains a character that no scope may have")
-            .hint("scopes are words with one space between: no quotes, no backslash, ASCII only"));
-    }
-    Ok(words.join(" "))
+    let (what, hint) = if words.is_empty() {
+        ("is empty", "leave it out to get the scope of the login")
+    } else if !words.iter().all(|word| word.chars().all(allowed)) {
+        (
+            "contains a character that is not allowed in a scope",
+            "scopes are words separated by one space: no quotes, no backslash, ASCII only",
+        )
+    } else {
+        return Ok(words.join(" "));
+    };
+    Err(bad_value("scope", value.span(), what, hint))
 }
 
-pub(super) fn extra_params(
-    params: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
-) -> Result<Vec<(String, String)>, ConfigProblem> {
+pub(super) fn extra_params(params: Option<raw::Params>) -> Result<Vec<(String, String)>, ConfigProblem> {
+    const KEY: &str = "extra_params";
     let checked = |(name, value): (Spanned<String>, Spanned<String>)| {
         if OWN_PARAMS.contains(&name.get_ref().as_str()) {
             let what = format!("must not repeat `{}`", name.get_ref());
-            return Err(bad_value("extra_params", &name.span(), &what)
-                .hint("remove it: the request has it, from the key of that name or by itself"));
+            return Err(bad_value(
+                KEY,
+                name.span(),
+                what,
+                "remove it: the request has this parameter already",
+            ));
         }
-        let name = text("extra_params", name)?;
-        if value.get_ref().contains('\0') {
-            return Err(bad_value("extra_params", &value.span(), "contains a NUL character")
-                .hint("remove the \\u0000"));
-        }
+        let name = text(KEY, name)?;
+        no_nul(KEY, &value.span(), value.get_ref())?;
         Ok((name, value.into_inner()))
     };
     params.unwrap_or_default().into_iter().map(checked).collect()
 }
 
+pub(super) fn no_nul(key: &str, span: &Range<usize>, text: &str) -> Result<(), ConfigProblem> {
+    if text.contains('\0') {
+        return Err(bad_value(key, span.clone(), "contains a NUL character", "remove the \\u0000"));
+    }
+    Ok(())
+}
+
 pub(super) fn duration(
     key: &str,
-    value: Option<&Spanned<String>>,
+    value: &Spanned<String>,
     range: RangeInclusive<Duration>,
-) -> Result<Option<Duration>, ConfigProblem> {
-    let Some(value) = value else { return Ok(None) };
+) -> Result<Duration, ConfigProblem> {
     let duration = humantime::parse_duration(value.get_ref()).map_err(|_| {
-        bad_value(key, &value.span(), "is not a duration")
-            .hint("write for example \"90s\", \"10m\" or \"1h 30m\"")
+        let hint = "write for example \"90s\", \"10m\" or \"1h 30m\"";
+        bad_value(key, value.span(), "is not a duration", hint)
     })?;
     if !range.contains(&duration) {
         // humantime's years and months are of 30.44 days.
@@ -264,31 +262,24 @@ pub(super) fn duration(
             1 => "1day".to_owned(),
             days => format!("{days}days"),
         };
-        let (start, end) = (of(range.start()), of(range.end()));
-        return Err(bad_value(key, &value.span(), &format!("must be between {start} and {end}"))
-            .hint("leave it out to get what is right for most"));
+        let what = format!("must be between {} and {}", of(range.start()), of(range.end()));
+        return Err(bad_value(key, value.span(), what, "leave it out for the default, which fits most uses"));
     }
-    Ok(Some(duration))
+    Ok(duration)
 }
 
 pub(super) fn mode(value: &Spanned<String>) -> Result<u32, ConfigProblem> {
-    const KEY: &str = "token_file_mode";
-    let (digits, span) = (value.get_ref(), value.span());
+    let digits = value.get_ref();
     let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
-    let mode = u32::from_str_radix(digits, 8).ok().filter(|_| octal);
-    let mode = mode.ok_or_else(|| {
-        bad_value(KEY, &span, "is not an octal mode").hint("write for example \"0600\" or \"0640\"")
-    })?;
-    let flaw = if mode & 0o002 != 0 {
-        "would let every user of this machine change the token"
-    } else if mode & !0o666 != 0 {
-        "has more than read and write bits"
-    } else if mode & 0o400 == 0 {
-        "would keep the owner from reading the token"
-    } else {
-        return Ok(mode);
+    let both = "\"0600\" is for one user, \"0640\" for a group";
+    let (what, hint) = match u32::from_str_radix(digits, 8).ok().filter(|_| octal) {
+        None => ("is not an octal mode", "write for example \"0600\" or \"0640\""),
+        Some(mode) if mode & 0o002 != 0 => ("would let every user of this machine change the token", both),
+        Some(mode) if mode & !0o666 != 0 => ("has more than read and write bits", both),
+        Some(mode) if mode & 0o400 == 0 => ("would keep the owner from reading the token", both),
+        Some(mode) => return Ok(mode),
     };
-    Err(bad_value(KEY, &span, flaw).hint("\"0600\" is for one user, \"0640\" for a group"))
+    Err(bad_value("token_file_mode", value.span(), what, hint))
 }
 
 pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, ConfigProblem> {
@@ -303,31 +294,24 @@ pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Princ
         // chown(2) takes the highest number for "leave it as it is".
         Ok(id) if id < u32::MAX => Ok(Principal::Id(id)),
         Err(_) if name.starts_with(begins) && !name.contains(forbidden) => Ok(Principal::Name(name)),
-        _ => Err(bad_value(key, &span, "is neither a name nor a number")
-            .hint(format!("write one name, or its number as `id` tells it: {key} = \"www-data\""))),
+        _ => {
+            let hint = format!("write one name, or its number as `id` prints it: {key} = \"www-data\"");
+            Err(bad_value(key, span, "is neither a name nor a number", hint))
+        }
     }
 }
 
-pub(super) fn format(value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
-    template("token_format", value)
-}
-
-/// The body of a push.
-pub(super) fn push_body(value: Option<Spanned<String>>) -> Result<TokenFormat, ConfigProblem> {
-    template("push.body", &value.unwrap_or_else(|| Spanned::new(0..0, PushConfig::BODY.to_owned())))
-}
-
-fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
-    value.get_ref().parse().map_err(|flaw: FormatError| {
-        bad_value(key, &value.span(), &flaw.to_string()).hint(
-            "placeholders are {access_token}, {token_type} and {expires_at}; a brace itself is {{ or }}",
-        )
+pub(super) fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
+    value.get_ref().parse().map_err(|error: FormatError| {
+        let hint =
+            "placeholders are {access_token}, {token_type} and {expires_at}; write {{ or }} for a brace";
+        bad_value(key, value.span(), error, hint)
     })
 }
 
-/// The headers of a push: RFC 9110 section 5, names as tokens and values that can be seen.
+/// The headers of a push: RFC 9110 section 5, names as tokens and visible values.
 pub(super) fn push_headers(
-    headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
+    headers: Option<raw::Params>,
     has_api_key: bool,
 ) -> Result<Vec<(String, Secret)>, ConfigProblem> {
     const KEY: &str = "push.headers";
@@ -336,22 +320,22 @@ pub(super) fn push_headers(
         let span = name.span();
         let name = name.into_inner().to_ascii_lowercase();
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
         if name.is_empty() || !name.chars().all(is_token) {
-            return Err(bad_value(KEY, &span, "has a name that no header may have")
-                .hint("a name is letters, digits and -, as in X-Tenant"));
+            let hint = "a name is letters, digits and -, as in X-Tenant";
+            return Err(bad_value(KEY, span, "has a name that is not allowed in HTTP", hint));
         }
         if PUSH_OWN_HEADERS.contains(&&*name) || checked.iter().any(|(other, _)| *other == name) {
-            return Err(bad_value(KEY, &span, &format!("must not repeat `{name}`"))
-                .hint("leave it out: it is there already"));
+            let what = format!("must not repeat `{name}`");
+            return Err(bad_value(KEY, span, what, "leave it out: the request has this header already"));
         }
         if name == "authorization" && has_api_key {
-            return Err(bad_value(KEY, &span, "has an authorization beside the api_key")
-                .hint("keep one of the two: api_key is sent as Authorization: Bearer"));
+            let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
+            return Err(bad_value(KEY, span, "has an authorization beside the api_key", hint));
         }
-        let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
         if !value.get_ref().chars().all(is_visible) {
-            return Err(bad_value(KEY, &value.span(), "has a value that no header may have")
-                .hint("a value is printable ASCII, on one line"));
+            let hint = "a value is printable ASCII, on one line";
+            return Err(bad_value(KEY, value.span(), "has a value that is not allowed in HTTP", hint));
         }
         checked.push((name, Secret::new(value.into_inner())));
     }

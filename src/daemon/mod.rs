@@ -31,7 +31,7 @@ use crate::problem::chain;
 use crate::refresh::decide::Trigger;
 use crate::runtime::{Signals, event_loop};
 use crate::signals;
-use crate::timer::Woken;
+use crate::timer::WakeUp;
 
 /// How long a process that is to end waits for files that hang: as long as for a disk that refuses
 /// an answer.
@@ -118,9 +118,9 @@ impl Supervisor {
                     let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
                     return Err(RunError::Hang { account });
                 }
-                woken = self.timer.woken() => match woken? {
-                    Woken::Deadline => self.wake(),
-                    Woken::ClockChanged => {
+                woken = self.timer.wait() => match woken? {
+                    WakeUp::Deadline => self.wake(),
+                    WakeUp::ClockChanged => {
                         self.request_passes(Trigger { anew: true, ..Trigger::default() });
                     }
                 },

@@ -1,4 +1,4 @@
-//! What can go wrong with a file: where it is placed, and what is done to it.
+//! Errors of files: of their place, and of reading and replacing them.
 
 use crate::problem::Class;
 use std::fmt;
@@ -9,27 +9,16 @@ use rustix::io::Errno;
 
 use crate::files::owner;
 
-/// A place that is used, but that somebody should look at.
+/// About a directory that is used all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileWarning {
     /// Members of a group can replace what is in this directory.
-    GroupWritable {
-        /// The directory.
-        path: PathBuf,
-        /// Its group.
-        group: u32,
-    },
+    GroupWritable { path: PathBuf, group: u32 },
     /// A directory that should be private was open to others.
-    NotPrivate {
-        /// The directory.
-        path: PathBuf,
-        /// The mode it had.
-        mode: u32,
-    },
+    NotPrivate { path: PathBuf, mode: u32 },
 }
 
 impl FileWarning {
-    /// The way out.
     pub fn hint(&self) -> String {
         match self {
             Self::GroupWritable { path, .. } => format!("chmod g-w {}", path.display()),
@@ -46,7 +35,11 @@ impl fmt::Display for FileWarning {
                 write!(f, "members of group {group} can replace files in {}", path.display())
             }
             Self::NotPrivate { path, mode } => {
-                write!(f, "{} had mode {mode:04o}, which lets others in; it should be 0700", path.display())
+                write!(
+                    f,
+                    "{} had mode {mode:04o}, so other users could open it; it should be 0700",
+                    path.display()
+                )
             }
         }
     }
@@ -56,27 +49,20 @@ impl fmt::Display for FileWarning {
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// The path is empty, or ends in `/` or `..`.
-    #[error("{} names no file", path.display())]
-    NoFileName {
-        /// The path.
-        path: PathBuf,
-    },
-    /// A directory on the way is missing.
+    #[error("{} is not the path of a file", path.display())]
+    NoFileName { path: PathBuf },
     #[error("directory {} does not exist", path.display())]
     MissingDirectory {
-        /// The directory.
         path: PathBuf,
         /// The directory of the file itself, which is this one or below it.
         whole: PathBuf,
-        /// A symlink leads to it.
-        linked: bool,
     },
+    /// A symlink on the way points to a missing directory. Such a directory is never created.
+    #[error("symlink {} points to {}, but directory {} does not exist", link.display(), target.display(), directory.display())]
+    DanglingLink { link: PathBuf, target: PathBuf, directory: PathBuf },
     /// Something on the way is not a directory.
     #[error("{} is not a directory", path.display())]
-    NotADirectory {
-        /// What is in the way.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// Symlinks lead in a circle, or too far.
     #[error("too many symlinks on the way to {}", path.display())]
     TooManyLinks {
@@ -85,57 +71,41 @@ pub enum PlaceError {
     },
     /// The file exists, and is a directory, a FIFO, a device or a socket.
     #[error("{} is a {kind}, not a regular file", path.display())]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// A directory, link or file belongs to a user who could play tricks with it.
-    #[error("{} belongs to {}, who is neither root nor the user this runs as", path.display(), owner::user_name(*owner))]
-    Stranger {
-        /// What belongs to the stranger.
-        path: PathBuf,
-        /// The stranger's user id.
-        owner: u32,
-    },
+    NotAFile { path: PathBuf, kind: &'static str },
+    /// A directory, link or file belongs to a user who could replace it.
+    #[error("{} belongs to {}, not to root or the user who runs zg-tokend", path.display(), owner::user_name(*owner))]
+    Stranger { path: PathBuf, owner: u32 },
     /// Anybody can replace what is in this directory.
     #[error("directory {} can be written by anybody (mode {mode:04o})", path.display())]
-    OthersCanWrite {
-        /// The directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The file is itself a mount point: rename(2) answers EBUSY, and whoever looks through the
-    /// other side of the mount would never see a new file.
-    #[error("{} is a mount point of its own, so it cannot be replaced", path.display())]
-    MountPoint {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A system call failed.
+    OthersCanWrite { path: PathBuf, mode: u32 },
+    /// The file is itself a mount point: rename(2) answers EBUSY, and readers on the other side of
+    /// the mount would never see a new file.
+    #[error("{} is a mount point, so it cannot be replaced", path.display())]
+    MountPoint { path: PathBuf },
     #[error("cannot {doing} {}", path.display())]
     Io {
         /// What was tried, as in "cannot … PATH".
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// How it failed.
         source: io::Error,
     },
 }
 
 impl PlaceError {
-    /// The way out.
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoFileName { .. } => "give the path of a file, not of a directory".into(),
+            Self::NoFileName { .. } => "write the path of a file, not of a directory".into(),
             Self::MissingDirectory { whole, .. } => {
-                format!("mount what should be there, or create it: mkdir -p -m 700 {}", whole.display())
+                format!("mount the disk that it is on, or create it: mkdir -p -m 700 {}", whole.display())
             }
+            Self::DanglingLink { link, directory, .. } => format!(
+                "mount the disk that it is on, create it (mkdir -p -m 700 {}), or correct the symlink: ls -l {}",
+                directory.display(),
+                link.display()
+            ),
             Self::NotADirectory { .. } | Self::NotAFile { .. } => "remove it, or choose another path".into(),
-            Self::TooManyLinks { .. } => "repair the symlinks, or give the path of the file itself".into(),
+            Self::TooManyLinks { .. } => "correct the symlinks, or write the path of the file itself".into(),
             Self::Stranger { owner, .. } => {
                 let user = owner::user_name(*owner);
                 format!(
@@ -149,7 +119,6 @@ impl PlaceError {
         })
     }
 
-    /// Who can mend it.
     pub fn class(&self) -> Class {
         match self {
             // A path that the kernel can never open: too long, or with a NUL in it.
@@ -202,7 +171,7 @@ impl fmt::Display for Step {
             Self::Replace => "replace",
             Self::SyncDirectory => "sync the directory of",
             Self::Remove => "remove",
-            Self::Sweep => "clear leftovers of killed runs from",
+            Self::Sweep => "remove leftovers of killed processes from",
         })
     }
 }
@@ -210,44 +179,33 @@ impl fmt::Display for Step {
 /// Why a file could not be read or replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// A system call failed.
     #[error("cannot {step} {}", path.display())]
     Io {
-        /// Which one.
         step: Step,
         /// The file that was to be read or replaced (not the temporary beside it).
         path: PathBuf,
-        /// How it failed.
         source: io::Error,
     },
     /// The file system took mode and owner without complaint, and has others.
-    #[error("{} would have {found}, not {wanted} as configured", path.display())]
+    #[error("{} would get {found} instead of {wanted} as configured", path.display())]
     AttributesLost {
         /// The file that was to be replaced.
         path: PathBuf,
-        /// What was asked for.
         wanted: String,
-        /// What came of it.
         found: String,
     },
     /// Somebody removed the temporary before it could replace the file.
-    #[error("the temporary file beside {} was removed by somebody else", path.display())]
+    #[error("another program removed the temporary file beside {}", path.display())]
     Vanished {
         /// The file that was to be replaced.
         path: PathBuf,
     },
     /// A directory, a FIFO, a device or a socket where a file should be.
     #[error("{} is a {kind}, not a regular file", path.display())]
-    NotAFile {
-        /// Its path.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
+    NotAFile { path: PathBuf, kind: &'static str },
     /// Longer than anything this program writes there.
     #[error("{} is longer than {max} bytes", path.display())]
     TooLong {
-        /// Its path.
         path: PathBuf,
         /// The most that is read, in bytes.
         max: usize,
@@ -255,32 +213,25 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// True if the file was replaced all the same, and only its survival of a power loss is
-    /// in doubt.
-    pub fn committed(&self) -> bool {
-        matches!(self, Self::Io { step: Step::SyncDirectory, .. })
-    }
-
-    /// The way out.
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => Some(
-                "run as root to give the file away, or remove token_file_owner and token_file_group".into(),
-            ),
+        Some(match self {
+            Self::Io { step: Step::Own, source, .. } if is(source, &[Errno::PERM, Errno::INVAL]) => {
+                "run as root to change the owner, or remove token_file_owner and token_file_group".into()
+            }
             Self::Io { step: Step::Replace, path, source } if is(source, &[Errno::BUSY, Errno::XDEV]) => {
-                Some(mount_hint(path))
+                mount_hint(path)
             }
-            Self::Io { path, source, .. } => Some(io_hint(source, path)),
+            Self::Io { path, source, .. } => io_hint(source, path),
             Self::AttributesLost { .. } => {
-                Some("place the file on a file system that keeps Unix modes and owners".into())
+                "place the file on a file system that keeps Unix modes and owners".into()
             }
-            Self::Vanished { .. } => Some("find out what removes files from that directory".into()),
-            Self::NotAFile { .. } => Some("remove it, or choose another path".into()),
-            Self::TooLong { .. } => Some("move it away, if it is not ours; else choose another path".into()),
-        }
+            Self::Vanished { .. } => "find out which program removes files from that directory".into(),
+            Self::NotAFile { .. } => "remove it, or choose another path".into(),
+            Self::TooLong { .. } => "move it away, or choose another path".into(),
+        })
     }
 
-    /// Who can mend it.
     pub fn class(&self) -> Class {
         match self {
             Self::AttributesLost { .. } | Self::NotAFile { .. } => Class::Config,
@@ -311,7 +262,6 @@ fn mount_hint(path: &Path) -> String {
     )
 }
 
-/// The way out of what the kernel alone has to say.
 fn io_hint(error: &io::Error, path: &Path) -> String {
     let directory = directory_of(path).display();
     match Errno::from_io_error(error).unwrap_or(Errno::IO) {
@@ -322,13 +272,15 @@ fn io_hint(error: &io::Error, path: &Path) -> String {
         }
         Errno::ACCESS | Errno::PERM => {
             let user = owner::user_name(rustix::process::geteuid().as_raw());
-            format!("this runs as {user}: look at the owner and mode of {directory} and what is in it")
+            format!(
+                "zg-tokend runs as {user}: check the owner and mode of {directory} and its files: ls -la {directory}"
+            )
         }
         Errno::MFILE | Errno::NFILE => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
         Errno::NAMETOOLONG => "choose a shorter name".into(),
-        Errno::LOOP => "repair the symlinks, or give the path of the file itself".into(),
-        Errno::IO => "the disk may be failing: see the kernel log, dmesg".into(),
-        _ => format!("see whether the file system of {directory} is well: df {directory}, dmesg"),
+        Errno::LOOP => "correct the symlinks, or write the path of the file itself".into(),
+        Errno::IO => "the disk may be failing: check the kernel log, dmesg".into(),
+        _ => format!("check the file system of {directory}: df {directory}, dmesg"),
     }
 }
 

@@ -5,14 +5,14 @@ use std::fs::File;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, fsync, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::files::path::irregular;
+use crate::files::read::irregular;
 use crate::files::replace::write_all_at;
 use crate::files::{Attributes, FileError, Step, Target, uninterrupted};
 
 /// An existing file, open to be overwritten.
 ///
-/// A reader who looks in the middle of the write sees the new bytes and then the old ones, and
-/// a crash can leave it so: that is the price of the place, and why config has to ask for it.
+/// A reader in the middle of the write sees new bytes and then old ones, and a crash can leave the
+/// file so. That is why it needs `write = "in-place"`.
 #[derive(Debug)]
 pub struct InPlace {
     target: Target,
@@ -29,7 +29,7 @@ impl InPlace {
             opened => File::from(opened.map_err(|error| target.failed(Step::Open, error))?),
         };
         // Before anything is changed: a device or FIFO may have taken the file's place.
-        let stat = uninterrupted(|| fstat(&file)).map_err(|error| target.failed(Step::Open, error))?;
+        let stat = target.attempt(Step::Open, || fstat(&file))?;
         if let Some(kind) = irregular(&stat) {
             return Err(FileError::NotAFile { path: target.path(), kind });
         }
@@ -46,8 +46,7 @@ impl InPlace {
         let len = bytes.len() as u64;
         write_all_at(&self.file, bytes, 0).map_err(|error| self.target.failed(Step::Write, error))?;
         // Always: it also gives back what was reserved beyond the end.
-        uninterrupted(|| ftruncate(&self.file, len))
-            .map_err(|error| self.target.failed(Step::Write, error))?;
-        uninterrupted(|| fsync(&self.file)).map_err(|error| self.target.failed(Step::Sync, error))
+        self.target.attempt(Step::Write, || ftruncate(&self.file, len))?;
+        self.target.attempt(Step::Sync, || fsync(&self.file))
     }
 }

@@ -1,24 +1,24 @@
-//! Users and groups by name, through the system's name service (getpwnam(3)), so that LDAP and
-//! sssd are asked where a site has them.
+//! Users and groups by name, through the system's name service (getpwnam(3)), which includes LDAP
+//! and sssd where a site has them.
 
 use std::io;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// The id of a user, by name or by number; `None` if there is no such user. A number is not looked
-/// up: it is the way out where names cannot be.
+/// A user or a group. A number is not looked up: it works where names do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    Name(String),
+    Id(u32),
+}
+
+/// The id of a user; `None` if there is no such user.
 pub fn user_id(name: &str) -> io::Result<Option<u32>> {
-    if let Ok(id) = name.parse() {
-        return Ok(Some(id));
-    }
     Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
 }
 
-/// The id of a group; as [`user_id`].
+/// The id of a group; `None` if there is no such group.
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
-    if let Ok(id) = name.parse() {
-        return Ok(Some(id));
-    }
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
@@ -52,9 +52,8 @@ mod tests {
     use crate::files::owner::*;
 
     #[test]
-    fn ids_by_name_and_number() {
+    fn ids_by_name() {
         assert_eq!(user_id("root").unwrap(), Some(0));
-        assert_eq!(user_id("12345").unwrap(), Some(12345));
         assert_eq!(user_id("no-such-user").unwrap(), None);
         assert_eq!(group_id("root").unwrap(), Some(0));
         assert_eq!(group_id("no-such-group").unwrap(), None);

@@ -1,12 +1,22 @@
-//! A path, walked once: every component is opened and checked on its own handle, symlinks are
-//! followed by hand, and what comes out is an open directory and a name in it.
+//! Resolves a path to an open directory and a name in it.
+//!
+//! 1. Make the path absolute, and open `/`.
+//! 2. Take the next component. Open it as a directory, relative to the handle of the one before.
+//! 3. If it is missing, create it where the rules allow that, durably; else give up.
+//! 4. If it is a symlink, check its owner, read its text on the same handle, and put the components
+//!    of the text before those that are left. After 40 symlinks, give up.
+//! 5. Check owner and mode of the directory, on its handle.
+//! 6. When only the file's name is left: if it is a symlink, follow it as in 4; else check that it
+//!    is a regular file (or missing), its owner, and that it is no mount point.
+//! 7. Open the directory again, so that it can be synced and locked.
+//!
+//! No path is looked up twice: what was checked cannot be swapped before it is used.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::fs::{
@@ -15,17 +25,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::Uid;
-use zeroize::Zeroizing;
 
+use crate::files::links::MAX_LINKS;
+use crate::files::read::{Contents, irregular};
 use crate::files::{FileError, FileWarning, PlaceError, Step, mount, owner, uninterrupted};
-
-/// As many symlinks as the kernel follows (path_resolution(7)).
-const MAX_LINKS: u32 = 40;
 
 /// How the names of our temporaries begin.
 pub(super) const PREFIX: &str = ".zg-tokend-";
 
-/// A directory handle that is only for looking further down.
+/// A directory handle for opening what is below.
 const PASSING: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory handle that can be read, synced and locked.
@@ -35,10 +43,10 @@ const STAYING: OFlags =
 /// What to do about directories that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Refuse.
+    /// Refuse the path.
     Refuse,
-    /// Create the last one, 0700, and give it to the owner that the rules name. One that is further
-    /// up is more likely a disk that is not mounted.
+    /// Create the last one, 0700, and give it to the owner in the rules. If one further up is
+    /// missing, more likely a disk is not mounted.
     CreateLast,
     /// Create them all, in the same way.
     CreateAll,
@@ -47,11 +55,11 @@ pub enum Missing {
 /// What a path must satisfy.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// A user beside root and the effective user who may own directories and the file.
+    /// Who may own directories and the file, beside root and the effective user.
     pub owner: Option<u32>,
     /// About missing directories. Those that a symlink leads to are never created.
     pub missing: Missing,
-    /// Whether the file may be a mount point, since it is going to be written in place.
+    /// Whether the file is written in place, and may be a mount point.
     pub in_place: bool,
 }
 
@@ -95,7 +103,7 @@ impl Directory {
         Ok(Some(Self { handle, path, stat, warnings: Vec::new() }))
     }
 
-    /// Its path, absolute and without symlinks, for messages.
+    /// Absolute and without symlinks, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -105,13 +113,12 @@ impl Directory {
         &self.stat
     }
 
-    /// What somebody should look at, on the way to this directory.
+    /// About directories on the way to this one.
     pub fn warnings(&self) -> &[FileWarning] {
         &self.warnings
     }
 
-    /// Reads a whole file of at most `max` bytes. Only a file that does not exist is `None`;
-    /// what is not a regular file is an error, and never waited for.
+    /// Reads a whole file of at most `max` bytes; `None` if it does not exist.
     pub fn read(&self, name: &OsStr, max: usize) -> Result<Option<Contents>, FileError> {
         Contents::read(self.as_fd(), name, OFlags::NOFOLLOW, &self.path.join(name), max)
     }
@@ -120,52 +127,6 @@ impl Directory {
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
-    }
-}
-
-/// What was in a file, and how it lay there.
-pub struct Contents {
-    /// All its bytes; wiped on drop, as they may be secret.
-    pub bytes: Zeroizing<Vec<u8>>,
-    /// When it was last written: milliseconds since 1970 by the file system's wall clock.
-    pub modified_at: i64,
-    /// Its permission bits.
-    pub mode: u32,
-}
-
-impl Contents {
-    /// Reads a path, symlinks followed and nothing on the way checked: what a reader would get.
-    pub fn as_readers_see(path: &Path, max: usize) -> Result<Option<Self>, FileError> {
-        Self::read(CWD, path.as_os_str(), OFlags::empty(), path, max)
-    }
-
-    fn read(
-        at: BorrowedFd<'_>,
-        name: &OsStr,
-        flags: OFlags,
-        path: &Path,
-        max: usize,
-    ) -> Result<Option<Self>, FileError> {
-        let failed = |source| FileError::Io { step: Step::Read, path: path.to_owned(), source };
-        // Without NONBLOCK, opening a FIFO waits for a writer.
-        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let handle = match uninterrupted(|| openat(at, name, flags, Mode::empty())) {
-            Err(Errno::NOENT) => return Ok(None),
-            opened => opened.map_err(|error| failed(error.into()))?,
-        };
-        let stat = uninterrupted(|| fstat(&handle)).map_err(|error| failed(error.into()))?;
-        if let Some(kind) = irregular(&stat) {
-            return Err(FileError::NotAFile { path: path.to_owned(), kind });
-        }
-        // Room for all of it at once: a vector that grows leaves unwiped copies behind.
-        let size = usize::try_from(stat.st_size).unwrap_or(max).min(max);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-        File::from(handle).take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() > max {
-            return Err(FileError::TooLong { path: path.to_owned(), max });
-        }
-        let modified_at = stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000;
-        Ok(Some(Self { bytes, modified_at, mode: stat.st_mode & 0o7777 }))
     }
 }
 
@@ -199,19 +160,26 @@ impl Target {
         Self { directory: Arc::clone(directory), name: name.into() }
     }
 
-    /// The directory that the file is in.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// The name in it.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// The whole path, absolute and without symlinks, for messages.
+    /// Absolute and without symlinks, for messages.
     pub fn path(&self) -> PathBuf {
         self.directory.path.join(&self.name)
+    }
+
+    /// Makes a system call; if it fails, the error names this file.
+    pub(super) fn attempt<T>(
+        &self,
+        step: Step,
+        call: impl FnMut() -> rustix::io::Result<T>,
+    ) -> Result<T, FileError> {
+        uninterrupted(call).map_err(|error| self.failed(step, error))
     }
 
     pub(super) fn failed(&self, step: Step, source: impl Into<std::io::Error>) -> FileError {
@@ -222,8 +190,8 @@ impl Target {
 /// One component that is still to be walked.
 struct Pending {
     name: OsString,
-    /// It comes from the text of a symlink.
-    linked: bool,
+    /// The symlink that it comes from, and the text of that.
+    link: Option<Rc<(PathBuf, PathBuf)>>,
 }
 
 /// How far the walk has come.
@@ -235,7 +203,7 @@ struct Walk<'a> {
     path: PathBuf,
     /// The next component is the last element.
     pending: Vec<Pending>,
-    links: u32,
+    links: usize,
     warnings: Vec<FileWarning>,
 }
 
@@ -253,17 +221,17 @@ impl<'a> Walk<'a> {
             warnings: Vec::new(),
         };
         walk.check_directory()?;
-        walk.push(&absolute, false);
+        walk.push(&absolute, None);
         Ok(walk)
     }
 
-    fn push(&mut self, path: &Path, linked: bool) {
+    fn push(&mut self, path: &Path, link: Option<&Rc<(PathBuf, PathBuf)>>) {
         let names = path.components().rev().filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
             Component::ParentDir => Some("..".into()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
         });
-        self.pending.extend(names.map(|name| Pending { name, linked }));
+        self.pending.extend(names.map(|name| Pending { name, link: link.cloned() }));
     }
 
     /// Steps into the next directory, or follows it if it is a symlink.
@@ -281,9 +249,13 @@ impl<'a> Walk<'a> {
             Ok(handle) => handle,
             Err(Errno::NOTDIR | Errno::LOOP) => return self.follow(&step.name),
             Err(Errno::NOENT) => {
+                if let Some(link) = &step.link {
+                    let (link, target) = (**link).clone();
+                    return Err(PlaceError::DanglingLink { link, target, directory: path });
+                }
                 let mut whole = path.clone();
                 whole.extend(self.pending[self.tail..].iter().rev().map(|step| &step.name));
-                return Err(PlaceError::MissingDirectory { path, whole, linked: step.linked });
+                return Err(PlaceError::MissingDirectory { path, whole });
             }
             Err(error) => return Err(failed("open the directory", &path, error)),
         };
@@ -296,7 +268,7 @@ impl<'a> Walk<'a> {
     }
 
     fn may_create(&self, step: &Pending) -> bool {
-        !step.linked
+        step.link.is_none()
             && match self.rules.missing {
                 Missing::Refuse => false,
                 Missing::CreateLast => self.pending.len() == self.tail,
@@ -304,12 +276,11 @@ impl<'a> Walk<'a> {
             }
     }
 
-    /// Replaces a symlink by what it says; its owner is checked and its text read on one handle.
+    /// Replaces a symlink by its target.
     fn follow(&mut self, name: &OsStr) -> Result<(), PlaceError> {
         let path = self.path.join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let link = uninterrupted(|| openat(&self.at, name, flags, Mode::empty()))
-            .map_err(|error| failed("open", &path, error))?;
+        let link = attempt("open", &path, || openat(&self.at, name, flags, Mode::empty()))?;
         let stat = stat_of(link.as_fd(), &path)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             return Err(PlaceError::NotADirectory { path });
@@ -319,19 +290,20 @@ impl<'a> Walk<'a> {
             return Err(PlaceError::TooManyLinks { path });
         }
         self.check_owner(&stat, &path)?;
-        let text = uninterrupted(|| readlinkat(&link, c"", Vec::new()))
-            .map_err(|error| failed("read the symlink", &path, error))?;
-        let leads_to = Path::new(OsStr::from_bytes(text.as_bytes()));
-        self.push(leads_to, true);
-        if leads_to.is_absolute() {
+        let text = attempt("read the symlink", &path, || readlinkat(&link, c"", Vec::new()))?;
+        let target = PathBuf::from(OsStr::from_bytes(text.as_bytes()));
+        let is_absolute = target.is_absolute();
+        let link = Rc::new((path, target));
+        self.push(&link.1, Some(&link));
+        if is_absolute {
             self.at = open_root()?;
             self.path = PathBuf::from("/");
         }
         Ok(())
     }
 
-    /// Checks what the file's name leads to: true if it can be the target, false if it was a
-    /// symlink, and there is more to walk.
+    /// Checks the file: true if it can be the target, false if it was a symlink and there is more
+    /// to walk.
     fn check_file(&mut self, name: &OsStr) -> Result<bool, PlaceError> {
         let path = self.path.join(name);
         let stat = match uninterrupted(|| statat(&self.at, name, AtFlags::SYMLINK_NOFOLLOW)) {
@@ -387,16 +359,15 @@ impl<'a> Walk<'a> {
 
     fn finish(self) -> Result<Directory, PlaceError> {
         // The handle of the walk can neither be synced nor locked.
-        let handle = uninterrupted(|| openat(&self.at, c".", STAYING, Mode::empty()))
-            .map_err(|error| failed("open the directory", &self.path, error))?;
+        let handle =
+            attempt("open the directory", &self.path, || openat(&self.at, c".", STAYING, Mode::empty()))?;
         let stat = stat_of(handle.as_fd(), &self.path)?;
         Ok(Directory { handle, path: self.path, stat, warnings: self.warnings })
     }
 }
 
 fn open_root() -> Result<OwnedFd, PlaceError> {
-    uninterrupted(|| openat(CWD, c"/", PASSING, Mode::empty()))
-        .map_err(|error| failed("open the directory", Path::new("/"), error))
+    attempt("open the directory", Path::new("/"), || openat(CWD, c"/", PASSING, Mode::empty()))
 }
 
 /// Creates a directory, 0700 and the `owner`'s, and makes that durable. Not an error if somebody
@@ -435,8 +406,8 @@ fn own_directory(parent: BorrowedFd<'_>, name: &OsStr, owner: Option<u32>) -> ru
     uninterrupted(|| fchmod(&handle, Mode::RWXU))?;
     let us = rustix::process::geteuid().as_raw();
     let Some(owner) = owner.filter(|owner| *owner != us) else { return Ok(()) };
-    // What was put in its place may be ours as well: that has something in it, or is no loss. Of
-    // another account's token there may be a beginning by now.
+    // A directory that was put in its place may be ours as well: then it has something in it, or is
+    // no loss. Another account's token may be in the making there by now.
     let is_ours = uninterrupted(|| fstat(&handle))?.st_uid == us;
     let is_new = |name: &[u8]| matches!(name, b"." | b"..") || name.starts_with(PREFIX.as_bytes());
     for entry in Dir::read_from(&handle)? {
@@ -456,21 +427,16 @@ pub(super) fn sync_directory(directory: BorrowedFd<'_>) -> rustix::io::Result<()
     }
 }
 
-/// What something is, if it is not a regular file.
-pub(super) fn irregular(stat: &Stat) -> Option<&'static str> {
-    Some(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return None,
-        FileType::Directory => "directory",
-        FileType::Fifo => "FIFO",
-        FileType::Socket => "socket",
-        FileType::Symlink => "symlink",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        FileType::Unknown => "thing of unknown kind",
-    })
+fn attempt<T>(
+    doing: &'static str,
+    path: &Path,
+    call: impl FnMut() -> rustix::io::Result<T>,
+) -> Result<T, PlaceError> {
+    uninterrupted(call).map_err(|error| failed(doing, path, error))
 }
 
 fn stat_of(handle: BorrowedFd<'_>, path: &Path) -> Result<Stat, PlaceError> {
-    uninterrupted(|| fstat(handle)).map_err(|error| failed("look at", path, error))
+    attempt("look at", path, || fstat(handle))
 }
 
 fn failed(doing: &'static str, path: &Path, error: Errno) -> PlaceError {

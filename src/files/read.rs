@@ -1,46 +1,97 @@
-//! Reading a small file that may hold a secret, and judging who else can get at it.
+//! Reading a small file that may hold a secret, and checking who else can change it.
 
-use std::fs::OpenOptions;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, fstat};
-use rustix::io::retry_on_intr;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-/// A file's bytes, owner and permission bits, all from one open handle.
-pub(crate) struct SmallFile {
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
-    pub(crate) uid: u32,
-    pub(crate) mode: u32,
+use crate::files::{FileError, Step, uninterrupted};
+
+/// A file's bytes and attributes, all from one open handle.
+pub struct Contents {
+    /// Wiped on drop, as they may be secret.
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub uid: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// When it was last written: milliseconds since 1970 by the file system's wall clock.
+    pub modified_at: i64,
 }
 
-/// Reads a regular file of at most `limit` bytes. A FIFO or device is refused without waiting
-/// for it.
-pub(crate) fn read(path: &Path, limit: usize) -> io::Result<SmallFile> {
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    // File::metadata would give up when a signal comes, which FUSE and NFS let it notice.
-    let stat = retry_on_intr(|| fstat(&file))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+impl Contents {
+    /// Reads a path as any reader would: symlinks are followed, and nothing on the way is checked.
+    /// `None` if there is no file.
+    pub fn of_path(path: &Path, max: usize) -> Result<Option<Self>, FileError> {
+        Self::read(CWD, path.as_os_str(), OFlags::empty(), path, max)
     }
-    // Room for all of it at once: a vector that grows leaves copies behind, unwiped.
-    let size = usize::try_from(stat.st_size).unwrap_or(limit).min(limit);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
-        let message = format!("longer than {} KiB", limit / 1024);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+
+    /// Reads a regular file of at most `max` bytes. Anything else is refused without waiting for it.
+    pub(super) fn read(
+        at: BorrowedFd<'_>,
+        name: &OsStr,
+        flags: OFlags,
+        path: &Path,
+        max: usize,
+    ) -> Result<Option<Self>, FileError> {
+        let failed = |source| FileError::Io { step: Step::Read, path: path.to_owned(), source };
+        // Without NONBLOCK, opening a FIFO waits for a writer.
+        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let handle = match uninterrupted(|| openat(at, name, flags, Mode::empty())) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(|error| failed(error.into()))?,
+        };
+        let stat = uninterrupted(|| fstat(&handle)).map_err(|error| failed(error.into()))?;
+        if let Some(kind) = irregular(&stat) {
+            return Err(FileError::NotAFile { path: path.to_owned(), kind });
+        }
+        // Room for all of it at once: a vector that grows leaves unwiped copies behind.
+        let size = usize::try_from(stat.st_size).unwrap_or(max).min(max);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+        File::from(handle).take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > max {
+            return Err(FileError::TooLong { path: path.to_owned(), max });
+        }
+        let modified_at = stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000;
+        Ok(Some(Self { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777, modified_at }))
     }
-    Ok(SmallFile { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777 })
 }
 
-/// Whether a file's owner is neither root nor the effective user: somebody who could change
-/// it while we trust it.
-pub(crate) fn is_stranger(uid: u32, effective_uid: u32) -> bool {
+/// Reads a path that must exist. The error is without the path.
+pub fn read(path: &Path, max: usize) -> io::Result<Contents> {
+    match Contents::of_path(path, max) {
+        Ok(contents) => contents.ok_or_else(|| Errno::NOENT.into()),
+        Err(FileError::Io { source, .. }) => Err(source),
+        Err(FileError::NotAFile { kind: "directory", .. }) => Err(Errno::ISDIR.into()),
+        Err(FileError::NotAFile { kind, .. }) => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a regular file")))
+        }
+        Err(_) => {
+            let message = format!("it is longer than {} KiB", max / 1024);
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, message))
+        }
+    }
+}
+
+/// The kind of a file that is not a regular file.
+pub(super) fn irregular(stat: &Stat) -> Option<&'static str> {
+    Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return None,
+        FileType::Directory => "directory",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::Symlink => "symlink",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "file of unknown kind",
+    })
+}
+
+/// Whether a file's owner is neither root nor the effective user: somebody who could change the
+/// file while we trust it.
+pub fn is_stranger(uid: u32, effective_uid: u32) -> bool {
     uid != 0 && uid != effective_uid
 }

@@ -12,18 +12,19 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use crate::files::path::{PREFIX, irregular, sync_directory};
+use crate::files::path::{PREFIX, sync_directory};
+use crate::files::read::irregular;
 use crate::files::{Directory, FileError, Step, Target, uninterrupted};
 
-/// How the names of temporaries end, after [`PREFIX`] and sixteen hexadecimal digits. The target's
-/// name is no part of them, since with 255 bytes that leaves no room for more.
+/// The end of the names of temporaries, after [`PREFIX`] and sixteen hexadecimal digits. The name of
+/// the target may have 255 bytes, which leaves no room for more.
 const SUFFIX: &str = ".tmp";
 
-/// How many names are tried. With 64 random bits even a second one is never needed, unless
-/// somebody sweeps in the instant of creation.
+/// How many names are tried. With 64 random bits a second one is needed only if a sweep runs in the
+/// instant of creation.
 const MAX_NAMES: u32 = 8;
 
-/// How many zeros at a time stand in for fallocate(2): few calls, little memory.
+/// Written where there is no fallocate(2): few calls, little memory.
 const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Mode and owner of the finished file.
@@ -38,7 +39,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// 0600, ours: state, and a token file without further wishes.
+    /// 0600, ours.
     pub const PRIVATE: Self = Self { mode: 0o600, owner: None, group: None };
 
     fn matches(&self, stat: &Stat) -> bool {
@@ -47,17 +48,16 @@ impl Attributes {
             && self.group.is_none_or(|group| group == stat.st_gid)
     }
 
-    /// Gives them to an open file, and looks whether it took them.
+    /// Sets them on an open file, and checks that it has them.
     pub(super) fn apply(&self, file: &File, target: &Target) -> Result<Stat, FileError> {
         if self.owner.is_some() || self.group.is_some() {
-            // Before the mode: else who is in our group, but not in the configured one, could
-            // open the file in between and read it later.
+            // Before the mode: else members of our group could open the file in between, and read it
+            // later.
             let (owner, group) = (self.owner.map(Uid::from_raw), self.group.map(Gid::from_raw));
-            uninterrupted(|| fchown(file, owner, group)).map_err(|error| target.failed(Step::Own, error))?;
+            target.attempt(Step::Own, || fchown(file, owner, group))?;
         }
-        uninterrupted(|| fchmod(file, Mode::from_raw_mode(self.mode)))
-            .map_err(|error| target.failed(Step::Chmod, error))?;
-        let stat = uninterrupted(|| fstat(file)).map_err(|error| target.failed(Step::Chmod, error))?;
+        target.attempt(Step::Chmod, || fchmod(file, Mode::from_raw_mode(self.mode)))?;
+        let stat = target.attempt(Step::Chmod, || fstat(file))?;
         if self.matches(&stat) {
             return Ok(stat);
         }
@@ -71,19 +71,19 @@ impl Attributes {
 
     /// The same, if the file does not have them (any more).
     pub(super) fn ensure(&self, file: &File, target: &Target) -> Result<Stat, FileError> {
-        let stat = uninterrupted(|| fstat(file)).map_err(|error| target.failed(Step::Chmod, error))?;
+        let stat = target.attempt(Step::Chmod, || fstat(file))?;
         if self.matches(&stat) { Ok(stat) } else { self.apply(file, target) }
     }
 }
 
-/// A new version of a file, in the making. Dropped before [`Temporary::commit`], it is removed,
+/// A new version of a file. Dropped before [`Temporary::commit`], it is removed,
 /// and the target is as it was.
 #[derive(Debug)]
 pub struct Temporary {
     target: Target,
     attributes: Attributes,
-    /// Locked as long as it is open: a sweep keeps its hands off. flock(2) rather than a
-    /// process id in the name, as ids mean nothing from one container to another.
+    /// Locked as long as it is open, so that no sweep removes it. Not a process id in the name: it
+    /// means nothing in another container.
     file: File,
     name: String,
     /// Its length before anything was written.
@@ -121,7 +121,7 @@ impl Temporary {
                 // A file system without locks is never swept.
                 Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => false,
                 Err(Errno::WOULDBLOCK) => true,
-                // Unlocked, it would fall to the next sweep, and that after the request was made.
+                // Unlocked, the next sweep could remove it after the request was made.
                 Err(error) => return Err(target.failed(Step::Create, error)),
             };
             let stat = attributes.apply(&temporary.file, target)?;
@@ -130,11 +130,6 @@ impl Temporary {
             }
         }
         Err(target.failed(Step::Create, Errno::EXIST))
-    }
-
-    /// The file it will become.
-    pub fn target(&self) -> &Target {
-        &self.target
     }
 
     /// Makes sure that `len` bytes can be written; to be called before any byte is.
@@ -154,7 +149,6 @@ impl Temporary {
         Ok(())
     }
 
-    /// Appends bytes.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.write_at(bytes, self.written, Step::Write)?;
         self.written += bytes.len() as u64;
@@ -165,22 +159,20 @@ impl Temporary {
         write_all_at(&self.file, bytes, offset).map_err(|error| self.target.failed(step, error))
     }
 
-    /// Makes it the target, durably. On an error the target is as it was, unless
-    /// [`FileError::committed`] says otherwise.
+    /// Makes it the target, durably. On an error the target is as it was, unless only the fsync(2)
+    /// of the directory failed.
     pub fn commit(mut self) -> Result<(), FileError> {
         let target = &self.target;
         if self.reserved > self.written {
-            uninterrupted(|| ftruncate(&self.file, self.written))
-                .map_err(|error| target.failed(Step::Write, error))?;
+            target.attempt(Step::Write, || ftruncate(&self.file, self.written))?;
         }
         let stat = self.attributes.ensure(&self.file, target)?;
         if stat.st_nlink == 0 {
             return Err(FileError::Vanished { path: target.path() });
         }
-        uninterrupted(|| fsync(&self.file)).map_err(|error| target.failed(Step::Sync, error))?;
+        target.attempt(Step::Sync, || fsync(&self.file))?;
         let directory = target.directory();
-        uninterrupted(|| renameat(directory, &self.name, directory, target.name()))
-            .map_err(|error| target.failed(Step::Replace, error))?;
+        target.attempt(Step::Replace, || renameat(directory, &self.name, directory, target.name()))?;
         self.committed = true;
         sync_directory(directory.as_fd()).map_err(|error| self.target.failed(Step::SyncDirectory, error))
     }
@@ -221,9 +213,9 @@ pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> ru
 }
 
 impl Directory {
-    /// Removes temporaries that killed runs left here, and says how many. Only those of the
-    /// effective user, or of `owner`, that no process has open are touched, so it is safe beside
-    /// other writers. One that cannot be removed stays.
+    /// Removes temporaries that killed processes left here, and returns their number. Only those of
+    /// the effective user or of `owner` that no process has open: so it is safe beside other writers.
+    /// One that cannot be removed stays.
     pub fn sweep(&self, owner: Option<u32>) -> Result<usize, FileError> {
         let failed = |error: Errno| FileError::Io {
             step: Step::Sweep,

@@ -132,7 +132,6 @@ fn a_failed_rename_says_so_and_cleans_up() {
     fs::create_dir(dir.join("token")).unwrap();
     let error = temporary.commit().unwrap_err();
     assert!(matches!(error, FileError::Io { step: Step::Replace, .. }), "{error:?}");
-    assert!(!error.committed());
     assert_eq!(error.class(), Class::Config);
     assert_eq!(error.to_string(), format!("cannot replace {}", dir.join("token").display()));
     assert_eq!(names(&dir), [dir.join("token")]);
@@ -200,7 +199,9 @@ fn links_that_lead_nowhere_are_refused() {
         assert!(matches!(resolve(name), PlaceError::TooManyLinks { .. }));
     }
     for name in ["dangling", "dir/token"] {
-        assert!(matches!(resolve(name), PlaceError::MissingDirectory { linked: true, .. }));
+        let error = resolve(name);
+        let PlaceError::DanglingLink { link, directory, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((link.as_path(), directory), (&*dir.join(name.replace("/token", "")), &dir.join("gone")));
     }
     assert!(!dir.join("gone").exists());
 }
@@ -238,7 +239,7 @@ fn missing_directories_are_created_as_far_as_allowed() {
     let resolve =
         |path: &str, missing| Target::resolve(&dir.join(path), &Rules { missing, ..RULES }).map(drop);
     let last = resolve("a/token", Missing::Refuse).unwrap_err();
-    assert!(matches!(last, PlaceError::MissingDirectory { path, whole, linked: false } if path == whole));
+    assert!(matches!(last, PlaceError::MissingDirectory { path, whole } if path == whole));
     let further_up = resolve("a/b/token", Missing::CreateLast).unwrap_err();
     assert!(matches!(further_up, PlaceError::MissingDirectory { whole, .. } if whole == dir.join("a/b")));
     assert!(!dir.join("a").exists());
@@ -376,7 +377,7 @@ fn reading_tells_absent_from_unreadable() {
     assert!(matches!(open.read(OsStr::new("state"), 9), Err(FileError::TooLong { max: 9, .. })));
     symlink("state", dir.join("link")).unwrap();
     assert!(matches!(open.read(OsStr::new("link"), 10), Err(FileError::Io { step: Step::Read, .. })));
-    assert!(Contents::as_readers_see(&dir.join("link"), 10).unwrap().is_some());
+    assert!(Contents::of_path(&dir.join("link"), 10).unwrap().is_some());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Notices when a file changes, without looking: inotify(7) on the directories, since editors
-//! and deployment tools replace files rather than write to them.
+//! Reports changes of files: inotify(7) on the directories, since editors and deployment tools
+//! replace files rather than write to them.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
@@ -16,19 +16,17 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::timer::watched;
+use crate::files::links::entries;
+use crate::timer::async_fd;
 
-/// A change counts once nothing has happened for this long: an editor takes several steps, and so
-/// does who edits two files.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A change is reported when nothing has happened for this long: an editor takes several steps, and
+/// a person may edit two files.
+const QUIET: Duration = Duration::from_secs(1);
 
-/// A file that never comes to rest counts as changed after this long all the same.
-const RESTLESS: Duration = Duration::from_secs(10);
+/// A file that changes again and again is reported after this long all the same.
+const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// As many links as the kernel follows, path_resolution(7).
-const MAX_LINKS: u32 = 40;
-
-/// Everything that can make another file, or none, of a name; and permissions, which decide
+/// Changes that can put another file, or none, in place of a name; and permissions, which decide
 /// whether it can be read.
 const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
@@ -41,65 +39,64 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 /// Files under watch.
 pub struct Watch {
     queue: AsyncFd<OwnedFd>,
-    /// The names that matter, by the watch on their directory.
+    /// The watched names, by the watch on their directory.
     names: HashMap<i32, HashSet<OsString>>,
-    /// One of them has changed, and nobody has been told yet.
-    untold: Cell<Option<Untold>>,
+    /// A change that is not reported yet.
+    unreported: Cell<Option<Unreported>>,
 }
 
-/// A change that is not at rest yet.
+/// When a change is reported.
 #[derive(Clone, Copy)]
-struct Untold {
-    /// When it counts, if no more changes come.
-    settles_at: Instant,
-    /// When it counts whatever comes.
-    counts_at: Instant,
+struct Unreported {
+    /// If no more changes come.
+    quiet_at: Instant,
+    /// In any case.
+    due_at: Instant,
 }
 
-impl Untold {
+impl Unreported {
     fn now() -> Self {
-        Self { settles_at: sleep(SETTLED).deadline(), counts_at: sleep(RESTLESS).deadline() }
+        Self { quiet_at: sleep(QUIET).deadline(), due_at: sleep(MAX_DELAY).deadline() }
     }
 }
 
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let queue = watched(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        let mut watch = Self { queue, names: HashMap::new(), untold: Cell::new(None) };
+        let queue = async_fd(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        let mut watch = Self { queue, names: HashMap::new(), unreported: Cell::new(None) };
         for path in paths {
             watch.add(path);
         }
         Ok(watch)
     }
 
-    /// Watches one more. A directory that does not exist cannot be watched, and is not.
+    /// Watches one more. A directory that does not exist cannot be watched.
     pub fn add(&mut self, path: &Path) {
-        for (directory, name) in steps(path) {
+        for (directory, name) in entries(path) {
             if let Ok(id) = inotify::add_watch(self.queue.get_ref(), &directory, CHANGES) {
                 self.names.entry(id).or_default().insert(name);
             }
         }
     }
 
-    /// Waits until at least one of them has changed, and no more changes come. Dropped before, it
-    /// forgets nothing, and goes on where it was: whoever waits for other things as well may call
-    /// it many times a second.
+    /// Waits until at least one of them has changed, and no more changes come. Can be dropped and
+    /// called again at any time: nothing is lost.
     pub async fn changed(&self) -> io::Result<()> {
         loop {
-            match self.untold.get() {
+            match self.unreported.get() {
                 None => {
                     self.next().await?;
-                    self.untold.set(Some(Untold::now()));
+                    self.unreported.set(Some(Unreported::now()));
                 }
-                Some(untold) => match timeout_at(untold.settles_at, self.next()).await {
+                Some(unreported) => match timeout_at(unreported.quiet_at, self.next()).await {
                     Ok(change) => {
                         change?;
-                        let settles_at = sleep(SETTLED).deadline().min(untold.counts_at);
-                        self.untold.set(Some(Untold { settles_at, ..untold }));
+                        let quiet_at = sleep(QUIET).deadline().min(unreported.due_at);
+                        self.unreported.set(Some(Unreported { quiet_at, ..unreported }));
                     }
-                    Err(_at_rest) => {
-                        self.untold.set(None);
+                    Err(_quiet) => {
+                        self.unreported.set(None);
                         return Ok(());
                     }
                 },
@@ -107,19 +104,19 @@ impl Watch {
         }
     }
 
-    /// Forgets what has changed so far, since it is about to be read; true if anything has.
+    /// Drops all changes so far, since the files are about to be read; true if there were any.
     pub fn forget(&self) -> bool {
-        let mut changed = self.untold.take().is_some();
+        let mut changed = self.unreported.take().is_some();
         while let Ok(matters) = self.read(self.queue.get_ref()) {
             changed |= matters;
         }
         changed
     }
 
-    /// Takes the place of another watch. What that has seen is told by this one.
+    /// Takes the place of another watch, with its changes that are not reported yet.
     pub fn succeed(self, before: &Self) -> Self {
         if before.forget() {
-            self.untold.set(Some(Untold::now()));
+            self.unreported.set(Some(Unreported::now()));
         }
         self
     }
@@ -158,31 +155,6 @@ impl Watch {
     }
 }
 
-/// The directory entries that decide what `path` is: its own, and those of all links on the way.
-fn steps(path: &Path) -> Vec<(PathBuf, OsString)> {
-    let mut steps = Vec::new();
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        let link = path.ancestors().filter(|step| step.is_symlink()).last().map(Path::to_owned);
-        let step = link.as_deref().unwrap_or(&path);
-        if let (Some(directory), Some(name)) = (step.parent(), step.file_name()) {
-            steps.push((directory.to_owned(), name.to_owned()));
-        }
-        let Some(link) = link else { break };
-        let (Ok(target), Some(directory), Ok(rest)) =
-            (std::fs::read_link(&link), link.parent(), path.strip_prefix(&link))
-        else {
-            break;
-        };
-        path = if rest.as_os_str().is_empty() {
-            directory.join(target)
-        } else {
-            directory.join(target).join(rest)
-        };
-    }
-    steps
-}
-
 #[cfg(test)]
 mod tests {
     use crate::files::watch::*;
@@ -218,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_change_to_one_who_has_other_things_to_do() {
+    fn a_wait_that_is_begun_anew_reports_a_change() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
         runtime().block_on(async {
             let watch = Watch::new([path.as_path()]).unwrap();
             std::fs::write(&path, "a").unwrap();
             for _ in 0..50 {
-                if tokio::time::timeout(SETTLED / 10, watch.changed()).await.is_ok() {
+                if tokio::time::timeout(QUIET / 10, watch.changed()).await.is_ok() {
                     return;
                 }
                 std::fs::write(&other, "b").unwrap();
@@ -235,18 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn what_one_watch_has_seen_its_successor_tells() {
+    fn a_successor_reports_the_changes_of_the_watch_before() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
         runtime().block_on(async {
             let first = Watch::new([path.as_path()]).unwrap();
             std::fs::write(&other, "a").unwrap();
             let second = Watch::new([path.as_path()]).unwrap().succeed(&first);
-            assert!(second.untold.get().is_none(), "nothing that matters has changed");
+            assert!(second.unreported.get().is_none(), "nothing that matters has changed");
             std::fs::write(&path, "b").unwrap();
             let third = Watch::new([path.as_path()]).unwrap().succeed(&second);
             third.changed().await.unwrap();
-            assert!(!third.forget(), "it is told once");
+            assert!(!third.forget(), "it is reported once");
         });
     }
 
@@ -269,13 +241,5 @@ mod tests {
             notices(&path, || std::fs::write(dir.path().join("v2/config"), "v3").unwrap()),
             "the last target"
         );
-    }
-
-    #[test]
-    fn a_loop_of_links_is_left() {
-        let dir = tempfile::tempdir().unwrap();
-        symlink("b", dir.path().join("a")).unwrap();
-        symlink("a", dir.path().join("b")).unwrap();
-        assert!(steps(&dir.path().join("a")).len() <= MAX_LINKS as usize);
     }
 }

@@ -1,4 +1,4 @@
-//! HTTPS by reqwest and rustls: a client that does one thing once.
+//! HTTPS by reqwest and rustls: one exchange per call.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::is_loopback;
-use crate::http::failure::{Stage, failure};
+use crate::http::failure::{ANSWER, failure, timed_out};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
 use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
@@ -25,17 +25,16 @@ use crate::secret::Secret;
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// How much longer than its time an exchange may take, for what the kernel has received already.
+/// How much longer an exchange may take, to read what the kernel has received already.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Who we are in the server's log.
 const USER_AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
 /// How requests are made. Accounts with equal options can share one [`HttpEndpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpOptions {
-    /// One deadline for everything, from the DNS query to the last byte of the body; an answer
-    /// that is in the kernel's hands by then is still taken.
+    /// One deadline for everything, from the DNS query to the last byte of the body. An answer that
+    /// the kernel has received by then is still read.
     pub timeout: Duration,
     /// Root certificates (PEM) in place of the system's.
     pub ca_file: Option<PathBuf>,
@@ -56,21 +55,20 @@ pub struct HttpEndpoint {
 impl HttpEndpoint {
     /// Reads the proxy variables and SSL_CERT_FILE from the environment, and nothing else yet.
     pub fn new(options: HttpOptions) -> Self {
-        Self::with_environment(options, ProxyVariables::of_the_process())
+        Self::with_environment(options, ProxyVariables::read(|name| std::env::var_os(name)))
     }
 
     pub(super) fn with_environment(options: HttpOptions, environment: ProxyVariables) -> Self {
         Self { options, environment, https: OnceLock::new(), http: OnceLock::new() }
     }
 
-    /// Everything for an exchange with this URL that needs no network: the root certificates, the
-    /// proxy that the environment names, whether plain http is permitted.
+    /// Does everything for an exchange with this URL that needs no network: reads the root
+    /// certificates and the proxy variables, and checks whether plain http is permitted.
     pub fn prepare(&self, url: &Url) -> Result<(), TransportFailure> {
         self.client_for(url).map(drop)
     }
 
-    /// Host and port of the proxy that requests to this URL go by, if the environment names one
-    /// for it.
+    /// Host and port of the proxy for this URL, if the environment names one.
     pub fn proxy_for(&self, url: &Url) -> Option<String> {
         self.environment.proxy_for(url)
     }
@@ -95,10 +93,12 @@ impl HttpEndpoint {
         self.exchange(url, post).await
     }
 
-    /// The status that a GET with this token is answered with, under the same rules as a POST. Of
-    /// the answer nothing but its head is read.
+    /// The status of the answer to a GET with this token, under the same rules as a POST. The body is
+    /// not read.
     pub async fn probe(&self, url: &Url, token: &Secret) -> Result<u16, TransportFailure> {
-        let get = self.client_for(url)?.get(url.clone()).header(AUTHORIZATION, bearer(token)?);
+        // RFC 6750 section 2.1.
+        let bearer = Secret::new(format!("Bearer {}", token.expose()));
+        let get = self.client_for(url)?.get(url.clone()).header(AUTHORIZATION, sensitive(&bearer)?);
         let mut deadline = Deadline::after(self.options.timeout);
         Ok(self.send_out(url, get, &mut deadline).await?.status().as_u16())
     }
@@ -116,14 +116,14 @@ impl HttpEndpoint {
         request: RequestBuilder,
         deadline: &mut Deadline,
     ) -> Result<Response, TransportFailure> {
-        let sent = deadline.bound(request.send()).await.ok_or_else(too_late)?;
-        sent.map_err(|error| failure(&error, Stage::Sending { proxy: self.proxy_for(url) }))
+        let sent = deadline.bound(request.send()).await.ok_or_else(|| deadline.failure())?;
+        sent.map_err(|error| failure(&error, self.connect_timeout(), self.proxy_for(url)))
     }
 
     fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
         let https = url.scheme() == "https";
         if !https && !self.options.allow_http && !is_loopback(url) {
-            let detail = "plain http would show the token to everybody on the way".to_owned();
+            let detail = "plain http would send the token unencrypted".to_owned();
             return Err(not_sent(FailureKind::PlainHttp, detail));
         }
         let cell = if https { &self.https } else { &self.http };
@@ -138,19 +138,16 @@ impl HttpEndpoint {
         let ca_file = self.options.ca_file.as_deref();
         let ssl_cert_file = self.environment.ssl_cert_file.as_deref().map(Path::new);
         let roots = roots::load(ca_file, ssl_cert_file).map_err(no_roots)?;
+        let proxy = self.environment.https_proxy();
         let mut builder = self.builder();
-        if let Some(proxy) = self
-            .environment
-            .https_proxy()
-            .map_err(|detail| not_sent(FailureKind::Proxy, detail.to_owned()))?
-        {
+        if let Some(proxy) = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail.to_owned()))? {
             builder = builder.proxy(proxy);
         }
         if let Some(roots) = roots {
             builder = builder.tls_backend_preconfigured(tls_config(roots)?);
         } else {
-            // No bundle where distributions put it: reqwest asks the platform, and needs the
-            // provider installed for the process. If somebody did that before, fine.
+            // No bundle where distributions put it: reqwest asks the platform, and needs the provider
+            // installed for the process. An error means that it is installed already.
             let _ = ring::default_provider().install_default();
         }
         builder.build().map_err(|error| no_roots(error.without_url()))
@@ -163,18 +160,20 @@ impl HttpEndpoint {
             .map_err(|error| not_sent(FailureKind::Other, chain(&error.without_url())))
     }
 
-    /// What both clients have in common.
+    /// Just before the deadline, so that nothing was sent in an exchange that times out in connecting.
+    fn connect_timeout(&self) -> Duration {
+        self.options.timeout.mul_f32(0.9)
+    }
+
+    /// The options of both clients.
     fn builder(&self) -> reqwest::ClientBuilder {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        // A connection attempt gives up just before the deadline, so that this timeout is
-        // known to be one where nothing was sent.
-        let connect_timeout = self.options.timeout.mul_f32(0.9);
         Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers)
-            .connect_timeout(connect_timeout)
+            .connect_timeout(self.connect_timeout())
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(0)
@@ -183,8 +182,8 @@ impl HttpEndpoint {
             .no_proxy()
     }
 
-    /// Sends the request once. A reply of any status is `Ok`; the failure tells whether the
-    /// server may have seen the request.
+    /// Sends the request once. A reply of any status is `Ok`; a failure says whether the server may
+    /// have got the request.
     pub async fn post(&self, request: &TokenRequest) -> Result<Reply, TransportFailure> {
         let client = self.client_for(&request.client.token_endpoint)?;
         let mut post = client
@@ -192,23 +191,16 @@ impl HttpEndpoint {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(request.body().expose().to_owned());
         if let Some(authorization) = request.client.authorization() {
-            let mut value = HeaderValue::from_str(authorization.expose())
-                .map_err(|_| not_sent(FailureKind::Other, "the client_id fits into no header".to_owned()))?;
-            value.set_sensitive(true);
-            post = post.header(AUTHORIZATION, value);
+            post = post.header(AUTHORIZATION, sensitive(&authorization)?);
         }
         self.exchange(&request.client.token_endpoint, post).await
     }
 }
 
-/// RFC 6750 section 2.1.
-fn bearer(token: &Secret) -> Result<HeaderValue, TransportFailure> {
-    sensitive(&Secret::new(format!("Bearer {}", token.expose())))
-}
-
 /// A value that is kept out of logs.
 fn sensitive(value: &Secret) -> Result<HeaderValue, TransportFailure> {
-    let unfit = |_| not_sent(FailureKind::Other, "a header's value fits into no header".to_owned());
+    let unfit =
+        |_| not_sent(FailureKind::Other, "a header value has a character that HTTP forbids".to_owned());
     let mut value = HeaderValue::from_str(value.expose()).map_err(unfit)?;
     value.set_sensitive(true);
     Ok(value)
@@ -226,20 +218,21 @@ fn tls_config(roots: rustls::RootCertStore) -> Result<ClientConfig, TransportFai
     Ok(config)
 }
 
-/// The end of an exchange's time. Not reqwest's own: that one gives up before it has looked at
-/// an answer that came while this process stood still (SIGSTOP, a frozen container), and the
-/// answer may be the only copy of the next refresh token.
+/// The end of an exchange. Not reqwest's own: that one gives up before it reads an answer that came
+/// while this process was stopped (SIGSTOP, a frozen container), and the answer may be the only copy
+/// of the next refresh token.
 struct Deadline {
+    timeout: Duration,
     end: Pin<Box<Sleep>>,
     passed: bool,
 }
 
 impl Deadline {
     fn after(timeout: Duration) -> Self {
-        Self { end: Box::pin(sleep(timeout)), passed: false }
+        Self { timeout, end: Box::pin(sleep(timeout)), passed: false }
     }
 
-    /// What the future gives; `None` if it does not come in time.
+    /// The result of the future; `None` if it does not come in time.
     async fn bound<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
@@ -251,8 +244,13 @@ impl Deadline {
             if self.passed {
                 return None;
             }
-            *self = Self { passed: true, ..Self::after(LAST_LOOK) };
+            *self = Self { passed: true, timeout: self.timeout, ..Self::after(LAST_LOOK) };
         }
+    }
+
+    fn failure(&self) -> TransportFailure {
+        let detail = timed_out(self.timeout, ANSWER);
+        TransportFailure { sent: Sent::PerhapsSent, kind: FailureKind::Timeout, detail }
     }
 }
 
@@ -280,20 +278,12 @@ async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, 
                 continue;
             }
             Some(Ok(Some(_))) => too_large(),
-            Some(Err(error)) => failure(&error, Stage::Reading),
-            None => too_late(),
+            Some(Err(error)) => failure(&error, deadline.timeout, None),
+            None => deadline.failure(),
         };
-        // What is there may hold the next refresh token already: better a defective reply
-        // than a lost login.
+        // The part that is there may hold the next refresh token: better a defective reply than a
+        // lost login.
         return if reply.holds_refresh_token() { Ok(reply) } else { Err(broken) };
-    }
-}
-
-fn too_late() -> TransportFailure {
-    TransportFailure {
-        sent: Sent::PerhapsSent,
-        kind: FailureKind::Timeout,
-        detail: "the time ran out while waiting for the answer".to_owned(),
     }
 }
 
@@ -301,7 +291,7 @@ fn too_large() -> TransportFailure {
     TransportFailure {
         sent: Sent::PerhapsSent,
         kind: FailureKind::BodyTooLarge,
-        detail: "the answer's body is over 1 MiB".to_owned(),
+        detail: "the answer is longer than 1 MiB".to_owned(),
     }
 }
 

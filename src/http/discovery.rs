@@ -7,65 +7,43 @@ use crate::config::is_loopback;
 use crate::http::HttpEndpoint;
 use crate::oauth::TransportFailure;
 
-/// What an authorization server says about itself, as far as it matters here.
+/// The metadata of an authorization server, as far as it is needed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discovery {
-    /// The issuer, exactly as it was asked for.
+    /// Exactly as configured.
     pub issuer: String,
-    /// Where refresh requests go: https, or http on this machine if the issuer is there, too.
+    /// https, or http on this machine if the issuer is on this machine, too.
     pub token_endpoint: Url,
-    /// How clients may authenticate; RFC 8414's default, `client_secret_basic`, if unsaid.
+    /// RFC 8414's default, `client_secret_basic`, if it is missing.
     pub token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 /// Why no token endpoint was found.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// What is configured cannot be an issuer (RFC 8414 section 2).
+    /// RFC 8414 section 2.
     #[error("\"{issuer}\" is not an issuer: {reason}")]
-    Issuer {
-        /// As configured.
-        issuer: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    Issuer { issuer: String, reason: &'static str },
     /// No answer. The other path is on the same host and was not tried.
     #[error("no answer from {url}")]
-    Unreachable {
-        /// Which document was asked for.
-        url: Url,
-        /// What happened.
-        source: TransportFailure,
-    },
-    /// Answers, but no document that can be used.
-    #[error("nothing usable at {oauth_url} ({oauth}), nor at {openid_url} ({openid})")]
-    NoDocument {
-        /// RFC 8414's place.
-        oauth_url: Url,
-        /// What is wrong with what is there.
-        oauth: DocumentError,
-        /// OpenID Connect's place.
-        openid_url: Url,
-        /// What is wrong with what is there.
-        openid: DocumentError,
-    },
+    Unreachable { url: Url, source: TransportFailure },
+    #[error("no discovery document at {oauth_url} ({oauth}) or at {openid_url} ({openid})")]
+    NoDocument { oauth_url: Url, oauth: DocumentError, openid_url: Url, openid: DocumentError },
 }
 
 /// What is wrong with one discovery document.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// It is not there, or not to be had at the moment.
     #[error("HTTP {0}")]
     Status(u16),
-    /// It is no JSON object, or a member has the wrong type.
-    #[error("not a discovery document")]
+    /// It is not a JSON object, or a member has the wrong type.
+    #[error("not a JSON object with issuer and token_endpoint")]
     NotADocument,
-    /// It lacks a member.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// It is somebody else's: RFC 8414 section 3.3.
-    #[error("it is of the issuer {0:?}")]
+    /// RFC 8414 section 3.3.
+    #[error("its issuer is {0:?}")]
     OtherIssuer(String),
     /// The refresh token would travel unencrypted.
     #[error("its token_endpoint is not https: {0:?}")]
@@ -73,7 +51,7 @@ pub enum DocumentError {
 }
 
 impl DiscoveryError {
-    /// True if it may well be different soon: nothing need be changed in the config.
+    /// True if it may go away without a change of the config.
     pub fn is_transient(&self) -> bool {
         let is_busy =
             |error: &DocumentError| matches!(error, DocumentError::Status(408 | 425 | 429 | 500..=599));
@@ -84,17 +62,16 @@ impl DiscoveryError {
         }
     }
 
-    /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Issuer { .. } => {
-                Some("write issuer as the provider does, such as https://login.example.com".to_owned())
+                Some("write the issuer exactly as the provider publishes it, for example https://login.example.com".to_owned())
             }
             Self::Unreachable { source, .. } => Some(source.kind.hint().unwrap_or(AGAIN).to_owned()),
             Self::NoDocument { oauth, openid, .. } => {
                 let other = |error: &DocumentError| match error {
                     DocumentError::OtherIssuer(issuer) => Some(format!(
-                        "if that is your provider, set issuer = {issuer:?}, to the letter; else set token_endpoint"
+                        "if that is your provider, set issuer = {issuer:?}; else set token_endpoint"
                     )),
                     _ => None,
                 };
@@ -106,11 +83,9 @@ impl DiscoveryError {
     }
 }
 
-/// Where waiting is all there is.
-const AGAIN: &str = "it is asked again at the next refresh; set token_endpoint to do without it";
+const AGAIN: &str = "wait: the next refresh tries again; or set token_endpoint, which needs no discovery";
 
-/// Asks the issuer: at RFC 8414's place first, and at OpenID Connect's if that has no answer
-/// that can be used.
+/// Requests the document of RFC 8414 first, then that of OpenID Connect.
 pub async fn fetch(endpoint: &HttpEndpoint, issuer: &str) -> Result<Discovery, DiscoveryError> {
     let [oauth_url, openid_url] = document_urls(issuer)
         .map_err(|reason| DiscoveryError::Issuer { issuer: issuer.to_owned(), reason })?;
@@ -137,10 +112,10 @@ async fn document(
     Ok(parse_document(&reply.body, issuer))
 }
 
-/// The two places: RFC 8414 section 3.1 puts the well-known part between host and path, OpenID
+/// The two URLs: RFC 8414 section 3.1 puts the well-known part between host and path, OpenID
 /// Connect Discovery section 4 after the path.
 fn document_urls(issuer: &str) -> Result<[Url; 2], &'static str> {
-    let url = Url::parse(issuer).map_err(|_| "it is no URL")?;
+    let url = Url::parse(issuer).map_err(|_| "it is not a valid URL")?;
     if url.scheme() != "https" && url.scheme() != "http" {
         return Err("it is not https");
     }
@@ -159,7 +134,7 @@ fn document_urls(issuer: &str) -> Result<[Url; 2], &'static str> {
     ])
 }
 
-/// As much of a stranger's words as fits into a message; no issuer is longer.
+/// Cut to fit into a message; no issuer is longer.
 fn shown(text: &str) -> String {
     text.chars().take(200).collect()
 }

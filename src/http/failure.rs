@@ -1,32 +1,21 @@
-//! What went wrong in reqwest, in our words: how far the request got, and why not further.
+//! Errors of reqwest in our words: how far the request got, and why not further.
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
 use crate::oauth::{FailureKind, Sent, TransportFailure};
 
-/// What was being done when it failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Connecting, sending, waiting for the headers.
-    Sending {
-        /// Host and port of the proxy that it goes by: then this is what could not be reached.
-        proxy: Option<String>,
-    },
-    /// Reading the body.
-    Reading,
-}
-
-/// Judges an error of reqwest's by its causes. Its own text has the URL and is never used.
-pub(super) fn failure(error: &reqwest::Error, stage: Stage) -> TransportFailure {
+/// Classifies an error of reqwest by its causes. Its own text has the URL and is never used.
+/// `proxy` is the host and port of the proxy on the way: then that could not be reached.
+pub(super) fn failure(error: &reqwest::Error, timeout: Duration, proxy: Option<String>) -> TransportFailure {
     // reqwest calls it "connect" until TCP, the proxy's tunnel and TLS are all up.
     let connecting = error.is_connect() || error.is_builder();
     let sent = if connecting { Sent::NotSent } else { Sent::PerhapsSent };
     let (kind, detail) = if error.is_timeout() {
-        let during = if connecting { "connecting" } else { "waiting for the answer" };
-        (FailureKind::Timeout, format!("the time ran out while {during}"))
+        (FailureKind::Timeout, timed_out(timeout, if connecting { "connecting" } else { ANSWER }))
     } else if let Some(cause) = causes(error).find_map(explain) {
         cause
     } else if error.is_dns() {
@@ -36,13 +25,20 @@ pub(super) fn failure(error: &reqwest::Error, stage: Stage) -> TransportFailure 
     } else {
         (FailureKind::Other, root(error))
     };
-    match (kind, stage) {
-        (FailureKind::Connect | FailureKind::Dns, Stage::Sending { proxy: Some(proxy) }) => {
+    match (kind, proxy) {
+        (FailureKind::Connect | FailureKind::Dns, Some(proxy)) => {
             let detail = format!("the proxy {proxy} cannot be reached: {detail}");
             TransportFailure { sent, kind: FailureKind::Proxy, detail }
         }
         _ => TransportFailure { sent, kind, detail },
     }
+}
+
+pub(super) const ANSWER: &str = "waiting for the answer";
+
+/// `timeout` to a tenth of a second.
+pub(super) fn timed_out(timeout: Duration, doing: &str) -> String {
+    format!("timed out after {} s while {doing}", (timeout.as_secs_f64() * 10.0).round() / 10.0)
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -51,7 +47,7 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
 
 /// The innermost cause's text.
 fn root(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| "for no stated reason".to_owned(), ToString::to_string)
+    causes(error).last().map_or_else(|| "unknown reason".to_owned(), ToString::to_string)
 }
 
 /// One cause, if it is of a kind that has a name.
@@ -61,17 +57,23 @@ fn explain(error: &(dyn Error + 'static)) -> Option<(FailureKind, String)> {
         return io.get_ref().and_then(|inner| explain(inner)).or_else(|| explain_io(io));
     }
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some((FailureKind::Tls, explain_tls(tls)));
+        return Some(match tls {
+            rustls::Error::InvalidMessage(_) => {
+                let detail = "the server does not speak TLS on this port; it may speak plain HTTP";
+                (FailureKind::NotTls, detail.to_owned())
+            }
+            _ => (FailureKind::Tls, explain_tls(tls)),
+        });
     }
     if let Some(http) = error.downcast_ref::<hyper::Error>() {
         return explain_http(http);
     }
-    // hyper-util does not export this one's type.
+    // hyper-util does not export the type of this error.
     let text = error.to_string();
     let reason = text.strip_prefix("tunnel error: ")?;
     // The proxy itself could not be reached: the cause says more.
     let unreached = reason.starts_with("failed to create") || reason.starts_with("io error");
-    (!unreached).then(|| (FailureKind::Proxy, format!("the proxy does not let it through: {reason}")))
+    (!unreached).then(|| (FailureKind::Proxy, format!("the proxy refuses the connection: {reason}")))
 }
 
 fn explain_io(error: &io::Error) -> Option<(FailureKind, String)> {
@@ -83,8 +85,9 @@ fn explain_io(error: &io::Error) -> Option<(FailureKind, String)> {
         ConnectionRefused => (FailureKind::Connect, "connection refused"),
         HostUnreachable => (FailureKind::Connect, "the host is unreachable"),
         NetworkUnreachable => (FailureKind::Connect, "the network is unreachable"),
-        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => {
-            (FailureKind::Reset, "the server broke the connection off")
+        ConnectionReset => (FailureKind::Reset, "the server reset the connection"),
+        ConnectionAborted | BrokenPipe | UnexpectedEof => {
+            (FailureKind::Reset, "the server closed the connection")
         }
         _ => return None,
     };
@@ -125,14 +128,14 @@ fn explain_tls(error: &rustls::Error) -> String {
                 if presented.is_empty() { "no name at all".to_owned() } else { names(presented) }
             ),
             Cert::UnknownIssuer => {
-                "the server's certificate is issued by an authority that is not trusted here".to_owned()
+                "the server's certificate is self-signed, or from a certificate authority that is not trusted"
+                    .to_owned()
             }
             Cert::Revoked => "the server's certificate has been revoked".to_owned(),
             other => format!("the server's certificate is not acceptable: {other}"),
         },
-        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
-            "the server speaks no TLS version from 1.2 on".to_owned()
+            "the server does not support TLS 1.2 or newer".to_owned()
         }
         other => other.to_string(),
     }

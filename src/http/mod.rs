@@ -1,8 +1,7 @@
-//! The way to the token endpoint: one POST, one complete reply or one failure, before a deadline.
+//! The HTTP client: one request, one complete reply or one failure, before a deadline.
 //!
-//! Nothing is sent twice here. Redirects are not followed, requests are not retried,
-//! connections are not kept: what may be resent is decided where the refresh token's state is
-//! known.
+//! Nothing is sent twice here. Redirects are not followed, requests are not retried, connections are
+//! not kept: the refresh layer, which knows the state of the refresh token, decides what is resent.
 
 pub mod client;
 pub mod discovery;

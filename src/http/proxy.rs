@@ -1,4 +1,4 @@
-//! What the environment says about proxies and root certificates.
+//! The environment variables for proxies and root certificates.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 use url::Url;
 
-/// The variables that matter here, read once. No Debug: a proxy's URL may hold a password.
+/// The variables, read once. No Debug: a proxy's URL may hold a password.
 #[derive(Default)]
 pub(super) struct ProxyVariables {
     /// `HTTPS_PROXY`, else `ALL_PROXY`.
@@ -17,7 +17,7 @@ pub(super) struct ProxyVariables {
     pub(super) ssl_cert_file: Option<OsString>,
 }
 
-/// These targets never go through a proxy: it would look for them on its own machine.
+/// Never through a proxy: it would look for them on its own machine.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 impl ProxyVariables {
@@ -35,23 +35,17 @@ impl ProxyVariables {
         }
     }
 
-    /// The process's own environment.
-    pub(super) fn of_the_process() -> Self {
-        Self::read(|name| std::env::var_os(name))
-    }
-
-    /// The proxy for https, if one is set; `Err` says what is wrong with it, without its
-    /// password. Never for plain http: a proxy would see the refresh token.
+    /// The proxy for https, if one is set; the error is without its password. Never for plain http: a proxy would see the refresh token.
     pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
         let Some(url) = self.proxy_url()? else { return Ok(None) };
-        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is no URL")?;
+        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is not a valid URL")?;
         Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
     }
 
-    /// Host and port of the proxy that requests to this URL go by.
+    /// Host and port of the proxy for requests to this URL.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
         let proxy = self.proxy_url().ok()??;
-        // What reqwest asks as well.
+        // The same that reqwest uses.
         let matcher = Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build();
         matcher.intercept(&url.as_str().parse().ok()?)?;
         Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
@@ -60,9 +54,9 @@ impl ProxyVariables {
     fn proxy_url(&self) -> Result<Option<Url>, &'static str> {
         let Some(proxy) = &self.proxy else { return Ok(None) };
         let with_scheme = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
-        let url = Url::parse(&with_scheme).map_err(|_| "the proxy in the environment is no URL")?;
+        let url = Url::parse(&with_scheme).map_err(|_| "the proxy in the environment is not a valid URL")?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err("the proxy in the environment is neither http nor https; no other kind is supported");
+            return Err("the proxy in the environment is not http or https; other kinds are not supported");
         }
         Ok(Some(url))
     }

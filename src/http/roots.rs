@@ -1,4 +1,4 @@
-//! The certificates that a server's own must lead to.
+//! The root certificates.
 //!
 //! One file is read, once; directories of single certificates are not scanned, which would cost
 //! more than the handshake.
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::files::read;
 
-/// Where distributions keep their bundle: the first that exists is taken.
+/// The bundles of distributions: the first that exists is used.
 const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch, Gentoo, NixOS
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
@@ -21,17 +21,14 @@ const BUNDLES: [&str; 6] = [
     "/usr/local/etc/ssl/cert.pem",        // FreeBSD
 ];
 
-/// The longest file of certificates: distributions' bundles have up to 1 MiB. What is longer, or no
-/// file at all, must not hold up a refresh.
+/// The longest file of certificates: distributions' bundles have up to 1 MiB.
 const MAX_LEN: usize = 8 << 20;
 
-/// Why there are no roots. The way out is [`FailureKind::Roots`](crate::oauth::FailureKind)'s hint.
+/// The hint is that of [`FailureKind::Roots`](crate::oauth::FailureKind).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootsError {
-    /// The file that was named cannot be read.
     #[error("cannot read the root certificates in {}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    /// The file has no certificate that could be used.
     #[error("no usable certificate in {}", path.display())]
     Empty { path: PathBuf },
 }
@@ -42,13 +39,8 @@ pub(super) fn load(
     ca_file: Option<&Path>,
     ssl_cert_file: Option<&Path>,
 ) -> Result<Option<RootCertStore>, RootsError> {
-    let path = match ca_file.or(ssl_cert_file) {
-        Some(named) => named,
-        None => match BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
-            Some(bundle) => bundle,
-            None => return Ok(None),
-        },
-    };
+    let bundle = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
+    let Some(path) = ca_file.or(ssl_cert_file).or_else(bundle) else { return Ok(None) };
     let pem = read::read(path, MAX_LEN)
         .map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
     let roots = parse(&pem.bytes);
@@ -58,7 +50,7 @@ pub(super) fn load(
     Ok(Some(roots))
 }
 
-/// What can be parsed; one odd certificate in a bundle must not cost all the others.
+/// One bad certificate in a bundle must not cost all the others.
 fn parse(pem: &[u8]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());

@@ -297,7 +297,7 @@ async fn certificates_are_checked() {
         assert_eq!(post_tls(Leaf::For("127.0.0.1"), true).await.unwrap().body.as_slice(), GRANT.as_bytes());
         for (leaf, trusted, expected) in [
             (Leaf::For("as.example"), true, "is not for 127.0.0.1, but for"),
-            (Leaf::For("127.0.0.1"), false, "an authority that is not trusted here"),
+            (Leaf::For("127.0.0.1"), false, "authority that is not trusted"),
             (Leaf::Expired, true, "has expired"),
             (Leaf::NotValidYet, true, "is not valid yet"),
         ] {
@@ -320,8 +320,8 @@ async fn a_server_without_tls_is_named_as_such() {
         let endpoint =
             endpoint_with(AMPLE, Some(Authority::new("ours").ca_file(&dir)), ProxyVariables::default());
         let result = endpoint.post(&request(server.url("https"))).await;
-        let detail = assert_failure(result, Sent::NotSent, FailureKind::Tls);
-        assert_eq!(detail, "the server does not speak TLS on this port");
+        let detail = assert_failure(result, Sent::NotSent, FailureKind::NotTls);
+        assert_eq!(detail, "the server does not speak TLS on this port; it may speak plain HTTP");
     })
     .await;
 }

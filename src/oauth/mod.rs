@@ -4,6 +4,7 @@
 //! came back, down to a broken connection, into one [`Answer`].
 
 pub mod answer;
+pub mod auth_method;
 pub mod classify;
 pub mod codes;
 pub mod grant;
@@ -19,6 +20,7 @@ pub use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
     Unavailable, Unclear,
 };
+pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::grant::Grant;
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};

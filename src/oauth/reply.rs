@@ -58,6 +58,8 @@ pub enum FailureKind {
     Tls,
     /// There are no root certificates to check the server's with.
     Roots,
+    /// The server does not speak TLS on this port.
+    NotTls,
     /// The proxy did not let the connection through.
     Proxy,
     /// Plain http to another machine, which `allow_http` does not permit.
@@ -82,7 +84,7 @@ impl FailureKind {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
-            Self::Tls => "tls",
+            Self::Tls | Self::NotTls => "tls",
             Self::Roots => "roots",
             Self::Proxy => "proxy",
             Self::PlainHttp => "plain_http",
@@ -104,6 +106,7 @@ impl FailureKind {
                 "check the host name in token_endpoint and this machine's clock; \
                  for a private certificate authority set ca_file",
             ),
+            Self::NotTls => Some("use http:// if the server is this machine, or the port for https"),
             Self::Roots => {
                 Some("install ca-certificates, or name a PEM file in ca_file that this user can read")
             }

@@ -9,6 +9,7 @@ use form_urlencoded::{Serializer, byte_serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::oauth::AuthMethod;
 use crate::oauth::grant::Grant;
 use crate::secret::{Fingerprint, Secret};
 
@@ -33,9 +34,9 @@ impl ClientAuthentication {
     /// The registered name of the method.
     pub fn method(&self) -> &'static str {
         match self {
-            Self::Basic { .. } => "client_secret_basic",
-            Self::Post { .. } => "client_secret_post",
-            Self::None => "none",
+            Self::Basic { .. } => AuthMethod::ClientSecretBasic.as_str(),
+            Self::Post { .. } => AuthMethod::ClientSecretPost.as_str(),
+            Self::None => AuthMethod::None.as_str(),
         }
     }
 

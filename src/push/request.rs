@@ -65,7 +65,7 @@ mod tests {
     fn push(content_type: &str) -> PushConfig {
         PushConfig {
             url: "http://localhost:8741/v1/token".parse().unwrap(),
-            body: PushConfig::BODY.parse().unwrap(),
+            body: crate::config::keys::find("push.body").unwrap().default.parse().unwrap(),
             headers: vec![("content-type".into(), Secret::new(content_type))],
             api_key: None,
         }

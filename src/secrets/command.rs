@@ -13,18 +13,16 @@ use crate::secrets::MAX_LEN;
 /// person waits for ever.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-const BY_HAND: &str = "run it by hand, as the user who runs zg-tokend and with </dev/null";
+const BY_HAND: &str = "run it in a shell, as the user who runs zg-tokend, with </dev/null";
 
 /// How a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It came to no end of its own, or could not be started.
+    /// It could not be started, or was killed.
     #[error(transparent)]
     Child(#[from] ChildError),
-    /// It reported a failure.
     #[error("{status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Failed {
-        /// Its exit status or signal.
         status: ExitStatus,
         /// The first line of its standard error, made printable, without secrets.
         stderr: String,
@@ -35,7 +33,7 @@ impl CommandError {
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Child(ChildError::Late(_)) => {
-                "it runs without a terminal and must not ask for anything: unlock the store first"
+                "unlock the password store first: the command has no terminal, and cannot ask for anything"
             }
             Self::Child(ChildError::TooLong(_)) => "it must print the secret and nothing else",
             Self::Child(error) => error.hint().unwrap_or(BY_HAND),

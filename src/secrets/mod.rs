@@ -1,8 +1,8 @@
 //! Secrets, read when they are needed: from a file, an environment variable, a command or a
 //! systemd credential.
 //!
-//! Reading blocks, a command for up to 10 s: call it before taking a lock. No error contains
-//! a value, only the key and the place.
+//! Reading blocks, a command for up to 10 s: call it before taking a lock. Errors contain the key
+//! and the source, never the value.
 
 pub mod command;
 #[cfg(test)]
@@ -17,8 +17,7 @@ pub use crate::secrets::command::CommandError;
 use zeroize::Zeroizing;
 
 use crate::config::{SecretFlaw, SecretSource};
-use crate::files::read;
-use crate::files::read::SmallFile;
+use crate::files::{Contents, read};
 use crate::secret::Secret;
 
 /// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
@@ -28,128 +27,66 @@ const MAX_LEN: usize = 64 << 10;
 /// Why a secret could not be read. `key` is its key in the config.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file cannot be read.
     #[error("cannot read {key} from file {}", path.display())]
-    File {
-        /// Its key in the config.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Others can read the file, or change it.
-    #[error("the {key} file {} is open to others (mode {mode:04o})", path.display())]
-    Loose {
-        /// Its key in the config.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file belongs to somebody who is neither root nor the effective user.
+    File { key: &'static str, path: PathBuf, source: io::Error },
+    #[error("the {key} file {} can be read or changed by other users (mode {mode:04o})", path.display())]
+    Loose { key: &'static str, path: PathBuf, mode: u32 },
     #[error("the {key} file {} belongs to another user (uid {uid})", path.display())]
-    Stranger {
-        /// Its key in the config.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        uid: u32,
-    },
-    /// The environment variable does not exist.
+    Stranger { key: &'static str, path: PathBuf, uid: u32 },
     #[error("{key}: the environment variable {name} is not set")]
-    Unset {
-        /// Its key in the config.
-        key: &'static str,
-        /// The variable.
-        name: String,
-    },
-    /// The command failed.
+    Unset { key: &'static str, name: String },
     #[error("cannot get {key} from command `{program}`")]
-    Command {
-        /// Its key in the config.
-        key: &'static str,
-        /// The program, without its arguments.
-        program: String,
-        /// How it failed.
-        source: CommandError,
-    },
+    Command { key: &'static str, program: String, source: CommandError },
     /// Not run as a systemd service with credentials.
-    #[error("{key}: there is no systemd credential {name}, since CREDENTIALS_DIRECTORY is not set")]
-    NoCredentials {
-        /// Its key in the config.
-        key: &'static str,
-        /// The credential.
-        name: String,
-    },
-    /// The credential cannot be read.
+    #[error("{key}: no systemd credential {name}: CREDENTIALS_DIRECTORY is not set")]
+    NoCredentials { key: &'static str, name: String },
     #[error("cannot read {key} from systemd credential {name}")]
-    Credential {
-        /// Its key in the config.
-        key: &'static str,
-        /// The credential.
-        name: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// What was read is no secret.
+    Credential { key: &'static str, name: String, source: io::Error },
     #[error("{key} from {place} {flaw}")]
-    Unusable {
-        /// Its key in the config.
-        key: &'static str,
-        /// Where it was read.
-        place: String,
-        /// What is wrong with it.
-        flaw: SecretFlaw,
-    },
+    Unusable { key: &'static str, place: String, flaw: SecretFlaw },
 }
 
 impl SecretError {
-    /// Whether there is no such file: of all that cannot be read, this alone does not exist yet.
+    /// Whether the file does not exist yet.
     pub fn is_missing_file(&self) -> bool {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What to do about it.
+    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
     pub fn hint(&self) -> Option<String> {
-        match self {
+        Some(match self {
             Self::File { path, source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => Some(format!(
-                    "write the secret into {}, mode 0600, or correct the config",
-                    path.display()
-                )),
-                io::ErrorKind::PermissionDenied => {
-                    Some(format!("let the user who runs zg-tokend read {}", path.display()))
+                io::ErrorKind::NotFound => {
+                    format!("write the secret into {}, mode 0600, or correct the config", path.display())
                 }
-                io::ErrorKind::IsADirectory => Some("name the file in it".to_owned()),
-                _ => Some(format!("see whether `cat {}` can read it", path.display())),
+                io::ErrorKind::PermissionDenied => {
+                    format!("let the user who runs zg-tokend read {}", path.display())
+                }
+                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
+                _ => format!("check that `cat {}` can read it", path.display()),
             },
-            Self::Loose { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::Loose { path, .. } => format!("chmod 600 {}", path.display()),
             Self::Stranger { path, .. } => {
-                Some(format!("give it to the user who runs zg-tokend: chown USER {}", path.display()))
+                format!("change its owner to the user who runs zg-tokend: chown USER {}", path.display())
             }
-            Self::Unset { name, .. } => Some(format!(
-                "set {name} for zg-tokend itself; a service or cron job does not see your shell's"
-            )),
-            Self::Command { source, .. } => Some(source.hint().to_owned()),
-            Self::NoCredentials { name, .. } => Some(format!(
+            Self::Unset { name, .. } => format!(
+                "set {name} in the environment of zg-tokend: a service or cron job does not have the variables of your shell"
+            ),
+            Self::Command { source, .. } => source.hint().into(),
+            Self::NoCredentials { name, .. } => format!(
                 "only a systemd service has credentials: add LoadCredential={name}:PATH to its unit and restart it"
-            )),
-            Self::Credential { name, .. } => Some(format!(
-                "add LoadCredential={name}:PATH to the unit, then restart it: credentials are loaded at its start"
-            )),
-            Self::Unusable { flaw: SecretFlaw::Empty, .. } => {
-                Some("put the secret there, on one line".to_owned())
-            }
-            Self::Unusable { .. } => Some("there must be the secret alone, on one line".to_owned()),
-        }
+            ),
+            Self::Credential { name, .. } => format!(
+                "add LoadCredential={name}:PATH to the unit and restart it: credentials are loaded at the start"
+            ),
+            Self::Unusable { flaw: SecretFlaw::Empty, .. } => "write the secret there, on one line".into(),
+            Self::Unusable { .. } => "it must be the secret alone, on one line".into(),
+        })
     }
 }
 
-/// Reads the secret that the config calls `key` (`refresh_token`, `client_secret`). A command does
-/// not get the environment variables `secret_variables`.
+/// Reads the secret of this config key. A command does not get the environment variables
+/// `secret_variables`.
 pub fn read(
     key: &'static str,
     source: &SecretSource,
@@ -168,7 +105,15 @@ fn read_with(
 ) -> Result<Secret, SecretError> {
     let bytes = match source {
         SecretSource::Inline(secret) => return Ok(secret.clone()),
-        SecretSource::File(path) => from_file(key, path, effective_uid)?,
+        SecretSource::File(path) => {
+            let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
+                key,
+                path: path.clone(),
+                source,
+            })?;
+            check_access(key, path, &contents, effective_uid)?;
+            contents.bytes
+        }
         SecretSource::Env(name) => {
             let value = variable(name).ok_or_else(|| SecretError::Unset { key, name: name.clone() })?;
             Zeroizing::new(value.as_bytes().to_vec())
@@ -181,7 +126,7 @@ fn read_with(
         SecretSource::Credential(name) => {
             let directory = variable("CREDENTIALS_DIRECTORY")
                 .ok_or_else(|| SecretError::NoCredentials { key, name: name.clone() })?;
-            // No look at owner and mode: the directory is the service manager's.
+            // Owner and mode are not checked: the directory is the service manager's.
             read::read(&Path::new(&directory).join(name), MAX_LEN)
                 .map_err(|source| SecretError::Credential { key, name: name.clone(), source })?
                 .bytes
@@ -194,30 +139,20 @@ fn read_with(
     })
 }
 
-fn from_file(key: &'static str, path: &Path, effective_uid: u32) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
-        key,
-        path: path.to_owned(),
-        source,
-    })?;
-    check_access(key, path, &contents, effective_uid)?;
-    Ok(contents.bytes)
-}
-
 /// The group may read a secret file (root's, for a service), nobody else may, and nobody but
 /// the owner may write it.
 fn check_access(
     key: &'static str,
     path: &Path,
-    contents: &SmallFile,
+    contents: &Contents,
     effective_uid: u32,
 ) -> Result<(), SecretError> {
-    let path = || path.to_owned();
-    if read::is_stranger(contents.uid, effective_uid) {
-        Err(SecretError::Stranger { key, path: path(), uid: contents.uid })
-    } else if contents.mode & 0o026 != 0 {
-        Err(SecretError::Loose { key, path: path(), mode: contents.mode })
-    } else {
-        Ok(())
+    let (path, uid, mode) = (path.to_owned(), contents.uid, contents.mode);
+    if read::is_stranger(uid, effective_uid) {
+        return Err(SecretError::Stranger { key, path, uid });
     }
+    if mode & 0o026 != 0 {
+        return Err(SecretError::Loose { key, path, mode });
+    }
+    Ok(())
 }

@@ -104,7 +104,7 @@ fn a_secret_file_is_closed_to_others() {
 #[test]
 fn a_secret_file_belongs_to_root_or_the_effective_user() {
     for (uid, effective_uid, good) in [(0, 7, true), (7, 7, true), (8, 7, false), (7, 0, false)] {
-        let contents = SmallFile { bytes: Zeroizing::default(), uid, mode: 0o600 };
+        let contents = Contents { bytes: Zeroizing::default(), uid, mode: 0o600, modified_at: 0 };
         let checked = check_access("refresh_token", Path::new("/s"), &contents, effective_uid);
         assert_eq!(checked.is_ok(), good, "{uid} {effective_uid}");
         if let Err(error) = checked {
@@ -230,8 +230,8 @@ fn a_late_command_is_killed_with_its_children() {
     let script = format!("flock '{}' sleep 1000; true", lock.display());
     let SecretSource::Command(argv) = shell(&script) else { unreachable!() };
     let error = command::output(&argv, &[], Duration::from_secs(1)).unwrap_err();
-    assert_eq!(error.to_string(), "it did not end within 1 s and was killed");
-    assert!(error.hint().contains("without a terminal"));
+    assert_eq!(error.to_string(), "it timed out after 1 s and was killed");
+    assert!(error.hint().contains("has no terminal"));
     // This waits until nobody holds the lock.
     fs4::FileExt::lock(&std::fs::File::open(&lock).unwrap()).unwrap();
 }

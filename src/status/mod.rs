@@ -273,13 +273,11 @@ struct Look {
 /// known to prefer an environment variable, which is set.
 pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static str, &Path)>) -> Snapshot {
     let now = SystemClock::new().now();
-    let accounts = settings.accounts.iter();
-    let chosen = accounts.filter(|account| only.is_none_or(|only| account.name.as_str() == only));
     // Walked once for all; if that fails, each account says so for itself.
     let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
     // Most accounts have the same supervisor: each is looked at once.
     let mut stopped: Option<(u32, bool)> = None;
-    let accounts = chosen.map(|account| {
+    let accounts = settings.chosen(only).map(|account| {
         let mut store = Store::new(&settings.state_dir, account.name.as_str());
         if let Some(state_dir) = &state_dir {
             store.open_within(state_dir);
@@ -308,13 +306,12 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
         }
         Ok(stored)
     });
-    let token_file = files::token_file(&account.token_file);
-    let (file, obstacle) = (token_file.observe(), token_file.obstacle());
+    let (file, obstacle) = (account.token_file.observe(), account.token_file.obstacle());
     let mut lock_held = false;
     let mut current = None;
     if let Ok(Stored::Record(record)) = &stored {
         if let (Some(token), Observation::Holds { fingerprint, .. }) = (&record.access_token, &file) {
-            current = Some(files::render(&account.token_file.format, token).fingerprint() == *fingerprint);
+            current = Some(files::render(&account.token_format, token).fingerprint() == *fingerprint);
         }
         if record.in_flight.is_some() {
             lock_held = store.is_locked().unwrap_or(false);

@@ -63,7 +63,7 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
                 // Before the look: directories may have come, and what changes from now on is seen.
                 files = watch_all(&paths(viewer.settings(), only))?;
             }
-            woken = timer.woken() => drop(woken?),
+            woken = timer.wait() => drop(woken?),
             signal = signals.next() => match signal {
                 // The size of the terminal has changed.
                 Signal::WINCH => {}
@@ -90,9 +90,7 @@ fn when(second: i64, now: Timestamp) -> Timestamp {
 
 /// Every file that a look reads. A supervisor that ends closes its file, which is noticed, too.
 fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
-    let chosen =
-        settings.accounts.iter().filter(|account| only.is_none_or(|only| account.name.as_str() == only));
-    let files = chosen.flat_map(|account| {
+    let files = settings.chosen(only).flat_map(|account| {
         let directory = settings.state_dir.join(account.name.as_str());
         let notes = ["state", "supervisor", "pushed", "probed"].map(|name| directory.join(name));
         notes.into_iter().chain([account.token_file.path.clone()])

@@ -132,7 +132,7 @@ fn live_judges_certificates_proxies_and_issuers() {
     for (leaf, words) in [
         (Leaf::Expired, "the server's certificate has expired"),
         (Leaf::OtherName, "the server's certificate is not for localhost, but for elsewhere.test"),
-        (Leaf::Unknown, "issued by an authority that is not trusted here"),
+        (Leaf::Unknown, "or from a certificate authority that is not trusted"),
     ] {
         let sandbox = Sandbox::new();
         let ca_file = sandbox.path("ca.pem");
@@ -156,7 +156,7 @@ fn live_judges_certificates_proxies_and_issuers() {
         "{output:?}"
     );
     let unknown = live("socks5://user:SECRET@127.0.0.1:1");
-    assert!(unknown.stdout.contains("neither http nor https"), "{unknown:?}");
+    assert!(unknown.stdout.contains("is not http or https"), "{unknown:?}");
     assert!(unknown.stdout.contains("hint: check HTTPS_PROXY, ALL_PROXY and NO_PROXY"), "{unknown:?}");
     assert!(![output.stdout, unknown.stdout].concat().contains("SECRET"));
     // An issuer that names another one.
@@ -201,25 +201,25 @@ fn secrets_are_read_and_never_shown() {
         (
             format!("file = \"{home}/loose\""),
             78,
-            "problem  default: refresh_token: the refresh_token file ROOT/home/loose is open to others \
+            "problem  default: refresh_token: the refresh_token file ROOT/home/loose can be read or changed by other users \
              (mode 0644)\n         hint: chmod 600 ROOT/home/loose",
         ),
         (
             format!("file = \"{home}/two\""),
             78,
             "problem  default: refresh_token: refresh_token from file ROOT/home/two has more than one line\n         \
-             hint: there must be the secret alone, on one line",
+             hint: it must be the secret alone, on one line",
         ),
         (
             "env = \"ZG_NONE\"".to_owned(),
             78,
             "problem  default: refresh_token: the environment variable ZG_NONE is not set\n         \
-             hint: set ZG_NONE for zg-tokend itself; a service or cron job does not see your shell's",
+             hint: set ZG_NONE in the environment of zg-tokend: a service or cron job does not have the variables of your shell",
         ),
         (
             "credential = \"rt\"".to_owned(),
             0,
-            "warning  default: refresh_token: there is no systemd credential rt, since \
+            "warning  default: refresh_token: no systemd credential rt: \
              CREDENTIALS_DIRECTORY is not set\n         \
              hint: only a systemd service has credentials: add LoadCredential=rt:PATH to its unit and restart it",
         ),
@@ -304,7 +304,7 @@ fn places_are_judged() {
         0,
         &[
             "warning  config: token_file_mode 0644 of account default lets every user of this machine read the \
-           token\n         hint: set token_file_mode = \"0640\", and token_file_group to a group of its readers",
+           token\n         hint: set token_file_mode = \"0640\", and token_file_group to a group that the readers are in",
         ],
     );
     fs::create_dir(home.join("open")).unwrap();

@@ -63,9 +63,9 @@ fn an_error_names_its_place_and_the_way_out() {
             "6:14",
             "`token_file`",
             "|              ^",
-            "a file of its own",
+            "choose another path",
         ),
-        ("token_file = \"config.toml\"", "3:14", "`token_file`", "|              ^", "a file of its own"),
+        ("token_file = \"config.toml\"", "3:14", "`token_file`", "|              ^", "choose another path"),
     ] {
         let sandbox = Sandbox::new();
         sandbox.write_config(&format!("{BASE}{line}\n"));
@@ -83,8 +83,7 @@ fn an_error_names_its_place_and_the_way_out() {
 
 #[test]
 fn a_secret_in_the_place_of_a_name_is_refused_and_not_shown() {
-    let hint =
-        "hint: write refresh_token = \"…\" for the secret itself; a file can be named by its full path\n";
+    let hint = "hint: write refresh_token = \"…\" for the secret itself; if it is the name of a file, write its full path\n";
     for (form, value, column, caret) in [
         ("env", "\"1//0gSECRET\"", 25, "{ env = \"…\" }"),
         ("env", "\"SECRETa1B2c3D4e5F6g7H8\"", 25, "{ env = \"…\" }"),
@@ -96,7 +95,7 @@ fn a_secret_in_the_place_of_a_name_is_refused_and_not_shown() {
         sandbox.write_config(&format!("{BASE}refresh_token = {{ {form} = {value} }}\n"));
         let output = refused(&sandbox);
         let first = format!(
-            "error: {}:3:{column}: `refresh_token` has a secret where `{form}` wants the name of what holds it\n",
+            "error: {}:3:{column}: `refresh_token` has a secret where `{form}` needs a name\n",
             sandbox.config_path().display()
         );
         assert!(output.stderr.starts_with(&first) && output.stderr.ends_with(hint), "{output:?}");

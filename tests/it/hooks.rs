@@ -271,7 +271,7 @@ fn a_signal_ends_the_hooks_of_once() {
         wait_until("the hook", || begun.exists().then_some(()));
         once.signal(signal);
         assert_eq!(once.wait().code(), Some(0), "{}", once.log());
-        assert!(once.log().contains("hook on_refresh failed: it was killed, since"), "{}", once.log());
+        assert!(once.log().contains("hook on_refresh failed: it was killed, because"), "{}", once.log());
         let pid = fs::read_to_string(begun).unwrap().trim().parse().unwrap();
         assert!(test_kill_process(Pid::from_raw(pid).unwrap()).is_err(), "the hook has ended");
         world.assert_live();

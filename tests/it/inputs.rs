@@ -102,7 +102,7 @@ fn a_secret_that_cannot_be_read_is_a_transient_failure() {
     for (source, hint) in [
         ("{ file = \"nowhere\" }", "write the secret into"),
         ("{ env = \"NOWHERE\" }", "set NOWHERE"),
-        ("{ command = [\"false\"] }", "run it by hand"),
+        ("{ command = [\"false\"] }", "run it in a shell"),
         ("{ command = [\"/no/such/program\"] }", ""),
         ("{ credential = \"nothing\" }", "LoadCredential"),
     ] {

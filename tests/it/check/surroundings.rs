@@ -44,7 +44,7 @@ fn the_programs_of_hooks_are_looked_for_as_they_are_run() {
             &format!("\"{shown}\""),
             78,
             "problem  default: on_refresh: cannot execute ROOT/home: is a directory\n         \
-             hint: name a program, with its full path",
+             hint: write the full path of a program",
         ),
     ] {
         world.configure(&format!("on_refresh = [{argv}]"));
@@ -106,7 +106,7 @@ fn the_file_beside_the_token_is_judged() {
     fs::write(&path, "").unwrap();
     std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
     let output = world.sandbox.run(["check"]);
-    assert!(output.stdout.contains("token.json belongs to nobody, who is neither root nor"), "{output:?}");
+    assert!(output.stdout.contains("token.json belongs to nobody, not to root or"), "{output:?}");
 }
 
 /// What it says with a file system of these options in place of a variable's directory, after a
@@ -174,7 +174,7 @@ fn the_keys_of_push_targets_are_read() {
     let world = World::new();
     world.configure("push = [{ url = \"http://localhost:1/v1/token\", api_key = { env = \"ZG_NO_KEY\" } }]");
     let problem = "problem  default: push.api_key: the environment variable ZG_NO_KEY is not set\n         \
-                   hint: set ZG_NO_KEY for zg-tokend itself; a service or cron job does not see your shell's";
+                   hint: set ZG_NO_KEY in the environment of zg-tokend: a service or cron job does not have the variables of your shell";
     assert_found(&world, &[], 78, &[problem]);
     let output = finish(world.sandbox.command(["check"]).env("ZG_NO_KEY", "SECRET"));
     assert!(output.code == Some(0) && !output.stdout.contains("SECRET"), "{output:?}");

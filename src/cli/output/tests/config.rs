@@ -138,8 +138,8 @@ const WHOLE: [&str; 4] =
 /// What cannot be brought about here: a fallback, and a path that is no text.
 const UNREACHABLE: [&str; 4] = [
     "a value of the wrong type",
-    "`zg-tokend man config` tells what each key must be",
-    "is below a directory whose name is not UTF-8",
+    "`zg-tokend man config` describes each key",
+    "is in a directory whose name is not UTF-8",
     "write the program's full path, or rename that directory",
 ];
 

@@ -121,7 +121,12 @@ fn files(page: &mut Page) {
     let place = |errno| PlaceError::Io { doing: "open the directory", path: path(), source: os(errno) };
     for error in [
         PlaceError::NoFileName { path: path() },
-        PlaceError::MissingDirectory { path: "/home/u".into(), whole: path(), linked: false },
+        PlaceError::MissingDirectory { path: "/home/u".into(), whole: path() },
+        PlaceError::DanglingLink {
+            link: path(),
+            target: "/mnt/disk/token".into(),
+            directory: "/mnt/disk".into(),
+        },
         PlaceError::NotADirectory { path: path() },
         PlaceError::TooManyLinks { path: path() },
         PlaceError::NotAFile { path: path(), kind: "FIFO" },
@@ -269,10 +274,10 @@ fn network(page: &mut Page) {
     let reset = || TransportFailure {
         sent: Sent::PerhapsSent,
         kind: FailureKind::Reset,
-        detail: "the server broke the connection off".into(),
+        detail: "the server reset the connection".into(),
     };
     for error in [
-        DiscoveryError::Issuer { issuer: "login.example".into(), reason: "it is no URL" },
+        DiscoveryError::Issuer { issuer: "login.example".into(), reason: "it is not a valid URL" },
         DiscoveryError::Unreachable { url: url("a"), source: reset() },
     ] {
         page.tell(&error, error.hint());
