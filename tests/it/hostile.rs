@@ -232,7 +232,7 @@ fn cases() -> Vec<Case> {
         over(Layer::Https(Leaf::Valid), Act::Reset(""), CUT),
         over(Layer::NoTls, json(GOOD), "does not speak TLS"),
         over(Layer::NoTls, Act::Hang, LATE_TO_CONNECT),
-        over(Layer::NoTls, Act::ResetAtOnce, "broke"),
+        over(Layer::NoTls, Act::ResetAtOnce, CUT),
         over(Layer::NoTls, Act::Flood("", vec![0x16; 1 << 16]), "does not speak TLS"),
     ]
 }
