@@ -32,7 +32,6 @@ use crate::demo::body::{Body, Dropped};
 use crate::demo::faults::{Fault, Faults, Outage};
 use crate::demo::issuer::{Issuer, IssuerOptions};
 use crate::demo::message::{DemoReply, DemoRequest};
-use crate::runtime::event_loop;
 use crate::secret::Secret;
 
 /// The longest request body read. Token requests are a few hundred bytes; a scripted fault may
