@@ -72,23 +72,18 @@ impl ControlReply {
 
     pub(super) fn forbidden() -> Self {
         let text = "only the user who runs zg-tokend, and root, may use its control socket";
-        Self::error(403, "forbidden", text, "run the request as one of these users, for example with sudo")
+        Self::error(403, "forbidden", text, "ask as one of them, as by sudo")
     }
 
     /// The loop is not there to answer.
     pub(super) fn stopping() -> Self {
-        let hint =
-            "read the token file, which stays as it is; `zg-tokend status` shows whether zg-tokend runs";
-        Self::error(503, "stopping", "zg-tokend is stopping, or the account was removed", hint)
+        let hint = "read the token file, which stays as it is; `zg-tokend status` says whether it runs";
+        Self::error(503, "stopping", "zg-tokend is stopping, or the account has gone", hint)
     }
 
     pub(super) fn too_late() -> Self {
-        let hint = "see `zg-tokend status`; the request may still be carried out";
-        Self::error(503, "timeout", "the request timed out", hint)
-    }
-
-    pub(super) fn unexpected() -> Self {
-        Self::error(500, "bug", "a second request arrived on one connection", "please report it")
+        let hint = "see `zg-tokend status`; what was asked for may still be done";
+        Self::error(503, "timeout", "no answer was to be had in time", hint)
     }
 
     pub(super) fn response(self) -> hyper::Response<Full<Bytes>> {
