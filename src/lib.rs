@@ -46,6 +46,7 @@ mod refresh;
 #[cfg(test)]
 #[path = "../tests/it/common/regressions.rs"]
 mod regressions;
+mod runtime;
 mod secret;
 mod secrets;
 mod status;

@@ -4,7 +4,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::account::Account;
@@ -12,6 +11,7 @@ use crate::account::context::{Context, EXCHANGES};
 use crate::clock::{BootId, Timestamp, millis, monotonic};
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
+use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub fn once(accounts: Vec<Account>, trigger: Trigger, context: Context) -> io::R
     let queue = accounts.into_iter().enumerate();
     let mut pass = Pass { queue, trigger, context: Rc::new(context), finished: Vec::new() };
     if let Some(first) = pass.next_due() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = event_loop()?;
         let done = LocalSet::new().block_on(&runtime, pass.finish_all(first));
         // A name that is still being looked up is not waited for.
         runtime.shutdown_background();
@@ -81,13 +81,11 @@ impl Pass {
 
     /// Finishes this one and all that follow, a limited number of them together.
     async fn finish_all(&mut self, first: (usize, Account)) -> io::Result<()> {
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        // The terminal has gone: no reason to leave a request without its answer.
-        let mut hup = signal(SignalKind::hangup())?;
+        let mut signals = Signals::new(&END)?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let context = Rc::clone(&self.context);
         tokio::task::spawn_local(async move {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {}, _ = hup.recv() => {} }
+            signals.next().await;
             // An exchange in flight is finished and stored; nothing new begins.
             context.stop();
             let _ = stop.send(true);

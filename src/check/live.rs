@@ -16,6 +16,7 @@ use crate::http::discovery;
 use crate::message::duration;
 use crate::oauth::{Reply, TransportFailure};
 use crate::problem::chain;
+use crate::runtime::event_loop;
 use crate::store::discovery::Cache;
 
 /// The clocks of two machines that both keep time differ by less, whatever the network does.
@@ -23,8 +24,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Asks every issuer and token endpoint once; `only` picks an account by name.
 pub fn live(settings: &Settings, only: Option<&str>) -> io::Result<Vec<Finding>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(ask_all(settings, only)))
+    Ok(event_loop()?.block_on(ask_all(settings, only)))
 }
 
 async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {

@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::account::obtain::rejected as replace;
 use crate::cli::args::{Args, Exec};
@@ -19,6 +18,7 @@ use crate::cli::once::Warnings;
 use crate::cli::{rejected, report, settings, the_account, token, voice};
 use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
+use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
 
 /// As env(1) and timeout(1) do it: our own failures are apart from those of most commands.
@@ -78,31 +78,26 @@ fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, 
         command.args(arguments).env(&flags.env, token.expose());
         None
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failed("cannot set up the event loop", &error))?;
+    let runtime = event_loop().map_err(|error| failed("cannot set up the event loop", &error))?;
     let status = runtime.block_on(async {
         // Ctrl-C goes to the command as well, and it decides; what is sent to us alone is passed on.
-        let listen = |kind| signal(kind).map_err(|error| failed("cannot listen to signals", &error));
-        let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        let mut hup = listen(SignalKind::hangup())?;
+        let mut signals = Signals::new(&END).map_err(|error| failed("cannot listen to signals", &error))?;
         let mut child = command.spawn().map_err(|error| not_run(program, &error))?;
         let pid = Pid::from_child(&child);
         let mut ended = tokio::task::spawn_blocking(move || child.wait());
         loop {
-            let passed_on = tokio::select! {
+            let signal = tokio::select! {
                 ended = &mut ended => {
                     // A panic aborts the process.
                     let ended = ended.map_err(|_| FAILED)?;
                     return ended.map_err(|error| failed("cannot wait for the command", &error));
                 }
-                _ = int.recv() => continue,
-                _ = term.recv() => Signal::TERM,
-                _ = hup.recv() => Signal::HUP,
+                signal = signals.next() => signal,
             };
-            // It may have ended meanwhile.
-            let _ = kill_process(pid, passed_on);
+            if signal != Signal::INT {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, signal);
+            }
         }
     })?;
     Ok(code(status))

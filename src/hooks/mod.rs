@@ -8,8 +8,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::account::Account;
 use crate::account::context::Context;
 use crate::config;
@@ -18,6 +16,7 @@ use crate::hooks::rules::{HookNote, Occasion, health};
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
+use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
 use crate::store::state::Store;
 use tokio::sync::Semaphore;
@@ -148,10 +147,8 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
     if hooks.is_empty() {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut hup = signal(SignalKind::hangup())?;
+    event_loop()?.block_on(async {
+        let mut signals = Signals::new(&END)?;
         let (stop, stopper) = io::pipe()?;
         let (stop, mut stopper) = (Arc::new(stop), Some(stopper));
         for (account, hook) in hooks {
@@ -159,9 +156,7 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
             let mut work = tokio::task::spawn_blocking(move || hook.run(Some(&stop)));
             let done = tokio::select! {
                 done = &mut work => Some(done),
-                _ = term.recv() => None,
-                _ = int.recv() => None,
-                _ = hup.recv() => None,
+                _ = signals.next() => None,
             };
             let done = if let Some(done) = done {
                 done

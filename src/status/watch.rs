@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Settings;
 use crate::files::watch::Watch;
+use crate::runtime::{END, Signals, event_loop};
 use crate::timer::Timer;
 
 /// A refresh changes several files within milliseconds: one look for all of them.
@@ -38,19 +38,13 @@ pub trait Viewer {
 
 /// Shows, until SIGINT, SIGTERM, SIGHUP or SIGQUIT; `only` picks an account by name.
 pub fn watch(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(until_ended(only, viewer))
+    event_loop()?.block_on(until_ended(only, viewer))
 }
 
 async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
     let clock = SystemClock::new();
     let timer = Timer::new()?;
-    let mut resized = signal(SignalKind::window_change())?;
-    let mut suspended = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
-    let mut quit = signal(SignalKind::quit())?;
+    let mut signals = Signals::new(&[&END[..], &[Signal::QUIT, Signal::TSTP, Signal::WINCH]].concat())?;
     let mut config = watch_all(&to_come(&viewer.settings().path))?;
     let mut files = watch_all(&paths(viewer.settings(), only))?;
     loop {
@@ -70,16 +64,16 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
                 files = watch_all(&paths(viewer.settings(), only))?;
             }
             woken = timer.woken() => drop(woken?),
-            _ = resized.recv() => {}
-            _ = suspended.recv() => {
-                viewer.leave();
-                kill_process(getpid(), Signal::STOP)?;
-                viewer.enter();
-            }
-            _ = term.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
-            _ = hup.recv() => return Ok(()),
-            _ = quit.recv() => return Ok(()),
+            signal = signals.next() => match signal {
+                // The size of the terminal has changed.
+                Signal::WINCH => {}
+                Signal::TSTP => {
+                    viewer.leave();
+                    kill_process(getpid(), Signal::STOP)?;
+                    viewer.enter();
+                }
+                _ => return Ok(()),
+            },
         }
     }
 }
