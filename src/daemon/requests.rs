@@ -1,68 +1,67 @@
-//! What probes and the control socket ask of the loop of `run`.
+//! Requests to the loop of `run`, from the control socket and from probes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::account::obtain::Replacement;
 use crate::config::Settings;
 use crate::problem::Problem;
+use crate::refresh::decide::Trigger;
 use crate::secret::Fingerprint;
 
-/// Where the loop hears them. Each connection, and each probe, has one question at a time,
-/// so their number is bound.
-pub type LoopRequests = mpsc::UnboundedReceiver<LoopRequest>;
-
-/// A question to the loop. It answers the first at once; that it does shows that it is at work.
+/// Each connection and each probe sends one request at a time, which bounds their number.
 #[derive(Debug)]
 pub enum LoopRequest {
-    /// What is in force?
-    Current(oneshot::Sender<Current>),
-    /// A pass over an account, and what it comes to.
+    /// Answered at once. The reply proves that the loop is alive.
+    Snapshot(oneshot::Sender<Snapshot>),
     Pass {
-        /// Which one.
         account: String,
-        /// What for.
-        wish: Purpose,
-        /// Dropped unanswered if there is no such account any more.
+        purpose: Purpose,
+        /// Dropped without a reply if the account no longer exists.
         reply: oneshot::Sender<PassResult>,
     },
 }
 
-/// What is in force.
 #[derive(Debug)]
-pub struct Current {
-    /// The config in force.
+pub struct Snapshot {
     pub settings: Arc<Settings>,
-    /// Every account has been looked at, and the end has not begun.
+    /// Every account was checked once, and the process is not stopping.
     pub ready: bool,
 }
 
-/// What a pass is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The state has changed: there is a token now, or another login.
-    Look {
+    /// The state was changed: it has a new token or a new login.
+    Check {
         /// The refresh token of the new login.
         login: Option<Fingerprint>,
     },
-    /// Another token than the stored one.
+    /// Replace the stored token.
     Refresh {
-        /// The stored one, if there is one.
+        /// The stored token and its number, if there is one.
         known: Option<Fingerprint>,
-        /// Its number.
         generation: u64,
     },
-    /// Another token than this one, which a resource refused.
-    Replacement(Fingerprint),
+    /// Replace this token, which a resource refused.
+    Replace(Fingerprint),
 }
 
-/// What a pass came to.
+impl Purpose {
+    pub fn trigger(self) -> Trigger {
+        match self {
+            // A user has fixed something and waits for the result: the backoff begins anew.
+            Self::Check { .. } => Trigger { anew: true, ..Trigger::default() },
+            Self::Refresh { .. } => Trigger { force: true, ..Trigger::default() },
+            Self::Replace(token) => Trigger { rejected: Some(token), ..Trigger::default() },
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct PassResult {
-    /// What became of the token, or why not.
     pub result: Result<Replacement, Problem>,
-    /// How long until another try may be made, or is.
+    /// The time until the next attempt.
     pub next_in: Option<Duration>,
 }

@@ -1,39 +1,43 @@
-//! The place of one account in the loop: the account itself comes and goes.
+//! The loop's data about one account. The account itself moves into a task while it uses the
+//! network, and comes back when it has finished.
+
+use std::collections::VecDeque;
 
 use crate::account::Account;
 use crate::clock::Timestamp;
-use crate::daemon::waiting::Waiters;
+use crate::daemon::waiters::Waiters;
 use crate::hooks::Hooks;
 use crate::message::explanation;
 use crate::probe::Probing;
 use crate::push::Pushes;
+use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::store::lock::SupervisorLock;
 
-/// What the loop knows of one account.
-pub(super) struct Slot {
-    /// Absent while a task works on it.
-    pub(super) account: Option<Box<Account>>,
-    pub(super) standing: ConfigState,
-    /// It is among those whose turn it is.
-    pub(super) queued: bool,
-    /// What was asked for while it was away.
-    pub(super) asked: Option<Trigger>,
-    /// It has completed its first pass.
-    pub(super) settled: bool,
-    /// Only another login can help it, and its state is watched for one.
-    pub(super) waits_for_login: bool,
-    /// Who asked for a pass and has no answer yet.
-    pub(super) waiting: Waiters,
-    pub(super) supervision: SupervisorLock,
-    pub(super) features: Features,
+/// Events for accounts, each with the account's name.
+pub type Queue = VecDeque<(String, Event)>;
+
+pub struct Slot {
+    /// `None` while a task works on it.
+    pub account: Option<Box<Account>>,
+    pub config: ConfigState,
+    /// Its wake-up is in the queue.
+    pub queued: bool,
+    /// For the pass after the one that is running.
+    pub next_trigger: Option<Trigger>,
+    /// Its first pass has ended.
+    pub checked: bool,
+    /// Only a new login can help it. Its state is watched for one.
+    pub waits_for_login: bool,
+    pub waiters: Waiters,
+    pub lock: SupervisorLock,
+    pub features: Features,
 }
 
-/// What is done for an account beside its refreshes.
-pub(super) struct Features {
-    pub(super) hooks: Hooks,
-    pub(super) pushes: Pushes,
-    pub(super) probing: Probing,
+pub struct Features {
+    pub hooks: Hooks,
+    pub pushes: Pushes,
+    pub probing: Probing,
 }
 
 impl Features {
@@ -47,55 +51,60 @@ impl Features {
     }
 }
 
-/// What the newest config makes of an account.
+/// How an account relates to the newest config.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConfigState {
-    /// It was built from it.
+pub enum ConfigState {
+    /// The account was built from it.
     Current,
-    /// It is to be built anew as soon as it is at rest.
+    /// The account is rebuilt from it when it is idle.
     Changed,
-    /// It goes as soon as it is at rest.
-    Gone,
+    /// The account is not in it, and is dropped when it is idle.
+    Removed,
 }
 
 impl Slot {
-    pub(super) fn new(account: Account, supervision: SupervisorLock) -> Self {
-        let features = Features::new(&account);
-        let account = Some(Box::new(account));
+    pub fn new(account: Account, lock: SupervisorLock) -> Self {
         Self {
-            account,
-            standing: ConfigState::Current,
+            config: ConfigState::Current,
             queued: false,
-            asked: None,
-            settled: false,
+            next_trigger: None,
+            checked: false,
             waits_for_login: false,
-            waiting: Waiters::default(),
-            supervision,
-            features,
+            waiters: Waiters::default(),
+            lock,
+            features: Features::new(&account),
+            account: Some(Box::new(account)),
         }
     }
 
-    /// Replaces the account by one that is built from another config.
-    pub(super) fn replace(&mut self, account: Option<Account>) {
-        if let Some(account) = &account {
-            self.features = Features::new(account);
-        }
-        self.account = account.map(Box::new);
+    /// Replaces the account by one that was built from another config.
+    pub fn replace(&mut self, account: Account) {
+        self.features = Features::new(&account);
+        self.account = Some(Box::new(account));
     }
 
-    /// Whose turn has come already needs no waking, nor does one that is to begin nothing more: a
-    /// deadline that nobody meets would keep the loop from everything else.
-    pub(super) fn next_wakeup(&self, stopping: bool) -> Option<Timestamp> {
+    /// `None` if the wake-up is queued already, or if nothing is begun any more: a deadline that
+    /// nobody handles would wake the loop without end.
+    pub fn next_wakeup(&self, stopping: bool) -> Option<Timestamp> {
         let account = self.account.as_ref().filter(|_| !self.queued)?;
         account.next_wakeup().filter(|_| !(stopping && account.core().is_idle()))
     }
 
-    pub(super) fn ask(&mut self, trigger: Trigger) {
-        self.asked = Some(self.asked.unwrap_or_default().and(trigger));
+    /// Queues a pass; if one is running, another one follows it.
+    pub fn request_pass(&mut self, name: &str, trigger: Trigger, queue: &mut Queue) {
+        if self.account.is_some() {
+            queue.push_back((name.to_owned(), Event::Begin(trigger)));
+        } else {
+            self.add_trigger(trigger);
+        }
     }
 
-    /// Why its token is not fresh; `None` if it is, as far as is known.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub fn add_trigger(&mut self, trigger: Trigger) {
+        self.next_trigger = Some(self.next_trigger.unwrap_or_default().and(trigger));
+    }
+
+    /// Why the token is not fresh; `None` if it is, as far as is known.
+    pub fn problem(&self) -> Option<String> {
         let account = self.account.as_ref()?;
         if account.core().is_unstored() {
             return Some("the new refresh token is only in memory, and storing it is tried again".into());

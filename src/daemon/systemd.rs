@@ -1,93 +1,81 @@
-//! Talking to systemd, sd_notify(3). Without `$NOTIFY_SOCKET` all of it does nothing.
+//! Notifications to systemd, sd_notify(3). Without `$NOTIFY_SOCKET` they do nothing.
 
+use std::future::pending;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// What an end that is not idle may take, whatever the unit's TimeoutStopSec= says: to be killed
-/// in an exchange is to risk the login. Its deadline is 30 s, to store its answer is tried for 30 s
-/// more, and then the machine may be slow.
+/// How long a stop with work left may take, whatever TimeoutStopSec= says: a kill during an
+/// exchange can lose the login. An exchange takes up to 30 s, storing its answer is retried for
+/// another 30 s, and the machine may be slow.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long after one account the next may be looked at before the start counts as failed. One takes
-/// a minute and a half at worst (a secret command, a lock, the server's deadline); a thousand of
-/// them in an outage take longer together than the TimeoutStartSec= of any unit.
+/// How long each account may take before the start counts as failed. One takes a minute and a half
+/// at worst (a secret command, a lock, the server's deadline); a thousand of them in an outage
+/// take longer together than the TimeoutStartSec= of any unit.
 const START_STEP: Duration = Duration::from_secs(3 * 60);
 
-/// Tells the service manager how things are.
-pub struct Notifier {
-    /// The sentence that it knows.
-    told: String,
+/// The sentence that `systemctl status` shows.
+#[derive(Default)]
+pub struct StatusText(String);
+
+impl StatusText {
+    pub fn ready(&mut self, text: String) {
+        notify(&[NotifyState::Ready, NotifyState::Status(&text)]);
+        self.0 = text;
+    }
+
+    /// Sends only a text that differs from the last one.
+    pub fn update(&mut self, text: String) {
+        if text != self.0 {
+            notify(&[NotifyState::Status(&text)]);
+            self.0 = text;
+        }
+    }
 }
 
-impl Notifier {
-    /// Of this process.
-    pub fn of_process() -> Self {
-        Self { told: String::new() }
-    }
+/// One more account was checked: extends the time limit of the start.
+pub fn starting() {
+    notify(&[extension(START_STEP)]);
+}
 
-    /// The start goes on: one more account has been looked at.
-    pub fn starting(&self) {
-        self.send(&[extension(START_STEP)]);
+pub fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
     }
+}
 
-    /// The start is complete.
-    pub fn ready(&mut self, status: String) {
-        self.send(&[NotifyState::Ready, NotifyState::Status(&status)]);
-        self.told = status;
-    }
+pub fn reloaded() {
+    notify(&[NotifyState::Ready]);
+}
 
-    /// One sentence for `systemctl status`, sent if it is another than the last.
-    pub fn status(&mut self, status: String) {
-        if status != self.told {
-            self.send(&[NotifyState::Status(&status)]);
-            self.told = status;
-        }
-    }
+pub fn stopping(idle: bool) {
+    let status = NotifyState::Status("completing refreshes in progress");
+    let states = [NotifyState::Stopping, extension(STOP_LIMIT), status];
+    notify(if idle { &states[..1] } else { &states });
+}
 
-    /// A reload has begun.
-    pub fn reloading(&self) {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.send(&[NotifyState::Reloading, now]);
-        }
-    }
+pub fn alive() {
+    notify(&[NotifyState::Watchdog]);
+}
 
-    /// The reload is over.
-    pub fn reloaded(&self) {
-        self.send(&[NotifyState::Ready]);
-    }
-
-    /// The end has begun, and waits for nothing.
-    pub fn stopping(&self) {
-        self.send(&[NotifyState::Stopping]);
-    }
-
-    /// The end has begun, and something is under way that is finished first.
-    pub fn finishing(&self) {
-        let states = [extension(STOP_LIMIT), NotifyState::Status("finishing what is under way")];
-        self.send(&[&[NotifyState::Stopping], &states[..]].concat());
-    }
-
-    #[expect(clippy::unused_self, reason = "whoever notifies shows that it was set up to")]
-    fn send(&self, states: &[NotifyState<'_>]) {
-        // A manager that does not listen is no reason to fail.
-        let _ = sd_notify::notify(states);
-    }
+fn notify(states: &[NotifyState<'_>]) {
+    // A service manager that does not listen is no reason to fail.
+    let _ = sd_notify::notify(states);
 }
 
 fn extension(limit: Duration) -> NotifyState<'static> {
     NotifyState::ExtendTimeoutUsec(u32::try_from(limit.as_micros()).unwrap_or(u32::MAX))
 }
 
-/// The watchdog, `WatchdogSec=`: answered from the loop that does the work.
+/// `WatchdogSec=`. The loop itself answers, so that a loop that hangs is noticed.
 pub struct Watchdog {
     ticks: Option<tokio::time::Interval>,
 }
 
 impl Watchdog {
-    /// Set up if the unit asks for it.
     pub fn of_process() -> Self {
-        // Twice as often as must be, as sd_watchdog_enabled(3) recommends.
+        // Twice as often as required, as sd_watchdog_enabled(3) recommends.
         let every = sd_notify::watchdog_enabled().map(|limit: Duration| limit / 2);
         Self { ticks: every.map(tokio::time::interval) }
     }
@@ -96,12 +84,7 @@ impl Watchdog {
     pub async fn due(&mut self) {
         match &mut self.ticks {
             Some(ticks) => drop(ticks.tick().await),
-            None => std::future::pending().await,
+            None => pending().await,
         }
-    }
-
-    /// Still alive.
-    pub fn answer(&self) {
-        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 }

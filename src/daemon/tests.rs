@@ -1,13 +1,15 @@
-//! The loop, while a wake-up stays in the past.
+//! The loop, while a deadline stays in the past.
 
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use crate::clock::{BootId, Clock};
+use crate::account::context::{Context, Notice, Observer};
+use crate::clock::{BootId, Clock, Timestamp};
 use crate::config::Environment;
-use crate::daemon::*;
+use crate::daemon::{RunOptions, run};
 
-/// A clock that the kernel's timers do not follow: by theirs, all that it says is long ago.
+/// A clock that does not move: for the kernel's timers every deadline that it gives has passed.
 struct Still;
 
 impl Clock for Still {
@@ -16,19 +18,19 @@ impl Clock for Still {
     }
 }
 
-struct Nobody;
+struct Silence;
 
-impl Observer for Nobody {
+impl Observer for Silence {
     fn notice(&self, _: &Notice<'_>) {}
 }
 
 #[test]
-fn a_wake_up_that_stays_in_the_past_keeps_nothing_else_from_its_turn() {
+fn a_deadline_in_the_past_does_not_starve_other_events() {
     let (done, stopped) = mpsc::channel();
     thread::spawn(move || {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        // No refresh token: the pass fails, and a second one is to come a second later.
+        // Without a refresh token the pass fails, and the next one is due a second later.
         let config = format!(
             "token_endpoint = \"https://localhost/token\"\nclient_id = \"c\"\nrefresh_token.file = \"{}\"\n\
              state_dir = \"{}\"\ntoken_file = \"{}\"\n",
@@ -38,18 +40,18 @@ fn a_wake_up_that_stays_in_the_past_keeps_nothing_else_from_its_turn() {
         );
         let environment = Environment::of_process();
         let settings = crate::config::parse(&config, &dir.path().join("config.toml"), &environment).unwrap();
-        let mut context = Context::new(Rc::new(Nobody));
+        let mut context = Context::new(Rc::new(Silence));
         context.clock = Rc::new(Still);
         let options = RunOptions {
             only: None,
-            reload: &|| unreachable!("nothing asks for a reload"),
+            reload: &|| unreachable!("nothing requests a reload"),
             control: None,
-            // Some time after the first pass.
+            // After the first pass.
             stop: Box::pin(async { tokio::time::sleep(std::time::Duration::from_millis(100)).await }),
         };
         let _ = done.send(run(settings, context, options));
     });
-    // Long enough for every machine; without its turn, the wish to stop is never heard.
+    // Long enough for every machine. A loop that only handles the deadline never stops.
     let stopped = stopped.recv_timeout(std::time::Duration::from_secs(30));
     assert!(matches!(stopped, Ok(Ok(()))), "{stopped:?}");
 }

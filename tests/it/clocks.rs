@@ -124,7 +124,7 @@ fn a_stepped_clock_costs_run_one_request() {
                 looks += 1;
                 run.signal(Signal::HUP);
                 wait_until("the reload", || {
-                    (run.log().matches("the new config is in force").count() == looks).then_some(())
+                    (run.log().matches("the new config is in use").count() == looks).then_some(())
                 });
                 wait_until("the refresh", || (world.posts() == posts).then_some(()));
                 thread::sleep(A_WHILE);

@@ -244,15 +244,15 @@ fn what_is_wrong_with_a_request_is_said() {
     let (world, mut run) = supervised(3600);
     let before = world.state();
     for (body, words) in [
-        ("{", "not JSON"),
-        ("[]", "not the members"),
-        (r#"["a", "b", 3, 4, "c"]"#, "not the members"),
-        (r#"{"access_token": "a", "life": 3}"#, "not the members"),
-        (r#"{"access_token": "a", "expires_at": null}"#, "not the members"),
+        ("{", "not valid JSON"),
+        ("[]", "an array"),
+        (r#"["a", "b", 3, 4, "c"]"#, "an array"),
+        (r#"{"access_token": "a", "life": 3}"#, "unknown or wrong members"),
+        (r#"{"access_token": "a", "expires_at": null}"#, "unknown or wrong members"),
         ("{}", "no token"),
         (r#"{"expires_in": 3}"#, "no access_token"),
-        (r#"{"access_token": "a", "token": "b"}"#, "same thing"),
-        (r#"{"access_token": "a", "expires_in": 3, "expires_at": 4}"#, "same thing"),
+        (r#"{"access_token": "a", "token": "b"}"#, "mean the same"),
+        (r#"{"access_token": "a", "expires_in": 3, "expires_at": 4}"#, "mean the same"),
         (r#"{"access_token": "a", "expires_in": 0}"#, "expired"),
         (r#"{"access_token": ""}"#, "empty"),
         (r#"{"access_token": "a\nb"}"#, "more than one line"),
@@ -368,7 +368,7 @@ fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     command.env("XDG_RUNTIME_DIR", world.sandbox.path("runtime"));
     let mut second = Background::start(&mut command, other.sandbox.path("run.log"));
     second.wait_for("supervising");
-    assert!(second.log().contains("is the control socket of another run"), "{}", second.log());
+    assert!(second.log().contains("another `zg-tokend run` uses the control socket"), "{}", second.log());
     other.assert_live();
     assert_stops(&mut second);
     let status = ask(&world, "/v1/token/status", []).body;
@@ -405,7 +405,7 @@ fn what_is_no_socket_is_not_replaced_by_one() {
     fs::create_dir(path.parent().unwrap()).unwrap();
     fs::write(&path, "mine").unwrap();
     let mut run = world.run();
-    assert!(run.log().contains("is in the way of the control socket"), "{}", run.log());
+    assert!(run.log().contains("exists and is not a socket"), "{}", run.log());
     world.assert_live();
     assert_stops(&mut run);
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");

@@ -249,7 +249,7 @@ fn an_account_that_is_removed_in_mid_request_is_finished() {
     wait_for_grants(&world, 2);
     world.configure_accounts(&[("a", &a)]);
     run.signal(Signal::HUP);
-    run.wait_for("the new config is in force");
+    run.wait_for("the new config is in use");
     assert_eq!(run.stop().code(), Some(0), "{}", run.log());
     let state = world.state_of("b");
     assert_eq!(state["generation"], 1);

@@ -1,4 +1,5 @@
-//! Answers requests: each handler asks the loop, and does its file work on another thread.
+//! Answers requests: each handler sends a request to the loop, and does its file work in another
+//! thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,45 +16,46 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::account::context::Context;
 use crate::account::obtain;
 use crate::account::obtain::{Held, Replacement};
-use crate::account::set;
-use crate::account::set::{GivenError, NewLogin, set};
+use crate::account::set::{GivenError, NewLogin, SetResult, set};
 use crate::clock::millis;
 use crate::config::{AccountConfig, SecretSource, Settings};
-use crate::daemon::control::SIZE_MAX;
 use crate::daemon::control::counts::Counts;
 use crate::daemon::control::metrics::exposition;
 use crate::daemon::control::reply::ControlReply;
 use crate::daemon::control::routes::{Found, Handler, find};
-use crate::daemon::requests::{Current, LoopRequest, PassResult, Purpose};
-use crate::problem::Problem;
+use crate::daemon::requests::{LoopRequest, PassResult, Purpose, Snapshot};
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::secret::{Fingerprint, Secret};
 use crate::status::status;
 
-/// A refresh that somebody asked for, and that comes so soon after the last one, is answered by
-/// that: a crowd asks at the same moment, and not all of it is heard at once.
+/// The longest head, and the longest body: tokens have up to 16 KiB.
+pub const SIZE_MAX: usize = 64 * 1024;
+
+/// A refresh requested this soon after the last one is answered by that one: many programs send
+/// their requests at the same moment, but not all arrive before the refresh has ended.
 const CROWD: Duration = Duration::from_secs(10);
 
-/// Refreshes that are asked for come no more often than this, like replacements of rejected tokens:
-/// a caller in a loop must not become an outage at the provider.
+/// Requested refreshes are no more frequent than this, like replacements of rejected tokens: a
+/// client in a loop must not overload the provider.
 const REFRESH_FLOOR: Duration = Duration::from_secs(60);
 
-/// For who asks for something that is not served.
-const PATHS: &str = "the paths, and how to ask for them, are in openapi.json";
+const PATHS: &str = "openapi.json lists the paths and methods";
 
-/// What handlers share.
-pub(super) struct Answering {
-    asks: mpsc::UnboundedSender<LoopRequest>,
-    context: Rc<Context>,
-    counts: Rc<RefCell<Counts>>,
-    threads: Arc<Semaphore>,
+const MEMBERS: &str = "openapi.json lists the members";
+
+pub struct Service {
+    pub requests: mpsc::UnboundedSender<LoopRequest>,
+    pub context: Rc<Context>,
+    pub counts: Rc<RefCell<Counts>>,
+    /// Limits the threads that do file work.
+    pub threads: Arc<Semaphore>,
 }
 
-/// An account, and the config it stands in.
+/// The account of a request, and its config.
 #[derive(Clone)]
-struct Chosen {
+struct Target {
     settings: Arc<Settings>,
     account: Arc<AccountConfig>,
 }
@@ -61,59 +63,50 @@ struct Chosen {
 /// `POST /v1/token`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GivenBody {
-    #[serde(default, deserialize_with = "given")]
+pub struct TokenBody {
+    #[serde(default, deserialize_with = "non_null")]
     access_token: Option<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "non_null")]
     refresh_token: Option<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "non_null")]
     expires_in: Option<f64>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "non_null")]
     expires_at: Option<f64>,
-    /// As ZeroGravity calls an access token.
-    #[serde(default, deserialize_with = "given")]
+    /// ZeroGravity's name for the access token.
+    #[serde(default, deserialize_with = "non_null")]
     token: Option<String>,
 }
 
 /// `POST /v1/token/rejected`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RejectedBody {
-    #[serde(default, deserialize_with = "given")]
+pub struct RejectedBody {
+    #[serde(default, deserialize_with = "non_null")]
     access_token: Option<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "non_null")]
     sha256: Option<String>,
 }
 
-/// A member that is there: null is no way to leave one out.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> Result<Option<T>, D::Error> {
+/// Refuses null: a member is left out, or has a value.
+fn non_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> Result<Option<T>, D::Error> {
     T::deserialize(member).map(Some)
 }
 
 #[derive(Serialize)]
-pub(super) struct PassBody<'a> {
-    pub(super) account: &'a str,
-    pub(super) result: &'static str,
+pub struct PassBody<'a> {
+    pub account: &'a str,
+    pub result: &'static str,
 }
 
 #[derive(Serialize)]
-pub(super) struct Condition {
-    pub(super) status: &'static str,
+pub struct Condition {
+    pub status: &'static str,
 }
 
-type Answered = Result<ControlReply, ControlReply>;
+type Answer = Result<ControlReply, ControlReply>;
 
-impl Answering {
-    pub(super) fn new(
-        asks: mpsc::UnboundedSender<LoopRequest>,
-        context: Rc<Context>,
-        counts: Rc<RefCell<Counts>>,
-        threads: Arc<Semaphore>,
-    ) -> Self {
-        Self { asks, context, counts, threads }
-    }
-
-    /// Answers a request; `arrived` is told when nothing more is awaited of the client.
+impl Service {
+    /// Sends to `arrived` when the client has sent its whole request.
     pub(super) async fn answer(
         &self,
         request: hyper::Request<Incoming>,
@@ -126,13 +119,13 @@ impl Answering {
                 return ControlReply::error(
                     405,
                     "method_not_allowed",
-                    &format!("only {method} is served here"),
+                    &format!("this path supports only {method}"),
                     PATHS,
                 )
                 .allow(method);
             }
             Found::Nothing => {
-                return ControlReply::error(404, "not_found", "there is nothing here", PATHS);
+                return ControlReply::error(404, "not_found", "unknown path", PATHS);
             }
         };
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
@@ -146,61 +139,53 @@ impl Answering {
                 return ControlReply::error(
                     413,
                     "too_large",
-                    "the body is over 64 KiB",
-                    "send the tokens alone",
+                    "the body is larger than 64 KiB",
+                    "send only the tokens",
                 );
             }
-            Err(_) => return invalid("the body broke off", "send it again, whole"),
+            Err(_) => return invalid("the body is incomplete", "send the whole body again"),
         };
-        // It may have been given up just now.
+        // The connection may have timed out just now.
         let _ = arrived.send(());
         let query = head.uri.query().unwrap_or_default().to_owned();
         self.route(handler, &query, &body).await.unwrap_or_else(|refused| refused)
     }
 
-    async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answered {
-        let standing = self.standing().await?;
+    async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answer {
+        let Snapshot { settings, ready } = self.snapshot().await?;
         match handler {
-            Handler::Health => return Ok(ControlReply::json(200, &Condition { status: "ok" })),
-            Handler::Ready if standing.ready => {
-                return Ok(ControlReply::json(200, &Condition { status: "ready" }));
-            }
+            Handler::Health => Ok(ControlReply::json(200, &Condition { status: "ok" })),
+            Handler::Ready if ready => Ok(ControlReply::json(200, &Condition { status: "ready" })),
             Handler::Ready => {
-                let text = "not every account has been looked at, or the end has begun";
-                let hint = "ask again; `zg-tokend status` says how each account is";
-                return Err(
-                    ControlReply::error(503, "not_ready", text, hint).retry_after(Duration::from_secs(1))
-                );
+                let text = "not every account was checked yet, or zg-tokend is stopping";
+                let hint = "try again; `zg-tokend status` shows the state of each account";
+                Err(ControlReply::error(503, "not_ready", text, hint).retry_after(Duration::from_secs(1)))
             }
-            Handler::Metrics => return self.metrics(standing.settings).await,
-            _ => {}
-        }
-        let chosen = choose(standing.settings, query)?;
-        match handler {
-            Handler::Set => self.set(chosen, body).await,
-            Handler::Rejected => self.rejected(chosen, body).await,
-            Handler::Refresh => self.refresh(chosen).await,
-            _ => self.status(chosen).await,
+            Handler::Metrics => self.metrics(settings).await,
+            Handler::Set => self.set(target(settings, query)?, body).await,
+            Handler::Rejected => self.rejected(target(settings, query)?, body).await,
+            Handler::Refresh => self.refresh(target(settings, query)?).await,
+            Handler::Status => self.status(target(settings, query)?).await,
         }
     }
 
-    /// The loop's own answer: that there is one shows that it is at work.
-    async fn standing(&self) -> Result<Current, ControlReply> {
-        let (reply, standing) = oneshot::channel();
-        self.asks.send(LoopRequest::Current(reply)).map_err(|_| ControlReply::stopping())?;
-        standing.await.map_err(|_| ControlReply::stopping())
+    async fn snapshot(&self) -> Result<Snapshot, ControlReply> {
+        let (reply, snapshot) = oneshot::channel();
+        self.requests.send(LoopRequest::Snapshot(reply)).map_err(|_| ControlReply::stopping())?;
+        snapshot.await.map_err(|_| ControlReply::stopping())
     }
 
-    /// A pass over the account, from now on, and what it comes to.
-    async fn pass(&self, chosen: &Chosen, wish: Purpose) -> Result<PassResult, ControlReply> {
-        let (reply, ended) = oneshot::channel();
-        let account = chosen.account.name.to_string();
-        self.asks.send(LoopRequest::Pass { account, wish, reply }).map_err(|_| ControlReply::stopping())?;
-        ended.await.map_err(|_| ControlReply::stopping())
+    /// The result of a pass that begins after this call.
+    async fn pass(&self, target: &Target, purpose: Purpose) -> Result<PassResult, ControlReply> {
+        let (reply, result) = oneshot::channel();
+        let account = target.account.name.to_string();
+        let request = LoopRequest::Pass { account, purpose, reply };
+        self.requests.send(request).map_err(|_| ControlReply::stopping())?;
+        result.await.map_err(|_| ControlReply::stopping())
     }
 
-    /// File work, for which the loop must not wait.
-    async fn elsewhere<T: Send + 'static>(
+    /// Does file work in another thread, so that the loop need not wait for it.
+    async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ControlReply> {
@@ -210,44 +195,43 @@ impl Answering {
             drop(permit);
             done
         });
-        // A panic aborts the process, and nothing cancels the task but the end.
+        // A panic aborts the process, and only the end of the process cancels the task.
         done.await.map_err(|_| ControlReply::stopping())
     }
 
-    async fn status(&self, chosen: Chosen) -> Answered {
-        let look = move || status(&chosen.settings, Some(chosen.account.name.as_str()), None).accounts.pop();
-        let status = self.elsewhere(look).await?;
+    async fn status(&self, target: Target) -> Answer {
+        let read = move || status(&target.settings, Some(target.account.name.as_str()), None).accounts.pop();
+        let status = self.blocking(read).await?;
         Ok(status.map_or_else(ControlReply::stopping, |status| ControlReply::json(200, &status)))
     }
 
-    async fn metrics(&self, settings: Arc<Settings>) -> Answered {
-        let accounts = self.elsewhere(move || status(&settings, None, None).accounts).await?;
+    async fn metrics(&self, settings: Arc<Settings>) -> Answer {
+        let accounts = self.blocking(move || status(&settings, None, None).accounts).await?;
         let now = self.context.clock.now();
         Ok(ControlReply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
     }
 
-    async fn set(&self, chosen: Chosen, body: &Bytes) -> Answered {
-        let body: GivenBody = parse(body)?;
-        let given = self.given(body, &chosen.account)?;
-        let login = given.login();
-        let Chosen { settings, account } = chosen.clone();
-        let stored = self.elsewhere(move || set(&settings, &account, given)).await?;
-        if let set::SetResult::Known = stored.map_err(|problem| ControlReply::problem(&problem, None))? {
-            return Ok(done(&chosen, "known"));
+    async fn set(&self, target: Target, body: &Bytes) -> Answer {
+        let body: TokenBody = parse(body)?;
+        let new = self.new_login(body, &target.account)?;
+        let login = new.login();
+        let Target { settings, account } = target.clone();
+        let stored = self.blocking(move || set(&settings, &account, new)).await?;
+        if let SetResult::Known = stored.map_err(|problem| ControlReply::problem(&problem, None))? {
+            return Ok(done(&target, "known"));
         }
-        let ended = self.pass(&chosen, Purpose::Look { login }).await?;
-        match ended.result {
-            // The token is served, whatever may be said of what comes after it.
-            Err(problem) if login.is_some() => Err(ControlReply::problem(&problem, ended.next_in)),
-            _ => Ok(done(&chosen, "stored")),
+        let pass = self.pass(&target, Purpose::Check { login }).await?;
+        match pass.result {
+            // An access token was stored, and is served whatever the pass results in.
+            Err(problem) if login.is_some() => Err(ControlReply::problem(&problem, pass.next_in)),
+            _ => Ok(done(&target, "stored")),
         }
     }
 
-    /// What was given, if it can be used.
-    fn given(&self, body: GivenBody, account: &AccountConfig) -> Result<NewLogin, ControlReply> {
+    fn new_login(&self, body: TokenBody, account: &AccountConfig) -> Result<NewLogin, ControlReply> {
         let value = match (body.access_token, body.token) {
             (Some(_), Some(_)) => {
-                return Err(invalid("token and access_token are the same thing", "give one of them"));
+                return Err(invalid("token and access_token mean the same", "send only one of them"));
             }
             (access_token, token) => access_token.or(token),
         };
@@ -256,7 +240,7 @@ impl Answering {
         let now = self.context.clock.now().wall as f64 / 1000.0;
         let expires_in = match (body.expires_in, body.expires_at) {
             (Some(_), Some(_)) => {
-                return Err(invalid("expires_in and expires_at say the same thing", "give one of them"));
+                return Err(invalid("expires_in and expires_at mean the same", "send only one of them"));
             }
             (Some(seconds), None) => Some(seconds),
             (None, Some(at)) if at - now < 1.0 => {
@@ -267,9 +251,11 @@ impl Answering {
             (None, None) => None,
         };
         let access_token = match (access_token, expires_in) {
-            (None, Some(_)) => return Err(invalid("there is no access_token to expire", "give one")),
+            (None, Some(_)) => {
+                return Err(invalid("there is no access_token that could expire", "send an access_token"));
+            }
             (None, None) if refresh_token.is_none() => {
-                return Err(invalid("there is no token", "give access_token, refresh_token or both"));
+                return Err(invalid("the body has no token", "send access_token, refresh_token or both"));
             }
             (None, None) => None,
             (Some(token), seconds) => {
@@ -279,49 +265,48 @@ impl Answering {
         NewLogin::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
     }
 
-    async fn rejected(&self, chosen: Chosen, body: &Bytes) -> Answered {
+    async fn rejected(&self, target: Target, body: &Bytes) -> Answer {
         let body: RejectedBody = parse(body)?;
         let refused = match (body.access_token, body.sha256) {
             (Some(token), None) => text("access_token", token)?.fingerprint(),
             (None, Some(sha256)) => sha256.parse::<Fingerprint>().map_err(|error| {
-                invalid(&format!("sha256: {error}"), "it is what `printf %s TOKEN | sha256sum` prints")
+                invalid(&format!("sha256: {error}"), "send what `printf %s TOKEN | sha256sum` prints")
             })?,
             _ => {
                 return Err(invalid(
-                    "which token was refused must be said once",
-                    "give access_token or sha256",
+                    "the body must name the rejected token once",
+                    "send either access_token or sha256",
                 ));
             }
         };
-        let Chosen { settings, account } = chosen.clone();
-        let held = self.elsewhere(move || obtain::held(&settings, &account, refused)).await?;
-        let wish = match held.map_err(|problem| ControlReply::problem(&problem, None))? {
-            Held::Refused(token) => Purpose::Replacement(token),
-            Held::Another => return Ok(done(&chosen, "already_replaced")),
-            Held::Nothing => Purpose::Look { login: None },
+        let Target { settings, account } = target.clone();
+        let held = self.blocking(move || obtain::held(&settings, &account, refused)).await?;
+        let purpose = match held.map_err(|problem| ControlReply::problem(&problem, None))? {
+            Held::Refused(token) => Purpose::Replace(token),
+            Held::Another => return Ok(done(&target, "already_replaced")),
+            Held::Nothing => Purpose::Check { login: None },
         };
-        let ended = self.pass(&chosen, wish).await?;
-        match concluded(&chosen, ended)? {
+        match replacement(&target, self.pass(&target, purpose).await?)? {
             Replacement::Reaffirmed => Err(ControlReply::error(
                 409,
                 "reaffirmed",
-                "the server has given out the same token again, as good",
-                "ask the operator of the resource why it refuses this token",
+                "the server returned the same token again as valid",
+                "ask the operator of the resource why it rejects this token",
             )),
-            rejected => Ok(done(&chosen, name(&rejected))),
+            replacement => Ok(done(&target, name(&replacement))),
         }
     }
 
-    async fn refresh(&self, chosen: Chosen) -> Answered {
-        let Chosen { settings, account } = chosen.clone();
-        let record = self.elsewhere(move || obtain::record(&settings, &account)).await?;
+    async fn refresh(&self, target: Target) -> Answer {
+        let Target { settings, account } = target.clone();
+        let record = self.blocking(move || obtain::record(&settings, &account)).await?;
         let record = record.map_err(|problem| ControlReply::problem(&problem, None))?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
         let stored = record.and_then(|record| record.access_token);
-        match stored.as_ref().and_then(|token| self.refreshed_ago(token, &chosen.account)) {
-            Some(ago) if ago < CROWD => return Ok(done(&chosen, name(&Replacement::AlreadyReplaced))),
+        match stored.as_ref().and_then(|token| self.refreshed_ago(token, &target.account)) {
+            Some(ago) if ago < CROWD => return Ok(done(&target, name(&Replacement::AlreadyReplaced))),
             Some(ago) if ago < REFRESH_FLOOR => {
-                let hint = "a token that is refused is reported to /v1/token/rejected";
+                let hint = "to report a rejected token, use /v1/token/rejected";
                 let text = "the token was refreshed less than a minute ago";
                 return Err(ControlReply::error(429, "too_soon", text, hint)
                     .retry_after(REFRESH_FLOOR.saturating_sub(ago)));
@@ -329,11 +314,11 @@ impl Answering {
             _ => {}
         }
         let known = stored.map(|token| token.value.fingerprint());
-        let ended = self.pass(&chosen, Purpose::Refresh { known, generation }).await?;
-        Ok(done(&chosen, name(&concluded(&chosen, ended)?)))
+        let pass = self.pass(&target, Purpose::Refresh { known, generation }).await?;
+        Ok(done(&target, name(&replacement(&target, pass)?)))
     }
 
-    /// How long ago a token was refreshed for which nothing is due yet.
+    /// How long ago the token was refreshed; `None` if it is due again.
     fn refreshed_ago(&self, token: &AccessToken, account: &AccountConfig) -> Option<Duration> {
         let now = self.context.clock.now();
         let due = schedule::due(token.issued_at, schedule::due_after(token, account.skew), now);
@@ -343,45 +328,47 @@ impl Answering {
 }
 
 /// The account that the query names; without one, the only one.
-fn choose(settings: Arc<Settings>, query: &str) -> Result<Chosen, ControlReply> {
+fn target(settings: Arc<Settings>, query: &str) -> Result<Target, ControlReply> {
     let wanted = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "account");
     let names =
         || settings.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>().join(", ");
     let account = match &wanted {
-        Some((_, wanted)) => {
-            settings.accounts.iter().find(|account| account.name.as_str() == wanted).ok_or_else(|| {
-                let hint = format!("the config has: {}", names());
-                ControlReply::error(404, "unknown_account", "there is no such account", &hint)
-            })?
-        }
+        Some((_, wanted)) => settings.chosen(Some(wanted)).next().ok_or_else(|| {
+            let hint = format!("the config has: {}", names());
+            ControlReply::error(404, "unknown_account", "there is no such account", &hint)
+        })?,
         None if settings.accounts.len() == 1 => &settings.accounts[0],
         None => {
             let hint = format!("add ?account=NAME, one of: {}", names());
-            return Err(ControlReply::error(400, "account_missing", "there are several accounts", &hint));
+            return Err(ControlReply::error(
+                400,
+                "account_missing",
+                "the config has several accounts",
+                &hint,
+            ));
         }
     };
     let account = Arc::clone(account);
-    Ok(Chosen { settings, account })
+    Ok(Target { settings, account })
 }
 
-/// What a pass came to, but for waits and problems, which are errors.
-fn concluded(chosen: &Chosen, ended: PassResult) -> Result<Replacement, ControlReply> {
-    let problem = |problem: &Problem| ControlReply::problem(problem, ended.next_in);
-    match ended.result.map_err(|error| problem(&error))? {
+/// The result of a pass. Waits and problems are errors.
+fn replacement(target: &Target, pass: PassResult) -> Result<Replacement, ControlReply> {
+    match pass.result.map_err(|problem| ControlReply::problem(&problem, pass.next_in))? {
         Replacement::TooSoon { wait } => {
             let text = format!(
-                "account {}: the token before this one was refused, too, and replaced only just now",
-                chosen.account.name
+                "account {}: the previous token was rejected too, and was replaced less than a minute ago",
+                target.account.name
             );
-            let hint = "see why fresh tokens are refused: scope, audience, or a clock that is wrong";
+            let hint = "check why new tokens are rejected: scope, audience, or a wrong clock";
             Err(ControlReply::error(429, "too_soon", &text, hint).retry_after(wait))
         }
-        rejected => Ok(rejected),
+        replacement => Ok(replacement),
     }
 }
 
-fn name(rejected: &Replacement) -> &'static str {
-    match rejected {
+fn name(replacement: &Replacement) -> &'static str {
+    match replacement {
         Replacement::AlreadyReplaced => "already_replaced",
         Replacement::Replaced => "replaced",
         Replacement::TooSoon { .. } => "too_soon",
@@ -389,8 +376,8 @@ fn name(rejected: &Replacement) -> &'static str {
     }
 }
 
-fn done(chosen: &Chosen, result: &'static str) -> ControlReply {
-    ControlReply::json(200, &PassBody { account: chosen.account.name.as_str(), result })
+fn done(target: &Target, result: &'static str) -> ControlReply {
+    ControlReply::json(200, &PassBody { account: target.account.name.as_str(), result })
 }
 
 fn is_json(content_type: Option<&[u8]>) -> bool {
@@ -402,23 +389,23 @@ fn invalid(description: &str, hint: &str) -> ControlReply {
     ControlReply::error(400, "invalid_request", description, hint)
 }
 
-/// The body as JSON. The parser's own words could quote a secret: only the place is told.
+/// The message of the parser could quote a secret, so only the position is reported.
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ControlReply> {
     let parsed = serde_json::from_slice(body).map_err(|error| {
-        let text = if error.is_data() { "not the members that belong here" } else { "not JSON" };
+        let text = if error.is_data() { "unknown or wrong members" } else { "not valid JSON" };
         let text = format!("{text}, at line {} column {}", error.line(), error.column());
-        invalid(&text, "what belongs here is in openapi.json")
+        invalid(&text, MEMBERS)
     })?;
-    // Serde takes an array for the members in their order.
+    // Serde accepts an array as the members in their order.
     if body.trim_ascii_start().starts_with(b"{") {
         Ok(parsed)
     } else {
-        Err(invalid("not the members that belong here, but an array", "what belongs here is in openapi.json"))
+        Err(invalid("an array instead of an object", MEMBERS))
     }
 }
 
-/// The text of a member, without the white space around it.
+/// A token without the white space around it.
 fn text(member: &str, value: String) -> Result<Secret, ControlReply> {
     SecretSource::secret_from(Secret::new(value).expose().as_bytes())
-        .map_err(|unusable| invalid(&format!("the {member} {unusable}"), "give the token and nothing else"))
+        .map_err(|unusable| invalid(&format!("the {member} {unusable}"), "send only the token"))
 }

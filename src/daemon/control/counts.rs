@@ -1,33 +1,30 @@
-//! What has happened to each account since the process began, for `/metrics`.
+//! Counts what has happened to each account since the process started, for `/metrics`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use std::cell::RefCell;
-
 use crate::account::context::{Notice, Observer};
+use crate::clock::Timestamp;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
 
-/// The counts of all accounts, by name.
+/// By account name.
 #[derive(Debug, Default)]
 pub struct Counts(BTreeMap<String, Count>);
 
-/// The counts of one account.
 #[derive(Debug, Default)]
 pub struct Count {
-    /// Refreshes that brought a token.
     pub refreshes: u64,
-    /// The time of their exchanges together.
-    pub exchanging: Duration,
-    /// Passes that failed, by the kind of failure.
+    /// The sum over all refreshes.
+    pub exchange_time: Duration,
+    /// Failed passes, by the kind of failure.
     pub failures: BTreeMap<String, u64>,
-    /// What the server refuses now, and with which error code.
+    /// What the server refuses now, and its error code.
     pub verdict: Option<(VerdictKind, String)>,
-    /// The time without a live token that is over.
+    /// The time without a live token, up to the newest token.
     gaps: Duration,
-    /// When the newest token expires.
+    /// Of the newest token.
     expires_at: Option<Timestamp>,
 }
 
@@ -40,9 +37,8 @@ impl Observer for RefCell<Counts> {
 }
 
 impl Counts {
-    /// Notes how a pass ended.
     fn note(&mut self, account: &str, outcome: &Outcome, now: Timestamp) {
-        // No entry() by a name that has to be copied each time.
+        // entry() would copy the name each time.
         if !self.0.contains_key(account) {
             self.0.insert(account.to_owned(), Count::default());
         }
@@ -51,7 +47,6 @@ impl Counts {
         }
     }
 
-    /// Those of an account.
     pub fn of(&self, account: &str) -> Option<&Count> {
         self.0.get(account)
     }
@@ -66,12 +61,12 @@ impl Count {
         match outcome {
             Outcome::Refreshed { remaining, took, .. } => {
                 self.refreshes += 1;
-                self.exchanging += *took;
-                self.lives_for(*remaining, now);
+                self.exchange_time += *took;
+                self.start_life(*remaining, now);
             }
-            Outcome::Fresh { remaining } => self.lives_for(*remaining, now),
+            Outcome::Fresh { remaining } => self.start_life(*remaining, now),
             Outcome::Failed(problem) | Outcome::NotStored(problem) => self.fail(&problem.kind),
-            // Said again and again, it is still one.
+            // Repeated refusals count once.
             Outcome::Refused(refused) if self.verdict != verdict => self.fail(&refused.error),
             Outcome::Held { .. } | Outcome::Refused(_) | Outcome::Republished | Outcome::Stopped => {}
         }
@@ -84,12 +79,12 @@ impl Count {
         *self.failures.entry(kind.to_owned()).or_default() += 1;
     }
 
-    fn lives_for(&mut self, remaining: Duration, now: Timestamp) {
+    fn start_life(&mut self, remaining: Duration, now: Timestamp) {
         self.gaps = self.gaps(now);
         self.expires_at = Some(now.plus(remaining));
     }
 
-    /// The time without a live token, up to now, since the first one that was seen.
+    /// The time without a live token since the first one.
     pub fn gaps(&self, now: Timestamp) -> Duration {
         let open = self.expires_at.map(|at| now.since(at)).unwrap_or_default();
         self.gaps + open
@@ -121,7 +116,7 @@ mod tests {
         assert_eq!(count.gaps(at(65)), Duration::from_secs(5), "it is still open");
         count.note(&refreshed(), at(70));
         assert_eq!(count.gaps(at(120)), Duration::from_secs(10));
-        assert_eq!((count.refreshes, count.exchanging), (2, Duration::from_secs(4)));
+        assert_eq!((count.refreshes, count.exchange_time), (2, Duration::from_secs(4)));
     }
 
     #[test]

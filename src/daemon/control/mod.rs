@@ -1,8 +1,8 @@
 //! The control socket of `run`: HTTP/1.1 over a Unix socket, for programs of the same user.
 //!
-//! A connection is one request. It is answered beside the loop, in the same thread, and has no
-//! means to hold that up: whatever blocks is done by a few other threads, and whoever is slow, or
-//! sends without end, is cut off. Over the limit nobody is accepted, so that a crowd costs nothing.
+//! A connection is one request. Tasks in the thread of the loop answer requests, and cannot block
+//! it: file work runs in a few other threads, and a client that is slow or sends too much is cut
+//! off. Connections over the limit are not accepted, so that they cost nothing.
 
 pub mod answer;
 pub mod counts;
@@ -31,61 +31,56 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::context::Context;
-use crate::daemon::control::answer::Answering;
+use crate::daemon::control::answer::{SIZE_MAX, Service};
 use crate::daemon::control::counts::Counts;
 use crate::daemon::control::reply::ControlReply;
 use crate::daemon::requests::LoopRequest;
 use crate::files::owner::user_name;
 use crate::files::{Directory, Missing, PlaceError, Rules};
 
-/// The socket's name in its directory.
 const NAME: &str = "control.sock";
 
-/// Connections at the same time. The rest waits in the kernel, where it costs us nothing.
+/// Connections at the same time. The rest waits in the kernel, at no cost.
 const CONNECTIONS: usize = 64;
 
-/// The longest head, and the longest body: tokens have up to 16 KiB.
-const SIZE_MAX: usize = 64 * 1024;
-
-/// How long a client may take to send its request, and again to take the reply: both are a few
+/// How long a client may take to send its request, and again to read the reply: both are a few
 /// hundred bytes over a local socket.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
 
-/// How long a stranger may take to read that he is one: he has a place meanwhile.
-const STRANGER_TIME: Duration = Duration::from_secs(1);
+/// How long another user may take to read the refusal: the connection counts meanwhile.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// How long a request may wait for what it asked: for the lock (45 s) and for two exchanges of
+/// How long a request may wait for its reply: for the lock (45 s) and for two exchanges of
 /// 30 s, in a queue of other accounts.
 const ANSWER_TIME: Duration = Duration::from_secs(120);
 
-/// How long to wait when accept(2) fails. It does for want of descriptors, and would fail again
-/// at once.
+/// How long to wait when accept(2) fails: without free file descriptors it would fail again at
+/// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Threads that read and write files for requests.
+/// Threads that do file work for requests.
 const THREADS: usize = 4;
 
-/// The directory that the socket is to be in.
+/// The directory of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketPlace {
-    /// It was made for us, as by systemd's RuntimeDirectory=.
+    /// It was created for this process, for example by systemd's RuntimeDirectory=.
     Given(PathBuf),
-    /// It is ours to make, 0700.
+    /// This process creates it with mode 0700.
     Own(PathBuf),
 }
 
 impl SocketPlace {
-    /// The directory that the environment tells: systemd.exec(5), XDG Base Directory.
+    /// From the environment: systemd.exec(5), XDG Base Directory.
     pub fn of_process() -> Option<Self> {
-        let directory = |name| std::env::var_os(name).map(PathBuf::from);
-        // Several are separated by colons; the first will do.
-        let given = std::env::var("RUNTIME_DIRECTORY").ok();
-        let given = given.and_then(|list| list.split(':').next().map(PathBuf::from));
-        let own = || directory("XDG_RUNTIME_DIR").filter(|path| path.is_absolute());
-        given
-            .filter(|path| path.is_absolute())
-            .map(Self::Given)
-            .or_else(|| own().map(|path| Self::Own(path.join("zg-tokend"))))
+        let given = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
+        // systemd separates several directories by colons.
+        let first = Path::new(given.split(':').next().unwrap_or_default());
+        if first.is_absolute() {
+            return Some(Self::Given(first.to_owned()));
+        }
+        let own = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
+        own.is_absolute().then(|| Self::Own(own.join("zg-tokend")))
     }
 
     fn path(&self) -> &Path {
@@ -95,77 +90,52 @@ impl SocketPlace {
     }
 }
 
-/// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Another process has its socket there, or at least the directory's lock.
-    #[error("{} is the control socket of another run", path.display())]
-    Taken {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something else has the socket's name.
-    #[error("{} is in the way of the control socket", path.display())]
-    InTheWay {
-        /// What is no socket.
-        path: PathBuf,
-    },
-    /// Its directory will not do.
+    /// Another process has locked the directory.
+    #[error("another `zg-tokend run` uses the control socket {}", path.display())]
+    InUse { path: PathBuf },
+    #[error("{} exists and is not a socket", path.display())]
+    NotASocket { path: PathBuf },
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// Its directory belongs to another user, who could put his own socket there.
-    #[error("directory {} belongs to {}, not to the user this runs as", path.display(), user_name(*owner))]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// The other user's id.
-        owner: u32,
-    },
-    /// Others could put their own socket there.
+    /// The owner could replace the socket.
+    #[error("directory {} belongs to {}, not to the user that runs zg-tokend", path.display(), user_name(*owner))]
+    OtherOwner { path: PathBuf, owner: u32 },
+    /// Others could replace the socket.
     #[error("directory {} can be written by others (mode {mode:04o})", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The directory or the socket cannot be made.
-    #[error("cannot make the control socket {}", path.display())]
-    Make {
-        /// The socket.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    WritableByOthers { path: PathBuf, mode: u32 },
+    #[error("cannot create the control socket {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
 }
 
 impl ControlError {
-    /// A way out.
     pub fn hint(&self) -> String {
         match self {
-            Self::Taken { .. } => "give each run a $RUNTIME_DIRECTORY of its own".into(),
-            Self::InTheWay { .. } => "move it away, and restart".into(),
-            Self::Place(PlaceError::Stranger { .. }) | Self::NotOurs { .. } => {
-                "set XDG_RUNTIME_DIR to a directory of your own, as /run/user/UID is".into()
+            Self::InUse { .. } => "set a different RUNTIME_DIRECTORY for each `zg-tokend run`".into(),
+            Self::NotASocket { .. } => "move it away and restart".into(),
+            Self::Place(PlaceError::Stranger { .. }) | Self::OtherOwner { .. } => {
+                "set XDG_RUNTIME_DIR to a directory that you own, such as /run/user/UID".into()
             }
             Self::Place(error) => error.hint().unwrap_or_else(|| "choose another directory".into()),
-            Self::Open { path, .. } => format!("chmod go-w {}, and restart", path.display()),
-            Self::Make { .. } => "see that the directory exists, and that it is yours".into(),
+            Self::WritableByOthers { path, .. } => {
+                format!("run `chmod go-w {}` and restart", path.display())
+            }
+            Self::Create { .. } => "check that the directory exists and that you own it".into(),
         }
     }
 }
 
-/// The socket, open until this is dropped.
+/// Closes the socket when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
     accepting: JoinHandle<()>,
-    /// Its lock says that the socket is alive; the kernel lets go of it when we die.
+    /// Its lock shows that the socket is in use; the kernel releases it when the process dies.
     _directory: File,
 }
 
 impl Socket {
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -174,74 +144,74 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.accepting.abort();
-        // One that stays is dead, and will be replaced.
+        // The next `run` replaces a file that stays behind.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Opens the socket and accepts connections on the present LocalSet.
+/// Opens the socket, and accepts connections in a task of the current LocalSet.
 pub fn open(
     place: &SocketPlace,
-    asks: mpsc::UnboundedSender<LoopRequest>,
+    requests: mpsc::UnboundedSender<LoopRequest>,
     context: Rc<Context>,
     counts: Rc<RefCell<Counts>>,
 ) -> Result<Socket, ControlError> {
     let path = place.path().join(NAME);
     let (directory, listener) = bind(place, &path)?;
-    let shared = Rc::new(Answering::new(asks, context, counts, Arc::new(Semaphore::new(THREADS))));
-    let accepting = tokio::task::spawn_local(accept(listener, shared));
+    let service = Service { requests, context, counts, threads: Arc::new(Semaphore::new(THREADS)) };
+    let accepting = tokio::task::spawn_local(accept(listener, Rc::new(service)));
     Ok(Socket { path, accepting, _directory: directory })
 }
 
 fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), ControlError> {
-    let make = |source| ControlError::Make { path: path.to_owned(), source };
-    let directory = directory(place)?.as_fd().try_clone_to_owned().map(File::from).map_err(make)?;
+    let failed = |source| ControlError::Create { path: path.to_owned(), source };
+    let directory = directory(place)?.as_fd().try_clone_to_owned().map(File::from).map_err(failed)?;
     match FileExt::try_lock(&directory) {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(ControlError::Taken { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => return Err(make(source)),
+        Err(TryLockError::WouldBlock) => return Err(ControlError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    // With the lock, whatever socket is there is dead.
+    // The lock is ours, so a socket that is there belongs to no process.
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(make)?,
-        Ok(_) => return Err(ControlError::InTheWay { path: path.to_owned() }),
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
+        Ok(_) => return Err(ControlError::NotASocket { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(make(error)),
+        Err(error) => return Err(failed(error)),
     }
-    let listener = UnixListener::bind(path).map_err(make)?;
-    // Until here the umask has decided; who came earlier has still to show who he is.
-    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(make)?;
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Until here the umask decides; the user of each connection is checked anyway.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
     Ok((directory, listener))
 }
 
-/// The socket's directory, open: whoever can write there could put his own socket in its place, and
-/// be given what is meant for this one.
+/// Opens the socket's directory. A user who can write there could replace the socket, and receive
+/// the tokens that clients send.
 fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
     let missing = match place {
         SocketPlace::Given(_) => Missing::Refuse,
         SocketPlace::Own(_) => Missing::CreateAll,
     };
     let directory = Directory::open(place.path(), &Rules { owner: None, missing, in_place: false })?;
-    let (path, owner, mode) =
-        (directory.path().to_owned(), directory.stat().st_uid, directory.stat().st_mode & 0o7777);
+    let (path, stat) = (directory.path().to_owned(), directory.stat());
+    let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
     if owner != geteuid().as_raw() {
-        return Err(ControlError::NotOurs { path, owner });
+        return Err(ControlError::OtherOwner { path, owner });
     }
     if mode & 0o022 != 0 {
-        return Err(ControlError::Open { path, mode });
+        return Err(ControlError::WritableByOthers { path, mode });
     }
     Ok(directory)
 }
 
-async fn accept(listener: UnixListener, shared: Rc<Answering>) {
+async fn accept(listener: UnixListener, service: Rc<Service>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // The semaphore is never closed.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = Rc::clone(&shared);
+                let service = Rc::clone(&service);
                 tokio::task::spawn_local(async move {
-                    serve(stream, shared).await;
+                    serve(stream, service).await;
                     drop(place);
                 });
             }
@@ -250,8 +220,7 @@ async fn accept(listener: UnixListener, shared: Rc<Answering>) {
     }
 }
 
-/// One connection, from its peer's user to the end of the reply.
-async fn serve(stream: UnixStream, shared: Rc<Answering>) {
+async fn serve(stream: UnixStream, service: Rc<Service>) {
     let allowed = |uid| uid == 0 || uid == geteuid().as_raw();
     if !stream.peer_cred().is_ok_and(|peer| allowed(peer.uid())) {
         refuse(stream).await;
@@ -260,13 +229,13 @@ async fn serve(stream: UnixStream, shared: Rc<Answering>) {
     let (arrived, has_arrived) = oneshot::channel();
     let (answered, is_answered) = oneshot::channel::<()>();
     let once = Cell::new(Some((arrived, answered)));
-    let service = hyper::service::service_fn(|request| {
-        let (shared, once) = (Rc::clone(&shared), once.take());
+    let respond = hyper::service::service_fn(|request| {
+        let (service, once) = (Rc::clone(&service), once.take());
         async move {
             let Some((arrived, _answered)) = once else {
                 return Ok::<_, Infallible>(ControlReply::unexpected().response());
             };
-            let answer = shared.answer(request, arrived);
+            let answer = service.answer(request, arrived);
             let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| ControlReply::too_late());
             Ok(reply.response())
         }
@@ -275,20 +244,20 @@ async fn serve(stream: UnixStream, shared: Rc<Answering>) {
         .keep_alive(false)
         .max_header_size(SIZE_MAX)
         .max_buf_size(SIZE_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let patience = async {
+        .serve_connection(TokioIo::new(stream), respond);
+    let deadline = async {
         if timeout(CLIENT_TIME, has_arrived).await.is_ok() {
-            // Dropped, it says the same: the reply is on its way.
+            // The sender is dropped when the reply is ready.
             let _ = is_answered.await;
             sleep(CLIENT_TIME).await;
         }
     };
-    // An error is a client that left, or that speaks something else.
-    tokio::select! { _ = connection => {}, () = patience => {} }
+    // An error means that the client disconnected or does not speak HTTP.
+    tokio::select! { _ = connection => {}, () = deadline => {} }
 }
 
-/// Tells a stranger so, and throws away what he says until he hangs up: who finds the connection
-/// closed before he has spoken takes it for one that failed.
+/// Sends 403 to another user, then reads and discards until the client disconnects: a client whose
+/// connection closes before it has sent its request reports a failed connection instead.
 async fn refuse(mut stream: UnixStream) {
     let body = ControlReply::forbidden().body;
     let reply = format!(
@@ -296,11 +265,11 @@ async fn refuse(mut stream: UnixStream) {
          connection: close\r\n\r\n{body}",
         body.len()
     );
-    let farewell = async {
+    let exchange = async {
         stream.write_all(reply.as_bytes()).await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
-    let _ = timeout(STRANGER_TIME, farewell).await;
+    let _ = timeout(REFUSAL_TIME, exchange).await;
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::daemon::control::answer::{Condition, GivenBody, PassBody, RejectedBody};
+use crate::daemon::control::answer::{Condition, PassBody, RejectedBody, TokenBody};
 use crate::daemon::control::reply::ErrorBody;
 use crate::daemon::control::routes::{Handler, ROUTES};
 use crate::status::{
@@ -179,7 +179,7 @@ fn compare(schemas: &Value, place: &str, schema: &Value, value: &Value) {
 #[test]
 fn its_members_are_those_of_the_requests() {
     let schemas = schemas();
-    for (name, taken) in [("Token", taken::<GivenBody>()), ("Rejected", taken::<RejectedBody>())] {
+    for (name, taken) in [("Token", taken::<TokenBody>()), ("Rejected", taken::<RejectedBody>())] {
         let documented: BTreeSet<_> =
             schemas[name]["properties"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(documented, taken, "{name}");

@@ -309,12 +309,12 @@ fn network(page: &mut Page) {
 
 fn surroundings(page: &mut Page) {
     for error in [
-        ControlError::Taken { path: path() },
-        ControlError::InTheWay { path: path() },
+        ControlError::InUse { path: path() },
+        ControlError::NotASocket { path: path() },
         ControlError::Place(PlaceError::Stranger { path: path(), owner: 4_242_424 }),
-        ControlError::NotOurs { path: path(), owner: 4_242_424 },
-        ControlError::Open { path: path(), mode: 0o777 },
-        ControlError::Make { path: path(), source: os(Errno::ACCESS) },
+        ControlError::OtherOwner { path: path(), owner: 4_242_424 },
+        ControlError::WritableByOthers { path: path(), mode: 0o777 },
+        ControlError::Create { path: path(), source: os(Errno::ACCESS) },
     ] {
         page.tell(&error, Some(error.hint()));
     }

@@ -1,0 +1,156 @@
+//! Events for accounts: the queue, the tasks that accounts run in, and requests.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::account::Account;
+use crate::account::context::EXCHANGES;
+use crate::daemon::requests::{LoopRequest, Snapshot};
+use crate::daemon::slot::ConfigState;
+use crate::daemon::supervisor::Supervisor;
+use crate::daemon::watches;
+use crate::refresh::Event;
+use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::Outcome;
+
+impl Supervisor {
+    /// Hands queued events to their accounts, as long as another task may run.
+    pub fn handle_queue(&mut self) {
+        while self.running < EXCHANGES {
+            let Some((name, mut event)) = self.queue.pop_front() else { return };
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
+            slot.queued = false;
+            let Some(mut account) = slot.account.take() else {
+                // A task works on it since an earlier event.
+                if let Event::Begin(trigger) = event {
+                    slot.add_trigger(trigger);
+                }
+                continue;
+            };
+            if let Event::Begin(trigger) = event {
+                event = Event::Begin(trigger.and(slot.waiters.start()));
+            }
+            if account.begin(event, &self.context) {
+                self.set_running(self.running + 1);
+                let (context, sender) = (Rc::clone(&self.context), self.account_sender.clone());
+                tokio::task::spawn_local(async move {
+                    account.finish(&context).await;
+                    // The supervisor outlives its tasks.
+                    let _ = sender.send(account);
+                });
+            } else {
+                self.update(account);
+            }
+        }
+    }
+
+    fn set_running(&mut self, running: usize) {
+        self.running = running;
+        self.context.set_active(running);
+    }
+
+    /// Takes an account back from its task.
+    pub fn accept(&mut self, account: Box<Account>) {
+        self.set_running(self.running - 1);
+        self.update(account);
+    }
+
+    /// Puts an account back into its slot: replies to requests, starts hooks, pushes and probes,
+    /// and queues what remains to be done.
+    fn update(&mut self, mut account: Box<Account>) {
+        let name = account.name().to_owned();
+        let Some(slot) = self.slots.get_mut(&name) else { return };
+        slot.checked |= account.outcome().is_some() || account.core().is_unstored();
+        slot.waits_for_login = account.waits_for_login();
+        let mut outdated = false;
+        if slot.waits_for_login {
+            // Watch first, then compare: no change is missed in between.
+            self.state_watch.add(&account.files().store().path());
+            outdated = account.is_outdated();
+        }
+        slot.waiters.reply(&account, self.context.clock.now());
+        let features = &mut slot.features;
+        let hooks = features.hooks.for_passes(&mut account);
+        features.hooks.enqueue(hooks, &self.hook_places, &self.context);
+        // A token that could not be published is not sent either.
+        if account.core().is_idle() && !matches!(account.outcome(), Some(Outcome::NotStored(_))) {
+            features.pushes.send(account.core().record(), &self.context);
+        }
+        features.probing.begin(&self.probe_places, &self.report_refusal, &self.context);
+        account.forget();
+        let (idle, stopped) = (account.core().is_idle(), account.told_to_stop());
+        slot.account = Some(account);
+        if self.stopping {
+            if !stopped {
+                self.queue.push_back((name, Event::Stop));
+            }
+        } else if slot.config != ConfigState::Current && idle {
+            self.rebuild(&name);
+        } else if let Some(trigger) = slot.next_trigger.take() {
+            self.queue.push_back((name, Event::Begin(trigger)));
+        } else if outdated || slot.waiters.need_pass() {
+            self.queue.push_back((name, Event::Begin(Trigger::default())));
+        }
+    }
+
+    pub fn answer(&mut self, request: LoopRequest) {
+        match request {
+            LoopRequest::Snapshot(reply) => {
+                let ready = self.ready && !self.stopping;
+                // The requester may have disconnected.
+                let _ = reply.send(Snapshot { settings: Arc::clone(&self.settings), ready });
+            }
+            LoopRequest::Pass { account, purpose, reply } => {
+                let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };
+                // One pass serves all requests that came before it. Requests that come while a
+                // pass is running get another one when the account comes back.
+                let queue = slot.account.is_some() && !slot.waiters.need_pass();
+                slot.waiters.add(purpose, reply);
+                if queue {
+                    self.queue.push_back((account, Event::Begin(Trigger::default())));
+                }
+            }
+        }
+    }
+
+    /// Queues a pass for each account whose state another process may have changed.
+    pub fn check_states(&mut self) -> io::Result<()> {
+        self.state_watch = watches::states(&self.settings)?;
+        for account in &self.settings.accounts {
+            let Some(slot) = self.slots.get_mut(account.name.as_str()) else { continue };
+            // A running pass may have read the state before it changed. An account that waits for
+            // a login compares the state again when it comes back.
+            if !account.push.is_empty() || (slot.account.is_some() && slot.waits_for_login) {
+                slot.request_pass(account.name.as_str(), Trigger::default(), &mut self.queue);
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the accounts whose deadline has passed.
+    pub fn wake(&mut self) {
+        let now = self.context.clock.now();
+        for (name, slot) in &mut self.slots {
+            if slot.next_wakeup(self.stopping).is_some_and(|at| at.boot <= now.boot) {
+                slot.queued = true;
+                self.queue.push_back((name.clone(), Event::Woke));
+            }
+        }
+    }
+
+    /// Queues a pass of every account.
+    pub fn request_passes(&mut self, trigger: Trigger) {
+        for (name, slot) in &mut self.slots {
+            slot.request_pass(name, trigger, &mut self.queue);
+        }
+    }
+
+    /// Stops all accounts. The running ones are stopped when they come back.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        self.context.stop();
+        let present = self.slots.iter().filter(|(_, slot)| slot.account.is_some());
+        self.queue = present.map(|(name, _)| (name.clone(), Event::Stop)).collect();
+    }
+}

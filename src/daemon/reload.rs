@@ -1,0 +1,91 @@
+//! Changes of the config while `run` is running.
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::Level;
+
+use crate::account::context::accounts;
+use crate::config::Settings;
+use crate::daemon::slot::{ConfigState, Slot};
+use crate::daemon::supervisor::{MODE, Supervisor, supervise};
+use crate::daemon::watches;
+use crate::message::Message;
+use crate::problem::chain;
+use crate::refresh::Event;
+use crate::refresh::decide::Trigger;
+use crate::store::lock::LockError;
+
+impl Supervisor {
+    /// Loads the config again and uses it; one with an error changes nothing.
+    pub fn reload(&mut self, load: &dyn Fn() -> Result<Settings, Message>) -> io::Result<()> {
+        self.config_watch.forget();
+        let loaded = load();
+        self.config_invalid = loaded.is_err();
+        let settings = match loaded {
+            Ok(settings) => settings,
+            Err(message) => {
+                self.report(&message);
+                return Ok(());
+            }
+        };
+        // The new watch reports what has changed since the config was read.
+        self.config_watch = watches::inputs(&settings)?.succeed(&self.config_watch);
+        let moved = settings.state_dir != self.settings.state_dir;
+        self.settings = Arc::new(settings);
+        for slot in self.slots.values_mut() {
+            slot.config = ConfigState::Removed;
+        }
+        for mut account in accounts(&self.settings, self.only.as_deref(), MODE) {
+            let name = account.name().to_owned();
+            match self.slots.get_mut(&name) {
+                Some(slot) if !moved => slot.config = ConfigState::Changed,
+                slot => match (supervise(&mut account, self.context.clock.now()), slot) {
+                    (Ok(lock), Some(slot)) => (slot.config, slot.lock) = (ConfigState::Changed, lock),
+                    (Ok(lock), None) => {
+                        self.slots.insert(name.clone(), Slot::new(account, lock));
+                        self.queue.push_back((name, Event::Begin(Trigger::default())));
+                    }
+                    // The same directory under another path.
+                    (Err(LockError::Supervised { pid, .. }), Some(slot))
+                        if pid == Some(std::process::id()) =>
+                    {
+                        slot.config = ConfigState::Changed;
+                    }
+                    (Err(error), _) => {
+                        let text = format!("cannot supervise the account: {}", chain(&error));
+                        let message = Message::new(Level::ERROR, "unsupervised", text);
+                        self.context.message(&name, &Message { hint: error.hint(), ..message });
+                    }
+                },
+            }
+        }
+        // Accounts with work left finish it with the old config. The queue rebuilds them then.
+        let idle = self.slots.iter().filter(|(_, slot)| {
+            let account = slot.account.as_ref().filter(|_| slot.config != ConfigState::Current);
+            account.is_some_and(|account| account.core().is_idle())
+        });
+        let names: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.rebuild(name));
+        self.state_watch = watches::states(&self.settings)?.succeed(&self.state_watch);
+        self.report(&Message::new(Level::INFO, "reloaded", "the new config is in use"));
+        Ok(())
+    }
+
+    /// Builds an account from the newest config and queues a pass, or drops it if the config no
+    /// longer has it.
+    pub fn rebuild(&mut self, name: &str) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let Some(account) =
+            accounts(&self.settings, Some(name), MODE).pop().filter(|_| slot.config != ConfigState::Removed)
+        else {
+            self.slots.remove(name);
+            return;
+        };
+        slot.config = ConfigState::Current;
+        slot.replace(account);
+        let reread = Trigger { reread: true, ..Trigger::default() };
+        let trigger = slot.next_trigger.take().unwrap_or_default().and(reread);
+        self.queue.push_back((name.to_owned(), Event::Begin(trigger)));
+    }
+}

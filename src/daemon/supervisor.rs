@@ -1,0 +1,172 @@
+//! The accounts that `run` supervises, and the data of its loop.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::account::Account;
+use crate::account::context::{Context, Mode, Notice, Observer, accounts};
+use crate::clock::Timestamp;
+use crate::config::Settings;
+use crate::daemon::control::counts::Counts;
+use crate::daemon::requests::{LoopRequest, Purpose};
+use crate::daemon::slot::{Queue, Slot};
+use crate::daemon::watches;
+use crate::files::watch::Watch;
+use crate::hooks;
+use crate::message::{Message, RAISE_LIMITS, local};
+use crate::probe::{self, ReportRefusal};
+use crate::refresh::decide::Trigger;
+use crate::refresh::{Event, LOCK_PATIENCE};
+use crate::store::lock::{LockError, SupervisorLock};
+use crate::timer::Timer;
+
+pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
+
+/// Why `run` could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("account {account}")]
+    Supervise { account: String, source: LockError },
+    #[error("cannot set up the event loop")]
+    Setup(#[from] io::Error),
+}
+
+impl RunError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Supervise { source, .. } => source.hint(),
+            Self::Setup(_) => Some(RAISE_LIMITS.into()),
+        }
+    }
+}
+
+pub struct Supervisor {
+    pub settings: Arc<Settings>,
+    /// The only account to supervise; `None` for all.
+    pub only: Option<String>,
+    pub context: Rc<Context>,
+    pub counts: Rc<RefCell<Counts>>,
+    pub slots: BTreeMap<String, Slot>,
+    pub queue: Queue,
+    /// How many accounts are in tasks.
+    pub running: usize,
+    pub hook_places: Arc<Semaphore>,
+    pub probe_places: Rc<Semaphore>,
+    pub report_refusal: ReportRefusal,
+    pub request_sender: mpsc::UnboundedSender<LoopRequest>,
+    pub requests: mpsc::UnboundedReceiver<LoopRequest>,
+    /// Tasks send their accounts back when they have finished.
+    pub account_sender: mpsc::UnboundedSender<Box<Account>>,
+    pub finished_accounts: mpsc::UnboundedReceiver<Box<Account>>,
+    pub timer: Timer,
+    /// The config, and the files that it takes secrets from.
+    pub config_watch: Watch,
+    /// The states of accounts that wait for a login or have push targets: another process may
+    /// store a login or a token there.
+    pub state_watch: Watch,
+    /// Every account was checked once.
+    pub ready: bool,
+    /// The newest config has an error, and an older one is in use.
+    pub config_invalid: bool,
+    pub stopping: bool,
+}
+
+impl Supervisor {
+    pub fn new(settings: Settings, only: Option<&str>, mut context: Context) -> Result<Self, RunError> {
+        let (request_sender, requests) = mpsc::unbounded_channel();
+        let (account_sender, finished_accounts) = mpsc::unbounded_channel();
+        let counts = Rc::new(RefCell::new(Counts::default()));
+        context.observe(Rc::clone(&counts) as Rc<dyn Observer>);
+        // Before the accounts read these files, so that no change is missed.
+        let config_watch = watches::inputs(&settings)?;
+        let settings = Arc::new(settings);
+        let mut slots = BTreeMap::new();
+        for mut account in accounts(&settings, only, MODE) {
+            let name = account.name().to_owned();
+            let lock = supervise(&mut account, context.clock.now())
+                .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
+            slots.insert(name, Slot::new(account, lock));
+        }
+        Ok(Self {
+            only: only.map(str::to_owned),
+            context: Rc::new(context),
+            counts,
+            queue: slots.keys().map(|name| (name.clone(), Event::Begin(Trigger::default()))).collect(),
+            slots,
+            running: 0,
+            hook_places: hooks::places(),
+            probe_places: probe::places(),
+            report_refusal: report_refusal(request_sender.clone()),
+            request_sender,
+            requests,
+            account_sender,
+            finished_accounts,
+            timer: Timer::new()?,
+            config_watch,
+            state_watch: watches::states(&settings)?,
+            settings,
+            ready: false,
+            config_invalid: false,
+            stopping: false,
+        })
+    }
+
+    /// Reports a message that is about no account.
+    pub fn report(&self, message: &Message) {
+        self.context.notice(&Notice::Message { account: None, message });
+    }
+
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.slots.values().filter_map(|slot| slot.next_wakeup(self.stopping)).min_by_key(|at| at.boot)
+    }
+
+    /// True when no exchange is running and nothing remains to be stored.
+    pub fn is_idle(&self) -> bool {
+        let mut accounts = self.slots.values().map(|slot| slot.account.as_ref());
+        self.queue.is_empty()
+            && accounts.all(|account| account.is_some_and(|account| account.core().is_idle()))
+    }
+
+    /// One sentence for `systemctl status`. It is sent only when something happens, so it names
+    /// times of day: a duration would be wrong a minute later.
+    pub fn summary(&self) -> String {
+        let total = self.slots.len();
+        let mut problems = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.problem()?)));
+        let tokens = match (problems.next(), total) {
+            (None, 1) => "the token is fresh".into(),
+            (None, _) => format!("all {total} tokens are fresh"),
+            (Some((name, problem)), 1) => format!("{name}: {problem}"),
+            (Some((name, problem)), _) => {
+                let fresh = total - 1 - problems.count();
+                format!("{fresh} of {total} tokens are fresh; {name}: {problem}")
+            }
+        };
+        let next = self.next_wakeup().map(|at| format!("; next check at {}", local(at.wall / 1000)));
+        let config =
+            if self.config_invalid { "the new config is wrong, the old one stays in use; " } else { "" };
+        format!("{config}{tokens}{}", next.unwrap_or_default()).replace('\n', " ")
+    }
+}
+
+/// Takes the lock that keeps another `run` away from the account.
+pub fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {
+    account.files().store().supervise(now)
+}
+
+/// Turns a refusal that a probe got into a request, as if a user had reported it.
+fn report_refusal(requests: mpsc::UnboundedSender<LoopRequest>) -> ReportRefusal {
+    Rc::new(move |account, token| {
+        let (reply, result) = oneshot::channel();
+        let (account, purpose) = (account.to_owned(), Purpose::Replace(token));
+        // The loop outlives its tasks, and the pass reports its own result.
+        let _ = requests.send(LoopRequest::Pass { account, purpose, reply });
+        Box::pin(async {
+            let _ = result.await;
+        })
+    })
+}
