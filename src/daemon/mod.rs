@@ -57,15 +57,16 @@ pub fn run(settings: Settings, context: Context, options: RunOptions<'_>) -> Res
 impl Supervisor {
     /// Each round of the loop
     ///
-    /// 1. yields once: even if a deadline stays in the past, tasks, signals and sockets progress;
-    /// 2. hands queued events to their accounts. What needs the network becomes a task;
-    /// 3. ends the loop if it is stopping and no account has anything left to finish;
-    /// 4. sends systemd "ready" once, and a new status text, when no task is running;
+    /// 1. yields once, so that tasks, signals and sockets progress even if a deadline stays in the
+    ///    past;
+    /// 2. hands queued events to their accounts. An account that needs the network moves into a
+    ///    task until it has finished. Accounts start only here, so only so many run together;
+    /// 3. returns, if the process is stopping and no account has anything left to finish;
+    /// 4. sends systemd "ready" once every account was checked, then each new status text. It
+    ///    waits until no task is running, so that the text does not change with every account;
     /// 5. sets the timer to the earliest deadline of all accounts;
-    /// 6. waits for one thing to happen. Most of them only put events into the queue, so that
-    ///    step 2 is the only place where accounts start, and limits how many run together. A
-    ///    finished account is put back into its slot; a new config replaces idle accounts at
-    ///    once, and the others when they come back.
+    /// 6. waits until one thing happens: a task ends, a deadline passes, a clock, file or state
+    ///    changes, a request or a signal arrives. Most of these only put events into the queue.
     async fn run(mut self, options: RunOptions<'_>) -> Result<(), RunError> {
         let RunOptions { reload, control, mut stop, .. } = options;
         let mut signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1])?;

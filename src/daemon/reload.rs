@@ -66,7 +66,9 @@ impl Supervisor {
             account.is_some_and(|account| account.core().is_idle())
         });
         let names: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| self.rebuild(name));
+        for name in names {
+            self.rebuild(&name);
+        }
         self.state_watch = watches::states(&self.settings)?.succeed(&self.state_watch);
         self.report(&Message::new(Level::INFO, "reloaded", "the new config is in use"));
         Ok(())

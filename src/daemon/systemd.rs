@@ -50,9 +50,9 @@ pub fn reloaded() {
 }
 
 pub fn stopping(idle: bool) {
-    let status = NotifyState::Status("completing refreshes in progress");
-    let states = [NotifyState::Stopping, extension(STOP_LIMIT), status];
-    notify(if idle { &states[..1] } else { &states });
+    let text = NotifyState::Status("completing refreshes in progress");
+    let all = [NotifyState::Stopping, extension(STOP_LIMIT), text];
+    notify(if idle { &all[..1] } else { &all });
 }
 
 pub fn alive() {

@@ -222,8 +222,8 @@ impl Service {
         }
         let pass = self.pass(&target, Purpose::Check { login }).await?;
         match pass.result {
-            // An access token was stored, and is served whatever the pass results in.
             Err(problem) if login.is_some() => Err(ControlReply::problem(&problem, pass.next_in)),
+            // An access token alone is stored and served, whatever the result of the pass.
             _ => Ok(done(&target, "stored")),
         }
     }

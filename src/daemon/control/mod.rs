@@ -65,7 +65,7 @@ const THREADS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketPlace {
     /// It was created for this process, for example by systemd's RuntimeDirectory=.
-    Given(PathBuf),
+    Existing(PathBuf),
     /// This process creates it with mode 0700.
     Own(PathBuf),
 }
@@ -77,7 +77,7 @@ impl SocketPlace {
         // systemd separates several directories by colons.
         let first = Path::new(given.split(':').next().unwrap_or_default());
         if first.is_absolute() {
-            return Some(Self::Given(first.to_owned()));
+            return Some(Self::Existing(first.to_owned()));
         }
         let own = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
         own.is_absolute().then(|| Self::Own(own.join("zg-tokend")))
@@ -85,7 +85,7 @@ impl SocketPlace {
 
     fn path(&self) -> &Path {
         match self {
-            Self::Given(path) | Self::Own(path) => path,
+            Self::Existing(path) | Self::Own(path) => path,
         }
     }
 }
@@ -188,7 +188,7 @@ fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), Contro
 /// the tokens that clients send.
 fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
     let missing = match place {
-        SocketPlace::Given(_) => Missing::Refuse,
+        SocketPlace::Existing(_) => Missing::Refuse,
         SocketPlace::Own(_) => Missing::CreateAll,
     };
     let directory = Directory::open(place.path(), &Rules { owner: None, missing, in_place: false })?;
