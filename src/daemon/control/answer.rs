@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::account::context::Context;
 use crate::account::obtain;
@@ -24,6 +24,7 @@ use crate::daemon::control::metrics::exposition;
 use crate::daemon::control::reply::ControlReply;
 use crate::daemon::control::routes::{Found, Handler, find};
 use crate::daemon::requests::{LoopRequest, PassResult, Purpose, Snapshot};
+use crate::problem::Problem;
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
@@ -106,12 +107,8 @@ pub struct Condition {
 type Answer = Result<ControlReply, ControlReply>;
 
 impl Service {
-    /// Sends to `arrived` when the client has sent its whole request.
-    pub(super) async fn answer(
-        &self,
-        request: hyper::Request<Incoming>,
-        arrived: oneshot::Sender<()>,
-    ) -> ControlReply {
+    /// Notifies `arrived` when the client has sent its whole request.
+    pub(super) async fn answer(&self, request: hyper::Request<Incoming>, arrived: &Notify) -> ControlReply {
         let (head, body) = request.into_parts();
         let handler = match find(head.method.as_str(), head.uri.path()) {
             Found::Handler(handler) => handler,
@@ -128,8 +125,9 @@ impl Service {
                 return ControlReply::error(404, "not_found", "unknown path", PATHS);
             }
         };
-        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
-        if handler.takes_json() && !is_json(content_type.as_deref()) {
+        let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        if handler.takes_json() && !media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
             let hint = "send JSON, with content-type: application/json";
             return ControlReply::error(415, "unsupported_media_type", "the body must be JSON", hint);
         }
@@ -145,10 +143,9 @@ impl Service {
             }
             Err(_) => return invalid("the body is incomplete", "send the whole body again"),
         };
-        // The connection may have timed out just now.
-        let _ = arrived.send(());
-        let query = head.uri.query().unwrap_or_default().to_owned();
-        self.route(handler, &query, &body).await.unwrap_or_else(|refused| refused)
+        arrived.notify_one();
+        let query = head.uri.query().unwrap_or_default();
+        self.route(handler, query, &body).await.unwrap_or_else(|error| error)
     }
 
     async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answer {
@@ -187,7 +184,7 @@ impl Service {
     /// Does file work in another thread, so that the loop need not wait for it.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, ControlReply> {
         let permit = Arc::clone(&self.threads).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
@@ -196,17 +193,22 @@ impl Service {
             done
         });
         // A panic aborts the process, and only the end of the process cancels the task.
-        done.await.map_err(|_| ControlReply::stopping())
+        done.await
+            .map_err(|_| ControlReply::stopping())?
+            .map_err(|problem| ControlReply::problem(&problem, None))
     }
 
     async fn status(&self, target: Target) -> Answer {
-        let read = move || status(&target.settings, Some(target.account.name.as_str()), None).accounts.pop();
-        let status = self.blocking(read).await?;
-        Ok(status.map_or_else(ControlReply::stopping, |status| ControlReply::json(200, &status)))
+        let Target { settings, account } = target;
+        let read = move || Ok(status(&settings, Some(account.name.as_str()), None).accounts.pop());
+        Ok(self
+            .blocking(read)
+            .await?
+            .map_or_else(ControlReply::stopping, |status| ControlReply::json(200, &status)))
     }
 
     async fn metrics(&self, settings: Arc<Settings>) -> Answer {
-        let accounts = self.blocking(move || status(&settings, None, None).accounts).await?;
+        let accounts = self.blocking(move || Ok(status(&settings, None, None).accounts)).await?;
         let now = self.context.clock.now();
         Ok(ControlReply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
     }
@@ -216,8 +218,7 @@ impl Service {
         let new = self.new_login(body, &target.account)?;
         let login = new.login();
         let Target { settings, account } = target.clone();
-        let stored = self.blocking(move || set(&settings, &account, new)).await?;
-        if let SetResult::Known = stored.map_err(|problem| ControlReply::problem(&problem, None))? {
+        if let SetResult::Known = self.blocking(move || set(&settings, &account, new)).await? {
             return Ok(done(&target, "known"));
         }
         let pass = self.pass(&target, Purpose::Check { login }).await?;
@@ -280,8 +281,8 @@ impl Service {
             }
         };
         let Target { settings, account } = target.clone();
-        let held = self.blocking(move || obtain::held(&settings, &account, refused)).await?;
-        let purpose = match held.map_err(|problem| ControlReply::problem(&problem, None))? {
+        let held = move || obtain::held(&settings, &account, refused);
+        let purpose = match self.blocking(held).await? {
             Held::Refused(token) => Purpose::Replace(token),
             Held::Another => return Ok(done(&target, "already_replaced")),
             Held::Nothing => Purpose::Check { login: None },
@@ -300,7 +301,6 @@ impl Service {
     async fn refresh(&self, target: Target) -> Answer {
         let Target { settings, account } = target.clone();
         let record = self.blocking(move || obtain::record(&settings, &account)).await?;
-        let record = record.map_err(|problem| ControlReply::problem(&problem, None))?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
         let stored = record.and_then(|record| record.access_token);
         match stored.as_ref().and_then(|token| self.refreshed_ago(token, &target.account)) {
@@ -378,11 +378,6 @@ fn name(replacement: &Replacement) -> &'static str {
 
 fn done(target: &Target, result: &'static str) -> ControlReply {
     ControlReply::json(200, &PassBody { account: target.account.name.as_str(), result })
-}
-
-fn is_json(content_type: Option<&[u8]>) -> bool {
-    let media_type = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
-    media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
 fn invalid(description: &str, hint: &str) -> ControlReply {

@@ -11,7 +11,7 @@ use crate::refresh::record::VerdictKind;
 
 /// By account name.
 #[derive(Debug, Default)]
-pub struct Counts(BTreeMap<String, Count>);
+pub struct Counts(pub BTreeMap<String, Count>);
 
 #[derive(Debug, Default)]
 pub struct Count {
@@ -31,24 +31,12 @@ pub struct Count {
 impl Observer for RefCell<Counts> {
     fn notice(&self, notice: &Notice<'_>) {
         if let Notice::Report { account, report: Report::Finished(outcome), now, .. } = notice {
-            self.borrow_mut().note(account, outcome, *now);
+            let Counts(counts) = &mut *self.borrow_mut();
+            match counts.get_mut(*account) {
+                Some(count) => count.note(outcome, *now),
+                None => counts.entry((*account).to_owned()).or_default().note(outcome, *now),
+            }
         }
-    }
-}
-
-impl Counts {
-    fn note(&mut self, account: &str, outcome: &Outcome, now: Timestamp) {
-        // entry() would copy the name each time.
-        if !self.0.contains_key(account) {
-            self.0.insert(account.to_owned(), Count::default());
-        }
-        if let Some(count) = self.0.get_mut(account) {
-            count.note(outcome, now);
-        }
-    }
-
-    pub fn of(&self, account: &str) -> Option<&Count> {
-        self.0.get(account)
     }
 }
 

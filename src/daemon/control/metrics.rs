@@ -64,7 +64,7 @@ impl AccountCounts<'_> {
     fn with_count(&mut self, mut write: impl FnMut(&mut MetricsPage, &str, &Count)) {
         let nothing = Count::default();
         for AccountStatus { account, .. } in self.accounts {
-            write(&mut self.page, account, self.counts.of(account).unwrap_or(&nothing));
+            write(&mut self.page, account, self.counts.0.get(account).unwrap_or(&nothing));
         }
     }
 }

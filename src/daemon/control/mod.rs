@@ -10,7 +10,7 @@ pub mod metrics;
 pub mod reply;
 pub mod routes;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs::{File, Permissions};
 use std::io;
@@ -26,7 +26,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::geteuid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -226,19 +226,14 @@ async fn serve(stream: UnixStream, service: Rc<Service>) {
         refuse(stream).await;
         return;
     }
-    let (arrived, has_arrived) = oneshot::channel();
-    let (answered, is_answered) = oneshot::channel::<()>();
-    let once = Cell::new(Some((arrived, answered)));
-    let respond = hyper::service::service_fn(|request| {
-        let (service, once) = (Rc::clone(&service), once.take());
-        async move {
-            let Some((arrived, _answered)) = once else {
-                return Ok::<_, Infallible>(ControlReply::unexpected().response());
-            };
-            let answer = service.answer(request, arrived);
-            let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| ControlReply::too_late());
-            Ok(reply.response())
-        }
+    let (arrived, answered) = (Notify::new(), Notify::new());
+    let respond = hyper::service::service_fn(async |request| {
+        let answer = service.answer(request, &arrived);
+        let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| ControlReply::too_late());
+        // An error may be the reply to a request that has not arrived as a whole.
+        arrived.notify_one();
+        answered.notify_one();
+        Ok::<_, Infallible>(reply.response())
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
@@ -246,9 +241,8 @@ async fn serve(stream: UnixStream, service: Rc<Service>) {
         .max_buf_size(SIZE_MAX)
         .serve_connection(TokioIo::new(stream), respond);
     let deadline = async {
-        if timeout(CLIENT_TIME, has_arrived).await.is_ok() {
-            // The sender is dropped when the reply is ready.
-            let _ = is_answered.await;
+        if timeout(CLIENT_TIME, arrived.notified()).await.is_ok() {
+            answered.notified().await;
             sleep(CLIENT_TIME).await;
         }
     };

@@ -86,10 +86,6 @@ impl ControlReply {
         Self::error(503, "timeout", "no answer was to be had in time", hint)
     }
 
-    pub(super) fn unexpected() -> Self {
-        Self::error(500, "bug", "a second request came on one connection", "please report it")
-    }
-
     pub(super) fn response(self) -> hyper::Response<Full<Bytes>> {
         let mut builder = hyper::Response::builder()
             .status(self.status)
