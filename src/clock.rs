@@ -101,6 +101,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// Microseconds by `CLOCK_MONOTONIC`, as systemd counts them.
+pub fn monotonic_micros() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
+}
+
 /// Milliseconds by `CLOCK_MONOTONIC`, which stops while the machine is suspended.
 /// Comparable within one boot only.
 pub fn monotonic() -> i64 {

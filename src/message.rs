@@ -34,7 +34,7 @@ use crate::secret::Fingerprint;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::record::{Verdict, VerdictKind};
+use crate::refresh::record::VerdictKind;
 use crate::refresh::view::DecisionView;
 
 /// The next step where only a new login helps and nothing is known of the account.
@@ -375,6 +375,7 @@ pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) 
 mod tests {
     use crate::clock::Timestamp;
     use crate::message::*;
+    use crate::refresh::record::Verdict;
 
     fn start() -> Timestamp {
         Timestamp { wall: 0, boot: 0, boot_id: Fingerprint::of([]) }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +28,10 @@ const PIPE_MAX: usize = 1 << 20;
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
+/// How long a killed process may take to end. One that takes longer runs as another user, or hangs in
+/// the kernel.
+const KILL_TIME: Duration = Duration::from_secs(1);
+
 /// Wiped when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
@@ -39,6 +44,9 @@ pub enum ChildError {
     Read(#[source] io::Error),
     #[error("it timed out after {} s and was killed", .0.as_secs())]
     Late(Duration),
+    /// It runs on: as another user, or inside the kernel.
+    #[error("it timed out after {} s and cannot be killed (process {pid})", after.as_secs())]
+    Unkillable { after: Duration, pid: i32 },
     #[error("it was killed, because zg-tokend is stopping")]
     Stopped,
     #[error("its output is longer than {} KiB", .0 / 1024)]
@@ -53,6 +61,9 @@ impl ChildError {
             }
             Self::Start(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make it executable for the user who runs zg-tokend: chmod a+x")
+            }
+            Self::Unkillable { .. } => {
+                Some("end it as root: sudo kill -9 PROCESS; if that does not help, it hangs in the kernel")
             }
             _ => None,
         }
@@ -162,14 +173,47 @@ pub fn run(
     stop: Option<&PipeReader>,
 ) -> Result<Output, ChildError> {
     let mut child = command.spawn().map_err(ChildError::Start)?;
+    reap_abandoned();
     let watched = watch(&mut child, deadline, max_stdout, stop);
     if watched.is_err() {
         // It is not reaped yet, so the process id is still its own.
-        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let pid = Pid::from_child(&child);
+        let _ = kill_process_group(pid, Signal::KILL);
+        if !ends_soon(&mut child) {
+            abandoned().push(child);
+            return Err(ChildError::Unkillable { after: deadline, pid: pid.as_raw_nonzero().get() });
+        }
     }
     let status = child.wait().map_err(ChildError::Read)?;
     let (stdout, stderr) = watched?;
     Ok(Output { status, stdout, stderr })
+}
+
+/// Children that could not be killed: a deadline is a deadline, so nobody waits for them.
+fn abandoned() -> MutexGuard<'static, Vec<Child>> {
+    static ABANDONED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps those of them that have ended since, or they would stay as zombies.
+fn reap_abandoned() {
+    abandoned().retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+/// Whether a child that was killed has ended within [`KILL_TIME`].
+fn ends_soon(child: &mut Child) -> bool {
+    let end = monotonic() + millis(KILL_TIME);
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok();
+    loop {
+        let left = end - monotonic();
+        match child.try_wait() {
+            Ok(None) if left > 0 => {}
+            // The kernel knows no such child any more.
+            ended => return !matches!(ended, Ok(None)),
+        }
+        // An error is a call that a signal interrupted.
+        let _ = wait([pidfd.as_ref().map(AsFd::as_fd), None, None, None], left);
+    }
 }
 
 /// Reads both pipes until the child has ended. Processes that it left in the background may keep the

@@ -31,7 +31,7 @@ pub fn scrub(text: &str, known_secrets: &[&Secret]) -> String {
 fn visible(c: char) -> Option<char> {
     match c {
         '\n' | '\r' | '\t' => Some(' '),
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
         c if c.is_control() => None,
         c => Some(c),
     }
@@ -50,13 +50,14 @@ pub(super) fn redact_known<'a>(text: &'a str, known_secrets: &[&Secret]) -> Cow<
         .collect();
     // The longest first: one secret may begin with another.
     needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
-    if !needles.iter().any(|needle| text.contains(needle)) {
-        return Cow::Borrowed(text);
-    }
+    // In any case: a host name comes back in lower case.
+    let starts = |text: &str, needle: &str| {
+        text.get(..needle.len()).is_some_and(|start| start.eq_ignore_ascii_case(needle))
+    };
     let mut out = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        if let Some(needle) = needles.iter().find(|needle| rest.starts_with(needle.as_str())) {
+        if let Some(needle) = needles.iter().find(|needle| starts(rest, needle)) {
             out.push_str(REDACTED);
             rest = &rest[needle.len()..];
         } else {

@@ -70,7 +70,7 @@ impl Timer {
 }
 
 #[expect(deprecated, reason = "an OwnedFd keeps its descriptor; the replacement is unsafe, which we forbid")]
-pub(super) fn async_fd(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn async_fd(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(timer, Interest::READABLE)
 }
 

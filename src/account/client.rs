@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
 use crate::store::discovery::{Cache, Cached};
+use crate::workers;
 
 /// A discovery document is fetched again when it is this old (it changes about never).
 const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -157,15 +158,11 @@ pub async fn read(
     source: &SecretSource,
 ) -> Result<Secret, SecretError> {
     let variables = &account.secret_variables;
-    if matches!(source, SecretSource::Command(_)) {
-        let (command, variables) = (source.clone(), Arc::clone(variables));
-        let read = tokio::task::spawn_blocking(move || secrets::read(key, &command, &variables));
-        // A panic aborts the process, and nothing cancels the task.
-        if let Ok(secret) = read.await {
-            return secret;
-        }
+    if !matches!(source, SecretSource::Command(_) | SecretSource::File(_)) {
+        return secrets::read(key, source, variables);
     }
-    secrets::read(key, source, variables)
+    let (source, variables) = (source.clone(), Arc::clone(variables));
+    workers::run(move || secrets::read(key, &source, &variables)).await
 }
 
 fn secret_problem(error: &SecretError) -> Problem {

@@ -8,15 +8,19 @@ use crate::account::context::{Context, Mode, Observer};
 use crate::account::files::{Files, render};
 use crate::account::once;
 use crate::account::{Account, accounts};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
-use crate::message::words;
+use crate::files;
+use crate::message::{way_out, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::schedule;
 use crate::secret::Fingerprint;
+
+/// The most that is read of a token file: tokens have up to 16 KiB, formats a little more.
+const TOKEN_FILE_MAX: usize = 64 * 1024;
 
 /// What somebody wants.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +64,12 @@ pub fn obtain(
     let account = pass(settings, account, mode, Trigger::default(), observer)?;
     let problem = problem(&account);
     let now = SystemClock::new().now();
-    let token = account.core().record().and_then(|record| record.access_token.clone());
+    let token = match account.outcome() {
+        Some(Outcome::Fresh { remaining }) if account.core().is_state_damaged() => {
+            presumed_token(account.configured(), *remaining, now)
+        }
+        _ => account.core().record().and_then(|record| record.access_token.clone()),
+    };
     let may_use = |problem: &Problem| match problem.class {
         Class::Busy => wanted.use_existing_on_busy || wanted.use_existing_on_error,
         _ => wanted.use_existing_on_error,
@@ -68,8 +77,34 @@ pub fn obtain(
     match (token.filter(|token| token.is_live(now)), problem) {
         (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(Obtained { token, problem }),
         (_, Some(problem)) => Err(problem),
+        (_, None) if account.core().is_state_damaged() => Err(Problem {
+            class: Class::Io,
+            kind: "state_damaged".into(),
+            message: "the state file is damaged, and the token cannot be read from the token file".into(),
+            hint: Some(format!("log in again, or wait: {}", way_out(Class::Unavailable, None))),
+        }),
         (_, None) => Err(Problem::bug("the pass ended without a live token")),
     }
+}
+
+/// The token in the token file, while there is no valid state: it is presumed to live for so long.
+fn presumed_token(
+    account: &config::AccountConfig,
+    remaining: Duration,
+    now: Timestamp,
+) -> Option<AccessToken> {
+    let content = files::read::read(&account.token_file.path, TOKEN_FILE_MAX).ok()?;
+    let value = account.token_format.parse(std::str::from_utf8(&content.bytes).ok()?)?;
+    Some(AccessToken {
+        value,
+        token_type: "Bearer".into(),
+        scope: None,
+        issued_at: now,
+        lifetime_ms: remaining.as_millis() as u64,
+        jitter_ms: 0,
+        repeated: false,
+        given: true,
+    })
 }
 
 /// What came of the report that a token was refused.

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::rc::Rc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::account::obtain;
 use crate::account::obtain::Replacement;
@@ -21,6 +21,7 @@ use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
+use crate::timer::async_fd;
 
 /// As for env(1) and timeout(1): distinct from the codes of most commands.
 pub(super) const FAILED: u8 = 125;
@@ -80,21 +81,21 @@ fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, 
     };
     let runtime = event_loop().map_err(|error| failed("cannot set up the event loop", &error))?;
     let status = runtime.block_on(async {
-        // Ctrl-C goes to the command as well, and it decides; what is sent to us alone is passed on.
+        // Ctrl-C and Ctrl-\\ reach the command as well, and it decides; other signals are passed on.
         let mut signals = Signals::new(&END).map_err(|error| failed("cannot listen to signals", &error))?;
         let mut child = command.spawn().map_err(|error| not_run(program, &error))?;
         let pid = Pid::from_child(&child);
-        let mut ended = tokio::task::spawn_blocking(move || child.wait());
+        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(std::io::Error::from);
+        let pidfd = pidfd.and_then(async_fd);
+        let pidfd = pidfd.map_err(|error| failed("cannot wait for the command", &error))?;
         loop {
             let signal = tokio::select! {
-                ended = &mut ended => {
-                    // A panic aborts the process.
-                    let ended = ended.map_err(|_| FAILED)?;
-                    return ended.map_err(|error| failed("cannot wait for the command", &error));
+                _ = pidfd.readable() => {
+                    return child.wait().map_err(|error| failed("cannot wait for the command", &error));
                 }
                 signal = signals.next() => signal,
             };
-            if signal != Signal::INT {
+            if !matches!(signal, Signal::INT | Signal::QUIT) {
                 // It may have ended meanwhile.
                 let _ = kill_process(pid, signal);
             }

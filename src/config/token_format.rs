@@ -89,11 +89,41 @@ impl TokenFormat {
         text.extend(parts());
         Secret::new(text)
     }
+
+    /// The access token in a file of this format; `None` if the file has another one. Only where
+    /// the token stands between fixed texts is it certain which part is the token.
+    pub fn parse(&self, content: &str) -> Option<Secret> {
+        let literal = |pieces: &[Piece]| match pieces {
+            [] => Some(String::new()),
+            [Piece::Literal(text)] => Some(text.clone()),
+            _ => None,
+        };
+        let place = self.0.iter().position(|piece| *piece == Piece::AccessToken)?;
+        let (before, after) = (literal(&self.0[..place])?, literal(&self.0[place + 1..])?);
+        let token = content.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+        (!token.is_empty()).then(|| Secret::new(token))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::config::token_format::*;
+
+    #[test]
+    fn finds_the_token_between_fixed_texts() {
+        for (template, content, expected) in [
+            ("{access_token}", "tok", Some("tok")),
+            ("{access_token}\n", "tok\n", Some("tok")),
+            ("Authorization: Bearer {access_token}", "Authorization: Bearer tok", Some("tok")),
+            ("Authorization: Bearer {access_token}", "something else", None),
+            ("{access_token} {expires_at}", "tok 1700", None),
+            ("{access_token}", "", None),
+        ] {
+            let format: TokenFormat = template.parse().unwrap();
+            let parsed = format.parse(content);
+            assert_eq!(parsed.as_ref().map(Secret::expose), expected, "{template}");
+        }
+    }
 
     #[test]
     fn renders_what_it_says() {

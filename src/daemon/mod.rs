@@ -25,7 +25,7 @@ use crate::account::context::Context;
 use crate::config::Settings;
 pub use crate::daemon::supervisor::RunError;
 use crate::daemon::supervisor::Supervisor;
-use crate::daemon::systemd::{StatusText, Watchdog};
+use crate::daemon::systemd::{Notifier, Watchdog};
 use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::refresh::decide::Trigger;
@@ -36,6 +36,9 @@ use crate::timer::WakeUp;
 /// How long a process that is to end waits for files that hang: as long as for a disk that refuses
 /// an answer.
 const HANG_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon a service manager that does not read is tried again.
+const NOTIFY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longer than any process lives.
 const FAR: Duration = Duration::from_secs(3600 * 24 * 365 * 20);
@@ -81,7 +84,7 @@ impl Supervisor {
         let mut received =
             Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1])?;
         signals::unblock_refresh();
-        let mut status = StatusText::default();
+        let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         let socket = self.open_socket(control);
         // What hangs when the process is to end is waited for from then on.
@@ -94,7 +97,7 @@ impl Supervisor {
                 return Ok(());
             }
             if self.ready && self.busy() == 0 && !self.stopping {
-                status.update(self.summary());
+                notifier.status(self.summary());
             } else if !self.ready && self.busy() == 0 && self.slots.values().all(|slot| slot.checked) {
                 self.ready = true;
                 let text = match self.slots.len() {
@@ -102,14 +105,14 @@ impl Supervisor {
                     accounts => format!("supervising {accounts} accounts"),
                 };
                 self.report(&Message::new(Level::Info, "ready", text));
-                status.ready(self.summary());
+                notifier.ready(self.summary());
             }
             self.timer.set(self.next_wakeup())?;
             tokio::select! {
                 Some(account) = self.finished_accounts.recv() => {
                     self.accept(account);
                     if !self.ready && self.busy() > 0 {
-                        systemd::starting();
+                        notifier.starting();
                     }
                 }
                 Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
@@ -132,17 +135,18 @@ impl Supervisor {
                     changed?;
                     self.check_states()?;
                 }
-                () = watchdog.due() => systemd::alive(),
+                () = watchdog.due() => notifier.alive(),
+                () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = &mut stop, if !self.stopping => {
                     leave = Box::pin(sleep(HANG_PATIENCE));
-                    self.begin_stop();
+                    self.begin_stop(&mut notifier);
                 }
                 signal = received.next() => match signal {
                     Signal::HUP => {
-                        systemd::reloading();
+                        notifier.reloading();
                         self.reload(reload)?;
-                        systemd::reloaded();
+                        notifier.reloaded();
                     }
                     Signal::USR1 => {
                         self.request_passes(Trigger { force: true, anew: true, ..Trigger::default() });
@@ -152,17 +156,21 @@ impl Supervisor {
                     _ if self.stopping => {}
                     _ => {
                         leave = Box::pin(sleep(HANG_PATIENCE));
-                        self.begin_stop();
+                        self.begin_stop(&mut notifier);
                     }
                 },
             }
         }
     }
 
-    fn begin_stop(&mut self) {
+    fn begin_stop(&mut self, notifier: &mut Notifier) {
         let text = "stopping; refreshes in progress are completed first";
         self.report(&Message::new(Level::Info, "stopping", text));
-        systemd::stopping(self.is_idle());
+        if self.is_idle() {
+            notifier.stopping()
+        } else {
+            notifier.finishing()
+        }
         self.stop();
     }
 

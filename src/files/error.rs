@@ -277,6 +277,7 @@ fn io_hint(error: &io::Error, path: &Path) -> String {
             )
         }
         Errno::MFILE | Errno::NFILE => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
+        Errno::FBIG => "raise the limit of file sizes (ulimit -f, LimitFSIZE=)".into(),
         Errno::NAMETOOLONG => "choose a shorter name".into(),
         Errno::LOOP => "correct the symlinks, or write the path of the file itself".into(),
         Errno::IO => "the disk may be failing: check the kernel log, dmesg".into(),

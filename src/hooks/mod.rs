@@ -5,6 +5,7 @@ pub mod rules;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::refresh::record::Record;
 use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
 use crate::store::state::Store;
+use crate::workers;
 use tokio::sync::Semaphore;
 
 /// Hooks that run at the same time: they are other people's programs, and may be heavy.
@@ -153,7 +155,7 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
         let (stop, mut stopper) = (Arc::new(stop), Some(stopper));
         for (account, hook) in hooks {
             let stop = Arc::clone(&stop);
-            let mut work = tokio::task::spawn_blocking(move || hook.run(Some(&stop)));
+            let mut work = pin!(workers::run(move || hook.run(Some(&stop))));
             let done = tokio::select! {
                 done = &mut work => Some(done),
                 _ = signals.next() => None,
@@ -164,8 +166,7 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
                 stopper = None;
                 work.await
             };
-            // A panic aborts the process, and nothing cancels the task.
-            if let Ok(Err(error)) = done {
+            if let Err(error) = done {
                 failed(&account, &error);
             }
             if stopper.is_none() {
@@ -185,14 +186,11 @@ async fn work(queue: Queue, account: String, places: Arc<Semaphore>, context: Rc
             next
         };
         let Some(hook) = next else { return };
-        let permit = Arc::clone(&places).acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = hook.run(None);
-            drop(permit);
-            done
-        });
-        // A panic aborts the process, and nothing cancels the task.
-        if let Ok(Err(error)) = done.await {
+        // The semaphore is never closed.
+        let permit = places.acquire().await;
+        let done = workers::run(move || hook.run(None)).await;
+        drop(permit);
+        if let Err(error) = done {
             context.message(&account, &error.message());
         }
     }

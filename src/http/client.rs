@@ -1,11 +1,13 @@
 //! HTTPS by reqwest and rustls: one exchange per call.
 
 use std::error::Error;
+use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response};
 use rustls::ClientConfig;
@@ -21,6 +23,7 @@ use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
 use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
 use crate::secret::Secret;
+use crate::workers;
 
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -178,6 +181,7 @@ impl HttpEndpoint {
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(0)
             .referer(false)
+            .dns_resolver(Arc::new(Resolver))
             .http1_only()
             .no_proxy()
     }
@@ -194,6 +198,19 @@ impl HttpEndpoint {
             post = post.header(AUTHORIZATION, sensitive(&authorization)?);
         }
         self.exchange(&request.client.token_endpoint, post).await
+    }
+}
+
+/// Resolves names by getaddrinfo(3), on a thread if one can be had: reqwest's own resolver panics
+/// if not.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = workers::run(move || (name.as_str(), 0).to_socket_addrs()).await?;
+            Ok(Box::new(found) as Addrs)
+        })
     }
 }
 

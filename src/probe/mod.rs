@@ -26,6 +26,7 @@ use crate::refresh::record::AccessToken;
 use crate::secret::Fingerprint;
 use crate::store::note::Note;
 use crate::store::state::{Store, Stored};
+use crate::workers;
 use std::pin::Pin;
 
 /// How long one probe may take: a resource that thinks for longer has no answer about the token.
@@ -128,7 +129,7 @@ async fn refused(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Contex
     // The semaphore is never closed.
     let _place = places.acquire().await.ok()?;
     let now = context.clock.now();
-    let trial = elsewhere(target, move |target| target.trial(now)).await??;
+    let trial = elsewhere(target, move |target| target.trial(now)).await?;
     let answer = match trial.prepared {
         Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
         Err(failure) => Err(failure),
@@ -165,10 +166,9 @@ fn message(probed: &Probed, meaning: ProbeMeaning) -> Message {
 async fn elsewhere<T: Send + 'static>(
     target: &Arc<ProbeTarget>,
     work: impl FnOnce(&ProbeTarget) -> T + Send + 'static,
-) -> Option<T> {
+) -> T {
     let target = Arc::clone(target);
-    // A panic aborts the process, and nothing cancels the task but the end.
-    tokio::task::spawn_blocking(move || work(&target)).await.ok()
+    workers::run(move || work(&target)).await
 }
 
 impl ProbeTarget {

@@ -265,6 +265,11 @@ impl Refresher {
         &self.policy
     }
 
+    /// Whether a state is there that is not valid: the token in the file is presumed to live.
+    pub fn is_state_damaged(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.garbage.is_some() && loaded.record.is_none())
+    }
+
     /// The state, as the last look found it.
     pub fn record(&self) -> Option<&Record> {
         self.loaded.as_ref()?.record.as_ref()

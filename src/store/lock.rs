@@ -328,6 +328,8 @@ impl SupervisorLock {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = uninterrupted(|| openat(target.directory(), SUPERVISOR, flags, Mode::RUSR | Mode::WUSR));
         let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
+        // Whatever the umask says, the next `run` must be able to open it.
+        fchmod(&handle, Mode::RUSR | Mode::WUSR).map_err(|error| failed("set the mode of", &path, error))?;
         let mut tries = 1;
         while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
             match error {

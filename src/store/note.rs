@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 
 use fs4::FileExt;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, fchmod, openat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,6 +34,8 @@ pub(super) fn read<N: Note>(account: &AccountDir) -> N {
 pub(super) fn update<N: Note, T>(account: &AccountDir, change: impl FnOnce(&mut N) -> T) -> io::Result<T> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(openat(account.directory(), N::FILE, flags, Mode::RUSR | Mode::WUSR)?);
+    // Whatever the umask says, the next process must be able to open it.
+    fchmod(&file, Mode::RUSR | Mode::WUSR)?;
     // No waiting: a holder that was stopped would stop its neighbours, too.
     FileExt::try_lock(&file)?;
     let mut note: N = parse(&mut file).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Answers requests: each handler sends a request to the loop, and does its file work in another
 //! thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::secret::{Fingerprint, Secret};
 use crate::status::status;
+use crate::workers;
 
 /// The longest head, and the longest body: tokens have up to 16 KiB.
 pub const SIZE_MAX: usize = 64 * 1024;
@@ -50,8 +51,8 @@ pub struct Service {
     pub requests: mpsc::UnboundedSender<LoopRequest>,
     pub context: Rc<Context>,
     pub counts: Rc<RefCell<Counts>>,
-    /// Limits the threads that do file work.
-    pub threads: Arc<Semaphore>,
+    /// Places for requests that wait for a pass: a crowd of them leaves health and metrics alone.
+    pub waiting: Semaphore,
 }
 
 /// The account of a request, and its config.
@@ -108,7 +109,12 @@ type Answer = Result<ControlReply, ControlReply>;
 
 impl Service {
     /// Notifies `arrived` when the client has sent its whole request.
-    pub(super) async fn answer(&self, request: hyper::Request<Incoming>, arrived: &Notify) -> ControlReply {
+    pub(super) async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        arrived: &Notify,
+        waits: &Cell<bool>,
+    ) -> ControlReply {
         let (head, body) = request.into_parts();
         let handler = match find(head.method.as_str(), head.uri.path()) {
             Found::Handler(handler) => handler,
@@ -144,12 +150,19 @@ impl Service {
             Err(_) => return invalid("the body is incomplete", "send the whole body again"),
         };
         arrived.notify_one();
+        waits.set(true);
         let query = head.uri.query().unwrap_or_default();
         self.route(handler, query, &body).await.unwrap_or_else(|error| error)
     }
 
     async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answer {
         let Snapshot { settings, ready } = self.snapshot().await?;
+        let _place = match handler {
+            Handler::Set | Handler::Rejected | Handler::Refresh => {
+                Some(self.waiting.try_acquire().map_err(|_| ControlReply::busy())?)
+            }
+            _ => None,
+        };
         match handler {
             Handler::Health => Ok(ControlReply::json(200, &Condition { status: "ok" })),
             Handler::Ready if ready => Ok(ControlReply::json(200, &Condition { status: "ready" })),
@@ -186,16 +199,7 @@ impl Service {
         &self,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, ControlReply> {
-        let permit = Arc::clone(&self.threads).acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        });
-        // A panic aborts the process, and only the end of the process cancels the task.
-        done.await
-            .map_err(|_| ControlReply::stopping())?
-            .map_err(|problem| ControlReply::problem(&problem, None))
+        workers::run(work).await.map_err(|problem| ControlReply::problem(&problem, None))
     }
 
     async fn status(&self, target: Target) -> Answer {

@@ -10,19 +10,18 @@ pub mod metrics;
 pub mod reply;
 pub mod routes;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fs4::{FileExt, TryLockError};
 use hyper_util::rt::TokioIo;
+use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::process::geteuid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -58,8 +57,12 @@ const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Threads that do file work for requests.
-const THREADS: usize = 4;
+/// Requests that wait for a pass at the same time.
+const WAITING: usize = 64;
+
+/// Only the user can open it, so that nobody else can keep the lock from us: the directory itself
+/// may be readable by all.
+const LOCK: &str = "control.lock";
 
 /// The directory of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +135,7 @@ pub struct Socket {
     path: PathBuf,
     accepting: JoinHandle<()>,
     /// Its lock shows that the socket is in use; the kernel releases it when the process dies.
-    _directory: File,
+    _lock: File,
 }
 
 impl Socket {
@@ -157,16 +160,21 @@ pub fn open(
     counts: Rc<RefCell<Counts>>,
 ) -> Result<Socket, ControlError> {
     let path = place.path().join(NAME);
-    let (directory, listener) = bind(place, &path)?;
-    let service = Service { requests, context, counts, threads: Arc::new(Semaphore::new(THREADS)) };
+    let (lock, listener) = bind(place, &path)?;
+    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING) };
     let accepting = tokio::task::spawn_local(accept(listener, Rc::new(service)));
-    Ok(Socket { path, accepting, _directory: directory })
+    Ok(Socket { path, accepting, _lock: lock })
 }
 
 fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), ControlError> {
     let failed = |source| ControlError::Create { path: path.to_owned(), source };
-    let directory = directory(place)?.as_fd().try_clone_to_owned().map(File::from).map_err(failed)?;
-    match FileExt::try_lock(&directory) {
+    let directory = directory(place)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = openat(&directory, LOCK, flags, Mode::RUSR | Mode::WUSR);
+    let lock = File::from(lock.map_err(|error| failed(error.into()))?);
+    // Whatever the umask is, and whoever made it before: it must be ours alone.
+    fchmod(&lock, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
+    match FileExt::try_lock(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(ControlError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -181,7 +189,7 @@ fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), Contro
     let listener = UnixListener::bind(path).map_err(failed)?;
     // Until here the umask decides; the user of each connection is checked anyway.
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok((directory, listener))
+    Ok((lock, listener))
 }
 
 /// Opens the socket's directory. A user who can write there could replace the socket, and receive
@@ -203,24 +211,35 @@ fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
     Ok(directory)
 }
 
+/// A connection, as [`accept`] sees it.
+struct Connection {
+    /// Set while its request waits for an answer: it costs little, and is limited elsewhere.
+    waits: Rc<Cell<bool>>,
+    task: JoinHandle<()>,
+}
+
+/// Accepts connections. Where there are too many, the oldest that has not sent its request, or does
+/// not take its reply, gives way: slow clients must not keep others out.
 async fn accept(listener: UnixListener, service: Rc<Service>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let service = Rc::clone(&service);
-                tokio::task::spawn_local(async move {
-                    serve(stream, service).await;
-                    drop(place);
-                });
-            }
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+    let mut open: Vec<Connection> = Vec::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        open.retain(|connection| !connection.task.is_finished());
+        if open.iter().filter(|connection| !connection.waits.get()).count() >= CONNECTIONS
+            && let Some(oldest) = open.iter().position(|connection| !connection.waits.get())
+        {
+            open.remove(oldest).task.abort();
         }
+        let waits = Rc::new(Cell::new(false));
+        let task = tokio::task::spawn_local(serve(stream, Rc::clone(&service), Rc::clone(&waits)));
+        open.push(Connection { waits, task });
     }
 }
 
-async fn serve(stream: UnixStream, service: Rc<Service>) {
+async fn serve(stream: UnixStream, service: Rc<Service>, waits: Rc<Cell<bool>>) {
     let allowed = |uid| uid == 0 || uid == geteuid().as_raw();
     if !stream.peer_cred().is_ok_and(|peer| allowed(peer.uid())) {
         refuse(stream).await;
@@ -228,8 +247,9 @@ async fn serve(stream: UnixStream, service: Rc<Service>) {
     }
     let (arrived, answered) = (Notify::new(), Notify::new());
     let respond = hyper::service::service_fn(async |request| {
-        let answer = service.answer(request, &arrived);
+        let answer = service.answer(request, &arrived, &waits);
         let reply = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| ControlReply::too_late());
+        waits.set(false);
         // An error may be the reply to a request that has not arrived as a whole.
         arrived.notify_one();
         answered.notify_one();

@@ -81,6 +81,12 @@ impl ControlReply {
         Self::error(503, "stopping", "zg-tokend is stopping, or the account has gone", hint)
     }
 
+    pub(super) fn busy() -> Self {
+        let hint = "send fewer requests at the same time, and wait for their replies";
+        Self::error(503, "busy", "too many requests are waiting for a refresh", hint)
+            .retry_after(Duration::from_secs(1))
+    }
+
     pub(super) fn too_late() -> Self {
         let hint = "see `zg-tokend status`; what was asked for may still be done";
         Self::error(503, "timeout", "no answer was to be had in time", hint)

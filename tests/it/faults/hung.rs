@@ -3,7 +3,6 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-
 use rustix::process::Signal;
 
 use crate::common::world::World;

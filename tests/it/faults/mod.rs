@@ -6,9 +6,12 @@
 
 mod disks;
 mod errors;
+mod hung;
 mod kill;
 mod power;
 mod reader;
+mod readers;
+mod signals;
 mod supervised;
 mod trace;
 

@@ -229,13 +229,14 @@ fn given(page: &mut Page) {
     }
 }
 
-fn child_errors() -> [ChildError; 7] {
+fn child_errors() -> [ChildError; 8] {
     [
         ChildError::Start(os(Errno::NOENT)),
         ChildError::Start(os(Errno::ACCESS)),
         ChildError::Start(os(Errno::NOEXEC)),
         ChildError::Read(os(Errno::IO)),
         ChildError::Late(Duration::from_secs(10)),
+        ChildError::Unkillable { after: Duration::from_secs(30), pid: 4242 },
         ChildError::Stopped,
         ChildError::TooLong(64 << 10),
     ]
@@ -329,6 +330,7 @@ fn surroundings(page: &mut Page) {
             source: LockError::Supervised { pid: Some(4242), stopped: false },
         },
         RunError::Setup(os(Errno::MFILE)),
+        RunError::Hang { account: "work".into() },
     ] {
         page.tell(&error, error.hint());
     }
