@@ -14,8 +14,8 @@ use zg_tokend::testing::demo::IssuerOptions;
 use crate::common::documents::Documents;
 use crate::common::tls::{self, Leaf};
 use crate::common::world::World;
-use crate::common::{Output, Sandbox, finish, leave_out, under};
-use crate::views::assert_schema;
+use crate::common::{Output, Sandbox, finish, leave_out, under, write_script};
+use crate::status::formats::assert_schema;
 
 /// The output without what differs from run to run.
 fn told(sandbox: &Sandbox, output: &Output) -> String {
@@ -182,7 +182,7 @@ fn secrets_are_read_and_never_shown() {
     write("good", "SECRET\n", 0o600);
     write("loose", "SECRET", 0o644);
     write("two", "SECRET\nSECRET", 0o600);
-    write("fails", "#!/bin/sh\necho SECRET; exit 1", 0o700);
+    write_script(&home.join("fails"), "#!/bin/sh\necho SECRET; exit 1");
     let home = home.display();
     let endpoint = format!("token_endpoint = \"{}\"\nclient_id = \"demo\"\n", world.server.token_endpoint());
     for (source, code, found) in [

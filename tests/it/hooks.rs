@@ -111,7 +111,7 @@ fn a_dead_login_is_not_told_again_after_another_failure() {
 
 /// Neither `token` nor git waits for a hook: the next pass of `run` or `once` tells.
 #[test]
-fn what_a_caller_for_a_token_finds_out_is_told_by_the_next_pass() {
+fn hooks_for_a_change_that_token_made_run_in_the_next_pass() {
     let world = World::new();
     with_hooks(&world);
     let token = |code| {
@@ -148,7 +148,7 @@ fn a_token_that_was_refused_is_replaced_and_that_is_told_at_once() {
 
 /// Its neighbour is at work on a slow exchange, and well.
 #[test]
-fn who_finds_the_account_busy_tells_nothing() {
+fn a_pass_that_finds_the_account_busy_runs_no_hook() {
     let world = World::new();
     with_hooks(&world);
     world.once_gives(0, []);

@@ -89,7 +89,7 @@ fn run_with(world: &World, variable: (&str, &str)) -> Background {
 }
 
 #[test]
-fn what_is_grave_has_a_way_out_in_its_line() {
+fn warnings_and_errors_have_a_hint_in_their_line() {
     let world = World::new();
     world.configure("token_file_mode = \"0644\"");
     world.fault(Fault::reply(503, "{}"));

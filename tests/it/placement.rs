@@ -162,7 +162,7 @@ fn assert_refused(prepare: impl FnOnce(&Path), words: &str) {
 }
 
 #[test]
-fn what_cannot_be_a_token_file_is_refused_with_the_reason() {
+fn a_path_that_cannot_be_a_token_file_is_refused_with_the_reason() {
     assert_refused(|home| symlink("token", home.join("token")).unwrap(), "too many symlinks");
     assert_refused(|home| symlink("no/such/token", home.join("token")).unwrap(), "does not exist");
     assert_refused(|home| fs::create_dir(home.join("token")).unwrap(), "is a directory");
@@ -256,7 +256,7 @@ fn litter(directory: &Path) -> usize {
 }
 
 #[test]
-fn what_killed_runs_leave_is_swept() {
+fn temporary_files_of_killed_runs_are_removed() {
     let world = at_home("");
     let places = [world.sandbox.path("home"), world.state_path("default", "")];
     for killed in 1..=2 {

@@ -143,7 +143,7 @@ fn a_token_that_is_refused_is_replaced_once() {
 
 /// A resource for which no token is good enough costs one refresh, and is named by `status`.
 #[test]
-fn who_refuses_every_token_costs_one_refresh() {
+fn a_resource_that_refuses_every_token_costs_one_refresh() {
     let resource = Resource::new(Manner::Always("401 Unauthorized"));
     let world = World::new();
     world.configure(&resource.probe());

@@ -1,7 +1,7 @@
 //! Marked secrets wherever one can be, and a search of everything that the program gives out.
 
+mod run;
 mod search;
-mod told;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until};
+use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until, write_script};
 use search::Search;
 
 pub use search::encodings;
@@ -259,8 +259,7 @@ fn a_wrong_config_does_not_show_its_secrets() {
 fn write_command(path: &Path, secret: &Secret, code: u8) {
     let secret = secret.expose();
     let script = format!("#!/bin/sh\necho {secret} is the secret >&2\necho {secret}\nsleep 2\nexit {code}\n");
-    fs::write(path, script).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+    write_script(path, &script);
 }
 
 /// Writes a file that others cannot read, and its directory.

@@ -1,14 +1,13 @@
 //! What an operator reads, word for word.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use zg_tokend::testing::demo::Fault;
 use zg_tokend::testing::demo::IssuerOptions;
 
 use super::system::Instance;
 use crate::common::golden::compare;
-use crate::common::wait_until;
+use crate::common::{feed, wait_until};
 
 #[test]
 fn status_and_journal_read_well() {
@@ -75,7 +74,5 @@ fn normal(text: &str) -> String {
     ];
     let mut sed = Command::new("sed");
     sed.arg("-E").args(RULES.iter().flat_map(|rule| ["-e", rule])).env("LC_ALL", "C.UTF-8");
-    let mut sed = sed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    sed.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    String::from_utf8(sed.wait_with_output().unwrap().stdout).unwrap()
+    feed(&mut sed, text).stdout
 }

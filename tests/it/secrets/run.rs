@@ -76,7 +76,7 @@ fn bodies(world: &World, search: &mut Search) -> Vec<(&'static str, String)> {
 /// A config with a secret in each place that has room for one, and servers that give back all they get:
 /// what `run` logs and serves, and what every view shows beside it.
 #[test]
-fn whatever_run_tells_holds_no_secret_of_the_config() {
+fn the_log_and_the_socket_of_run_hold_no_secret_of_the_config() {
     let (world, mut search) = planted("");
     let sandbox = &world.sandbox;
     let by_credential = search.plant("zgmark1credential2key3of4some5length");
