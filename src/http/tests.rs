@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use url::Url;
 
 use crate::http::discovery;
 use crate::http::discovery::{DiscoveryError, DocumentError, parse_document};
 use crate::http::proxy::ProxyVariables;
-use crate::http::server::{Authority, Leaf, Server, read_request, reply};
+use crate::http::server::{Authority, Leaf, Server, closed_port, read_request, reply};
 use crate::http::*;
 use crate::oauth::{ClientAuthentication, FailureKind, RefreshRequest, Reply, Sent, TransportFailure};
 use crate::secret::Secret;
@@ -47,14 +47,6 @@ fn endpoint(timeout: Duration) -> HttpEndpoint {
 
 async fn post(url: Url) -> Result<Reply, TransportFailure> {
     endpoint(AMPLE).post(&request(url)).await
-}
-
-/// A port that refuses connections, and that nobody else gets, while the socket is kept.
-fn closed_port() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
 }
 
 /// Runs a test with its servers on one thread.

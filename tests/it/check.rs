@@ -22,7 +22,7 @@ fn told(sandbox: &Sandbox, output: &Output) -> String {
     output.stdout.replace(sandbox.path("").to_str().unwrap().trim_end_matches('/'), "ROOT")
 }
 
-/// What it says of this account `default`, whose config has these lines, with no other word on
+/// The findings about this account `default`, whose config has these lines, with no other word on
 /// stderr; the level of the whole decides about the exit code.
 #[track_caller]
 fn assert_found(world: &World, args: &[&str], code: i32, found: &[&str]) {
@@ -362,7 +362,7 @@ fn a_file_system_without_locks_is_a_problem() {
     assert_eq!(output.code, Some(0), "{output:?}");
 }
 
-/// What it says with this variable's directory on a read-only mount; `None` without root.
+/// The output with this variable's directory on a read-only mount; `None` without root.
 fn found_with_read_only(world: &World, variable: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         leave_out("a read-only mount");

@@ -432,7 +432,7 @@ fn an_account_that_waits_for_its_server_holds_nobody_else_up() {
     assert_stops(&mut run);
 }
 
-/// Who can replace the socket would be given what is meant for it.
+/// Somebody who can replace the socket would receive the tokens that are sent to it.
 #[test]
 fn a_directory_that_somebody_else_can_write_gets_no_socket() {
     for (mode, who) in [(0o777, "anybody"), (0o1777, "others"), (0o770, "others")] {

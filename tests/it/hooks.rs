@@ -61,7 +61,7 @@ fn each_change_is_told_once() {
     assert_eq!(told(&world)[2..], ["recovery", "refresh"]);
 }
 
-/// Who mails it need not know what mends what.
+/// The reader of such a mail need not know how to repair it.
 #[test]
 fn a_failure_that_only_time_mends_is_told_with_a_way_out() {
     let world = World::new();
@@ -258,7 +258,7 @@ fn a_hook_that_hangs_is_in_nobodys_way() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-/// What was refreshed is stored and published by then: `once` ends, and the hook with it.
+/// The refreshed token is stored and published by then: `once` ends, and the hook with it.
 #[test]
 fn a_signal_ends_the_hooks_of_once() {
     for signal in [Signal::INT, Signal::TERM] {
@@ -293,7 +293,7 @@ fn run_tells_as_once_does() {
     assert_eq!(changes, ["failure", "recovery"]);
 }
 
-/// What any account takes from the environment is kept from every program that is started: hooks,
+/// A secret that any account takes from the environment is kept from every program that is started: hooks,
 /// commands that give a secret, and what `exec` runs.
 #[test]
 fn no_program_is_given_the_secrets_of_any_account() {
@@ -328,7 +328,7 @@ fn no_program_is_given_the_secrets_of_any_account() {
         for hidden in ["ZG_SEED", "ZG_PUSH_KEY"] {
             assert!(!found.contains(hidden), "{hidden} in the environment of {name}: {found}");
         }
-        // Who is run in place of a service may speak for it; what is run on the side may not.
+        // A program that `exec` runs in place of a service may notify systemd for it; a hook may not.
         assert_eq!(found.contains("NOTIFY_SOCKET"), name == "exec", "{name}: {found}");
     }
 }

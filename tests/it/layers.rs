@@ -131,7 +131,7 @@ fn tree<'a>(text: &'a str, prefix: &str, paths: &mut Vec<String>) -> &'a str {
             paths.push(path);
             match rest.strip_prefix(" as ") {
                 Some(name) => &name[word(name).len()..],
-                // What is no path ends the list.
+                // Anything that is no path ends the list.
                 None if segment.is_empty() => "",
                 None => rest,
             }

@@ -1,4 +1,4 @@
-//! What the server says about time: how long a token lives, and how long to wait.
+//! Times that the server gives: how long a token lives, and how long to wait.
 
 use std::fs::File;
 use std::thread;

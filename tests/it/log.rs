@@ -74,7 +74,7 @@ fn an_outage_is_not_a_thousand_warnings() {
     }
 }
 
-/// What follows these words is a time of day, before which there is a date if it is not today's.
+/// After these words comes a time of day, before which there is a date if it is not today's.
 #[track_caller]
 fn assert_time(line: &str, words: &str) {
     let (_, rest) = line.split_once(words).unwrap_or_else(|| panic!("{words:?} is in {line}"));

@@ -99,7 +99,7 @@ fn rules_and_dashboard_use_what_status_prints() {
     }
 }
 
-/// What the target saw of one request: the token, and what it answered.
+/// One request as the target saw it: the token, and what it answered.
 struct Scrape {
     token: Option<Fingerprint>,
     status: u16,
@@ -194,7 +194,7 @@ fn prometheus_scrapes_a_protected_target_through_rotations_without_a_refusal() {
     let (tokens, scrapes, refused) = target.figures();
     figure(format!("Prometheus: {scrapes} scrapes with {tokens} tokens, {refused} of them refused"));
     assert_eq!(refused, 0, "of {scrapes}");
-    // What it was given, Prometheus has.
+    // Prometheus has stored the samples.
     let query = format!("{url}/api/v1/query?query=count_over_time(target_up[1h])");
     let reply = curl(["-g", &query]);
     let samples = reply.body["data"]["result"][0]["value"][1].as_str().and_then(|count| count.parse().ok());

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::common::world::{World, read};
 use crate::common::{Background, audit, wait_until};
 
-/// What a resource does with a request.
+/// The behaviour of a resource.
 #[derive(Debug, Clone)]
 enum Manner {
     /// It answers with this status, whatever the token.
@@ -38,7 +38,7 @@ struct Resource {
 impl Resource {
     fn new(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // What stands in a query may be a key, and is nobody's to see.
+        // A query may hold a key, and must not be shown.
         let url = format!("http://{}/me?key=SECRET", listener.local_addr().unwrap());
         let resource = Self { url, manner: Arc::new(Mutex::new(manner)), asked: Arc::default() };
         let (manner, asked) = (Arc::clone(&resource.manner), Arc::clone(&resource.asked));

@@ -1,7 +1,7 @@
 //! Compare and refresh: a resource has refused a token that should live. However many callers
 //! report it, one refresh answers them all.
 //!
-//! sub2api's scenarios, by its names, and the tests that hold them here. What has no meaning here:
+//! sub2api's scenarios, by its names, and the tests that hold them here. Scenarios without a meaning here:
 //! its caches and their lifetimes (NoCacheNoLock, NilInvalidator; a lock of the kernel has none),
 //! what belongs to one provider (BuildClaudeAccountCredentials, AntigravityNonRetryableError),
 //! MergeCredentials of nothing, and BackgroundRefreshPolicy_SuccessOverride (a pass with nothing to

@@ -38,7 +38,7 @@ const VIEWS: [&[&str]; 8] = [
     &["check", "--live", "--json"],
 ];
 
-/// What servers may answer, with what they were sent in it, and secrets of their own.
+/// Answers of servers that repeat the request, and secrets of their own.
 fn talkative(refresh_token: &str, search: &mut Search) -> Vec<Fault> {
     let theirs = search.plant("zgmark0theirs1secret2with3digits4");
     let jwt = search.plant("eyJzZ21hcmsiOiJoZWFkIn0.eyJzZ21hcmsiOiJib2R5In0.c2lnbmF0dXJl");
@@ -126,7 +126,7 @@ fn nothing_that_servers_say_gives_a_secret_away() {
                 world.sandbox.path("log"),
             );
             let posts = world.posts();
-            // What it does after the first answer and its repetition is more of the same.
+            // After the first answer and its repetition nothing new happens.
             wait_until("an answer", || (once.ended().is_some() || world.posts() > posts + 1).then_some(()));
             once.signal(Signal::TERM);
             once.wait();

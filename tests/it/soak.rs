@@ -36,7 +36,7 @@ const DISK_LOOK: Duration = Duration::from_millis(50);
 /// a machine that is slow to recover has more, and with more than this hardly anything would be judged.
 const MAX_EXCUSED: i64 = 75;
 
-/// What memory may fluctuate by, in KiB: the allocator's reserves.
+/// The fluctuation of memory that is allowed, in KiB: the allocator's reserves.
 const MEMORY_SLACK: usize = 1024;
 
 /// Faults that come out of one number; the same one every time, so that a failure comes back.

@@ -1,4 +1,4 @@
-//! What a person sees, on a real terminal.
+//! The output on a real terminal.
 
 use std::fs;
 use std::time::Duration;

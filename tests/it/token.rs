@@ -197,7 +197,7 @@ fn exec_tells_its_own_failures_apart() {
     assert_eq!(world.sandbox.run(["exec", "--", "true"]).code, Some(125));
 }
 
-/// What a service manager sends to `exec` reaches the command.
+/// A signal that a service manager sends to `exec` reaches the command.
 #[test]
 fn exec_passes_signals_on() {
     let world = World::new();

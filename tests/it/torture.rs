@@ -46,7 +46,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// What the readers found.
+/// The findings of the readers.
 #[derive(Debug, Default)]
 struct Found {
     reads: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What an operator reads, word for word.
+//! The texts that an operator reads, word for word.
 
 use std::process::Command;
 
@@ -48,7 +48,7 @@ fn status_and_journal_read_well() {
     seen += &status("stopped");
     let journal = it.person.machine.run(&format!("journalctl --sync; journalctl --no-pager -u {}", it.unit));
 
-    // What systemd says, then what the program says: the two come by different ways.
+    // The lines of systemd, then those of the program: the two come by different ways.
     let (manager, program): (Vec<&str>, Vec<&str>) =
         journal.lines().partition(|line| line.contains(" systemd["));
     compare("booted-status", &normal(&seen));

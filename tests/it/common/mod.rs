@@ -79,7 +79,7 @@ pub struct Sandbox {
     directory: TempDir,
 }
 
-/// What a finished child left behind.
+/// The result of a finished child.
 #[derive(Debug)]
 pub struct Output {
     /// The exit code; `None` if a signal ended it.
@@ -243,7 +243,7 @@ impl Background {
         Self { child, log }
     }
 
-    /// What it wrote so far.
+    /// The output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }

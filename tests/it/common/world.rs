@@ -140,7 +140,7 @@ impl World {
         self.sandbox.path("home").join(format!("{account}.token"))
     }
 
-    /// What a reader reads.
+    /// The token that a reader gets.
     pub fn token(&self) -> Secret {
         read(&self.token_file())
     }

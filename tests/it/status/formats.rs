@@ -121,7 +121,7 @@ fn prometheus_takes_the_metrics() {
     let near = (expires_at - 1..=expires_at + 1)
         .map(|at| format!(r#"zg_tokend_token_expiry_timestamp_seconds{{account="fresh"}} {at}"#));
     assert!(near.into_iter().any(|line| output.stdout.contains(&line)), "{output:?}");
-    // What is not known has no sample.
+    // A figure that is not known has no sample.
     assert!(!output.stdout.contains(r#"expiry_timestamp_seconds{account="newer"}"#));
 }
 
