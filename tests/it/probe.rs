@@ -152,9 +152,9 @@ fn a_resource_that_refuses_every_token_costs_one_refresh() {
     // The floor between such refreshes is over, and not what holds here.
     world.pass_time(Duration::from_secs(70));
     resource.wait_for(resource.asked().len() + 2);
-    run.wait_for("refuses the new token, too");
+    run.wait_for("refuses the new token as well");
     assert_stops(&mut run);
-    assert_eq!(run.log().matches("refuses the new token, too").count(), 1, "said once: {}", run.log());
+    assert_eq!(run.log().matches("refuses the new token as well").count(), 1, "said once: {}", run.log());
     // Remembered, across processes.
     let mut run = world.run();
     resource.wait_for(resource.asked().len() + 2);
