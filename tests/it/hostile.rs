@@ -328,7 +328,9 @@ fn once(world: &World) -> (Option<i32>, String, usize) {
     let (mut peak, mut looks) = (0, 0);
     let ended = loop {
         let now = fs::read_to_string(&status).unwrap_or_default();
+        // Until a child has become the program, its memory is that of this process.
         let line = now.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = line.filter(|_| now.starts_with("Name:\tzg-tokend\n"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
         peak = kib.unwrap_or(0).max(peak);
         if let Some(ended) = once.ended() {

@@ -8,8 +8,8 @@ use std::path::Path;
 /// import each other.
 const LAYERS: [&[&str]; 12] = [
     &["problem", "secret"],
-    &["clock", "redact"],
-    &["demo", "oauth", "process", "timer"],
+    &["clock", "redact", "runtime", "signals", "sink"],
+    &["demo", "oauth", "process", "timer", "workers"],
     &["files", "refresh"],
     &["config"],
     &["http", "message", "secrets", "store"],
@@ -308,7 +308,9 @@ fn no_folder_has_a_circle() {
         let strict = circles(&folder, &uses);
         let is_shared = SHARED_MODS.contains(&folder.as_str());
         if is_shared {
-            assert!(!strict.is_empty(), "{folder} has no circle any more: take it off the list");
+            if strict.is_empty() {
+                found.insert(format!("{folder}: no circle any more, take it off the list"));
+            }
             uses.values_mut().for_each(|used| _ = used.remove("mod.rs"));
         }
         found.extend(if is_shared { circles(&folder, &uses) } else { strict });
