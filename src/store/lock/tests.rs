@@ -20,7 +20,7 @@ fn once_free<T>(mut attempt: impl FnMut() -> Result<T, LockError>) -> Result<T, 
     for _ in 0..1000 {
         match attempt() {
             Err(LockError::Busy { .. } | LockError::Supervised { .. }) => {
-                std::thread::sleep(Duration::from_millis(10))
+                std::thread::sleep(Duration::from_millis(10));
             }
             done => return done,
         }
