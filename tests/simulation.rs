@@ -39,7 +39,7 @@ const YEARS: i64 = 100;
 /// Seeds that every run lives through: some half of its years.
 const FIXED: std::ops::Range<u64> = 0..90;
 
-/// Seeds that once broke a promise. What they told is a story of its own among the core's tests,
+/// Seeds that once broke a promise. Each has a test of its own among the core's tests,
 /// since a seed means another world whenever the drawing of plans changes.
 const FOUND: [u64; 8] = [
     173,

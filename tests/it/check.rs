@@ -14,15 +14,15 @@ use zg_tokend::testing::demo::IssuerOptions;
 use crate::common::documents::Documents;
 use crate::common::tls::{self, Leaf};
 use crate::common::world::World;
-use crate::common::{Output, Sandbox, finish, leave_out, under};
-use crate::views::assert_schema;
+use crate::common::{Output, Sandbox, finish, leave_out, under, write_script};
+use crate::status::formats::assert_schema;
 
 /// The output without what differs from run to run.
 fn told(sandbox: &Sandbox, output: &Output) -> String {
     output.stdout.replace(sandbox.path("").to_str().unwrap().trim_end_matches('/'), "ROOT")
 }
 
-/// What it says of this account `default`, whose config has these lines, with no other word on
+/// The findings about this account `default`, whose config has these lines, with no other word on
 /// stderr; the level of the whole decides about the exit code.
 #[track_caller]
 fn assert_found(world: &World, args: &[&str], code: i32, found: &[&str]) {
@@ -182,7 +182,7 @@ fn secrets_are_read_and_never_shown() {
     write("good", "SECRET\n", 0o600);
     write("loose", "SECRET", 0o644);
     write("two", "SECRET\nSECRET", 0o600);
-    write("fails", "#!/bin/sh\necho SECRET; exit 1", 0o700);
+    write_script(&home.join("fails"), "#!/bin/sh\necho SECRET; exit 1");
     let home = home.display();
     let endpoint = format!("token_endpoint = \"{}\"\nclient_id = \"demo\"\n", world.server.token_endpoint());
     for (source, code, found) in [
@@ -362,7 +362,7 @@ fn a_file_system_without_locks_is_a_problem() {
     assert_eq!(output.code, Some(0), "{output:?}");
 }
 
-/// What it says with this variable's directory on a read-only mount; `None` without root.
+/// The output with this variable's directory on a read-only mount; `None` without root.
 fn found_with_read_only(world: &World, variable: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         leave_out("a read-only mount");

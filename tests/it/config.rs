@@ -10,7 +10,7 @@ use crate::common::{Output, Sandbox};
 
 const BASE: &str = "token_endpoint = \"https://login.example/token\"\nclient_id = \"id\"\n";
 
-/// What `check` and `once` say; both must say the same, and end with 78.
+/// The output of `check` and `once`; both must be the same, and end with 78.
 #[track_caller]
 fn refused(sandbox: &Sandbox) -> Output {
     let (check, once) = (sandbox.run(["check"]), sandbox.run(["once"]));
@@ -102,7 +102,7 @@ fn a_secret_in_the_place_of_a_name_is_refused_and_not_shown() {
         assert!(output.stderr.contains(&format!("3 | refresh_token = {caret}")), "{output:?}");
         assert!(!output.stderr.contains("SECRET"), "{output:?}");
     }
-    // What is no name for other reasons is not shown either, and neither is a secret beside a typo.
+    // A word that is no name for other reasons is not shown either, and neither is a secret beside a typo.
     for line in
         ["{ env = \"1//0gSECRET=\" }", "{ enw = \"1//0gSECRET\" }", "{ env = \"1//0gSECRET\", x = 1 }"]
     {
@@ -255,7 +255,7 @@ fn the_refresh_token_may_leave_the_config_once_it_was_used() {
     assert_eq!(world.status().1, 0);
 }
 
-/// What a reload needs to know: whether the config can be taken over, not whether all is well.
+/// The question of a reload: whether the config can be taken over, not whether all is well.
 #[test]
 fn the_syntax_alone_says_nothing_of_what_it_names() {
     let world = World::new();

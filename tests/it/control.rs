@@ -20,8 +20,8 @@ use zg_tokend::testing::demo::{Fault, Outage};
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Background, Reply, audit, curl, figure, finish, leave_out, wait_until};
-use crate::views::{assert_metrics, world_of_all_sorts};
+use crate::common::{Background, Reply, audit, curl, figure, finish, leave_out, settled, wait_until};
+use crate::status::formats::{assert_metrics, world_of_all_sorts};
 
 fn socket(world: &World) -> PathBuf {
     world.sandbox.path("runtime/zg-tokend/control.sock")
@@ -240,7 +240,7 @@ fn a_login_that_is_given_with_its_token_is_used() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said() {
+fn a_wrong_request_is_answered_with_the_reason() {
     let (world, mut run) = supervised(3600);
     let before = world.state();
     for (body, words) in [
@@ -398,7 +398,7 @@ fn under_systemd_it_is_in_the_runtime_directory() {
 }
 
 #[test]
-fn what_is_no_socket_is_not_replaced_by_one() {
+fn a_file_that_is_no_socket_is_not_replaced_by_one() {
     let world = World::new();
     world.configure("");
     let path = socket(&world);
@@ -432,7 +432,7 @@ fn an_account_that_waits_for_its_server_holds_nobody_else_up() {
     assert_stops(&mut run);
 }
 
-/// Who can replace the socket would be given what is meant for it.
+/// Somebody who can replace the socket would receive the tokens that are sent to it.
 #[test]
 fn a_directory_that_somebody_else_can_write_gets_no_socket() {
     for (mode, who) in [(0o777, "anybody"), (0o1777, "others"), (0o770, "others")] {

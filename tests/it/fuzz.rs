@@ -29,7 +29,7 @@ const LEAST_AT_FULL_SIZE: usize = 200_000;
 /// enough on a slow machine.
 const BATCH: u32 = 50;
 
-/// What parsers stumble over.
+/// Texts that parsers stumble over.
 const WORDS: [&str; 24] = [
     "9223372036854775807",
     "-9223372036854775808",

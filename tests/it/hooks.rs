@@ -61,7 +61,7 @@ fn each_change_is_told_once() {
     assert_eq!(told(&world)[2..], ["recovery", "refresh"]);
 }
 
-/// Who mails it need not know what mends what.
+/// The reader of such a mail need not know how to repair it.
 #[test]
 fn a_failure_that_only_time_mends_is_told_with_a_way_out() {
     let world = World::new();
@@ -111,7 +111,7 @@ fn a_dead_login_is_not_told_again_after_another_failure() {
 
 /// Neither `token` nor git waits for a hook: the next pass of `run` or `once` tells.
 #[test]
-fn what_a_caller_for_a_token_finds_out_is_told_by_the_next_pass() {
+fn hooks_for_a_change_that_token_made_run_in_the_next_pass() {
     let world = World::new();
     with_hooks(&world);
     let token = |code| {
@@ -148,7 +148,7 @@ fn a_token_that_was_refused_is_replaced_and_that_is_told_at_once() {
 
 /// Its neighbour is at work on a slow exchange, and well.
 #[test]
-fn who_finds_the_account_busy_tells_nothing() {
+fn a_pass_that_finds_the_account_busy_runs_no_hook() {
     let world = World::new();
     with_hooks(&world);
     world.once_gives(0, []);
@@ -258,7 +258,7 @@ fn a_hook_that_hangs_is_in_nobodys_way() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-/// What was refreshed is stored and published by then: `once` ends, and the hook with it.
+/// The refreshed token is stored and published by then: `once` ends, and the hook with it.
 #[test]
 fn a_signal_ends_the_hooks_of_once() {
     for signal in [Signal::INT, Signal::TERM] {
@@ -293,7 +293,7 @@ fn run_tells_as_once_does() {
     assert_eq!(changes, ["failure", "recovery"]);
 }
 
-/// What any account takes from the environment is kept from every program that is started: hooks,
+/// A secret that any account takes from the environment is kept from every program that is started: hooks,
 /// commands that give a secret, and what `exec` runs.
 #[test]
 fn no_program_is_given_the_secrets_of_any_account() {
@@ -328,7 +328,7 @@ fn no_program_is_given_the_secrets_of_any_account() {
         for hidden in ["ZG_SEED", "ZG_PUSH_KEY"] {
             assert!(!found.contains(hidden), "{hidden} in the environment of {name}: {found}");
         }
-        // Who is run in place of a service may speak for it; what is run on the side may not.
+        // A program that `exec` runs in place of a service may notify systemd for it; a hook may not.
         assert_eq!(found.contains("NOTIFY_SOCKET"), name == "exec", "{name}: {found}");
     }
 }

@@ -25,7 +25,7 @@ const WORKERS: usize = 8;
 /// that is read (1 MiB), what TLS and HTTP hold of it, and copies of it while it grows.
 const MEMORY_FOR_HOSTILITY: usize = 8 * 1024;
 
-/// What the server does with each connection.
+/// The behaviour of the server on each connection.
 #[derive(Debug, Clone)]
 enum Act {
     /// Reads the request, answers this, and closes.
@@ -65,7 +65,7 @@ enum Expected {
 }
 
 impl Case {
-    /// What distinguishes it, for a failing test.
+    /// A name for the messages of a failing test.
     fn name(&self) -> String {
         let text = match &self.act {
             Act::Say(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned(),
@@ -328,7 +328,9 @@ fn once(world: &World) -> (Option<i32>, String, usize) {
     let (mut peak, mut looks) = (0, 0);
     let ended = loop {
         let now = fs::read_to_string(&status).unwrap_or_default();
+        // Until a child has become the program, its memory is that of this process.
         let line = now.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = line.filter(|_| now.starts_with("Name:\tzg-tokend\n"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
         peak = kib.unwrap_or(0).max(peak);
         if let Some(ended) = once.ended() {

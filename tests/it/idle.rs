@@ -1,4 +1,4 @@
-//! What an idle `run` costs: nothing.
+//! An idle `run` costs nothing.
 
 use std::fs;
 use std::thread;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::common::world::World;
-use crate::common::{Background, wait_until};
+use crate::common::{Background, settled, wait_until};
 
 /// How long to watch, in seconds: `tests/all/idle` watches longer.
 const SECONDS: &str = "ZG_TESTS_IDLE_SECONDS";
 
-/// For the last of what a refresh started to end: idle threads, and a connection.
-const SETTLED: Duration = Duration::from_secs(2);
+/// After a refresh idle threads and a connection are still to end: nothing has happened for so long.
+const QUIET: Duration = Duration::from_secs(2);
 
-/// What the kernel counts for a process of one thread.
+/// The counters of the kernel for a process of one thread.
 #[derive(Debug, PartialEq, Eq)]
 struct Usage {
     voluntary: u64,
@@ -50,7 +50,7 @@ fn status(run: &Background, name: &str) -> u64 {
 #[track_caller]
 fn assert_idle(what: &str, run: &Background) {
     wait_until("one thread", || (status(run, "Threads") == 1).then_some(()));
-    thread::sleep(SETTLED);
+    settled(QUIET, || Usage::of(run));
     let seconds = std::env::var(SECONDS).map_or(3, |seconds| seconds.parse().unwrap());
     let before = Usage::of(run);
     thread::sleep(Duration::from_secs(seconds));

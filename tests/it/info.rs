@@ -44,7 +44,7 @@ fn it_is_there_again_without_a_request() {
 }
 
 #[test]
-fn what_stands_in_its_place_keeps_no_token_from_its_readers() {
+fn a_directory_in_place_of_the_info_file_keeps_no_token_from_its_readers() {
     let world = World::new();
     world.configure("token_file_info = true");
     let place = world.token_file().with_file_name("token.json");

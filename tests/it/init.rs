@@ -126,7 +126,7 @@ fn a_secret_comes_from_stdin_or_by_the_name_of_a_variable() {
 }
 
 #[test]
-fn what_is_missing_is_named_at_once() {
+fn init_names_all_missing_answers_at_once() {
     let sandbox = Sandbox::new();
     assert_nothing(
         &sandbox,
@@ -238,7 +238,7 @@ fn an_authorized_user_file_is_taken_and_a_service_account_is_not() {
 }
 
 #[test]
-fn what_exists_is_replaced_only_when_asked_for() {
+fn an_existing_config_is_replaced_only_with_overwrite() {
     let sandbox = Sandbox::new();
     sandbox.write_config("# mine\n");
     let args = ["--provider", "google", "--client-id", "id", "--refresh-token-env", "ZG_TOKEN"];

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::fs::{Mode, chmod};
 use zg_tokend::testing::secret::Secret;
 
-use crate::common::finish;
 use crate::common::world::World;
+use crate::common::{finish, write_script};
 
 fn write_secret(path: &Path, secret: &Secret) {
     fs::write(path, format!("{}\n", secret.expose())).unwrap();
@@ -26,8 +26,7 @@ impl Counted {
         write_secret(&counted.world.sandbox.path("home/seed"), &counted.world.seed());
         let script = "#!/bin/sh\necho >>marks\ncat seed\n";
         let path = counted.world.sandbox.path("home/get");
-        fs::write(&path, script).unwrap();
-        chmod(&path, Mode::from_raw_mode(0o700)).unwrap();
+        write_script(&path, script);
         counted.world.configure_inputs(&format!("refresh_token = {{ command = [\"{}\"] }}", path.display()));
         counted
     }

@@ -1,4 +1,4 @@
-//! What the server says about time: how long a token lives, and how long to wait.
+//! Times that the server gives: how long a token lives, and how long to wait.
 
 use std::fs::File;
 use std::thread;
@@ -70,12 +70,13 @@ fn tokens_of_two_seconds_never_fail_a_reader() {
         if monotonic() - before > 200 {
             excused_until = world.server.now() + 2000;
         }
-        let is_live = world.server.is_live(&world.token());
+        let is_live = world.reads_live(&world.token_file());
         assert!(is_live || world.server.now() < excused_until, "a dead token was read");
     }
-    // Half the life less 5 %, and the one before.
+    // Half the life less 5 %, and the one before; fewer where the machine stood still.
     let most = (world.server.now() - begun) as usize / 900 + 2;
-    assert!((5..=most).contains(&world.posts()), "{} requests", world.posts());
+    let least = if excused_until > begun { 2 } else { 5 };
+    assert!((least..=most).contains(&world.posts()), "{} requests", world.posts());
 }
 
 #[test]
@@ -97,15 +98,18 @@ fn tokens_of_a_year_and_more_are_left_alone() {
     }
 }
 
-/// The same reply to every request: how many are made within five seconds.
-fn requests_answered_by(body: &serde_json::Value) -> usize {
+/// The same reply to every request: how many are made, and in how many times five seconds.
+fn requests_answered_by(body: &serde_json::Value) -> (usize, usize) {
     let world = World::new();
     world.configure("");
     world.server.faults(|faults| faults.standing = Some(Fault::reply(200, body.to_string())));
     let _run = world.start_run();
     wait_until("the first request", || (world.posts() > 0).then_some(()));
+    let begun = monotonic();
     thread::sleep(Duration::from_secs(5));
-    world.posts()
+    wait_until("another request", || (world.posts() > 1).then_some(()));
+    let requests = world.posts();
+    (requests, 1 + (monotonic() - begun) as usize / 6000)
 }
 
 #[test]
@@ -121,8 +125,8 @@ fn a_repeated_or_dead_token_is_no_loop() {
             (token("expires_in", -1), 4),
         ] {
             scope.spawn(move || {
-                let requests = requests_answered_by(&body);
-                assert!((2..=most).contains(&requests), "{requests} requests for {body}");
+                let (requests, times) = requests_answered_by(&body);
+                assert!(requests <= most * times, "{requests} requests for {body}");
             });
         }
     });

@@ -74,7 +74,7 @@ fn an_outage_is_not_a_thousand_warnings() {
     }
 }
 
-/// What follows these words is a time of day, before which there is a date if it is not today's.
+/// After these words comes a time of day, before which there is a date if it is not today's.
 #[track_caller]
 fn assert_time(line: &str, words: &str) {
     let (_, rest) = line.split_once(words).unwrap_or_else(|| panic!("{words:?} is in {line}"));
@@ -89,7 +89,7 @@ fn run_with(world: &World, variable: (&str, &str)) -> Background {
 }
 
 #[test]
-fn what_is_grave_has_a_way_out_in_its_line() {
+fn warnings_and_errors_have_a_hint_in_their_line() {
     let world = World::new();
     world.configure("token_file_mode = \"0644\"");
     world.fault(Fault::reply(503, "{}"));

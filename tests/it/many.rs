@@ -140,7 +140,7 @@ fn a_second_signal_does_not_abandon_the_request() {
 }
 
 #[test]
-fn who_waits_for_the_lock_stops_at_once() {
+fn a_process_that_waits_for_the_lock_stops_at_once() {
     for program in [&["run"][..], &["once"]] {
         let world =
             World::with(IssuerOptions { reuse_grace: Duration::from_secs(60), ..IssuerOptions::default() });

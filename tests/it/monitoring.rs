@@ -16,7 +16,7 @@ use zg_tokend::testing::secret::{Fingerprint, Secret};
 use crate::common::world::World;
 use crate::common::{Background, at_full_size, curl, figure, finish, poll_for};
 use crate::readme::block;
-use crate::views::world_of_all_sorts;
+use crate::status::formats::world_of_all_sorts;
 
 /// The life of a token that is scraped with, in seconds: it is replaced after half of it.
 const LIFETIME: u64 = 6;
@@ -99,7 +99,7 @@ fn rules_and_dashboard_use_what_status_prints() {
     }
 }
 
-/// What the target saw of one request: the token, and what it answered.
+/// One request as the target saw it: the token, and what it answered.
 struct Scrape {
     token: Option<Fingerprint>,
     status: u16,
@@ -120,8 +120,7 @@ impl Target {
         // It ends with the tests' process.
         std::thread::spawn(move || {
             for connection in listener.incoming() {
-                let scrape = answer(connection.unwrap(), &world);
-                seen.lock().unwrap().push(scrape);
+                seen.lock().unwrap().extend(answer(connection.unwrap(), &world));
             }
         });
         Self { address, record }
@@ -136,11 +135,12 @@ impl Target {
     }
 }
 
-/// Answers one request and closes.
-fn answer(mut connection: TcpStream, world: &World) -> Scrape {
+/// Answers one request and closes; `None` if Prometheus gave up before it had sent all of it.
+fn answer(mut connection: TcpStream, world: &World) -> Option<Scrape> {
     let mut token = None;
-    for line in BufReader::new(&connection).lines() {
-        let line = line.unwrap();
+    let mut lines = BufReader::new(&connection).lines();
+    loop {
+        let line = lines.next()?.ok()?;
         if line.is_empty() {
             break;
         }
@@ -151,9 +151,9 @@ fn answer(mut connection: TcpStream, world: &World) -> Scrape {
     let (status, body) = if live { (200, "target_up 1\n") } else { (401, "") };
     let head = format!("HTTP/1.1 {status} -\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close");
     let length = body.len();
-    // Prometheus may have given up by now; what counts is what was answered.
+    // Prometheus may have given up by now; the answer counts all the same.
     _ = write!(connection, "{head}\r\nContent-Length: {length}\r\n\r\n{body}");
-    Scrape { token: token.map(|token| token.fingerprint()), status }
+    Some(Scrape { token: token.map(|token| token.fingerprint()), status })
 }
 
 /// Prometheus as the README configures it, but ten times a second and on a port of its own, which
@@ -194,7 +194,7 @@ fn prometheus_scrapes_a_protected_target_through_rotations_without_a_refusal() {
     let (tokens, scrapes, refused) = target.figures();
     figure(format!("Prometheus: {scrapes} scrapes with {tokens} tokens, {refused} of them refused"));
     assert_eq!(refused, 0, "of {scrapes}");
-    // What it was given, Prometheus has.
+    // Prometheus has stored the samples.
     let query = format!("{url}/api/v1/query?query=count_over_time(target_up[1h])");
     let reply = curl(["-g", &query]);
     let samples = reply.body["data"]["result"][0]["value"][1].as_str().and_then(|count| count.parse().ok());

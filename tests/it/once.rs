@@ -44,7 +44,7 @@ fn nothing_due_is_no_network() {
 }
 
 #[test]
-fn what_is_due_is_refreshed() {
+fn a_due_token_is_refreshed() {
     let world = World::new();
     world.configure("skew = \"10m\"");
     world.once_gives(0, []);

@@ -48,7 +48,7 @@ fn in_namespace<'a>(sandbox: &Sandbox, setup: &str, args: impl IntoIterator<Item
     ))
 }
 
-/// What is said of a mount point, wherever it is said.
+/// The message about a mount point, in every command.
 #[track_caller]
 fn assert_mount_point_is_told(said: &str) {
     for words in ["mount point", "mount the directory", "write = \"in-place\""] {
@@ -162,7 +162,7 @@ fn assert_refused(prepare: impl FnOnce(&Path), words: &str) {
 }
 
 #[test]
-fn what_cannot_be_a_token_file_is_refused_with_the_reason() {
+fn a_path_that_cannot_be_a_token_file_is_refused_with_the_reason() {
     assert_refused(|home| symlink("token", home.join("token")).unwrap(), "too many symlinks");
     assert_refused(|home| symlink("no/such/token", home.join("token")).unwrap(), "does not exist");
     assert_refused(|home| fs::create_dir(home.join("token")).unwrap(), "is a directory");
@@ -193,7 +193,7 @@ fn what_cannot_be_a_token_file_is_refused_with_the_reason() {
     );
 }
 
-/// What the program did to the files in a directory, one system call a line.
+/// The program's work on the files in a directory, one system call a line.
 fn trace(world: &World, umask: &str) -> Vec<String> {
     let log = world.sandbox.path("trace");
     let script = format!("umask {umask}; exec \"$0\" \"$@\"");
@@ -256,7 +256,7 @@ fn litter(directory: &Path) -> usize {
 }
 
 #[test]
-fn what_killed_runs_leave_is_swept() {
+fn temporary_files_of_killed_runs_are_removed() {
     let world = at_home("");
     let places = [world.sandbox.path("home"), world.state_path("default", "")];
     for killed in 1..=2 {
@@ -315,7 +315,7 @@ fn between_mkdir_and_chmod(world: &World, act: impl FnOnce(&Path)) {
     once.wait();
 }
 
-/// Who may rename in the directory puts something else in the place of the new one: what a link
+/// Somebody who may rename in the directory replaces the new file: what a link
 /// leads to keeps its mode, and what was there before keeps its owner.
 #[test]
 fn only_the_new_directory_itself_is_changed() {

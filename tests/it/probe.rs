@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::common::world::{World, read};
 use crate::common::{Background, audit, wait_until};
 
-/// What a resource does with a request.
+/// The behaviour of a resource.
 #[derive(Debug, Clone)]
 enum Manner {
     /// It answers with this status, whatever the token.
@@ -38,7 +38,7 @@ struct Resource {
 impl Resource {
     fn new(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // What stands in a query may be a key, and is nobody's to see.
+        // A query may hold a key, and must not be shown.
         let url = format!("http://{}/me?key=SECRET", listener.local_addr().unwrap());
         let resource = Self { url, manner: Arc::new(Mutex::new(manner)), asked: Arc::default() };
         let (manner, asked) = (Arc::clone(&resource.manner), Arc::clone(&resource.asked));
@@ -143,7 +143,7 @@ fn a_token_that_is_refused_is_replaced_once() {
 
 /// A resource for which no token is good enough costs one refresh, and is named by `status`.
 #[test]
-fn who_refuses_every_token_costs_one_refresh() {
+fn a_resource_that_refuses_every_token_costs_one_refresh() {
     let resource = Resource::new(Manner::Always("401 Unauthorized"));
     let world = World::new();
     world.configure(&resource.probe());
@@ -152,9 +152,9 @@ fn who_refuses_every_token_costs_one_refresh() {
     // The floor between such refreshes is over, and not what holds here.
     world.pass_time(Duration::from_secs(70));
     resource.wait_for(resource.asked().len() + 2);
-    run.wait_for("refuses the new token, too");
+    run.wait_for("refuses the new token as well");
     assert_stops(&mut run);
-    assert_eq!(run.log().matches("refuses the new token, too").count(), 1, "said once: {}", run.log());
+    assert_eq!(run.log().matches("refuses the new token as well").count(), 1, "said once: {}", run.log());
     // Remembered, across processes.
     let mut run = world.run();
     resource.wait_for(resource.asked().len() + 2);

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use zg_tokend::testing::clock::monotonic;
 use zg_tokend::testing::demo::Outage;
 
-use crate::common::wait_until;
 use crate::common::world::World;
+use crate::common::{closed_port, wait_until};
 
-/// What a target was sent.
+/// A request to a target.
 #[derive(Debug, Clone)]
 struct Received {
     head: String,
@@ -70,7 +70,7 @@ fn serve(stream: TcpStream, status: &str) -> Option<Received> {
         }
     }
     head.make_ascii_lowercase();
-    // Who follows a redirect asks without a body.
+    // A request that follows a redirect has no body.
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let length = length.map_or(Ok(0), str::parse).ok()?;
     let mut body = vec![0; length];
@@ -102,11 +102,13 @@ fn each_target_gets_each_token_as_zerogravity_takes_it() {
     assert!(first.head.contains("content-type: application/json\r\n"), "{first:?}");
     let tokens = plain.tokens();
     assert!(tokens.windows(2).all(|pair| pair[0] != pair[1]), "{tokens:?}");
-    let last: Value = serde_json::from_str(&other.received()[0].body).unwrap();
-    assert_eq!((&last["access_token"], last["expires_at"].is_i64()), (&json!(tokens[0]), true));
+    let sent: Value = serde_json::from_str(&other.received()[0].body).unwrap();
+    // On a busy machine one of the two may have missed a token that did not live for long.
+    assert!(tokens.iter().any(|token| sent["access_token"] == **token), "{sent} {tokens:?}");
+    assert!(sent["expires_at"].is_i64(), "{sent}");
     assert!(other.received()[0].head.contains("x-api-key: other-key\r\n"));
     let log = run.log();
-    assert!(log.contains("the token was sent to http://127.0.0.1"), "{log}");
+    assert!(log.contains("sent the token to http://127.0.0.1"), "{log}");
     for secret in ["the-key", "other-key", &*tokens[0]] {
         assert!(!log.contains(secret), "{log}");
     }
@@ -115,14 +117,14 @@ fn each_target_gets_each_token_as_zerogravity_takes_it() {
 #[test]
 fn a_target_that_fails_is_tried_again_and_fails_nothing_else() {
     let (bad, good) = (Target::new(), Target::new());
-    // Seven seconds long.
-    *bad.replies.lock().unwrap() = vec!["503 Service Unavailable", "302 Found", "503 Service Unavailable"];
+    // Until `status` has been asked.
+    *bad.replies.lock().unwrap() = ["503 Service Unavailable", "302 Found"].repeat(10);
     let world = World::new();
     world
         .configure(&format!("push = [{{ url = \"{}\" }}, {{ url = \"{}?key=SECRET\" }}]", bad.url, good.url));
     let mut run = world.run();
     assert_eq!(world.token().expose(), good_token(&good));
-    run.wait_for("the token was not sent");
+    run.wait_for("cannot send the token");
     let (status, code) = wait_until("the note of the good one", || {
         Some(world.status()).filter(|(status, _)| status["push"][1]["current"] == true)
     });
@@ -130,12 +132,13 @@ fn a_target_that_fails_is_tried_again_and_fails_nothing_else() {
     assert!(status["problem"].as_str().unwrap().contains(&bad.url), "{status:#}");
     assert_eq!(status["push"][1]["url"], good.url.as_str(), "a query is not shown");
     assert_eq!(status["push"][0]["current"], false);
-    wait_until("the fourth try", || (bad.received().len() == 4).then_some(()));
+    wait_until("another try", || (bad.received().len() >= 2).then_some(()));
+    bad.replies.lock().unwrap().clear();
     wait_until("all well", || (world.status().1 == 0).then_some(()));
     assert!(bad.received().iter().all(|request| request.head.starts_with("post /v1/token ")));
     assert_eq!((world.posts(), good.received().len()), (1, 1));
     let log = run.log();
-    assert_eq!(log.matches("the token was not sent").count(), 1, "said once: {log}");
+    assert_eq!(log.matches("cannot send the token").count(), 1, "said once: {log}");
     assert!(!log.contains("SECRET"), "{log}");
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{log}");
@@ -149,7 +152,7 @@ fn good_token(target: &Target) -> String {
 fn a_target_that_is_down_or_hangs_delays_no_refresh() {
     // Its queue takes the connection, and nobody answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, down) = closed_port();
     let world = World::in_memory(4);
     world.configure(&format!(
         "push = [{{ url = \"http://{}\" }}, {{ url = \"http://{down}\" }}]",

@@ -79,7 +79,8 @@ fn holder(world: &World, answer_in: u64) -> Background {
 #[test]
 fn waiters_give_up_on_a_holder_that_stands_still() {
     let world = World::new();
-    let mut holder = holder(&world, 3000);
+    // Time enough to stop it.
+    let mut holder = holder(&world, 8000);
     holder.signal(Signal::STOP);
     let start = |n| {
         Background::start(&mut world.sandbox.command(["once"]), world.sandbox.path(format!("waiter-{n}.log")))

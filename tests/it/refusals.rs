@@ -1,4 +1,4 @@
-//! What the server refuses for good: asked once, remembered, and forgotten when the cause is gone.
+//! Refusals that are final: the server is asked once, remembered, and forgotten when the cause is gone.
 
 use std::time::Duration;
 

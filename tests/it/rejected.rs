@@ -1,7 +1,7 @@
 //! Compare and refresh: a resource has refused a token that should live. However many callers
 //! report it, one refresh answers them all.
 //!
-//! sub2api's scenarios, by its names, and the tests that hold them here. What has no meaning here:
+//! sub2api's scenarios, by its names, and the tests that hold them here. Scenarios without a meaning here:
 //! its caches and their lifetimes (NoCacheNoLock, NilInvalidator; a lock of the kernel has none),
 //! what belongs to one provider (BuildClaudeAccountCredentials, AntigravityNonRetryableError),
 //! MergeCredentials of nothing, and BackgroundRefreshPolicy_SuccessOverride (a pass with nothing to
@@ -16,15 +16,15 @@
 //! | RefreshIfNeeded_RefreshError | `rejected::refresh_error_stores_nothing_lets_go_of_the_lock_and_is_remembered` |
 //! | RefreshIfNeeded_DBUpdateError, PathA_DBUpdateFailed, RefreshWithRetry_UpdateFailed | `faults::disks::a_disk_that_stays_broken_after_the_request_is_given_half_a_minute`, `push::a_token_that_cannot_be_published_is_not_sent` |
 //! | RefreshIfNeeded_DBRereadFails: fails closed, as later there | `seeds::a_state_that_cannot_be_read_is_no_first_run` |
-//! | RefreshIfNeeded_NilCredentials: an answer without a token is a failure | `supervisor::lifetimes::the_refresh_token_of_an_unusable_reply_is_kept_and_tried_again` |
+//! | RefreshIfNeeded_NilCredentials: an answer without a token is a failure | `refresh::lifetimes::the_refresh_token_of_an_unusable_reply_is_kept_and_tried_again` |
 //! | MergeCredentials_Basic, _NilNew | `seeds::without_rotation_the_refresh_token_stays` |
 //! | MergeCredentials_NewOverridesOld | `seeds::the_rotated_refresh_token_is_the_next_to_be_sent` |
-//! | BackgroundRefreshPolicy_DefaultSkips | `run::once_beside_run_shares_its_state` |
+//! | BackgroundRefreshPolicy_DefaultSkips | `daemon::once_beside_run_shares_its_state` |
 //! | ClaudeProviderRefreshPolicy and its like: here flags | `token::on_refresh_error`, `token::on_lock_held` |
 //! | RefreshWithRetry_InvalidatesCache, _Antigravity, _OtherPlatformOAuth | `push::each_target_gets_each_token_as_zerogravity_takes_it` |
 //! | RefreshWithRetry_InvalidatorErrorIgnored | `push::a_target_that_fails_is_tried_again_and_fails_nothing_else` |
 //! | RefreshWithRetry_NonOAuthAccount | `control::a_token_that_is_given_without_refresh_token_is_served_and_status_says_so` |
-//! | RefreshWithRetry_RefreshFailed, _AntigravityRefreshFailed, PathA_RetryableErrorExhausted | `once::a_failure_is_69_and_later_passes_wait`, `supervisor::failures::the_backoff_doubles_to_a_minute_and_then_to_five` |
+//! | RefreshWithRetry_RefreshFailed, _AntigravityRefreshFailed, PathA_RetryableErrorExhausted | `once::a_failure_is_69_and_later_passes_wait`, `refresh::failures::the_backoff_doubles_to_a_minute_and_then_to_five` |
 //! | RefreshWithRetry_NonRetryableErrorAllPlatforms, PathA_NonRetryableError | `refusals::a_dead_refresh_token_is_sent_once`, `refusals::a_refused_client_is_tried_once_an_hour` |
 //! | RefreshWithRetry_ClearsTempUnschedulable | `refusals::a_success_forgets_the_failures` |
 //! | IsNonRetryableRefreshError, IsInvalidGrantError | `oauth::the_table` |
@@ -33,12 +33,12 @@
 //! | InvalidGrantDBRereadFailsOnRecovery | `refusals::invalid_grant_whose_state_cannot_be_read_again_is_genuine` |
 //! | LocalMutexSerializesConcurrent | `rejected::local_mutex_serializes_concurrent`, `control::a_crowd_that_is_refused_costs_one_request` |
 //! | LateSuccessAfterDeadlineDoesNotPersist: a late answer is none, and is asked for again | `ambiguity::a_server_that_is_silent_until_the_deadline_is_asked_again` |
-//! | LocalLockWaitHonorsContext | `supervisor::disk::told_to_stop_it_does_not_wait_for_a_busy_lock` |
+//! | LocalLockWaitHonorsContext | `refresh::disk::told_to_stop_it_does_not_wait_for_a_busy_lock` |
 //! | ReleasesDistributedLockAfterParentCancellation | `ambiguity::once_finishes_its_request_when_told_to_stop`, `ambiguity::a_pass_that_was_killed_in_mid_request_is_made_up_for` |
-//! | RevalidatesFreshAccountBeforeRefresh | `supervisor::disk::a_busy_lock_is_waited_for_and_then_not_needed_any_more` |
+//! | RevalidatesFreshAccountBeforeRefresh | `refresh::disk::a_busy_lock_is_waited_for_and_then_not_needed_any_more` |
 //! | NoRefreshTokenDoesNotTempUnschedule | `seeds::an_account_without_a_refresh_token_says_so` |
 //! | CheckTokenVersion: an older token never goes after a newer one | `push::an_older_token_is_never_sent_after_a_newer_one`, `ambiguity::a_token_that_could_not_be_published_is_published_without_another_request` |
-//! | TTLCalculation | `supervisor::lifetimes::refresh_timings` |
+//! | TTLCalculation | `refresh::lifetimes::refresh_timings` |
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! Marked secrets wherever one can be, and a search of everything that the program gives out.
 
+mod run;
 mod search;
-mod told;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use zg_tokend::testing::demo::IssuerOptions;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until};
+use crate::common::{Background, Sandbox, finish, leave_out, under, wait_until, write_script};
 use search::Search;
 
 pub use search::encodings;
@@ -38,7 +38,7 @@ const VIEWS: [&[&str]; 8] = [
     &["check", "--live", "--json"],
 ];
 
-/// What servers may answer, with what they were sent in it, and secrets of their own.
+/// Answers of servers that repeat the request, and secrets of their own.
 fn talkative(refresh_token: &str, search: &mut Search) -> Vec<Fault> {
     let theirs = search.plant("zgmark0theirs1secret2with3digits4");
     let jwt = search.plant("eyJzZ21hcmsiOiJoZWFkIn0.eyJzZ21hcmsiOiJib2R5In0.c2lnbmF0dXJl");
@@ -126,7 +126,7 @@ fn nothing_that_servers_say_gives_a_secret_away() {
                 world.sandbox.path("log"),
             );
             let posts = world.posts();
-            // What it does after the first answer and its repetition is more of the same.
+            // After the first answer and its repetition nothing new happens.
             wait_until("an answer", || (once.ended().is_some() || world.posts() > posts + 1).then_some(()));
             once.signal(Signal::TERM);
             once.wait();
@@ -259,8 +259,7 @@ fn a_wrong_config_does_not_show_its_secrets() {
 fn write_command(path: &Path, secret: &Secret, code: u8) {
     let secret = secret.expose();
     let script = format!("#!/bin/sh\necho {secret} is the secret >&2\necho {secret}\nsleep 2\nexit {code}\n");
-    fs::write(path, script).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+    write_script(path, &script);
 }
 
 /// Writes a file that others cannot read, and its directory.

@@ -176,7 +176,7 @@ fn a_takeover_that_was_broken_off_is_finished() {
     assert!(world.server.is_live(&read(&world.token_file_of("after"))));
 }
 
-/// What the configured refresh token is when another program rotates it.
+/// The configured refresh token while another program rotates it.
 #[test]
 fn the_state_does_not_grow_with_every_login() {
     let world = World::new();

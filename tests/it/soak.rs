@@ -36,7 +36,7 @@ const DISK_LOOK: Duration = Duration::from_millis(50);
 /// a machine that is slow to recover has more, and with more than this hardly anything would be judged.
 const MAX_EXCUSED: i64 = 75;
 
-/// What memory may fluctuate by, in KiB: the allocator's reserves.
+/// The fluctuation of memory that is allowed, in KiB: the allocator's reserves.
 const MEMORY_SLACK: usize = 1024;
 
 /// Faults that come out of one number; the same one every time, so that a failure comes back.
@@ -116,7 +116,7 @@ fn covered<'a>(times: impl IntoIterator<Item = &'a Range<i64>>, whole: &Range<i6
 }
 
 #[test]
-fn what_overlaps_is_covered_once() {
+fn times_that_overlap_are_counted_once() {
     let times = [5..7, 0..4, 1..2, 3..5, 20..30];
     assert_eq!(covered(&times, &(2..25)), 5 + 5);
     assert_eq!(covered(&[], &(2..25)), 0);
@@ -203,7 +203,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
             }
             last = now;
             looks += 1;
-            if !world.server.is_live(&world.token()) {
+            if !world.reads_live(&world.token_file()) {
                 dead.push(world.server.now());
             }
             if now > next_size {

@@ -1,5 +1,7 @@
 //! `status`: each state as it is, offline, and nothing touched.
 
+pub mod formats;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! What takes a machine of its own: it is suspended, and its clock is set. `tests/all/suspend`
+//! Tests that need a machine of their own: it is suspended, and its clock is set. `tests/all/suspend`
 //! makes one.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a person sees, on a real terminal.
+//! The output on a real terminal.
 
 use std::fs;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::common::pane::Pane;
-use crate::common::wait_until;
 use crate::common::world::World;
+use crate::common::{settled, wait_until};
 
 fn with_token() -> World {
     let world = World::new();
@@ -216,8 +216,7 @@ fn watch_sleeps_while_nothing_that_is_shown_changes() {
     let pane = Pane::open(&world.sandbox, (80, 24), &[], "status --watch");
     pane.wait_for("fresh");
     let pid = pane.pid();
-    std::thread::sleep(Duration::from_secs(1));
-    let before = wakes(pid);
+    let before = settled(Duration::from_secs(1), || wakes(pid));
     std::thread::sleep(Duration::from_secs(5));
     // Minutes are shown of two spans, and either may have come to its next one.
     assert!(wakes(pid) - before <= 2, "{} times in 5 s", wakes(pid) - before);

@@ -1,8 +1,6 @@
 //! `token` and `exec`: a live token for those who cannot read it from the file.
 
 use std::fs;
-use std::io::Write;
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,7 +8,7 @@ use serde_json::Value;
 use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
-use crate::common::{Background, Output, audit, wait_until};
+use crate::common::{Background, Output, audit, feed, wait_until};
 
 fn token<'a>(world: &World, args: impl IntoIterator<Item = &'a str>) -> Output {
     world.sandbox.run(["token"].into_iter().chain(args))
@@ -18,15 +16,7 @@ fn token<'a>(world: &World, args: impl IntoIterator<Item = &'a str>) -> Output {
 
 fn git(world: &World, operation: &str, input: &str) -> Output {
     let mut command = world.sandbox.command(["token", "--format", "git", operation]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    feed(&mut command, input)
 }
 
 #[test]
@@ -207,7 +197,7 @@ fn exec_tells_its_own_failures_apart() {
     assert_eq!(world.sandbox.run(["exec", "--", "true"]).code, Some(125));
 }
 
-/// What a service manager sends to `exec` reaches the command.
+/// A signal that a service manager sends to `exec` reaches the command.
 #[test]
 fn exec_passes_signals_on() {
     let world = World::new();

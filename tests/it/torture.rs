@@ -46,7 +46,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// What the readers found.
+/// The findings of the readers.
 #[derive(Debug, Default)]
 struct Found {
     reads: AtomicUsize,
@@ -93,6 +93,7 @@ fn torture(world: &World, way: usize, found: &Found, enough: usize, stop: &Atomi
         if count(&found.reads) >= enough {
             std::thread::sleep(EASE);
         }
+        let now = world.server.now();
         if let Err(error) = read(&path, way, &mut buffer) {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
             count(&found.missing);
@@ -113,7 +114,8 @@ fn torture(world: &World, way: usize, found: &Found, enough: usize, stop: &Atomi
             Some(number) if *number < newest => drop(count(&found.backwards)),
             Some(number) => newest = *number,
         }
-        if !world.server.is_live(&token) {
+        // As it was before the read: this thread may have been stopped since.
+        if !world.server.issuer(|issuer| issuer.is_live(now, &token)) {
             count(&found.expired);
         }
         last.clone_from(&buffer);

@@ -7,7 +7,7 @@ use zg_tokend::testing::store::{Stored, parse};
 use crate::common::world::World;
 use crate::common::{audit, wait_until};
 
-/// What a newer program of the same version may do: add members, anywhere.
+/// A newer program of the same version may add members, anywhere.
 fn add_members(state: &mut Value) {
     for place in ["", "/refresh_token", "/access_token", "/access_token/issued_at"] {
         state.pointer_mut(place).unwrap()["novelty"] = json!({ "of": "a newer program" });

@@ -1,4 +1,4 @@
-//! What the years came to.
+//! The results of the years.
 
 /// The numbers that the closing note wants.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! What befalls the machine.
+//! Incidents of the machine.
 
 use zg_tokend::testing::clock::BootId;
 use zg_tokend::testing::oauth::{FailureKind, Sent};

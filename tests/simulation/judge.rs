@@ -37,7 +37,7 @@ pub(crate) struct Judge {
     pub(crate) violation: Option<Violation>,
     pub(crate) figures: Figures,
     grants: HashMap<Fingerprint, Grant>,
-    /// What the token file holds.
+    /// The content of the token file.
     file: Option<Fingerprint>,
     live_until: i64,
     /// When another process than `run` ended a gap, if `run` has brought no token since.
@@ -269,7 +269,7 @@ impl Judge {
             return;
         }
         self.troubles.blip(post.started_at, now);
-        // What follows is owed to the failure.
+        // The consequences are due to the failure.
         self.step = None;
         match answer {
             Answer::InvalidGrant(_) => {

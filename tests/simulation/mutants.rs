@@ -92,7 +92,7 @@ pub(crate) fn week() -> Plan {
         (120 * HOUR, Incident::Revoke),
         (130 * HOUR, Incident::Login { mistyped: false }),
     ];
-    // Who asks while the login is dead.
+    // Refreshes although the login is dead.
     for minute in [1, 2, 5, 10, 20, 40] {
         plan.incidents.push((120 * HOUR + minute * MINUTE, Incident::ForceOnce));
     }

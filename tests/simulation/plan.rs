@@ -1,4 +1,4 @@
-//! What kind of world a seed stands for, and what will befall it.
+//! The kind of world of a seed, and its incidents.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) enum Outage {
     Client,
 }
 
-/// What befalls the world from outside. Times are milliseconds.
+/// Incidents from outside. Times are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Incident {
     Outage(Outage, i64),

@@ -33,7 +33,7 @@ pub(crate) struct Process {
     pub(crate) dies_at: Option<i64>,
 }
 
-/// What a process is waiting for.
+/// The event that a process waits for.
 pub(crate) enum Doing {
     File { action: Action, done_at: i64 },
     Request(Post),
@@ -48,7 +48,7 @@ impl Doing {
     }
 }
 
-/// What is on disk: as it is, and as a power loss would leave it.
+/// The disk: as it is, and as a power loss would leave it.
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) state: Option<Record>,

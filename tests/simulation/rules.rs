@@ -1,4 +1,4 @@
-//! What must never happen.
+//! Events that must never happen.
 
 /// A rule that the judge knows by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub(crate) enum Rule {
     Resend,
     /// The file never goes back to an older token.
     Older,
-    /// What is published is stored already.
+    /// A published token is stored already.
     Order,
     /// A clock step costs at most one request.
     Step,

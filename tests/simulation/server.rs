@@ -19,7 +19,7 @@ pub(crate) struct Server {
     issuer: Issuer,
     latency: i64,
     pub(crate) outage: Option<Outage>,
-    /// What happens to the reply to the next request.
+    /// The fate of the reply to the next request.
     pub(crate) lose_next: Option<bool>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Post {
     /// When the server decides; `None` if it never does, or has.
     pub(crate) commit_at: Option<i64>,
     pub(crate) reply_at: i64,
-    /// What the client will hear; `None` until the server has decided.
+    /// The answer for the client; `None` until the server has decided.
     pub(crate) answer: Option<Answer>,
     /// The server decides, but nobody hears of it.
     pub(crate) loses_reply: bool,

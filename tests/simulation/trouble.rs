@@ -110,7 +110,7 @@ impl Troubles {
 
     /// How much of a gap nothing excuses.
     ///
-    /// What ended before `brought_at` ended without a live token: then came one from another process
+    /// A time that ended before `brought_at` ended without a live token: then came one from another process
     /// than `run`, a pass from cron that met a new login. `run` cannot know, and may wait for as long
     /// as DESIGN.md lets it after such an outage, up to 5 min. Once it has brought a token itself,
     /// it knows.

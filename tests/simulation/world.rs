@@ -51,7 +51,7 @@ pub(crate) struct World {
     /// Requests whose senders are gone.
     pub(crate) orphans: Vec<Post>,
     next_id: u64,
-    /// What is configured.
+    /// The configuration.
     pub(crate) seed: Secret,
     pub(crate) client: u32,
     pub(crate) secrets_gone: bool,
@@ -61,7 +61,7 @@ pub(crate) struct World {
     pub(crate) token_looks_younger: bool,
     pub(crate) agenda: BTreeMap<(i64, u64), Incident>,
     pub(crate) judge: Judge,
-    /// What a mutant remembers.
+    /// The memory of a mutant.
     pub(crate) sent_before: Option<Secret>,
     pub(crate) published_before: Option<Secret>,
     pub(crate) deceived: Option<Answer>,

@@ -1,4 +1,4 @@
-//! What zg-tokend costs, beside programs that do the same work: `cargo bench`.
+//! The cost of zg-tokend, beside programs that do the same work: `cargo bench`.
 //!
 //! Whole processes are measured, in one run and in pairs, since absolute times drift with the
 //! machine and ratios do not. Every opponent comes along: [`bare.rs`](../opponents/bare.rs), the
@@ -151,7 +151,7 @@ fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()>
     Ok(())
 }
 
-/// What a consumer waits for that was refused with its token. Plain HTTP, so that the exchange is
+/// The wait of a consumer whose token was refused. Plain HTTP, so that the exchange is
 /// no more than it must be.
 fn refused(options: &Options, ca_file: &Path) -> Result<()> {
     for supervised in [false, true] {

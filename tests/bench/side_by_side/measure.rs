@@ -25,7 +25,7 @@ impl Spread {
     }
 }
 
-/// What one run cost.
+/// The cost of one run.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     wall_ms: f64,

@@ -1,4 +1,4 @@
-//! What a process costs that stays: memory, threads, wake-ups.
+//! The cost of a process that stays: memory, threads, wake-ups.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -20,7 +20,7 @@ pub const SETTLING: Duration = Duration::from_secs(3);
 /// A running `run`, at rest; it ends when this is dropped.
 pub struct Resident(Child);
 
-/// What it costs at one moment.
+/// Its cost at one moment.
 pub struct Snapshot {
     /// Proportional set size, in KiB.
     pub pss: u64,

@@ -1,4 +1,4 @@
-//! What is fuzzed, and what must hold whatever the bytes. `cargo fuzz` drives these functions,
+//! The fuzz targets, and the properties that must hold for any bytes. `cargo fuzz` drives these functions,
 //! and so do the ordinary tests, with mutations of the same corpus.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 use zg_tokend::testing::store::{Stored, parse};
 
-/// What was sent, and must not come back in anybody's words.
+/// The secrets that were sent: no message may contain them.
 const SENT: &str = "plainwordsent";
 
 /// The longest wait that a server can ask for.
@@ -102,7 +102,7 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A state file. What can be understood is written and read again, and a pass is made over it:
+/// A state file. A state that can be parsed is written and read again, and a pass is made over it:
 /// no instant or number in it may upset the clocks' arithmetic.
 pub fn state(data: &[u8]) {
     let Ok(Stored::Record(record)) = parse(data) else { return };

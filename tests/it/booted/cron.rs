@@ -59,7 +59,7 @@ fn cron_is_silent_while_all_is_well() {
     assert!(!home.world.server.audit().iter().any(lost), "{:#?}", home.world.server.audit());
 }
 
-/// What follows the five fields.
+/// The rest of the line after the five fields.
 fn command(line: &str) -> &str {
     line.splitn(6, ' ').nth(5).unwrap()
 }

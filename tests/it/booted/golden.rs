@@ -1,14 +1,13 @@
-//! What an operator reads, word for word.
+//! The texts that an operator reads, word for word.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use zg_tokend::testing::demo::Fault;
 use zg_tokend::testing::demo::IssuerOptions;
 
 use super::system::Instance;
 use crate::common::golden::compare;
-use crate::common::wait_until;
+use crate::common::{feed, wait_until};
 
 #[test]
 fn status_and_journal_read_well() {
@@ -49,7 +48,7 @@ fn status_and_journal_read_well() {
     seen += &status("stopped");
     let journal = it.person.machine.run(&format!("journalctl --sync; journalctl --no-pager -u {}", it.unit));
 
-    // What systemd says, then what the program says: the two come by different ways.
+    // The lines of systemd, then those of the program: the two come by different ways.
     let (manager, program): (Vec<&str>, Vec<&str>) =
         journal.lines().partition(|line| line.contains(" systemd["));
     compare("booted-status", &normal(&seen));
@@ -75,7 +74,5 @@ fn normal(text: &str) -> String {
     ];
     let mut sed = Command::new("sed");
     sed.arg("-E").args(RULES.iter().flat_map(|rule| ["-e", rule])).env("LC_ALL", "C.UTF-8");
-    let mut sed = sed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    sed.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    String::from_utf8(sed.wait_with_output().unwrap().stdout).unwrap()
+    feed(&mut sed, text).stdout
 }

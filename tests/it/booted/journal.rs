@@ -1,4 +1,4 @@
-//! What the journal keeps of a login: in no field any of its secrets.
+//! The journal of a login: no field holds any of its secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +39,7 @@ fn no_field_has_a_secret() {
     tokens(&mut secrets);
     it.refresh();
     tokens(&mut secrets);
-    // What goes wrong is told at length: a config that shows its line, and a server that repeats what it
+    // Two failures with long messages: a config that shows its line, and a server that repeats what it
     // was sent.
     it.person.put(&it.config(), &config(&format!(" \"{seed}\"")));
     wait_until("that it is noticed", || {

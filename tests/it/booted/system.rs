@@ -81,7 +81,7 @@ impl Instance {
         self.person.machine.run(&format!("journalctl --sync; journalctl -o cat -u {}", self.unit))
     }
 
-    /// What a reader reads, if there is something.
+    /// The content of the token file, if there is one.
     fn read(&self) -> Option<Secret> {
         let path = self.person.machine.path(self.person.home(".config/zerogravity/token"));
         fs::read_to_string(path).ok().map(Secret::new)

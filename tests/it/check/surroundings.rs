@@ -1,4 +1,4 @@
-//! What a refresh needs beside the login: room, proxies, and those who are told of the token.
+//! The needs of a refresh beside the login: disk space, proxies, hooks and push targets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -92,7 +92,7 @@ fn the_file_beside_the_token_is_judged() {
     let problem = "problem  default: token_file_info: ROOT/home/token.json is a directory, not a regular file\n         \
                    hint: remove it, or choose another path";
     assert_found(&world, &[], 78, &[problem, "1 problem"]);
-    // What is wrong with their directory is said once.
+    // A problem of their directory is reported once.
     world.configure("token_file = \"/dev/null/token\"\ntoken_file_info = true");
     assert_found(&world, &[], 78, &["1 problem"]);
     if !rustix::process::geteuid().is_root() {
@@ -109,7 +109,7 @@ fn the_file_beside_the_token_is_judged() {
     assert!(output.stdout.contains("token.json belongs to nobody, not to root or"), "{output:?}");
 }
 
-/// What it says with a file system of these options in place of a variable's directory, after a
+/// The output with a file system of these options in place of a variable's directory, after a
 /// command in it.
 fn found_on(world: &World, variable: &str, options: &str, command: &str) -> Output {
     let script = format!(

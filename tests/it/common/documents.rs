@@ -37,7 +37,7 @@ impl Documents {
         &self.url
     }
 
-    /// What a path answers from now on; all others answer 404.
+    /// Sets the answer of a path from now on; all others answer 404.
     pub fn put(&self, path: &str, status: u16, headers: &str, body: &str) {
         let answer = format!(
             "HTTP/1.1 {status} Scripted\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",

@@ -10,7 +10,8 @@ pub mod tls;
 pub mod world;
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use zg_tokend::testing::clock::monotonic;
 
 /// How long [`wait_until`] waits before it gives up. Far longer than anything takes on a loaded
@@ -77,13 +79,23 @@ pub struct Sandbox {
     directory: TempDir,
 }
 
-/// What a finished child left behind.
+/// The result of a finished child.
 #[derive(Debug)]
 pub struct Output {
     /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Output {
+    fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 impl Sandbox {
@@ -175,12 +187,44 @@ pub fn under<'a>(wrapper: impl IntoIterator<Item = &'a str>, command: &Command) 
 
 /// Runs a command to its end.
 pub fn finish(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Output::of(command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+}
+
+/// Runs a command to its end with this on its standard input. It may end before it has read all.
+pub fn feed(command: &mut Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let written = child.stdin.take().unwrap().write_all(input.as_bytes());
+    assert!(!written.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe), "{command:?}");
+    Output::of(child.wait_with_output().unwrap())
+}
+
+/// Writes an executable script. A child does it: were the file open for writing in this process,
+/// any child that another test forks at this moment would keep it open, and it could not be run.
+pub fn write_script(path: &Path, text: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 700 \"$0\""]).arg(path);
+    let output = feed(&mut shell, text);
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+/// A port at which connections are refused for as long as the socket is kept: it is bound, so
+/// that no other test gets the port, and nobody listens.
+pub fn closed_port() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Waits until a figure no longer changes for so long, and gives it.
+#[track_caller]
+pub fn settled<T: PartialEq>(quiet: Duration, figure: impl Fn() -> T) -> T {
+    wait_until("a figure that no longer changes", || {
+        let before = figure();
+        std::thread::sleep(quiet);
+        (figure() == before).then_some(before)
+    })
 }
 
 /// A child that runs until it is stopped, at the latest when this is dropped.
@@ -199,7 +243,7 @@ impl Background {
         Self { child, log }
     }
 
-    /// What it wrote so far.
+    /// The output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }

@@ -50,7 +50,7 @@ impl Pane {
         finish(&mut command)
     }
 
-    /// What is on the screen, line by line.
+    /// The screen, line by line.
     pub fn screen(&self) -> Vec<String> {
         let text = self.tmux(&["capture-pane", "-p"]).stdout;
         text.trim_end().lines().map(str::to_owned).collect()

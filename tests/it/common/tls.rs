@@ -27,7 +27,7 @@ pub fn serve_as(leaf: Leaf, options: IssuerOptions, ca_file: &Path) -> Server {
     Server::spawn_thread(0, Tls::new(leaf, ca_file), options).unwrap()
 }
 
-/// What a server's certificate says.
+/// The kinds of server certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaf {
     /// All is well.

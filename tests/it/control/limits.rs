@@ -126,6 +126,11 @@ fn sockets(run: &Background) -> usize {
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
+/// The same once the connections of earlier requests are closed.
+fn sockets_at_rest(run: &Background) -> usize {
+    settled(Duration::from_millis(500), || sockets(run))
+}
+
 /// So many connections are accepted together, and each has 10 s.
 const PLACES: usize = 64;
 
@@ -134,7 +139,7 @@ const PLACES: usize = 64;
 #[test]
 fn half_open_clients_lose_their_places() {
     let (world, mut run) = supervised(3600);
-    let before = sockets(&run);
+    let before = sockets_at_rest(&run);
     let stages = ["", "POST /v1/to", "POST /v1/token HTTP/1.1\r\nhost: x\r\n", BODY_BEGUN];
     // As many again wait in the kernel's queue.
     let open: Vec<_> = (0..PLACES * 3 / 2)
@@ -163,8 +168,8 @@ fn half_open_clients_lose_their_places() {
 const BODY_BEGUN: &str = "POST /v1/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                           content-length: 100\r\n\r\n{";
 
-/// Who asks and does not take the answer loses his place as well. The answer is larger than what
-/// the kernel keeps for him.
+/// A client that asks and does not read the answer loses its place as well. The answer is larger
+/// than the kernel's buffers.
 #[test]
 fn clients_that_do_not_read_lose_their_places() {
     let world = World::new();
@@ -177,7 +182,7 @@ fn clients_that_do_not_read_lose_their_places() {
     let mut run = world.run();
     let size = metrics(&world).len();
     assert!(size > 400_000, "{size} bytes are no challenge");
-    let before = sockets(&run);
+    let before = sockets_at_rest(&run);
     let deaf: Vec<_> = (0..PLACES)
         .map(|_| {
             let mut stream = UnixStream::connect(socket(&world)).unwrap();
@@ -215,8 +220,8 @@ fn another_user_is_refused() {
         assert_eq!(output.code, Some(0), "he is told so, each time: {output:?}");
         assert!(output.stdout.contains("forbidden") && output.stdout.ends_with("403"), "{output:?}");
     }
-    // Who stays all the same loses his place.
-    let before = sockets(&run);
+    // A client that stays all the same loses its place.
+    let before = sockets_at_rest(&run);
     let mut crowd = Command::new("setpriv");
     crowd.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", CROWD]);
     let mut crowd = Background::start(crowd.arg(socket(&world)), world.sandbox.path("crowd.log"));

@@ -20,7 +20,7 @@ pub const DISKS: [&str; 2] = ["state", "config/zerogravity"];
 /// marker, and a bit.
 const ENOUGH: u32 = 20;
 
-/// What can be scarce on a tmpfs: what df(1) calls it, and the mount option that limits it.
+/// The two things that can be scarce on a tmpfs: what df(1) calls it, and the mount option that limits it.
 const PAGES: (&str, &str) = ("used", "nr_blocks");
 const INODES: (&str, &str) = ("iused", "nr_inodes");
 

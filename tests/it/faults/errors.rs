@@ -10,7 +10,7 @@ use super::{assert_login_lives, granted, in_parallel, revoked, sample};
 use crate::common::world::World;
 use crate::common::{Output, figure, finish, leave_out};
 
-/// What is done to files. Not close(2), which strace would skip, while no kernel fails to close; and
+/// The system calls on files. Not close(2), which strace would skip, while no kernel fails to close; and
 /// not fcntl(2), with which a debug build looks whether descriptors are open.
 const FILE_CALLS: [&str; 21] = [
     "openat",
@@ -50,7 +50,7 @@ const ERRORS: [(&str, &str); 7] = [
 /// A group that is not root's own: `nogroup`.
 const GROUP: u32 = 65534;
 
-/// What is there when the pass begins.
+/// The files at the beginning of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// Nothing: the first pass of all.
@@ -122,7 +122,7 @@ fn failures(before: Before) -> Vec<Failure> {
     failures.collect()
 }
 
-/// What a failed call did to the pass.
+/// The effect of a failed call on the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// It was no obstacle.
@@ -202,7 +202,7 @@ fn matrix(before: Before, random: usize) {
         assert_eq!(occurs, before == Before::LinkedTokenDue, "{name}");
     }
     let what = format!("errors, {before:?}");
-    // What was wrong once: a temporary that could not be locked fell to the program's own sweep, and
+    // Earlier bugs: a temporary that could not be locked fell to the program's own sweep, and
     // a signal while the config was looked at was fatal.
     // And what only the linked world has.
     let fixed = |failure: &Failure| {

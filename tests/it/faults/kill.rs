@@ -14,7 +14,7 @@ use crate::common::{figure, finish};
 /// Past the time when a token of one hour is due, and before its end.
 pub const DUE: Duration = Duration::from_secs(50 * 60);
 
-/// What is there when the killed pass begins.
+/// The files at the beginning of the killed pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// Nothing: the first pass of all.

@@ -1,4 +1,4 @@
-//! What happens when the kernel, the disk or the power fails, at any system call.
+//! Failures of the kernel, the disk and the power, at any system call.
 //!
 //! A clean run under strace says which calls there are; then one of them at a time is the last,
 //! or fails. Ordinarily a fixed and a random sample is tried, with `ZG_TEST_ALL` set (tests/all/faults)
@@ -78,7 +78,7 @@ fn in_parallel<T: Sync, R: Send>(
     results.into_inner().unwrap()
 }
 
-/// What the server granted, oldest first: access token and successor.
+/// The grants of the server, oldest first: access token and successor.
 fn granted(log: &[AuditEntry]) -> Vec<(Fingerprint, Fingerprint)> {
     let pairs = log.iter().filter_map(|entry| match entry.event {
         AuditEvent::Grant { access_token, successor, .. } => Some((access_token, successor?)),

@@ -32,7 +32,7 @@ const KINDS: [Kind; 2] = [
     Kind { name: "xfs", make: "truncate -s 320M $image; mkfs.xfs -q $image", options: "loop" },
 ];
 
-/// What a refresh does to disks and to the server: the steps between which power can be lost.
+/// The effects of a refresh on disks and on the server: the steps between which power can be lost.
 const STEPS: [&str; 11] = [
     "openat",
     "mkdirat",
@@ -69,7 +69,7 @@ fn world(kind: &Kind, before: Before) -> Option<World> {
     Some(world)
 }
 
-/// What was there before is on disk for good.
+/// The files from before are on disk for good.
 fn sync(world: &mut World) {
     for disk in DISKS {
         world.sandbox.mounts().run(&format!("sync -f {}", world.sandbox.path(disk).display()));
@@ -180,7 +180,7 @@ fn power_may_fail_at_any_step_of_a_first_pass() {
     matrix(Before::Nothing, 2);
 }
 
-/// What power loss makes of a file that was not synced: nothing, zeros, a part.
+/// The content of a file that was not synced, after power loss: nothing, zeros, a part.
 fn spoil(state: &[u8]) -> [Vec<u8>; 3] {
     [Vec::new(), vec![0; state.len()], state[..state.len() / 2].to_vec()]
 }

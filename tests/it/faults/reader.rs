@@ -50,7 +50,7 @@ impl Reader {
     }
 }
 
-/// What was found, repetitions left out; `None` is a missing file.
+/// The contents found, repetitions left out; `None` is a missing file.
 fn read(path: &PathBuf, stopped: &AtomicBool) -> Vec<Option<Vec<u8>>> {
     let mut found: Vec<Option<Vec<u8>>> = Vec::new();
     loop {

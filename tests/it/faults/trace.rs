@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::common::leave_out;
 
-/// What touches files, the network or the lock.
+/// The system calls that touch files, the network or the lock.
 const TRACED: &str = "%file,%desc,%network";
 
 /// One system call of a traced program.
@@ -145,7 +145,7 @@ fn path_of(call: &str, arguments: &str) -> Option<PathBuf> {
     let mut path: Option<PathBuf> = None;
     for (place, argument) in arguments.split(", ").enumerate() {
         let quoted = argument.strip_prefix('"').and_then(|text| text.split('"').next());
-        // What comes after the parenthesis is the result.
+        // The result comes after the parenthesis.
         let argument = argument.split(") = ").next()?;
         if let Some((_, opened)) = argument.split_once("</") {
             path = Some(Path::new("/").join(opened.split('>').next()?));

@@ -1,4 +1,4 @@
-//! What was planted, what came out, and whether the one is in the other.
+//! The planted secrets, the outputs, and a search of the one in the other.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crate::common::world::World;
 use crate::common::{Sandbox, figure, finish};
 
-/// What was planted, and what came out.
+/// The planted secrets and the outputs.
 #[derive(Default)]
 pub(super) struct Search {
     secrets: Vec<String>,

@@ -34,8 +34,7 @@ fn hammer(world: &World, during: impl FnOnce()) -> usize {
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                let token = world.token();
-                assert!(world.server.is_live(&token), "read {}", reads.load(Ordering::Relaxed));
+                assert!(world.reads_live(&world.token_file()), "read {}", reads.load(Ordering::Relaxed));
                 reads.fetch_add(1, Ordering::Relaxed);
                 // Two cores are shared with all the other tests.
                 std::thread::yield_now();
@@ -49,7 +48,7 @@ fn hammer(world: &World, during: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn what_is_overdue_is_refreshed_before_it_is_ready() {
+fn an_overdue_token_is_refreshed_before_run_is_ready() {
     let world = World::new();
     world.configure("");
     world.once_gives(0, []);

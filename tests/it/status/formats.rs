@@ -1,9 +1,8 @@
 //! `status` in each of its forms: what a schema, promtool, a pipe and a script see.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,20 +10,7 @@ use serde_json::json;
 use zg_tokend::testing::demo::Fault;
 
 use crate::common::world::World;
-use crate::common::{Output, wait_until};
-
-/// Feeds a text to a program.
-fn pipe(command: &mut Command, text: &str) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
+use crate::common::{feed, wait_until};
 
 /// Holds a text against a schema in packaging/, by python3-jsonschema.
 #[track_caller]
@@ -35,14 +21,14 @@ pub fn assert_schema(schema: &str, text: &str) {
         validator.check_schema(schema)\n\
         validator(schema).validate(json.load(sys.stdin))";
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(schema);
-    let output = pipe(Command::new("python3").args(["-c", VALIDATE]).arg(schema), text);
+    let output = feed(Command::new("python3").args(["-c", VALIDATE]).arg(schema), text);
     assert_eq!(output.code, Some(0), "{text}\n{}", output.stderr);
 }
 
 /// Has promtool judge metrics: it has nothing to say of good ones.
 #[track_caller]
 pub fn assert_metrics(text: &str) {
-    let judged = pipe(Command::new("promtool").args(["check", "metrics"]), text);
+    let judged = feed(Command::new("promtool").args(["check", "metrics"]), text);
     let said = (judged.code, judged.stdout.as_str(), judged.stderr.as_str());
     assert_eq!(said, (Some(0), "", ""), "{text}");
 }
@@ -90,7 +76,7 @@ fn the_json_is_what_its_schema_says() {
 }
 
 #[test]
-fn half_of_it_does_not_pass_for_the_whole() {
+fn output_that_cannot_be_written_is_a_failure() {
     let world = World::new();
     world.configure("");
     world.once_gives(0, []);
@@ -135,7 +121,7 @@ fn prometheus_takes_the_metrics() {
     let near = (expires_at - 1..=expires_at + 1)
         .map(|at| format!(r#"zg_tokend_token_expiry_timestamp_seconds{{account="fresh"}} {at}"#));
     assert!(near.into_iter().any(|line| output.stdout.contains(&line)), "{output:?}");
-    // What is not known has no sample.
+    // A figure that is not known has no sample.
     assert!(!output.stdout.contains(r#"expiry_timestamp_seconds{account="newer"}"#));
 }
 

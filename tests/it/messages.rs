@@ -1,4 +1,4 @@
-//! What the commands say to somebody who errs, or whose token is in problem, word for word.
+//! The messages of the commands for wrong usage and for problems with a token, word for word.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::common::golden::compare;
 use crate::common::world::World;
 use crate::common::{Output, finish, under, wait_until};
 
-/// What a terminal shows of it, without what differs from run to run.
+/// The output on a terminal, without the parts that differ from run to run.
 fn page(world: &World, line: &str, output: &Output) -> String {
     let sandbox = world.sandbox.path("").display().to_string();
     let said = format!("{}{}", output.stdout, output.stderr);

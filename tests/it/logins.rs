@@ -230,7 +230,7 @@ fn a_file_that_comes_after_the_login_that_was_set_is_newer() {
 }
 
 #[test]
-fn what_is_set_is_held_to_the_rules_for_tokens() {
+fn set_refuses_a_value_that_cannot_be_a_token() {
     let world = World::new();
     world.configure("");
     world.once_gives(0, []);

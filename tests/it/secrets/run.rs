@@ -1,4 +1,4 @@
-//! What a `run` logs and serves, and what every view shows beside it.
+//! The log and the socket of `run`, and every form of `status` beside it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -25,7 +25,7 @@ fn parrot(status: &'static str) -> (String, Arc<AtomicUsize>) {
     let count = Arc::clone(&asked);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // Who asks may leave before the answer.
+            // The client may leave before the answer.
             if repeat(stream.unwrap(), status).is_ok() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
@@ -56,7 +56,7 @@ fn repeat(stream: TcpStream, status: &str) -> io::Result<()> {
     reader.into_inner().write_all(reply.as_bytes())
 }
 
-/// What is sent to the control socket: right, wrong, and broken off in the middle of a secret.
+/// The requests to the control socket: right, wrong, and broken off in the middle of a secret.
 fn bodies(world: &World, search: &mut Search) -> Vec<(&'static str, String)> {
     let login = search.plant(world.seed().expose());
     let token = world.token();
@@ -76,7 +76,7 @@ fn bodies(world: &World, search: &mut Search) -> Vec<(&'static str, String)> {
 /// A config with a secret in each place that has room for one, and servers that give back all they get:
 /// what `run` logs and serves, and what every view shows beside it.
 #[test]
-fn whatever_run_tells_holds_no_secret_of_the_config() {
+fn the_log_and_the_socket_of_run_hold_no_secret_of_the_config() {
     let (world, mut search) = planted("");
     let sandbox = &world.sandbox;
     let by_credential = search.plant("zgmark1credential2key3of4some5length");
