@@ -27,7 +27,7 @@ enum Target {
     Reopened(File),
     /// A socket, which takes MSG_DONTWAIT.
     Socket(OwnedFd),
-    /// What cannot be opened once more: asked before each write whether it has room.
+    /// A stream that cannot be opened once more: asked before each write whether it has room.
     Polled(OwnedFd),
     /// The journal's own protocol.
     Journal(UnixDatagram),

@@ -121,7 +121,7 @@ impl Pool {
         state.idle > 0 || state.working() > 0
     }
 
-    /// What each thread does until there is no more work.
+    /// The life of a thread: it works until there is no more work.
     fn work(&self, mut began: i64) {
         let mut state = self.lock();
         loop {

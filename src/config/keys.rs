@@ -18,7 +18,7 @@ pub struct Key {
     pub kind: Kind,
     /// For people. Where it is a value in plain text, it is the value that is used.
     pub default: &'static str,
-    /// What the key does, in one line.
+    /// The purpose of the key, in one line.
     pub doc: &'static str,
     /// Valid TOML: what comes after `=`; in [`FORMS`] the whole secret.
     pub example: &'static str,
@@ -75,7 +75,7 @@ pub(super) mod raw {
 }
 
 impl Kind {
-    /// What a value must be, for error messages and the manual page.
+    /// The form of a value, for error messages and the manual page.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Text => "a string",

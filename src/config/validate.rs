@@ -385,7 +385,7 @@ impl Scope<'_> {
     }
 }
 
-/// What to do about a bad secret.
+/// The next step after a bad secret.
 fn secret_hint(key: &str) -> String {
     let later = match key {
         "refresh_token" => "; or leave the key out, and run `zg-tokend set`",

@@ -16,7 +16,7 @@ use crate::oauth::AuthMethod;
 use crate::redact::looks_pasted;
 use crate::secret::Secret;
 
-/// What a provider's name sets.
+/// The settings of a provider's name.
 pub(super) struct Preset {
     name: &'static str,
     pub(super) token_endpoint: &'static str,

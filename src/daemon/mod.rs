@@ -87,7 +87,7 @@ impl Supervisor {
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         let socket = self.open_socket(control);
-        // What hangs when the process is to end is waited for from then on.
+        // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
         loop {
             tokio::task::yield_now().await;

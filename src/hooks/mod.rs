@@ -46,7 +46,7 @@ pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
 pub struct Hooks {
     account: Arc<config::AccountConfig>,
     settings: Arc<config::Settings>,
-    /// What they were told by this process, should the note on disk not be to be had.
+    /// The note of this process, for when the note on disk cannot be had.
     told: HookNote,
     queue: Queue,
 }

@@ -37,7 +37,7 @@ pub struct ReplyContext<'a> {
     pub now: Timestamp,
     /// How long a token lives when neither the reply nor the token says so.
     pub default_lifetime: Duration,
-    /// What must not appear in the server's words: the tokens and secrets that were sent.
+    /// The tokens and secrets that were sent: the server's words must not repeat them.
     pub known_secrets: &'a [&'a Secret],
 }
 
@@ -46,7 +46,7 @@ impl ReplyContext<'_> {
         scrub(text, self.known_secrets)
     }
 
-    /// What is kept as the server said it, but for the secrets in it.
+    /// A text as the server wrote it, but for the secrets in it.
     fn repeat(&self, text: &str) -> String {
         redact_known(text, self.known_secrets).into_owned()
     }
@@ -161,7 +161,7 @@ fn is_usable(token: &Secret) -> bool {
     fault_of(token).is_none()
 }
 
-/// What is wrong with a token. RFC 6749 appendix A.12 and A.17: it is one or more VSCHAR.
+/// The fault of a token. RFC 6749 appendix A.12 and A.17: it is one or more VSCHAR.
 pub fn fault_of(token: &Secret) -> Option<TokenFault> {
     let token = token.expose();
     if token.is_empty() {

@@ -1,6 +1,6 @@
 //! The error codes that token endpoints send, and what each means for the refresh token.
 
-/// What an error code says about the next attempt.
+/// The meaning of an error code for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The refresh token is dead.

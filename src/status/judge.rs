@@ -1,4 +1,4 @@
-//! What follows from what was seen. Pure.
+//! The conclusions from one look. Pure.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestam
         Ok(Stored::Garbage(why)) => {
             status.state = State::Unknown;
             let hint = "the next refresh begins anew with the configured refresh_token";
-            let problem = format!("the state cannot be understood: {why}");
+            let problem = format!("the state file {why}");
             status.find(Severity::Unknown, problem, Some(hint.into()));
         }
         Err(problem) => {

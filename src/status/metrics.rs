@@ -16,7 +16,7 @@ const STATES: [(State, &str); 6] = [
     (State::Unknown, "unknown"),
 ];
 
-/// The metrics of these accounts. What is not known has no sample: an alert on its absence says
+/// The metrics of these accounts. A value that is not known has no sample: an alert on its absence says
 /// more than a zero.
 pub fn exposition(accounts: &[AccountStatus]) -> String {
     let mut page = MetricsPage { text: String::new() };

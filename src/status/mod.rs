@@ -1,4 +1,4 @@
-//! What is true now, from config, state, token file and locks alone. Never the network, never a
+//! The present state, from config, state, token file and locks alone. Never the network, never a
 //! secret's source, and nothing is written.
 
 pub mod judge;
@@ -85,10 +85,10 @@ pub struct AccountStatus {
     pub state: State,
     /// For monitoring.
     pub severity: Severity,
-    /// What is wrong, in a sentence; absent if nothing is.
+    /// The problem, in a sentence; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// What to do about it.
+    /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Where the access token comes from: `login` if a refresh earned it, `runtime` if it was brought
@@ -119,10 +119,10 @@ pub struct AccountStatus {
     /// The last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
-    /// What came of the last pushes; absent if there are no targets.
+    /// The results of the last pushes; absent if there are no targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub push: Vec<PushStatus>,
-    /// What came of the last probe; absent if there is nothing to probe.
+    /// The result of the last probe; absent if there is nothing to probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
     /// The supervising process; absent if there is none.
@@ -177,7 +177,7 @@ pub struct AttemptStatus {
     pub at: i64,
     /// `refreshed`, or the kind of failure.
     pub result: String,
-    /// What went wrong, if it did.
+    /// The problem, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// How many failures there were in a row.
@@ -188,7 +188,7 @@ pub struct AttemptStatus {
     pub failing_since: Option<i64>,
 }
 
-/// What came of sending the token to a push target.
+/// The result of sending the token to a push target.
 #[derive(Debug, Clone, Serialize)]
 pub struct PushStatus {
     /// The target, without a query.
@@ -204,10 +204,10 @@ pub struct PushStatus {
     pub problem: Option<String>,
 }
 
-/// What came of asking the resource whether it takes the token.
+/// The result of asking the resource whether it takes the token.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeStatus {
-    /// What is asked, without a query.
+    /// The URL of the resource, without a query.
     pub url: String,
     /// When it was last asked, Unix seconds; absent, as all that follows, if it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,7 +226,7 @@ pub struct ProbeStatus {
     pub answered_at: Option<i64>,
 }
 
-/// Who supervises the account.
+/// The supervisor of the account.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
     /// Its process id, if it has said so.
@@ -253,7 +253,7 @@ impl Snapshot {
     }
 }
 
-/// What one look found.
+/// The result of one look.
 struct Look {
     stored: Result<Stored, Problem>,
     file: Observation,

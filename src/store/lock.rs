@@ -1,4 +1,4 @@
-//! Who may refresh an account: flock(2) on its own state directory.
+//! The lock of an account: flock(2) on its own state directory.
 //!
 //! The directory itself is locked, as there is then no lock file that somebody could delete
 //! under its holder. The kernel lets go when the holder dies, however it dies.
@@ -56,7 +56,7 @@ pub enum LockError {
     Unsupported {
         /// The directory.
         path: PathBuf,
-        /// What flock(2) said.
+        /// The error of flock(2).
         source: io::Error,
     },
     /// The directory was moved or replaced, so that others no longer meet this lock.
@@ -76,7 +76,7 @@ pub enum LockError {
     /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was tried, as in "cannot … PATH".
+        /// The operation, as in "cannot … PATH".
         doing: &'static str,
         /// On what.
         path: PathBuf,
@@ -119,7 +119,7 @@ impl LockError {
         }
     }
 
-    /// What it means for the exit code.
+    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self {
             Self::Place(error) => error.class(),
@@ -130,7 +130,7 @@ impl LockError {
     }
 }
 
-/// Who supervises.
+/// The supervisor, in words.
 fn by(pid: Option<u32>, stopped: bool) -> String {
     let who = pid.map_or("another process".into(), |pid| format!("process {pid}"));
     if stopped { format!("{who}, which stands still") } else { who }
@@ -353,7 +353,7 @@ impl SupervisorLock {
     }
 }
 
-/// What is known of an account's supervisor.
+/// The facts about an account's supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supervision {
     /// No process supervises it.

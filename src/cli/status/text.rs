@@ -27,7 +27,7 @@ fn account(status: &AccountStatus) -> String {
     lines.join("\n")
 }
 
-/// What is known beside the headline, each with its name; `time` words an instant.
+/// The facts beside the headline, each with its name; `time` words an instant.
 pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> Vec<(&'static str, String)> {
     let mut details = vec![("token file", token_file(&status.token_file))];
     if let Some(variable) = status.token_file.masked_by {
@@ -55,7 +55,7 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     details
 }
 
-/// What the variable does, and to whom.
+/// The effect of the variable, and its readers.
 pub(super) fn masked(variable: &str) -> String {
     format!("{variable}, which is set in this environment: what is started from here never reads the file")
 }

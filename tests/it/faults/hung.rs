@@ -52,7 +52,8 @@ struct Hanging {
 
 impl Hanging {
     fn mount(world: &World) -> Option<Self> {
-        let fuse = Command::new("python3").args(["-c", "import fusepy"]).stderr(Stdio::null()).status();
+        let fuse =
+            Command::new("/usr/bin/python3").args(["-c", "import fusepy"]).stderr(Stdio::null()).status();
         if !fuse.is_ok_and(|status| status.success()) || !rustix::process::geteuid().is_root() {
             leave_out("a file system that hangs: python3-fusepy or root is missing");
             return None;
@@ -60,7 +61,7 @@ impl Hanging {
         let (root, mountpoint) = (world.sandbox.path("backing"), world.sandbox.path("mounted"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&mountpoint).unwrap();
-        let mut command = Command::new("python3");
+        let mut command = Command::new("/usr/bin/python3");
         command.args(["-c", FUSE]).arg(&root).arg(&mountpoint);
         let server = Background::start(&mut command, world.sandbox.path("fuse.log"));
         wait_until("the mount", || {
