@@ -32,14 +32,14 @@ const STACK: usize = 512 * 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool = Pool { state: Mutex::new(State::new()), work_came: Condvar::new() };
+static POOL: Pool = Pool { state: Mutex::new(PoolState::new()), work_came: Condvar::new() };
 
 struct Pool {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     work_came: Condvar,
 }
 
-struct State {
+struct PoolState {
     queue: VecDeque<Arc<Mutex<Option<Work>>>>,
     /// Threads that wait for work.
     idle: usize,
@@ -47,7 +47,7 @@ struct State {
     busy_since: Vec<i64>,
 }
 
-impl State {
+impl PoolState {
     const fn new() -> Self {
         Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new() }
     }
@@ -97,7 +97,7 @@ fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +148,7 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// The thread that began then takes its next work.
     fn restart(&mut self, began: &mut i64) {
         self.remove(*began);

@@ -30,7 +30,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A JWT whose exp is further off than this many seconds (a century) counts something else.
 const MAX_JWT_LIFETIME: f64 = 100.0 * 365.0 * 24.0 * 3600.0;
 
-/// What [`classify`] must know besides the reply.
+/// Facts that [`classify`] needs besides the reply.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyContext<'a> {
     /// The clocks just before the POST.

@@ -177,37 +177,36 @@ fn whether(
     trigger: Trigger,
     now: Timestamp,
 ) -> Whether {
-    use Whether::{Due as IsDue, In};
     let Some(record) = &loaded.record else {
         return match presumed(loaded, policy, now) {
-            Some(left) if !trigger.force => In(left),
-            _ => IsDue(Reason::FirstToken),
+            Some(left) if !trigger.force => Whether::In(left),
+            _ => Whether::Due(Reason::FirstToken),
         };
     };
     if new_seed(Some(record), policy, inputs).is_some() {
-        return IsDue(Reason::NewLogin);
+        return Whether::Due(Reason::NewLogin);
     }
     if is_unclear(record) {
-        return IsDue(Reason::Unclear);
+        return Whether::Due(Reason::Unclear);
     }
     if record.verdict.is_some() {
-        return IsDue(Reason::AfterVerdict);
+        return Whether::Due(Reason::AfterVerdict);
     }
     if record.refresh_token.as_ref().is_some_and(|token| token.used_at.is_none()) {
-        return IsDue(Reason::NewLogin);
+        return Whether::Due(Reason::NewLogin);
     }
     let Some(token) = &record.access_token else {
-        return IsDue(Reason::FirstToken);
+        return Whether::Due(Reason::FirstToken);
     };
     match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
-        Due::ClockSetBack => IsDue(Reason::ClockSetBack),
-        Due::Since(late) => IsDue(Reason::Due(late)),
-        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => IsDue(Reason::Rejected),
-        Due::In(_) if trigger.force => IsDue(Reason::Forced),
+        Due::ClockSetBack => Whether::Due(Reason::ClockSetBack),
+        Due::Since(late) => Whether::Due(Reason::Due(late)),
+        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => Whether::Due(Reason::Rejected),
+        Due::In(_) if trigger.force => Whether::Due(Reason::Forced),
         Due::In(_) if policy.horizon.is_some_and(|horizon| token.remaining(now) <= millis(horizon)) => {
-            IsDue(Reason::BeforeNextPass)
+            Whether::Due(Reason::BeforeNextPass)
         }
-        Due::In(left) => In(left),
+        Due::In(left) => Whether::In(left),
     }
 }
 

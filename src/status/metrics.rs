@@ -1,4 +1,4 @@
-//! What `status` knows, in Prometheus' text format 0.0.4: for node_exporter's textfile collector
+//! The knowledge of `status` in Prometheus' text format 0.0.4: for node_exporter's textfile collector
 //! and, with what a running process has counted, on the control socket. Names and units follow its
 //! conventions: base units, instants as `_timestamp_seconds`, one metric per fact.
 

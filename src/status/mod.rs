@@ -237,7 +237,7 @@ pub struct SupervisorStatus {
     pub stopped: bool,
 }
 
-/// What `status` saw of all accounts at one instant.
+/// The state of all accounts at one instant.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The instant, Unix seconds by the wall clock.

@@ -304,7 +304,7 @@ impl Lock {
 
 /// The process that supervises an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Supervisor {
+pub struct SupervisorFile {
     /// Its process id, as it sees itself.
     pub pid: u32,
     /// When it began to supervise.
@@ -342,7 +342,7 @@ impl SupervisorLock {
             }
             tries += 1;
         }
-        let text = serde_json::to_vec(&Supervisor { pid: std::process::id(), started_at: now });
+        let text = serde_json::to_vec(&SupervisorFile { pid: std::process::id(), started_at: now });
         text.map_err(io::Error::from)
             .and_then(|text| {
                 uninterrupted(|| ftruncate(&handle, 0))?;
@@ -359,7 +359,7 @@ pub enum Supervision {
     /// No process supervises it.
     None,
     /// One does; which, unless it has not said so yet.
-    Alive(Option<Supervisor>),
+    Alive(Option<SupervisorFile>),
 }
 
 /// Looks whether a process supervises the account, and changes nothing.
@@ -385,7 +385,7 @@ pub fn is_stopped(pid: u32) -> bool {
     head.ends_with("(zg-tokend") && rest.starts_with(['T', 't'])
 }
 
-fn read_supervisor(handle: &File) -> Option<Supervisor> {
+fn read_supervisor(handle: &File) -> Option<SupervisorFile> {
     let mut buffer = [0; SUPERVISOR_MAX];
     let count = uninterrupted(|| pread(handle, &mut buffer, 0)).ok()?;
     serde_json::from_slice(&buffer[..count]).ok()

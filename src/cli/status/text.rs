@@ -49,7 +49,7 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     let missed = status.push.iter().filter(|push| status.expires_at.is_some() && push.current != Some(true));
     details.extend(missed.map(|missed| ("push", push(missed, &time))));
     if let Some(probe) = status.probe.as_ref().filter(|probe| probe.result != Some("accepted")) {
-        details.push(("probe", self::probe(probe, &time)));
+        details.push(("probe", probe_result(probe, &time)));
     }
     details.push(("supervisor", supervisor(status)));
     details
@@ -114,7 +114,7 @@ fn push(push: &PushStatus, time: impl Fn(i64) -> String) -> String {
 }
 
 /// Said where the resource does not just take the token.
-fn probe(probe: &ProbeStatus, time: impl Fn(i64) -> String) -> String {
+fn probe_result(probe: &ProbeStatus, time: impl Fn(i64) -> String) -> String {
     let url = &probe.url;
     let Some(at) = probe.at.map(&time) else { return format!("{url}, not asked yet") };
     match (probe.http_status, &probe.problem) {

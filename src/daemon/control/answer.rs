@@ -23,7 +23,7 @@ use crate::daemon::control::counts::Counts;
 use crate::daemon::control::metrics::exposition;
 use crate::daemon::control::reply::ControlReply;
 use crate::daemon::control::routes::{Found, Handler, find};
-use crate::daemon::requests::{LoopRequest, PassResult, Purpose, Snapshot};
+use crate::daemon::requests::{CurrentConfig, LoopRequest, PassResult, Purpose};
 use crate::problem::Problem;
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
@@ -105,7 +105,7 @@ pub struct Condition {
     pub status: &'static str,
 }
 
-type Answer = Result<ControlReply, ControlReply>;
+type ReplyResult = Result<ControlReply, ControlReply>;
 
 impl Service {
     /// Notifies `arrived` when the client has sent its whole request.
@@ -155,8 +155,8 @@ impl Service {
         self.route(handler, query, &body).await.unwrap_or_else(|error| error)
     }
 
-    async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> Answer {
-        let Snapshot { settings, ready } = self.snapshot().await?;
+    async fn route(&self, handler: Handler, query: &str, body: &Bytes) -> ReplyResult {
+        let CurrentConfig { settings, ready } = self.snapshot().await?;
         let _place = match handler {
             Handler::Set | Handler::Rejected | Handler::Refresh => {
                 Some(self.waiting.try_acquire().map_err(|_| ControlReply::busy())?)
@@ -179,9 +179,9 @@ impl Service {
         }
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, ControlReply> {
+    async fn snapshot(&self) -> Result<CurrentConfig, ControlReply> {
         let (reply, snapshot) = oneshot::channel();
-        self.requests.send(LoopRequest::Snapshot(reply)).map_err(|_| ControlReply::stopping())?;
+        self.requests.send(LoopRequest::CurrentConfig(reply)).map_err(|_| ControlReply::stopping())?;
         snapshot.await.map_err(|_| ControlReply::stopping())
     }
 
@@ -202,7 +202,7 @@ impl Service {
         workers::run(work).await.map_err(|problem| ControlReply::problem(&problem, None))
     }
 
-    async fn status(&self, target: Target) -> Answer {
+    async fn status(&self, target: Target) -> ReplyResult {
         let Target { settings, account } = target;
         let read = move || Ok(status(&settings, Some(account.name.as_str()), None).accounts.pop());
         Ok(self
@@ -211,13 +211,13 @@ impl Service {
             .map_or_else(ControlReply::stopping, |status| ControlReply::json(200, &status)))
     }
 
-    async fn metrics(&self, settings: Arc<Settings>) -> Answer {
+    async fn metrics(&self, settings: Arc<Settings>) -> ReplyResult {
         let accounts = self.blocking(move || Ok(status(&settings, None, None).accounts)).await?;
         let now = self.context.clock.now();
         Ok(ControlReply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
     }
 
-    async fn set(&self, target: Target, body: &Bytes) -> Answer {
+    async fn set(&self, target: Target, body: &Bytes) -> ReplyResult {
         let body: TokenBody = parse(body)?;
         let new = self.new_login(body, &target.account)?;
         let login = new.login();
@@ -270,7 +270,7 @@ impl Service {
         NewLogin::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
     }
 
-    async fn rejected(&self, target: Target, body: &Bytes) -> Answer {
+    async fn rejected(&self, target: Target, body: &Bytes) -> ReplyResult {
         let body: RejectedBody = parse(body)?;
         let refused = match (body.access_token, body.sha256) {
             (Some(token), None) => text("access_token", token)?.fingerprint(),
@@ -302,7 +302,7 @@ impl Service {
         }
     }
 
-    async fn refresh(&self, target: Target) -> Answer {
+    async fn refresh(&self, target: Target) -> ReplyResult {
         let Target { settings, account } = target.clone();
         let record = self.blocking(move || obtain::record(&settings, &account)).await?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
