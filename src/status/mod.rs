@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::account::HangNote;
 use crate::account::files;
 use crate::account::files::{check_owner, state_problem};
 use crate::account::token_file::{Observation, PublishError};
@@ -261,6 +262,8 @@ struct Look {
     obstacle: Option<PublishError>,
     current: Option<bool>,
     supervision: Supervision,
+    /// Since when its supervisor waits for its files, Unix seconds.
+    hangs: Option<i64>,
     /// Somebody holds the refresh lock; asked only where a marker stands.
     lock_held: bool,
     /// Read only where there are targets.
@@ -306,7 +309,19 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
         }
         Ok(stored)
     });
-    let (file, obstacle) = (account.token_file.observe(), account.token_file.obstacle());
+    let supervision = store.supervision().unwrap_or(Supervision::None);
+    let hangs = match &supervision {
+        Supervision::Alive(Some(supervisor)) => {
+            let note: HangNote = store.note();
+            note.since.filter(|_| note.pid == Some(supervisor.pid))
+        }
+        _ => None,
+    };
+    // A file that hangs would hang `status` as well.
+    let (file, obstacle) = match hangs {
+        Some(_) => (Observation::Missing, None),
+        None => (account.token_file.observe(), account.token_file.obstacle()),
+    };
     let mut lock_held = false;
     let mut current = None;
     if let Ok(Stored::Record(record)) = &stored {
@@ -317,8 +332,7 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
             lock_held = store.is_locked().unwrap_or(false);
         }
     }
-    let supervision = store.supervision().unwrap_or(Supervision::None);
     let pushed = if account.push.is_empty() { PushNote::default() } else { store.note() };
     let probed = account.probe.as_ref().and_then(|_| store.note());
-    Look { stored, file, obstacle, current, supervision, lock_held, pushed, probed }
+    Look { stored, file, obstacle, current, supervision, hangs, lock_held, pushed, probed }
 }
