@@ -6,9 +6,9 @@
 pub mod answer;
 pub mod auth_method;
 pub mod classify;
-pub mod codes;
+pub mod extract;
 pub mod grant;
-pub mod members;
+pub mod meaning;
 pub mod reply;
 pub mod request;
 pub mod retry_after;
