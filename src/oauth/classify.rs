@@ -297,6 +297,12 @@ fn error_reply(
     if code.is_none() && description.is_none() {
         return None;
     }
+    // Reddit's and Spring's "no": it says as little as a bare invalid_request, and means the same.
+    let is_bare = |text: Option<&str>| text.is_none_or(|text| squeeze(text) == "badrequest");
+    if status == 400 && is_bare(code) && error.words.iter().all(|text| is_bare(Some(text.expose()))) {
+        let reply = ErrorReply { code: "invalid_request".to_owned(), description: None, uri: None };
+        return Some((reply, Some(Meaning::Client)));
+    }
     let reply = ErrorReply {
         code: code
             .map(|code| look_up(code).map_or_else(|| context.scrub(code), |(known, _)| known.to_owned()))
