@@ -197,11 +197,19 @@ impl HttpEndpoint {
         let client = self.client_for(&request.client.token_endpoint)?;
         let mut post = client
             .post(request.client.token_endpoint.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(CONTENT_TYPE, request.content_type())
             .body(request.body().expose().to_owned());
         if let Some(authorization) = request.client.authorization() {
             post = post.header(AUTHORIZATION, sensitive(&authorization)?);
         }
+        let mut own = HeaderMap::new();
+        for field in &request.client.shape.headers {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
+                not_sent(FailureKind::Other, "a header name is not allowed in HTTP".to_owned())
+            })?;
+            own.insert(name, sensitive(&field.value)?);
+        }
+        let post = post.headers(own);
         self.exchange(&request.client.token_endpoint, post).await
     }
 }

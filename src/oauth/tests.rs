@@ -427,13 +427,14 @@ const TRANSIENT: [&str; 7] = [
 
 /// Words that servers use for a dead login, in every member that they are looked for in.
 fn dead_body(code: &str, words: &str, member: usize) -> String {
+    let plus = |text: &str| text.replace(' ', "+");
     match member % 6 {
         0 => format!(r#"{{"error":"{code}","error_description":"{words}"}}"#),
         1 => format!(r#"{{"errors":[{{"errorType":"{code}","message":"{words}"}}]}}"#),
         2 => format!(r#"{{"errorCode":"{code}","errorSummary":"{words}"}}"#),
         3 => format!(r#"{{"error":{{"code":"{code}","message":"{words}"}}}}"#),
         4 => format!(r#"{{"status":"{code}","message":"{words}"}}"#),
-        _ => format!("error={code}&error_description={}", words.replace(' ', "+")),
+        _ => format!("error={}&error_description={}", plus(code), plus(words)),
     }
 }
 
