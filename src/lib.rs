@@ -56,7 +56,7 @@ mod store;
 mod timer;
 mod workers;
 
-/// What tests, benches and fuzz targets use. Not an interface for anybody else.
+/// The door for tests, benches and fuzz targets. Not an interface for anybody else.
 #[doc(hidden)]
 pub mod testing {
     pub mod account {

@@ -22,13 +22,13 @@ pub enum Class {
 /// A failure in words that hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What it means for the exit code.
+    /// Its meaning for the exit code.
     pub class: Class,
     /// A short name for machines.
     pub kind: String,
     /// The whole story: what, which path, and why.
     pub message: String,
-    /// What to do about it.
+    /// The next step.
     pub hint: Option<String>,
 }
 

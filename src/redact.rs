@@ -89,7 +89,7 @@ fn words(text: &str) -> impl Iterator<Item = (WordKind, &str)> {
         rest = tail;
         let kind = match token {
             false => WordKind::Between,
-            // What precedes an @ is a user and a password.
+            // The part before an @ is a user and a password.
             true if after_colon && word.starts_with("//") && !tail.starts_with('@') => WordKind::Url,
             true => WordKind::Token,
         };

@@ -1,4 +1,4 @@
-//! What each signal does to each command, in one table.
+//! The effect of each signal on each command, in one table.
 //!
 //! A signal whose default is to end the process must not end an exchange half-way: the server may
 //! have replaced the refresh token, and its successor would be lost. So every signal that a command

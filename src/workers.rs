@@ -30,16 +30,19 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The stack of a thread. The deepest work resolves names, which glibc does within 64 KiB.
 const STACK: usize = 512 * 1024;
 
-type Work = Box<dyn FnOnce() + Send>;
+/// Does the work, and gives what delivers the result: the thread is idle by then, so that the next work
+/// finds it.
+type Work = Box<dyn FnOnce() -> Delivery + Send>;
+type Delivery = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool = Pool { state: Mutex::new(State::new()), work_came: Condvar::new() };
+static POOL: Pool = Pool { state: Mutex::new(PoolState::new()), work_came: Condvar::new() };
 
 struct Pool {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     work_came: Condvar,
 }
 
-struct State {
+struct PoolState {
     queue: VecDeque<Arc<Mutex<Option<Work>>>>,
     /// Threads that wait for work.
     idle: usize,
@@ -47,7 +50,7 @@ struct State {
     busy_since: Vec<i64>,
 }
 
-impl State {
+impl PoolState {
     const fn new() -> Self {
         Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new() }
     }
@@ -68,8 +71,11 @@ impl State {
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, mut receive) = oneshot::channel();
     let work: Work = Box::new(move || {
-        // A caller that was dropped has no use for it.
-        let _ = send.send(work());
+        let result = work();
+        Box::new(move || {
+            // A caller that was dropped has no use for it.
+            let _ = send.send(result);
+        })
     });
     let slot = Arc::new(Mutex::new(Some(work)));
     POOL.lock().queue.push_back(Arc::clone(&slot));
@@ -77,7 +83,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         if !POOL.offer_thread()
             && let Some(work) = take(&slot)
         {
-            work();
+            work()();
         }
         tokio::select! {
             biased;
@@ -97,7 +103,7 @@ fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,41 +127,38 @@ impl Pool {
         state.idle > 0 || state.working() > 0
     }
 
-    /// What each thread does until there is no more work.
+    /// The life of a thread: it works until there is no more work.
     fn work(&self, mut began: i64) {
         let mut state = self.lock();
         loop {
-            while let Some(slot) = state.queue.pop_front() {
-                drop(state);
-                if let Some(work) = take(&slot) {
-                    work();
-                }
-                state = self.lock();
-                state.restart(&mut began);
-            }
+            let slot = state.queue.pop_front();
+            drop(state);
+            let delivery = slot.and_then(|slot| take(&slot)).map(|work| work());
+            state = self.lock();
             state.remove(began);
             state.idle += 1;
-            let (woken, timeout) =
-                self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            state.idle -= 1;
-            if timeout.timed_out() && state.queue.is_empty() {
-                return;
+            if let Some(deliver) = delivery {
+                drop(state);
+                deliver();
+                state = self.lock();
             }
+            if state.queue.is_empty() {
+                let (woken, timeout) =
+                    self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() && state.queue.is_empty() {
+                    state.idle -= 1;
+                    return;
+                }
+            }
+            state.idle -= 1;
             began = monotonic();
             state.busy_since.push(began);
         }
     }
 }
 
-impl State {
-    /// The thread that began then takes its next work.
-    fn restart(&mut self, began: &mut i64) {
-        self.remove(*began);
-        *began = monotonic();
-        self.busy_since.push(*began);
-    }
-
+impl PoolState {
     fn remove(&mut self, began: i64) {
         if let Some(place) = self.busy_since.iter().position(|since| *since == began) {
             self.busy_since.swap_remove(place);
@@ -196,7 +199,7 @@ mod tests {
                 .run_until(async {
                     for _ in 0..2 * THREADS {
                         let hang = std::sync::Arc::clone(&hang);
-                        tokio::task::spawn_local(run(move || drop(hang.lock().unwrap().recv())));
+                        tokio::task::spawn_local(run(move || hang.lock().unwrap().recv().is_ok()));
                     }
                     tokio::task::yield_now().await;
                     assert_eq!(run(|| 7).await, 7);

@@ -1,4 +1,4 @@
-//! What a request is made of: secrets, and the address that it goes to.
+//! The parts of a request: secrets, and the address of the token endpoint.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What all accounts of a process share. It knows no feature: whoever wants to know what happens is
+//! The parts that all accounts of a process share. It knows no feature: a feature that needs to know what happens is
 //! an [`Observer`].
 
 use std::cell::{Cell, RefCell};
@@ -50,7 +50,7 @@ pub enum Notice<'a> {
     },
 }
 
-/// What all accounts of a process share.
+/// The parts that all accounts of a process share.
 pub struct Context {
     /// The machine's clocks.
     pub clock: Rc<dyn Clock>,

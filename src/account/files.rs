@@ -15,7 +15,7 @@ use crate::secret::{Fingerprint, Secret};
 use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
 
-/// What one account has on disk. Everything here blocks, for as long as a disk takes.
+/// The files of one account. Everything here blocks, for as long as a disk takes.
 #[derive(Debug)]
 pub struct Files {
     account: String,
@@ -65,9 +65,7 @@ impl Files {
         let (record, garbage) = match self.store.load().map_err(|error| state_problem(&error))? {
             Stored::Nothing => (None, None),
             Stored::Record(record) => (Some(*record), None),
-            Stored::Garbage(why) => {
-                (None, Some(format!("state {} cannot be understood: {why}", self.store.path().display())))
-            }
+            Stored::Garbage(why) => (None, Some(format!("state file {} {why}", self.store.path().display()))),
         };
         if let Some(record) = &record {
             check_owner(record, &self.account, &self.config)?;
@@ -77,7 +75,7 @@ impl Files {
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 
-    /// Takes the lock and loads again; a state that cannot be understood is put aside.
+    /// Takes the lock and loads again; a state that is damaged is put aside.
     pub fn lock(&mut self) -> Result<Box<Loaded>, LockFailure> {
         match self.store.try_lock() {
             Ok(()) => {}
@@ -115,7 +113,7 @@ impl Files {
     pub fn prepare(&mut self, record: &Record) -> Result<(), Problem> {
         let prepared = self.prepare_token_file()?;
         if !self.swept {
-            // What killed runs left is litter, and no reason to fail.
+            // Files that killed runs left are litter, and no reason to fail.
             let _ = (prepared.sweep(), self.store.sweep());
             self.swept = true;
         }
@@ -216,7 +214,7 @@ fn belongs_elsewhere(record: &Record, config: &str) -> bool {
     record.config != config && file(&record.config).is_some_and(|theirs| file(config) != Some(theirs))
 }
 
-/// What the token file is to hold.
+/// The content of the token file.
 pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
     format.render(&token.value, &token.token_type, token.expires_at().wall / 1000)
 }

@@ -13,11 +13,11 @@ const VERSION: u32 = 1;
 /// The most that is read of such a file, in bytes: it has about 300.
 const MAX_LEN: usize = 4096;
 
-/// What is told of a token.
+/// The facts about a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Info<'a> {
     version: u32,
-    /// Whose token it is.
+    /// Name of the account.
     account: &'a str,
     /// The number of the token, counted from the first that the account was granted.
     generation: u64,
@@ -59,7 +59,7 @@ impl<'a> Info<'a> {
         Self { version: VERSION, account, generation, issued_at, expires_at, sha256: content.to_string() }
     }
 
-    /// What is written: JSON, one line.
+    /// The content of the file: JSON, one line.
     pub fn render(&self) -> Secret {
         // Strings and numbers always encode.
         let mut text = serde_json::to_string(self).unwrap_or_default();

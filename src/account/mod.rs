@@ -365,7 +365,7 @@ pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode
     chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
 }
 
-/// What the core needs to know of an account's configuration.
+/// The part of an account's configuration that the core needs.
 pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
     // The fingerprint of a refresh_token that config holds as a string.
     let inline_seed = match &account.refresh_token {

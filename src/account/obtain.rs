@@ -22,7 +22,7 @@ use crate::secret::Fingerprint;
 /// The most that is read of a token file: tokens have up to 16 KiB, formats a little more.
 const TOKEN_FILE_MAX: usize = 64 * 1024;
 
-/// What somebody wants.
+/// The requirements of a caller.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenWanted {
     /// The life that the token must have left.
@@ -107,7 +107,7 @@ fn presumed_token(
     })
 }
 
-/// What came of the report that a token was refused.
+/// The result of the report that a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
     /// Another token is stored; readers have it.
@@ -145,7 +145,7 @@ pub fn rejected(
     replaced(account, refused)
 }
 
-/// What is stored when somebody says that a token was refused.
+/// The stored token, compared with one that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
     /// That token: its fingerprint.
@@ -168,7 +168,7 @@ pub fn held(
     Ok(if is_refused { Held::Refused(fingerprint) } else { Held::Another })
 }
 
-/// What became of the token that was to be replaced, by the pass that has just ended.
+/// The result of the pass that has just ended, for the token that was to be replaced.
 pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replacement, Problem> {
     if let Some(problem) = problem(account) {
         return Err(problem);

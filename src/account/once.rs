@@ -158,7 +158,7 @@ async fn finish(account: &mut Account, context: &Context, stopped: &mut tokio::s
     loop {
         account.finish(context).await;
         let now = context.clock.now();
-        // What only memory holds is not given up for a signal.
+        // An answer that only memory holds is not given up for a signal.
         let may_leave = *stopped.borrow() && account.core().is_idle();
         if may_leave || !stays_for(account, now) {
             break;

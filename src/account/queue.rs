@@ -10,7 +10,7 @@ const PLACES_PER_HOST: usize = 64;
 /// Exchanges at the same time: enough for several hosts that never answer.
 const PLACES: usize = 8 * PLACES_PER_HOST;
 
-/// What decides whose turn it is: the end of the token's life, then the order of arrival.
+/// The order: the end of the token's life, then the order of arrival.
 type Rank = (i64, u64);
 
 /// Items that wait, each for a host.

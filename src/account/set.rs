@@ -18,7 +18,7 @@ use crate::secrets::SecretError;
 /// Between two looks at a busy lock.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// What the user has brought: either, or both of one login.
+/// The user's new tokens: either, or both of one login.
 #[derive(Debug)]
 pub struct NewLogin {
     refresh_token: Option<Secret>,
@@ -33,7 +33,7 @@ pub enum GivenError {
     Token {
         /// Which of the two.
         what: &'static str,
-        /// What is wrong with it.
+        /// The fault of the token.
         fault: TokenFault,
     },
     /// Readers would get a dead token in the place of one that may live.
@@ -42,7 +42,7 @@ pub enum GivenError {
 }
 
 impl GivenError {
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Token { .. } => "give the token and nothing else",
@@ -82,7 +82,7 @@ impl NewLogin {
     }
 }
 
-/// What came of it.
+/// The result of storing it.
 #[derive(Debug)]
 pub enum SetResult {
     /// It is stored.
@@ -147,7 +147,7 @@ fn is_known(record: &Record, seed: &Secret) -> bool {
 }
 
 /// Takes a login as the core takes one from config: from the state of a former account, if that
-/// knows it, and never from one that is in use. What config holds is older than what was just
+/// knows it, and never from one that is in use. A seed in the config is older than what was just
 /// given, and must not win as "new"; gives why that cannot be read.
 fn take(
     record: &mut Record,

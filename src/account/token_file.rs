@@ -65,7 +65,7 @@ impl PublishError {
         }
     }
 
-    /// Who can mend it.
+    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self {
             Self::Unknown { .. } => Class::Config,
@@ -76,7 +76,7 @@ impl PublishError {
     }
 }
 
-/// What a look at the token file found.
+/// The result of a look at the token file.
 #[derive(Debug)]
 pub enum Observation {
     /// No file.
@@ -101,7 +101,7 @@ pub enum Observation {
 pub struct Placement {
     /// The real path, symlinks resolved; as configured if the directory is still to be created.
     pub path: PathBuf,
-    /// What somebody should look at.
+    /// Warnings about the place.
     pub warnings: Vec<FileWarning>,
 }
 
@@ -151,7 +151,7 @@ impl TokenFile {
         Ok(Placement { path, warnings: target.directory().warnings().to_vec() })
     }
 
-    /// What a glance can tell of a place that will not do, for `status`, which must be quick; what
+    /// The problem of a place, as far as a quick look shows it, for `status`; what
     /// [`TokenFile::check`] finds besides, the next refresh says.
     pub fn obstacle(&self) -> Option<PublishError> {
         let mounted = self.write == WriteMode::Replace && is_mounted(&self.path);
@@ -245,7 +245,7 @@ impl Prepared {
         self.target.path()
     }
 
-    /// What somebody should look at.
+    /// Warnings about the place.
     pub fn warnings(&self) -> &[FileWarning] {
         self.target.directory().warnings()
     }

@@ -48,12 +48,12 @@ pub enum FindingLevel {
 pub struct Finding {
     /// How it is to be taken.
     pub level: FindingLevel,
-    /// Whose it is; absent for what all accounts share.
+    /// Name of the account; absent for what all accounts share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// What was looked at: mostly a key of the config.
+    /// The thing that was checked: mostly a key of the config.
     pub subject: &'static str,
-    /// What was found, in words, without secrets.
+    /// The finding, in words, without secrets.
     pub message: String,
     /// The way out, if there is something to mend.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,7 +177,7 @@ fn prepare(
     }
 }
 
-/// What sending the token to others needs.
+/// The needs of sending the token to others.
 fn push(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
         let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
@@ -221,7 +221,7 @@ fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
         Ok(Stored::Nothing) => None,
         Ok(Stored::Garbage(why)) => {
             let hint = "the next refresh begins anew with the configured refresh_token";
-            findings.push(Finding::warning("state", format!("it cannot be understood: {why}"), hint));
+            findings.push(Finding::warning("state", format!("the state file {why}"), hint));
             None
         }
         Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
@@ -282,7 +282,7 @@ fn place(account: &config::AccountConfig, file_systems: &mut HashSet<u64>) -> Ve
         let info_file = file.info_file();
         let beside =
             judge("token_file_info", "what readers may know of it goes to", &info_file, info_file.check());
-        // What is wrong with the directory has been said.
+        // The directory has a finding of its own.
         let new = |finding: &Finding| findings.iter().all(|known| known.message != finding.message);
         let beside: Vec<_> = beside.into_iter().filter(new).collect();
         findings.extend(beside);

@@ -14,7 +14,7 @@ const NEEDED_BYTES: u64 = 160 << 10;
 /// The next state, the marker before it, the token file, and the one beside that.
 const NEEDED_FILES: u64 = 4;
 
-/// What fills a disk, a log or a download, takes the rest of so little within the hour ...
+/// A log or a download that fills a disk takes the rest of so little within the hour ...
 const SCARCE_BYTES: u64 = 10 << 20;
 
 /// ... and a cache of small files takes so many.

@@ -33,12 +33,12 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 struct Logger {
     /// Less grave entries are left out; `None` leaves out all.
     level: Option<Level>,
-    format: Format,
+    format: EntryFormat,
     sink: Mutex<Sink>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum EntryFormat {
     /// `TIME LEVEL account: text; hint: …`
     Text,
     /// An object for each entry, with account and hint as fields.
@@ -55,9 +55,9 @@ pub(super) fn set_up(format: Option<LogFormat>) {
         .then(|| Sink::journal().ok())
         .flatten();
     let (format, sink) = match (journal, format) {
-        (Some(sink), _) => (Format::Journal, Ok(sink)),
-        (None, Some(LogFormat::Json)) => (Format::Json, Sink::stderr()),
-        (None, _) => (Format::Text, Sink::stderr()),
+        (Some(sink), _) => (EntryFormat::Journal, Ok(sink)),
+        (None, Some(LogFormat::Json)) => (EntryFormat::Json, Sink::stderr()),
+        (None, _) => (EntryFormat::Text, Sink::stderr()),
     };
     // Without stderr there is no log.
     let Ok(sink) = sink else { return };
@@ -125,7 +125,7 @@ pub(super) fn write(account: Option<&str>, message: &Message) {
     }
 }
 
-impl Format {
+impl EntryFormat {
     fn entry(self, account: Option<&str>, message: &Message) -> Vec<u8> {
         let Message { level, event, text, hint, generation } = message;
         if self == Self::Json {

@@ -70,12 +70,12 @@ impl Diagnostic {
         Self::new(path, text, None, ConfigProblem::new(span, message, hint))
     }
 
-    /// What is wrong, without the place.
+    /// The problem, without its place.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What to change.
+    /// The change that helps.
     pub fn hint(&self) -> &str {
         &self.hint
     }

@@ -66,7 +66,7 @@ struct Entry {
     rule: Rule,
 }
 
-/// What a key is.
+/// The kind of a key.
 #[derive(Clone, Copy)]
 enum Rule {
     Key(&'static Key),

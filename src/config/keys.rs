@@ -18,7 +18,7 @@ pub struct Key {
     pub kind: Kind,
     /// For people. Where it is a value in plain text, it is the value that is used.
     pub default: &'static str,
-    /// What the key does, in one line.
+    /// The purpose of the key, in one line.
     pub doc: &'static str,
     /// Valid TOML: what comes after `=`; in [`FORMS`] the whole secret.
     pub example: &'static str,
@@ -46,6 +46,7 @@ pub enum Kind {
     Secret,
     Principal,
     List,
+    Body,
     Params,
     Secrets,
     Command,
@@ -69,6 +70,7 @@ pub(super) mod raw {
     pub type Secret = Spanned<RawSecret>;
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
+    pub type Body = Text;
     pub type Params = BTreeMap<Text, Text>;
     pub type Secrets = BTreeMap<Text, Secret>;
     pub type Command = Spanned<Vec<String>>;
@@ -77,10 +79,10 @@ pub(super) mod raw {
 }
 
 impl Kind {
-    /// What a value must be, for error messages and the manual page.
+    /// The form of a value, for error messages and the manual page.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Text => "a string",
+            Self::Text | Self::Body => "a string",
             Self::Path => "a path in quotes",
             Self::Url => "a URL in quotes",
             Self::Duration => "a duration in quotes",
@@ -103,12 +105,18 @@ impl Kind {
     pub fn may_be_shown(self) -> bool {
         !matches!(
             self,
-            Self::Secret | Self::Params | Self::Secrets | Self::Command | Self::Pushes | Self::Probe
+            Self::Secret
+                | Self::Body
+                | Self::Params
+                | Self::Secrets
+                | Self::Command
+                | Self::Pushes
+                | Self::Probe
         )
     }
 }
 
-/// What [`keys!`] gives every table.
+/// The parts of a table that [`keys!`] makes.
 pub(super) trait RawTable {
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;
@@ -206,7 +214,7 @@ KEYS, RawAccount {
     request_headers: Account Secrets, "none",
         "headers of the request, as strings or secrets; they may replace user-agent, accept and authorization",
         r#"{ apikey = { env = "ZG_APIKEY" }, user-agent = "my-app/1.0" }"#;
-    request_body: Account Text, "a form, as RFC 6749 has it",
+    request_body: Account Body, "a form, as RFC 6749 has it",
         "the body of the request, a template: {grant_type}, {refresh_token}, {client_id}, {client_secret}, {scope} and the names in extra_params; JSON if it begins with a brace, else a form; {{ and }} are braces",
         r#"'{{"grant_type": "{grant_type}", "refresh_token": "{refresh_token}"}}'"#;
     skew: Account Duration, "a third of the token's lifetime, at least 60s and at most half of it",

@@ -1,4 +1,4 @@
-//! What is wrong with the config, and at which bytes of its text.
+//! A problem of the config, and its bytes in the text.
 
 use std::fmt::Display;
 use std::ops::Range;

@@ -256,7 +256,7 @@ pub enum ConfigWarning {
 }
 
 impl ConfigWarning {
-    /// What to do about it; `config` is the config file.
+    /// The next step; `config` is the config file.
     pub fn hint(&self, config: &Path) -> String {
         match self {
             Self::TokenFileReadable { .. } => {

@@ -14,7 +14,7 @@ enum Piece {
     ExpiresAt,
 }
 
-/// What is wrong with a template.
+/// The fault of a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// A name in braces that is no placeholder.

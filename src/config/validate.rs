@@ -477,7 +477,7 @@ fn with_preset(mut own: Vec<(String, SecretSource)>, preset: &[(&str, &str)]) ->
     own
 }
 
-/// What to do about a bad secret.
+/// The next step after a bad secret.
 fn secret_hint(key: &str) -> String {
     let later = match key {
         "refresh_token" => "; or leave the key out, and run `zg-tokend set`",

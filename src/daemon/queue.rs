@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::account::Account;
-use crate::daemon::requests::{LoopRequest, Snapshot};
+use crate::daemon::requests::{CurrentConfig, LoopRequest};
 use crate::daemon::slot::ConfigState;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::watches;
@@ -119,10 +119,10 @@ impl Supervisor {
 
     pub fn answer(&mut self, request: LoopRequest) {
         match request {
-            LoopRequest::Snapshot(reply) => {
+            LoopRequest::CurrentConfig(reply) => {
                 let ready = self.ready && !self.stopping;
                 // The requester may have disconnected.
-                let _ = reply.send(Snapshot { settings: Arc::clone(&self.settings), ready });
+                let _ = reply.send(CurrentConfig { settings: Arc::clone(&self.settings), ready });
             }
             LoopRequest::Pass { account, purpose, reply } => {
                 let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };

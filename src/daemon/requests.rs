@@ -15,7 +15,7 @@ use crate::secret::Fingerprint;
 #[derive(Debug)]
 pub enum LoopRequest {
     /// Answered at once. The reply proves that the loop is alive.
-    Snapshot(oneshot::Sender<Snapshot>),
+    CurrentConfig(oneshot::Sender<CurrentConfig>),
     Pass {
         account: String,
         purpose: Purpose,
@@ -25,7 +25,7 @@ pub enum LoopRequest {
 }
 
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct CurrentConfig {
     pub settings: Arc<Settings>,
     /// Every account was checked once, and the process is not stopping.
     pub ready: bool,

@@ -1,7 +1,8 @@
 //! The loop's data about one account. The account itself moves into a task while it uses the
 //! network, and comes back when it has finished.
 
-use crate::account::{Account, queue};
+use crate::account::Account;
+use crate::account::queue::Queue;
 use crate::clock::Timestamp;
 use crate::daemon::waiters::Waiters;
 use crate::hooks::Hooks;
@@ -13,7 +14,7 @@ use crate::refresh::decide::Trigger;
 use crate::store::lock::SupervisorLock;
 
 /// Events for accounts, each with the account's name.
-pub type Queue = queue::Queue<(String, Event)>;
+pub type Events = Queue<(String, Event)>;
 
 pub struct Slot {
     /// `None` while a task works on it.
@@ -102,7 +103,7 @@ impl Slot {
     }
 
     /// Queues a pass; if one is running, another one follows it.
-    pub fn request_pass(&mut self, name: &str, trigger: Trigger, queue: &mut Queue) {
+    pub fn request_pass(&mut self, name: &str, trigger: Trigger, queue: &mut Events) {
         if self.account.is_some() {
             self.enqueue(name, Event::Begin(trigger), queue);
         } else {
@@ -110,7 +111,7 @@ impl Slot {
         }
     }
 
-    pub fn enqueue(&self, name: &str, event: Event, queue: &mut Queue) {
+    pub fn enqueue(&self, name: &str, event: Event, queue: &mut Events) {
         queue.push(&self.host, self.ends_at, (name.to_owned(), event));
     }
 

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::daemon::control::counts::Counts;
 use crate::daemon::requests::{LoopRequest, Purpose};
-use crate::daemon::slot::{Queue, Slot};
+use crate::daemon::slot::{Events, Slot};
 use crate::daemon::watches;
 use crate::files::watch::Watch;
 use crate::hooks;
@@ -58,7 +58,7 @@ pub struct Supervisor {
     pub context: Rc<Context>,
     pub counts: Rc<RefCell<Counts>>,
     pub slots: BTreeMap<String, Slot>,
-    pub queue: Queue,
+    pub queue: Events,
     /// How many accounts are in tasks.
     pub running: usize,
     /// How many of these wait for files that do not answer.
@@ -104,7 +104,7 @@ impl Supervisor {
                 .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
             slots.insert(name, Slot::new(account, lock));
         }
-        let mut queue = Queue::default();
+        let mut queue = Events::default();
         for (name, slot) in &slots {
             slot.enqueue(name, Event::Begin(Trigger::default()), &mut queue);
         }

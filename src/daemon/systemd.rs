@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketT
 
 use crate::clock::monotonic_micros;
 
-/// What an end that is not idle may take, whatever the unit's TimeoutStopSec= says: to be killed
+/// The time limit of an end that is not idle, whatever the unit's TimeoutStopSec= says: to be killed
 /// in an exchange is to risk the login. Its deadline is 30 s, to store its answer is tried for 30 s
 /// more, and then the machine may be slow.
 const STOP_LIMIT: Duration = Duration::from_secs(90);

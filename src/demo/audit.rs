@@ -17,12 +17,12 @@ pub struct AuditEntry {
     pub family: Option<u64>,
     /// How many rotations lie between the seed and that refresh token.
     pub generation: Option<u64>,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: AuditEvent,
 }
 
-/// What happened. In JSON its name is the entry's `kind`.
+/// An event. In JSON its name is the entry's `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AuditEvent {

@@ -106,7 +106,7 @@ impl Form {
     }
 }
 
-/// What follows the scheme in an Authorization header; the scheme is case-insensitive.
+/// The part after the scheme in an Authorization header; the scheme is case-insensitive.
 pub(super) fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
     header
         .split_once(' ')

@@ -84,7 +84,7 @@ pub enum PlaceError {
     MountPoint { path: PathBuf },
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was tried, as in "cannot … PATH".
+        /// The operation, as in "cannot … PATH".
         doing: &'static str,
         path: PathBuf,
         source: io::Error,

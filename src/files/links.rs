@@ -16,7 +16,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// The path without links. What does not exist, or cannot be looked at, is where it says.
+    /// The path without links. A part that does not exist, or cannot be looked at, stays as it is.
     pub fn follow(&self, path: &Path) -> PathBuf {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {

@@ -40,7 +40,7 @@ const PASSING: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFO
 const STAYING: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What to do about directories that do not exist.
+/// The rule for directories that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// Refuse the path.
@@ -52,10 +52,10 @@ pub enum Missing {
     CreateAll,
 }
 
-/// What a path must satisfy.
+/// The rules for a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Who may own directories and the file, beside root and the effective user.
+    /// The user who may own directories and the file, beside root and the effective user.
     pub owner: Option<u32>,
     /// About missing directories. Those that a symlink leads to are never created.
     pub missing: Missing,

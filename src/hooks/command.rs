@@ -46,7 +46,7 @@ impl HookError {
         Message::new(Level::Warn, "hook_failed", chain(self)).hint(self.hint())
     }
 
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> String {
         match self {
             Self::Child { source: ChildError::Late(_), .. } => {
@@ -71,7 +71,7 @@ pub struct Hook {
     pub key: &'static str,
     /// The program and its arguments; there is no shell.
     pub argv: Vec<String>,
-    /// What it is told.
+    /// The environment variables of the hook.
     pub environment: Vec<(&'static str, String)>,
     /// Variables that hold a secret, and are not for it.
     pub secrets: Arc<[String]>,

@@ -46,14 +46,14 @@ pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
 pub struct Hooks {
     account: Arc<config::AccountConfig>,
     settings: Arc<config::Settings>,
-    /// What they were told by this process, should the note on disk not be to be had.
+    /// The note of this process, for when the note on disk cannot be had.
     told: HookNote,
-    queue: Queue,
+    queue: HookRuns,
 }
 
 /// Hooks that wait for their turn: those of one account run one after the other.
 #[derive(Debug, Clone, Default)]
-struct Queue(Rc<RefCell<HookQueue>>);
+struct HookRuns(Rc<RefCell<HookQueue>>);
 
 #[derive(Debug, Default)]
 struct HookQueue {
@@ -68,7 +68,7 @@ impl Hooks {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
             told: HookNote::default(),
-            queue: Queue::default(),
+            queue: HookRuns::default(),
         }
     }
 
@@ -177,7 +177,7 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
     })
 }
 
-async fn work(queue: Queue, account: String, places: Arc<Semaphore>, context: Rc<Context>) {
+async fn work(queue: HookRuns, account: String, places: Arc<Semaphore>, context: Rc<Context>) {
     loop {
         let next = {
             let mut waiting = queue.0.borrow_mut();

@@ -32,7 +32,7 @@ pub enum Occasion {
     Refresh,
 }
 
-/// What the hooks of an account were told last, by whichever process.
+/// The last health for which hooks were run, by whichever process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HookNote {
     /// How the account stands.

@@ -32,7 +32,7 @@ pub enum DiscoveryError {
     NoDocument { oauth_url: Url, oauth: DocumentError, openid_url: Url, openid: DocumentError },
 }
 
-/// What is wrong with one discovery document.
+/// The fault of one discovery document.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     #[error("HTTP {0}")]

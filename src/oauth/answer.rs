@@ -1,4 +1,4 @@
-//! What a refresh came to, in types and in words.
+//! The result of one request, in types and in words.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::oauth::meaning::look_up;
 use crate::oauth::reply::{FailureKind, TransportFailure};
 use crate::secret::Secret;
 
-/// What came of one POST to the token endpoint.
+/// The result of one POST to the token endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// A usable access token.
@@ -19,7 +19,7 @@ pub enum Answer {
     Defective {
         /// The new refresh token.
         refresh_token: Option<Secret>,
-        /// What is wrong with the rest.
+        /// The fault of the rest.
         defect: Defect,
     },
     /// The refresh token is dead: it must never be sent again.
@@ -41,7 +41,7 @@ pub struct TokenResponse {
     pub token_type: String,
     /// How long it lives, counted from before the POST: 1 s to 365 d.
     pub expires_in: Duration,
-    /// Who says so.
+    /// The source of the lifetime.
     pub expires_in_source: ExpiresInSource,
     /// The next refresh token; `None`: the old one stays (RFC 6749 section 6).
     pub refresh_token: Option<Secret>,
@@ -97,7 +97,7 @@ pub enum Defect {
     Unreadable,
 }
 
-/// What is wrong with an access token.
+/// The fault of an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenFault {
     /// Absent or null.
@@ -118,7 +118,7 @@ pub enum TokenFault {
 /// Nothing was granted, and it is worth trying again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
-    /// What stands in the way.
+    /// The reason.
     pub reason: ServerFailure,
     /// How long the server asks to be left alone: at most 1 h.
     pub retry_after: Option<Duration>,
@@ -135,7 +135,7 @@ pub enum ServerFailure {
     Status {
         /// The status code.
         status: u16,
-        /// What the body says, if it is an OAuth error.
+        /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
     /// A redirect, which is not followed: the refresh token would travel with it.
@@ -165,14 +165,14 @@ pub enum Doubt {
     Gateway {
         /// The status code.
         status: u16,
-        /// What the body says, if it is an OAuth error.
+        /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
     /// A success whose body is not a JSON object, or breaks off.
     Unreadable {
         /// The status code.
         status: u16,
-        /// What the body claims to be.
+        /// The media type that the reply names.
         content_type: Option<String>,
     },
 }
@@ -215,7 +215,7 @@ impl Answer {
         }
     }
 
-    /// What a person can do about it; `None` where waiting is all there is.
+    /// The next step of a person; `None` where only waiting helps.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Granted(_) => return None,

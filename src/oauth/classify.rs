@@ -30,14 +30,14 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A JWT whose exp is further off than this many seconds (a century) counts something else.
 const MAX_JWT_LIFETIME: f64 = 100.0 * 365.0 * 24.0 * 3600.0;
 
-/// What [`classify`] must know besides the reply.
+/// Facts that [`classify`] needs besides the reply.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyContext<'a> {
     /// The clocks just before the POST.
     pub now: Timestamp,
     /// How long a token lives when neither the reply nor the token says so.
     pub default_lifetime: Duration,
-    /// What must not appear in the server's words: the tokens and secrets that were sent.
+    /// The tokens and secrets that were sent: the server's words must not repeat them.
     pub known_secrets: &'a [&'a Secret],
 }
 
@@ -46,7 +46,7 @@ impl ReplyContext<'_> {
         scrub(text, self.known_secrets)
     }
 
-    /// What is kept as the server said it, but for the secrets in it.
+    /// A text as the server wrote it, but for the secrets in it.
     fn repeat(&self, text: &str) -> String {
         redact_known(text, self.known_secrets).into_owned()
     }
@@ -171,7 +171,7 @@ fn is_usable(token: &Secret) -> bool {
     fault_of(token).is_none()
 }
 
-/// What is wrong with a token. RFC 6749 appendix A.12 and A.17: it is one or more VSCHAR.
+/// The fault of a token. RFC 6749 appendix A.12 and A.17: it is one or more VSCHAR.
 pub fn fault_of(token: &Secret) -> Option<TokenFault> {
     let token = token.expose();
     if token.is_empty() {

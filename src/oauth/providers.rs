@@ -463,6 +463,15 @@ mod tests {
     use crate::oauth::providers::*;
 
     #[test]
+    fn the_readme_lists_all() {
+        let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        let names: Vec<_> = PROVIDERS.iter().map(|provider| provider.name).collect();
+        let (last, others) = names.split_last().unwrap();
+        let list = format!("There are presets for {} and {last}.", others.join(", "));
+        assert!(readme.contains(&list), "{list}");
+    }
+
+    #[test]
     fn every_row_is_whole() {
         assert!(PROVIDERS.len() >= 38, "{}", PROVIDERS.len());
         assert!(PROVIDERS.is_sorted_by(|a, b| a.name < b.name), "by name, each once");

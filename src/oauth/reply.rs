@@ -1,4 +1,4 @@
-//! What came of one POST, before anybody judges it.
+//! The reply to one POST, before it is classified.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ pub enum Sent {
     PerhapsSent,
 }
 
-/// What kind of failure kept a complete reply from coming.
+/// The kind of failure that kept a complete reply from coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// The host name could not be resolved.
@@ -74,7 +74,7 @@ pub enum FailureKind {
     BodyTooLarge,
     /// The headers are over the limit.
     HeadersTooLarge,
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
     /// Anything else.
     Other,
@@ -99,7 +99,7 @@ impl FailureKind {
         }
     }
 
-    /// What a person can do about it, if anything.
+    /// The next step of a person, if there is one.
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::Dns => Some("check the host name in token_endpoint, and this machine's DNS"),
@@ -127,7 +127,7 @@ impl FailureKind {
 pub struct TransportFailure {
     /// Whether the server may have acted on the request.
     pub sent: Sent,
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub kind: FailureKind,
     /// The same in words: a lower-case fragment without secrets or URLs.
     pub detail: String,

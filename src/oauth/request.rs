@@ -69,7 +69,7 @@ pub struct TokenClient {
     pub client_authentication: ClientAuthentication,
     /// The scope to ask for; `None` asks for what was granted at login.
     pub scope: Option<String>,
-    /// What else goes into the body, in this order: audience, resource (RFC 8707, repeatable)
+    /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable)
     /// and what the provider invented.
     pub extra_params: Vec<(String, String)>,
     /// What the RFC does not know.
@@ -81,7 +81,7 @@ pub struct TokenClient {
 pub struct TokenRequest {
     /// The client that sends it.
     pub client: Arc<TokenClient>,
-    /// What it exchanges.
+    /// The grant that it exchanges.
     pub grant: Grant,
 }
 
@@ -173,7 +173,7 @@ impl TokenClient {
         Some(Secret::new(["Basic ", base64.as_str()].concat()))
     }
 
-    /// What a verdict is bound to besides the grant: a change of endpoint, client_id,
+    /// A verdict is bound to this besides the grant: a change of endpoint, client_id,
     /// client_secret, method, scope or further parameters gives another fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut params = Serializer::new(String::new());

@@ -91,7 +91,7 @@ impl Drop for Probing {
     }
 }
 
-/// What is asked, and by what rules.
+/// The resource that is probed, and the rules.
 #[derive(Debug)]
 struct ProbeTarget {
     probe: config::ProbeConfig,
@@ -106,7 +106,7 @@ struct ProbeTarget {
 struct Trial {
     token: AccessToken,
     generation: u64,
-    /// What is remembered.
+    /// The note of the last probe.
     last: Option<Probed>,
     endpoint: HttpEndpoint,
     /// Without root certificates, for instance, nothing can be asked.
@@ -176,7 +176,7 @@ impl ProbeTarget {
         Store::new(&self.state_dir, &self.policy.account)
     }
 
-    /// What to try now, if anything. Another process may have refreshed: the state knows.
+    /// The token to try now, if any. Another process may have refreshed: the state knows.
     fn trial(&self, now: Timestamp) -> Option<Trial> {
         let mut store = self.store();
         let Ok(Stored::Record(record)) = store.load() else { return None };

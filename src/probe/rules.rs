@@ -15,16 +15,16 @@ use crate::refresh::record::{AccessToken, Record};
 /// The status of an answer that refuses the token (RFC 9110 section 15.5.2).
 const REFUSED: u16 = 401;
 
-/// What is remembered of the probes of an account.
+/// The note of the last probe of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probed {
-    /// What was asked, without a query: with another one everything begins anew.
+    /// The URL without its query: with another one everything begins anew.
     pub url: String,
     /// The number of the token that was tried last.
     pub generation: u64,
     /// When, Unix seconds.
     pub at: i64,
-    /// What it was answered with; absent if there was no answer.
+    /// The status of the answer; absent if there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why there was no answer.
@@ -38,7 +38,7 @@ pub struct Probed {
     pub refused: Option<u64>,
 }
 
-/// What an answer, or the lack of one, means for the token.
+/// The meaning of an answer, or of the lack of one, for the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeMeaning {
     /// Nothing.
@@ -53,7 +53,7 @@ pub enum ProbeMeaning {
 }
 
 impl Probed {
-    /// What follows from one more answer about token number `generation`; `at` is in Unix seconds.
+    /// The note and the meaning after one more answer about token number `generation`; `at` is in Unix seconds.
     pub fn after(
         last: Option<&Self>,
         url: &str,
@@ -89,7 +89,7 @@ impl Probed {
         self.status == Some(REFUSED) && self.generation == generation && (is_second || reaffirmed)
     }
 
-    /// What came of the last probe, in a word.
+    /// The result of the last probe, in a word.
     pub fn result(&self) -> &'static str {
         match self.status {
             Some(200..=299) => "accepted",

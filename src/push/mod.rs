@@ -51,7 +51,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Secret(error) => error.hint(),

@@ -1,4 +1,4 @@
-//! What a target of `push` is sent. Pure: the shell sends it.
+//! The request to a target of `push`. Pure: mod.rs sends it.
 
 use std::fmt::Write as _;
 

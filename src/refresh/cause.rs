@@ -17,7 +17,7 @@ const TESTING_LIFE: std::ops::Range<Duration> =
 /// providers document are of weeks.
 const IDLE: Duration = Duration::from_secs(14 * 86_400);
 
-/// What servers write when a replaced token is presented again.
+/// Words that servers use when a replaced token is presented again.
 const WORDS_OF_REUSE: [&str; 6] =
     ["reuse", "already used", "already been used", "rotated", "replay", "consumed"];
 

@@ -32,13 +32,13 @@ pub enum FileView {
 pub struct Loaded {
     /// The state; `None` if there is none, or none that can be understood.
     pub record: Option<Record>,
-    /// A state that cannot be understood is there; under the lock: was put aside, as this.
+    /// A damaged state is there; under the lock: was put aside, as this.
     pub garbage: Option<String>,
     /// The token file.
     pub file: FileView,
 }
 
-/// What was asked for beyond doing what is due.
+/// A request beyond doing what is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent wishes, any of which may be there")]
 pub struct Trigger {
@@ -68,7 +68,7 @@ impl Trigger {
     }
 }
 
-/// What is read only when something is due.
+/// Inputs that are read only when something is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
     /// The configured refresh_token, if there is one and it can be read.
@@ -88,7 +88,7 @@ impl Inputs {
     }
 }
 
-/// What is to be done.
+/// The next step of a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Nothing, for so long.
@@ -99,7 +99,7 @@ pub enum Decision {
     Refresh(Reason),
     /// Something is due, but must wait.
     Hold {
-        /// What is due.
+        /// The reason of the refresh.
         reason: Reason,
         /// For how long.
         wait: Duration,
@@ -177,37 +177,36 @@ fn whether(
     trigger: Trigger,
     now: Timestamp,
 ) -> Whether {
-    use Whether::{Due as IsDue, In};
     let Some(record) = &loaded.record else {
         return match presumed(loaded, policy, now) {
-            Some(left) if !trigger.force => In(left),
-            _ => IsDue(Reason::FirstToken),
+            Some(left) if !trigger.force => Whether::In(left),
+            _ => Whether::Due(Reason::FirstToken),
         };
     };
     if new_seed(Some(record), policy, inputs).is_some() {
-        return IsDue(Reason::NewLogin);
+        return Whether::Due(Reason::NewLogin);
     }
     if is_unclear(record) {
-        return IsDue(Reason::Unclear);
+        return Whether::Due(Reason::Unclear);
     }
     if record.verdict.is_some() {
-        return IsDue(Reason::AfterVerdict);
+        return Whether::Due(Reason::AfterVerdict);
     }
     if record.refresh_token.as_ref().is_some_and(|token| token.used_at.is_none()) {
-        return IsDue(Reason::NewLogin);
+        return Whether::Due(Reason::NewLogin);
     }
     let Some(token) = &record.access_token else {
-        return IsDue(Reason::FirstToken);
+        return Whether::Due(Reason::FirstToken);
     };
     match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
-        Due::ClockSetBack => IsDue(Reason::ClockSetBack),
-        Due::Since(late) => IsDue(Reason::Due(late)),
-        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => IsDue(Reason::Rejected),
-        Due::In(_) if trigger.force => IsDue(Reason::Forced),
+        Due::ClockSetBack => Whether::Due(Reason::ClockSetBack),
+        Due::Since(late) => Whether::Due(Reason::Due(late)),
+        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => Whether::Due(Reason::Rejected),
+        Due::In(_) if trigger.force => Whether::Due(Reason::Forced),
         Due::In(_) if policy.horizon.is_some_and(|horizon| token.remaining(now) <= millis(horizon)) => {
-            IsDue(Reason::BeforeNextPass)
+            Whether::Due(Reason::BeforeNextPass)
         }
-        Due::In(left) => In(left),
+        Due::In(left) => Whether::In(left),
     }
 }
 
@@ -256,12 +255,12 @@ pub(super) fn new_seed(
     inputs: Option<&Inputs>,
 ) -> Option<Fingerprint> {
     let seed = inputs.map_or(policy.inline_seed, |inputs| inputs.seed.as_ref().map(Secret::fingerprint));
-    // What stands in the config file could always be read.
+    // A seed in the config file could always be read.
     let is_older = |record: &Record| record.config_is_older && policy.inline_seed.is_none();
     seed.filter(|seed| record.is_none_or(|record| !is_older(record) && !record.seeds.contains(seed)))
 }
 
-/// For a state that cannot be understood: how long the token in the file is believed to live. The
+/// For a damaged state: how long the token in the file is believed to live. The
 /// seed may be one that was rotated away, and presenting it could end the life of that token too.
 fn presumed(loaded: &Loaded, policy: &Policy, now: Timestamp) -> Option<i64> {
     let (Some(_), FileView::Other { modified_at }) = (&loaded.garbage, loaded.file) else {

@@ -20,7 +20,7 @@ impl Refresher {
         self.persist_again(Persisting { answer: false, then: then.into(), failing: None })
     }
 
-    /// What was asked for is done, as far as it can be; what came of it must not be lost.
+    /// The trigger is served, as far as it can be. The answer must not be lost.
     pub(super) fn persist_answer(&mut self, then: impl Into<Then>) -> Vec<Action> {
         self.trigger = decide::Trigger::default();
         self.persist_again(Persisting { answer: true, then: then.into(), failing: None })
@@ -33,7 +33,7 @@ impl Refresher {
         vec![Action::Persist(Box::new(record))]
     }
 
-    /// The disk took the marker and then refused the state. What only memory holds is not given
+    /// The disk took the marker and then refused the state. An answer that only memory holds is not given
     /// up: the lock is kept, so that nobody sends a token that has been replaced or refused.
     pub(super) fn persist_failed(
         &mut self,
@@ -42,7 +42,7 @@ impl Refresher {
         problem: Problem,
     ) -> Vec<Action> {
         if !persisting.answer {
-            // What was to follow is due after the wait, not at once: the disk would refuse again.
+            // The next pass comes after the wait, not at once: the disk would refuse again.
             self.again = false;
             return self.leave_failed(now, problem);
         }
@@ -100,7 +100,7 @@ impl Refresher {
         decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
     }
 
-    /// What could not be removed is tried again, at the pace of other problems of this machine.
+    /// A removal that failed is repeated, at the pace of other problems of this machine.
     pub(super) fn withdrawn(
         &mut self,
         now: Timestamp,

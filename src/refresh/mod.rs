@@ -41,7 +41,7 @@ const LOCK_POLL_FIRST: Duration = Duration::from_millis(2);
 /// ... to one that nobody notices beside a request.
 const LOCK_POLL_MAX: Duration = Duration::from_millis(100);
 
-/// Who has waited for the lock for longer than this reads secrets and endpoint again: config may
+/// After a wait for the lock that is longer than this, secrets and endpoint are read again: config may
 /// have changed meanwhile, and a refresh token must not be sent once more with what it was before.
 /// Longer than an ordinary exchange, so that a crowd does not read them twice.
 const INPUTS_FRESH: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 /// be noticed and mended by a log rotation, short enough for cron.
 const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the core needs to know of the account's configuration.
+/// The part of the account's configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The account's name.
@@ -65,7 +65,7 @@ pub struct Policy {
     pub horizon: Option<Duration>,
     /// The fingerprint of the refresh_token, where config holds it as a string.
     pub inline_seed: Option<Fingerprint>,
-    /// What the user has to do to log in again.
+    /// The user's next step for a new login.
     pub login_hint: String,
     /// How often to look at the configured secrets again while only they can help; `None` if they
     /// cannot change unnoticed.
@@ -78,7 +78,7 @@ pub struct Policy {
     pub patient: bool,
 }
 
-/// What has happened.
+/// An event of the account.
 #[derive(Debug)]
 pub enum Event {
     /// A pass is wanted: at start, on a signal, from the command line.
@@ -118,7 +118,7 @@ pub enum LockFailure {
     Problem(Problem),
 }
 
-/// What the shell must do next, in order.
+/// The actions that the account performs next, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Read state and token file, without the lock (or under it, if it is held).
@@ -152,9 +152,9 @@ pub struct Refresher {
     policy: Policy,
     random: u64,
     phase: Phase,
-    /// What was asked for and is not yet done.
+    /// The trigger that is not served yet.
     trigger: Trigger,
-    /// What the last look found; the truth under the lock, a guess without it.
+    /// The result of the last look: the truth under the lock, a guess without it.
     loaded: Option<Box<Loaded>>,
     inputs: Option<Inputs>,
     /// The inputs cannot be had.
@@ -173,7 +173,7 @@ pub struct Refresher {
     wake_at: Option<Timestamp>,
 }
 
-/// What the account is waiting for.
+/// The event that the account waits for.
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -192,7 +192,7 @@ enum Phase {
     Unlocking { then: Then },
 }
 
-/// What follows when the pass has let go of everything.
+/// The step after the pass has let go of everything.
 #[derive(Debug)]
 enum Then {
     /// The pass is over.
@@ -260,7 +260,7 @@ impl Refresher {
         self.resend_soon
     }
 
-    /// What it knows of the account's configuration.
+    /// The account's policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

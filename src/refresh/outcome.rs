@@ -1,4 +1,4 @@
-//! What a pass came to, and what is worth saying on the way.
+//! The outcome of a pass, and the reports on the way.
 
 use std::time::Duration;
 
@@ -59,16 +59,16 @@ impl Outcome {
     }
 }
 
-/// What the core has to say. The shell finds the words and the level.
+/// Reports of the core. message.rs has the words and the level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// A decision, and what it was made from.
     Decided {
-        /// What is to be done.
+        /// The decision.
         decision: Decision,
-        /// What was asked for.
+        /// The trigger of the pass.
         trigger: Trigger,
-        /// What is so.
+        /// The inputs of the decision.
         facts: Box<DecisionView>,
     },
     /// Config held a seed that this account had not seen: a new login.
@@ -86,7 +86,7 @@ pub enum Report {
         refused: Fingerprint,
         /// The server's `error`, RFC 6749 5.2.
         error: String,
-        /// What the server said of it.
+        /// The server's words.
         message: String,
     },
     /// The refused refresh token had been replaced in the state meanwhile.
@@ -109,7 +109,7 @@ pub enum Report {
         /// When it had begun.
         at: Timestamp,
     },
-    /// The state cannot be understood; the token in the file is presumed to live.
+    /// The state is damaged; the token in the file is presumed to live.
     NotUnderstood {
         /// Which state, and where it goes wrong.
         why: String,
@@ -141,9 +141,9 @@ pub enum Report {
     NotWithdrawn(Problem),
     /// An event that the present phase has no use for. A mistake of the shell.
     Ignored {
-        /// What the account was doing.
+        /// The phase of the account.
         phase: &'static str,
-        /// What came.
+        /// The event.
         event: &'static str,
     },
     /// The pass is over.

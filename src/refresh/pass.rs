@@ -110,7 +110,7 @@ impl Refresher {
         vec![Action::ReadInputs]
     }
 
-    /// What the inputs are, and so whether a wait still applies, is not known: assume it does.
+    /// The inputs, and so whether a wait still applies, are not known: assume it does.
     fn held_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         let wait = schedule::wait_after(failure, now)?;

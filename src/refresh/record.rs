@@ -1,4 +1,4 @@
-//! What is remembered of one account between passes, processes and reboots.
+//! The memory of one account between passes, processes and reboots.
 //!
 //! A [`Record`] is the state file, field by field. It holds the rotated refresh token: losing
 //! it is losing the login.
@@ -6,7 +6,7 @@
 //! A newer program may share a state with an older one, as while a package is upgraded under a
 //! supervisor. It may add members within a [`VERSION`] that can be done without: who does not know
 //! one ignores it, and leaves it out of what it writes next, since a member that nobody looks after
-//! may speak of a token that is gone. What must be understood, or must not be lost (a new value of
+//! may speak of a token that is gone. A member that must be understood, or must not be lost (a new value of
 //! an enum is that as well), raises the version, and then only the newer program goes on.
 
 use std::time::Duration;
@@ -180,9 +180,9 @@ pub struct InFlight {
 pub struct Failure {
     /// A short name for machines: `http_503`, `timeout`, `secret`.
     pub kind: String,
-    /// What happened, for people; without secrets.
+    /// The story, for people; without secrets.
     pub message: String,
-    /// What to do about it, if that is known.
+    /// The next step, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The first failure of the run.
@@ -196,7 +196,7 @@ pub struct Failure {
     /// The server asked for quiet until then (Retry-After): nothing shortens that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Timestamp>,
-    /// What was asked, of whom, as whom: a changed one has not failed yet.
+    /// The fingerprint of the client: a changed one has not failed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Fingerprint>,
 }
@@ -204,7 +204,7 @@ pub struct Failure {
 /// A definite refusal, which no repetition will change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What was refused.
+    /// The refused thing.
     pub kind: VerdictKind,
     /// Over refresh token and request: any change of them clears the verdict.
     pub binding: Fingerprint,
@@ -215,7 +215,7 @@ pub struct Verdict {
     /// Why a refresh token died, as far as can be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What to do about it.
+    /// The next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// When it was said.
@@ -226,7 +226,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// What it means for the exit code.
+    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self.kind {
             VerdictKind::RefreshToken => Class::NeedsLogin,
@@ -234,7 +234,7 @@ impl Verdict {
         }
     }
 
-    /// What the server said, and the cause as far as it can be known.
+    /// The server's words, and the cause as far as it can be known.
     pub fn explanation(&self) -> String {
         match &self.cause {
             Some(cause) => format!("{}; {cause}", self.message),
@@ -243,7 +243,7 @@ impl Verdict {
     }
 }
 
-/// What a [`Verdict`] refuses.
+/// The thing that a [`Verdict`] refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {

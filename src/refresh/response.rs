@@ -1,4 +1,4 @@
-//! What an answer of the token endpoint does to the record.
+//! The effect of the token endpoint's answer on the record.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::refresh::record::{
 use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, schedule};
 use crate::secret::Secret;
 
-/// What is noted of an attempt whose token was dead on arrival.
+/// The result of an attempt whose token was dead on arrival.
 const STALE_TOKEN: &str = "stale_token";
 
 impl Refresher {
@@ -150,7 +150,7 @@ impl Refresher {
             record.last_attempt = Some(Attempt { at: token.issued_at, result: STALE_TOKEN.into() });
             record.verdict = None;
             self.remember(record);
-            // What was asked for is not done yet: the wish stays.
+            // The trigger is not served yet, so it stays.
             let mut actions = vec![report(Report::ArrivedDead { took })];
             actions.extend(self.persist_again(Persisting { answer: true, then: Then::Again, failing: None }));
             return actions;

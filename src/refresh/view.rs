@@ -1,4 +1,4 @@
-//! What a decision was made from: every input, for the log. Reading it, one can decide again.
+//! Every input of a decision, for the log: with it the decision can be repeated.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct DecisionView {
     pub jitter: Option<u64>,
     /// Failures in a row.
     pub failures: u32,
-    /// What is left of the wait that they ordered.
+    /// The rest of the wait that they ordered.
     pub wait: Option<i64>,
     /// Sends of the refresh token without a definite answer.
     pub unclear_sends: u32,

@@ -1,4 +1,4 @@
-//! What follows from what was seen. Pure.
+//! The conclusions from one look. Pure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::clock::{Timestamp, millis};
 use crate::config;
 use crate::config::SecretSource;
 use crate::http::shown;
-use crate::message::duration;
+use crate::message::{duration, local};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
 use crate::problem::chain;
@@ -49,13 +49,18 @@ pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestam
         Ok(Stored::Garbage(why)) => {
             status.state = State::Unknown;
             let hint = "the next refresh begins anew with the configured refresh_token";
-            let problem = format!("the state cannot be understood: {why}");
+            let problem = format!("the state file {why}");
             status.find(Severity::Unknown, problem, Some(hint.into()));
         }
         Err(problem) => {
             status.state = State::Unknown;
             status.find(Severity::Unknown, problem.message.clone(), problem.hint.clone());
         }
+    }
+    if let Some(since) = look.hangs {
+        let text = format!("the file system of its files does not answer since {}", local(since));
+        let hint = "check the file system of token file and state: mount, df, dmesg";
+        status.blame(Severity::Critical, text, Some(hint.into()));
     }
     if let Some(error) = &look.obstacle
         && status.state != State::NeedsLogin

@@ -1,4 +1,4 @@
-//! What `status` knows, in Prometheus' text format 0.0.4: for node_exporter's textfile collector
+//! The knowledge of `status` in Prometheus' text format 0.0.4: for node_exporter's textfile collector
 //! and, with what a running process has counted, on the control socket. Names and units follow its
 //! conventions: base units, instants as `_timestamp_seconds`, one metric per fact.
 
@@ -16,7 +16,7 @@ const STATES: [(State, &str); 6] = [
     (State::Unknown, "unknown"),
 ];
 
-/// The metrics of these accounts. What is not known has no sample: an alert on its absence says
+/// The metrics of these accounts. A value that is not known has no sample: an alert on its absence says
 /// more than a zero.
 pub fn exposition(accounts: &[AccountStatus]) -> String {
     let mut page = MetricsPage { text: String::new() };

@@ -1,4 +1,4 @@
-//! What is true now, from config, state, token file and locks alone. Never the network, never a
+//! The present state, from config, state, token file and locks alone. Never the network, never a
 //! secret's source, and nothing is written.
 
 pub mod judge;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::account::HangNote;
 use crate::account::files;
 use crate::account::files::{check_owner, state_problem};
 use crate::account::token_file::{Observation, PublishError};
@@ -85,10 +86,10 @@ pub struct AccountStatus {
     pub state: State,
     /// For monitoring.
     pub severity: Severity,
-    /// What is wrong, in a sentence; absent if nothing is.
+    /// The problem, in a sentence; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// What to do about it.
+    /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Where the access token comes from: `login` if a refresh earned it, `runtime` if it was brought
@@ -119,10 +120,10 @@ pub struct AccountStatus {
     /// The last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
-    /// What came of the last pushes; absent if there are no targets.
+    /// The results of the last pushes; absent if there are no targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub push: Vec<PushStatus>,
-    /// What came of the last probe; absent if there is nothing to probe.
+    /// The result of the last probe; absent if there is nothing to probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
     /// The supervising process; absent if there is none.
@@ -177,7 +178,7 @@ pub struct AttemptStatus {
     pub at: i64,
     /// `refreshed`, or the kind of failure.
     pub result: String,
-    /// What went wrong, if it did.
+    /// The problem, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// How many failures there were in a row.
@@ -188,7 +189,7 @@ pub struct AttemptStatus {
     pub failing_since: Option<i64>,
 }
 
-/// What came of sending the token to a push target.
+/// The result of sending the token to a push target.
 #[derive(Debug, Clone, Serialize)]
 pub struct PushStatus {
     /// The target, without a query.
@@ -204,10 +205,10 @@ pub struct PushStatus {
     pub problem: Option<String>,
 }
 
-/// What came of asking the resource whether it takes the token.
+/// The result of asking the resource whether it takes the token.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeStatus {
-    /// What is asked, without a query.
+    /// The URL of the resource, without a query.
     pub url: String,
     /// When it was last asked, Unix seconds; absent, as all that follows, if it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,7 +227,7 @@ pub struct ProbeStatus {
     pub answered_at: Option<i64>,
 }
 
-/// Who supervises the account.
+/// The supervisor of the account.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
     /// Its process id, if it has said so.
@@ -237,7 +238,7 @@ pub struct SupervisorStatus {
     pub stopped: bool,
 }
 
-/// What `status` saw of all accounts at one instant.
+/// The state of all accounts at one instant.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The instant, Unix seconds by the wall clock.
@@ -253,7 +254,7 @@ impl Snapshot {
     }
 }
 
-/// What one look found.
+/// The result of one look.
 struct Look {
     stored: Result<Stored, Problem>,
     file: Observation,
@@ -261,6 +262,8 @@ struct Look {
     obstacle: Option<PublishError>,
     current: Option<bool>,
     supervision: Supervision,
+    /// Since when its supervisor waits for its files, Unix seconds.
+    hangs: Option<i64>,
     /// Somebody holds the refresh lock; asked only where a marker stands.
     lock_held: bool,
     /// Read only where there are targets.
@@ -306,7 +309,19 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
         }
         Ok(stored)
     });
-    let (file, obstacle) = (account.token_file.observe(), account.token_file.obstacle());
+    let supervision = store.supervision().unwrap_or(Supervision::None);
+    let hangs = match &supervision {
+        Supervision::Alive(Some(supervisor)) => {
+            let note: HangNote = store.note();
+            note.since.filter(|_| note.pid == Some(supervisor.pid))
+        }
+        _ => None,
+    };
+    // A file that hangs would hang `status` as well.
+    let (file, obstacle) = match hangs {
+        Some(_) => (Observation::Missing, None),
+        None => (account.token_file.observe(), account.token_file.obstacle()),
+    };
     let mut lock_held = false;
     let mut current = None;
     if let Ok(Stored::Record(record)) = &stored {
@@ -317,8 +332,7 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
             lock_held = store.is_locked().unwrap_or(false);
         }
     }
-    let supervision = store.supervision().unwrap_or(Supervision::None);
     let pushed = if account.push.is_empty() { PushNote::default() } else { store.note() };
     let probed = account.probe.as_ref().and_then(|_| store.note());
-    Look { stored, file, obstacle, current, supervision, lock_held, pushed, probed }
+    Look { stored, file, obstacle, current, supervision, hangs, lock_held, pushed, probed }
 }

@@ -16,7 +16,7 @@ use crate::timer::Timer;
 /// A refresh changes several files within milliseconds: one look for all of them.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Who shows it.
+/// The view that shows it.
 pub trait Viewer {
     /// The config that it looks by: the last one that could be used.
     fn settings(&self) -> &Settings;

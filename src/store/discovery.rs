@@ -17,10 +17,10 @@ const DISCOVERY: &str = "discovery";
 /// The most that is read of it: two addresses and a time.
 const DISCOVERY_MAX: usize = 64 * 1024;
 
-/// What is kept of a discovery document (RFC 8414 section 2).
+/// The part of a discovery document that is kept (RFC 8414 section 2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cached {
-    /// Whose document it is, as it was configured.
+    /// The issuer, as it was configured.
     pub issuer: String,
     /// The token endpoint in it.
     pub token_endpoint: Url,
@@ -43,7 +43,7 @@ impl Cache {
         Self { state_dir: state_dir.to_owned(), account: account.to_owned() }
     }
 
-    /// What is in it. A cache that is missing or cannot be read is no reason to fail.
+    /// The content. A cache that is missing or cannot be read is no reason to fail.
     pub fn read(&self) -> Option<Cached> {
         let dir = StateDir::find(&self.state_dir).ok()??.find_account(&self.account).ok()??;
         let contents = dir.directory().read(OsStr::new(DISCOVERY), DISCOVERY_MAX).ok()??;

@@ -1,4 +1,4 @@
-//! Who may refresh an account: flock(2) on its own state directory.
+//! The lock of an account: flock(2) on its own state directory.
 //!
 //! The directory itself is locked, as there is then no lock file that somebody could delete
 //! under its holder. The kernel lets go when the holder dies, however it dies.
@@ -56,7 +56,7 @@ pub enum LockError {
     Unsupported {
         /// The directory.
         path: PathBuf,
-        /// What flock(2) said.
+        /// The error of flock(2).
         source: io::Error,
     },
     /// The directory was moved or replaced, so that others no longer meet this lock.
@@ -76,7 +76,7 @@ pub enum LockError {
     /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was tried, as in "cannot … PATH".
+        /// The operation, as in "cannot … PATH".
         doing: &'static str,
         /// On what.
         path: PathBuf,
@@ -119,7 +119,7 @@ impl LockError {
         }
     }
 
-    /// What it means for the exit code.
+    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self {
             Self::Place(error) => error.class(),
@@ -130,7 +130,7 @@ impl LockError {
     }
 }
 
-/// Who supervises.
+/// The supervisor, in words.
 fn by(pid: Option<u32>, stopped: bool) -> String {
     let who = pid.map_or("another process".into(), |pid| format!("process {pid}"));
     if stopped { format!("{who}, which stands still") } else { who }
@@ -304,7 +304,7 @@ impl Lock {
 
 /// The process that supervises an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Supervisor {
+pub struct SupervisorFile {
     /// Its process id, as it sees itself.
     pub pid: u32,
     /// When it began to supervise.
@@ -342,7 +342,7 @@ impl SupervisorLock {
             }
             tries += 1;
         }
-        let text = serde_json::to_vec(&Supervisor { pid: std::process::id(), started_at: now });
+        let text = serde_json::to_vec(&SupervisorFile { pid: std::process::id(), started_at: now });
         text.map_err(io::Error::from)
             .and_then(|text| {
                 uninterrupted(|| ftruncate(&handle, 0))?;
@@ -353,13 +353,13 @@ impl SupervisorLock {
     }
 }
 
-/// What is known of an account's supervisor.
+/// The facts about an account's supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supervision {
     /// No process supervises it.
     None,
     /// One does; which, unless it has not said so yet.
-    Alive(Option<Supervisor>),
+    Alive(Option<SupervisorFile>),
 }
 
 /// Looks whether a process supervises the account, and changes nothing.
@@ -385,7 +385,7 @@ pub fn is_stopped(pid: u32) -> bool {
     head.ends_with("(zg-tokend") && rest.starts_with(['T', 't'])
 }
 
-fn read_supervisor(handle: &File) -> Option<Supervisor> {
+fn read_supervisor(handle: &File) -> Option<SupervisorFile> {
     let mut buffer = [0; SUPERVISOR_MAX];
     let count = uninterrupted(|| pread(handle, &mut buffer, 0)).ok()?;
     serde_json::from_slice(&buffer[..count]).ok()

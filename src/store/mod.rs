@@ -1,4 +1,4 @@
-//! What an account keeps on disk.
+//! The files that an account keeps on disk.
 
 pub mod discovery;
 pub mod lock;

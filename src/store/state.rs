@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::renameat;
 use serde::Deserialize;
+use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
@@ -48,7 +49,7 @@ pub enum StateError {
     Encode {
         /// The account.
         account: String,
-        /// What serde says.
+        /// The error of serde.
         source: serde_json::Error,
     },
     /// So long a state could not be read again.
@@ -68,9 +69,9 @@ pub enum StateError {
     /// A seed that another account's state knows.
     #[error("the refresh_token of account {account} belongs to account {owner} already")]
     SeedTaken {
-        /// Who configured it.
+        /// The account whose config has it.
         account: String,
-        /// Whose state lists it.
+        /// The account whose state lists it.
         owner: String,
     },
 }
@@ -91,7 +92,7 @@ impl StateError {
         }
     }
 
-    /// Who can mend it.
+    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self {
             Self::Lock(error) => error.class(),
@@ -107,7 +108,7 @@ impl StateError {
     }
 }
 
-/// What is in the state file.
+/// The content of the state file.
 #[derive(Debug)]
 pub enum Stored {
     /// There is none: the first run.
@@ -144,7 +145,7 @@ impl Store {
         }
     }
 
-    /// Opens the account's directory by way of a state directory that is open already. What is
+    /// Opens the account's directory by way of a state directory that is open already. A fault that is
     /// wrong with it is said when it is used.
     pub fn open_within(&mut self, state_dir: &StateDir) {
         self.dir = state_dir.find_account(&self.account).ok().flatten();
@@ -203,7 +204,7 @@ impl Store {
         let Some(state_dir) = StateDir::find(&self.state_dir)? else { return Ok(None) };
         let lists_it = |stored| match stored {
             Ok(Stored::Record(record)) if record.seeds.contains(&seed) => Some(record),
-            // What cannot be read is another account's affair.
+            // A state that cannot be read is another account's affair.
             _ => None,
         };
         let mut left_half_way = None;
@@ -269,7 +270,7 @@ impl Store {
     }
 
     /// Retires the state that was taken over, when its successor is written and not yet in its
-    /// place: of two that are in force, one would send what the other has spent. Who dies in
+    /// place: of two that are in force, one would send what the other has spent. A process that dies in
     /// between, or cannot go on, leaves what [`Store::find_seed`] finds.
     fn retire_taken_over(&mut self) -> Result<(), StateError> {
         if let Some((other, _lock)) = &self.taken_over {
@@ -353,7 +354,7 @@ impl Store {
     }
 }
 
-/// What a state is called that `account` has taken over.
+/// The name of a state that `account` has taken over.
 fn retired(account: &str) -> String {
     format!("{STATE}.taken-over-by-{account}")
 }
@@ -372,9 +373,15 @@ pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
     struct Head {
         version: u64,
     }
-    // What serde says of a wrong value shows the value, which may be a token: only the place.
+    // An error of serde about a wrong value shows the value, which may be a token: only the place.
     let garbage = |error: serde_json::Error| {
-        Stored::Garbage(format!("it goes wrong in line {}, column {}", error.line(), error.column()))
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Stored::Garbage(match error.classify() {
+            _ if bytes.trim_ascii().is_empty() => "is empty".into(),
+            Category::Eof => format!("breaks off in {place}"),
+            Category::Data => format!("is not a state of zg-tokend ({place})"),
+            _ => format!("is not valid JSON ({place})"),
+        })
     };
     match serde_json::from_slice::<Box<Record>>(bytes) {
         Ok(record) if record.version <= VERSION => Ok(Stored::Record(record)),

@@ -167,7 +167,7 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "google", "--refresh-token-env", "1//0gSECRET"],
             None,
-            "error: the answers make no config: `refresh_token` has a secret where `env` needs a name\n\
+            "error: the answers are not a valid config: `refresh_token` has a secret where `env` needs a name\n\
              hint: write refresh_token = \"…\" for the secret itself; if it is the name of a file, write its full path\n",
         ),
         (

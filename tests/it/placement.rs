@@ -110,7 +110,7 @@ fn in_place_reaches_a_reader_in_another_mount_namespace() {
     let process = container.id().to_string();
     let seen = home.join("seen");
     let mut before = String::new();
-    for _ in 0..5 {
+    for _ in 0..4 {
         let output = in_namespace(&world.sandbox, "mount --bind mounted token", ["once", "--force"]);
         assert_eq!(output.code, Some(0), "{output:?}");
         let reader =

@@ -179,7 +179,7 @@ fn a_state_that_cannot_be_used_is_unknown() {
     world.write_state(&json!({ "version": 7 }));
     assert_status(&world, "unknown", 3, "version 7");
     fs::write(world.state_path("default", "state"), "garbage").unwrap();
-    assert_status(&world, "unknown", 3, "cannot be understood");
+    assert_status(&world, "unknown", 3, "is not valid JSON");
     world.write_state(&state);
     assert_status(&world, "fresh", 0, "");
 }

@@ -60,7 +60,7 @@ pub(super) async fn show(flags: &Demo, ending: Ending) -> Result<Exit, DemoError
         started_at: monotonic(),
         ends_at,
         outages: Outages::new(ends_at),
-        counts: Counts::default(),
+        counts: ShowCounts::default(),
         terminal: Terminal::of_stdout(),
         drawn: Vec::new(),
     };
@@ -111,7 +111,7 @@ struct Show<'a> {
     /// Milliseconds after the start.
     ends_at: Option<i64>,
     outages: Outages,
-    counts: Counts,
+    counts: ShowCounts,
     terminal: Terminal,
     /// The widths of the lines above the cursor that are redrawn.
     drawn: Vec<usize>,
@@ -268,7 +268,7 @@ impl Show<'_> {
 }
 
 #[derive(Default)]
-struct Counts {
+struct ShowCounts {
     refreshes: u64,
     /// Failed refreshes since the last good one.
     failures: u64,
@@ -279,8 +279,8 @@ struct Counts {
     refusing: bool,
 }
 
-impl Counts {
-    /// Counts a refresh; true if it ended an outage.
+impl ShowCounts {
+    /// ShowCounts a refresh; true if it ended an outage.
     fn refreshed(&mut self) -> bool {
         let recovered = std::mem::take(&mut self.failures) > 0;
         self.refreshes += 1;
@@ -323,10 +323,10 @@ mod tests {
 
     #[test]
     fn an_outage_counts_when_it_is_over() {
-        let plain = |counts: &Counts| {
+        let plain = |counts: &ShowCounts| {
             counts.summary()[2..5].iter().map(|line| line.text(usize::MAX, false)).collect::<Vec<_>>()
         };
-        let mut counts = Counts::default();
+        let mut counts = ShowCounts::default();
         assert!(!counts.refreshed());
         counts.failures += 1;
         assert_eq!(plain(&counts)[1], "  1 outage, not over yet");

@@ -128,7 +128,8 @@ fn the_manual_has_the_values_and_the_default_of_each_flag_as_help_does() {
                 assert!(help.contains(&default), "{name}: {argument}\n{help}");
                 assert!(part.contains(&default), "{name}: {argument}\n{part}");
             }
-            for value in argument.get_possible_values() {
+            let shown = !argument.is_hide_possible_values_set();
+            for value in argument.get_possible_values().into_iter().filter(|_| shown) {
                 for words in [value.get_name(), &plain(value.get_help())] {
                     assert!(part.contains(words), "{name}: {argument}: {words}\n{part}");
                 }

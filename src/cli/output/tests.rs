@@ -1,4 +1,4 @@
-//! What people read when something fails, word for word, each with a way out.
+//! The texts that people read when something fails, word for word, each with a hint.
 
 mod config;
 mod errors;
@@ -22,7 +22,7 @@ fn nothing_that_is_said_moves_the_cursor() {
     }
 }
 
-/// What stderr shows of an error.
+/// The text on stderr for an error.
 fn shown(error: &dyn Error, lines: Option<&str>, hint: Option<&str>) -> String {
     let text = error_text(chain(error), lines, hint);
     anstream::adapter::strip_str(&text).to_string()
@@ -33,7 +33,7 @@ fn golden(names: &[&str]) -> String {
     names.iter().map(|name| std::fs::read_to_string(place.join(format!("{name}.txt"))).unwrap()).collect()
 }
 
-/// Who looks a message up in the README finds it as it was said.
+/// A message in the README's table is the message of the program.
 #[test]
 fn what_the_readme_quotes_is_what_is_said() {
     let said = golden(&["errors", "config", "outcomes", "status", "supervised", "warnings"]);

@@ -28,7 +28,7 @@ pub(in crate::cli) fn line(snapshot: &Snapshot) -> String {
         _ => format!("{} {word}", names.join(", ")),
     };
     let groups: Vec<_> = groups.iter().map(group).collect();
-    // What is dead already, or will never be refreshed, is named above: the time is that of the rest.
+    // Accounts that are dead, or are never refreshed, are named above: the time is that of the rest.
     let well = snapshot.accounts.iter().filter(|status| alone || status.severity != Severity::Critical);
     let left = well.filter_map(|status| status.expires_in).filter(|left| *left > 0);
     let left =

@@ -1,4 +1,4 @@
-//! What a person sees on a terminal: a row for each account, then a few words on those that need
+//! The table on a terminal: a row for each account, then a few words on those that need
 //! any. Pure, but for the time zone.
 
 use std::time::Duration;
@@ -26,7 +26,7 @@ const GAP: usize = 2;
 /// An account's name is cut to this where there is little room.
 const NAME_MIN: usize = 12;
 
-/// What all states fit into.
+/// The width of the longest state.
 const STATE: usize = 11;
 
 /// The labels of the details, with their gap.
@@ -113,7 +113,7 @@ impl TablePage<'_> {
         }
     }
 
-    /// What fits, by what matters most: who, how it is, how long; then the picture, what comes
+    /// The columns that fit, the most important first: name, state, time left; then the bar, what comes
     /// next, and when exactly.
     fn widths(&self, rows: &[Row<'_>]) -> Widths {
         let widest = |cell: fn(&Row<'_>) -> usize, header: &str| {
@@ -280,7 +280,7 @@ impl TablePage<'_> {
     fn details(&self, status: &AccountStatus) -> Vec<Line> {
         let width = self.width.min(TEXT_MAX);
         let details = details(status, |at| self.time(at)).into_iter();
-        // What is masked has been said in a sentence.
+        // A masked file has a sentence of its own.
         let details = details.filter(|(name, _)| *name != "masked by");
         let lines =
             details.flat_map(|(name, value)| hanging(detail(name), (PLAIN, &self.harmless(&value)), width));
@@ -321,7 +321,7 @@ const LEFT: &str = "LEFT";
 const EXPIRES: &str = "EXPIRES";
 const REFRESH: &str = "REFRESH";
 
-/// Who refreshes all these.
+/// The process that refreshes all these.
 fn supervision(accounts: &[AccountStatus]) -> String {
     let mut supervisors: Vec<u32> = accounts
         .iter()

@@ -1,4 +1,4 @@
-//! What each view looks like, by the character.
+//! The look of each view, by the character.
 
 use crate::cli::page::Line;
 use crate::cli::status::*;

@@ -27,7 +27,7 @@ fn account(status: &AccountStatus) -> String {
     lines.join("\n")
 }
 
-/// What is known beside the headline, each with its name; `time` words an instant.
+/// The facts beside the headline, each with its name; `time` words an instant.
 pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> Vec<(&'static str, String)> {
     let mut details = vec![("token file", token_file(&status.token_file))];
     if let Some(variable) = status.token_file.masked_by {
@@ -49,13 +49,13 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     let missed = status.push.iter().filter(|push| status.expires_at.is_some() && push.current != Some(true));
     details.extend(missed.map(|missed| ("push", push(missed, &time))));
     if let Some(probe) = status.probe.as_ref().filter(|probe| probe.result != Some("accepted")) {
-        details.push(("probe", self::probe(probe, &time)));
+        details.push(("probe", probe_result(probe, &time)));
     }
     details.push(("supervisor", supervisor(status)));
     details
 }
 
-/// What the variable does, and to whom.
+/// The effect of the variable, and its readers.
 pub(super) fn masked(variable: &str) -> String {
     format!("{variable}, which is set in this environment: what is started from here never reads the file")
 }
@@ -114,7 +114,7 @@ fn push(push: &PushStatus, time: impl Fn(i64) -> String) -> String {
 }
 
 /// Said where the resource does not just take the token.
-fn probe(probe: &ProbeStatus, time: impl Fn(i64) -> String) -> String {
+fn probe_result(probe: &ProbeStatus, time: impl Fn(i64) -> String) -> String {
     let url = &probe.url;
     let Some(at) = probe.at.map(&time) else { return format!("{url}, not asked yet") };
     match (probe.http_status, &probe.problem) {

@@ -1,4 +1,4 @@
-//! What the errors in a config file look like.
+//! The look of errors in a config file.
 
 use crate::config::tests::*;
 

@@ -20,7 +20,7 @@ pub struct Count {
     pub exchange_time: Duration,
     /// Failed passes, by the kind of failure.
     pub failures: BTreeMap<String, u64>,
-    /// What the server refuses now, and its error code.
+    /// The server's standing refusal, and its error code.
     pub verdict: Option<(VerdictKind, String)>,
     /// The time without a live token, up to the newest token.
     gaps: Duration,

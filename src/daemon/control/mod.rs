@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::context::Context;
+use crate::clock::monotonic;
 use crate::daemon::control::answer::{SIZE_MAX, Service};
 use crate::daemon::control::counts::Counts;
 use crate::daemon::control::reply::ControlReply;
@@ -57,8 +58,14 @@ const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Requests that wait for a pass at the same time.
-const WAITING: usize = 64;
+/// A client that takes longer than this, in milliseconds, is slow: others need microseconds.
+const SLOW_AFTER: i64 = 1000;
+
+/// How long to wait where all places are taken by clients that are not slow.
+const CROWD_PAUSE: Duration = Duration::from_millis(5);
+
+/// Requests that wait for a pass at the same time: each costs a descriptor and little else.
+const WAITING: usize = 1024;
 
 /// Only the user can open it, so that nobody else can keep the lock from us: the directory itself
 /// may be readable by all.
@@ -215,27 +222,38 @@ fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
 struct Connection {
     /// Set while its request waits for an answer: it costs little, and is limited elsewhere.
     waits: Rc<Cell<bool>>,
+    /// By [`monotonic`].
+    since: i64,
     task: JoinHandle<()>,
 }
 
-/// Accepts connections. Where there are too many, the oldest that has not sent its request, or does
-/// not take its reply, gives way: slow clients must not keep others out.
+impl Connection {
+    /// Whether it has been slow for so long that it may give way.
+    fn is_slow(&self) -> bool {
+        !self.waits.get() && monotonic() - self.since > SLOW_AFTER
+    }
+}
+
+/// Accepts connections. Where there are too many, a slow one gives way: it has not sent its request, or
+/// does not take its reply. While none is slow the rest waits in the kernel, at no cost.
 async fn accept(listener: UnixListener, service: Rc<Service>) {
     let mut open: Vec<Connection> = Vec::new();
     loop {
+        open.retain(|connection| !connection.task.is_finished());
+        if open.iter().filter(|connection| !connection.waits.get()).count() >= CONNECTIONS {
+            match open.iter().position(Connection::is_slow) {
+                Some(slow) => open.remove(slow).task.abort(),
+                None => sleep(CROWD_PAUSE).await,
+            }
+            continue;
+        }
         let Ok((stream, _)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        open.retain(|connection| !connection.task.is_finished());
-        if open.iter().filter(|connection| !connection.waits.get()).count() >= CONNECTIONS
-            && let Some(oldest) = open.iter().position(|connection| !connection.waits.get())
-        {
-            open.remove(oldest).task.abort();
-        }
         let waits = Rc::new(Cell::new(false));
         let task = tokio::task::spawn_local(serve(stream, Rc::clone(&service), Rc::clone(&waits)));
-        open.push(Connection { waits, task });
+        open.push(Connection { waits, since: monotonic(), task });
     }
 }
 

@@ -1,6 +1,6 @@
 //! The paths of the control socket. packaging/openapi.json describes them.
 
-/// What answers a request.
+/// The handler of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handler {
     Status,

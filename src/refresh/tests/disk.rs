@@ -289,7 +289,7 @@ fn told_to_stop_it_tries_for_thirty_seconds_more_to_store_an_answer() {
     world.send(Event::Stop);
     assert!(world.locked);
     world.live(seconds(29));
-    // Who asks twice does not get a longer patience, nor a busy loop.
+    // A second request to stop brings neither a longer patience nor a busy loop.
     world.send(Event::Stop);
     assert!(world.locked);
     world.live(seconds(2));

@@ -87,7 +87,7 @@ proptest! {
                 prop_assert_eq!(actions.len(), 1, "an event out of place changes nothing");
                 continue;
             }
-            // What another writer has stored is no answer to store.
+            // A state that another writer has stored is no answer to store.
             let adopted = actions
                 .iter()
                 .any(|action| matches!(action, Action::Report(report) if matches!(**report, Report::Adopted)));

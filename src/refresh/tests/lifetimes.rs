@@ -30,7 +30,7 @@ fn nothing_due_touches_neither_lock_nor_secrets() {
     assert_eq!(world.did, ["load"]);
 }
 
-/// What the server grants, what is configured, and after how many seconds the token is due,
+/// The server's lifetime, the configured skew, and after how many seconds the token is due,
 /// at the earliest and at the latest.
 #[test]
 fn refresh_timings() {

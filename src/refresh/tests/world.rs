@@ -26,7 +26,7 @@ pub struct World {
     pub policy: Policy,
     pub disk: Option<Record>,
     pub garbage: bool,
-    /// What the token file holds, and since when.
+    /// The content of the token file, and its time.
     pub file: Option<(String, i64)>,
     pub inputs: Result<Inputs, Problem>,
     /// The state of another account.
@@ -37,12 +37,12 @@ pub struct World {
     pub failing_prepares: u32,
     pub failing_persists: u32,
     pub failing_publishes: u32,
-    /// What the server says next; when nothing is scripted it grants.
+    /// The next answers of the server; without any it grants.
     pub answers: VecDeque<Answer>,
     pub lifetime: Duration,
     pub rotates: bool,
     pub latency: Duration,
-    /// What the latency is from the second request on.
+    /// The latency from the second request on.
     pub later_latency: Option<Duration>,
     /// So many milliseconds the wall clock is set on while a request is under way.
     pub steps_during_request: i64,
@@ -118,7 +118,7 @@ impl World {
         world
     }
 
-    /// What was written down so far no longer interests.
+    /// The notes so far are of no interest any more.
     pub fn forget(&mut self) {
         self.posts.clear();
         self.did.clear();

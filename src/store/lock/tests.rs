@@ -153,7 +153,7 @@ fn one_supervisor_at_a_time_and_looking_leaves_no_trace() {
     let me = std::process::id();
     assert_eq!(
         supervision(&account).unwrap(),
-        Supervision::Alive(Some(Supervisor { pid: me, started_at: now }))
+        Supervision::Alive(Some(SupervisorFile { pid: me, started_at: now }))
     );
     let error = SupervisorLock::acquire(&account, now).unwrap_err();
     assert_eq!(error.to_string(), format!("already supervised by process {me}"));

@@ -198,10 +198,10 @@ fn a_spoiled_state_is_put_aside_and_the_seed_tried_once() {
 
             // As long as the token in the file may live, it is not put at risk.
             let problem = world.status();
-            assert!(problem.1 == 3 && problem.0.to_string().contains("cannot be understood"), "{problem:?}");
+            assert!(problem.1 == 3 && problem.0.to_string().contains("the state file "), "{problem:?}");
             let output = world.once_gives(0, []);
             let warned =
-                output.stderr.contains("cannot be understood") && output.stderr.contains("is tried in");
+                output.stderr.contains("state file ") && output.stderr.contains("; trying the configured");
             assert!(warned && !output.stdout.contains("0 s"), "{output:?}");
             assert_eq!(world.posts(), 1);
             world.assert_live();

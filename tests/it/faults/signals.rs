@@ -66,7 +66,7 @@ fn interrupt((command, reads_stdin): (&[&str], bool), signal: i32) {
         kill(child.id(), 18);
     }
     if command[0] == "run" {
-        // What the signal left alive ends by SIGTERM, when its exchange is over.
+        // A process that the signal left alive ends by SIGTERM, when its exchange is over.
         wait_until("the stored answer or the end", || {
             let stored = world.sandbox.path("state/zg-tokend/default/state").exists()
                 && !world.state()["access_token"].is_null();

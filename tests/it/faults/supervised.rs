@@ -8,7 +8,7 @@ use zg_tokend::testing::demo::IssuerOptions;
 
 use super::kill::{End, assert_lost_login_is_explained, ends_in_window, report};
 use super::reader::Reader;
-use super::trace::{Call, attached, available, parse, traced};
+use super::trace::{Call, attached, available, parse_threads, traced};
 use super::{assert_login_lives, granted, in_parallel, revoked, sample};
 use crate::common::world::World;
 use crate::common::{Background, leave_out, wait_until};
@@ -63,7 +63,7 @@ fn kill_at(call: &Call, grace: u64) -> End {
     let log = world.server.audit();
     let end = if grace == 0 && revoked(&log) {
         // By its own calls: how often it waits for events is not the same each time.
-        let calls = parse(&world.sandbox.path("trace"));
+        let calls = parse_threads(&world.sandbox.path("trace"));
         assert!(ends_in_window(&calls), "lost outside of the window: {calls:#?} {} {log:#?}", run.log());
         assert_lost_login_is_explained(&world);
         End::Lost(call.describe())
@@ -88,7 +88,7 @@ fn a_supervisor_may_be_killed_at_any_call_of_a_refresh() {
     }
     let clean = world(0);
     assert!(!Traced::start(&clean, None).refresh_and_stop());
-    let calls = parse(&clean.sandbox.path("trace"));
+    let calls = parse_threads(&clean.sandbox.path("trace"));
     for grace in [30, 0] {
         let what = format!("kill run, grace {grace} s");
         let fixed = |call: &Call| call.is_post() || matches!(call.name.as_str(), "fsync" | "renameat");
@@ -111,7 +111,7 @@ fn a_supervisor_is_ready_while_the_disk_refuses_the_first_answer() {
     let mut command = traced(&command, Some(injection), &world.sandbox.path("trace"));
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
     run.wait_for("supervising");
-    assert!(run.log().contains("only in memory so far"), "{}", run.log());
+    assert!(run.log().contains("only in memory; retrying"), "{}", run.log());
     assert_eq!(world.grants(), 1);
     run.signal(Signal::KILL);
 }

@@ -96,23 +96,31 @@ fn options(strace: &mut Command, injection: Option<&str>) {
 #[track_caller]
 pub fn parse(log: &Path) -> Vec<Call> {
     let text = fs::read_to_string(log).unwrap();
-    let mut thread = None;
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let threads = text.lines().filter_map(|line| line.split_once(' ')).map(|(pid, _)| pid);
+    assert_eq!(threads.collect::<std::collections::HashSet<_>>().len(), 1, "more than one thread: {text}");
+    parse_threads(log)
+}
+
+/// The same for several threads: strace injects where the first of them makes its so-manieth call.
+#[track_caller]
+pub fn parse_threads(log: &Path) -> Vec<Call> {
+    let text = fs::read_to_string(log).unwrap();
+    let mut seen: HashMap<(String, String), usize> = HashMap::new();
     let mut calls = Vec::new();
     for line in text.lines() {
         let (pid, rest) = line.split_once(' ').unwrap();
         let rest = rest.trim_start();
-        if rest.starts_with(['-', '+']) {
+        // The end of a call that another thread interrupted was counted at its beginning.
+        if rest.starts_with(['-', '+', '<']) {
             continue;
         }
-        assert_eq!(*thread.get_or_insert(pid), pid, "a second thread: {line}");
         let (name, arguments) = rest.split_once('(').unwrap();
         // The dynamic loader maps its libraries; that is the kernel's memory, not a file's. And
         // before execve(2) there is no program to be killed.
         if matches!(name, "mmap" | "execve") {
             continue;
         }
-        let nth = seen.entry(name.to_owned()).or_default();
+        let nth = seen.entry((pid.to_owned(), name.to_owned())).or_default();
         *nth += 1;
         calls.push(Call {
             name: name.to_owned(),

@@ -10,7 +10,7 @@ use crate::golden::compare;
 
 const BASE: &str = "provider = \"google\"\nclient_id = \"id\"\n";
 
-/// What follows [`BASE`].
+/// The lines after [`BASE`].
 const MISTAKES: &[&str] = &[
     "refesh_token = \"x\"",
     "token_url = \"x\"",
@@ -153,7 +153,7 @@ const WHOLE: [&str; 7] = [
     "provider = \"google\"",
 ];
 
-/// What cannot be brought about here: a fallback, and a path that is no text.
+/// Errors that cannot be brought about here: a fallback, and a path that is no text.
 const UNREACHABLE: [&str; 4] = [
     "a value of the wrong type",
     "`zg-tokend man config` describes each key",

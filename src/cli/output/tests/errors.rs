@@ -57,7 +57,7 @@ struct Page {
 }
 
 impl Page {
-    /// What is shown of an error.
+    /// The text of an error.
     fn tell<E: Error + Debug>(&mut self, error: &E, hint: Option<String>) {
         self.tell_of(error, error, hint);
     }

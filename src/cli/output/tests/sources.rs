@@ -1,4 +1,4 @@
-//! What the sources say that can go wrong.
+//! The errors that the sources define.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ fn of_type(code: &str) -> Vec<String> {
     variants.map(|line| format!("{name}::{}", word(line))).collect()
 }
 
-/// What these files of src say in sentences: the pieces of all texts in quotes that have a space in
+/// The sentences in these files of src: the pieces of all texts in quotes that have a space in
 /// them, between what is filled in.
 pub(super) fn sentences(places: &[String]) -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
