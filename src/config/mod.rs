@@ -26,7 +26,7 @@ pub use crate::config::settings::{
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
 pub use crate::config::token_format::TokenFormat;
-pub use crate::config::values::{PROVIDERS, is_loopback};
+pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.

@@ -6,12 +6,14 @@
 pub mod answer;
 pub mod auth_method;
 pub mod classify;
-pub mod codes;
+pub mod extract;
 pub mod grant;
-pub mod members;
+pub mod meaning;
+pub mod providers;
 pub mod reply;
 pub mod request;
 pub mod retry_after;
+pub mod shape;
 
 #[cfg(test)]
 mod tests;
@@ -24,3 +26,4 @@ pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_
 pub use crate::oauth::grant::Grant;
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
 pub use crate::oauth::request::{ClientAuthentication, TokenClient, TokenRequest};
+pub use crate::oauth::shape::{BodyTemplate, Field, Shape};

@@ -97,6 +97,13 @@ pub enum Report {
         /// How long it took.
         took: Duration,
     },
+    /// The reply has a refresh token that no request could send: the old one stays, but may be dead.
+    RefreshTokenUnusable,
+    /// The reply says something of the lifetime that cannot be read.
+    LifetimeUnreadable {
+        /// What is assumed instead.
+        assumed: Duration,
+    },
     /// Another process died with a request under way.
     FoundMarker {
         /// When it had begun.
