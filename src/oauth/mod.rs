@@ -1,7 +1,7 @@
-//! RFC 6749 in bytes: the request to a token endpoint, and what its answer means.
+//! OAuth 2.0, RFC 6749: the request to a token endpoint, and the meaning of its answer.
 //!
-//! Pure: no I/O, no clock. [`TokenRequest`] says what to POST; [`classify()`] turns whatever
-//! came back, down to a broken connection, into one [`Answer`].
+//! Pure: no I/O, no clock. A [`TokenRequest`] is the content of a POST; [`classify()`] turns its result,
+//! be it a reply or a broken connection, into one [`Answer`].
 
 pub mod answer;
 pub mod auth_method;
@@ -16,10 +16,9 @@ pub mod retry_after;
 #[cfg(test)]
 mod tests;
 
-pub use crate::oauth::answer::{
-    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
-    Unavailable, Unclear,
-};
+pub use crate::oauth::answer::{Answer, ExpiresInSource, TokenFault, TokenResponse};
+#[cfg(test)]
+pub use crate::oauth::answer::{Defect, Doubt, ErrorReply, ServerFailure, Unavailable, Unclear};
 pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::grant::Grant;

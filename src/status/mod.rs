@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::account::files;
-use crate::account::files::{check_owner, state_problem};
+use crate::account::files::load_state;
 use crate::account::token_file::{Observation, PublishError};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
@@ -300,12 +300,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
 }
 
 fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
-    let stored = store.load().map_err(|error| state_problem(&error)).and_then(|stored| {
-        if let Stored::Record(record) = &stored {
-            check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
-        }
-        Ok(stored)
-    });
+    let stored = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (file, obstacle) = (account.token_file.observe(), account.token_file.obstacle());
     let mut lock_held = false;
     let mut current = None;
