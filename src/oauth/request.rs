@@ -1,4 +1,4 @@
-//! The request to a token endpoint as it goes over the wire: a client (RFC 6749 section 2) and a grant.
+//! The request to a token endpoint: a client (RFC 6749 section 2) and a grant.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,22 +16,15 @@ use crate::secret::{Fingerprint, Secret};
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientAuthentication {
-    /// `client_secret_basic`: the Authorization header, RFC 6749 section 2.3.1.
-    Basic {
-        /// The client's password.
-        client_secret: Secret,
-    },
+    /// `client_secret_basic`: in the Authorization header, RFC 6749 section 2.3.1.
+    Basic { client_secret: Secret },
     /// `client_secret_post`: in the body, RFC 6749 section 2.3.1.
-    Post {
-        /// The client's password.
-        client_secret: Secret,
-    },
-    /// `none`: a public client, known by its client_id alone.
+    Post { client_secret: Secret },
+    /// `none`: a public client, which sends its client_id alone.
     None,
 }
 
 impl ClientAuthentication {
-    /// The registered name of the method.
     pub fn method(&self) -> &'static str {
         match self {
             Self::Basic { .. } => AuthMethod::ClientSecretBasic.as_str(),
@@ -40,7 +33,6 @@ impl ClientAuthentication {
         }
     }
 
-    /// The secret, if the method has one.
     pub fn client_secret(&self) -> Option<&Secret> {
         match self {
             Self::Basic { client_secret } | Self::Post { client_secret } => Some(client_secret),
@@ -52,34 +44,29 @@ impl ClientAuthentication {
 /// A client of a token endpoint: everything in a request except the grant.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenClient {
-    /// Where requests are POSTed.
     pub token_endpoint: Url,
-    /// RFC 6749 section 2.2.
     pub client_id: String,
-    /// How the client authenticates.
     pub client_authentication: ClientAuthentication,
-    /// The scope to ask for; `None` asks for what was granted at login.
+    /// `None` requests the scope that was granted at login.
     pub scope: Option<String>,
-    /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable)
-    /// and what the provider invented.
+    /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable) and
+    /// the provider's own.
     pub extra_params: Vec<(String, String)>,
 }
 
 /// One whole request to a token endpoint, RFC 6749 section 4.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRequest {
-    /// The client that sends it.
     pub client: Arc<TokenClient>,
-    /// The grant that it exchanges.
     pub grant: Grant,
 }
 
 impl TokenRequest {
-    /// The body, `application/x-www-form-urlencoded`. With Basic the client_id is in the header
-    /// and not repeated here: some servers take two proofs for an error (RFC 6749 section 2.3).
+    /// The body, `application/x-www-form-urlencoded`. With Basic it has no client_id, which is in the
+    /// header: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
     pub fn body(&self) -> Secret {
         let client = &self.client;
-        // Room for every byte escaped, so that growing leaves no copies of secrets behind.
+        // Room for every byte escaped: a String that grows leaves copies of secrets behind.
         let room =
             256 + 3 * (client.client_id.len() + self.grant.secret().expose().len() + client.params_len());
         let mut form = Serializer::new(String::with_capacity(room));
@@ -98,7 +85,7 @@ impl TokenRequest {
         Secret::new(form.finish())
     }
 
-    /// The secrets in it, which no message may repeat.
+    /// The secrets in the request, which no message may repeat.
     pub fn secrets(&self) -> Vec<&Secret> {
         let client_secret = self.client.client_authentication.client_secret();
         std::iter::once(self.grant.secret()).chain(client_secret).collect()
@@ -148,7 +135,7 @@ impl TokenClient {
 }
 
 impl fmt::Debug for TokenClient {
-    /// Leaves out the parameters and the URL's query: people put credentials there, too.
+    /// Without the parameters and the URL's query, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenClient")
             .field("host", &self.token_endpoint.host_str())
