@@ -106,7 +106,7 @@ fn presumed_token(
     })
 }
 
-/// What happens to a token that a resource refused.
+/// The result for a token that a resource refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
     /// Readers had another token already.

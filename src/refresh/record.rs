@@ -228,7 +228,7 @@ impl Verdict {
     }
 }
 
-/// What a [`Verdict`] refuses.
+/// The object of a [`Verdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
