@@ -124,6 +124,18 @@ pub fn words(report: &Report) -> Message {
                 duration(*took)
             ),
         ),
+        Report::RefreshTokenUnusable => Message::new(
+            Level::Warn,
+            "refresh_token_unusable",
+            "the server sent a refresh token that cannot be kept: it is too long, or has characters that none may have",
+        )
+        .hint("the earlier one stays in use; if the server refuses it, log in again and report this to the provider"),
+        Report::LifetimeUnreadable { assumed } => Message::new(
+            Level::Warn,
+            "lifetime_unreadable",
+            format!("the server gives a lifetime that cannot be read; assuming {}", duration(*assumed)),
+        )
+        .hint("set default_lifetime to what the provider documents"),
         Report::FoundMarker { .. } => Message::new(
             Level::Warn,
             "interrupted",

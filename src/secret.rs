@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 /// A string that no log, error or status may ever contain: a token, a client secret.
 ///
 /// `Debug` prints `[redacted]`, there is no `Display`, and serde sees it only through
-/// [`stored`], which the state file alone uses. The memory is wiped on drop.
+/// `stored`, which the state file alone uses. The memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -71,11 +71,17 @@ impl Fingerprint {
     /// `printf %s TOKEN | sha256sum` gives the same digits; of several, each is preceded by
     /// its length, so that no two different lists run together.
     pub fn of<const N: usize>(fields: [&[u8]; N]) -> Self {
+        match &fields[..] {
+            [one] => Self(Sha256::digest(one).into()),
+            _ => Self::of_all(fields.into_iter()),
+        }
+    }
+
+    /// The same of a list of any length.
+    pub fn of_all<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
         for field in fields {
-            if N > 1 {
-                hash.update((field.len() as u64).to_be_bytes());
-            }
+            hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
         }
         Self(hash.finalize().into())

@@ -21,7 +21,7 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Where entries go.
 #[derive(Debug)]
-enum Target {
+enum Stream {
     /// A pipe or terminal that was opened once more, since O_NONBLOCK on the inherited description
     /// would be everybody's.
     Reopened(File),
@@ -36,7 +36,7 @@ enum Target {
 /// The sink, with what it could not write so far.
 #[derive(Debug)]
 pub struct Sink {
-    target: Target,
+    target: Stream,
     /// The rest of an entry of which the beginning was written.
     rest: Vec<u8>,
     lost: u64,
@@ -53,22 +53,22 @@ impl Sink {
         let socket = UnixDatagram::unbound()?;
         socket.connect(JOURNAL)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { target: Target::Journal(socket), rest: Vec::new(), lost: 0 })
+        Ok(Self { target: Stream::Journal(socket), rest: Vec::new(), lost: 0 })
     }
 
     fn of(fd: BorrowedFd<'_>, path: impl AsRef<Path>) -> io::Result<Self> {
         let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
         let duplicate = || fd.try_clone_to_owned();
         let target = match kind {
-            FileType::Socket => Target::Socket(duplicate()?),
+            FileType::Socket => Stream::Socket(duplicate()?),
             FileType::Fifo | FileType::CharacterDevice => {
                 let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC).bits().cast_signed();
                 match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-                    Ok(file) => Target::Reopened(file),
-                    Err(_) => Target::Polled(duplicate()?),
+                    Ok(file) => Stream::Reopened(file),
+                    Err(_) => Stream::Polled(duplicate()?),
                 }
             }
-            _ => Target::Polled(duplicate()?),
+            _ => Stream::Polled(duplicate()?),
         };
         Ok(Self { target, rest: Vec::new(), lost: 0 })
     }
@@ -122,9 +122,9 @@ impl Sink {
 
     fn put_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.target {
-            Target::Reopened(file) => file.write(bytes),
-            Target::Socket(socket) => Ok(send(&*socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
-            Target::Polled(fd) => {
+            Stream::Reopened(file) => file.write(bytes),
+            Stream::Socket(socket) => Ok(send(&*socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
+            Stream::Polled(fd) => {
                 let mut fds = [PollFd::new(fd, PollFlags::OUT)];
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
                 if poll(&mut fds, Some(&now))? == 0 {
@@ -133,7 +133,7 @@ impl Sink {
                 // No more than what a pipe with room is sure to take.
                 Ok(rustix::io::write(fd, &bytes[..bytes.len().min(4096)])?)
             }
-            Target::Journal(socket) => socket.send(bytes),
+            Stream::Journal(socket) => socket.send(bytes),
         }
     }
 }

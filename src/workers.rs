@@ -30,7 +30,10 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The stack of a thread. The deepest work resolves names, which glibc does within 64 KiB.
 const STACK: usize = 512 * 1024;
 
-type Work = Box<dyn FnOnce() + Send>;
+/// Does the work, and gives what delivers the result: the thread is idle by then, so that the next work
+/// finds it.
+type Work = Box<dyn FnOnce() -> Delivery + Send>;
+type Delivery = Box<dyn FnOnce() + Send>;
 
 static POOL: Pool = Pool { state: Mutex::new(PoolState::new()), work_came: Condvar::new() };
 
@@ -68,8 +71,11 @@ impl PoolState {
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, mut receive) = oneshot::channel();
     let work: Work = Box::new(move || {
-        // A caller that was dropped has no use for it.
-        let _ = send.send(work());
+        let result = work();
+        Box::new(move || {
+            // A caller that was dropped has no use for it.
+            let _ = send.send(result);
+        })
     });
     let slot = Arc::new(Mutex::new(Some(work)));
     POOL.lock().queue.push_back(Arc::clone(&slot));
@@ -77,7 +83,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         if !POOL.offer_thread()
             && let Some(work) = take(&slot)
         {
-            work();
+            work()();
         }
         tokio::select! {
             biased;
@@ -125,23 +131,27 @@ impl Pool {
     fn work(&self, mut began: i64) {
         let mut state = self.lock();
         loop {
-            while let Some(slot) = state.queue.pop_front() {
-                drop(state);
-                if let Some(work) = take(&slot) {
-                    work();
-                }
-                state = self.lock();
-                state.restart(&mut began);
-            }
+            let slot = state.queue.pop_front();
+            drop(state);
+            let delivery = slot.and_then(|slot| take(&slot)).map(|work| work());
+            state = self.lock();
             state.remove(began);
             state.idle += 1;
-            let (woken, timeout) =
-                self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            state.idle -= 1;
-            if timeout.timed_out() && state.queue.is_empty() {
-                return;
+            if let Some(deliver) = delivery {
+                drop(state);
+                deliver();
+                state = self.lock();
             }
+            if state.queue.is_empty() {
+                let (woken, timeout) =
+                    self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() && state.queue.is_empty() {
+                    state.idle -= 1;
+                    return;
+                }
+            }
+            state.idle -= 1;
             began = monotonic();
             state.busy_since.push(began);
         }
@@ -149,13 +159,6 @@ impl Pool {
 }
 
 impl PoolState {
-    /// The thread that began then takes its next work.
-    fn restart(&mut self, began: &mut i64) {
-        self.remove(*began);
-        *began = monotonic();
-        self.busy_since.push(*began);
-    }
-
     fn remove(&mut self, began: i64) {
         if let Some(place) = self.busy_since.iter().position(|since| *since == began) {
             self.busy_since.swap_remove(place);
@@ -196,7 +199,7 @@ mod tests {
                 .run_until(async {
                     for _ in 0..2 * THREADS {
                         let hang = std::sync::Arc::clone(&hang);
-                        tokio::task::spawn_local(run(move || drop(hang.lock().unwrap().recv())));
+                        tokio::task::spawn_local(run(move || hang.lock().unwrap().recv().is_ok()));
                     }
                     tokio::task::yield_now().await;
                     assert_eq!(run(|| 7).await, 7);

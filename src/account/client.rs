@@ -13,7 +13,9 @@ use crate::http::discovery;
 use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
-use crate::oauth::{Answer, AuthMethod, ClientAuthentication, ReplyContext, TokenClient, TokenRequest};
+use crate::oauth::{
+    Answer, AuthMethod, ClientAuthentication, Field, ReplyContext, Shape, TokenClient, TokenRequest,
+};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::secret::Secret;
@@ -50,12 +52,25 @@ impl Client {
         };
         let extra = account.audience.iter().map(|audience| ("audience".to_owned(), audience.clone()));
         let extra = extra.chain(account.resource.iter().map(|uri| ("resource".to_owned(), uri.clone())));
+        let plain = account.extra_params.iter().filter_map(|(name, source)| match source {
+            SecretSource::Inline(text) => Some((name.clone(), text.expose().to_owned())),
+            _ => None,
+        });
+        let mut shape = Shape { body: account.request_body.clone(), ..Shape::default() };
+        let is_elsewhere = |(_, source): &&(String, SecretSource)| !matches!(source, SecretSource::Inline(_));
+        for header in &account.request_headers {
+            shape.headers.push(field(account, "request_headers", header).await?);
+        }
+        for param in account.extra_params.iter().filter(is_elsewhere) {
+            shape.secret_params.push(field(account, "extra_params", param).await?);
+        }
         let client = TokenClient {
             token_endpoint: self.token_endpoint(context).await?,
             client_id: account.client_id.clone(),
             client_authentication: authentication(account.auth_method, client_secret),
             scope: account.scope.clone(),
-            extra_params: extra.chain(account.extra_params.iter().cloned()).collect(),
+            extra_params: extra.chain(plain).collect(),
+            shape,
         };
         Ok(match seed {
             Ok(seed) => Inputs::new(seed, None, client),
@@ -142,6 +157,9 @@ fn host(url: &Url) -> String {
 fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAuthentication {
     match (method, client_secret) {
         (AuthMethod::ClientSecretBasic, Some(client_secret)) => ClientAuthentication::Basic { client_secret },
+        (AuthMethod::ClientSecretBasicRaw, Some(client_secret)) => {
+            ClientAuthentication::BasicRaw { client_secret }
+        }
         (AuthMethod::ClientSecretPost, Some(client_secret)) => ClientAuthentication::Post { client_secret },
         (AuthMethod::None, _) | (_, None) => ClientAuthentication::None,
     }
@@ -159,6 +177,15 @@ pub async fn read(
     }
     let (source, variables) = (source.clone(), Arc::clone(variables));
     workers::run(move || secrets::read(key, &source, &variables)).await
+}
+
+async fn field(
+    account: &AccountConfig,
+    key: &'static str,
+    (name, source): &(String, SecretSource),
+) -> Result<Field, Problem> {
+    let value = read(account, key, source).await?;
+    Ok(Field { name: name.clone(), value, made_anew: matches!(source, SecretSource::Command(_)) })
 }
 
 impl From<SecretError> for Problem {

@@ -8,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{AccountName, NotAnAccountName, PROVIDERS};
+use crate::config::{AccountName, NotAnAccountName};
+use crate::oauth::providers::PROVIDERS;
 use crate::secret::Fingerprint;
 
 const EXAMPLES: &str = "\
@@ -128,8 +129,8 @@ pub struct Init {
     /// Read client and login from an authorized_user JSON file (Google)
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// A provider with a preset: google
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS), hide_possible_values = true)]
+    /// A provider with a preset; '?' lists them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|provider| provider.name).chain(["?"])), hide_possible_values = true)]
     pub provider: Option<String>,
     /// URL of the issuer, to discover the token endpoint
     #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]

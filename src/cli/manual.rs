@@ -10,6 +10,7 @@ use crate::cli::args::{Args, Completions, Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::oauth::providers::{PROVIDERS, Provider};
 
 const COMMANDS: &str = include_str!("../../packaging/man/zg-tokend.1");
 const CONFIG: &str = include_str!("../../packaging/man/zg-tokend.toml.5");
@@ -52,6 +53,7 @@ fn config() -> String {
         ("@KEYS push@", joined(PUSH_KEYS, key_entry)),
         ("@KEYS probe@", joined(PROBE_KEYS, key_entry)),
         ("@HOOK VARIABLES@", joined(HOOK_VARIABLES, |(name, doc)| entry(name, doc))),
+        ("@PROVIDERS@", joined(PROVIDERS, provider_entry)),
         ("@FORMS@", joined(FORMS, |form| entry(form.example, form.doc))),
     ]
     .iter()
@@ -70,6 +72,11 @@ fn key_entry(key: &Key) -> String {
     let [name, kind, doc, default, example] =
         [key.name, key.kind.describe(), key.doc, key.default, key.example].map(roff);
     format!(".TP\n\\fB{name}\\fR = {kind}\n{doc}\n.br\nDefault: {default}\n.br\nExample: {name} = {example}")
+}
+
+fn provider_entry(provider: &Provider) -> String {
+    let lines = provider.describe().into_iter().map(|(name, value)| roff(&format!("{name}: {value}")));
+    format!(".TP\n\\fB{}\\fR\n{}", roff(provider.name), lines.collect::<Vec<_>>().join("\n.br\n"))
 }
 
 /// Escapes the characters that roff would take for its own or replace by typographic ones.

@@ -74,6 +74,7 @@ enum Rule {
     Accounts,
     Account,
     Param,
+    SecretParam,
     Unknown(TableLevel),
 }
 
@@ -85,6 +86,7 @@ enum TableLevel {
     Account,
     Secret,
     Params,
+    Secrets,
     Push,
     Probe,
     Unknown,
@@ -98,7 +100,7 @@ impl TableLevel {
             Self::Secret => FORMS,
             Self::Push => PUSH_KEYS,
             Self::Probe => PROBE_KEYS,
-            Self::Accounts | Self::Params | Self::Unknown => &[],
+            Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
     }
 
@@ -108,6 +110,7 @@ impl TableLevel {
             (Self::Top, _) if name == "accounts" => Rule::Accounts,
             (Self::Accounts, _) => Rule::Account,
             (Self::Params, _) => Rule::Param,
+            (Self::Secrets, _) => Rule::SecretParam,
             (Self::Account, Some(Key { place: Place::File, .. })) | (_, None) => Rule::Unknown(self),
             (Self::Secret, Some(form)) => Rule::Form(form),
             (_, Some(key)) => Rule::Key(key),
@@ -122,7 +125,9 @@ impl Rule {
             Self::Accounts => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
             Self::Key(key) if key.kind == Kind::Secret => TableLevel::Secret,
+            Self::SecretParam => TableLevel::Secret,
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
+            Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
             Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
             _ => TableLevel::Unknown,
@@ -157,6 +162,7 @@ impl Rule {
             Self::Accounts | Self::Account => {
                 ("a table", "an account is written as [accounts.NAME]".to_owned())
             }
+            Self::SecretParam => (Kind::Secret.describe(), "write it in double quotes".to_owned()),
             Self::Param | Self::Unknown(_) => ("a string", "write it in double quotes".to_owned()),
         }
     }

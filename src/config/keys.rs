@@ -46,7 +46,9 @@ pub enum Kind {
     Secret,
     Principal,
     List,
+    Body,
     Params,
+    Secrets,
     Command,
     Pushes,
     Probe,
@@ -68,7 +70,9 @@ pub(super) mod raw {
     pub type Secret = Spanned<RawSecret>;
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
+    pub type Body = Text;
     pub type Params = BTreeMap<Text, Text>;
+    pub type Secrets = BTreeMap<Text, Secret>;
     pub type Command = Spanned<Vec<String>>;
     pub type Pushes = Vec<Spanned<RawPush>>;
     pub type Probe = Spanned<RawProbe>;
@@ -78,7 +82,7 @@ impl Kind {
     /// The form of a value, for error messages and the manual page.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Text => "a string",
+            Self::Text | Self::Body => "a string",
             Self::Path => "a path in quotes",
             Self::Url => "a URL in quotes",
             Self::Duration => "a duration in quotes",
@@ -89,6 +93,7 @@ impl Kind {
             Self::Principal => "a name in quotes or a number",
             Self::List => "a string or an array of strings",
             Self::Params => "a table of strings",
+            Self::Secrets => "a table of secrets, each a string or a table such as { env = \"…\" }",
             Self::Command => "an array of strings, the program and its arguments",
             Self::Pushes => "an array of tables, each with a url",
             Self::Probe => "a table with a url",
@@ -98,11 +103,20 @@ impl Kind {
     /// Whether an error may show the value. Parameters that the program does not know may be
     /// anything, an assertion for instance, and so may the arguments of other programs.
     pub fn may_be_shown(self) -> bool {
-        !matches!(self, Self::Secret | Self::Params | Self::Command | Self::Pushes | Self::Probe)
+        !matches!(
+            self,
+            Self::Secret
+                | Self::Body
+                | Self::Params
+                | Self::Secrets
+                | Self::Command
+                | Self::Pushes
+                | Self::Probe
+        )
     }
 }
 
-/// The parts of a table that [`keys!`] makes.
+/// The parts of a table that `keys!` makes.
 pub(super) trait RawTable {
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;
@@ -149,8 +163,20 @@ keys! {
 /// All keys, in the order of the example config.
 KEYS, RawAccount {
     provider: Account Text, "none",
-        "a preset of token_endpoint and token_endpoint_auth_method: google",
+        "a preset of the endpoint and whatever else the provider's requests need; `zg-tokend init --provider '?'` lists them",
         r#""google""#;
+    tenant: Account Text, "the provider's, if it has one",
+        "the tenant at the provider, as at microsoft; belongs to the provider in the same table",
+        r#""contoso.onmicrosoft.com""#;
+    host: Account Text, "the provider's, if it has one",
+        "the host of your own server, as at gitlab or salesforce; belongs to the provider in the same table",
+        r#""gitlab.example.com""#;
+    shop: Account Text, "none",
+        "the shop at the provider shopify; belongs to the provider in the same table",
+        r#""example""#;
+    data_center: Account Text, "the provider's, if it has one",
+        "the data center at the provider zoho, as in its address; belongs to the provider in the same table",
+        r#""eu""#;
     issuer: Account Url, "none",
         "the issuer, to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
         r#""https://accounts.google.com""#;
@@ -168,7 +194,7 @@ KEYS, RawAccount {
         r#"{ file = "client_secret" }"#;
     token_endpoint_auth_method: Account Text,
         "none without client_secret, else the provider's, else client_secret_basic",
-        "client_secret_basic, client_secret_post or none (RFC 7591 section 2)",
+        "client_secret_basic, client_secret_post, none (RFC 7591 section 2), or client_secret_basic_raw for servers that do not decode id and secret",
         r#""client_secret_post""#;
     refresh_token: Own Secret, "the one in the state",
         "the refresh token of a login; it is read once, its successors are kept in the state",
@@ -182,9 +208,15 @@ KEYS, RawAccount {
     resource: Account List, "none",
         "the parameter resource, once or several times (RFC 8707)",
         r#"["https://api.example.com"]"#;
-    extra_params: Account Params, "none",
-        "more parameters of the request; an account's table replaces the default one",
+    extra_params: Account Secrets, "none",
+        "more parameters of the request, as strings or secrets; an account's table replaces the default one",
         r#"{ tenant = "example" }"#;
+    request_headers: Account Secrets, "none",
+        "headers of the request, as strings or secrets; they may replace user-agent, accept and authorization",
+        r#"{ apikey = { env = "ZG_APIKEY" }, user-agent = "my-app/1.0" }"#;
+    request_body: Account Body, "a form, as RFC 6749 has it",
+        "the body of the request, a template: {grant_type}, {refresh_token}, {client_id}, {client_secret}, {scope} and the names in extra_params; JSON if it begins with a brace, else a form; {{ and }} are braces",
+        r#"'{{"grant_type": "{grant_type}", "refresh_token": "{refresh_token}"}}'"#;
     skew: Account Duration, "a third of the token's lifetime, at least 60s and at most half of it",
         "how long before expiry to refresh; at most half of the token's lifetime counts",
         r#""10m""#;
@@ -319,6 +351,10 @@ impl RawAccount {
     pub(super) fn inherit(self, mut defaults: Self) -> Self {
         if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
             defaults.provider = None;
+            defaults.tenant = None;
+            defaults.host = None;
+            defaults.shop = None;
+            defaults.data_center = None;
             defaults.issuer = None;
             defaults.token_endpoint = None;
             defaults.confirmed_endpoint_host = None;

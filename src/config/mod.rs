@@ -26,7 +26,7 @@ pub use crate::config::settings::{
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
 pub use crate::config::token_format::TokenFormat;
-pub use crate::config::values::{PROVIDERS, is_loopback};
+pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 
 /// The longest config file: room for thousands of accounts, and a limit for a wrong path.
@@ -184,7 +184,7 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
 }
 
 /// `path` is that of the config file, absolute: relative paths are relative to its directory, and
-/// errors name it. Symlinks are not followed: [`load`] does that.
+/// errors name it. Symlinks are not followed: `load` does that.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     validated(text, path, environment, &normal)
 }

@@ -12,7 +12,7 @@ use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
-use crate::oauth::AuthMethod;
+use crate::oauth::{AuthMethod, BodyTemplate};
 use crate::secret::Secret;
 
 /// A whole config file, validated.
@@ -58,7 +58,10 @@ pub struct AccountConfig {
     /// Sent as `resource`, each (RFC 8707).
     pub resource: Vec<String>,
     /// Further parameters, by name.
-    pub extra_params: Vec<(String, String)>,
+    pub extra_params: Vec<(String, SecretSource)>,
+    /// Lower-case names.
+    pub request_headers: Vec<(String, SecretSource)>,
+    pub request_body: Option<BodyTemplate>,
     /// How long before expiry to refresh; `None` leaves it to the token's lifetime.
     pub skew: Option<Duration>,
     /// The lifetime of a token that came without `expires_in`.
@@ -89,9 +92,20 @@ impl AccountConfig {
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
-        own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)))
+        let headers = self.request_headers.iter().filter(|(name, source)| {
+            !PLAIN_HEADERS.contains(&&**name) || !matches!(source, SecretSource::Inline(_))
+        });
+        let params =
+            self.extra_params.iter().filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
+        let headers = headers.map(|(_, source)| ("request_headers", source));
+        let params = params.map(|(_, source)| ("extra_params", source));
+        let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
+        own.chain(headers).chain(params)
     }
 }
+
+/// Request headers of which a value in the config is no secret.
+const PLAIN_HEADERS: [&str; 5] = ["user-agent", "accept", "origin", "notion-version", "content-type"];
 
 /// A URL that each new access token is sent to, by POST.
 #[derive(Debug, Clone, PartialEq, Eq)]

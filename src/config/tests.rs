@@ -171,8 +171,8 @@ fn accounts_inherit_what_they_may() {
         [AuthMethod::ClientSecretPost, AuthMethod::None, AuthMethod::ClientSecretBasic]
     );
     assert_eq!(eve.endpoint, Endpoint::Discovered { issuer: "https://id.example".into() });
-    assert_eq!(zoe.extra_params, [("a".to_owned(), "1".to_owned())]);
-    assert_eq!(eve.extra_params, [("b".to_owned(), "2".to_owned())]);
+    assert_eq!(zoe.extra_params, [("a".to_owned(), SecretSource::Inline(Secret::new("1")))]);
+    assert_eq!(eve.extra_params, [("b".to_owned(), SecretSource::Inline(Secret::new("2")))]);
     assert_eq!(zoe.token_file.path, Path::new("/c/zoe"));
 }
 
@@ -213,6 +213,26 @@ fn explicit_keys_win_over_the_issuer_and_the_preset() {
     assert_eq!(account(both).endpoint, Endpoint::Explicit("https://a.example/t".parse().unwrap()));
     let issuer = account("issuer = \"https://id.example\"").endpoint.clone();
     assert_eq!(issuer, Endpoint::Discovered { issuer: "https://id.example".into() });
+}
+
+#[test]
+fn a_preset_fills_what_the_config_leaves_open() {
+    let read = |lines: &str| {
+        let settings = parse_text(&format!("client_id = \"id\"\n{lines}\n")).unwrap();
+        Arc::clone(&settings.accounts[0])
+    };
+    for (lines, endpoint) in [
+        ("provider = \"microsoft\"", "https://login.microsoftonline.com/common/oauth2/v2.0/token"),
+        ("provider = \"gitlab\"\nhost = \"git.example\"", "https://git.example/oauth/token"),
+        ("provider = \"shopify\"\nshop = \"a\"", "https://a.myshopify.com/admin/oauth/access_token"),
+        ("provider = \"zoho\"\ndata_center = \"com.au\"", "https://accounts.zoho.com.au/oauth/v2/token"),
+    ] {
+        assert_eq!(read(lines).endpoint, Endpoint::Explicit(endpoint.parse().unwrap()), "{lines}");
+    }
+    let notion = read("provider = \"notion\"\nrequest_headers = { Notion-Version = \"2025-09-03\" }");
+    assert!(notion.request_body.as_ref().is_some_and(crate::oauth::BodyTemplate::is_json));
+    assert_eq!(notion.request_headers.len(), 1, "the user's own wins");
+    assert_eq!(read("provider = \"withings\"").extra_params.len(), 1);
 }
 
 #[test]

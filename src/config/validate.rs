@@ -19,10 +19,13 @@ use crate::config::settings::{
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
-    auth_method, choice, duration, endpoint, extra_params, host, issuer, missing, mode, no_nul, preset,
-    principal, push_headers, refuse_pasted, remove_expired, scope, template, text,
+    REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name, header_value, host, issuer,
+    missing, mode, no_nul, param_name, principal, provider, provider_endpoint, push_headers, refuse_pasted,
+    remove_expired, scope, template, text,
 };
 use crate::files::Missing;
+use crate::oauth::BodyTemplate;
+use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
 /// its durable writes are not over when those who wait for the lock give up, after 45 s.
@@ -109,23 +112,64 @@ impl Scope<'_> {
     ) -> Result<Checked, ConfigProblem> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
-        let preset = raw.provider.as_ref().map(preset).transpose()?;
+        let preset = raw.provider.as_ref().map(provider).transpose()?;
+        let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
+        let parts = [
+            ("tenant", raw.tenant),
+            ("host", raw.host),
+            ("shop", raw.shop),
+            ("data_center", raw.data_center),
+        ];
+        let preset_endpoint = match &raw.token_endpoint {
+            Some(_) => None,
+            None => provider_endpoint(spanned, parts)?,
+        };
         let allow_http = raw.allow_http.unwrap_or(false);
         // Checked even if it is not used, beside an explicit endpoint.
         let issuer = raw.issuer.as_ref().map(issuer).transpose()?;
-        let endpoint = match (raw.token_endpoint, issuer, preset) {
+        let endpoint = match (raw.token_endpoint, issuer, preset_endpoint) {
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
             (None, Some(issuer), _) => Endpoint::Discovered { issuer },
-            (None, None, Some(preset)) => {
-                let url = Spanned::new(0..0, preset.token_endpoint.to_owned());
+            (None, None, Some(url)) => {
+                let url = Spanned::new(0..0, url);
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
             }
             (None, None, None) => return Err(missing("token_endpoint")),
         };
         let client_id = text("client_id", raw.client_id.ok_or_else(|| missing("client_id"))?)?;
-        let client_secret = raw.client_secret.map(|raw| self.secret("client_secret", raw)).transpose()?;
+        // With Basic, some servers take a key as the user and no password.
+        let basic =
+            raw.token_endpoint_auth_method.as_ref().is_some_and(|method| method.get_ref().contains("basic"));
+        let client_secret = raw
+            .client_secret
+            .map(|raw| match raw.get_ref() {
+                RawSecret::Inline(secret) if basic && secret.is_empty() => {
+                    Ok(SecretSource::Inline(secret.clone()))
+                }
+                _ => self.secret("client_secret", raw),
+            })
+            .transpose()?;
         let auth_method =
             auth_method(raw.token_endpoint_auth_method.as_ref(), client_secret.is_some(), preset)?;
+        let extra_params =
+            with_preset(self.extra_params(raw.extra_params)?, preset.map_or(&[], |preset| preset.params));
+        let request_body = raw.request_body.map(|raw| {
+            let names: Vec<_> = extra_params.iter().map(|(name, _)| name.clone()).collect();
+            BodyTemplate::parse(raw.get_ref(), &names).map_err(|error| {
+                let hint = format!(
+                    "placeholders are {{{}}} and the names in extra_params; write {{{{ or }}}} for a brace",
+                    BodyTemplate::PLACEHOLDERS.join("}, {")
+                );
+                bad_value("request_body", raw.span(), error, hint)
+            })
+        });
+        let request_body = request_body.transpose()?;
+        let preset_body = || BodyTemplate::parse(preset?.body?, &[]).ok();
+        let request_body = request_body.or_else(preset_body);
+        let request_headers = with_preset(
+            self.request_headers(raw.request_headers)?,
+            preset.map_or(&[], |preset| preset.headers),
+        );
         let refresh_token_span = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
         let token_file_span = raw.token_file.as_ref().map_or(0..0, Spanned::span);
         let path = raw.token_file.map(|path| self.path("token_file", &path)).transpose()?;
@@ -149,7 +193,9 @@ impl Scope<'_> {
                 let items = list.into_inner().0.into_iter();
                 items.map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
             })?,
-            extra_params: extra_params(raw.extra_params)?,
+            extra_params,
+            request_headers,
+            request_body,
             skew: raw.skew.map(|raw| duration("skew", &raw, LIFETIMES)).transpose()?,
             default_lifetime: duration("default_lifetime", &default_lifetime, LIFETIMES)?,
             timeout: duration("timeout", &or_default("timeout", raw.timeout), TIMEOUTS)?,
@@ -281,6 +327,42 @@ impl Scope<'_> {
         }
     }
 
+    /// A parameter in the config may be any text; one from elsewhere is a secret.
+    fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+        if let RawSecret::Inline(text) = raw.get_ref() {
+            no_nul(key, &raw.span(), text.expose())?;
+            return Ok(SecretSource::Inline(text.clone()));
+        }
+        self.secret(key, raw)
+    }
+
+    fn extra_params(
+        &self,
+        params: Option<raw::Secrets>,
+    ) -> Result<Vec<(String, SecretSource)>, ConfigProblem> {
+        const KEY: &str = "extra_params";
+        let checked = |(name, value)| Ok((param_name(KEY, name)?, self.secret_or_text(KEY, value)?));
+        params.unwrap_or_default().into_iter().map(checked).collect()
+    }
+
+    fn request_headers(
+        &self,
+        headers: Option<raw::Secrets>,
+    ) -> Result<Vec<(String, SecretSource)>, ConfigProblem> {
+        const KEY: &str = "request_headers";
+        let mut checked: Vec<(String, SecretSource)> = Vec::new();
+        for (name, value) in headers.unwrap_or_default() {
+            let other = checked.iter().map(|(name, _)| name.as_str());
+            let name = header_name(KEY, name, REQUEST_OWN_HEADERS, other)?;
+            let (span, value) = (value.span(), self.secret_or_text(KEY, value)?);
+            if let SecretSource::Inline(text) = &value {
+                header_value(KEY, span, text.expose())?;
+            }
+            checked.push((name, value));
+        }
+        Ok(checked)
+    }
+
     fn push(&self, raw: Spanned<RawPush>, allow_http: bool) -> Result<PushConfig, ConfigProblem> {
         let (place, raw) = (raw.span(), raw.into_inner());
         let url = raw.url.ok_or_else(|| missing("push.url", place, ""))?;
@@ -383,6 +465,16 @@ impl Scope<'_> {
             other => Cow::Borrowed(other),
         }
     }
+}
+
+/// The provider's values, where the config has no other.
+fn with_preset(mut own: Vec<(String, SecretSource)>, preset: &[(&str, &str)]) -> Vec<(String, SecretSource)> {
+    for (name, value) in preset {
+        if !own.iter().any(|(known, _)| known == name) {
+            own.push(((*name).to_owned(), SecretSource::Inline(Secret::new(*value))));
+        }
+    }
+    own
 }
 
 /// The next step after a bad secret.

@@ -13,24 +13,10 @@ use crate::config::settings::{PushConfig, WriteMode};
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
+use crate::oauth::providers;
+use crate::oauth::providers::{PROVIDERS, Provider};
 use crate::redact::looks_pasted;
 use crate::secret::Secret;
-
-/// The settings of a provider's name.
-pub(super) struct Preset {
-    name: &'static str,
-    pub(super) token_endpoint: &'static str,
-    auth_method: AuthMethod,
-}
-
-/// The values of `provider`.
-pub const PROVIDERS: [&str; 1] = ["google"];
-
-const PRESETS: [Preset; PROVIDERS.len()] = [Preset {
-    name: PROVIDERS[0],
-    token_endpoint: "https://oauth2.googleapis.com/token",
-    auth_method: AuthMethod::ClientSecretPost,
-}];
 
 /// Parameters that the request has already: a second one of that name is an error for the
 /// server (RFC 6749 section 3.2).
@@ -40,6 +26,10 @@ const OWN_PARAMS: &[&str] =
 /// Headers that the client sets itself.
 const PUSH_OWN_HEADERS: &[&str] =
     &["host", "content-length", "transfer-encoding", "connection", "user-agent", "accept"];
+
+/// Headers of a token request that the connection depends on.
+pub(super) const REQUEST_OWN_HEADERS: &[&str] =
+    &["host", "content-length", "transfer-encoding", "connection", "accept-encoding"];
 
 const IN_FULL: &str = "write it in full, with https://";
 
@@ -94,8 +84,55 @@ pub(super) fn choice<T: Copy>(
     })
 }
 
-pub(super) fn preset(value: &Spanned<String>) -> Result<&'static Preset, ConfigProblem> {
-    choice("provider", value, &PRESETS.each_ref().map(|preset| (preset.name, preset)))
+pub(super) fn provider(value: &Spanned<String>) -> Result<&'static Provider, ConfigProblem> {
+    providers::find(value.get_ref()).ok_or_else(|| {
+        let names = PROVIDERS.iter().map(|provider| provider.name);
+        let hint = match keys::nearest(value.get_ref(), names) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => "`zg-tokend init --provider '?'` lists the providers; for another one, set issuer or token_endpoint".into(),
+        };
+        bad_value("provider", value.span(), "has an unknown value", hint)
+    })
+}
+
+/// The token endpoint of a provider. `parts` are the values of `tenant` and its like.
+pub(super) fn provider_endpoint(
+    provider: Option<(&Provider, Range<usize>)>,
+    parts: [(&'static str, Option<Spanned<String>>); 4],
+) -> Result<Option<String>, ConfigProblem> {
+    let place = provider.as_ref().and_then(|(provider, _)| provider.place.as_ref());
+    let mut own = None;
+    for (key, value) in parts {
+        let Some(value) = value else { continue };
+        if place.is_none_or(|place| place.key != key) {
+            let hint = "remove it: no endpoint of this account has such a part";
+            return Err(bad_value(key, value.span(), "does not belong to the provider", hint));
+        }
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let values = place.map_or(&[][..], |place| place.values);
+        let (what, hint) = if value.get_ref().is_empty() || !value.get_ref().chars().all(is_part) {
+            (
+                "is no part of an address",
+                "write letters, digits, dots and hyphens, without https:// and path".into(),
+            )
+        } else if !values.is_empty() && !values.contains(&value.get_ref().as_str()) {
+            ("has an unknown value", format!("known values: {}", values.join(", ")))
+        } else {
+            own = Some(value.into_inner());
+            continue;
+        };
+        return Err(bad_value(key, value.span(), what, hint));
+    }
+    let Some((provider, span)) = provider else { return Ok(None) };
+    if let Some(place) = place
+        && own.is_none()
+        && place.default.is_none()
+    {
+        let hint =
+            format!("add {} = \"…\": it is a part of the endpoint {}", place.key, provider.token_endpoint);
+        return Err(bad_value("provider", span, format!("needs the key `{}`", place.key), hint));
+    }
+    Ok(Some(provider.token_endpoint(own.as_deref().or(place.and_then(|place| place.default)))))
 }
 
 /// Whether the token file is removed when its token has expired.
@@ -113,19 +150,20 @@ pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Resul
 pub(super) fn auth_method(
     value: Option<&Spanned<String>>,
     has_secret: bool,
-    preset: Option<&Preset>,
+    provider: Option<&Provider>,
 ) -> Result<AuthMethod, ConfigProblem> {
     const KEY: &str = "token_endpoint_auth_method";
     let Some(value) = value else {
-        let with_secret = preset.map_or(AuthMethod::ClientSecretBasic, |preset| preset.auth_method);
+        let with_secret = provider.map_or(AuthMethod::ClientSecretBasic, |provider| provider.auth_method);
         return Ok(if has_secret { with_secret } else { AuthMethod::None });
     };
     let method = choice(KEY, value, &AuthMethod::ALL.map(|method| (method.as_str(), method)))?;
     let (what, hint) = match (method, has_secret) {
         (AuthMethod::None, true) => ("is none, but there is a client_secret", "remove one of the two"),
-        (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, false) => {
-            ("needs a client_secret", "add client_secret, or use \"none\" for a public client")
-        }
+        (
+            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretBasicRaw | AuthMethod::ClientSecretPost,
+            false,
+        ) => ("needs a client_secret", "add client_secret, or use \"none\" for a public client"),
         _ => return Ok(method),
     };
     Err(bad_value(KEY, value.span(), what, hint))
@@ -220,23 +258,12 @@ pub(super) fn scope(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     Err(bad_value("scope", value.span(), what, hint))
 }
 
-pub(super) fn extra_params(params: Option<raw::Params>) -> Result<Vec<(String, String)>, ConfigProblem> {
-    const KEY: &str = "extra_params";
-    let checked = |(name, value): (Spanned<String>, Spanned<String>)| {
-        if OWN_PARAMS.contains(&name.get_ref().as_str()) {
-            let what = format!("must not repeat `{}`", name.get_ref());
-            return Err(bad_value(
-                KEY,
-                name.span(),
-                what,
-                "remove it: the request has this parameter already",
-            ));
-        }
-        let name = text(KEY, name)?;
-        no_nul(KEY, &value.span(), value.get_ref())?;
-        Ok((name, value.into_inner()))
-    };
-    params.unwrap_or_default().into_iter().map(checked).collect()
+pub(super) fn param_name(key: &str, name: Spanned<String>) -> Result<String, ConfigProblem> {
+    if OWN_PARAMS.contains(&name.get_ref().as_str()) {
+        let what = format!("must not repeat `{}`", name.get_ref());
+        return Err(bad_value(key, name.span(), what, "remove it: the request has this parameter already"));
+    }
+    text(key, name)
 }
 
 pub(super) fn no_nul(key: &str, span: &Range<usize>, text: &str) -> Result<(), ConfigProblem> {
@@ -309,6 +336,36 @@ pub(super) fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat
     })
 }
 
+/// RFC 9110 section 5.1: a token, in lower case.
+pub(super) fn header_name<'a>(
+    key: &str,
+    name: Spanned<String>,
+    own: &[&str],
+    mut others: impl Iterator<Item = &'a str>,
+) -> Result<String, ConfigProblem> {
+    let span = name.span();
+    let name = name.into_inner().to_ascii_lowercase();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) {
+        let hint = "a name is letters, digits and -, as in X-Tenant";
+        return Err(bad_value(key, span, "has a name that is not allowed in HTTP", hint));
+    }
+    if own.contains(&&*name) || others.any(|other| other == name) {
+        let what = format!("must not repeat `{name}`");
+        return Err(bad_value(key, span, what, "leave it out: the request has this header already"));
+    }
+    Ok(name)
+}
+
+/// RFC 9110 section 5.5, as far as every server takes it.
+pub(super) fn header_value(key: &str, span: Range<usize>, value: &str) -> Result<(), ConfigProblem> {
+    if value.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        return Ok(());
+    }
+    let hint = "a value is printable ASCII, on one line";
+    Err(bad_value(key, span, "has a value that is not allowed in HTTP", hint))
+}
+
 /// The headers of a push: RFC 9110 section 5, names as tokens and visible values.
 pub(super) fn push_headers(
     headers: Option<raw::Params>,
@@ -318,25 +375,12 @@ pub(super) fn push_headers(
     let mut checked: Vec<(String, Secret)> = Vec::new();
     for (name, value) in headers.unwrap_or_default() {
         let span = name.span();
-        let name = name.into_inner().to_ascii_lowercase();
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
-        if name.is_empty() || !name.chars().all(is_token) {
-            let hint = "a name is letters, digits and -, as in X-Tenant";
-            return Err(bad_value(KEY, span, "has a name that is not allowed in HTTP", hint));
-        }
-        if PUSH_OWN_HEADERS.contains(&&*name) || checked.iter().any(|(other, _)| *other == name) {
-            let what = format!("must not repeat `{name}`");
-            return Err(bad_value(KEY, span, what, "leave it out: the request has this header already"));
-        }
+        let name = header_name(KEY, name, PUSH_OWN_HEADERS, checked.iter().map(|(name, _)| name.as_str()))?;
         if name == "authorization" && has_api_key {
             let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
             return Err(bad_value(KEY, span, "has an authorization beside the api_key", hint));
         }
-        if !value.get_ref().chars().all(is_visible) {
-            let hint = "a value is printable ASCII, on one line";
-            return Err(bad_value(KEY, value.span(), "has a value that is not allowed in HTTP", hint));
-        }
+        header_value(KEY, value.span(), value.get_ref())?;
         checked.push((name, Secret::new(value.into_inner())));
     }
     if !checked.iter().any(|(name, _)| name == "content-type") {

@@ -8,7 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue,
+};
 use reqwest::{Client, RequestBuilder, Response};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -18,6 +21,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::is_loopback;
+use crate::http::encoding::{EncodingError, decode};
 use crate::http::failure::{ANSWER, failure, timed_out};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
@@ -172,6 +176,7 @@ impl HttpEndpoint {
     fn builder(&self) -> reqwest::ClientBuilder {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         Client::builder()
             .user_agent(USER_AGENT)
@@ -192,11 +197,19 @@ impl HttpEndpoint {
         let client = self.client_for(&request.client.token_endpoint)?;
         let mut post = client
             .post(request.client.token_endpoint.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(CONTENT_TYPE, request.content_type())
             .body(request.body().expose().to_owned());
         if let Some(authorization) = request.client.authorization() {
             post = post.header(AUTHORIZATION, sensitive(&authorization)?);
         }
+        let mut own = HeaderMap::new();
+        for field in &request.client.shape.headers {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
+                not_sent(FailureKind::Other, "a header name is not allowed in HTTP".to_owned())
+            })?;
+            own.insert(name, sensitive(&field.value)?);
+        }
+        let post = post.headers(own);
         self.exchange(&request.client.token_endpoint, post).await
     }
 }
@@ -284,12 +297,13 @@ async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, 
         location: header(reqwest::header::LOCATION),
         body: Zeroizing::default(),
     };
+    let coding = header(CONTENT_ENCODING);
     if response.content_length().is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(too_large());
     }
-    loop {
-        let broken = match deadline.bound(response.chunk()).await {
-            Some(Ok(None)) => return Ok(reply),
+    let broken = loop {
+        break Some(match deadline.bound(response.chunk()).await {
+            Some(Ok(None)) => break None,
             Some(Ok(Some(chunk))) if reply.body.len() + chunk.len() <= MAX_BODY_BYTES => {
                 reply.body.extend_from_slice(&chunk);
                 continue;
@@ -297,11 +311,33 @@ async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, 
             Some(Ok(Some(_))) => too_large(),
             Some(Err(error)) => failure(&error, deadline.timeout, None),
             None => deadline.failure(),
-        };
+        });
+    };
+    let undecodable = coding.and_then(|coding| undo(&mut reply, &coding).err());
+    match broken.or(undecodable) {
         // The part that is there may hold the next refresh token: better a defective reply than a
         // lost login.
-        return if reply.holds_refresh_token() { Ok(reply) } else { Err(broken) };
+        Some(broken) if !reply.holds_refresh_token() => Err(broken),
+        _ => Ok(reply),
     }
+}
+
+/// Decodes the body.
+fn undo(reply: &mut Reply, coding: &str) -> Result<(), TransportFailure> {
+    let other = |detail| TransportFailure { sent: Sent::PerhapsSent, kind: FailureKind::Other, detail };
+    let body = std::mem::take(&mut reply.body);
+    reply.body = decode(body, coding, MAX_BODY_BYTES).map_err(|error| match error {
+        EncodingError::TooLong => too_large(),
+        EncodingError::Unknown(name) => {
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
+            other(format!("the answer has the content coding {name}, which was not asked for"))
+        }
+        EncodingError::Damaged(part) => {
+            reply.body = part;
+            other(format!("the answer cannot be decoded: its {} is damaged", coding.trim()))
+        }
+    })?;
+    Ok(())
 }
 
 fn too_large() -> TransportFailure {

@@ -134,6 +134,11 @@ fn document_urls(issuer: &str) -> Result<[Url; 2], &'static str> {
     ])
 }
 
+/// Entra ID's endpoints for several tenants publish a placeholder for the tenant of each login.
+fn is_tenant_of(issuer: &str, stated: &str) -> bool {
+    ["common", "organizations", "consumers"].iter().any(|name| stated.replace("{tenantid}", name) == issuer)
+}
+
 /// Cut to fit into a message; no issuer is longer.
 fn shown(text: &str) -> String {
     text.chars().take(200).collect()
@@ -150,7 +155,7 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
 
     let document: Metadata = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
     let stated = document.issuer.ok_or(DocumentError::Missing("issuer"))?;
-    if stated != issuer {
+    if stated != issuer && !is_tenant_of(issuer, &stated) {
         return Err(DocumentError::OtherIssuer(shown(&stated)));
     }
     let token_endpoint = document.token_endpoint.ok_or(DocumentError::Missing("token_endpoint"))?;
@@ -162,7 +167,7 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
         return Err(DocumentError::Insecure(shown(&token_endpoint)));
     };
     Ok(Discovery {
-        issuer: stated,
+        issuer: issuer.to_owned(),
         token_endpoint,
         token_endpoint_auth_methods_supported: document
             .token_endpoint_auth_methods_supported

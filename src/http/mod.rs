@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod discovery;
+mod encoding;
 pub mod failure;
 pub mod proxy;
 pub mod roots;

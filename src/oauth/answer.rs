@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::oauth::codes::look_up;
+use crate::oauth::meaning::look_up;
 use crate::oauth::reply::{FailureKind, TransportFailure};
 use crate::secret::Secret;
 
@@ -33,7 +33,7 @@ pub enum Answer {
 pub struct TokenResponse {
     /// The new access token: 1 to 16 KiB bytes of VSCHAR.
     pub access_token: Secret,
-    /// `Bearer`, as the server writes it.
+    /// `Bearer`, whatever the server calls it: no other scheme takes such a token (RFC 6750).
     pub token_type: String,
     /// The lifetime, counted from before the POST: 1 s to 365 d.
     pub expires_in: Duration,
@@ -43,6 +43,10 @@ pub struct TokenResponse {
     /// True if the reply has a refresh token that cannot be used (too long, forbidden
     /// characters): the old one stays, but may be dead.
     pub refresh_token_unusable: bool,
+    /// What the reply says of the lifetime, if that cannot be read.
+    pub expires_in_unreadable: bool,
+    /// How long the login lives, if the server says so.
+    pub login_expires_in: Option<Duration>,
     /// The scope granted, if it is stated.
     pub scope: Option<String>,
 }
@@ -62,7 +66,8 @@ pub enum ExpiresInSource {
 /// An error response, RFC 6749 section 5.2: the server's words without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
-    /// The `error` code: a known one in its registered spelling, another as the server writes it.
+    /// The code: a known one in its registered spelling, another as the server writes it; empty if
+    /// there are only words.
     pub code: String,
     /// The `error_description`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,13 +201,16 @@ impl Answer {
                 "invalid_client" => {
                     "check client_id, client_secret and token_endpoint_auth_method against the provider's console"
                 }
-                "unauthorized_client" | "unsupported_grant_type" => {
+                "unauthorized_client" => {
+                    "check client_secret and token_endpoint_auth_method; then allow the refresh_token grant for this client in the provider's console"
+                }
+                "unsupported_grant_type" => {
                     "allow the refresh_token grant for this client in the provider's console"
                 }
                 "invalid_scope" => {
                     "request no more scope than was granted at login, or remove scope from the config"
                 }
-                _ => "check client_id, scope, extra_params and token_endpoint_auth_method",
+                _ => "check client_id, client_secret, scope, extra_params and token_endpoint_auth_method",
             },
             Self::Defective { defect, .. } => match defect {
                 Defect::TokenType(_) => "have the provider issue bearer tokens to this client",
@@ -282,7 +290,8 @@ impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.code)?;
         if let Some(description) = &self.description {
-            write!(f, ": \"{description}\"")?;
+            let separator = if self.code.is_empty() { "" } else { ": " };
+            write!(f, "{separator}\"{description}\"")?;
         }
         if let Some(uri) = &self.uri {
             write!(f, " (see {uri})")?;

@@ -5,6 +5,9 @@
 pub enum AuthMethod {
     /// HTTP Basic, RFC 6749 section 2.3.1.
     ClientSecretBasic,
+    /// HTTP Basic of id and secret as they are, for servers that do not decode what section 2.3.1
+    /// has encoded. No registered name.
+    ClientSecretBasicRaw,
     /// In the request body, RFC 6749 section 2.3.1.
     ClientSecretPost,
     /// A public client sends its client_id only.
@@ -12,12 +15,14 @@ pub enum AuthMethod {
 }
 
 impl AuthMethod {
-    pub const ALL: [Self; 3] = [Self::ClientSecretBasic, Self::ClientSecretPost, Self::None];
+    pub const ALL: [Self; 4] =
+        [Self::ClientSecretBasic, Self::ClientSecretPost, Self::None, Self::ClientSecretBasicRaw];
 
     /// The registered name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretBasicRaw => "client_secret_basic_raw",
             Self::ClientSecretPost => "client_secret_post",
             Self::None => "none",
         }

@@ -12,8 +12,8 @@ use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
     Unavailable, Unclear,
 };
-use crate::oauth::codes::{Meaning, look_up};
-use crate::oauth::members::{Member, Members, salvage_refresh_token};
+use crate::oauth::extract::{Body, Found, Value, squeeze};
+use crate::oauth::meaning::{Meaning, look_up, meaning};
 use crate::oauth::reply::{Reply, Sent, TransportFailure};
 use crate::oauth::retry_after;
 use crate::redact::{redact_known, scrub};
@@ -62,26 +62,30 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContex
     let retry_after = retry_after::parse(reply.retry_after.as_deref(), reply.date.as_deref(), context.now);
     let unavailable = |reason| Answer::Unavailable(Unavailable { reason, retry_after });
     let unclear = |reason| Answer::Ambiguous(Unclear { reason, retry_after });
-    let words = || error_reply(&Members::parse(&reply.body)?, context);
+    let body = Body::parse(&reply.body, reply.content_type.as_deref());
+    let whole = body.as_ref().filter(|body| body.whole);
+    let words = || Some(error_reply(whole?, status, context)?.0);
 
     match status {
-        200..=299 => match Members::parse(&reply.body) {
-            Some(members) => success(&members, context, unavailable),
-            None => match salvage_refresh_token(&reply.body).filter(is_usable) {
-                Some(refresh_token) => {
-                    Answer::Defective { refresh_token: Some(refresh_token), defect: Defect::Unreadable }
-                }
-                None => unclear(Doubt::Unreadable {
-                    status,
-                    content_type: reply.content_type.as_deref().map(|text| context.scrub(text)),
-                }),
+        200..=299 => match &body {
+            Some(body) if body.whole => success(body, status, context, unavailable),
+            Some(body) if usable_refresh_token(&body.found()).is_some() => Answer::Defective {
+                refresh_token: usable_refresh_token(&body.found()).cloned(),
+                defect: Defect::Unreadable,
             },
+            _ => unclear(Doubt::Unreadable {
+                status,
+                content_type: reply.content_type.as_deref().map(|text| context.scrub(text)),
+            }),
         },
         300..=399 => unavailable(ServerFailure::Redirect { status, host: redirect_host(reply, context) }),
         // "Not now" whatever the body says: proxies and rate limiters borrow OAuth's words.
         408 | 425 | 429 => unavailable(ServerFailure::Status { status, words: words() }),
-        400..=499 => match words() {
-            Some(words) => by_code(words, unavailable),
+        400..=499 => match whole.and_then(|body| error_reply(body, status, context)) {
+            Some((error, meaning)) => {
+                let speaks = whole.is_some_and(Body::has_code) && !matches!(status, 404 | 405);
+                by_meaning(error, meaning, (!speaks).then_some(status), unavailable)
+            }
             None => unavailable(ServerFailure::Status { status, words: None }),
         },
         // A gateway lost the answer of a server that may have acted. 520 and 524 are
@@ -103,58 +107,64 @@ fn no_reply(failure: &TransportFailure, context: &ReplyContext<'_>) -> Answer {
     }
 }
 
-/// A 2xx with a JSON object.
+/// A 2xx that can be read.
 fn success(
-    members: &Members,
+    body: &Body,
+    status: u16,
     context: &ReplyContext<'_>,
     unavailable: impl Fn(ServerFailure) -> Answer,
 ) -> Answer {
-    let refresh_token =
-        members.refresh_token.as_ref().and_then(Member::text).filter(|token| is_usable(token));
+    let found = body.found();
+    let refresh_token = usable_refresh_token(&found);
     let defective = |defect| Answer::Defective { refresh_token: refresh_token.cloned(), defect };
 
-    let access_token = usable_access_token(members.access_token.as_ref());
-    if let Some(error) = error_reply(members, context) {
-        // An error in a 200 is GitHub's way. Beside a token it is a contradiction, and the
-        // refresh token may have been rotated.
-        return if refresh_token.is_some() || access_token.is_ok() {
-            defective(Defect::Contradiction(error))
-        } else {
-            by_code(error, unavailable)
-        };
+    let access_token = usable_access_token(found.access_token);
+    // An error in a 200 is GitHub's way. Beside a token it is a contradiction, and the
+    // refresh token may have been rotated.
+    if let Some((error, meaning)) = error_reply(body, status, context) {
+        if refresh_token.is_none() && access_token.is_err() {
+            return by_meaning(error, meaning, None, unavailable);
+        }
+        if body.names_error() {
+            return defective(Defect::Contradiction(error));
+        }
     }
     let access_token = match access_token {
         Ok(token) => token,
         Err(fault) => return defective(Defect::AccessToken(fault)),
     };
-    let token_type = match members.token_type.as_ref() {
-        None | Some(Member::Null) => "Bearer",
-        Some(Member::Text(stated)) if stated.expose().eq_ignore_ascii_case("bearer") => stated.expose(),
-        Some(Member::Text(stated)) => return defective(Defect::TokenType(context.scrub(stated.expose()))),
-        Some(_) => return defective(Defect::TokenType("not a string".to_owned())),
-    };
-    let (expires_in, expires_in_source) = match lifetime(members.expires_in.as_ref(), access_token, context) {
+    if let Some(Value::Text(stated)) = found.token_type
+        && PROOF_TYPES.contains(&&*squeeze(stated.expose()))
+    {
+        return defective(Defect::TokenType(context.scrub(stated.expose())));
+    }
+    let lifetime = match lifetime(&found, access_token, context) {
         Ok(found) => found,
         Err(stated) => return defective(Defect::ExpiresIn(stated)),
     };
     Answer::Granted(TokenResponse {
         access_token: access_token.clone(),
-        token_type: token_type.to_owned(),
-        expires_in,
-        expires_in_source,
+        token_type: "Bearer".to_owned(),
+        expires_in: lifetime.span,
+        expires_in_source: lifetime.source,
+        expires_in_unreadable: lifetime.unreadable,
+        login_expires_in: found
+            .refresh_token_expires_in
+            .and_then(|value| seconds(value, context.now))
+            .filter(|seconds| *seconds >= 1.0 && *seconds < MAX_JWT_LIFETIME)
+            .map(Duration::from_secs_f64),
         refresh_token: refresh_token.cloned(),
-        refresh_token_unusable: refresh_token.is_none() && is_there(members.refresh_token.as_ref()),
-        scope: members.scope.as_ref().and_then(Member::text).map(|scope| context.repeat(scope.expose())),
+        refresh_token_unusable: refresh_token.is_none() && found.refresh_token.is_some_and(Value::is_there),
+        scope: found.scope.and_then(Value::text).map(|scope| context.repeat(scope.expose())),
     })
 }
 
-/// Null and the empty string are how some servers say "none".
-fn is_there(member: Option<&Member>) -> bool {
-    match member {
-        None | Some(Member::Null) => false,
-        Some(Member::Text(text)) => !text.is_empty(),
-        Some(_) => true,
-    }
+/// Token types of which the token alone is not enough: RFC 9449, RFC 8705's kin, MAC, and
+/// RFC 8693's "not applicable".
+const PROOF_TYPES: [&str; 5] = ["dpop", "mac", "pop", "hok", "na"];
+
+fn usable_refresh_token<'a>(found: &Found<'a>) -> Option<&'a Secret> {
+    found.refresh_token.and_then(Value::text).filter(|token| is_usable(token))
 }
 
 fn is_usable(token: &Secret) -> bool {
@@ -175,36 +185,71 @@ pub fn fault_of(token: &Secret) -> Option<TokenFault> {
     }
 }
 
-fn usable_access_token(member: Option<&Member>) -> Result<&Secret, TokenFault> {
+fn usable_access_token(member: Option<&Value>) -> Result<&Secret, TokenFault> {
     match member {
-        None | Some(Member::Null) => Err(TokenFault::Missing),
-        Some(Member::Text(token)) => fault_of(token).map_or(Ok(token), Err),
+        None | Some(Value::Null) => Err(TokenFault::Missing),
+        Some(Value::Text(token)) => fault_of(token).map_or(Ok(token), Err),
         Some(_) => Err(TokenFault::NotAString),
     }
 }
 
-/// How long the token lives, and who says so; `Err` is what expires_in says instead.
+struct Lifetime {
+    span: Duration,
+    source: ExpiresInSource,
+    /// The reply says something that cannot be read.
+    unreadable: bool,
+}
+
+/// How long the token lives, and who says so; `Err` is an expires_in of zero or less.
 fn lifetime(
-    expires_in: Option<&Member>,
+    found: &Found<'_>,
     access_token: &Secret,
     context: &ReplyContext<'_>,
-) -> Result<(Duration, ExpiresInSource), String> {
-    let seconds = match expires_in {
-        None | Some(Member::Null) => {
-            return Ok(match jwt_lifetime(access_token, context.now) {
-                Some(lifetime) => (lifetime, ExpiresInSource::Jwt),
-                None => (context.default_lifetime, ExpiresInSource::Default),
-            });
+) -> Result<Lifetime, String> {
+    let unreadable = match found.expires_in.map(|value| seconds(value, context.now)) {
+        Some(Some(stated)) => {
+            let span = whole_seconds(stated).ok_or_else(|| stated.to_string())?;
+            return Ok(Lifetime { span, source: ExpiresInSource::Stated, unreadable: false });
         }
-        Some(Member::Number(number)) => *number,
-        Some(Member::Text(text)) => match text.expose().trim().parse::<f64>() {
-            Ok(number) => number,
-            Err(_) => return Err("a text".to_owned()),
-        },
-        Some(_) => return Err("a boolean, array or object".to_owned()),
+        stated => stated.is_some(),
     };
-    whole_seconds(seconds)
-        .map_or_else(|| Err(seconds.to_string()), |lifetime| Ok((lifetime, ExpiresInSource::Stated)))
+    let stated = found.expires_at.map(|value| seconds(value, context.now).and_then(whole_seconds));
+    let unreadable = unreadable || stated == Some(None);
+    let (span, source) = match (stated.flatten(), jwt_lifetime(access_token, context.now)) {
+        (Some(span), _) => (span, ExpiresInSource::Stated),
+        (None, Some(span)) => (span, ExpiresInSource::Jwt),
+        (None, None) => (context.default_lifetime, ExpiresInSource::Default),
+    };
+    Ok(Lifetime { span, source, unreadable: unreadable && source == ExpiresInSource::Default })
+}
+
+/// Seconds from now on: of a number below 10^9 as it is, of a larger one as an instant in
+/// seconds or milliseconds since 1970, of a text as RFC 3339. `None` if it is nothing of these.
+fn seconds(value: &Value, now: Timestamp) -> Option<f64> {
+    let now = now.wall as f64 / 1000.0;
+    let number = match value {
+        Value::Number(number) => *number,
+        Value::Text(text) => match text.expose().trim().parse() {
+            Ok(number) => number,
+            Err(_) => return Some(instant(text.expose().trim())? - now),
+        },
+        _ => return None,
+    };
+    if !number.is_finite() {
+        return None;
+    }
+    Some(match number {
+        // The years 2001 to 2286, and 2001 to 5138.
+        1e9..1e10 => number - now,
+        1e12..1e14 => number / 1000.0 - now,
+        _ => number,
+    })
+}
+
+/// RFC 3339, also with a space for the T, or without a zone: then it is UTC.
+fn instant(text: &str) -> Option<f64> {
+    let parsed = text.parse::<jiff::Timestamp>().or_else(|_| format!("{text}Z").parse()).ok()?;
+    Some(parsed.as_millisecond() as f64 / 1000.0)
 }
 
 /// A lifetime as it counts: at least one second, at most a year; `None` for less, and for what is
@@ -233,31 +278,56 @@ fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
     whole_seconds(left).filter(|_| left <= MAX_JWT_LIFETIME)
 }
 
-/// The server's error, if the reply has one: RFC 6749 section 5.2, or an object with a code.
-fn error_reply(members: &Members, context: &ReplyContext<'_>) -> Option<ErrorReply> {
-    let text = |member: &Option<Member>| {
-        let text = context.scrub(member.as_ref()?.text()?.expose());
-        (!text.is_empty()).then_some(text)
+/// The server's error, if the reply has one, and its meaning.
+fn error_reply(
+    body: &Body,
+    status: u16,
+    context: &ReplyContext<'_>,
+) -> Option<(ErrorReply, Option<Meaning>)> {
+    let error = body.error();
+    let plain = |secret: &Secret| context.scrub(secret.expose());
+    let own_status = status.to_string();
+    // A body that repeats the status, or its name, says nothing new with it.
+    let codes = || error.codes.iter().map(Secret::expose).filter(|code| **code != *own_status);
+    let words = || error.words.iter().map(Secret::expose);
+    let code = codes().find(|code| look_up(code).is_some()).or_else(|| codes().next());
+    let mut said: Vec<_> = error.words.iter().map(plain).filter(|text| !text.is_empty()).collect();
+    said.truncate(2);
+    let description = (!said.is_empty()).then(|| said.join("; "));
+    if code.is_none() && description.is_none() {
+        return None;
+    }
+    // Reddit's and Spring's "no": it says as little as a bare invalid_request, and means the same.
+    let is_bare = |text: Option<&str>| text.is_none_or(|text| squeeze(text) == "badrequest");
+    if status == 400 && is_bare(code) && error.words.iter().all(|text| is_bare(Some(text.expose()))) {
+        let reply = ErrorReply { code: "invalid_request".to_owned(), description: None, uri: None };
+        return Some((reply, Some(Meaning::Client)));
+    }
+    let reply = ErrorReply {
+        code: code
+            .map(|code| look_up(code).map_or_else(|| context.scrub(code), |(known, _)| known.to_owned()))
+            .unwrap_or_default(),
+        description,
+        uri: error.uri.as_ref().map(plain).filter(|text| !text.is_empty()),
     };
-    let (code, message) = match members.error.as_ref()? {
-        Member::Text(code) => (code, None),
-        Member::Coded { code, message } => (code, message.as_ref()),
-        _ => return None,
-    };
-    (!code.is_empty()).then(|| ErrorReply {
-        code: look_up(code.expose())
-            .map_or_else(|| context.scrub(code.expose()), |(known, _)| known.to_owned()),
-        description: text(&members.error_description)
-            .or_else(|| message.map(|message| context.scrub(message.expose()))),
-        uri: text(&members.error_uri),
-    })
+    Some((reply, meaning(codes(), words())))
 }
 
-fn by_code(error: ErrorReply, unavailable: impl Fn(ServerFailure) -> Answer) -> Answer {
-    match look_up(&error.code) {
-        Some((_, Meaning::DeadToken)) => Answer::InvalidGrant(error),
-        Some((_, Meaning::Client)) => Answer::ClientRefused(error),
-        Some((_, Meaning::NotNow)) | None => unavailable(ServerFailure::Refused(error)),
+fn by_meaning(
+    error: ErrorReply,
+    meaning: Option<Meaning>,
+    // The status, where that says more than the words: no code is in them, or nothing is there.
+    bare: Option<u16>,
+    unavailable: impl Fn(ServerFailure) -> Answer,
+) -> Answer {
+    match meaning {
+        Some(Meaning::DeadToken) => Answer::InvalidGrant(error),
+        Some(Meaning::Client) => Answer::ClientRefused(error),
+        Some(Meaning::NotNow) => unavailable(ServerFailure::Refused(error)),
+        None => unavailable(match bare {
+            Some(status) => ServerFailure::Status { status, words: Some(error) },
+            None => ServerFailure::Refused(error),
+        }),
     }
 }
 

@@ -6,21 +6,24 @@
 pub mod answer;
 pub mod auth_method;
 pub mod classify;
-pub mod codes;
+pub mod extract;
 pub mod grant;
-pub mod members;
+pub mod meaning;
+pub mod providers;
 pub mod reply;
 pub mod request;
 pub mod retry_after;
+pub mod shape;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::oauth::answer::{Answer, ExpiresInSource, TokenFault, TokenResponse};
+pub use crate::oauth::answer::{Answer, ErrorReply, ExpiresInSource, TokenFault, TokenResponse};
 #[cfg(test)]
-pub use crate::oauth::answer::{Defect, Doubt, ErrorReply, ServerFailure, Unavailable, Unclear};
+pub use crate::oauth::answer::{Defect, Doubt, ServerFailure, Unavailable, Unclear};
 pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::grant::Grant;
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
 pub use crate::oauth::request::{ClientAuthentication, TokenClient, TokenRequest};
+pub use crate::oauth::shape::{BodyTemplate, Field, Shape};

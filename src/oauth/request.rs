@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::oauth::AuthMethod;
 use crate::oauth::grant::Grant;
+use crate::oauth::shape::Shape;
 use crate::secret::{Fingerprint, Secret};
 
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
@@ -18,6 +19,8 @@ use crate::secret::{Fingerprint, Secret};
 pub enum ClientAuthentication {
     /// `client_secret_basic`: in the Authorization header, RFC 6749 section 2.3.1.
     Basic { client_secret: Secret },
+    /// `client_secret_basic_raw`: the same without the encoding.
+    BasicRaw { client_secret: Secret },
     /// `client_secret_post`: in the body, RFC 6749 section 2.3.1.
     Post { client_secret: Secret },
     /// `none`: a public client, which sends its client_id alone.
@@ -28,6 +31,7 @@ impl ClientAuthentication {
     pub fn method(&self) -> &'static str {
         match self {
             Self::Basic { .. } => AuthMethod::ClientSecretBasic.as_str(),
+            Self::BasicRaw { .. } => AuthMethod::ClientSecretBasicRaw.as_str(),
             Self::Post { .. } => AuthMethod::ClientSecretPost.as_str(),
             Self::None => AuthMethod::None.as_str(),
         }
@@ -35,7 +39,9 @@ impl ClientAuthentication {
 
     pub fn client_secret(&self) -> Option<&Secret> {
         match self {
-            Self::Basic { client_secret } | Self::Post { client_secret } => Some(client_secret),
+            Self::Basic { client_secret }
+            | Self::BasicRaw { client_secret }
+            | Self::Post { client_secret } => Some(client_secret),
             Self::None => None,
         }
     }
@@ -52,6 +58,8 @@ pub struct TokenClient {
     /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable) and
     /// the provider's own.
     pub extra_params: Vec<(String, String)>,
+    /// What the RFC does not know.
+    pub shape: Shape,
 }
 
 /// One whole request to a token endpoint, RFC 6749 section 4.
@@ -66,13 +74,16 @@ impl TokenRequest {
     /// header: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
     pub fn body(&self) -> Secret {
         let client = &self.client;
+        if let Some(template) = &client.shape.body {
+            return template.render(&|name| self.value(name).to_owned());
+        }
         // Room for every byte escaped: a String that grows leaves copies of secrets behind.
         let room =
             256 + 3 * (client.client_id.len() + self.grant.secret().expose().len() + client.params_len());
         let mut form = Serializer::new(String::with_capacity(room));
         self.grant.append(&mut form);
         match &client.client_authentication {
-            ClientAuthentication::Basic { .. } => {}
+            ClientAuthentication::Basic { .. } | ClientAuthentication::BasicRaw { .. } => {}
             ClientAuthentication::Post { client_secret } => {
                 form.append_pair("client_id", &client.client_id);
                 form.append_pair("client_secret", client_secret.expose());
@@ -82,13 +93,46 @@ impl TokenRequest {
             }
         }
         client.append_params(&mut form);
+        form.extend_pairs(client.shape.secret_params.iter().map(|field| (&field.name, field.value.expose())));
         Secret::new(form.finish())
+    }
+
+    /// The value of a template's placeholder; empty if there is none.
+    fn value(&self, name: &str) -> &str {
+        let client = &self.client;
+        match name {
+            "grant_type" => self.grant.grant_type(),
+            "refresh_token" => self.grant.secret().expose(),
+            "client_id" => &client.client_id,
+            "client_secret" => client.client_authentication.client_secret().map_or("", Secret::expose),
+            "scope" => client.scope.as_deref().unwrap_or_default(),
+            _ => {
+                let plain = client.extra_params.iter().map(|(name, value)| (name, value.as_str()));
+                let hidden =
+                    client.shape.secret_params.iter().map(|field| (&field.name, field.value.expose()));
+                plain.chain(hidden).find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+            }
+        }
+    }
+
+    pub fn content_type(&self) -> &'static str {
+        match &self.client.shape.body {
+            Some(template) if template.is_json() => "application/json",
+            _ => "application/x-www-form-urlencoded",
+        }
     }
 
     /// The secrets in the request, which no message may repeat.
     pub fn secrets(&self) -> Vec<&Secret> {
         let client_secret = self.client.client_authentication.client_secret();
-        std::iter::once(self.grant.secret()).chain(client_secret).collect()
+        let shape = &self.client.shape;
+        let hidden = shape.headers.iter().chain(&shape.secret_params).map(|field| &field.value);
+        // A short one would blot out innocent words.
+        let hidden = hidden.filter(|value| value.expose().len() >= 4);
+        std::iter::once(self.grant.secret())
+            .chain(client_secret.filter(|secret| !secret.is_empty()))
+            .chain(hidden)
+            .collect()
     }
 }
 
@@ -96,10 +140,15 @@ impl TokenClient {
     /// The Authorization header's value, if the method uses one: Basic, of client_id and
     /// client_secret, each form-encoded first (RFC 6749 section 2.3.1).
     pub fn authorization(&self) -> Option<Secret> {
-        let ClientAuthentication::Basic { client_secret } = &self.client_authentication else {
-            return None;
+        let (client_secret, raw) = match &self.client_authentication {
+            ClientAuthentication::Basic { client_secret } => (client_secret, false),
+            ClientAuthentication::BasicRaw { client_secret } => (client_secret, true),
+            ClientAuthentication::Post { .. } | ClientAuthentication::None => return None,
         };
-        let encoded = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
+        let encoded = |text: &str| {
+            let encode = || byte_serialize(text.as_bytes()).collect::<String>();
+            Zeroizing::new(if raw { text.to_owned() } else { encode() })
+        };
         let (id, secret) = (encoded(&self.client_id), encoded(client_secret.expose()));
         let pair = Zeroizing::new([id.as_str(), ":", secret.as_str()].concat());
         let base64 = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
@@ -111,13 +160,15 @@ impl TokenClient {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut params = Serializer::new(String::new());
         self.append_params(&mut params);
-        Fingerprint::of([
+        let params = params.finish();
+        let parts: [&[u8]; 5] = [
             self.token_endpoint.as_str().as_bytes(),
             self.client_id.as_bytes(),
             self.client_authentication.client_secret().map_or(&[], |secret| secret.expose().as_bytes()),
             self.client_authentication.method().as_bytes(),
-            params.finish().as_bytes(),
-        ])
+            params.as_bytes(),
+        ];
+        Fingerprint::of_all(parts.into_iter().chain(self.shape.parts()))
     }
 
     fn append_params(&self, form: &mut Serializer<'_, String>) {
@@ -130,7 +181,9 @@ impl TokenClient {
     fn params_len(&self) -> usize {
         let extra: usize = self.extra_params.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
         let secret = self.client_authentication.client_secret().map_or(0, |secret| secret.expose().len());
-        extra + secret + self.scope.as_ref().map_or(0, String::len)
+        let hidden =
+            self.shape.secret_params.iter().map(|field| field.name.len() + field.value.expose().len() + 2);
+        extra + hidden.sum::<usize>() + secret + self.scope.as_ref().map_or(0, String::len)
     }
 }
 
@@ -156,6 +209,7 @@ mod tests {
             client_authentication,
             scope: None,
             extra_params: Vec::new(),
+            shape: Shape::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
 use crate::clock::Timestamp;
+use crate::oauth::meaning::{CODES, Meaning};
 use crate::oauth::*;
 use crate::redact::scrub;
 use crate::secret::{Fingerprint, Secret};
@@ -61,6 +62,8 @@ fn grant(member: &str) -> String {
 #[test]
 fn the_table() {
     const OK: &str = r#"{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"r2"}"#;
+    let error_words =
+        |code: &str, words: &str| format!(r#"{{"error":"{code}","error_description":"{words}"}}"#);
     let error = |code: &str| format!(r#"{{"error":"{code}","error_description":"no"}}"#);
     let token_with = |member: &str| format!(r#"{{"access_token":"at",{member}}}"#);
     let jwt_alone = |exp: &str| format!(r#"{{"access_token":"{}"}}"#, jwt(exp));
@@ -87,7 +90,9 @@ fn the_table() {
         (200, token_with(r#""expires_in":60"#), "granted 60 Stated"),
         (200, grant(r#""token_type":"DPoP""#), "defective bad_token_type, next r2"),
         (200, grant(r#""token_type":"mac""#), "defective bad_token_type, next r2"),
-        (200, grant(r#""token_type":7"#), "defective bad_token_type, next r2"),
+        (200, grant(r#""token_type":7"#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""token_type":"User Access Token""#), "granted 3600 Stated, next r2"),
+        (200, grant(r#""token_type":"N_A""#), "defective bad_token_type, next r2"),
         // expires_in.
         (200, token_with(r#""expires_in":"3600""#), "granted 3600 Stated"),
         (200, token_with(r#""expires_in":" 3599.9 ""#), "granted 3599 Stated"),
@@ -101,13 +106,22 @@ fn the_table() {
         (200, token_with(r#""expires_in":0.9"#), "defective bad_expires_in"),
         (200, token_with(r#""expires_in":-1"#), "defective bad_expires_in"),
         (200, token_with(r#""expires_in":"-1""#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":"""#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":"inf""#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":"NaN""#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":"soon""#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":true"#), "defective bad_expires_in"),
-        (200, token_with(r#""expires_in":[60]"#), "defective bad_expires_in"),
-        (200, grant(r#""expires_in":{}"#), "defective bad_expires_in, next r2"),
+        (200, token_with(r#""expires_in":"""#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":"inf""#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":"NaN""#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":"soon""#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":true"#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":[60]"#), "granted 1800 Default"),
+        (200, grant(r#""expires_in":{}"#), "granted 1800 Default, next r2"),
+        // An instant in place of it: seconds, milliseconds, RFC 3339; or a span, by its size.
+        (200, token_with(&format!(r#""expires_at":{}"#, NOW + 900)), "granted 900 Stated"),
+        (200, token_with(&format!(r#""expires_on":"{}000""#, NOW + 900)), "granted 900 Stated"),
+        (200, token_with(r#""expires":900"#), "granted 900 Stated"),
+        (200, token_with(r#""expiry":"2026-01-01T00:15:00Z""#), "granted 900 Stated"),
+        (200, token_with(r#""expires_at":"2026-01-01 01:15:00+01:00""#), "granted 900 Stated"),
+        (200, token_with(r#""expires_at":"2025-01-01T00:00:00Z""#), "granted 1800 Default"),
+        (200, token_with(r#""expires_in":"soon","expires_at":"2026-01-01T00:15:00""#), "granted 900 Stated"),
+        (200, token_with(&format!(r#""expires_in":{}"#, NOW + 900)), "granted 900 Stated"),
         // A JWT's exp, where nothing is stated.
         (200, jwt_alone(&(NOW + 600).to_string()), "granted 600 Jwt"),
         (200, jwt_alone(&format!("{}.7", NOW + 600)), "granted 600 Jwt"),
@@ -137,7 +151,7 @@ fn the_table() {
         (200, grant(r#""refresh_token":"r3""#), "granted 3600 Stated, next r3"),
         // A 200 with an error, as GitHub answers.
         (200, error("bad_refresh_token"), "dead bad_refresh_token"),
-        (200, error("incorrect_client_credentials"), "unavailable unknown_error"),
+        (200, error("incorrect_client_credentials"), "client incorrect_client_credentials"),
         (200, error("invalid_client"), "client invalid_client"),
         (200, grant(r#""error":"invalid_grant""#), "defective contradictory_reply, next r2"),
         (200, token_with(r#""error":"server_error""#), "defective contradictory_reply"),
@@ -145,9 +159,20 @@ fn the_table() {
         (200, String::new(), "ambiguous unreadable_reply"),
         (204, String::new(), "ambiguous unreadable_reply"),
         (200, "<html>Welcome to Hotel WiFi</html>".into(), "ambiguous unreadable_reply"),
-        (200, "access_token=at&refresh_token=r2".into(), "ambiguous unreadable_reply"),
+        (200, "access_token=at&refresh_token=r2".into(), "granted 1800 Default, next r2"),
+        (200, "error=bad_refresh_token&error_description=x".into(), "dead bad_refresh_token"),
+        (200, "<a href=?access_token=at>".into(), "ambiguous unreadable_reply"),
         (200, "null".into(), "ambiguous unreadable_reply"),
-        (200, format!("[{OK}]"), "ambiguous unreadable_reply"),
+        (200, format!("[{OK}]"), "granted 3600 Stated, next r2"),
+        (200, format!("[{OK},{OK}]"), "ambiguous unreadable_reply"),
+        (200, format!(r#"{{"code":0,"data":{OK}}}"#), "granted 3600 Stated, next r2"),
+        (
+            200,
+            r#"{"accessToken":"at","refreshToken":"r2","expireIn":60}"#.into(),
+            "granted 60 Stated, next r2",
+        ),
+        (200, r#"{"data":{"refresh_token":"r2"},"access"#.into(), "defective unreadable_reply, next r2"),
+        (200, grant(r#""error":"success""#), "granted 3600 Stated, next r2"),
         (200, "[".repeat(100_000), "ambiguous unreadable_reply"),
         (200, r#"{"a":"#.repeat(100_000), "ambiguous unreadable_reply"),
         (200, r#"{"error":{"code":"#.repeat(100_000), "ambiguous unreadable_reply"),
@@ -186,6 +211,22 @@ fn the_table() {
         (400, error("server_error"), "unavailable server_error"),
         (400, error("slow_down"), "unavailable slow_down"),
         (400, error("invalid_grant_2"), "unavailable unknown_error"),
+        // The same, where servers really put it.
+        (400, r#"{"errors":[{"errorType":"invalid_grant","message":"m"}]}"#.into(), "dead invalid_grant"),
+        (400, r#"{"status":"BAD_REFRESH_TOKEN","message":"m"}"#.into(), "dead bad_refresh_token"),
+        (400, r#"{"status":400,"message":"Invalid refresh token"}"#.into(), "dead "),
+        (403, error_words("unauthorized_client", "refresh_token is invalid"), "dead unauthorized_client"),
+        (400, error_words("invalid_request", "Refresh token expired."), "dead invalid_request"),
+        (400, error_words("invalid_request", "Missing refresh_token parameter"), "client invalid_request"),
+        (400, error_words("unsupported_grant_type", "invalid grant type refresh_token"), "client unsupported_grant_type"),
+        (400, error_words("invalid_grant", "It is already being processed"), "unavailable invalid_grant"),
+        (400, error_words("invalid_grant", "Expired. Please log in and try again"), "dead invalid_grant"),
+        (401, r#"{"errorCode":"invalid_client","errorSummary":"x"}"#.into(), "client invalid_client"),
+        (400, r#"{"fault":{"faultstring":"Invalid refresh token","detail":{"errorcode":"a.b.invalid_refresh_token"}}}"#.into(), "dead a.b.invalid_refresh_token"),
+        (200, r#"{"errcode":40030,"errmsg":"x"}"#.into(), "dead 40030"),
+        (200, r#"{"status":601,"body":{},"error":"Too Many Requests"}"#.into(), "unavailable too_many_requests"),
+        (400, "error=invalid_grant&error_description=expired".into(), "dead invalid_grant"),
+        (404, r#"{"error":"Not Found","status":404}"#.into(), "unavailable http_404"),
         // 4xx without an OAuth error.
         (400, String::new(), "unavailable http_4xx"),
         (400, r#"{"error":{"code":400,"status":"INVALID_ARGUMENT"}}"#.into(), "unavailable http_4xx"),
@@ -373,8 +414,77 @@ fn no_unknown_token_shows() {
     }
 }
 
+/// Texts that a transient answer may hold, with whatever code.
+const TRANSIENT: [&str; 7] = [
+    "token request is already being processed",
+    "multiple concurrent requests using the same token",
+    "Rate limit exceeded",
+    "Too many requests",
+    "The token is not yet expired",
+    "Service unavailable, try again later",
+    "AADSTS50196: a client request loop",
+];
+
+/// Words that servers use for a dead login, in every member that they are looked for in.
+fn dead_body(code: &str, words: &str, member: usize) -> String {
+    let plus = |text: &str| text.replace(' ', "+");
+    match member % 6 {
+        0 => format!(r#"{{"error":"{code}","error_description":"{words}"}}"#),
+        1 => format!(r#"{{"errors":[{{"errorType":"{code}","message":"{words}"}}]}}"#),
+        2 => format!(r#"{{"errorCode":"{code}","errorSummary":"{words}"}}"#),
+        3 => format!(r#"{{"error":{{"code":"{code}","message":"{words}"}}}}"#),
+        4 => format!(r#"{{"status":"{code}","message":"{words}"}}"#),
+        _ => format!("error={}&error_description={}", plus(code), plus(words)),
+    }
+}
+
 proptest! {
     #![proptest_config(crate::regressions::cases(256))]
+    /// A transient status, and a web page, say nothing of the login, whatever words are in them.
+    #[test]
+    fn no_transient_status_and_no_page_is_dead(
+        status in prop_oneof![Just(408_u16), Just(425), Just(429), 500_u16..600],
+        other in prop_oneof![Just(200_u16), 400_u16..500],
+        code in prop::sample::select(CODES.iter().map(|(code, _)| *code).collect::<Vec<_>>()),
+        member in 0_usize..6,
+    ) {
+        let body = dead_body(code, "refresh token invalid, expired, revoked", member);
+        let answer = classify_with(Ok(&reply(status, body.as_str())), &[]);
+        prop_assert!(!matches!(answer, Answer::InvalidGrant(_)), "{status} {answer:?}");
+        let page = format!("<html><p>{code}</p>{body}</html>");
+        let answer = classify_with(Ok(&reply(other, page)), &[]);
+        prop_assert!(!matches!(answer, Answer::InvalidGrant(_)), "{answer:?}");
+    }
+
+    /// "Not now" wins over every code.
+    #[test]
+    fn no_transient_words_are_dead(
+        words in prop::sample::select(&TRANSIENT[..]),
+        code in prop::sample::select(CODES.iter().map(|(code, _)| *code).collect::<Vec<_>>()),
+        status in 400_u16..500,
+        member in 0_usize..6,
+    ) {
+        let answer = classify_with(Ok(&reply(status, dead_body(code, words, member))), &[]);
+        prop_assert!(matches!(answer, Answer::Unavailable(_)), "{answer:?}");
+    }
+
+    /// A code is understood in every place and spelling.
+    #[test]
+    fn a_code_means_the_same_everywhere(
+        row in prop::sample::select(CODES),
+        upper in any::<bool>(),
+        member in 0_usize..6,
+    ) {
+        let code = if upper { row.0.to_uppercase() } else { row.0.to_owned() };
+        let answer = classify_with(Ok(&reply(400, dead_body(&code, "no", member))), &[]);
+        let found = match answer {
+            Answer::InvalidGrant(_) => Meaning::DeadToken,
+            Answer::ClientRefused(_) => Meaning::Client,
+            _ => Meaning::NotNow,
+        };
+        prop_assert_eq!(found, row.1, "{}", code);
+    }
+
     #[test]
     fn any_bytes_are_judged(
         status in 100_u16..1000,

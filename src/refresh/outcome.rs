@@ -79,6 +79,10 @@ pub enum Report {
     /// The exchange took longer than the token in its answer lives, as after a suspend: it is
     /// repeated at once.
     ArrivedDead { took: Duration },
+    /// The reply has a refresh token that no request could send: the old one stays, but may be dead.
+    RefreshTokenUnusable,
+    /// The reply has a lifetime that cannot be read; `assumed` is used instead.
+    LifetimeUnreadable { assumed: Duration },
     /// Another process died with a request under way.
     FoundMarker {
         /// When the request began.

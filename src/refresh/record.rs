@@ -30,7 +30,7 @@ pub const SEEDS_MAX: usize = 256;
 /// The state of one account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// See [`VERSION`].
+    /// See `VERSION`.
     pub version: u32,
     pub account: String,
     /// The config file that owns this state.

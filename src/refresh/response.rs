@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ExpiresInSource, TokenResponse};
+use crate::oauth::{Answer, ErrorReply, ExpiresInSource, TokenResponse};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
@@ -32,6 +32,17 @@ impl Refresher {
         let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
         record.in_flight = None;
         self.resend_soon = false;
+        let repeated = |reply: &ErrorReply| {
+            let known = record.verdict.as_ref().filter(|verdict| verdict.kind == VerdictKind::Client);
+            is_bare(&record, reply) && known.is_some_and(|verdict| verdict.error == reply.code)
+        };
+        if let Answer::ClientRefused(reply) = &answer
+            && repeated(reply)
+        {
+            let refusal = Answer::InvalidGrant(reply.clone());
+            self.phase = Phase::Rechecking { issued_at, refusal };
+            return vec![Action::Load];
+        }
         if let Answer::InvalidGrant(_) = answer {
             self.phase = Phase::Rechecking { issued_at, refusal: answer };
             return vec![Action::Load];
@@ -40,6 +51,10 @@ impl Refresher {
         let outcome = match &answer {
             Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
             Answer::ClientRefused(reply) => {
+                let mut problem = problem;
+                if is_bare(&record, reply) {
+                    problem.hint = Some(BARE_HINT.into());
+                }
                 let verdict =
                     self.verdict(&record, VerdictKind::Client, reply.code.as_str(), problem, issued_at);
                 record.failure = None;
@@ -117,7 +132,15 @@ impl Refresher {
         record.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
         self.remember(record);
         self.note_file(FileView::Other { modified_at: now.wall });
-        self.persist_answer(outcome)
+        let mut actions = Vec::new();
+        if grant.refresh_token_unusable {
+            actions.push(report(Report::RefreshTokenUnusable));
+        }
+        if grant.expires_in_unreadable {
+            actions.push(report(Report::LifetimeUnreadable { assumed: lifetime }));
+        }
+        actions.extend(self.persist_answer(outcome));
+        actions
     }
 
     /// The token expired before its answer came, as after a suspend: it is requested again at once,
@@ -288,6 +311,15 @@ fn rotate(record: &mut Record, rotated: Option<&Secret>, at: Timestamp) {
     }
     token.unclear_sends = 0;
 }
+
+/// Nextcloud, Reddit and others say no more than this of a dead login.
+fn is_bare(record: &Record, reply: &ErrorReply) -> bool {
+    let worked = record.refresh_token.as_ref().is_some_and(|token| token.used_at.is_some());
+    worked && reply.code == "invalid_request" && reply.description.is_none()
+}
+
+const BARE_HINT: &str = "if nothing in the config has changed since it last worked, log in again: some servers \
+    say this of a dead login; else check client_id, scope, extra_params and token_endpoint_auth_method";
 
 fn life_left(record: &Record, now: Timestamp) -> Duration {
     record.access_token.as_ref().map_or(Duration::ZERO, |token| token.life_left(now))

@@ -7,7 +7,7 @@ use crate::clock::{Timestamp, millis};
 use crate::config;
 use crate::config::SecretSource;
 use crate::http::shown;
-use crate::message::duration;
+use crate::message::{duration, local};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
 use crate::problem::chain;
@@ -56,6 +56,11 @@ pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestam
             status.state = State::Unknown;
             status.find(Severity::Unknown, problem.message.clone(), problem.hint.clone());
         }
+    }
+    if let Some(since) = look.hangs {
+        let text = format!("the file system of its files does not answer since {}", local(since));
+        let hint = "check the file system of token file and state: mount, df, dmesg";
+        status.blame(Severity::Critical, text, Some(hint.into()));
     }
     if let Some(error) = &look.obstacle
         && status.state != State::NeedsLogin

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::account::HangNote;
 use crate::account::files;
 use crate::account::files::load_state;
 use crate::account::token_file::{Observation, PublishError};
@@ -261,6 +262,8 @@ struct Look {
     obstacle: Option<PublishError>,
     current: Option<bool>,
     supervision: Supervision,
+    /// Since when its supervisor waits for its files, Unix seconds.
+    hangs: Option<i64>,
     /// Somebody holds the refresh lock; asked only where a marker stands.
     lock_held: bool,
     /// Read only where there are targets.
@@ -301,7 +304,19 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
 
 fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
     let stored = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
-    let (file, obstacle) = (account.token_file.observe(), account.token_file.obstacle());
+    let supervision = store.supervision().unwrap_or(Supervision::None);
+    let hangs = match &supervision {
+        Supervision::Alive(Some(supervisor)) => {
+            let note: HangNote = store.note();
+            note.since.filter(|_| note.pid == Some(supervisor.pid))
+        }
+        _ => None,
+    };
+    // A file that hangs would hang `status` as well.
+    let (file, obstacle) = match hangs {
+        Some(_) => (Observation::Missing, None),
+        None => (account.token_file.observe(), account.token_file.obstacle()),
+    };
     let mut lock_held = false;
     let mut current = None;
     if let Ok(Stored::Record(record)) = &stored {
@@ -312,8 +327,7 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
             lock_held = store.is_locked().unwrap_or(false);
         }
     }
-    let supervision = store.supervision().unwrap_or(Supervision::None);
     let pushed = if account.push.is_empty() { PushNote::default() } else { store.note() };
     let probed = account.probe.as_ref().and_then(|_| store.note());
-    Look { stored, file, obstacle, current, supervision, lock_held, pushed, probed }
+    Look { stored, file, obstacle, current, supervision, hangs, lock_held, pushed, probed }
 }

@@ -161,7 +161,7 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "gogle", "--refresh-token-env", "X"],
             None,
-            "error: invalid value 'gogle' for '--provider <NAME>'\n  [possible values: google]\n\n  \
+            "error: invalid value 'gogle' for '--provider <NAME>'\n  [possible values: amazon, atlassian, bitbucket, box, discord, dropbox, ebay, exact-online, feishu, figma, firebase, fitbit, github, gitlab, google, hubspot, intuit, lark, linear, linkedin, microsoft, netatmo, notion, paypal, reddit, salesforce, shopify, slack, spotify, square, strava, tiktok, twitch, withings, x, xero, yahoo, zoho, zoom, ?]\n\n  \
              tip: a similar value exists: 'google'\n\nFor more information, try '--help'.\n",
         ),
         (
@@ -286,7 +286,7 @@ fn a_person_is_asked() {
         pane.text(text);
         pane.key("Enter");
     };
-    answer("provider (google), or the URL of", &world.server.token_endpoint());
+    answer("provider (? lists them), or the URL of", &world.server.token_endpoint());
     answer("client_id:", "demo");
     answer("client_secret (empty for a public client, not shown):", "");
     answer("refresh_token (empty to pass it to `zg-tokend set` later, not shown):", seed.expose());

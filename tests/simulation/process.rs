@@ -9,7 +9,7 @@ use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::Report;
 use zg_tokend::testing::refresh::{Action, Event, LockFailure, Refresher};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
-use zg_tokend::testing::secret::{Fingerprint, Secret};
+use zg_tokend::testing::secret::Secret;
 
 use super::mutants::Mutant;
 use super::plan::{Incident, SECOND};
@@ -334,6 +334,7 @@ fn trouble(class: Class, kind: &str) -> Problem {
     Problem { class, kind: kind.into(), message: kind.into(), hint: None }
 }
 
+#[expect(clippy::default_trait_access, reason = "its type is nobody's business out here")]
 fn client(client_id: &str) -> TokenClient {
     TokenClient {
         token_endpoint: "https://as.example/token".parse().expect("a URL"),
@@ -341,5 +342,6 @@ fn client(client_id: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
+        shape: Default::default(),
     }
 }

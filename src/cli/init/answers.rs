@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::cli::args::Init;
 use crate::cli::init::{InitError, google};
 use crate::cli::{output, prompt};
-use crate::config::PROVIDERS;
+use crate::oauth::providers;
+use crate::oauth::providers::PROVIDERS;
 use crate::secret::Secret;
 
 pub(super) struct Answers {
@@ -94,12 +95,14 @@ fn server(flags: &Init) -> Option<(&'static str, String)> {
 /// Asks again until the answer is a URL or the name of a preset.
 fn ask_for_server() -> Result<(&'static str, String), InitError> {
     loop {
-        let answer = needed("provider (google), or the URL of an issuer or token endpoint: ")?;
+        let answer = needed("provider (? lists them), or the URL of an issuer or token endpoint: ")?;
         match which_server(&answer) {
-            ("provider", name) if !PROVIDERS.contains(&&*name) => {
+            ("provider", name) if providers::find(&name).is_none() => {
+                let all: Vec<_> = PROVIDERS.iter().map(|provider| provider.name).collect();
+                let alike: Vec<_> = all.iter().copied().filter(|known| known.contains(&*name)).collect();
                 output::hint(format!(
                     "known providers: {}; for another one, enter a URL with https://",
-                    PROVIDERS.join(", ")
+                    if alike.is_empty() { all } else { alike }.join(", ")
                 ));
             }
             server => return Ok(server),

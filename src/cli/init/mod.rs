@@ -15,6 +15,7 @@ use crate::cli::{check, locate, output, prompt};
 use crate::config;
 use crate::config::{Environment, Settings};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
+use crate::oauth::providers::{PROVIDERS, Provider};
 use crate::problem::chain;
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,10 @@ impl InitError {
 }
 
 pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
+    if flags.provider.as_deref() == Some("?") {
+        let listed = output::print(list_providers());
+        return if listed { Exit::Success } else { Exit::Io };
+    }
     let environment = Environment::of_process();
     let path = match locate(args).map(|path| std::path::absolute(&path).unwrap_or(path)) {
         Ok(path) => path,
@@ -75,6 +80,15 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
             error.exit()
         }
     }
+}
+
+/// All presets, each with what it sets.
+fn list_providers() -> String {
+    let one = |provider: &Provider| {
+        let lines = provider.describe().into_iter().map(|(name, value)| format!("\n  {name}: {value}"));
+        format!("{}{}", provider.name, lines.collect::<String>())
+    };
+    PROVIDERS.iter().map(one).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Asks and validates everything before the first byte is written.

@@ -57,7 +57,7 @@ pub struct Service {
 
 /// The account of a request, and its config.
 #[derive(Clone)]
-struct Target {
+struct RequestTarget {
     settings: Arc<Settings>,
     account: Arc<AccountConfig>,
 }
@@ -186,7 +186,7 @@ impl Service {
     }
 
     /// The result of a pass that begins after this call.
-    async fn pass(&self, target: &Target, purpose: Purpose) -> Result<PassResult, ControlReply> {
+    async fn pass(&self, target: &RequestTarget, purpose: Purpose) -> Result<PassResult, ControlReply> {
         let (reply, result) = oneshot::channel();
         let account = target.account.name.to_string();
         let request = LoopRequest::Pass { account, purpose, reply };
@@ -202,8 +202,8 @@ impl Service {
         workers::run(work).await.map_err(|problem| ControlReply::problem(&problem, None))
     }
 
-    async fn status(&self, target: Target) -> ReplyResult {
-        let Target { settings, account } = target;
+    async fn status(&self, target: RequestTarget) -> ReplyResult {
+        let RequestTarget { settings, account } = target;
         let read = move || Ok(status(&settings, Some(account.name.as_str()), None).accounts.pop());
         Ok(self
             .blocking(read)
@@ -217,11 +217,11 @@ impl Service {
         Ok(ControlReply::metrics(exposition(&accounts, &self.counts.borrow(), now)))
     }
 
-    async fn set(&self, target: Target, body: &Bytes) -> ReplyResult {
+    async fn set(&self, target: RequestTarget, body: &Bytes) -> ReplyResult {
         let body: TokenBody = parse(body)?;
         let new = self.new_login(body, &target.account)?;
         let login = new.login();
-        let Target { settings, account } = target.clone();
+        let RequestTarget { settings, account } = target.clone();
         if let SetResult::Known = self.blocking(move || set(&settings, &account, new)).await? {
             return Ok(done(&target, "known"));
         }
@@ -270,7 +270,7 @@ impl Service {
         NewLogin::new(refresh_token, access_token).map_err(|error| invalid(&error.to_string(), error.hint()))
     }
 
-    async fn rejected(&self, target: Target, body: &Bytes) -> ReplyResult {
+    async fn rejected(&self, target: RequestTarget, body: &Bytes) -> ReplyResult {
         let body: RejectedBody = parse(body)?;
         let refused = match (body.access_token, body.sha256) {
             (Some(token), None) => text("access_token", token)?.fingerprint(),
@@ -284,7 +284,7 @@ impl Service {
                 ));
             }
         };
-        let Target { settings, account } = target.clone();
+        let RequestTarget { settings, account } = target.clone();
         let compare = move || obtain::compare(&settings, &account, refused);
         let purpose = match self.blocking(compare).await? {
             StoredToken::Refused(token) => Purpose::Replace(token),
@@ -302,8 +302,8 @@ impl Service {
         }
     }
 
-    async fn refresh(&self, target: Target) -> ReplyResult {
-        let Target { settings, account } = target.clone();
+    async fn refresh(&self, target: RequestTarget) -> ReplyResult {
+        let RequestTarget { settings, account } = target.clone();
         let record = self.blocking(move || obtain::record(&settings, &account)).await?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
         let stored = record.and_then(|record| record.access_token);
@@ -332,7 +332,7 @@ impl Service {
 }
 
 /// The account that the query names; without one, the only one.
-fn target(settings: Arc<Settings>, query: &str) -> Result<Target, ControlReply> {
+fn target(settings: Arc<Settings>, query: &str) -> Result<RequestTarget, ControlReply> {
     let wanted = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "account");
     let names =
         || settings.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -353,11 +353,11 @@ fn target(settings: Arc<Settings>, query: &str) -> Result<Target, ControlReply> 
         }
     };
     let account = Arc::clone(account);
-    Ok(Target { settings, account })
+    Ok(RequestTarget { settings, account })
 }
 
 /// The result of a pass. Waits and problems are errors.
-fn replacement(target: &Target, pass: PassResult) -> Result<Replacement, ControlReply> {
+fn replacement(target: &RequestTarget, pass: PassResult) -> Result<Replacement, ControlReply> {
     match pass.result.map_err(|problem| ControlReply::problem(&problem, pass.next_in))? {
         Replacement::TooSoon { wait } => {
             let text = format!(
@@ -380,7 +380,7 @@ fn name(replacement: &Replacement) -> &'static str {
     }
 }
 
-fn done(target: &Target, result: &'static str) -> ControlReply {
+fn done(target: &RequestTarget, result: &'static str) -> ControlReply {
     ControlReply::json(200, &PassBody { account: target.account.name.as_str(), result })
 }
 

@@ -333,6 +333,8 @@ impl World {
             expires_in_source: ExpiresInSource::Stated,
             refresh_token: self.rotates.then(|| Secret::new(format!("rt-{}", self.granted))),
             refresh_token_unusable: false,
+            expires_in_unreadable: false,
+            login_expires_in: None,
             scope: None,
         })
     }
@@ -404,5 +406,6 @@ pub fn client(name: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
+        shape: crate::oauth::shape::Shape::default(),
     }
 }

@@ -8,18 +8,15 @@ use rustix::process::Signal;
 use crate::common::world::World;
 use crate::common::{Background, leave_out, wait_until};
 
-/// A file system whose calls can be made to hang: `SIGUSR1` hangs it, `SIGUSR2` lets it go on.
-const FUSE: &str = r#"
-import os, signal, sys, threading, time
+/// A file system whose calls hang while a flag file exists.
+const FUSE: &str = r"
+import os, sys, time
 from fusepy import FUSE, Operations
-go = threading.Event(); go.set()
-signal.signal(signal.SIGUSR1, lambda *_: go.clear())
-signal.signal(signal.SIGUSR2, lambda *_: go.set())
 class Pass(Operations):
     def __init__(self, root): self.root = root
     def path(self, path): return self.root + path
     def __call__(self, op, *args):
-        while not go.is_set(): time.sleep(0.05)
+        while os.path.exists(sys.argv[3]): time.sleep(0.05)
         return super().__call__(op, *args)
     def getattr(self, path, fh=None):
         s = os.lstat(self.path(path))
@@ -42,12 +39,13 @@ class Pass(Operations):
         s = os.statvfs(self.path(path))
         return {k: getattr(s, k) for k in ('f_bavail','f_bfree','f_blocks','f_bsize','f_favail','f_ffree','f_files','f_flag','f_frsize','f_namemax')}
 FUSE(Pass(sys.argv[1]), sys.argv[2], foreground=True, nothreads=False, allow_other=False)
-"#;
+";
 
 /// A mounted file system that can hang; unmounted when this is dropped.
 struct Hanging {
     server: Background,
     mountpoint: std::path::PathBuf,
+    flag: std::path::PathBuf,
 }
 
 impl Hanging {
@@ -62,18 +60,27 @@ impl Hanging {
         fs::create_dir(&root).unwrap();
         fs::create_dir(&mountpoint).unwrap();
         let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", FUSE]).arg(&root).arg(&mountpoint);
+        let flag = world.sandbox.path("hang.flag");
+        command.args(["-c", FUSE]).arg(&root).arg(&mountpoint).arg(&flag);
         let server = Background::start(&mut command, world.sandbox.path("fuse.log"));
         wait_until("the mount", || {
             fs::read_to_string("/proc/mounts").unwrap().contains(mountpoint.to_str().unwrap()).then_some(())
         });
-        Some(Self { server, mountpoint })
+        Some(Self { server, mountpoint, flag })
+    }
+
+    fn hang(&self) {
+        fs::write(&self.flag, "").unwrap();
+    }
+
+    fn go_on(&self) {
+        let _ = fs::remove_file(&self.flag);
     }
 }
 
 impl Drop for Hanging {
     fn drop(&mut self) {
-        self.server.signal(Signal::USR2);
+        self.go_on();
         let _ = Command::new("umount").arg("-l").arg(&self.mountpoint).status();
         self.server.signal(Signal::KILL);
     }
@@ -82,7 +89,7 @@ impl Drop for Hanging {
 #[test]
 fn a_token_file_that_hangs_stops_its_own_account_alone() {
     let world = World::with_lifetime(6);
-    let Some(mut hanging) = Hanging::mount(&world) else { return };
+    let Some(hanging) = Hanging::mount(&world) else { return };
     let file = hanging.mountpoint.join("token");
     let (seed, other) = (world.seed(), world.seed());
     world.sandbox.write_config(&format!(
@@ -96,7 +103,7 @@ fn a_token_file_that_hangs_stops_its_own_account_alone() {
     ));
     let mut run = world.run();
     assert!(world.server.is_live(&crate::common::world::read(&file)));
-    hanging.server.signal(Signal::USR1);
+    hanging.hang();
     // Several lives of a token: the other account never notices.
     let token = || fs::read_to_string(world.token_file_of("well")).unwrap();
     for _ in 0..3 {
@@ -112,7 +119,7 @@ fn a_token_file_that_hangs_stops_its_own_account_alone() {
     let health = crate::common::curl(["--unix-socket", socket.to_str().unwrap(), "http://localhost/healthz"]);
     assert!(health.status == 200 || health.status == 503, "{health:?}");
     // It comes back, and so does the account.
-    hanging.server.signal(Signal::USR2);
+    hanging.go_on();
     wait_until("the account that hung", || {
         let token = fs::read_to_string(&file).ok()?;
         world.server.is_live(&zg_tokend::testing::secret::Secret::new(token)).then_some(())
@@ -124,16 +131,16 @@ fn a_token_file_that_hangs_stops_its_own_account_alone() {
 #[test]
 fn a_supervisor_ends_although_a_file_system_hangs() {
     let world = World::with_lifetime(6);
-    let Some(mut hanging) = Hanging::mount(&world) else { return };
+    let Some(hanging) = Hanging::mount(&world) else { return };
     let file = hanging.mountpoint.join("token");
     world.configure(&format!("token_file = \"{}\"", file.display()));
     let mut run = world.run();
-    hanging.server.signal(Signal::USR1);
+    hanging.hang();
     run.wait_for("does not answer");
     run.signal(Signal::TERM);
     run.wait_for("stopping");
     run.wait_for("leaving");
-    hanging.server.signal(Signal::USR2);
+    hanging.go_on();
     let status = run.wait();
     assert_eq!(status.code(), Some(74), "{}", run.log());
 }

@@ -69,6 +69,17 @@ const MISTAKES: &[&str] = &[
     "extra_params = { client_secret = \"x\" }",
     "extra_params = { a = 1 }",
     "extra_params = \"a\"",
+    "request_headers = { \"a b\" = \"x\" }",
+    "request_headers = { Host = \"x\" }",
+    "request_headers = { a = \"\\n\" }",
+    "request_headers = { a = { evn = \"X\" } }",
+    "request_body = \"{token}\"",
+    "request_body = \"{refresh_token\"",
+    "request_body = \"x\"",
+    "[accounts.a]\nprovider = \"gogle\"",
+    "[accounts.a]\nprovider = \"zz\"",
+    "tenant = \"x\"",
+    "request_headers = \"a\"",
     "token_file_mode = \"0602\"",
     "token_file_mode = \"0700\"",
     "token_file_mode = \"4600\"",
@@ -132,8 +143,15 @@ const MISTAKES: &[&str] = &[
 ];
 
 /// Instead of it.
-const WHOLE: [&str; 4] =
-    ["", "provider = \"google\"\nclient_id = \"\"", "client_id = \"a\"", "provider = \"google\""];
+const WHOLE: [&str; 7] = [
+    "provider = \"shopify\"\nclient_id = \"a\"",
+    "provider = \"zoho\"\ndata_center = \"fr\"\nclient_id = \"a\"",
+    "provider = \"gitlab\"\nhost = \"https://a\"\nclient_id = \"a\"",
+    "",
+    "provider = \"google\"\nclient_id = \"\"",
+    "client_id = \"a\"",
+    "provider = \"google\"",
+];
 
 /// Errors that cannot be brought about here: a fallback, and a path that is no text.
 const UNREACHABLE: [&str; 4] = [

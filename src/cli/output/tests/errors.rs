@@ -36,11 +36,14 @@ use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 10] = [
     "ConfigError::Text",
     "FormatError::NoToken",
     "FormatError::Unbalanced",
     "FormatError::Unknown",
+    "TemplateError::NoToken",
+    "TemplateError::Unbalanced",
+    "TemplateError::Unknown",
     "NotAnAccountName",
     "NotAFingerprint",
     "Dropped",

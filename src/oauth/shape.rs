@@ -1,0 +1,119 @@
+//! What a request has beside RFC 6749: headers, secret parameters, a body of another form.
+
+use std::collections::BTreeSet;
+
+use form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// Empty for a server that follows the RFC. Its values may be secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Lower-case names. They replace the client's own.
+    pub headers: Vec<Field>,
+    /// Parameters that are read anew for each request, such as a client_assertion.
+    pub secret_params: Vec<Field>,
+    /// In place of the form.
+    pub body: Option<BodyTemplate>,
+}
+
+impl Shape {
+    /// Its bytes, for a fingerprint. A server that follows the RFC has none, so that its verdicts
+    /// outlive an upgrade.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let fields = self.headers.iter().chain(&self.secret_params).flat_map(|field| {
+            let value = if field.made_anew { &[] } else { field.value.expose().as_bytes() };
+            [field.name.as_bytes(), value]
+        });
+        let pieces = self.body.iter().flat_map(|body| &body.pieces);
+        fields.chain(
+            pieces.flat_map(|(text, name)| [text.as_bytes(), name.as_deref().unwrap_or_default().as_bytes()]),
+        )
+    }
+}
+
+/// One header or parameter.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    pub value: Secret,
+    /// Made by a command: it may be another in each request, and says nothing of the config.
+    pub made_anew: bool,
+}
+
+/// A template of a body: texts, each with the name of the value after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyTemplate {
+    pieces: Vec<(String, Option<String>)>,
+}
+
+/// What is wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("has an unknown placeholder `{{{0}}}`")]
+    Unknown(String),
+    #[error("has an unmatched brace")]
+    Unbalanced,
+    #[error("does not contain `{{refresh_token}}`")]
+    NoToken,
+}
+
+impl BodyTemplate {
+    pub const PLACEHOLDERS: [&str; 5] =
+        ["grant_type", "refresh_token", "client_id", "client_secret", "scope"];
+
+    /// `params` are further names that have a value.
+    pub fn parse(mut rest: &str, params: &[String]) -> Result<Self, TemplateError> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        while let Some(brace) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..brace]);
+            rest = &rest[brace..];
+            if rest.starts_with("{{") || rest.starts_with("}}") {
+                literal.push_str(&rest[..1]);
+                rest = &rest[2..];
+                continue;
+            }
+            let inside = rest.strip_prefix('{').ok_or(TemplateError::Unbalanced)?;
+            let (name, after) = inside.split_once('}').ok_or(TemplateError::Unbalanced)?;
+            if !Self::PLACEHOLDERS.contains(&name) && !params.iter().any(|param| param == name) {
+                return Err(TemplateError::Unknown(name.to_owned()));
+            }
+            pieces.push((std::mem::take(&mut literal), Some(name.to_owned())));
+            rest = after;
+        }
+        pieces.push((literal + rest, None));
+        let names: BTreeSet<_> = pieces.iter().filter_map(|(_, name)| name.as_deref()).collect();
+        if names.contains("refresh_token") { Ok(Self { pieces }) } else { Err(TemplateError::NoToken) }
+    }
+
+    /// JSON if it begins with a brace, else a form.
+    pub fn is_json(&self) -> bool {
+        self.pieces.first().is_some_and(|(text, _)| text.trim_start().starts_with('{'))
+    }
+
+    /// The body, with each value escaped as its place wants it.
+    pub(super) fn render(&self, value: &dyn Fn(&str) -> String) -> Secret {
+        let escaped = |name: &str| {
+            let value = Zeroizing::new(value(name));
+            Zeroizing::new(if self.is_json() {
+                let quoted = Zeroizing::new(serde_json::Value::from(value.as_str()).to_string());
+                quoted[1..quoted.len() - 1].to_owned()
+            } else {
+                byte_serialize(value.as_bytes()).collect()
+            })
+        };
+        let parts: Vec<_> = self
+            .pieces
+            .iter()
+            .flat_map(|(text, name)| {
+                [Zeroizing::new(text.clone()), name.as_deref().map(escaped).unwrap_or_default()]
+            })
+            .collect();
+        // Room for all of it at once: a string that grows leaves copies behind, unwiped.
+        let mut body = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        body.extend(parts.iter().map(|part| part.as_str()));
+        Secret::new(body)
+    }
+}
