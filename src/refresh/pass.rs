@@ -125,7 +125,7 @@ impl Refresher {
         actions
     }
 
-    /// Without the inputs nobody knows whether they have changed, which would end a wait: assume not.
+    /// A change of the inputs would end a wait. Without them, assume that there is none.
     fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         let wait = schedule::wait_after(failure, now)?;
@@ -327,7 +327,7 @@ impl Refresher {
         vec![Action::Request(Box::new(TokenRequest { client, grant }))]
     }
 
-    /// `wait`, until the next refresh is due, stands for the life of a token without a state.
+    /// `wait`, until the next refresh is due, is all that is known of a token without a state.
     fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
         Outcome::Fresh { remaining: token.map_or(wait, |token| token.life_left(now)) }
