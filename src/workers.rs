@@ -32,8 +32,8 @@ const STACK: usize = 512 * 1024;
 
 /// Does the work, and gives what delivers the result: the thread is idle by then, so that the next work
 /// finds it.
-type Work = Box<dyn FnOnce() -> Delivery + Send>;
-type Delivery = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce() -> ResultSender + Send>;
+type ResultSender = Box<dyn FnOnce() + Send>;
 
 static POOL: Pool = Pool { state: Mutex::new(PoolState::new()), work_came: Condvar::new() };
 

@@ -110,9 +110,9 @@ pub fn squeeze(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What was found of a grant.
+/// The parts of a grant.
 #[derive(Debug, Default)]
-pub struct Found<'a> {
+pub struct Findings<'a> {
     pub access_token: Option<&'a Value>,
     pub token_type: Option<&'a Value>,
     pub expires_in: Option<&'a Value>,
@@ -125,13 +125,13 @@ pub struct Found<'a> {
 
 /// A body that could be read, if only in part.
 #[derive(Debug)]
-pub struct Body {
+pub struct ReplyBody {
     root: Value,
     /// Nothing is missing or damaged.
     pub whole: bool,
 }
 
-impl Body {
+impl ReplyBody {
     /// `None` if it is neither JSON that begins with an object or a list, nor a form.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Option<Self> {
         let utf16 = utf16(bytes, content_type);
@@ -165,7 +165,7 @@ impl Body {
     }
 
     /// The grant, at the top or in one of the known members.
-    pub fn found(&self) -> Found<'_> {
+    pub fn found(&self) -> Findings<'_> {
         let holds_grant = |value: &&Value| {
             value.member("access_token").is_some_and(Value::is_there)
                 || value.member("refresh_token").is_some_and(Value::is_there)
@@ -189,7 +189,7 @@ impl Body {
         ]);
         // Sentry names it `token`; alone that could be anything.
         let token = || at.member("token").filter(|_| refresh_token.or(expires_in).or(expires_at).is_some());
-        Found {
+        Findings {
             access_token: at.member("access_token").or_else(token),
             token_type: at.member("token_type"),
             expires_in,
@@ -238,7 +238,7 @@ fn is_code(text: &str) -> bool {
     !["", "0", "200", "ok", "success", "none", "false", "error", "true", "null"].contains(&&*squeeze(text))
 }
 
-/// What a reply says of an error.
+/// The error in a reply.
 #[derive(Debug, Default)]
 pub struct Trouble {
     pub codes: Vec<Secret>,

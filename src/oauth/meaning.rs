@@ -2,7 +2,7 @@
 
 use crate::oauth::extract::squeeze;
 
-/// What an error says about the next attempt.
+/// The meaning of an error for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// The refresh token is dead.
@@ -23,7 +23,7 @@ struct Phrases {
     meaning: Meaning,
 }
 
-/// What is wrong with a token that is gone for good.
+/// Words for a token that is gone for good.
 const GONE: &[&str] = &[
     "invalid",
     "expired",
@@ -292,7 +292,7 @@ fn squeeze_code(code: &str) -> String {
     if code.starts_with('-') { code.to_owned() } else { squeeze(code) }
 }
 
-/// What the codes and the words say together; `None` if nothing in them is known.
+/// The meaning of the codes and the words together; `None` if nothing in them is known.
 #[expect(clippy::needless_pass_by_value, reason = "iterators that are cheap to clone")]
 pub fn meaning<'a>(
     codes: impl Iterator<Item = &'a str> + Clone,

@@ -58,7 +58,7 @@ pub struct TokenClient {
     /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable) and
     /// the provider's own.
     pub extra_params: Vec<(String, String)>,
-    /// What the RFC does not know.
+    /// The parts that the RFC does not know.
     pub shape: Shape,
 }
 
