@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 use url::Url;
 
-use crate::account::files::{check_owner, state_problem};
+use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
 use crate::config;
@@ -209,12 +209,7 @@ fn secret(
 /// The refresh token: the one in the state, and the configured one.
 fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
     let mut store = Store::new(&settings.state_dir, account.name.as_str());
-    let loaded = store.load().map_err(|error| state_problem(&error)).and_then(|stored| {
-        if let Stored::Record(record) = &stored {
-            check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
-        }
-        Ok(stored)
-    });
+    let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let mut findings = Vec::new();
     let record = match loaded {
         Ok(Stored::Record(record)) => Some(record),

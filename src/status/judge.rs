@@ -148,7 +148,7 @@ impl AccountStatus {
         let skew = schedule::skew(token.lifetime(), account.skew);
         match schedule::due(token.issued_at, schedule::due_after(token, account.skew), now) {
             Due::In(left) => {
-                self.refresh_at = Some(now.wall.saturating_add(left) / 1000);
+                self.refresh_at = Some(now.wall.saturating_add(millis(left)) / 1000);
                 self.next_refresh_at = self.refresh_at;
             }
             Due::Since(late) => {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::account::HangNote;
 use crate::account::files;
-use crate::account::files::{check_owner, state_problem};
+use crate::account::files::load_state;
 use crate::account::token_file::{Observation, PublishError};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
@@ -303,12 +303,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
 }
 
 fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
-    let stored = store.load().map_err(|error| state_problem(&error)).and_then(|stored| {
-        if let Stored::Record(record) = &stored {
-            check_owner(record, account.name.as_str(), &settings.path.to_string_lossy())?;
-        }
-        Ok(stored)
-    });
+    let stored = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let hangs = match &supervision {
         Supervision::Alive(Some(supervisor)) => {
