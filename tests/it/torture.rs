@@ -147,6 +147,7 @@ fn no_reader_ever_sees_a_bad_token() {
         }
         for number in 1..=forced {
             let before = world.token();
+            world.permit_force();
             run.signal(Signal::USR1);
             wait_until(&format!("token {number}"), || (world.token() != before).then_some(()));
         }

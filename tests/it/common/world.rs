@@ -187,7 +187,7 @@ impl World {
     /// those so far.
     pub fn permit_force(&self) {
         super::wait_until("the end of a request", || self.state()["in_flight"].is_null().then_some(()));
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(20));
         let mut state = self.state();
         state.as_object_mut().unwrap().remove("forced");
         let path = self.state_path("default", "state");
