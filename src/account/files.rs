@@ -12,6 +12,7 @@ use crate::refresh::LockFailure;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::{Fingerprint, Secret};
+use crate::store;
 use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
 
@@ -40,7 +41,7 @@ impl Files {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
-            store: Store::new(&settings.state_dir, account.name.as_str()),
+            store: store::open(settings, &account.name),
             token_file: account.token_file.clone(),
             info_file: account.token_file_info.then(|| account.token_file.info_file()),
             generation: 0,
@@ -62,15 +63,9 @@ impl Files {
 
     /// Reads state and token file.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
-        let (record, garbage) = match self.store.load().map_err(|error| state_problem(&error))? {
-            Stored::Nothing => (None, None),
-            Stored::Record(record) => (Some(*record), None),
-            Stored::Garbage(why) => (None, Some(format!("state file {} {why}", self.store.path().display()))),
-        };
-        if let Some(record) = &record {
-            check_owner(record, &self.account, &self.config)?;
-            self.generation = record.generation;
-        }
+        let (record, garbage) = load_state(&mut self.store, &self.account, &self.config)?;
+        let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
+        self.generation = record.as_ref().map_or(self.generation, |record| record.generation);
         let file = self.look_at_token_file(record.as_ref());
         Ok(Box::new(Loaded { record, garbage, file }))
     }
@@ -195,17 +190,27 @@ impl Files {
     }
 }
 
-/// One state for two configs would be one refresh token for two masters.
-pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), Problem> {
-    if !belongs_elsewhere(record, config) {
-        return Ok(());
+/// Reads the state, or why it is not one. The state of another config is an error: two configs must
+/// not use one refresh token.
+pub fn load_state(
+    store: &mut Store,
+    account: &str,
+    config: &str,
+) -> Result<(Option<Record>, Option<String>), Problem> {
+    match store.load().map_err(|error| state_problem(&error))? {
+        Stored::Nothing => Ok((None, None)),
+        Stored::Garbage(why) => Ok((None, Some(why))),
+        Stored::Record(record) if !belongs_elsewhere(&record, config) => Ok((Some(*record), None)),
+        Stored::Record(record) => Err(Problem {
+            class: Class::Config,
+            kind: "state_of_other_config".into(),
+            message: format!(
+                "the state of account {account} belongs to {}, which still exists",
+                record.config
+            ),
+            hint: Some("give each config a state_dir of its own, or remove the other config".into()),
+        }),
     }
-    Err(Problem {
-        class: Class::Config,
-        kind: "state_of_other_config".into(),
-        message: format!("the state of account {account} belongs to {}, which still exists", record.config),
-        hint: Some("give each config a state_dir of its own, or remove the other config".into()),
-    })
 }
 
 /// Whether the state is another config's, which still exists. One file may have several paths.
@@ -220,7 +225,7 @@ pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
 }
 
 /// A failure of the state, as the core counts it.
-pub fn state_problem(error: &StateError) -> Problem {
+fn state_problem(error: &StateError) -> Problem {
     Problem::new(error, error.class(), "state", error.hint())
 }
 

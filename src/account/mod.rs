@@ -29,6 +29,7 @@ use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
+use crate::store;
 use crate::store::note::Note;
 use crate::workers;
 
@@ -286,7 +287,7 @@ impl Account {
 
     /// Where its files are, for messages.
     fn places(&self) -> String {
-        let state = self.settings.state_dir.join(self.name());
+        let state = store::open(&self.settings, &self.configured.name).path();
         format!("token file {}, state {}", self.configured.token_file.path.display(), state.display())
     }
 
