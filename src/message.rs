@@ -35,7 +35,6 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
-use crate::refresh::view::DecisionView;
 
 /// The next step where only a new login helps and nothing is known of the account.
 pub const LOG_IN_AGAIN: &str = "log in again, and give the new refresh token to `zg-tokend set`";
@@ -188,14 +187,14 @@ pub fn words(report: &Report) -> Message {
             Message::of_problem(Level::Warn, "not_withdrawn", text, problem)
         }
         Report::Ignored { phase, event } => {
-            Message::new(Level::Error, "bug", format!("unexpected event {event} while {phase}"))
+            Message::new(Level::Error, "bug", format!("unexpected event {event} in phase {phase}"))
                 .hint("this is a bug: please report it")
         }
         Report::Finished(outcome) => finished(outcome),
     }
 }
 
-fn decided(decision: &Decision, trigger: Trigger, facts: &DecisionView) -> Message {
+fn decided(decision: &Decision, trigger: Trigger, facts: &str) -> Message {
     let text = match decision {
         Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
         Decision::Republish => "the token file lacks the live token".into(),
@@ -436,7 +435,7 @@ mod tests {
             Report::NotUnderstood { why: "why".into(), wait: Duration::ZERO },
             Report::PutAside { path: "path".into() },
             Report::Withdrawn,
-            Report::Ignored { phase: "phase", event: "event" },
+            Report::Ignored { phase: "phase".into(), event: "event".into() },
             Report::Finished(verdict(VerdictKind::RefreshToken)),
             Report::Finished(verdict(VerdictKind::Client)),
             Report::Finished(Outcome::Stopped),

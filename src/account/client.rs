@@ -1,4 +1,4 @@
-//! The parts of a request: secrets, and the address of the token endpoint.
+//! The client of a token endpoint: reads the secrets, finds the endpoint, sends requests.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::store;
 use crate::store::discovery::Discovered;
 use crate::workers;
 
-/// A discovery document is fetched again when it is this old (it changes about never).
+/// A discovery document is fetched again after this time; it hardly ever changes.
 const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
 
 /// One account as a client of its token endpoint.
@@ -36,7 +36,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads nothing yet.
     pub fn new(settings: &Arc<config::Settings>, account: &Arc<AccountConfig>) -> Self {
         Self { account: Arc::clone(account), settings: Arc::clone(settings) }
     }
@@ -45,9 +44,7 @@ impl Client {
     pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
         let account = &self.account;
         let client_secret = match &account.client_secret {
-            Some(source) => {
-                Some(read(account, "client_secret", source).await.map_err(|error| secret_problem(&error))?)
-            }
+            Some(source) => Some(read(account, "client_secret", source).await?),
             None => None,
         };
         let seed = match &account.refresh_token {
@@ -78,11 +75,10 @@ impl Client {
         };
         Ok(match seed {
             Ok(seed) => Inputs::new(seed, None, client),
-            Err(error) => Inputs::new(None, Some(secret_problem(&error)), client),
+            Err(error) => Inputs::new(None, Some(error.into()), client),
         })
     }
 
-    /// One POST, and its answer.
     pub async fn post(&self, request: &TokenRequest, context: &Context) -> Answer {
         let now = context.clock.now();
         let reply = self.endpoint(context).post(request).await;
@@ -98,7 +94,7 @@ impl Client {
         })
     }
 
-    /// The configured one, or the one that the issuer publishes.
+    /// The configured endpoint, or the one in the issuer's discovery document.
     async fn token_endpoint(&self, context: &Context) -> Result<Url, Problem> {
         let issuer = match &self.account.endpoint {
             Endpoint::Explicit(url) => return Ok(url.clone()),
@@ -125,22 +121,23 @@ impl Client {
                     fetched_at: now,
                 };
                 let endpoint = self.confirmed(&fetched, fetched.token_endpoint.clone())?;
-                // Without the cache the next pass asks again: slower, and no reason to fail.
+                // Without the cache the next pass fetches the document again: no reason to fail.
                 let _ = store.keep_discovered(&Discovered { confirmed_host: host(&endpoint), ..fetched });
                 Ok(endpoint)
             }
             Err(error) => match cached {
                 Some(cached) => self.confirmed(&cached, cached.token_endpoint.clone()),
-                None => Err(discovery_problem(&error)),
+                None => Err(error.into()),
             },
         }
     }
 
-    /// An endpoint on another host than the one before gets no refresh token, unless the user
-    /// has said so: who can change the document could otherwise collect them.
-    fn confirmed(&self, known: &Discovered, endpoint: Url) -> Result<Url, Problem> {
+    /// An endpoint on a new host gets no refresh token before the user confirms the host: an attacker
+    /// who can change the discovery document could collect them.
+    fn confirmed(&self, cached: &Discovered, endpoint: Url) -> Result<Url, Problem> {
         let found = host(&endpoint);
-        if found == known.confirmed_host || self.account.confirmed_endpoint_host.as_deref() == Some(&*found) {
+        if found == cached.confirmed_host || self.account.confirmed_endpoint_host.as_deref() == Some(&*found)
+        {
             return Ok(endpoint);
         }
         Err(Problem {
@@ -148,7 +145,7 @@ impl Client {
             kind: "endpoint_moved".into(),
             message: format!(
                 "the issuer {} has moved its token endpoint from host {} to {found}",
-                known.issuer, known.confirmed_host
+                cached.issuer, cached.confirmed_host
             ),
             hint: Some(format!("if the provider announces this, set confirmed_endpoint_host = \"{found}\"")),
         })
@@ -170,8 +167,7 @@ fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAu
     }
 }
 
-/// A command may take seconds, and a file may be on a slow disk: not on this thread, unless the
-/// secret is here already.
+/// Runs commands and reads files on another thread: either may take seconds.
 pub async fn read(
     account: &AccountConfig,
     key: &'static str,
@@ -190,15 +186,19 @@ async fn field(
     key: &'static str,
     (name, source): &(String, SecretSource),
 ) -> Result<Field, Problem> {
-    let value = read(account, key, source).await.map_err(|error| secret_problem(&error))?;
+    let value = read(account, key, source).await?;
     Ok(Field { name: name.clone(), value, made_anew: matches!(source, SecretSource::Command(_)) })
 }
 
-fn secret_problem(error: &SecretError) -> Problem {
-    Problem::new(error, Class::Unavailable, "secret", error.hint())
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        Self::new(&error, Class::Unavailable, "secret", error.hint())
+    }
 }
 
-fn discovery_problem(error: &DiscoveryError) -> Problem {
-    let class = if error.is_transient() { Class::Unavailable } else { Class::Config };
-    Problem::new(error, class, "discovery", error.hint())
+impl From<DiscoveryError> for Problem {
+    fn from(error: DiscoveryError) -> Self {
+        let class = if error.is_transient() { Class::Unavailable } else { Class::Config };
+        Self::new(&error, class, "discovery", error.hint())
+    }
 }

@@ -1,5 +1,5 @@
-//! The parts that all accounts of a process share. It knows no feature: a feature that needs to know what happens is
-//! an [`Observer`].
+//! The parts that all accounts of a process share. They know no feature: a feature that needs to
+//! know what happens to an account is an [`Observer`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,59 +14,39 @@ use crate::refresh::outcome::Report;
 
 /// Receives what happens to the accounts: the log, the counts, the terminal.
 pub trait Observer {
-    /// One thing has happened.
     fn notice(&self, notice: &Notice<'_>);
 }
 
-/// Something that has happened.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// The core reports something.
+    /// A report of the core.
     Report {
-        /// Name of the account.
         account: &'a str,
-        /// The report.
         report: &'a Report,
-        /// At the end of a pass: when the next one comes, if time alone brings one.
+        /// At the end of a pass: the next one, if it is scheduled.
         next_pass: Option<Timestamp>,
-        /// The instant of the report.
         now: Timestamp,
     },
-    /// The files of an account hang, or answer again.
-    Hang {
-        /// Name of the account.
-        account: &'a str,
-        /// Whether they hang now.
-        hangs: bool,
-        /// The words.
-        message: &'a Message,
-    },
-    /// A feature or the daemon reports something, in its own words.
-    Message {
-        /// Name of the account, if it is about one.
-        account: Option<&'a str>,
-        /// The words.
-        message: &'a Message,
-    },
+    /// The files of an account hang, or do not hang any more.
+    Hang { account: &'a str, hangs: bool, message: &'a Message },
+    /// A message of a feature or the daemon; some are about no account.
+    Message { account: Option<&'a str>, message: &'a Message },
 }
 
-/// The parts that all accounts of a process share.
 pub struct Context {
-    /// The machine's clocks.
     pub clock: Rc<dyn Clock>,
     observers: Vec<Rc<dyn Observer>>,
-    /// The clients of the token endpoints, as long as there is a use for them.
+    /// The HTTP clients, while any account is active.
     endpoints: RefCell<HashMap<HttpOptions, Rc<HttpEndpoint>>>,
     active: Cell<usize>,
     stopping: Cell<bool>,
-    /// Do file work on the caller's thread: one account has nobody to hold up.
+    /// Do file work on the caller's thread: there is no other account that it could delay.
     pub inline: bool,
-    /// How long to wait for files that hang; `None` for ever.
+    /// How long to wait for files that hang; `None`: for ever.
     pub hang_patience: Option<Duration>,
 }
 
 impl Context {
-    /// For one process.
     pub fn new(observer: Rc<dyn Observer>) -> Self {
         Self {
             clock: Rc::new(SystemClock::new()),
@@ -79,22 +59,21 @@ impl Context {
         }
     }
 
-    /// Adds an observer.
     pub fn observe(&mut self, observer: Rc<dyn Observer>) {
         self.observers.push(observer);
     }
 
-    /// Tells every observer.
+    /// Sends a notice to all observers.
     pub fn notice(&self, notice: &Notice<'_>) {
         self.observers.iter().for_each(|observer| observer.notice(notice));
     }
 
-    /// Tells every observer what a feature has to say about an account.
+    /// Sends a message about an account to all observers.
     pub fn message(&self, account: &str, message: &Message) {
         self.notice(&Notice::Message { account: Some(account), message });
     }
 
-    /// The client with these options, which accounts share.
+    /// The HTTP client with these options. Accounts share it.
     pub fn endpoint(&self, options: HttpOptions) -> Rc<HttpEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         let endpoint =
@@ -102,8 +81,8 @@ impl Context {
         Rc::clone(endpoint)
     }
 
-    /// How many accounts are at work. The last to finish takes the clients with it: their
-    /// connections, and the certificates they hold.
+    /// Sets the number of active accounts. With none, the HTTP clients are dropped, with their
+    /// connections and root certificates.
     pub fn set_active(&self, active: usize) {
         self.active.set(active);
         if active == 0 {
@@ -111,25 +90,22 @@ impl Context {
         }
     }
 
-    /// From now on accounts at work finish what cannot be left undone, and begin nothing.
+    /// From now on active accounts begin nothing new.
     pub fn stop(&self) {
         self.stopping.set(true);
     }
 
-    /// Whether the process is to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
 }
 
-/// How the commands differ.
+/// The differences between the commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Mode {
-    /// Keep trying to store a rotated token for ever.
+    /// See [`Policy`](crate::refresh::Policy).
     pub patient: bool,
-    /// Refresh what would expire within this time.
     pub horizon: Option<Duration>,
-    /// How long to wait for another process that is refreshing.
     pub lock_patience: Duration,
 }
 

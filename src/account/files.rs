@@ -1,4 +1,4 @@
-//! One account's files: state, lock and token file, as the core's actions want them.
+//! The files of one account: state, lock and token file. One function for each file action of the core.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::store;
 use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
 
-/// The files of one account. Everything here blocks, for as long as a disk takes.
+/// Every function that reads or writes blocks for as long as the file system takes.
 #[derive(Debug)]
 pub struct Files {
     account: String,
@@ -24,9 +24,8 @@ pub struct Files {
     settings: Arc<config::Settings>,
     store: Store,
     token_file: TokenFile,
-    /// The file beside it that tells of the token, if it is wanted.
     info_file: Option<TokenFile>,
-    /// The number of the newest token, as the state has it.
+    /// The number of the newest token in the state.
     generation: u64,
     format: config::TokenFormat,
     /// The token file's next version, ready before the request is made.
@@ -35,7 +34,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens nothing yet. `swept` says that what killed runs left behind was removed before.
+    /// Opens nothing. `swept`: the temporaries of killed processes are removed already.
     pub fn new(settings: &Arc<config::Settings>, account: &config::AccountConfig, swept: bool) -> Self {
         Self {
             account: account.name.to_string(),
@@ -51,26 +50,26 @@ impl Files {
         }
     }
 
-    /// Whether what killed runs left behind has been removed.
     pub fn swept(&self) -> bool {
         self.swept
     }
 
-    /// The state's store.
     pub fn store(&mut self) -> &mut Store {
         &mut self.store
     }
 
     /// Reads state and token file.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
-        let (record, garbage) = load_state(&mut self.store, &self.account, &self.config)?;
+        let (record, garbage) = load_state(&mut self.store, &self.account, &self.config)?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
-        self.generation = record.as_ref().map_or(self.generation, |record| record.generation);
-        let file = self.look_at_token_file(record.as_ref());
+        if let Some(record) = &record {
+            self.generation = record.generation;
+        }
+        let file = self.view_token_file(record.as_ref());
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 
-    /// Takes the lock and loads again; a state that is damaged is put aside.
+    /// Takes the lock and loads again; a damaged state is renamed.
     pub fn lock(&mut self) -> Result<Box<Loaded>, LockFailure> {
         match self.store.try_lock() {
             Ok(()) => {}
@@ -78,12 +77,11 @@ impl Files {
                 self.store.unlock();
                 return Err(LockFailure::Busy);
             }
-            Err(error) => return Err(LockFailure::Problem(state_problem(&error.into()))),
+            Err(error) => return Err(LockFailure::Problem(StateError::from(error).into())),
         }
         let loaded = self.load().and_then(|mut loaded| {
             if loaded.garbage.is_some() {
-                let path = self.store.put_aside().map_err(|error| state_problem(&error))?;
-                loaded.garbage = Some(path.display().to_string());
+                loaded.garbage = Some(self.store.put_aside()?.display().to_string());
             }
             Ok(loaded)
         });
@@ -96,112 +94,86 @@ impl Files {
     /// Finds the state of an account that is no longer configured and knows this seed.
     pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Problem> {
         let (settings, config) = (&self.settings, &self.config);
-        let still_in_use = |other: &Record| {
-            let configured =
-                || settings.accounts.iter().any(|account| account.name.as_str() == other.account);
-            belongs_elsewhere(other, config) || configured()
+        let is_in_use = |other: &Record| {
+            belongs_elsewhere(other, config)
+                || settings.accounts.iter().any(|account| account.name.as_str() == other.account)
         };
-        self.store.find_seed(seed, still_in_use).map_err(|error| state_problem(&error))
+        Ok(self.store.find_seed(seed, is_in_use)?)
     }
 
-    /// Gets everything ready that can fail before a token is spent, then stores the marker.
+    /// Creates the next token file and state, so that nothing can fail after the request, then
+    /// stores the marker.
     pub fn prepare(&mut self, record: &Record) -> Result<(), Problem> {
-        let prepared = self.prepare_token_file()?;
+        let prepared = self.token_file.prepare()?;
         if !self.swept {
-            // Files that killed runs left are litter, and no reason to fail.
+            // The temporaries of killed processes do no harm: no reason to fail.
             let _ = (prepared.sweep(), self.store.sweep());
             self.swept = true;
         }
         self.prepared = Some(prepared);
-        self.store.prepare(record).map_err(|error| state_problem(&error))
+        Ok(self.store.prepare(record)?)
     }
 
-    /// Stores the record.
     pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
         self.generation = record.generation;
-        self.store.persist(record).map_err(|error| state_problem(&error))
+        Ok(self.store.persist(record)?)
     }
 
-    /// Replaces the token file, then the one beside it.
+    /// Replaces the token file, then the info file.
     pub fn publish(&mut self, token: &AccessToken) -> Result<(), Problem> {
         let content = render(&self.format, token);
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => self.prepare_token_file()?,
+            None => self.token_file.prepare()?,
         };
-        prepared.publish(&content).map_err(|error| publish_problem(&error))?;
-        let Some(info_file) = &self.info_file else { return Ok(()) };
-        let info = self.info(token, &content);
-        info_file
-            .prepare()
-            .and_then(|prepared| prepared.publish(&info))
-            .map_err(|error| publish_problem(&error))
+        prepared.publish(&content)?;
+        if let Some(info_file) = &self.info_file {
+            info_file.prepare()?.publish(&self.info(token, &content))?;
+        }
+        Ok(())
     }
 
-    /// Removes the token file, and the one beside it, if it still holds this token.
+    /// Removes the token file and the info file, if the token file still holds this token.
     pub fn withdraw(&mut self, token: &AccessToken) -> Result<(), Problem> {
-        let content = render(&self.format, token).fingerprint();
-        let holds_it = matches!(self.token_file.observe(), Observation::Holds { fingerprint, .. } if fingerprint == content);
-        if !holds_it {
-            return Ok(());
+        if self.token_file.observe().holds(&render(&self.format, token)) {
+            self.token_file.remove()?;
+            self.info_file.as_ref().map_or(Ok(()), TokenFile::remove)?;
         }
-        let files = [Some(&self.token_file), self.info_file.as_ref()];
-        files.into_iter().flatten().try_for_each(TokenFile::remove).map_err(|error| publish_problem(&error))
+        Ok(())
     }
 
     fn info(&self, token: &AccessToken, content: &Secret) -> Secret {
-        let (issued_at, expires_at) = (token.issued_at.wall / 1000, token.expires_at().wall / 1000);
-        Info::new(&self.account, self.generation, issued_at, expires_at, content.fingerprint()).render()
+        Info::new(&self.account, self.generation, token, content).render()
     }
 
-    /// Lets go of the lock and of everything prepared.
+    /// Releases the lock and removes the prepared files.
     pub fn unlock(&mut self) {
         self.prepared = None;
         self.store.unlock();
     }
 
-    fn prepare_token_file(&self) -> Result<Prepared, Problem> {
-        self.token_file.prepare().map_err(|error| publish_problem(&error))
-    }
-
-    /// Whether the files hold this token; `found` is the token file's fingerprint.
-    fn is_current(&self, token: &AccessToken, found: Fingerprint) -> bool {
-        let content = render(&self.format, token);
-        let info = self.info_file.as_ref().is_none_or(|file| {
-            let info = self.info(token, &content).fingerprint();
-            matches!(file.observe(), Observation::Holds { fingerprint, .. } if fingerprint == info)
-        });
-        content.fingerprint() == found && info
-    }
-
-    fn look_at_token_file(&self, record: Option<&Record>) -> FileView {
-        let wanted = record.and_then(|record| record.access_token.as_ref());
-        match self.token_file.observe() {
+    fn view_token_file(&self, record: Option<&Record>) -> FileView {
+        let observation = self.token_file.observe();
+        let is_current = |token: &AccessToken| {
+            let content = render(&self.format, token);
+            let has_info = |file: &TokenFile| file.observe().holds(&self.info(token, &content));
+            observation.holds(&content) && self.info_file.as_ref().is_none_or(has_info)
+        };
+        let is_current = record.and_then(|record| record.access_token.as_ref()).is_some_and(is_current);
+        match observation {
+            _ if is_current => FileView::Current,
             Observation::Missing => FileView::Missing,
-            Observation::Holds { fingerprint, .. }
-                if wanted.is_some_and(|token| self.is_current(token, fingerprint)) =>
-            {
-                FileView::Current
-            }
             Observation::Holds { modified_at, .. } => FileView::Other { modified_at },
-            // Whatever it is: when it is to be replaced, the reason will be said.
+            // The next publication reports the reason.
             Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
         }
     }
 }
 
-/// Reads the state, or why it is not one. The state of another config is an error: two configs must
-/// not use one refresh token.
-pub fn load_state(
-    store: &mut Store,
-    account: &str,
-    config: &str,
-) -> Result<(Option<Record>, Option<String>), Problem> {
-    match store.load().map_err(|error| state_problem(&error))? {
-        Stored::Nothing => Ok((None, None)),
-        Stored::Garbage(why) => Ok((None, Some(why))),
-        Stored::Record(record) if !belongs_elsewhere(&record, config) => Ok((Some(*record), None)),
-        Stored::Record(record) => Err(Problem {
+/// Reads the state, which must not be another config's: both would use one refresh token.
+pub fn load_state(store: &mut Store, account: &str, config: &str) -> Result<Stored, Problem> {
+    match store.load()? {
+        Stored::Record(record) if belongs_elsewhere(&record, config) => Err(Problem {
             class: Class::Config,
             kind: "state_of_other_config".into(),
             message: format!(
@@ -210,25 +182,28 @@ pub fn load_state(
             ),
             hint: Some("give each config a state_dir of its own, or remove the other config".into()),
         }),
+        stored => Ok(stored),
     }
 }
 
-/// Whether the state is another config's, which still exists. One file may have several paths.
+/// Whether the state belongs to another config file that still exists. One file may have several paths.
 fn belongs_elsewhere(record: &Record, config: &str) -> bool {
     let file = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     record.config != config && file(&record.config).is_some_and(|theirs| file(config) != Some(theirs))
 }
 
-/// The content of the token file.
 pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
     format.render(&token.value, &token.token_type, token.expires_at().wall / 1000)
 }
 
-/// A failure of the state, as the core counts it.
-fn state_problem(error: &StateError) -> Problem {
-    Problem::new(error, error.class(), "state", error.hint())
+impl From<StateError> for Problem {
+    fn from(error: StateError) -> Self {
+        Self::new(&error, error.class(), "state", error.hint())
+    }
 }
 
-fn publish_problem(error: &PublishError) -> Problem {
-    Problem::new(error, error.class(), "token_file", error.hint())
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        Self::new(&error, error.class(), "token_file", error.hint())
+    }
 }

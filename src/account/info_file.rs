@@ -1,35 +1,34 @@
-//! `TOKEN_FILE.json`: what a reader may want to know of the token beside it, without the token.
+//! `TOKEN_FILE.json`, the info file: facts about the token in the token file beside it.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Contents, FileError};
-use crate::secret::{Fingerprint, Secret};
+use crate::refresh::record::AccessToken;
+use crate::secret::Secret;
 
-/// The version of what is in it; a change of meaning raises it.
+/// A change of a member's meaning raises the version.
 const VERSION: u32 = 1;
 
-/// The most that is read of such a file, in bytes: it has about 300.
+/// The longest info file that is read, in bytes: one has about 300.
 const MAX_LEN: usize = 4096;
 
-/// The facts about a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Info<'a> {
     version: u32,
-    /// Name of the account.
     account: &'a str,
-    /// The number of the token, counted from the first that the account was granted.
+    /// The number of the token, counted from the first one that the account was granted.
     generation: u64,
     /// Unix seconds.
     issued_at: i64,
     /// Unix seconds.
     expires_at: i64,
-    /// The SHA-256 of the token file, in hex: tells whether the two files belong together.
+    /// The SHA-256 of the token file in hex: shows that the two files belong together.
     sha256: String,
 }
 
-/// Whether there is a file of another kind at a path, which would be lost.
+/// Whether the path holds a file of another kind, which would be lost.
 pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
     #[derive(Deserialize)]
     struct InfoMembers {
@@ -40,26 +39,28 @@ pub fn is_foreign(path: &Path) -> Result<bool, FileError> {
         #[serde(rename = "sha256")]
         _sha256: String,
     }
-    let found = match Contents::of_path(path, MAX_LEN) {
-        Err(FileError::TooLong { .. }) => return Ok(true),
-        found => found?,
-    };
-    Ok(found.is_some_and(|found| serde_json::from_slice::<InfoMembers>(&found.bytes).is_err()))
+    match Contents::of_path(path, MAX_LEN) {
+        Ok(Some(file)) => Ok(serde_json::from_slice::<InfoMembers>(&file.bytes).is_err()),
+        Ok(None) => Ok(false),
+        Err(FileError::TooLong { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 impl<'a> Info<'a> {
-    /// Of the token file with this content; instants are Unix seconds.
-    pub fn new(
-        account: &'a str,
-        generation: u64,
-        issued_at: i64,
-        expires_at: i64,
-        content: Fingerprint,
-    ) -> Self {
-        Self { version: VERSION, account, generation, issued_at, expires_at, sha256: content.to_string() }
+    /// `content` is that of the token file.
+    pub fn new(account: &'a str, generation: u64, token: &AccessToken, content: &Secret) -> Self {
+        Self {
+            version: VERSION,
+            account,
+            generation,
+            issued_at: token.issued_at.wall / 1000,
+            expires_at: token.expires_at().wall / 1000,
+            sha256: content.fingerprint().to_string(),
+        }
     }
 
-    /// The content of the file: JSON, one line.
+    /// One line of JSON.
     pub fn render(&self) -> Secret {
         // Strings and numbers always encode.
         let mut text = serde_json::to_string(self).unwrap_or_default();

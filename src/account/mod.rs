@@ -1,4 +1,10 @@
-//! One account at work: performs what its core decides.
+//! One account: performs the actions of its core, `refresh`.
+//!
+//! The actions wait in a queue. Each one is performed, its result goes into the core as an event, and
+//! the actions that the core returns join the queue, until it is empty. File actions run on another
+//! thread, because a file system may hang; an account that is alone runs them on its own thread. Only
+//! two actions need the network: `begin` and `look` stop before them, so that the caller can limit the
+//! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
 pub mod client;
 pub mod context;
@@ -33,18 +39,18 @@ use crate::store;
 use crate::store::note::Note;
 use crate::workers;
 
-/// How often the secrets are looked at while only a new login can help: soon enough for the user
-/// who has just logged in, seldom enough for a password manager.
+/// How often the secrets are read while only a new login can help: soon enough for a user who has
+/// just logged in, seldom enough for a password manager.
 pub const REREAD: Duration = Duration::from_secs(5 * 60);
 
-/// File work that takes longer than this is reported as hanging: a disk that works needs
-/// milliseconds, a busy one a second.
+/// File work that takes longer than this is reported as hanging: an idle disk needs milliseconds, a
+/// busy one a second.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
-/// Says that the account's files hang, for `status`.
+/// Whether the account's files hang, for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HangNote {
-    /// Since when, Unix seconds; absent if they answer.
+    /// The start in Unix seconds; absent if they do not hang.
     pub since: Option<i64>,
     /// The process that waits for them.
     pub pid: Option<u32>,
@@ -54,30 +60,27 @@ impl Note for HangNote {
     const FILE: &'static str = "hang";
 }
 
-/// One account: its core, its files, and how it asks.
 #[derive(Debug)]
 pub struct Account {
     settings: Arc<config::Settings>,
     configured: Arc<config::AccountConfig>,
     core: Refresher,
     client: Client,
-    /// Absent at rest, and while another thread works on them.
+    /// Absent between passes, and while another thread works on them.
     files: Option<Box<Files>>,
-    /// Once per process is enough.
+    /// The temporaries of killed processes are removed: once per process is enough.
     swept: bool,
-    /// How the last finished pass ended.
+    /// The outcome of the last pass.
     outcome: Option<Outcome>,
-    /// The outcomes of finished passes that no feature has taken yet.
+    /// The outcomes that [`Account::take_finished`] has not taken yet.
     finished: Vec<Outcome>,
-    /// The new login that was refused last, while an earlier one went on.
     refused_login: Option<(Fingerprint, Problem)>,
     queue: VecDeque<Action>,
-    told_to_stop: bool,
+    stopping: bool,
     is_abandoned: bool,
 }
 
 impl Account {
-    /// Ready for its first pass.
     pub fn new(
         settings: &Arc<config::Settings>,
         account: &Arc<config::AccountConfig>,
@@ -94,74 +97,69 @@ impl Account {
             finished: Vec::new(),
             refused_login: None,
             queue: VecDeque::new(),
-            told_to_stop: false,
+            stopping: false,
             is_abandoned: false,
         }
     }
 
-    /// The config that it was built from.
     pub fn settings(&self) -> &Arc<config::Settings> {
         &self.settings
     }
 
-    /// Its own part of the config.
+    /// The account's part of the config.
     pub fn configured(&self) -> &Arc<config::AccountConfig> {
         &self.configured
     }
 
-    /// The account's name.
     pub fn name(&self) -> &str {
         self.configured.name.as_str()
     }
 
-    /// When its core wants to be woken.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.core.next_wakeup()
     }
 
-    /// How the last finished pass ended.
+    /// The outcome of the last pass.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// The new login that was refused last, while an earlier one went on.
+    /// The last new login that the server refused while the account continued with an earlier one.
     pub fn refused_login(&self) -> Option<&(Fingerprint, Problem)> {
         self.refused_login.as_ref()
     }
 
-    /// Whether only another login can help. It may come through the state: `set` puts it there.
+    /// Whether only a new login can help. `set` may bring it, through the state.
     pub fn waits_for_login(&self) -> bool {
         let has_login = self.core.record().is_some_and(|record| record.refresh_token.is_some());
         self.core.is_idle() && (!has_login || matches!(self.outcome, Some(Outcome::Refused(_))))
     }
 
-    /// Whether another process has stored something since the last look.
+    /// Whether another process has changed the state since it was loaded.
     pub fn is_outdated(&mut self) -> bool {
         let loaded = self.files().load();
         loaded.is_ok_and(|loaded| loaded.record.as_ref() != self.core.record())
     }
 
-    /// Whether it knows that it is to begin nothing more.
-    pub fn told_to_stop(&self) -> bool {
-        self.told_to_stop
+    /// Whether it has received [`Event::Stop`].
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
-    /// The core, to be asked.
     pub fn core(&self) -> &Refresher {
         &self.core
     }
 
-    /// The files.
     pub fn files(&mut self) -> &mut Files {
         self.files.get_or_insert_with(|| Box::new(Files::new(&self.settings, &self.configured, self.swept)))
     }
 
-    /// The outcomes of the passes that have finished since the last call, in order.
+    /// The outcomes of the passes since the last call, in order.
     pub fn take_finished(&mut self) -> Vec<Outcome> {
         std::mem::take(&mut self.finished)
     }
 
-    /// At rest, gives back the memory that a pass needed, and wipes its secrets.
+    /// Between passes, frees the memory that a pass needed and wipes its secrets.
     pub fn forget(&mut self) {
         if self.core.is_idle() {
             self.core.forget();
@@ -170,52 +168,47 @@ impl Account {
         }
     }
 
-    /// Hands the core an event, and performs as much as needs neither network nor waiting. True
-    /// if something is left for [`Account::finish`].
-    pub fn begin(&mut self, event: Event, context: &Context) -> bool {
-        self.told_to_stop |= matches!(event, Event::Stop);
-        self.queue.extend(self.core.handle(context.clock.now(), event));
-        while let Some(action) = self.queue.pop_front() {
-            if matches!(action, Action::ReadInputs | Action::Request(_)) {
-                self.queue.push_front(action);
-                return true;
-            }
-            if let Some(event) = self.perform_on_files(action, context) {
-                self.queue.extend(self.core.handle(context.clock.now(), event));
-            }
-        }
-        false
-    }
-
-    /// Hands the core an event. True if there is something to do for [`Account::look`] or
+    /// Passes an event to the core. True if actions follow for [`Account::look`] or
     /// [`Account::finish`].
     pub fn start(&mut self, event: Event, context: &Context) -> bool {
-        self.told_to_stop |= matches!(event, Event::Stop);
-        self.queue.extend(self.core.handle(context.clock.now(), event));
+        self.stopping |= matches!(event, Event::Stop);
+        self.handle(event, context);
         !self.queue.is_empty()
     }
 
-    /// Performs as much as needs no network. True if something is left for [`Account::finish`].
-    pub async fn look(&mut self, context: &Context) -> bool {
-        while let Some(action) = self.queue.pop_front() {
-            if matches!(action, Action::ReadInputs | Action::Request(_)) {
-                self.queue.push_front(action);
-                return true;
+    /// Passes an event to the core, and performs the actions before the first one that needs the
+    /// network, on this thread. True if there is one, for [`Account::finish`].
+    pub fn begin(&mut self, event: Event, context: &Context) -> bool {
+        self.start(event, context);
+        while let Some(action) = self.queue.pop_front_if(|action| !needs_network(action)) {
+            if let Some(event) = self.perform_on_files(action, context) {
+                self.handle(event, context);
             }
-            self.perform(action, context).await;
         }
-        false
+        !self.queue.is_empty()
     }
 
-    /// Performs until the core has nothing more to do now.
+    /// Performs the actions before the first one that needs the network. True if there is one, for
+    /// [`Account::finish`].
+    pub async fn look(&mut self, context: &Context) -> bool {
+        while let Some(action) = self.queue.pop_front_if(|action| !needs_network(action)) {
+            self.perform(action, context).await;
+        }
+        !self.queue.is_empty()
+    }
+
+    /// Performs all actions.
     pub async fn finish(&mut self, context: &Context) {
         while let Some(action) = self.queue.pop_front() {
-            if context.is_stopping() && !self.told_to_stop {
-                self.told_to_stop = true;
-                self.queue.extend(self.core.handle(context.clock.now(), Event::Stop));
+            if context.is_stopping() && !self.stopping {
+                self.start(Event::Stop, context);
             }
             self.perform(action, context).await;
         }
+    }
+
+    fn handle(&mut self, event: Event, context: &Context) {
+        self.queue.extend(self.core.handle(context.clock.now(), event));
     }
 
     async fn perform(&mut self, action: Action, context: &Context) {
@@ -228,11 +221,11 @@ impl Account {
             action => self.perform_elsewhere(action, context).await,
         };
         if let Some(event) = event {
-            self.queue.extend(self.core.handle(context.clock.now(), event));
+            self.handle(event, context);
         }
     }
 
-    /// File work on another thread: a file system that hangs must hold up this account alone.
+    /// Performs an action on another thread: a file system that hangs must stop this account alone.
     async fn perform_elsewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
         self.files();
         let mut files = self.files.take()?;
@@ -257,7 +250,7 @@ impl Account {
         event
     }
 
-    /// Waits for work that hangs; `None` if it is given up. Everybody who can see it is told.
+    /// Waits for file work that hangs, and reports it; `None` after the patience of the context.
     async fn wait_for_files<T>(&self, work: impl Future<Output = T>, context: &Context) -> Option<T> {
         let name = self.name();
         let text = format!("the file system does not answer, so this account waits: {}", self.places());
@@ -275,7 +268,7 @@ impl Account {
         Some(done)
     }
 
-    /// For `status`. The state may be where it hangs, so nobody waits for this.
+    /// For `status`. The state may be on the file system that hangs, so nothing waits for the note.
     fn note_hang(&self, since: Option<i64>) {
         let mut files = Files::new(&self.settings, &self.configured, true);
         tokio::task::spawn_local(workers::run(move || {
@@ -285,18 +278,18 @@ impl Account {
         }));
     }
 
-    /// Where its files are, for messages.
+    /// The paths of the files, for messages.
     fn places(&self) -> String {
         let state = store::open(&self.settings, &self.configured.name).path();
         format!("token file {}, state {}", self.configured.token_file.path.display(), state.display())
     }
 
-    /// Whether its files hang, so that nothing more can be done for it.
+    /// Whether its files hang and it was given up.
     pub fn is_abandoned(&self) -> bool {
         self.is_abandoned
     }
 
-    /// The host that its exchanges go to, as far as config tells.
+    /// The host of the token endpoint, or of the issuer.
     pub fn host(&self) -> &str {
         match &self.configured.endpoint {
             Endpoint::Explicit(url) => url.host_str().unwrap_or_default(),
@@ -304,7 +297,7 @@ impl Account {
         }
     }
 
-    /// When its token ends, in milliseconds of the boot clock: the first to end is refreshed first.
+    /// When the token expires, in milliseconds of the boot clock: the first to expire is refreshed first.
     pub fn ends_at(&self) -> i64 {
         let token = self.core.record().and_then(|record| record.access_token.as_ref());
         token.map_or(0, |token| token.expires_at().boot)
@@ -337,10 +330,14 @@ impl Account {
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());
             self.outcome = Some(outcome);
-            // A thousand accounts at rest must not keep a thousand directories open.
+            // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }
     }
+}
+
+fn needs_network(action: &Action) -> bool {
+    matches!(action, Action::ReadInputs | Action::Request(_))
 }
 
 fn perform(files: &mut Files, action: Action) -> Option<Event> {
@@ -360,7 +357,7 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
     })
 }
 
-/// The accounts of a config, each ready for its first pass; `only` picks one by name.
+/// The accounts of a config, or the one with the name `only`.
 pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode) -> Vec<Account> {
     let chosen = settings.chosen(only);
     chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
@@ -368,7 +365,6 @@ pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode
 
 /// The part of an account's configuration that the core needs.
 pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
-    // The fingerprint of a refresh_token that config holds as a string.
     let inline_seed = match &account.refresh_token {
         Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
         _ => None,

@@ -1,4 +1,4 @@
-//! A live access token for somebody who cannot read the token file, or was just refused with it.
+//! A live access token for a caller that cannot read the token file, or whose token was refused.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,48 +19,47 @@ use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::schedule;
 use crate::secret::Fingerprint;
 
-/// The most that is read of a token file: tokens have up to 16 KiB, formats a little more.
+/// The longest token file that is read: tokens have up to 16 KiB, formats a little more.
 const TOKEN_FILE_MAX: usize = 64 * 1024;
 
 /// The requirements of a caller.
 #[derive(Debug, Clone, Copy)]
-pub struct TokenWanted {
+pub struct TokenRequirements {
     /// The life that the token must have left.
     pub min_valid: Duration,
-    /// Be content with a token that lives, should its refresh fail.
+    /// Accept any live token if the refresh fails.
     pub use_existing_on_error: bool,
-    /// Be content with a token that lives, should another process keep us waiting for too long.
+    /// Accept any live token if another process holds the lock for too long.
     pub use_existing_on_busy: bool,
     /// How long to wait for another process that is refreshing.
     pub lock_patience: Duration,
 }
 
-/// A token, and what went wrong while it was obtained.
 #[derive(Debug)]
-pub struct Obtained {
-    /// It lives.
+pub struct LiveToken {
     pub token: AccessToken,
-    /// Why it is not one with the life that was wanted.
+    /// Why the token does not meet the requirements.
     pub problem: Option<Problem>,
 }
 
-/// A live token: the stored one if it will do, else that of one pass.
+/// The stored token if it meets the requirements, else that of one pass.
 pub fn obtain(
     settings: &config::Settings,
     account: &config::AccountConfig,
-    wanted: TokenWanted,
+    requirements: TokenRequirements,
     observer: Rc<dyn Observer>,
-) -> Result<Obtained, Problem> {
-    let stored = stored(settings, account)?;
+) -> Result<LiveToken, Problem> {
+    let stored = access_token(settings, account)?;
     let now = SystemClock::new().now();
-    // No token is asked for more than half its life, or each call would be a refresh.
-    let half = stored.as_ref().map_or(wanted.min_valid, |token| token.lifetime() / 2);
-    let min_valid = wanted.min_valid.min(half);
-    let will_do = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
-    if let Some(token) = stored.filter(will_do) {
-        return Ok(Obtained { token, problem: None });
+    // At most half the lifetime, or each call would refresh.
+    let half = stored.as_ref().map_or(requirements.min_valid, |token| token.lifetime() / 2);
+    let min_valid = requirements.min_valid.min(half);
+    let is_enough = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
+    if let Some(token) = stored.filter(is_enough) {
+        return Ok(LiveToken { token, problem: None });
     }
-    let mode = Mode { horizon: Some(min_valid), lock_patience: wanted.lock_patience, ..Mode::default() };
+    let mode =
+        Mode { horizon: Some(min_valid), lock_patience: requirements.lock_patience, ..Mode::default() };
     let account = pass(settings, account, mode, Trigger::default(), observer)?;
     let problem = problem(&account);
     let now = SystemClock::new().now();
@@ -71,11 +70,11 @@ pub fn obtain(
         _ => account.core().record().and_then(|record| record.access_token.clone()),
     };
     let may_use = |problem: &Problem| match problem.class {
-        Class::Busy => wanted.use_existing_on_busy || wanted.use_existing_on_error,
-        _ => wanted.use_existing_on_error,
+        Class::Busy => requirements.use_existing_on_busy || requirements.use_existing_on_error,
+        _ => requirements.use_existing_on_error,
     };
     match (token.filter(|token| token.is_live(now)), problem) {
-        (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(Obtained { token, problem }),
+        (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(LiveToken { token, problem }),
         (_, Some(problem)) => Err(problem),
         (_, None) if account.core().is_state_damaged() => Err(Problem {
             class: Class::Io,
@@ -87,7 +86,7 @@ pub fn obtain(
     }
 }
 
-/// The token in the token file, while there is no valid state: it is presumed to live for so long.
+/// The token in the token file, while the state is damaged: it is presumed to live for `remaining`.
 fn presumed_token(
     account: &config::AccountConfig,
     remaining: Duration,
@@ -107,25 +106,22 @@ fn presumed_token(
     })
 }
 
-/// The result of the report that a token was refused.
+/// The result for a token that a resource refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
-    /// Another token is stored; readers have it.
+    /// Readers had another token already.
     AlreadyReplaced,
-    /// It was replaced just now.
     Replaced,
-    /// It stays: the last one that was refused was replaced so short a time ago.
+    /// It stays, because another token was replaced just before; the next attempt may come after `wait`.
     TooSoon {
-        /// When the next one may be.
         wait: Duration,
     },
-    /// It stays: the server has given out the same token again.
+    /// It stays, because the server has granted the same token again.
     Reaffirmed,
 }
 
-/// Compare and refresh: if the stored token is still the one that was refused, one refresh.
-/// `refused` is the SHA-256 of the access token, or of the whole token file. `passed` gets
-/// the account if a pass was made, for its hooks.
+/// Refreshes once if the stored token is still the refused one. `refused` is the SHA-256 of the access
+/// token or of the whole token file. If there was a pass, `passed` gets the account, for its hooks.
 pub fn rejected(
     settings: &config::Settings,
     account: &config::AccountConfig,
@@ -134,10 +130,10 @@ pub fn rejected(
     observer: Rc<dyn Observer>,
     passed: &mut Option<Account>,
 ) -> Result<Replacement, Problem> {
-    let refused = match held(settings, account, refused)? {
-        Held::Refused(token) => Some(token),
-        Held::Another => return Ok(Replacement::AlreadyReplaced),
-        Held::Nothing => None,
+    let refused = match compare(settings, account, refused)? {
+        StoredToken::Refused(token) => Some(token),
+        StoredToken::Other => return Ok(Replacement::AlreadyReplaced),
+        StoredToken::Missing => None,
     };
     let trigger = Trigger { rejected: refused, ..Trigger::default() };
     let mode = Mode { lock_patience, ..Mode::default() };
@@ -145,42 +141,40 @@ pub fn rejected(
     replaced(account, refused)
 }
 
-/// The stored token, compared with one that was refused.
+/// The stored token, compared with a refused one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// That token: its fingerprint.
+pub enum StoredToken {
+    /// The same; its fingerprint.
     Refused(Fingerprint),
-    /// Another one.
-    Another,
-    /// None at all: any pass is due to bring one.
-    Nothing,
+    Other,
+    Missing,
 }
 
-/// Compares the stored token with the one that was refused; `refused` is as for [`rejected`].
-pub fn held(
+/// `refused` is as for [`rejected`].
+pub fn compare(
     settings: &config::Settings,
     account: &config::AccountConfig,
     refused: Fingerprint,
-) -> Result<Held, Problem> {
-    let Some(token) = stored(settings, account)? else { return Ok(Held::Nothing) };
+) -> Result<StoredToken, Problem> {
+    let Some(token) = access_token(settings, account)? else { return Ok(StoredToken::Missing) };
     let fingerprint = token.value.fingerprint();
     let is_refused = fingerprint == refused || render(&account.token_format, &token).fingerprint() == refused;
-    Ok(if is_refused { Held::Refused(fingerprint) } else { Held::Another })
+    Ok(if is_refused { StoredToken::Refused(fingerprint) } else { StoredToken::Other })
 }
 
-/// The result of the pass that has just ended, for the token that was to be replaced.
-pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replacement, Problem> {
+/// The result of a pass for the refused token.
+pub fn replaced(account: &Account, refused: Option<Fingerprint>) -> Result<Replacement, Problem> {
     if let Some(problem) = problem(account) {
         return Err(problem);
     }
-    if holds_other_than(account, known) {
+    if holds_other_than(account, refused) {
         return Ok(match account.outcome() {
             Some(Outcome::Refreshed { .. }) => Replacement::Replaced,
             _ => Replacement::AlreadyReplaced,
         });
     }
     let rejection = account.core().record().and_then(|record| record.rejection.as_ref());
-    Ok(match rejection.filter(|rejection| Some(rejection.token) != known) {
+    Ok(match rejection.filter(|rejection| Some(rejection.token) != refused) {
         Some(rejection) => Replacement::TooSoon {
             wait: schedule::wait_after_rejection(rejection, SystemClock::new().now()).unwrap_or_default(),
         },
@@ -188,10 +182,10 @@ pub fn replaced(account: &Account, known: Option<Fingerprint>) -> Result<Replace
     })
 }
 
-/// Whether another token than this is stored, as the last look found it.
-pub fn holds_other_than(account: &Account, known: Option<Fingerprint>) -> bool {
+/// Whether the state, as last loaded, has another token than this.
+pub fn holds_other_than(account: &Account, token: Option<Fingerprint>) -> bool {
     let stored = account.core().record().and_then(|record| record.access_token.as_ref());
-    stored.is_some_and(|token| Some(token.value.fingerprint()) != known)
+    stored.is_some_and(|stored| Some(stored.value.fingerprint()) != token)
 }
 
 /// The state, if there is one.
@@ -202,17 +196,16 @@ pub fn record(
     Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
 }
 
-/// The stored token, dead or alive.
-fn stored(
+/// The stored token, live or expired.
+fn access_token(
     settings: &config::Settings,
     account: &config::AccountConfig,
 ) -> Result<Option<AccessToken>, Problem> {
     Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
 
-/// One pass, without its hooks: somebody waits for the end of this process, in `$(zg-tokend token)`,
-/// git or kubectl, and a hook may take 30 s. The next pass of `run` or `once` finds in the state what
-/// is new, and runs them.
+/// One pass without hooks: `$(zg-tokend token)`, git or kubectl waits for the end of this process, and
+/// a hook may take 30 s. The next pass of `run` or `once` finds the changes in the state and runs them.
 fn pass(
     settings: &config::Settings,
     account: &config::AccountConfig,
@@ -226,7 +219,7 @@ fn pass(
     finished.into_iter().next().ok_or_else(|| Problem::bug("the account has vanished"))
 }
 
-/// Why a pass did not end well.
+/// Why the pass of an account left no fresh token behind.
 pub fn problem(account: &Account) -> Option<Problem> {
     let Some(outcome) = account.outcome() else { return Some(Problem::bug("the pass did not end")) };
     let class = outcome.class()?;

@@ -16,38 +16,38 @@ use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
 use serde::{Deserialize, Serialize};
 
-/// How long a pass stays for the resend of a request that got no answer: the next pass may come
-/// when the server has forgotten what it granted.
+/// How long a pass waits to resend a request that got no answer: at the next pass the server may not
+/// repeat its grant any more.
 const RESEND_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a pass waits for files that hang, after it has reported them: `cron` starts another one.
+/// How long a pass waits for files that hang, after the report: cron starts another pass.
 const HANG_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Accounts that are looked at together: as many as there are threads for file work.
+/// Accounts that load their files at the same time: as many as there are threads for file work.
 const LOOKS: usize = 8;
 
-/// Refreshes what is due, and gives the accounts back, each with its outcome. A single account
-/// touches the network, and the runtime that it needs, only if something is due.
+/// Refreshes what is due, and returns the accounts with their outcomes. A single account starts the
+/// event loop only if something is due.
 pub fn once(accounts: Vec<Account>, trigger: Trigger, mut context: Context) -> io::Result<Vec<Account>> {
     context.inline = accounts.len() == 1;
     context.hang_patience = Some(HANG_PATIENCE);
     let mut pass = Pass {
-        unseen: accounts.into_iter().enumerate(),
+        waiting: accounts.into_iter().enumerate(),
         due: Queue::default(),
         trigger,
         context: Rc::new(context),
         finished: Vec::new(),
     };
     if pass.context.inline
-        && let Some((place, mut account)) = pass.unseen.next()
+        && let Some((place, mut account)) = pass.waiting.next()
     {
         let unfinished = account.begin(Event::Begin(trigger), &pass.context);
         pass.sort(place, account, unfinished);
     }
-    if pass.unseen.len() > 0 || !pass.due.is_empty() {
+    if pass.waiting.len() > 0 || !pass.due.is_empty() {
         let runtime = event_loop()?;
         let done = LocalSet::new().block_on(&runtime, pass.run());
-        // A name that is still being looked up is not waited for.
+        // Do not wait for a DNS lookup that is still running.
         runtime.shutdown_background();
         done?;
     }
@@ -55,8 +55,8 @@ pub fn once(accounts: Vec<Account>, trigger: Trigger, mut context: Context) -> i
     Ok(pass.finished.into_iter().map(|(_, account)| account).collect())
 }
 
-/// When the last `once` came by, so that passes that are too far apart are noticed. Counted by the
-/// monotonic clock, which stands still while the machine sleeps: a night's sleep is no missed pass.
+/// When the last `once` ran, to find passes that are too far apart. By the monotonic clock, which
+/// stops while the machine sleeps: a night's sleep is no missed pass.
 #[derive(Default, Serialize, Deserialize)]
 struct LastPass {
     monotonic_ms: i64,
@@ -67,7 +67,7 @@ impl Note for LastPass {
     const FILE: &'static str = "last-pass";
 }
 
-/// Notes that a pass came by; returns how long after the one before, if that is known.
+/// Notes a pass; returns the time since the one before, if that is known.
 pub fn note_pass(account: &mut Account, boot_id: BootId) -> Option<Duration> {
     let now = monotonic();
     account.files().store().update_note(|last: &mut LastPass| {
@@ -79,8 +79,8 @@ pub fn note_pass(account: &mut Account, boot_id: BootId) -> Option<Duration> {
 }
 
 struct Pass {
-    /// Accounts keep their places, for the report.
-    unseen: std::iter::Enumerate<std::vec::IntoIter<Account>>,
+    /// With their places in the config, the order of the report.
+    waiting: std::iter::Enumerate<std::vec::IntoIter<Account>>,
     due: Queue<(usize, Account)>,
     trigger: Trigger,
     context: Rc<Context>,
@@ -88,15 +88,15 @@ struct Pass {
 }
 
 enum Task {
-    /// It was looked at; true if it has something left to do.
+    /// True if the account has more to do.
     Look(usize, Account, bool),
-    /// It is done; the host whose place it had.
+    /// With the host whose place it had.
     Finish(usize, Account, String),
 }
 
 impl Pass {
-    /// Looks at all accounts, and finishes those that have something to do: the token that ends
-    /// first comes first.
+    /// Loads all accounts, and finishes those with something to do: the token that expires first goes
+    /// first.
     async fn run(&mut self) -> io::Result<()> {
         let mut signals = Signals::new(&END)?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -111,7 +111,7 @@ impl Pass {
         let (mut tasks, mut looks) = (JoinSet::new(), 0);
         loop {
             while looks < LOOKS
-                && let Some((place, mut account)) = self.unseen.next()
+                && let Some((place, mut account)) = self.waiting.next()
             {
                 looks += 1;
                 let (context, begin) = (Rc::clone(&self.context), Event::Begin(self.trigger));
@@ -172,8 +172,7 @@ async fn finish(account: &mut Account, context: &Context, stopped: &mut tokio::s
     }
 }
 
-/// True if an account that has nothing to do just now is not done: it waits for the lock, for the
-/// disk, or for the moment to send a request again.
+/// True if an account waits for the lock, for the disk, or for a resend.
 fn stays_for(account: &Account, now: Timestamp) -> bool {
     let Some(wake_at) = account.next_wakeup() else { return false };
     let soon = millis_until(wake_at, now) <= millis(RESEND_PATIENCE).cast_unsigned();

@@ -1,23 +1,22 @@
-//! Work that waits for a place: the account whose token ends first goes first, and a server that
-//! does not answer holds up nobody but its own accounts.
+//! Accounts that wait for their exchange. The account whose token expires first goes first, and a
+//! server that does not answer delays only its own accounts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Exchanges at the same time with one host: enough to hide the network, few enough to stay small,
-/// and polite to a provider.
+/// Exchanges at the same time with one host: enough to hide the network latency, few enough to save
+/// memory and to spare the provider.
 const PLACES_PER_HOST: usize = 64;
 
 /// Exchanges at the same time: enough for several hosts that never answer.
 const PLACES: usize = 8 * PLACES_PER_HOST;
 
-/// The order: the end of the token's life, then the order of arrival.
+/// The order: expiry of the token, then arrival.
 type Rank = (i64, u64);
 
-/// Items that wait, each for a host.
 #[derive(Debug)]
 pub struct Queue<T> {
     hosts: HashMap<String, Host<T>>,
-    /// The first item of each host that has a place to give.
+    /// The first item of each host with a free place.
     ready: BTreeSet<(Rank, String)>,
     places: usize,
     arrivals: u64,
@@ -38,7 +37,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Adds an item; `ends_at` is when the account's token ends, on any clock.
+    /// Adds an item; `ends_at` is the expiry of the account's token, on any clock.
     pub fn push(&mut self, host: &str, ends_at: i64, item: T) {
         let rank = (ends_at, self.arrivals);
         self.arrivals += 1;
@@ -46,7 +45,7 @@ impl<T> Queue<T> {
         self.change(host, |host| drop(host.items.insert(rank, item)));
     }
 
-    /// Takes the most urgent item that there is a place for. The place is taken until
+    /// Removes the most urgent item with a free place, and occupies the place until
     /// [`Queue::release`].
     pub fn pop(&mut self) -> Option<(String, T)> {
         if self.places == 0 {
@@ -62,7 +61,7 @@ impl<T> Queue<T> {
         Some((host, item))
     }
 
-    /// Gives the place of an item of this host back.
+    /// Frees the place of an item of this host.
     pub fn release(&mut self, host: &str) {
         self.places += 1;
         self.change(host, |host| host.places += 1);
@@ -71,12 +70,10 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Takes out all that waits.
     pub fn drain(&mut self) -> Vec<T> {
         self.ready.clear();
         self.len = 0;
@@ -106,7 +103,7 @@ mod tests {
     use crate::account::queue::*;
 
     #[test]
-    fn the_token_that_ends_first_goes_first() {
+    fn the_token_that_expires_first_goes_first() {
         let mut queue = Queue::default();
         for (host, ends_at) in [("a", 30), ("b", 10), ("a", 20), ("b", 10)] {
             queue.push(host, ends_at, ends_at);
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_never_answers_holds_up_nobody_else() {
+    fn a_host_that_never_answers_delays_no_other() {
         let mut queue = Queue::default();
         for number in 0..1000 {
             queue.push("silent", number, "silent");

@@ -1,4 +1,4 @@
-//! A token from the user's own hand, for those whose config cannot be edited.
+//! `set`: stores a token that the user brings, where the config cannot be edited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,34 +15,26 @@ use crate::secret::{Fingerprint, Secret};
 use crate::secrets;
 use crate::secrets::SecretError;
 
-/// Between two looks at a busy lock.
+/// The pause before a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// The user's new tokens: either, or both of one login.
+/// The user's new tokens: one of them, or both of one login.
 #[derive(Debug)]
 pub struct NewLogin {
     refresh_token: Option<Secret>,
     access_token: Option<(Secret, Duration)>,
 }
 
-/// Why it cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum GivenError {
-    /// It is no token.
+pub enum NewLoginError {
     #[error("the {what} {fault}")]
-    Token {
-        /// Which of the two.
-        what: &'static str,
-        /// The fault of the token.
-        fault: TokenFault,
-    },
-    /// Readers would get a dead token in the place of one that may live.
+    Token { what: &'static str, fault: TokenFault },
+    /// It would replace a token that may live.
     #[error("an access token with less than a second has expired")]
     Expired,
 }
 
-impl GivenError {
-    /// The next step.
+impl NewLoginError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Token { .. } => "give the token and nothing else",
@@ -52,75 +44,72 @@ impl GivenError {
 }
 
 impl NewLogin {
-    /// A new login, a token that another program obtained with the seconds that it has left, or
-    /// both. The rules are those for what a server grants: over a year counts as a year.
+    /// A new refresh token, an access token of another program with its remaining seconds, or both.
+    /// The rules for the answer of a server apply: over a year counts as a year.
     pub fn new(
         refresh_token: Option<Secret>,
         access_token: Option<(Secret, f64)>,
-    ) -> Result<Self, GivenError> {
+    ) -> Result<Self, NewLoginError> {
         let fault = |what, token: Option<&Secret>| {
             let fault = token.and_then(oauth::fault_of);
-            fault.map_or(Ok(()), |fault| Err(GivenError::Token { what, fault }))
+            fault.map_or(Ok(()), |fault| Err(NewLoginError::Token { what, fault }))
         };
         fault("refresh token", refresh_token.as_ref())?;
         fault("access token", access_token.as_ref().map(|(token, _)| token))?;
         let live = |(token, expires_in): (Secret, f64)| {
-            let expires_in = oauth::whole_seconds(expires_in).ok_or(GivenError::Expired)?;
+            let expires_in = oauth::whole_seconds(expires_in).ok_or(NewLoginError::Expired)?;
             Ok((token, expires_in))
         };
         Ok(Self { refresh_token, access_token: access_token.map(live).transpose()? })
     }
 
-    /// The refresh token of the login among it.
+    /// The fingerprint of the refresh token.
     pub fn login(&self) -> Option<Fingerprint> {
         self.refresh_token.as_ref().map(Secret::fingerprint)
     }
 
-    /// The life that the access token has left.
+    /// The remaining life of the access token.
     pub fn expires_in(&self) -> Option<Duration> {
         self.access_token.as_ref().map(|(_, expires_in)| *expires_in)
     }
 }
 
-/// The result of storing it.
 #[derive(Debug)]
 pub enum SetResult {
-    /// It is stored.
     Stored {
-        /// Why the configured login cannot be read here. Whatever it is, it counts as the older one.
+        /// Why the configured login cannot be read here. It counts as the older one.
         older: Option<SecretError>,
     },
-    /// The login was given before, and nothing was changed: its refresh token has been used, perhaps
-    /// replaced, and sending it once more could end the login.
+    /// The login was stored before, so nothing was changed: its refresh token may have been rotated
+    /// since, and sending it again could end the login.
     Known,
 }
 
-/// Stores it under the account's lock; an access token is published as well. A refresh token is
-/// used by the next pass, which is due at once.
+/// Stores the login under the account's lock, and publishes its access token. The next pass, which is
+/// due at once, uses the refresh token.
 pub fn set(
     settings: &config::Settings,
     account: &config::AccountConfig,
-    given: NewLogin,
+    login: NewLogin,
 ) -> Result<SetResult, Problem> {
     // A command may take seconds: before the lock.
-    let configured = account.refresh_token.as_ref().filter(|_| given.refresh_token.is_some());
+    let configured = account.refresh_token.as_ref().filter(|_| login.refresh_token.is_some());
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
     let clock = SystemClock::new();
     let mut files = Files::new(&Arc::new(settings.clone()), account, false);
-    let record = lock(&mut files, clock)?;
-    let mut record = record
+    let mut record = lock(&mut files, clock)?
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
     let now = clock.now();
     let mut older = None;
-    if let Some(seed) = given.refresh_token.filter(|seed| !is_known(&record, seed)) {
+    if let Some(seed) = login.refresh_token.filter(|seed| !is_known(&record, seed)) {
         older = take(&mut record, &mut files, seed, configured, now)?;
-    } else if given.access_token.is_none() {
+    } else if login.access_token.is_none() {
         files.unlock();
         return Ok(SetResult::Known);
     }
-    let brought_token = given.access_token.is_some();
-    if let Some((value, expires_in)) = given.access_token {
+    let brought_token = login.access_token.is_some();
+    if let Some((value, expires_in)) = login.access_token {
         record.generation = record.generation.saturating_add(1);
         record.access_token = Some(AccessToken {
             value,
@@ -146,9 +135,9 @@ fn is_known(record: &Record, seed: &Secret) -> bool {
     in_force || record.seeds.contains(&seed.fingerprint())
 }
 
-/// Takes a login as the core takes one from config: from the state of a former account, if that
-/// knows it, and never from one that is in use. A seed in the config is older than what was just
-/// given, and must not win as "new"; gives why that cannot be read.
+/// Adopts a login as the core adopts one from the config: with the state of a removed account, if
+/// that knows it. The configured seed is older, and must not count as new; returns why it cannot be
+/// read.
 fn take(
     record: &mut Record,
     files: &mut Files,
@@ -164,13 +153,13 @@ fn take(
         Some(other) => record.take_over(*other),
         None => record.take_seed(seed, now),
     }
-    // Only the service can read it, perhaps. A file that is not there yet will be the newer.
+    // Perhaps only the service can read it. A file that does not exist yet will hold a newer login.
     let unread = configured.and_then(Result::err).filter(|error| !error.is_missing_file());
     record.config_is_older = unread.is_some();
     Ok(unread)
 }
 
-/// The state under the lock, as soon as that is to be had.
+/// Waits for the lock, and returns the state under it.
 fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
     let begun_at = clock.now();
     loop {
@@ -182,7 +171,7 @@ fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem
                     class: Class::Busy,
                     kind: "lock_timeout".into(),
                     message: "another process holds the lock of the account".into(),
-                    hint: Some("see who it is with `zg-tokend status`, and stop it if it hangs".into()),
+                    hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
                 });
             }
             Err(LockFailure::Busy) => std::thread::sleep(LOCK_POLL),

@@ -1,4 +1,4 @@
-//! The file that readers take the access token from.
+//! The token file, from which programs read the access token.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,45 +17,28 @@ use crate::files::{
 use crate::problem::Class;
 use crate::secret::{Fingerprint, Secret};
 
-/// The room that is made sure of before a refresh, in bytes: the longest access token that is
-/// accepted.
+/// The room that is reserved before a refresh, in bytes: the longest access token that is accepted.
 const RESERVE: u64 = 16 * 1024;
 
-/// The most that is read of a token file, in bytes: four times the longest token leaves room for
-/// any sensible token_format; what is longer was not written by this program.
+/// The longest token file that is read, in bytes: four times the longest token, which is enough for
+/// any sensible token_format. This program did not write a longer one.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Why the token cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// token_file_owner or token_file_group is unknown to this system.
+    /// A user or group in the config that this system does not know.
     #[error("there is no {what} {name:?}")]
-    Unknown {
-        /// `user` or `group`.
-        what: &'static str,
-        /// The name in config.
-        name: String,
-    },
+    Unknown { what: &'static str, name: String },
     /// The name service did not answer.
     #[error("cannot look up the {what} {name:?}")]
-    Lookup {
-        /// `user` or `group`.
-        what: &'static str,
-        /// The name in config.
-        name: String,
-        /// How it failed.
-        source: io::Error,
-    },
-    /// The place will not do.
+    Lookup { what: &'static str, name: String, source: io::Error },
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl PublishError {
-    /// The way out.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown { what, .. } => Some(format!("correct the name, or create the {what}")),
@@ -65,7 +48,6 @@ impl PublishError {
         }
     }
 
-    /// Its meaning for the exit code.
     pub fn class(&self) -> Class {
         match self {
             Self::Unknown { .. } => Class::Config,
@@ -76,38 +58,41 @@ impl PublishError {
     }
 }
 
-/// The result of a look at the token file.
+/// The token file as a reader sees it.
 #[derive(Debug)]
 pub enum Observation {
-    /// No file.
     Missing,
-    /// A file, with something in it or nothing.
     Holds {
-        /// The SHA-256 of its content.
+        /// The SHA-256 of the content.
         fingerprint: Fingerprint,
-        /// Its length in bytes.
+        /// In bytes.
         len: usize,
-        /// When it was last written: milliseconds since 1970 by the wall clock.
+        /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
-        /// Its permission bits.
         mode: u32,
     },
-    /// It cannot be read, or is no file.
+    /// It cannot be read, or is not a regular file.
     Unreadable(PublishError),
 }
 
-/// A place that will do.
+impl Observation {
+    /// Whether the file has exactly this content.
+    pub fn holds(&self, content: &Secret) -> bool {
+        matches!(self, Self::Holds { fingerprint, .. } if *fingerprint == content.fingerprint())
+    }
+}
+
+/// A place where the token file can be written.
 #[derive(Debug)]
 pub struct Placement {
-    /// The real path, symlinks resolved; as configured if the directory is still to be created.
+    /// The real path, symlinks resolved; the configured path if its directory does not exist yet.
     pub path: PathBuf,
-    /// Warnings about the place.
     pub warnings: Vec<FileWarning>,
 }
 
 impl TokenFile {
-    /// Walks the path, checks it, and gets everything ready that can fail without a token: to be
-    /// done before the request is sent.
+    /// Resolves and checks the path, and creates the next file, so that nothing can fail after the
+    /// request.
     pub fn prepare(&self) -> Result<Prepared, PublishError> {
         let attributes = self.attributes()?;
         let target = Target::resolve(&self.path, &self.rules(attributes, self.missing))?;
@@ -121,16 +106,16 @@ impl TokenFile {
         Ok(Prepared { target, attributes, file: Ready::Replace(temporary) })
     }
 
-    /// Removes the file, durably; a link to it stays. No file is no error.
+    /// Removes the file durably, but not a symlink to it. A missing file is no error.
     pub fn remove(&self) -> Result<(), PublishError> {
         let target = Target::resolve(&self.path, &self.rules(self.attributes()?, Missing::Refuse))?;
         Ok(target.remove()?)
     }
 
-    /// Checks the place as [`TokenFile::prepare`] would, and changes nothing.
+    /// Checks the place like [`TokenFile::prepare`], without any change.
     pub fn check(&self) -> Result<Placement, PublishError> {
         let attributes = self.attributes()?;
-        self.check_giving(attributes)?;
+        self.check_chown(attributes)?;
         let target = match Target::resolve(&self.path, &self.rules(attributes, Missing::Refuse)) {
             Err(PlaceError::MissingDirectory { path, whole })
                 if path == whole || self.missing == Missing::CreateAll =>
@@ -151,14 +136,13 @@ impl TokenFile {
         Ok(Placement { path, warnings: target.directory().warnings().to_vec() })
     }
 
-    /// The problem of a place, as far as a quick look shows it, for `status`; what
-    /// [`TokenFile::check`] finds besides, the next refresh says.
+    /// The most common problem of a place, for `status`, which must be quick. The next refresh reports
+    /// the others, see [`TokenFile::check`].
     pub fn obstacle(&self) -> Option<PublishError> {
         let mounted = self.write == WriteMode::Replace && is_mounted(&self.path);
         mounted.then(|| PlaceError::MountPoint { path: self.path.clone() }.into())
     }
 
-    /// Looks at the file as a reader would, and changes nothing.
     pub fn observe(&self) -> Observation {
         match Contents::of_path(&self.path, MAX_LEN) {
             Ok(None) => Observation::Missing,
@@ -184,22 +168,22 @@ impl TokenFile {
         })
     }
 
-    /// Says what fchown(2) would say.
-    fn check_giving(&self, wanted: Attributes) -> Result<(), FileError> {
-        let failed = |source| FileError::Io { step: Step::Own, path: self.path.clone(), source };
-        let given = wanted.owner.is_some_and(|id| id != rustix::process::geteuid().as_raw());
-        let regrouped = match wanted.group {
+    /// Fails where fchown(2) would fail.
+    fn check_chown(&self, attributes: Attributes) -> Result<(), FileError> {
+        let error =
+            |errno: Errno| FileError::Io { step: Step::Own, path: self.path.clone(), source: errno.into() };
+        let other_owner = attributes.owner.is_some_and(|id| id != rustix::process::geteuid().as_raw());
+        let other_group = match attributes.group {
             Some(id) if id != rustix::process::getegid().as_raw() => {
-                let groups = rustix::process::getgroups().map_err(|error| failed(error.into()))?;
+                let groups = rustix::process::getgroups().map_err(error)?;
                 !groups.iter().any(|group| group.as_raw() == id)
             }
             _ => false,
         };
-        if given || regrouped {
-            let have = rustix::thread::capabilities(None).map_err(|error| failed(error.into()))?;
-            if !have.effective.contains(CapabilitySet::CHOWN) {
-                return Err(failed(Errno::PERM.into()));
-            }
+        if (other_owner || other_group)
+            && !rustix::thread::capabilities(None).map_err(error)?.effective.contains(CapabilitySet::CHOWN)
+        {
+            return Err(error(Errno::PERM));
         }
         Ok(())
     }
@@ -218,14 +202,14 @@ fn may_create(path: PathBuf) -> Result<(), PlaceError> {
 /// Whether the effective user has this access, access(2).
 fn allowed(directory: BorrowedFd<'_>, path: &Path, access: Access) -> Result<(), Errno> {
     match accessat(directory, path, access, AtFlags::EACCESS) {
-        // Before Linux 5.8 only the real user can be asked about, which proves nothing; and a
-        // file that is to be written in place may still be missing.
+        // Linux before 5.8 knows only the access of the real user, which proves nothing. A file that
+        // will be written in place may still be missing.
         Err(Errno::NOSYS | Errno::NOENT) => Ok(()),
         answer => answer,
     }
 }
 
-/// A token file that only waits for its token. Dropped, it leaves everything as it was.
+/// A token file without its token. Dropped, it changes nothing.
 #[derive(Debug)]
 pub struct Prepared {
     target: Target,
@@ -240,23 +224,12 @@ enum Ready {
 }
 
 impl Prepared {
-    /// Where the token will be: the real path, symlinks resolved.
-    pub fn path(&self) -> PathBuf {
-        self.target.path()
-    }
-
-    /// Warnings about the place.
-    pub fn warnings(&self) -> &[FileWarning] {
-        self.target.directory().warnings()
-    }
-
-    /// Removes temporaries that killed runs left beside the token file, and says how many; once
-    /// per process and directory is enough. See [`sweep`](crate::files::Directory::sweep).
+    /// Removes the temporaries of killed processes beside the token file, and returns their number.
     pub fn sweep(&self) -> Result<usize, PublishError> {
         Ok(self.target.directory().sweep(self.attributes.owner)?)
     }
 
-    /// Gives readers the new content, durably. On an error they keep the old one, unless it is
+    /// Writes the content durably. After an error readers see the old content, unless the file is
     /// written in place or only the fsync(2) of the directory failed.
     pub fn publish(self, content: &Secret) -> Result<(), PublishError> {
         let bytes = content.expose().as_bytes();

@@ -197,7 +197,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let mut store = store::open(settings, &account.name);
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
-        Ok(loaded) => loaded,
+        Ok(stored) => stored.into_parts(),
         Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
     };
     let hint = "the next refresh begins anew with the configured refresh_token";

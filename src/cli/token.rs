@@ -10,7 +10,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::account::obtain;
-use crate::account::obtain::{Replacement, TokenWanted};
+use crate::account::obtain::{Replacement, TokenRequirements};
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
@@ -75,7 +75,7 @@ pub(super) fn live(
     account: &AccountConfig,
     flags: &TokenFlags,
 ) -> Result<AccessToken, Exit> {
-    let wanted = TokenWanted {
+    let wanted = TokenRequirements {
         min_valid: flags.min_valid,
         use_existing_on_error: flags.on_error == OnError::UseExisting,
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,

@@ -104,7 +104,7 @@ impl Supervisor {
         }
         features.probes.begin(&self.probe_places, &self.report_refusal, &self.context);
         account.forget();
-        let (idle, stopped) = (account.core().is_idle(), account.told_to_stop());
+        let (idle, stopped) = (account.core().is_idle(), account.is_stopping());
         slot.account = Some(account);
         if self.stopping {
             if !stopped {

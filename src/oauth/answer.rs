@@ -1,4 +1,4 @@
-//! The result of one request, in types and in words.
+//! The result of one request, its sentence and its hint.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,26 +9,22 @@ use crate::oauth::meaning::look_up;
 use crate::oauth::reply::{FailureKind, TransportFailure};
 use crate::secret::Secret;
 
-/// The result of one POST to the token endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// A usable access token.
     Granted(TokenResponse),
-    /// A success that cannot be used. Its refresh token, if there is one, replaces ours all the
-    /// same: the server has rotated.
+    /// A success that cannot be used. A new refresh token in it replaces the old one all the same,
+    /// because the server has rotated.
     Defective {
-        /// The new refresh token.
         refresh_token: Option<Secret>,
-        /// The fault of the rest.
         defect: Defect,
     },
-    /// The refresh token is dead: it must never be sent again.
+    /// The refresh token is dead and must never be sent again.
     InvalidGrant(ErrorReply),
-    /// The client, or what it asks for, is set up wrongly. The refresh token may well be alive.
+    /// The client or its request is configured wrongly. The refresh token may be alive.
     ClientRefused(ErrorReply),
-    /// A definite "nothing was granted"; to be tried again.
+    /// Nothing was granted; a later attempt may succeed.
     Unavailable(Unavailable),
-    /// Perhaps granted: no answer, or none that can be read.
+    /// Something may have been granted: there is no answer, or none that can be read.
     Ambiguous(Unclear),
 }
 
@@ -39,9 +35,8 @@ pub struct TokenResponse {
     pub access_token: Secret,
     /// `Bearer`, whatever the server calls it: no other scheme takes such a token (RFC 6750).
     pub token_type: String,
-    /// How long it lives, counted from before the POST: 1 s to 365 d.
+    /// The lifetime, counted from before the POST: 1 s to 365 d.
     pub expires_in: Duration,
-    /// The source of the lifetime.
     pub expires_in_source: ExpiresInSource,
     /// The next refresh token; `None`: the old one stays (RFC 6749 section 6).
     pub refresh_token: Option<Secret>,
@@ -56,19 +51,19 @@ pub struct TokenResponse {
     pub scope: Option<String>,
 }
 
-/// Where a token's lifetime was found.
+/// The origin of a token's lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiresInSource {
-    /// In the reply's expires_in.
+    /// The reply's expires_in.
     Stated,
-    /// In the access token itself, a JWT's exp.
+    /// The exp of an access token that is a JWT.
     Jwt,
-    /// Nowhere: the configured default.
+    /// The configured default.
     Default,
 }
 
-/// An error response, RFC 6749 section 5.2. The server's words, scrubbed: fit to be shown.
+/// An error response, RFC 6749 section 5.2: the server's words without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
     /// The code: a known one in its registered spelling, another as the server writes it; empty if
@@ -85,100 +80,83 @@ pub struct ErrorReply {
 /// Why a success cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Defect {
-    /// There is no access token that could be written to a file.
     AccessToken(TokenFault),
-    /// The token is of another type than bearer: the reader could not use it.
+    /// Readers can use bearer tokens only.
     TokenType(String),
-    /// expires_in is zero, negative or no number; the text says which.
+    /// expires_in is zero, negative or not a number.
     ExpiresIn(String),
     /// An error beside a token.
     Contradiction(ErrorReply),
-    /// The JSON breaks off or goes wrong somewhere beside the refresh token.
+    /// The JSON is incomplete or not valid, but holds a refresh token.
     Unreadable,
 }
 
-/// The fault of an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenFault {
     /// Absent or null.
     Missing,
-    /// A number, an array or the like.
     NotAString,
-    /// The empty string.
     Empty,
     /// Over [`MAX_TOKEN_BYTES`](crate::oauth::MAX_TOKEN_BYTES).
     TooLong {
-        /// Its length.
         bytes: usize,
     },
-    /// Something outside VSCHAR, 0x20 to 0x7E (RFC 6749 appendix A.12).
+    /// A character outside VSCHAR, 0x20 to 0x7E (RFC 6749 appendix A.12).
     ForbiddenCharacter,
 }
 
-/// Nothing was granted, and it is worth trying again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
-    /// The reason.
     pub reason: ServerFailure,
-    /// How long the server asks to be left alone: at most 1 h.
+    /// The server's Retry-After, at most 1 h.
     pub retry_after: Option<Duration>,
 }
 
 /// Why nothing was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerFailure {
-    /// The request never left.
+    /// The request did not leave this machine.
     NotSent(TransportFailure),
-    /// An error code that says "not now", or one that is not known.
+    /// An error code that means "not now", or an unknown one.
     Refused(ErrorReply),
-    /// A status that grants nothing.
+    /// An HTTP status without an error code.
     Status {
-        /// The status code.
         status: u16,
         /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
-    /// A redirect, which is not followed: the refresh token would travel with it.
+    /// A redirect, which is not followed: the new host would get the refresh token.
     Redirect {
-        /// The status code.
         status: u16,
-        /// The host it leads to, if it is another one.
+        /// The new host, if it is another one.
         host: Option<String>,
     },
 }
 
-/// Something may have been granted, and the answer is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unclear {
-    /// How it was lost.
     pub reason: Doubt,
-    /// How long the server asks to be left alone: at most 1 h.
+    /// The server's Retry-After, at most 1 h.
     pub retry_after: Option<Duration>,
 }
 
 /// Why it is not known whether something was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// The request may have arrived; no whole reply did.
+    /// The request may have arrived, but no complete reply came back.
     Lost(TransportFailure),
-    /// A gateway answered in the server's place, or something with a status without meaning.
+    /// A gateway answered in the server's place, or the status has no defined meaning.
     Gateway {
-        /// The status code.
         status: u16,
         /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
-    /// A success whose body is not a JSON object, or breaks off.
-    Unreadable {
-        /// The status code.
-        status: u16,
-        /// The media type that the reply names.
-        content_type: Option<String>,
-    },
+    /// A success whose body is not a complete JSON object.
+    Unreadable { status: u16, content_type: Option<String> },
 }
 
 impl Answer {
-    /// A short, stable word for status and metrics.
+    /// A short, stable name for status and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Granted(_) => "granted",
@@ -206,7 +184,6 @@ impl Answer {
         }
     }
 
-    /// How long the server asks to be left alone, if it does: at most 1 h.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(unavailable) => unavailable.retry_after,
@@ -215,11 +192,11 @@ impl Answer {
         }
     }
 
-    /// The next step of a person; `None` where only waiting helps.
+    /// The next step of the user; `None` where only waiting helps, and for a dead login, where it
+    /// depends on the config (`login_hint` in message.rs).
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Granted(_) => return None,
-            Self::InvalidGrant(_) => "log in again, and put the new refresh_token into the config",
+            Self::Granted(_) | Self::InvalidGrant(_) => return None,
             Self::ClientRefused(error) => match error.kind() {
                 "invalid_client" => {
                     "check client_id, client_secret and token_endpoint_auth_method against the provider's console"
@@ -230,7 +207,9 @@ impl Answer {
                 "unsupported_grant_type" => {
                     "allow the refresh_token grant for this client in the provider's console"
                 }
-                "invalid_scope" => "ask for no more scope than was granted at login, or leave scope out",
+                "invalid_scope" => {
+                    "request no more scope than was granted at login, or remove scope from the config"
+                }
                 _ => "check client_id, client_secret, scope, extra_params and token_endpoint_auth_method",
             },
             Self::Defective { defect, .. } => match defect {
@@ -259,7 +238,7 @@ impl Answer {
 }
 
 impl ErrorReply {
-    /// The code as one of a closed set of words.
+    /// The code, from a closed set.
     fn kind(&self) -> &'static str {
         look_up(&self.code).map_or("unknown_error", |(known, _)| known)
     }
@@ -285,9 +264,11 @@ fn http_kind(status: u16) -> &'static str {
 fn status_hint(status: u16) -> Option<&'static str> {
     match status {
         408 | 425 | 429 => None,
-        401 | 403 => Some("check token_endpoint; if it is right, a firewall or proxy in front of it says no"),
-        407 => Some("the proxy wants a login: put it into HTTPS_PROXY, or the host into NO_PROXY"),
-        400..=499 => Some("check token_endpoint: nothing there speaks OAuth"),
+        401 | 403 => Some(
+            "check token_endpoint; if it is right, a firewall or proxy in front of it refuses the request",
+        ),
+        407 => Some("add the user and password of the proxy to HTTPS_PROXY, or the host to NO_PROXY"),
+        400..=499 => Some("check token_endpoint: there is no OAuth token endpoint at this address"),
         _ => None,
     }
 }
@@ -325,8 +306,8 @@ impl fmt::Display for Defect {
             Self::AccessToken(fault) => write!(f, "the access_token {fault}"),
             Self::TokenType(stated) => write!(f, "token_type is not bearer: {stated}"),
             Self::ExpiresIn(stated) => write!(f, "expires_in is not a positive number: {stated}"),
-            Self::Contradiction(error) => write!(f, "it has a token and an error: {error}"),
-            Self::Unreadable => f.write_str("its JSON breaks off or is damaged"),
+            Self::Contradiction(error) => write!(f, "it has both a token and an error: {error}"),
+            Self::Unreadable => f.write_str("it is incomplete or not valid JSON"),
         }
     }
 }
@@ -337,8 +318,8 @@ impl fmt::Display for TokenFault {
             Self::Missing => f.write_str("is missing"),
             Self::NotAString => f.write_str("is not a string"),
             Self::Empty => f.write_str("is empty"),
-            Self::TooLong { bytes } => write!(f, "has {bytes} bytes, over 16 KiB"),
-            Self::ForbiddenCharacter => f.write_str("has characters that no token may have"),
+            Self::TooLong { bytes } => write!(f, "is too long: {bytes} bytes, over 16 KiB"),
+            Self::ForbiddenCharacter => f.write_str("has characters that are not allowed in a token"),
         }
     }
 }
@@ -347,7 +328,7 @@ impl fmt::Display for ServerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(failure) => write!(f, "the token endpoint could not be reached: {failure}"),
-            Self::Refused(error) => write!(f, "the server grants nothing: {error}"),
+            Self::Refused(error) => write!(f, "the server refuses for now: {error}"),
             Self::Status { status, words } => http_answer(f, *status, words.as_ref()),
             Self::Redirect { status, host: Some(host) } => {
                 write!(f, "the token endpoint redirects to {host} (HTTP {status}), which is not followed")

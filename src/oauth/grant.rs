@@ -1,4 +1,4 @@
-//! Grants: what is exchanged for an access token, RFC 6749 section 1.3.
+//! Grants, which a token endpoint exchanges for access tokens: RFC 6749 section 1.3.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use form_urlencoded::Serializer;
 
 use crate::secret::Secret;
 
-/// One grant, ready to be sent. A new kind of grant is a variant here; how it is obtained is
-/// account/client.rs's, whether it can be lost is the core's.
+/// A new kind of grant is a variant here. account/client.rs obtains it, and the core knows whether it
+/// can be lost.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Grant {
     /// The refresh token of a login, RFC 6749 section 6.
@@ -15,14 +15,13 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// The value of `grant_type`.
     pub fn grant_type(&self) -> &'static str {
         match self {
             Self::RefreshToken(_) => "refresh_token",
         }
     }
 
-    /// Appends its parameters, `grant_type` first.
+    /// Appends the parameters, `grant_type` first.
     pub(super) fn append(&self, form: &mut Serializer<'_, String>) {
         form.append_pair("grant_type", self.grant_type());
         match self {
@@ -30,7 +29,7 @@ impl Grant {
         };
     }
 
-    /// The secret in it, which no message may repeat.
+    /// The secret in the grant, which no message may repeat.
     pub fn secret(&self) -> &Secret {
         match self {
             Self::RefreshToken(token) => token,

@@ -1,7 +1,7 @@
-//! RFC 6749 in bytes: the request to a token endpoint, and what its answer means.
+//! OAuth 2.0, RFC 6749: the request to a token endpoint, and the meaning of its answer.
 //!
-//! Pure: no I/O, no clock. [`TokenRequest`] says what to POST; [`classify()`] turns whatever
-//! came back, down to a broken connection, into one [`Answer`].
+//! Pure: no I/O, no clock. A [`TokenRequest`] is the content of a POST; [`classify()`] turns its result,
+//! be it a reply or a broken connection, into one [`Answer`].
 
 pub mod answer;
 pub mod auth_method;

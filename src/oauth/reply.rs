@@ -1,4 +1,4 @@
-//! The reply to one POST, before it is classified.
+//! The reply to one POST, or the failure to get one.
 
 use std::fmt;
 
@@ -6,26 +6,24 @@ use zeroize::Zeroizing;
 
 use crate::oauth::extract::{ReplyBody, Value};
 
-/// A complete HTTP reply: the status, the headers that matter, the whole body.
+/// A complete HTTP reply.
 #[derive(Clone, Default)]
 pub struct Reply {
-    /// The status code, RFC 9110 section 15.
     pub status: u16,
-    /// The Content-Type header; only ever shown, never trusted.
     pub content_type: Option<String>,
-    /// The Retry-After header, RFC 9110 section 10.2.3.
+    /// RFC 9110 section 10.2.3.
     pub retry_after: Option<String>,
-    /// The Date header, which a Retry-After date is measured from.
+    /// The Date header: the start of a Retry-After that is a date.
     pub date: Option<String>,
-    /// The Location header of a redirect. It is never followed.
+    /// The Location header of a redirect, which is never followed.
     pub location: Option<String>,
-    /// The body. It holds tokens: wiped on drop.
+    /// It holds tokens: wiped on drop.
     pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Reply {
-    /// True for a success whose body, even if it broke off, holds a refresh token: such a reply
-    /// must be judged, not thrown away.
+    /// True for a success whose body, complete or not, holds a refresh token: such a reply must not be
+    /// dropped.
     pub fn holds_refresh_token(&self) -> bool {
         let body = || ReplyBody::parse(&self.body, self.content_type.as_deref());
         (200..=299).contains(&self.status)
@@ -43,13 +41,13 @@ impl fmt::Debug for Reply {
 /// Whether the server may have seen the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// Certainly not: the refresh token has not left this machine.
+    /// The refresh token has not left this machine.
     NotSent,
-    /// It may have been received, and the refresh token rotated.
+    /// The server may have received it and rotated the refresh token.
     PerhapsSent,
 }
 
-/// The kind of failure that kept a complete reply from coming.
+/// Why there is no complete reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// The host name could not be resolved.
@@ -58,17 +56,16 @@ pub enum FailureKind {
     Connect,
     /// The handshake failed: the certificate, the protocol.
     Tls,
-    /// There are no root certificates to check the server's with.
+    /// There are no root certificates to check the server's certificate.
     Roots,
     /// The server does not speak TLS on this port.
     NotTls,
-    /// The proxy did not let the connection through.
+    /// The proxy refused the connection.
     Proxy,
     /// Plain http to another machine, which `allow_http` does not permit.
     PlainHttp,
-    /// The deadline passed.
     Timeout,
-    /// The connection broke off.
+    /// The connection was closed or reset.
     Reset,
     /// The body is over the limit.
     BodyTooLarge,
@@ -76,12 +73,11 @@ pub enum FailureKind {
     HeadersTooLarge,
     /// The answer is not HTTP.
     NotHttp,
-    /// Anything else.
     Other,
 }
 
 impl FailureKind {
-    /// A short word for status and metrics.
+    /// A short, stable name for status and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns",
@@ -99,7 +95,6 @@ impl FailureKind {
         }
     }
 
-    /// The next step of a person, if there is one.
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::Dns => Some("check the host name in token_endpoint, and this machine's DNS"),
@@ -122,14 +117,11 @@ impl FailureKind {
     }
 }
 
-/// No complete reply: how far it got, and why not further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportFailure {
-    /// Whether the server may have acted on the request.
     pub sent: Sent,
-    /// The kind of failure.
     pub kind: FailureKind,
-    /// The same in words: a lower-case fragment without secrets or URLs.
+    /// For people: a lower-case fragment without secrets or URLs.
     pub detail: String,
 }
 

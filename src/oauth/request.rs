@@ -1,4 +1,4 @@
-//! The request to a token endpoint as it goes over the wire: a client (RFC 6749 section 2) and a grant.
+//! The request to a token endpoint: a client (RFC 6749 section 2) and a grant.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,27 +17,17 @@ use crate::secret::{Fingerprint, Secret};
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientAuthentication {
-    /// `client_secret_basic`: the Authorization header, RFC 6749 section 2.3.1.
-    Basic {
-        /// The client's password.
-        client_secret: Secret,
-    },
+    /// `client_secret_basic`: in the Authorization header, RFC 6749 section 2.3.1.
+    Basic { client_secret: Secret },
     /// `client_secret_basic_raw`: the same without the encoding.
-    BasicRaw {
-        /// The client's password.
-        client_secret: Secret,
-    },
+    BasicRaw { client_secret: Secret },
     /// `client_secret_post`: in the body, RFC 6749 section 2.3.1.
-    Post {
-        /// The client's password.
-        client_secret: Secret,
-    },
-    /// `none`: a public client, known by its client_id alone.
+    Post { client_secret: Secret },
+    /// `none`: a public client, which sends its client_id alone.
     None,
 }
 
 impl ClientAuthentication {
-    /// The registered name of the method.
     pub fn method(&self) -> &'static str {
         match self {
             Self::Basic { .. } => AuthMethod::ClientSecretBasic.as_str(),
@@ -47,7 +37,6 @@ impl ClientAuthentication {
         }
     }
 
-    /// The secret, if the method has one.
     pub fn client_secret(&self) -> Option<&Secret> {
         match self {
             Self::Basic { client_secret }
@@ -61,16 +50,13 @@ impl ClientAuthentication {
 /// A client of a token endpoint: everything in a request except the grant.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenClient {
-    /// Where requests are POSTed.
     pub token_endpoint: Url,
-    /// RFC 6749 section 2.2.
     pub client_id: String,
-    /// How the client authenticates.
     pub client_authentication: ClientAuthentication,
-    /// The scope to ask for; `None` asks for what was granted at login.
+    /// `None` requests the scope that was granted at login.
     pub scope: Option<String>,
-    /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable)
-    /// and what the provider invented.
+    /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable) and
+    /// the provider's own.
     pub extra_params: Vec<(String, String)>,
     /// The parts that the RFC does not know.
     pub shape: Shape,
@@ -79,21 +65,19 @@ pub struct TokenClient {
 /// One whole request to a token endpoint, RFC 6749 section 4.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRequest {
-    /// The client that sends it.
     pub client: Arc<TokenClient>,
-    /// The grant that it exchanges.
     pub grant: Grant,
 }
 
 impl TokenRequest {
-    /// The body, `application/x-www-form-urlencoded`. With Basic the client_id is in the header
-    /// and not repeated here: some servers take two proofs for an error (RFC 6749 section 2.3).
+    /// The body, `application/x-www-form-urlencoded`. With Basic it has no client_id, which is in the
+    /// header: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
     pub fn body(&self) -> Secret {
         let client = &self.client;
         if let Some(template) = &client.shape.body {
             return template.render(&|name| self.value(name).to_owned());
         }
-        // Room for every byte escaped, so that growing leaves no copies of secrets behind.
+        // Room for every byte escaped: a String that grows leaves copies of secrets behind.
         let room =
             256 + 3 * (client.client_id.len() + self.grant.secret().expose().len() + client.params_len());
         let mut form = Serializer::new(String::with_capacity(room));
@@ -116,12 +100,11 @@ impl TokenRequest {
     /// The value of a template's placeholder; empty if there is none.
     fn value(&self, name: &str) -> &str {
         let client = &self.client;
-        let secret = || client.client_authentication.client_secret().map_or("", Secret::expose);
         match name {
             "grant_type" => self.grant.grant_type(),
             "refresh_token" => self.grant.secret().expose(),
             "client_id" => &client.client_id,
-            "client_secret" => secret(),
+            "client_secret" => client.client_authentication.client_secret().map_or("", Secret::expose),
             "scope" => client.scope.as_deref().unwrap_or_default(),
             _ => {
                 let plain = client.extra_params.iter().map(|(name, value)| (name, value.as_str()));
@@ -132,7 +115,6 @@ impl TokenRequest {
         }
     }
 
-    /// The content type of the body.
     pub fn content_type(&self) -> &'static str {
         match &self.client.shape.body {
             Some(template) if template.is_json() => "application/json",
@@ -140,7 +122,7 @@ impl TokenRequest {
         }
     }
 
-    /// The secrets in it, which no message may repeat.
+    /// The secrets in the request, which no message may repeat.
     pub fn secrets(&self) -> Vec<&Secret> {
         let client_secret = self.client.client_authentication.client_secret();
         let shape = &self.client.shape;
@@ -206,7 +188,7 @@ impl TokenClient {
 }
 
 impl fmt::Debug for TokenClient {
-    /// Leaves out the parameters and the URL's query: people put credentials there, too.
+    /// Without the parameters and the URL's query, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenClient")
             .field("host", &self.token_endpoint.host_str())

@@ -4,16 +4,15 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::Timestamp;
 
-/// The longest wait that a server may ask for. It is the widest gap that the backoff leaves to
-/// an operator's patience; a mistaken year must not switch the supervisor off.
+/// The longest wait that a server can demand: a date in a wrong year must not stop the refreshes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How long to wait; `None` if the header is absent or makes no sense. A date is measured from
-/// the reply's own Date, so that a wrong clock here does not matter; without one, from `now`.
+/// The wait; `None` if the header is absent or not valid. A date counts from the reply's Date, so that
+/// a wrong clock on this machine does not matter; without one, from `now`.
 pub(super) fn parse(retry_after: Option<&str>, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let value = retry_after?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Only a number too large for u64 fails to parse here: as long as may be.
+        // Only a number too large for u64 fails to parse here.
         return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
     }
     let until = epoch_millis(value)?;

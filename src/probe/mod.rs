@@ -160,7 +160,8 @@ impl ProbeTarget {
     /// Another process may have refreshed: the token comes from the state.
     fn trial(&self, now: Timestamp) -> Option<Trial> {
         let mut store = store::open(&self.settings, &self.account.name);
-        let (record, _) = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
+        let stored = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
+        let (record, _) = stored.into_parts();
         let (token, generation) = candidate(record?, &self.policy, now)?;
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
         let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });

@@ -1,5 +1,5 @@
-//! Why a refresh token died, as far as can be known: the server only says that it did
-//! (`invalid_grant` is "invalid, expired, revoked ...", RFC 6749 section 5.2).
+//! The probable cause of a refresh token's death. The server only says that it is dead:
+//! `invalid_grant` is "invalid, expired, revoked ...", RFC 6749 section 5.2.
 
 use std::time::Duration;
 
@@ -13,16 +13,15 @@ const DAY: Duration = Duration::from_secs(86_400);
 const TESTING_LIFE: std::ops::Range<Duration> =
     Duration::from_secs(6 * 86_400 + 82_800)..Duration::from_secs(8 * 86_400);
 
-/// Unused for this long, a login may well have been ended for that: the shortest idle limits that
-/// providers document are of weeks.
+/// A login that was unused for this long may have expired for that reason: the shortest idle limits
+/// that providers document are weeks.
 const IDLE: Duration = Duration::from_secs(14 * 86_400);
 
 /// Words that servers use when a replaced token is presented again.
-const WORDS_OF_REUSE: [&str; 6] =
+const REUSE_WORDS: [&str; 6] =
     ["reuse", "already used", "already been used", "rotated", "replay", "consumed"];
 
-/// The most likely cause, as a sentence without a full stop. `words` is the refusal, as the server
-/// put it; `at` is when it came.
+/// The most likely cause, as a sentence without a full stop. `words` is the server's refusal.
 pub fn cause(token: &RefreshToken, words: &str, at: Timestamp) -> String {
     let age = at.since(token.seeded_at);
     let words = words.to_ascii_lowercase();
@@ -33,7 +32,7 @@ pub fn cause(token: &RefreshToken, words: &str, at: Timestamp) -> String {
     let Some(used_at) = token.used_at else {
         return "it has never worked here: it may belong to another client, be mistyped, or be used up elsewhere".into();
     };
-    if WORDS_OF_REUSE.iter().any(|word| words.contains(word)) {
+    if REUSE_WORDS.iter().any(|word| words.contains(word)) {
         return "another holder of the same login has used it: only one program may refresh with it".into();
     }
     let idle = at.since(used_at);
@@ -73,7 +72,7 @@ mod tests {
     use crate::secret::{Fingerprint, Secret};
 
     #[test]
-    fn tells_what_the_history_tells() {
+    fn the_history_shows_the_cause() {
         let login = Timestamp { wall: 1_700_000_000_000, boot: 0, boot_id: Fingerprint::of([b"a"]) };
         let fresh = RefreshToken {
             value: Secret::new("rt"),
@@ -114,13 +113,13 @@ mod tests {
                 "4 hours after",
             ),
         ] {
-            let said = cause(&token, words, login.plus(DAY.mul_f64(died_after)));
-            assert!(said.contains(expected), "{said}");
+            let cause = cause(&token, words, login.plus(DAY.mul_f64(died_after)));
+            assert!(cause.contains(expected), "{cause}");
         }
     }
 
     #[test]
-    fn counts_as_one_says_it() {
+    fn counts_have_the_right_unit() {
         for (seconds, expected) in [
             (0, "0 seconds"),
             (1, "1 second"),

@@ -1,10 +1,18 @@
-//! Whether: what one look at state, file, config and clocks calls for. Pure, and the same for
-//! every command.
+//! Decides what the loaded state and token file, the config and the clocks require. Pure, and the
+//! same for every command. The order of the questions:
+//!
+//! 1. Is there no state, but a token file whose token is presumed to live? Then nothing is due.
+//! 2. Is a refresh due? The first reason counts: a new login in the config, a request without a
+//!    definite answer, a verdict, a login that has not refreshed yet, no access token, a clock that
+//!    was set back, the margin before expiry, a rejection, force, the horizon.
+//! 3. If not: Rest, or Republish if the token file lacks the live token.
+//! 4. If so, with the inputs: does the verdict still apply? Refused.
+//! 5. Does the wait after a failure still apply? Hold; otherwise Refresh.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{BootId, Timestamp, millis};
+use crate::clock::{BootId, Timestamp};
 use crate::oauth::TokenClient;
 use crate::problem::Problem;
 use crate::refresh::Policy;
@@ -13,49 +21,46 @@ use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::secret::{Fingerprint, Secret};
 
-/// The token file, beside the state that should be in it.
+/// The token file, compared with the token in the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileView {
-    /// There is none.
     Missing,
-    /// It holds exactly what the state says.
+    /// It holds exactly the token of the state.
     Current,
-    /// It holds something else, last changed at this wall time in milliseconds.
+    /// It holds something else.
     Other {
-        /// Milliseconds since 1970.
+        /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
     },
 }
 
-/// State and token file, as one look found them.
+/// State and token file, read at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// The state; `None` if there is none, or none that can be understood.
+    /// `None` if there is no state, or a damaged one.
     pub record: Option<Record>,
-    /// A damaged state is there; under the lock: was put aside, as this.
+    /// Why the state is damaged; under the lock, the name it was renamed to.
     pub garbage: Option<String>,
-    /// The token file.
     pub file: FileView,
 }
 
 /// A request beyond doing what is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent wishes, any of which may be there")]
+#[expect(clippy::struct_excessive_bools, reason = "independent options, in any combination")]
 pub struct Trigger {
     /// Refresh even if nothing is due. Overrides neither a verdict nor a wait.
     pub force: bool,
-    /// The world has changed (resume, clock step, SIGUSR1): the backoff begins anew.
+    /// The backoff begins anew, because of a resume, a clock step or SIGUSR1.
     pub anew: bool,
     /// Send a dead refresh token once more.
     pub retry_dead: bool,
-    /// Config or secrets may have changed: read them even if nothing seems due.
+    /// Read the secrets even if nothing is due: they may have changed.
     pub reread: bool,
-    /// This access token was refused by a resource: if it is still the stored one, replace it.
+    /// A resource refused this access token: replace it if it is still the stored one.
     pub rejected: Option<Fingerprint>,
 }
 
 impl Trigger {
-    /// Both wishes at once.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -75,14 +80,12 @@ pub struct Inputs {
     pub seed: Option<Secret>,
     /// Why it cannot be read. Fatal only while there is no other refresh token.
     pub seed_problem: Option<Problem>,
-    /// The client that sends the request.
     pub client: Arc<TokenClient>,
-    /// The client's fingerprint: what a verdict is bound to besides the refresh token.
+    /// The client's fingerprint. A verdict is bound to it and to the refresh token.
     pub request: Fingerprint,
 }
 
 impl Inputs {
-    /// With the client's fingerprint.
     pub fn new(seed: Option<Secret>, seed_problem: Option<Problem>, client: TokenClient) -> Self {
         Self { seed, seed_problem, request: client.fingerprint(), client: Arc::new(client) }
     }
@@ -91,49 +94,40 @@ impl Inputs {
 /// The next step of a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing, for so long.
+    /// Nothing is due for this time.
     Rest(Duration),
-    /// The token is good, but the file does not hold it.
+    /// The token lives, but the token file does not hold it.
     Republish,
-    /// Ask the token endpoint.
+    /// Send a request to the token endpoint.
     Refresh(Reason),
-    /// Something is due, but must wait.
-    Hold {
-        /// The reason of the refresh.
-        reason: Reason,
-        /// For how long.
-        wait: Duration,
-        /// Which failure ordered the wait.
-        failure: Box<Failure>,
-    },
-    /// Something is due, but the answer is known: no.
+    /// A refresh is due, but the wait after this failure is in force.
+    Hold { reason: Reason, wait: Duration, failure: Box<Failure> },
+    /// A refresh is due, but the server has refused it before.
     Refused(Box<Verdict>),
 }
 
 /// Why a refresh is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// There is no access token yet.
     FirstToken,
-    /// A login that has not earned an access token yet.
+    /// The login has not refreshed yet.
     NewLogin,
     /// A request got no definite answer, or its sender died: the server may have rotated.
     Unclear,
-    /// The server said no, and it has not been checked yet whether that still applies.
+    /// The server has refused; the inputs show whether the refusal still applies.
     AfterVerdict,
-    /// The skew before expiry has begun, so many milliseconds ago.
+    /// Overdue for so many milliseconds.
     Due(i64),
     /// The wall clock is before the token's issue: it was set back, or was wrong then.
     ClockSetBack,
-    /// It would expire before the next pass.
+    /// The token would expire before the next pass.
     BeforeNextPass,
-    /// A resource refused it.
+    /// A resource refused the token.
     Rejected,
-    /// Somebody asked.
     Forced,
 }
 
-/// Decides. `inputs` is absent until something was found to be due.
+/// `inputs` are not read, and absent, before a refresh is due.
 pub fn decide(
     loaded: &Loaded,
     policy: &Policy,
@@ -141,77 +135,69 @@ pub fn decide(
     trigger: Trigger,
     now: Timestamp,
 ) -> Decision {
-    let reason = match whether(loaded, policy, inputs, trigger, now) {
-        Whether::Due(reason) => reason,
-        Whether::In(left) => {
-            return match unpublished(loaded, now) {
-                Some(_) => Decision::Republish,
-                None => Decision::Rest(Duration::from_millis(left.cast_unsigned())),
-            };
-        }
+    let reason = match refresh_or_rest(loaded, policy, inputs, trigger, now) {
+        Decision::Refresh(reason) => reason,
+        Decision::Rest(_) if unpublished(loaded, now).is_some() => return Decision::Republish,
+        decision => return decision,
     };
     let (Some(record), Some(inputs)) = (&loaded.record, inputs) else {
         return Decision::Refresh(reason);
     };
     let new_login = new_seed(Some(record), policy, Some(inputs)).is_some();
-    if !new_login && let Some(verdict) = standing_verdict(record, inputs, trigger, now) {
+    if !new_login && let Some(verdict) = current_verdict(record, inputs, trigger, now) {
         return Decision::Refused(Box::new(verdict.clone()));
     }
-    // Somebody who logs in again is waiting for it.
+    // A person who has just logged in waits for the result.
     let anew = trigger.anew || new_login;
-    if let Some((failure, wait)) = standing_wait(record, inputs, anew, now) {
+    if let Some((failure, wait)) = current_wait(record, inputs, anew, now) {
         return Decision::Hold { reason, wait, failure: Box::new(failure.clone()) };
     }
     Decision::Refresh(reason)
 }
 
-enum Whether {
-    Due(Reason),
-    In(i64),
-}
-
-fn whether(
+/// The decision without regard to the token file, verdicts and waits.
+fn refresh_or_rest(
     loaded: &Loaded,
     policy: &Policy,
     inputs: Option<&Inputs>,
     trigger: Trigger,
     now: Timestamp,
-) -> Whether {
+) -> Decision {
     let Some(record) = &loaded.record else {
         return match presumed(loaded, policy, now) {
-            Some(left) if !trigger.force => Whether::In(left),
-            _ => Whether::Due(Reason::FirstToken),
+            Some(left) if !trigger.force => Decision::Rest(left),
+            _ => Decision::Refresh(Reason::FirstToken),
         };
     };
     if new_seed(Some(record), policy, inputs).is_some() {
-        return Whether::Due(Reason::NewLogin);
+        return Decision::Refresh(Reason::NewLogin);
     }
     if is_unclear(record) {
-        return Whether::Due(Reason::Unclear);
+        return Decision::Refresh(Reason::Unclear);
     }
     if record.verdict.is_some() {
-        return Whether::Due(Reason::AfterVerdict);
+        return Decision::Refresh(Reason::AfterVerdict);
     }
     if record.refresh_token.as_ref().is_some_and(|token| token.used_at.is_none()) {
-        return Whether::Due(Reason::NewLogin);
+        return Decision::Refresh(Reason::NewLogin);
     }
     let Some(token) = &record.access_token else {
-        return Whether::Due(Reason::FirstToken);
+        return Decision::Refresh(Reason::FirstToken);
     };
-    match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
-        Due::ClockSetBack => Whether::Due(Reason::ClockSetBack),
-        Due::Since(late) => Whether::Due(Reason::Due(late)),
-        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => Whether::Due(Reason::Rejected),
-        Due::In(_) if trigger.force => Whether::Due(Reason::Forced),
-        Due::In(_) if policy.horizon.is_some_and(|horizon| token.remaining(now) <= millis(horizon)) => {
-            Whether::Due(Reason::BeforeNextPass)
+    Decision::Refresh(match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
+        Due::ClockSetBack => Reason::ClockSetBack,
+        Due::Since(late) => Reason::Due(late),
+        Due::In(_) if is_rejected(record, token, trigger.rejected, now) => Reason::Rejected,
+        Due::In(_) if trigger.force => Reason::Forced,
+        Due::In(_) if policy.horizon.is_some_and(|horizon| token.life_left(now) <= horizon) => {
+            Reason::BeforeNextPass
         }
-        Due::In(left) => Whether::In(left),
-    }
+        Due::In(left) => return Decision::Rest(left),
+    })
 }
 
-/// True if a resource refused this token, and it has not been asked yet what the server makes of
-/// it. One report is one refresh: until that has succeeded, in other passes as well.
+/// True if a resource refused this token and no refresh has followed. One rejection causes one
+/// refresh, which other passes repeat until it succeeds.
 fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprint>, now: Timestamp) -> bool {
     let token = token.value.fingerprint();
     match &record.rejection {
@@ -225,25 +211,25 @@ fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprin
     }
 }
 
-/// The live token that the file should hold and does not.
+/// The live token that the token file should hold and does not.
 pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToken> {
     let record = loaded.record.as_ref()?;
-    let wanting = match loaded.file {
+    let is_lacking = match loaded.file {
         FileView::Current => false,
         FileView::Missing => true,
-        // The answer that could not be stored may have been published: never go back.
+        // The file may hold the newer token of an answer that could not be stored: never go back.
         FileView::Other { .. } => !is_unclear(record),
     };
-    record.access_token.as_ref().filter(|token| wanting && token.is_live(now))
+    record.access_token.as_ref().filter(|token| is_lacking && token.is_live(now))
 }
 
-/// The token in the file, if it has expired and is not to stay.
+/// The token in the token file, if it has expired and must be removed.
 pub(super) fn expired<'a>(loaded: &'a Loaded, policy: &Policy, now: Timestamp) -> Option<&'a AccessToken> {
     let token = loaded.record.as_ref()?.access_token.as_ref()?;
     (policy.remove_expired && loaded.file == FileView::Current && !token.is_live(now)).then_some(token)
 }
 
-/// True if a request is without an answer.
+/// True if a request has no definite answer.
 fn is_unclear(record: &Record) -> bool {
     record.in_flight.is_some() || record.refresh_token.as_ref().is_some_and(|token| token.unclear_sends > 0)
 }
@@ -255,14 +241,14 @@ pub(super) fn new_seed(
     inputs: Option<&Inputs>,
 ) -> Option<Fingerprint> {
     let seed = inputs.map_or(policy.inline_seed, |inputs| inputs.seed.as_ref().map(Secret::fingerprint));
-    // A seed in the config file could always be read.
+    // A seed in the config itself was never unreadable, so it is not the older one.
     let is_older = |record: &Record| record.config_is_older && policy.inline_seed.is_none();
     seed.filter(|seed| record.is_none_or(|record| !is_older(record) && !record.seeds.contains(seed)))
 }
 
-/// For a damaged state: how long the token in the file is believed to live. The
-/// seed may be one that was rotated away, and presenting it could end the life of that token too.
-fn presumed(loaded: &Loaded, policy: &Policy, now: Timestamp) -> Option<i64> {
+/// With a damaged state: how long the token in the token file is presumed to live. The configured
+/// seed may have been rotated since, and sending it could revoke that token as well.
+fn presumed(loaded: &Loaded, policy: &Policy, now: Timestamp) -> Option<Duration> {
     let (Some(_), FileView::Other { modified_at }) = (&loaded.garbage, loaded.file) else {
         return None;
     };
@@ -275,12 +261,12 @@ fn presumed(loaded: &Loaded, policy: &Policy, now: Timestamp) -> Option<i64> {
     }
 }
 
-/// Over the refresh token and everything it is sent with: what a verdict is bound to.
+/// A verdict is bound to the refresh token and everything that is sent with it.
 pub(super) fn binding(refresh_token: &Secret, request: Fingerprint) -> Fingerprint {
     Fingerprint::of([refresh_token.expose().as_bytes(), request.to_string().as_bytes()])
 }
 
-fn standing_verdict<'a>(
+fn current_verdict<'a>(
     record: &'a Record,
     inputs: &Inputs,
     trigger: Trigger,
@@ -288,14 +274,14 @@ fn standing_verdict<'a>(
 ) -> Option<&'a Verdict> {
     let token = &record.refresh_token.as_ref()?.value;
     let verdict = record.verdict.as_ref()?;
-    let stands = match verdict.not_before {
+    let applies = match verdict.not_before {
         Some(_) => schedule::wait_of(verdict, now).is_some(),
         None => !trigger.retry_dead,
     };
-    (stands && verdict.binding == binding(token, inputs.request)).then_some(verdict)
+    (applies && verdict.binding == binding(token, inputs.request)).then_some(verdict)
 }
 
-fn standing_wait<'a>(
+fn current_wait<'a>(
     record: &'a Record,
     inputs: &Inputs,
     anew: bool,

@@ -1,4 +1,5 @@
-//! How a pass ends: record and token to disk, the lock let go, and when to look again.
+//! The end of a pass: store the record, replace the token file, release the lock, and set the next
+//! wake-up.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
-use crate::refresh::{Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, Then, report, schedule};
+use crate::refresh::{
+    Action, PERSIST_PATIENCE, Persisting, Phase, Refresher, Then, report, report_first, schedule,
+};
 
 impl Refresher {
     pub(super) fn remember(&mut self, record: Record) {
@@ -17,13 +20,13 @@ impl Refresher {
     }
 
     pub(super) fn persist(&mut self, then: impl Into<Then>) -> Vec<Action> {
-        self.persist_again(Persisting { answer: false, then: then.into(), failing: None })
+        self.persist_again(Persisting { has_answer: false, then: then.into(), failures: None })
     }
 
-    /// The trigger is served, as far as it can be. The answer must not be lost.
+    /// The trigger is served. The answer must not be lost.
     pub(super) fn persist_answer(&mut self, then: impl Into<Then>) -> Vec<Action> {
         self.trigger = decide::Trigger::default();
-        self.persist_again(Persisting { answer: true, then: then.into(), failing: None })
+        self.persist_again(Persisting { has_answer: true, then: then.into(), failures: None })
     }
 
     pub(super) fn persist_again(&mut self, persisting: Persisting) -> Vec<Action> {
@@ -33,20 +36,20 @@ impl Refresher {
         vec![Action::Persist(Box::new(record))]
     }
 
-    /// The disk took the marker and then refused the state. An answer that only memory holds is not given
-    /// up: the lock is kept, so that nobody sends a token that has been replaced or refused.
-    pub(super) fn persist_failed(
+    /// The marker could be stored, the state cannot. An answer that is only in memory is not given
+    /// up: the lock is kept, so that nobody sends a token that was replaced or refused.
+    pub(super) fn on_persist_failed(
         &mut self,
         now: Timestamp,
         mut persisting: Persisting,
         problem: Problem,
     ) -> Vec<Action> {
-        if !persisting.answer {
-            // The next pass comes after the wait, not at once: the disk would refuse again.
+        if !persisting.has_answer {
+            // At once, the next pass would fail as well: it comes after the wait.
             self.again = false;
             return self.leave_failed(now, problem);
         }
-        let (since, tries) = persisting.failing.unwrap_or((now, 0));
+        let (since, tries) = persisting.failures.unwrap_or((now, 0));
         let mut wait = schedule::backoff(tries.saturating_add(1), Duration::ZERO, 0);
         if self.stopping || !self.policy.patient {
             let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
@@ -56,9 +59,9 @@ impl Refresher {
             }
             wait = wait.min(left);
         }
-        persisting.failing = Some((since, tries.saturating_add(1)));
+        persisting.failures = Some((since, tries.saturating_add(1)));
         self.wake_at = Some(now.plus(wait));
-        self.phase = Phase::PersistFailed { persisting };
+        self.phase = Phase::PersistFailed(persisting);
         let mut actions = vec![report(Report::NotYetStored(problem))];
         if tries == 0 {
             actions.extend(self.unpublished(now).map(Action::Publish));
@@ -71,27 +74,23 @@ impl Refresher {
         decide::unpublished(loaded, now).cloned().map(Box::new)
     }
 
-    pub(super) fn note_published(&mut self) {
+    pub(super) fn note_file(&mut self, file: FileView) {
         if let Some(loaded) = &mut self.loaded {
-            loaded.file = FileView::Current;
+            loaded.file = file;
         }
     }
 
-    /// Ends a pass that holds the lock; the file gets what it should have.
+    /// Ends a pass that holds the lock: brings the token file up to date and releases the lock.
     pub(super) fn leave(&mut self, now: Timestamp, then: impl Into<Then>) -> Vec<Action> {
         let then = then.into();
-        match self.unpublished(now) {
-            Some(token) => {
-                self.phase = Phase::Publishing { then };
-                vec![Action::Publish(token)]
-            }
-            None => match self.expired(now) {
-                Some(token) => {
-                    self.phase = Phase::Withdrawing { then };
-                    vec![Action::Withdraw(token)]
-                }
-                None => self.unlock(then),
-            },
+        if let Some(token) = self.unpublished(now) {
+            self.phase = Phase::Publishing { then };
+            vec![Action::Publish(token)]
+        } else if let Some(token) = self.expired(now) {
+            self.phase = Phase::Withdrawing { then };
+            vec![Action::Withdraw(token)]
+        } else {
+            self.unlock(then)
         }
     }
 
@@ -100,18 +99,16 @@ impl Refresher {
         decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
     }
 
-    /// A removal that failed is repeated, at the pace of other problems of this machine.
-    pub(super) fn withdrawn(
+    /// A failed removal is repeated with the backoff for problems of this machine.
+    pub(super) fn on_withdrawn(
         &mut self,
         now: Timestamp,
         then: Then,
         withdrawn: Result<(), Problem>,
     ) -> Vec<Action> {
-        let said = match withdrawn {
+        let result = match withdrawn {
             Ok(()) => {
-                if let Some(loaded) = &mut self.loaded {
-                    loaded.file = FileView::Missing;
-                }
+                self.note_file(FileView::Missing);
                 Report::Withdrawn
             }
             Err(problem) => {
@@ -119,17 +116,14 @@ impl Refresher {
                 Report::NotWithdrawn(problem)
             }
         };
-        let mut actions = vec![report(said)];
-        actions.extend(self.unlock(then));
-        actions
+        report_first(result, self.unlock(then))
     }
 
-    /// When the token in the file expires, if it is not to stay then.
+    /// When the token in the token file expires, if it must be removed then.
     fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
         let loaded = self.loaded.as_ref().filter(|loaded| loaded.file == FileView::Current)?;
-        let left = loaded.record.as_ref()?.access_token.as_ref()?.remaining(now);
-        let left = u64::try_from(left).ok().filter(|left| *left > 0 && self.policy.remove_expired)?;
-        Some(now.plus(Duration::from_millis(left)))
+        let left = loaded.record.as_ref()?.access_token.as_ref()?.life_left(now);
+        (self.policy.remove_expired && !left.is_zero()).then(|| now.plus(left))
     }
 
     pub(super) fn unlock(&mut self, then: impl Into<Then>) -> Vec<Action> {
@@ -138,18 +132,19 @@ impl Refresher {
         vec![Action::Unlock]
     }
 
-    /// A problem of this machine ends the pass before anything was sent.
+    /// Ends a pass that holds the lock: a problem of this machine came before the request.
     pub(super) fn leave_failed(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         self.note_local_problem(now);
         self.leave(now, Outcome::Failed(problem))
     }
 
+    /// The same without the lock.
     pub(super) fn give_up(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         self.note_local_problem(now);
         self.rest(now, Outcome::Failed(problem))
     }
 
-    /// Counts a problem that cannot be counted on disk, and waits accordingly.
+    /// Counts a problem that cannot be counted on disk, and sets the wait after it.
     pub(super) fn note_local_problem(&mut self, now: Timestamp) {
         let (since, count) = self.local_problems.unwrap_or((now, 0));
         let count = count.saturating_add(1);
@@ -158,7 +153,7 @@ impl Refresher {
         self.local_wait = Some(now.plus(wait));
     }
 
-    /// Ends a pass, and sets when the next one begins.
+    /// Ends a pass, reports its outcome, and sets the next wake-up or begins the next pass.
     pub(super) fn rest(&mut self, now: Timestamp, then: impl Into<Then>) -> Vec<Action> {
         self.phase = Phase::Idle;
         self.lock_busy = None;
@@ -171,7 +166,7 @@ impl Refresher {
             Then::Again => None,
         };
         let again = (self.again || outcome.is_none()) && !self.stopping;
-        // A wait or a problem postpones what was asked for; everything else has done it.
+        // A wait or a problem leaves the trigger unserved; any other outcome serves it.
         if !self.again && !matches!(outcome, None | Some(Outcome::Held { .. } | Outcome::Failed(_))) {
             self.trigger = decide::Trigger::default();
         }
@@ -195,7 +190,7 @@ impl Refresher {
         let wait = match decision {
             Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
             Decision::Refused(verdict) => {
-                // A changed secret would help, and so may time.
+                // The wait of the verdict may end, or a secret may change.
                 return [schedule::wait_of(&verdict, now), self.policy.reread_secrets]
                     .into_iter()
                     .flatten()

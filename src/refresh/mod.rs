@@ -1,13 +1,9 @@
-//! The state machine of one account: it decides, the shell performs.
+//! The state machine of one account: it decides, `account` performs.
 //!
-//! [`Refresher::handle`] takes an instant and an event and gives back what is to be done, as
-//! data. It does no I/O, reads no clock and draws no random number, so that `run`, `once` and the
-//! simulation drive the very same code. One pass is
-//!
-//! > load → due? → inputs → lock and load again → still due? → prepare → request → persist →
-//! > publish → unlock
-//!
-//! and ends early wherever there is nothing to do or nothing to be done.
+//! [`Refresher::handle`] takes an instant and an event and returns the next actions as data. It
+//! does no I/O, reads no clock and draws no random number, so `run`, `once` and the simulation
+//! drive the same code. `pass.rs` opens with the steps of a pass, `decide.rs` with the order of the
+//! questions that lead to a refresh.
 
 pub mod cause;
 pub mod decide;
@@ -21,54 +17,53 @@ pub mod schedule;
 pub mod tests;
 pub mod view;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::oauth::{Answer, TokenRequest};
 use crate::problem::Problem;
-use crate::refresh::decide::{Inputs, Loaded, Trigger};
+use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 
-/// Waiters for the lock give up after this: longer than one holder may need (the request's
-/// deadline of 30 s and the files), so that a waiter fails only if the holder is stuck.
+/// Waiters for the lock give up after this time. It is longer than one holder may need (the
+/// request's deadline of 30 s and the files), so a waiter fails only if the holder is stuck.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(45);
 
-/// Between two looks at a busy lock: from the length of one file's fsync ...
+/// The first pause before a busy lock is tried again: about as long as one fsync.
 const LOCK_POLL_FIRST: Duration = Duration::from_millis(2);
 
-/// ... to one that nobody notices beside a request.
+/// The longest such pause: short beside a request.
 const LOCK_POLL_MAX: Duration = Duration::from_millis(100);
 
-/// After a wait for the lock that is longer than this, secrets and endpoint are read again: config may
-/// have changed meanwhile, and a refresh token must not be sent once more with what it was before.
-/// Longer than an ordinary exchange, so that a crowd does not read them twice.
+/// After a longer wait for the lock, secrets and endpoint are read again: the config may have
+/// changed, and a refresh token must not be sent with old values. Longer than an ordinary exchange,
+/// so that a crowd of waiters does not read them twice.
 const INPUTS_FRESH: Duration = Duration::from_secs(5);
 
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
-/// be noticed and mended by a log rotation, short enough for cron.
+/// be freed by a log rotation, short enough for cron.
 const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The part of the account's configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// The account's name.
     pub account: String,
-    /// The config file, as it is recorded in the state.
+    /// The path of the config file, as the state records it.
     pub config: String,
-    /// The configured skew.
     pub skew: Option<Duration>,
-    /// The life of a token whose server does not tell it.
+    /// The lifetime of a token if neither server nor token states one.
     pub default_lifetime: Duration,
-    /// Also refresh what would expire within this time.
+    /// Refresh a token early if it would expire within this time.
     pub horizon: Option<Duration>,
     /// The fingerprint of the refresh_token, where config holds it as a string.
     pub inline_seed: Option<Fingerprint>,
     /// The user's next step for a new login.
     pub login_hint: String,
-    /// How often to look at the configured secrets again while only they can help; `None` if they
-    /// cannot change unnoticed.
+    /// How often to read the configured secrets again while only a new one can help; `None` if
+    /// they cannot change without a reload.
     pub reread_secrets: Option<Duration>,
     /// How long to wait for another process that is refreshing.
     pub lock_patience: Duration,
@@ -81,11 +76,11 @@ pub struct Policy {
 /// An event of the account.
 #[derive(Debug)]
 pub enum Event {
-    /// A pass is wanted: at start, on a signal, from the command line.
+    /// Begin a pass: at start, on a signal, from the command line.
     Begin(Trigger),
-    /// [`Refresher::next_wakeup`] has come.
+    /// The instant of [`Refresher::next_wakeup`] has come.
     Woke,
-    /// Finish what cannot be left undone, and begin nothing.
+    /// Begin nothing new; an exchange under way is finished and stored.
     Stop,
     /// Answers [`Action::Load`].
     Loaded(Result<Box<Loaded>, Problem>),
@@ -109,12 +104,12 @@ pub enum Event {
     Unlocked,
 }
 
-/// Why the lock was not to be had.
+/// Why the lock could not be taken.
 #[derive(Debug)]
 pub enum LockFailure {
-    /// Somebody else holds it, or the directory was replaced just then: try again.
+    /// Another process holds it, or the directory was replaced meanwhile: try again.
     Busy,
-    /// It cannot be had at all, or the state under it cannot be read.
+    /// Locking failed, or the state under the lock cannot be read.
     Problem(Problem),
 }
 
@@ -129,10 +124,10 @@ pub enum Action {
     Lock,
     /// Look for the state of another account that knows this seed.
     TakeOver(Fingerprint),
-    /// Make sure that the answer can be stored, then store this record, which says that a request
-    /// is under way.
+    /// Reserve room for the answer, then store this record, whose marker says that a request is
+    /// under way.
     Prepare(Box<Record>),
-    /// One POST. No resend.
+    /// Send one POST, without a resend.
     Request(Box<TokenRequest>),
     /// Store this record durably.
     Persist(Box<Record>),
@@ -140,9 +135,9 @@ pub enum Action {
     Publish(Box<AccessToken>),
     /// Remove the token file, which holds this expired token.
     Withdraw(Box<AccessToken>),
-    /// Let go of the lock and of what was prepared.
+    /// Release the lock and the reserved files.
     Unlock,
-    /// Tell whoever listens.
+    /// Send this to the observers.
     Report(Box<Report>),
 }
 
@@ -154,20 +149,19 @@ pub struct Refresher {
     phase: Phase,
     /// The trigger that is not served yet.
     trigger: Trigger,
-    /// The result of the last look: the truth under the lock, a guess without it.
+    /// State and token file as last loaded: certain under the lock, perhaps outdated without it.
     loaded: Option<Box<Loaded>>,
     inputs: Option<Inputs>,
-    /// The inputs cannot be had.
     inputs_problem: Option<Problem>,
-    /// When the lock was first found busy in this pass, and how often.
+    /// When the lock was first found busy in this pass, and how often since.
     lock_busy: Option<(Timestamp, u32)>,
-    /// Troubles of this machine in a row, which cannot be counted on disk: since when, how many,
-    /// and the wait that the last one ordered.
+    /// Problems of this machine in a row, which cannot be counted on disk: the first, their
+    /// number, and the end of the wait after the last one.
     local_problems: Option<(Timestamp, u32)>,
     local_wait: Option<Timestamp>,
-    /// The last request got no definite answer, and is to be sent again within seconds.
+    /// The last request got no definite answer and will be sent again within seconds.
     resend_soon: bool,
-    /// Begin another pass as soon as this one is over.
+    /// Begin another pass when this one is over.
     again: bool,
     stopping: bool,
     wake_at: Option<Timestamp>,
@@ -186,18 +180,17 @@ enum Phase {
     Requesting { issued_at: Timestamp },
     Rechecking { issued_at: Timestamp, refusal: Answer },
     Persisting(Persisting),
-    PersistFailed { persisting: Persisting },
+    PersistFailed(Persisting),
     Publishing { then: Then },
     Withdrawing { then: Then },
     Unlocking { then: Then },
 }
 
-/// The step after the pass has let go of everything.
+/// The step after the lock is released.
 #[derive(Debug)]
 enum Then {
-    /// The pass is over.
     Finish(Outcome),
-    /// Another pass begins at once: what was wanted is not done yet, and there is nothing to report.
+    /// Begin another pass at once: the trigger is not served yet, and there is nothing to report.
     Again,
 }
 
@@ -210,15 +203,15 @@ impl From<Outcome> for Then {
 /// A record on its way to disk.
 #[derive(Debug)]
 struct Persisting {
-    /// It holds the server's answer, which exists nowhere else: a new refresh token, a no, a wait.
-    answer: bool,
+    /// The record holds the server's answer, which exists nowhere else.
+    has_answer: bool,
     then: Then,
-    /// Since when the disk refuses it, and how often it has.
-    failing: Option<(Timestamp, u32)>,
+    /// The first failure to store it, and the number of failures.
+    failures: Option<(Timestamp, u32)>,
 }
 
 impl Refresher {
-    /// A supervisor that has not looked at anything yet. `random` seeds its jitter.
+    /// `random` seeds the jitter.
     pub fn new(policy: Policy, random: u64) -> Self {
         Self {
             policy,
@@ -238,51 +231,50 @@ impl Refresher {
         }
     }
 
-    /// When to send [`Event::Woke`], if nothing else happens before; reached when either clock
-    /// has reached it. `None` while an action is under way, and where no time will help.
+    /// When to send [`Event::Woke`] if nothing happens before: as soon as either clock reaches it.
+    /// `None` while an action is under way, and where waiting does not help.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.wake_at
     }
 
-    /// True when nothing is under way: the shell may leave.
+    /// True between passes: the process may end.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
     }
 
-    /// True while the server's answer is only in memory, since the disk refuses it.
+    /// True while the server's answer is only in memory, because it could not be stored.
     pub fn is_unstored(&self) -> bool {
-        matches!(self.phase, Phase::PersistFailed { .. })
+        matches!(self.phase, Phase::PersistFailed(_))
     }
 
-    /// True if a request got no definite answer and is to be sent again within seconds: who has
-    /// come this far should stay.
+    /// True if a request got no definite answer and will be sent again within seconds: `once`
+    /// should wait for that.
     pub fn will_resend_soon(&self) -> bool {
         self.resend_soon
     }
 
-    /// The account's policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Whether a state is there that is not valid: the token in the file is presumed to live.
+    /// True if there is a state file that is not valid: the token in the token file is presumed to live.
     pub fn is_state_damaged(&self) -> bool {
         self.loaded.as_ref().is_some_and(|loaded| loaded.garbage.is_some() && loaded.record.is_none())
     }
 
-    /// The state, as the last look found it.
+    /// The state as last loaded.
     pub fn record(&self) -> Option<&Record> {
         self.loaded.as_ref()?.record.as_ref()
     }
 
-    /// Drops what the last look found, its tokens included. Only between passes: each looks anew.
+    /// Drops the loaded state with its tokens. Only between passes: each pass loads it again.
     pub fn forget(&mut self) {
         self.loaded = None;
         self.inputs = None;
     }
 
-    /// Takes one event and says what to do next. An event that does not fit is reported and
-    /// changes nothing.
+    /// Takes one event and returns the next actions. An event that does not fit the phase is
+    /// reported and changes nothing.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         match event {
             Event::Begin(trigger) => self.begin(trigger),
@@ -300,9 +292,9 @@ impl Refresher {
         if self.is_idle() {
             return self.load();
         }
-        // The pass under way may have looked too early: look again when it is over.
+        // The pass under way may have loaded the state too early: begin another one after it.
         self.again = true;
-        if matches!(self.phase, Phase::PersistFailed { .. }) { self.woke() } else { Vec::new() }
+        if matches!(self.phase, Phase::PersistFailed(_)) { self.woke() } else { Vec::new() }
     }
 
     fn stop(&mut self, now: Timestamp) -> Vec<Action> {
@@ -315,16 +307,12 @@ impl Refresher {
                 Vec::new()
             }
             Phase::LockBusy => self.rest(now, Outcome::Stopped),
-            // From now on there is an end to patience, but not at once.
-            Phase::Persisting(mut persisting) => {
-                persisting.be_patient_from(now);
-                self.phase = Phase::Persisting(persisting);
+            // PERSIST_PATIENCE begins now.
+            Phase::Persisting(persisting) => {
+                self.phase = Phase::Persisting(persisting.failing_since(now));
                 Vec::new()
             }
-            Phase::PersistFailed { mut persisting, .. } => {
-                persisting.be_patient_from(now);
-                self.persist_again(persisting)
-            }
+            Phase::PersistFailed(persisting) => self.persist_again(persisting.failing_since(now)),
             phase => {
                 self.phase = phase;
                 Vec::new()
@@ -351,9 +339,9 @@ impl Refresher {
                 self.wake_at = None;
                 vec![Action::Load]
             }
-            Phase::PersistFailed { persisting } => self.persist_again(persisting),
+            Phase::PersistFailed(persisting) => self.persist_again(persisting),
             phase => {
-                // A wake-up that was overtaken by an event.
+                // An event came before the wake-up.
                 self.phase = phase;
                 Vec::new()
             }
@@ -362,38 +350,38 @@ impl Refresher {
 
     fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
-            (Phase::Loading, Event::Loaded(Ok(loaded))) => self.looked(now, loaded),
+            (Phase::Loading, Event::Loaded(Ok(loaded))) => self.on_loaded(now, loaded),
             (Phase::Loading, Event::Loaded(Err(problem)))
             | (Phase::Locking, Event::Locked(Err(LockFailure::Problem(problem)))) => {
                 self.give_up(now, problem)
             }
-            (Phase::ReadingInputs, Event::InputsRead(inputs)) => self.inputs_read(now, inputs),
-            (Phase::Locking, Event::Locked(Ok(loaded))) => self.locked(now, loaded),
-            (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.lock_busy(now),
-            (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.taken_over(now, record),
-            (Phase::Preparing, Event::Prepared(Ok(()))) => self.prepared(now),
+            (Phase::ReadingInputs, Event::InputsRead(inputs)) => self.on_inputs_read(now, inputs),
+            (Phase::Locking, Event::Locked(Ok(loaded))) => self.on_locked(now, loaded),
+            (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.on_lock_busy(now),
+            (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.on_taken_over(now, record),
+            (Phase::Preparing, Event::Prepared(Ok(()))) => self.on_prepared(now),
             (Phase::TakingOver, Event::TakenOver(Err(problem)))
             | (Phase::Preparing, Event::Prepared(Err(problem))) => self.leave_failed(now, problem),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
-                self.answered(now, issued_at, answer)
+                self.on_answered(now, issued_at, answer)
             }
             (Phase::Rechecking { issued_at, refusal }, Event::Loaded(loaded)) => {
-                self.rechecked(now, issued_at, &refusal, loaded.ok().map(|loaded| *loaded))
+                self.on_rechecked(now, issued_at, &refusal, loaded.ok())
             }
             (Phase::Persisting(persisting), Event::Persisted(Ok(()))) => self.leave(now, persisting.then),
             (Phase::Persisting(persisting), Event::Persisted(Err(problem))) => {
-                self.persist_failed(now, persisting, problem)
+                self.on_persist_failed(now, persisting, problem)
             }
-            (Phase::PersistFailed { persisting }, Event::Published(published)) => {
-                // If this failed, too, there is another chance when the state is stored.
+            (Phase::PersistFailed(persisting), Event::Published(published)) => {
+                // If this failed as well, it is tried again when the state is stored.
                 if published.is_ok() {
-                    self.note_published();
+                    self.note_file(FileView::Current);
                 }
-                self.phase = Phase::PersistFailed { persisting };
+                self.phase = Phase::PersistFailed(persisting);
                 Vec::new()
             }
             (Phase::Publishing { then }, Event::Published(Ok(()))) => {
-                self.note_published();
+                self.note_file(FileView::Current);
                 self.unlock(then)
             }
             (Phase::Publishing { .. }, Event::Published(Err(problem))) => {
@@ -401,18 +389,18 @@ impl Refresher {
                 self.unlock(Outcome::NotStored(problem))
             }
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
-                self.withdrawn(now, then, withdrawn)
+                self.on_withdrawn(now, then, withdrawn)
             }
             (Phase::Unlocking { then }, Event::Unlocked) => self.rest(now, then),
             (phase, event) => {
-                let ignored = Report::Ignored { phase: phase.name(), event: event.name() };
+                let ignored = Report::Ignored { phase: variant_name(&phase), event: variant_name(&event) };
                 self.phase = phase;
                 vec![report(ignored)]
             }
         }
     }
 
-    /// A step of a small generator (splitmix64): good enough to spread machines, and replayable.
+    /// One step of splitmix64: random enough to spread machines, and the same in each replay.
     fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -426,50 +414,19 @@ fn report(report: Report) -> Action {
     Action::Report(Box::new(report))
 }
 
+/// The actions with a report before them.
+fn report_first(first: Report, mut actions: Vec<Action>) -> Vec<Action> {
+    actions.insert(0, report(first));
+    actions
+}
+
+/// The name of an enum's variant without its content, which may hold tokens.
+fn variant_name(value: &impl Debug) -> String {
+    format!("{value:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
 impl Persisting {
-    /// Counts the patience with a failing disk from now on.
-    fn be_patient_from(&mut self, now: Timestamp) {
-        self.failing = self.failing.map(|(_, tries)| (now, tries));
-    }
-}
-
-impl Phase {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Loading => "loading",
-            Self::ReadingInputs => "reading inputs",
-            Self::Locking => "locking",
-            Self::LockBusy => "waiting for the lock",
-            Self::TakingOver => "taking over",
-            Self::Preparing => "preparing",
-            Self::Requesting { .. } => "requesting",
-            Self::Rechecking { .. } => "rechecking",
-            Self::Persisting(_) => "persisting",
-            Self::PersistFailed { .. } => "waiting to persist",
-            Self::Publishing { .. } => "publishing",
-            Self::Withdrawing { .. } => "withdrawing",
-            Self::Unlocking { .. } => "unlocking",
-        }
-    }
-}
-
-impl Event {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Begin(_) => "begin",
-            Self::Woke => "woke",
-            Self::Stop => "stop",
-            Self::Loaded(_) => "loaded",
-            Self::InputsRead(_) => "inputs read",
-            Self::Locked(_) => "locked",
-            Self::TakenOver(_) => "taken over",
-            Self::Prepared(_) => "prepared",
-            Self::Answered(_) => "answered",
-            Self::Persisted(_) => "persisted",
-            Self::Published(_) => "published",
-            Self::Withdrawn(_) => "withdrawn",
-            Self::Unlocked => "unlocked",
-        }
+    fn failing_since(self, now: Timestamp) -> Self {
+        Self { failures: self.failures.map(|(_, count)| (now, count)), ..self }
     }
 }

@@ -6,7 +6,6 @@ use crate::clock::Timestamp;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Trigger};
 use crate::refresh::record::Verdict;
-use crate::refresh::view::DecisionView;
 use crate::secret::Fingerprint;
 
 /// How a pass over one account ended.
@@ -14,32 +13,22 @@ use crate::secret::Fingerprint;
 pub enum Outcome {
     /// A new access token is stored and published.
     Refreshed {
-        /// The number of the new token.
         generation: u64,
-        /// Its life from now on.
         remaining: Duration,
-        /// How long the request took, from the marker to the answer.
+        /// From the marker to the answer.
         took: Duration,
     },
     /// Nothing was due.
-    Fresh {
-        /// The life that is left.
-        remaining: Duration,
-    },
-    /// The token file was missing or held something else; it has the live token again.
+    Fresh { remaining: Duration },
+    /// The token file was missing or held something else; it holds the live token again.
     Republished,
-    /// Something is due, but a wait is in force; no request was made.
-    Held {
-        /// How much of it is left.
-        wait: Duration,
-        /// The failure that ordered it.
-        problem: Problem,
-    },
-    /// A definite no from the server, now or earlier.
+    /// A refresh is due, but the wait after `problem` is in force: no request was sent.
+    Held { wait: Duration, problem: Problem },
+    /// A definite refusal by the server, now or earlier.
     Refused(Box<Verdict>),
-    /// Nothing was gained and nothing lost.
+    /// The state is as good as before.
     Failed(Problem),
-    /// The server has answered, but one of the files did not take it.
+    /// The server has answered, but the state or the token file could not be written.
     NotStored(Problem),
     /// The process was asked to stop before the request was made.
     Stopped,
@@ -59,93 +48,64 @@ impl Outcome {
     }
 }
 
-/// Reports of the core. message.rs has the words and the level.
+/// Reports of the core; message.rs has their sentences and levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// A decision, and what it was made from.
     Decided {
-        /// The decision.
         decision: Decision,
-        /// The trigger of the pass.
         trigger: Trigger,
-        /// The inputs of the decision.
-        facts: Box<DecisionView>,
+        /// The inputs of the decision, from view.rs.
+        facts: String,
     },
-    /// Config held a seed that this account had not seen: a new login.
+    /// The config has a seed that is new to this account: a new login.
     TookSeed(Fingerprint),
-    /// Config held a seed that this account had not seen, but a login was brought since: it is not used.
+    /// The config has a seed that is new to this account, but `set` brought a newer login: it is not used.
     OlderSeed(Fingerprint),
-    /// The seed was known to the state of an account that is gone; it is ours now.
+    /// The state of a removed account knew the seed; this account continues with that state.
     TookOver {
-        /// The account's former name.
+        /// The name of the removed account.
         account: String,
     },
     /// The new login was refused: the one before it is in use again.
     FellBack {
-        /// The refresh token of the new one.
+        /// The refresh token of the new login.
         refused: Fingerprint,
-        /// The server's `error`, RFC 6749 5.2.
+        /// The server's `error`, RFC 6749 section 5.2.
         error: String,
-        /// The server's words.
         message: String,
     },
     /// The refused refresh token had been replaced in the state meanwhile.
     Adopted,
-    /// The exchange took longer than the token in its answer lives, as when the machine slept
-    /// meanwhile: it is made again at once.
-    ArrivedDead {
-        /// How long it took.
-        took: Duration,
-    },
+    /// The exchange took longer than the token in its answer lives, as after a suspend: it is
+    /// repeated at once.
+    ArrivedDead { took: Duration },
     /// The reply has a refresh token that no request could send: the old one stays, but may be dead.
     RefreshTokenUnusable,
-    /// The reply says something of the lifetime that cannot be read.
-    LifetimeUnreadable {
-        /// The lifetime that is assumed instead.
-        assumed: Duration,
-    },
+    /// The reply has a lifetime that cannot be read; `assumed` is used instead.
+    LifetimeUnreadable { assumed: Duration },
     /// Another process died with a request under way.
     FoundMarker {
-        /// When it had begun.
+        /// When the request began.
         at: Timestamp,
     },
-    /// The state is damaged; the token in the file is presumed to live.
-    NotUnderstood {
-        /// Which state, and where it goes wrong.
-        why: String,
-        /// How long until something is done about it.
-        wait: Duration,
-    },
-    /// The state could not be understood and was put aside.
-    PutAside {
-        /// Its new name.
-        path: String,
-    },
-    /// There were too many forced refreshes lately: another one must wait.
-    ForcedTooOften {
-        /// How long.
-        wait: Duration,
-    },
-    /// The token is refreshed early, since its issue lies in the future by the wall clock.
-    ClockSetBack {
-        /// When the token was issued.
-        issued_at: Timestamp,
-    },
-    /// The configured seed cannot be read, and is not needed now.
+    /// The state is damaged; the token in the token file is presumed to live for `wait`.
+    NotUnderstood { why: String, wait: Duration },
+    /// The damaged state was renamed to `path`.
+    PutAside { path: String },
+    /// Too many forced refreshes lately: the next one must wait.
+    ForcedTooOften { wait: Duration },
+    /// The wall clock is before the issue of the token, which is therefore refreshed early.
+    ClockSetBack { issued_at: Timestamp },
+    /// The configured seed cannot be read, but is not needed now.
     SeedUnreadable(Problem),
     /// The new refresh token is only in memory so far.
     NotYetStored(Problem),
-    /// The token file is gone: its token had expired.
+    /// The token file is removed, because its token has expired.
     Withdrawn,
-    /// The expired token is still in the file.
+    /// The expired token is still in the token file.
     NotWithdrawn(Problem),
-    /// An event that the present phase has no use for. A mistake of the shell.
-    Ignored {
-        /// The phase of the account.
-        phase: &'static str,
-        /// The event.
-        event: &'static str,
-    },
+    /// An event that does not fit the phase: a bug of the caller.
+    Ignored { phase: String, event: String },
     /// The pass is over.
     Finished(Outcome),
 }

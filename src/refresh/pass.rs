@@ -1,4 +1,18 @@
-//! One pass, step by step: what each answer of the shell leads to.
+//! A pass, step by step. Each `on_` function takes the event that answers the action before it.
+//! Where nothing is due or something fails, a pass continues with step 8 under the lock, and ends
+//! without it.
+//!
+//! 1. Loading: `on_loaded` decides without the lock, which is enough if nothing is due.
+//! 2. ReadingInputs: `on_inputs_read` keeps secrets and endpoint, and decides again with them.
+//! 3. Locking: `on_locked` decides again on the state under the lock; `on_lock_busy` waits for it.
+//!    A marker that is found under the lock belongs to a process that died.
+//! 4. TakingOver: `on_taken_over` adopts a new login, with its state if another account had it.
+//! 5. Preparing: room and marker are on disk; `on_prepared` sends the request.
+//! 6. Requesting: `on_answered` in response.rs changes the record. After invalid_grant,
+//!    Rechecking: `on_rechecked` loads the state once more, since it may hold a newer token.
+//! 7. Persisting: the record is on disk, or `on_persist_failed` in finish.rs waits to try again.
+//! 8. Publishing, Withdrawing: `leave` in finish.rs replaces or removes the token file.
+//! 9. Unlocking: `rest` in finish.rs reports the outcome and sets the next wake-up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +23,26 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::record::{AccessToken, Failure, InFlight, Record, Rejection};
-use crate::refresh::view::DecisionView;
+use crate::refresh::record::{Failure, InFlight, Record, Rejection};
 use crate::refresh::{
-    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, Then, report, schedule,
+    Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, Then, report, report_first,
+    schedule, view,
 };
 use crate::secret::Secret;
 
 impl Refresher {
-    pub(super) fn decide(&mut self, now: Timestamp) -> (Decision, Action) {
+    /// The decision, and the report of it.
+    pub(super) fn decide(&self, now: Timestamp) -> (Decision, Action) {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
         let loaded = self.loaded.as_deref().unwrap_or(&nothing);
-        let trigger = self.permitted_trigger(now);
-        let decision = decide::decide(loaded, &self.policy, self.inputs.as_ref(), trigger, now);
-        let facts = Box::new(DecisionView::gather(loaded, &self.policy, self.inputs.as_ref(), now));
+        let (inputs, trigger) = (self.inputs.as_ref(), self.permitted_trigger(now));
+        let decision = decide::decide(loaded, &self.policy, inputs, trigger, now);
+        let facts = view::facts(loaded, &self.policy, inputs, now);
         let decided = Report::Decided { decision: decision.clone(), trigger, facts };
         (decision, report(decided))
     }
 
-    /// The trigger, without force if there was too much of that lately.
+    /// The trigger, without force after too many forced refreshes.
     fn permitted_trigger(&self, now: Timestamp) -> Trigger {
         match self.wait_forced(now) {
             Some(_) => Trigger { force: false, anew: false, ..self.trigger },
@@ -35,14 +50,13 @@ impl Refresher {
         }
     }
 
-    /// How long a forced refresh must wait; `None` if none is wanted, or it may be made now.
+    /// How long a forced refresh must wait; `None` if it may be made now, or the trigger does not force.
     fn wait_forced(&self, now: Timestamp) -> Option<Duration> {
         let forced = self.record()?.forced.as_ref().filter(|_| self.trigger.force)?;
         schedule::wait_forced(forced, now)
     }
 
-    /// A look without the lock, which is enough to find that nothing is due.
-    pub(super) fn looked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
+    pub(super) fn on_loaded(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
         self.loaded = Some(loaded);
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
@@ -59,27 +73,33 @@ impl Refresher {
             }
             Decision::Rest(wait) => {
                 let garbage = self.loaded.as_ref().and_then(|loaded| loaded.garbage.clone());
-                let said = garbage.map(|why| report(Report::NotUnderstood { why, wait }));
-                said.into_iter().chain(self.rest(now, self.fresh(now, wait))).collect()
+                let warning = garbage.map(|why| report(Report::NotUnderstood { why, wait }));
+                warning.into_iter().chain(self.rest(now, self.fresh(now, wait))).collect()
             }
             Decision::Hold { .. } | Decision::Refused(_)
                 if self.unpublished(now).is_some() || self.expired(now).is_some() || self.found_marker() =>
             {
-                self.phase = Phase::Locking;
-                vec![Action::Lock]
+                self.lock()
             }
-            Decision::Hold { wait, failure, .. } => self.rest(now, held(wait, &failure)),
+            Decision::Hold { wait, failure, .. } => self.rest(now, hold(wait, &failure)),
             Decision::Refused(verdict) => self.rest(now, Outcome::Refused(verdict)),
             Decision::Refresh(_) if unread => self.read_inputs(),
-            Decision::Refresh(_) | Decision::Republish => {
-                self.phase = Phase::Locking;
-                vec![Action::Lock]
-            }
+            Decision::Refresh(_) | Decision::Republish => self.lock(),
         });
         actions
     }
 
-    pub(super) fn inputs_read(&mut self, now: Timestamp, inputs: Result<Inputs, Problem>) -> Vec<Action> {
+    fn lock(&mut self) -> Vec<Action> {
+        self.phase = Phase::Locking;
+        vec![Action::Lock]
+    }
+
+    fn read_inputs(&mut self) -> Vec<Action> {
+        self.phase = Phase::ReadingInputs;
+        vec![Action::ReadInputs]
+    }
+
+    pub(super) fn on_inputs_read(&mut self, now: Timestamp, inputs: Result<Inputs, Problem>) -> Vec<Action> {
         let mut actions = Vec::new();
         match inputs {
             Ok(mut inputs) => {
@@ -92,32 +112,27 @@ impl Refresher {
                 self.inputs = Some(inputs);
             }
             Err(problem) => {
-                if let Some(held) = self.held_without_inputs(now) {
-                    return self.rest(now, held);
+                if let Some(outcome) = self.hold_without_inputs(now) {
+                    return self.rest(now, outcome);
                 }
                 self.inputs_problem = Some(problem);
             }
         }
         actions.extend(match self.loaded.take() {
-            Some(loaded) => self.looked(now, loaded),
+            Some(loaded) => self.on_loaded(now, loaded),
             None => self.load(),
         });
         actions
     }
 
-    fn read_inputs(&mut self) -> Vec<Action> {
-        self.phase = Phase::ReadingInputs;
-        vec![Action::ReadInputs]
-    }
-
-    /// The inputs, and so whether a wait still applies, are not known: assume it does.
-    fn held_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
+    /// A change of the inputs would end a wait. Without them, assume that there is none.
+    fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         let wait = schedule::wait_after(failure, now)?;
-        Some(held(wait, failure))
+        Some(hold(wait, failure))
     }
 
-    pub(super) fn lock_busy(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn on_lock_busy(&mut self, now: Timestamp) -> Vec<Action> {
         if self.stopping {
             return self.rest(now, Outcome::Stopped);
         }
@@ -142,8 +157,8 @@ impl Refresher {
         Vec::new()
     }
 
-    /// The look that counts: nobody else can change the state now.
-    pub(super) fn locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
+    /// Under the lock nobody else can change the state, so this decision counts.
+    pub(super) fn on_locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
         if self.lock_busy.take().is_some_and(|(since, _)| now.since(since) > INPUTS_FRESH) {
             self.inputs = None;
             self.inputs_problem = None;
@@ -160,10 +175,10 @@ impl Refresher {
         let found_marker = self.resolve_marker(now, &mut actions);
         let (decision, decided) = self.decide(now);
         actions.push(decided);
-        let end = match decision {
+        let outcome = match decision {
             Decision::Rest(wait) => self.fresh(now, wait),
             Decision::Republish => Outcome::Republished,
-            Decision::Hold { wait, failure, .. } => held(wait, &failure),
+            Decision::Hold { wait, failure, .. } => hold(wait, &failure),
             Decision::Refused(verdict) => Outcome::Refused(verdict),
             Decision::Refresh(reason) => {
                 let token = self.record().and_then(|record| record.access_token.as_ref());
@@ -174,16 +189,16 @@ impl Refresher {
                 return actions;
             }
         };
-        actions.extend(if found_marker { self.persist(end) } else { self.leave(now, end) });
+        actions.extend(if found_marker { self.persist(outcome) } else { self.leave(now, outcome) });
         actions
     }
 
-    /// Without the lock: of a dead writer, or of one that will bring news.
+    /// Without the lock, the writer of the marker may be dead or at work: the lock shows which.
     fn found_marker(&self) -> bool {
         self.record().is_some_and(|record| record.in_flight.is_some())
     }
 
-    /// A marker under the lock: its writer died, and the request may have been granted.
+    /// The writer of a marker under the lock is dead, and the server may have granted its request.
     fn resolve_marker(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
         let Some(record) = self.loaded.as_ref().and_then(|loaded| loaded.record.clone()) else {
             return false;
@@ -206,8 +221,8 @@ impl Refresher {
             return self.note_inputs_problem(now, problem);
         }
         let Some(inputs) = &self.inputs else {
-            // Due only since the look without the lock, or long waited for: begin again, and read
-            // the inputs first.
+            // Nothing was due before the lock was taken, or the wait for it was long: begin again
+            // with the inputs.
             return self.unlock(Then::Again);
         };
         match decide::new_seed(self.record(), &self.policy, Some(inputs)) {
@@ -219,43 +234,37 @@ impl Refresher {
         }
     }
 
-    /// A secret or the endpoint's address cannot be had: as transient as an endpoint that is down.
+    /// A secret or endpoint that cannot be read counts like an endpoint that is down.
     fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         let Some(record) = self.record().cloned() else {
-            // Nothing is known of this account yet, and nothing needs to be.
+            // There is no state yet, and this is no reason to create one.
             return self.leave_failed(now, problem);
         };
-        if let Some(held) = self.held_without_inputs(now) {
-            // Another process has met the problem first, or one that weighs more.
-            return self.leave(now, held);
+        if let Some(outcome) = self.hold_without_inputs(now) {
+            // Another process has recorded this failure, or another one, meanwhile.
+            return self.leave(now, outcome);
         }
         let record = self.failed(now, record, &problem, None, None, now);
         self.remember(record);
         self.persist(Outcome::Failed(problem))
     }
 
-    pub(super) fn taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
-        let own = self.record().cloned();
-        let (account, config) = (self.policy.account.clone(), self.policy.config.clone());
+    pub(super) fn on_taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
+        let new = || Record::new(self.policy.account.clone(), self.policy.config.clone());
+        let mut record = self.record().cloned().unwrap_or_else(new);
         if let Some(other) = other {
-            let took_over = report(Report::TookOver { account: other.account.clone() });
-            let mut record = own.unwrap_or_else(|| Record::new(account, config));
+            let took_over = Report::TookOver { account: other.account.clone() };
             record.take_over(*other);
             self.remember(record);
-            let mut actions = vec![took_over];
-            actions.extend(self.persist(Then::Again));
-            return actions;
+            return report_first(took_over, self.persist(Then::Again));
         }
-        let mut record = own.unwrap_or_else(|| Record::new(account, config));
         let Some(seed) = self.inputs.as_ref().and_then(|inputs| inputs.seed.clone()) else {
             return self.prepare(now);
         };
-        let took_seed = report(Report::TookSeed(seed.fingerprint()));
+        let took_seed = Report::TookSeed(seed.fingerprint());
         record.take_seed(seed, now);
         self.remember(record);
-        let mut actions = vec![took_seed];
-        actions.extend(self.prepare(now));
-        actions
+        report_first(took_seed, self.prepare(now))
     }
 
     fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
@@ -282,12 +291,12 @@ impl Refresher {
         actions
     }
 
-    /// From here on the report counts as heard, whatever becomes of the request.
+    /// One refresh serves one rejection, whatever comes of the request.
     fn note_rejection(&self, now: Timestamp, record: &mut Record) {
         let stored = record.access_token.as_ref().map(|token| token.value.fingerprint());
-        let known = record.rejection.as_ref().map(|rejection| rejection.token);
+        let noted = record.rejection.as_ref().map(|rejection| rejection.token);
         if let Some(token) =
-            self.trigger.rejected.filter(|token| Some(*token) == stored && Some(*token) != known)
+            self.trigger.rejected.filter(|token| Some(*token) == stored && Some(*token) != noted)
         {
             record.rejection = Some(Rejection { token, at: now, answered: false });
         }
@@ -303,7 +312,7 @@ impl Refresher {
         self.leave(now, Outcome::Failed(problem))
     }
 
-    pub(super) fn prepared(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn on_prepared(&mut self, now: Timestamp) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else { return self.no_refresh_token(now) };
         if self.stopping {
             record.in_flight = None;
@@ -318,15 +327,14 @@ impl Refresher {
         vec![Action::Request(Box::new(TokenRequest { client, grant }))]
     }
 
-    /// `wait` is how long nothing is due: of a token that nothing else is known of, all there is to say.
+    /// `wait`, until the next refresh is due, is all that is known of a token without a state.
     fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
-        let left = |token: &AccessToken| Duration::from_millis(token.remaining(now).max(0).cast_unsigned());
-        Outcome::Fresh { remaining: token.map_or(wait, left) }
+        Outcome::Fresh { remaining: token.map_or(wait, |token| token.life_left(now)) }
     }
 }
 
-fn held(wait: Duration, failure: &Failure) -> Outcome {
+fn hold(wait: Duration, failure: &Failure) -> Outcome {
     let problem = Problem {
         class: Class::Unavailable,
         kind: failure.kind.clone(),

@@ -11,18 +11,23 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
-use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, schedule};
+use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, report_first, schedule};
 use crate::secret::Secret;
 
 /// The result of an attempt whose token was dead on arrival.
 const STALE_TOKEN: &str = "stale_token";
 
 impl Refresher {
-    pub(super) fn answered(&mut self, now: Timestamp, issued_at: Timestamp, answer: Answer) -> Vec<Action> {
+    pub(super) fn on_answered(
+        &mut self,
+        now: Timestamp,
+        issued_at: Timestamp,
+        answer: Answer,
+    ) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
             return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
         };
-        // Before the request, but by the wall clock of today: it may have been set meanwhile.
+        // The wall clock may have been set since the request: count back from its present time.
         let elapsed = crate::clock::millis(now.since(issued_at));
         let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
         record.in_flight = None;
@@ -88,9 +93,9 @@ impl Refresher {
         rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
         let lifetime = match &earlier {
-            // The same token again, and not a word about its life: it has what it had.
+            // The same token again without a lifetime: its expiry has not changed.
             Some(earlier) if grant.expires_in_source != ExpiresInSource::Stated => {
-                Duration::from_millis(earlier.remaining(issued_at).max(0).cast_unsigned())
+                earlier.life_left(issued_at)
             }
             _ => grant.expires_in,
         };
@@ -109,7 +114,7 @@ impl Refresher {
         }
         let outcome = Outcome::Refreshed {
             generation: record.generation.saturating_add(u64::from(earlier.is_none())),
-            remaining: Duration::from_millis(token.remaining(now).cast_unsigned()),
+            remaining: token.life_left(now),
             took: now.since(issued_at),
         };
         if let Some(refresh_token) = &mut record.refresh_token {
@@ -126,9 +131,7 @@ impl Refresher {
         record.verdict = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
         self.remember(record);
-        if let Some(loaded) = &mut self.loaded {
-            loaded.file = FileView::Other { modified_at: now.wall };
-        }
+        self.note_file(FileView::Other { modified_at: now.wall });
         let mut actions = Vec::new();
         if grant.refresh_token_unusable {
             actions.push(report(Report::RefreshTokenUnusable));
@@ -140,9 +143,9 @@ impl Refresher {
         actions
     }
 
-    /// A token whose life was over before its answer came, as after a suspend: asked for again at
-    /// once, and nobody is to blame. A second one in a row, or one amid other failures, counts as a
-    /// failure: a server whose tokens live less long than its answers take is not asked without end.
+    /// The token expired before its answer came, as after a suspend: it is requested again at once,
+    /// and this is no failure. A second one in a row, or one amid failures, is: otherwise a server
+    /// whose tokens live shorter than its answers take would get requests without end.
     fn arrived_dead(&mut self, now: Timestamp, mut record: Record, token: &AccessToken) -> Vec<Action> {
         let took = now.since(token.issued_at);
         let repeated = record.last_attempt.as_ref().is_some_and(|last| last.result == STALE_TOKEN);
@@ -151,9 +154,8 @@ impl Refresher {
             record.verdict = None;
             self.remember(record);
             // The trigger is not served yet, so it stays.
-            let mut actions = vec![report(Report::ArrivedDead { took })];
-            actions.extend(self.persist_again(Persisting { answer: true, then: Then::Again, failing: None }));
-            return actions;
+            let persisting = Persisting { has_answer: true, then: Then::Again, failures: None };
+            return report_first(Report::ArrivedDead { took }, self.persist_again(persisting));
         }
         let problem = Problem {
             class: Class::Unavailable,
@@ -173,13 +175,13 @@ impl Refresher {
         self.persist_answer(Outcome::Failed(problem))
     }
 
-    /// After invalid_grant: another writer may have replaced the refresh token after all.
-    pub(super) fn rechecked(
+    /// After invalid_grant: another writer may have replaced the refresh token in the state.
+    pub(super) fn on_rechecked(
         &mut self,
         now: Timestamp,
         issued_at: Timestamp,
         refusal: &Answer,
-        on_disk: Option<Loaded>,
+        on_disk: Option<Box<Loaded>>,
     ) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
             return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
@@ -188,9 +190,7 @@ impl Refresher {
         let stored = on_disk.and_then(|loaded| loaded.record);
         let stored_token = stored.as_ref().and_then(|record| record.refresh_token.as_ref());
         if stored_token.is_some_and(|token| Some(token.value.fingerprint()) != sent) {
-            let mut actions = vec![report(Report::Adopted)];
-            actions.extend(self.unlock(Then::Again));
-            return actions;
+            return report_first(Report::Adopted, self.unlock(Then::Again));
         }
         let problem = problem(refusal);
         record.in_flight = None;
@@ -224,13 +224,13 @@ impl Refresher {
         let empty = Secret::new("");
         let token = record.refresh_token.as_ref().map_or(&empty, |token| &token.value);
         let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.request);
-        let died = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
+        let dead = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
         Verdict {
             kind,
             binding: decide::binding(token, request),
             error: error.into(),
-            cause: died.map(|token| cause::cause(token, &problem.message, at)),
-            hint: if died.is_some() { Some(self.policy.login_hint.clone()) } else { problem.hint },
+            cause: dead.map(|token| cause::cause(token, &problem.message, at)),
+            hint: if dead.is_some() { Some(self.policy.login_hint.clone()) } else { problem.hint },
             message: problem.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),
@@ -255,7 +255,7 @@ impl Refresher {
         self.failed(now, record, problem, resend, retry_after, issued_at)
     }
 
-    /// Counts one more failure, and says when the next request may be made.
+    /// Counts one more failure, and sets when the next request may be sent.
     pub(super) fn failed(
         &mut self,
         now: Timestamp,
@@ -267,7 +267,7 @@ impl Refresher {
     ) -> Record {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
-        // Tries that came to nothing here, on a full disk say, leave no mark in the record.
+        // Attempts that failed on this machine, on a full disk say, are not in the record.
         let tried_from = self.local_problems.map_or(now, |(since, _)| since);
         let run = record.failure.take().filter(|failure| {
             let same = failure.request.is_none() || request.is_none() || failure.request == request;
@@ -277,10 +277,10 @@ impl Refresher {
         let (since, count) =
             run.map_or((now, 1), |run| (schedule::since(&run, now), run.count.saturating_add(1)));
         let backoff = schedule::backoff(count, now.since(since), self.next_random());
-        let asked = retry_after.map(|wait| wait.min(schedule::RETRY_AFTER_MAX));
-        // A server that asks for quiet gets no quick resend.
-        let own = resend.filter(|_| asked.is_none()).unwrap_or(backoff);
-        let wait = schedule::before_expiry(own, life_left(&record, now)).max(asked.unwrap_or_default());
+        let retry_after = retry_after.map(|wait| wait.min(schedule::RETRY_AFTER_MAX));
+        // No quick resend against a Retry-After.
+        let own = resend.filter(|_| retry_after.is_none()).unwrap_or(backoff);
+        let wait = schedule::before_expiry(own, life_left(&record, now)).max(retry_after.unwrap_or_default());
         record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
         record.failure = Some(Failure {
             kind: problem.kind.clone(),
@@ -290,15 +290,15 @@ impl Refresher {
             count,
             last_at: now,
             not_before: now.plus(wait),
-            retry_after: asked.map(|asked| now.plus(asked)),
+            retry_after: retry_after.map(|wait| now.plus(wait)),
             request,
         });
         record
     }
 }
 
-/// Puts the refresh token of a reply in place; a reply without one keeps the old (RFC 6749
-/// section 6). Either way the answer was definite.
+/// Adopts the refresh token of a reply; without one the old one stays (RFC 6749 section 6). Either
+/// way the answer was definite.
 fn rotate(record: &mut Record, rotated: Option<&Secret>, at: Timestamp) {
     let Some(token) = &mut record.refresh_token else { return };
     if let Some(value) = rotated.filter(|value| **value != token.value) {
@@ -322,8 +322,7 @@ const BARE_HINT: &str = "if nothing in the config has changed since it last work
     say this of a dead login; else check client_id, scope, extra_params and token_endpoint_auth_method";
 
 fn life_left(record: &Record, now: Timestamp) -> Duration {
-    let left = record.access_token.as_ref().map_or(0, |token| token.remaining(now));
-    Duration::from_millis(left.max(0).cast_unsigned())
+    record.access_token.as_ref().map_or(Duration::ZERO, |token| token.life_left(now))
 }
 
 fn problem(answer: &Answer) -> Problem {

@@ -1,4 +1,4 @@
-//! Stories: a supervisor in a small world of a clock, a disk, a token file and scripted answers.
+//! Tests of one account in a simulated world: a clock, a disk, a token file and scripted answers.
 
 mod disk;
 mod events;

@@ -145,7 +145,7 @@ impl AccountStatus {
             self.expires_at = Some(now.wall.saturating_add(remaining) / 1000);
             self.lifetime = Some(millis(token.lifetime()) / 1000);
             self.refresh_at = match due(account, token, now) {
-                Due::In(left) => Some(now.wall.saturating_add(left) / 1000),
+                Due::In(left) => Some(now.wall.saturating_add(millis(left)) / 1000),
                 Due::Since(late) => Some(now.wall.saturating_sub(late) / 1000),
                 Due::ClockSetBack => None,
             };

@@ -319,7 +319,8 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
         Some(_) => (Observation::Missing, None),
         None => (account.token_file.observe(), account.token_file.obstacle()),
     };
-    let loaded = load_state(&mut store, &policy.account, &policy.config).map(|(record, garbage)| {
+    let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
+        let (record, garbage) = stored.into_parts();
         let file = view(&file, account, record.as_ref());
         Loaded { record, garbage, file }
     });

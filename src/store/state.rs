@@ -96,6 +96,17 @@ pub enum Stored {
     Garbage(String),
 }
 
+impl Stored {
+    /// The record; or why the state is damaged.
+    pub fn into_parts(self) -> (Option<Record>, Option<String>) {
+        match self {
+            Self::Nothing => (None, None),
+            Self::Record(record) => (Some(*record), None),
+            Self::Garbage(why) => (None, Some(why)),
+        }
+    }
+}
+
 /// The state of one account, and the lock on it.
 #[derive(Debug)]
 pub struct Store {

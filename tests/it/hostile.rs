@@ -127,7 +127,7 @@ const LATE: &str = "timed out after 3 s while waiting for the answer";
 const LATE_TO_CONNECT: &str = "timed out after 2.7 s while connecting";
 const CUT: &str = "the connection";
 const NO_JSON: &str = "is not a JSON object";
-const BAD_CHARACTERS: &str = "the access_token has characters that no token may have";
+const BAD_CHARACTERS: &str = "the access_token has characters that are not allowed in a token";
 const JSON_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 
 fn cases() -> Vec<Case> {

@@ -294,10 +294,10 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.configure("");
     world.write_state(&state);
     let mut run = world.run();
+    let hang_pid = format!("process {}", run.id());
     let hang = json!({ "since": at, "pid": run.id() });
     fs::write(world.state_path("default", "hang"), hang.to_string()).unwrap();
     told("its files hang");
-    let pid = format!("process {}", run.id());
     run.stop();
     fs::remove_file(world.state_path("default", "hang")).unwrap();
     world.write_state(&state);
@@ -313,7 +313,7 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.once_gives(0, []);
     let masked = finish(world.sandbox.command(["status"]).env("ZEROGRAVITY_TOKEN", "another"));
     let _ = write!(pages, "# a variable masks the file\n{}", page(&world, "status", &masked));
-    compare("status", &pages.replace(&pid, "process PID"));
+    compare("status", &pages.replace(&hang_pid, "process PID"));
 }
 
 #[test]

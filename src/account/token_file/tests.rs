@@ -101,7 +101,7 @@ fn giving_the_file_away_is_foreseen() {
             let found = fs::metadata(&file.path).unwrap();
             assert!(root);
             assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (54321, 54321, 0o640));
-            // And again over the file that is theirs by now.
+            // Again, over a file that now belongs to the other user.
             file.prepare().unwrap().publish(&Secret::new("next")).unwrap();
         }
         Err(error) => {

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::account::context::Context;
 use crate::account::obtain;
-use crate::account::obtain::{Held, Replacement};
-use crate::account::set::{GivenError, NewLogin, SetResult, set};
+use crate::account::obtain::{Replacement, StoredToken};
+use crate::account::set::{NewLogin, NewLoginError, SetResult, set};
 use crate::clock::millis;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::daemon::control::counts::Counts;
@@ -249,7 +249,7 @@ impl Service {
             }
             (Some(seconds), None) => Some(seconds),
             (None, Some(at)) if at - now < 1.0 => {
-                let hint = GivenError::Expired.hint();
+                let hint = NewLoginError::Expired.hint();
                 return Err(ControlReply::error(409, "expired", "the access token has expired", hint));
             }
             (None, Some(at)) => Some(at - now),
@@ -285,11 +285,11 @@ impl Service {
             }
         };
         let RequestTarget { settings, account } = target.clone();
-        let held = move || obtain::held(&settings, &account, refused);
-        let purpose = match self.blocking(held).await? {
-            Held::Refused(token) => Purpose::Replace(token),
-            Held::Another => return Ok(done(&target, "already_replaced")),
-            Held::Nothing => Purpose::Check { login: None },
+        let compare = move || obtain::compare(&settings, &account, refused);
+        let purpose = match self.blocking(compare).await? {
+            StoredToken::Refused(token) => Purpose::Replace(token),
+            StoredToken::Other => return Ok(done(&target, "already_replaced")),
+            StoredToken::Missing => Purpose::Check { login: None },
         };
         match replacement(&target, self.pass(&target, purpose).await?)? {
             Replacement::Reaffirmed => Err(ControlReply::error(

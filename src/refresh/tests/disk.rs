@@ -1,4 +1,4 @@
-//! Files that fail, locks that are held, and being told to stop.
+//! Files that fail, locks that are busy, and requests to stop.
 
 use crate::problem::Class;
 use crate::refresh::Event;

@@ -1,4 +1,4 @@
-//! Whatever comes, in whatever order: no panic, and no request out of order.
+//! Any events in any order: no panic, and no request out of order.
 
 use crate::oauth::{Answer, Defect};
 use crate::problem::Class;
@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use proptest::prelude::*;
 use std::time::Duration;
 
-/// An event of one of all kinds, made of what the world would say.
+/// Any event, with content that fits the world.
 fn event(world: &mut World, kind: u8, detail: u8) -> Event {
     let io = || problem(Class::Io, "disk_full");
     let record = world.disk.clone().filter(|_| !detail.is_multiple_of(4));
@@ -87,7 +87,7 @@ proptest! {
                 prop_assert_eq!(actions.len(), 1, "an event out of place changes nothing");
                 continue;
             }
-            // A state that another writer has stored is no answer to store.
+            // The state of another writer holds no answer of ours.
             let adopted = actions
                 .iter()
                 .any(|action| matches!(action, Action::Report(report) if matches!(**report, Report::Adopted)));

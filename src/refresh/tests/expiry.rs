@@ -1,4 +1,4 @@
-//! on_expired = "remove": the token file goes with its token, and not a moment before.
+//! on_expired = "remove": the token file is removed when its token expires, and not before.
 
 use crate::refresh::Refresher;
 use crate::refresh::decide::Trigger;
@@ -7,7 +7,7 @@ use crate::refresh::tests::world::{World, invalid_grant, seconds, unavailable};
 
 const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
 
-/// A world whose expired tokens are removed, after its first refresh.
+/// A world with on_expired = "remove", after its first refresh.
 fn removing() -> World {
     let mut world = World::new();
     world.policy.remove_expired = true;

@@ -15,7 +15,7 @@ const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, re
 const RETRY_DEAD: Trigger =
     Trigger { force: true, anew: false, retry_dead: true, reread: false, rejected: None };
 
-/// Nothing but failures from here on.
+/// Every request fails from here on.
 fn outage(world: &mut World, answer: impl Fn() -> crate::oauth::Answer) {
     world.answers.extend((0..400).map(|_| answer()));
 }
@@ -422,7 +422,7 @@ fn unreadable_inputs_do_not_shorten_a_retry_after_found_under_the_lock() {
     let mut world = World::refreshed();
     world.sleep(seconds(2400));
     world.inputs = Err(problem(Class::Unavailable, "secret"));
-    // Another process meets a Retry-After between this one's look and its lock.
+    // Another process gets a Retry-After before this one has the lock.
     world.lock_is_busy = true;
     world.begin();
     let mut other = World::refreshed();

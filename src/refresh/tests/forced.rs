@@ -1,4 +1,4 @@
-//! Forced refreshes, and how many of them are too many.
+//! The limit of forced refreshes.
 
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;

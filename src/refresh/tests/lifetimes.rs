@@ -1,4 +1,4 @@
-//! The ordinary life: first token, refreshes in time, what a reply may leave out.
+//! Ordinary refreshes: the first token, the due time, members that a reply may lack.
 
 use crate::oauth::{Answer, Defect, ExpiresInSource};
 use crate::refresh::decide::Trigger;
@@ -191,7 +191,7 @@ fn force_overrides_not_due_and_nothing_else() {
     let mut world = World::refreshed();
     let force = Trigger { force: true, ..Trigger::default() };
     assert!(matches!(world.begin_with(force), Outcome::Refreshed { generation: 2, .. }));
-    // It was one wish: the next pass has none.
+    // The trigger is served: the next pass does not force.
     assert!(matches!(world.begin(), Outcome::Fresh { .. }));
 }
 

@@ -1,4 +1,4 @@
-//! A resource refuses a token that should live: compare and refresh.
+//! A resource refuses a live token: compare and refresh.
 
 use crate::oauth::Answer;
 use crate::refresh::decide::Trigger;
@@ -24,7 +24,7 @@ fn the_stored_token_is_replaced_and_any_other_is_not() {
     assert_eq!(world.posts.len(), 1);
 }
 
-/// Whoever refuses every token has another reason.
+/// A resource that refuses every token has another reason.
 #[test]
 fn the_next_one_is_replaced_a_minute_later_at_the_earliest() {
     let mut world = World::refreshed();
@@ -38,8 +38,8 @@ fn the_next_one_is_replaced_a_minute_later_at_the_earliest() {
     assert!(matches!(world.begin_with(rejected("at-2")), Outcome::Refreshed { generation: 3, .. }));
 }
 
-/// The report is on disk before the request: the next process goes on with it, at the pace of
-/// the backoff, and nobody has to report again.
+/// The rejection is on disk before the request: the next process continues with it after the backoff,
+/// and no second report is needed.
 #[test]
 fn a_report_outlives_a_failed_refresh_and_its_process() {
     let mut world = World::refreshed();

@@ -1,4 +1,4 @@
-//! Clocks that step, machines that sleep and restart; and the arithmetic of `schedule`.
+//! Clock steps, suspends, reboots, and the arithmetic of `schedule`.
 
 use crate::clock::Timestamp;
 use crate::refresh::decide::Trigger;
@@ -110,11 +110,11 @@ fn a_boot_clock_that_ran_ahead_makes_no_wait_longer() {
     let mut world = World::new();
     world.answers.push_back(unavailable(Some(120)));
     world.begin();
-    // A guest that was restored to an hour ago, and whose wall clock has been set since.
+    // A guest that was restored to its state of an hour ago, with a corrected wall clock.
     world.now = Timestamp { boot: world.now.boot - 40_000, wall: world.now.wall + 60_000, ..world.now };
     world.restart();
     assert_eq!(world.wakes_in(), Some(60.0));
-    // One whose wall clock is just as wrong: nobody knows, and one request is no burden.
+    // With a wrong wall clock the gap cannot be seen, and one request is no burden.
     world.now.wall -= HOUR;
     assert!(matches!(world.restart(), Outcome::Refreshed { .. }));
 }
@@ -231,7 +231,8 @@ proptest! {
     fn the_backoff_stays_within_its_bounds(count: u32, outage in any_duration(), random: u64) {
         let wait = schedule::backoff(count, outage, random);
         prop_assert!(wait >= Duration::from_millis(900) && wait <= seconds(300));
-        // Recovery is seen soon: no longer than the outage and a second, nor than a minute.
+        // The end of an outage is noticed within the length of the outage plus a second, at most a
+        // minute.
         let young = schedule::backoff(count, Duration::ZERO, random);
         prop_assert!(young <= seconds(60));
     }

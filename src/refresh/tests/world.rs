@@ -1,5 +1,4 @@
-//! The world that the stories happen in. It performs every action at once, and writes down what
-//! was done.
+//! The simulated world of the tests. It performs every action at once, and records it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,7 +43,7 @@ pub struct World {
     pub latency: Duration,
     /// The latency from the second request on.
     pub later_latency: Option<Duration>,
-    /// So many milliseconds the wall clock is set on while a request is under way.
+    /// The wall clock is set forward by so many milliseconds during a request.
     pub steps_during_request: i64,
     granted: u32,
     /// When, and with which refresh token.
@@ -55,14 +54,14 @@ pub struct World {
     prepared: bool,
     /// Stop performing before the next action of this name: the process dies there.
     pub dies_before: Option<&'static str>,
-    /// Happens as soon as the next action of this name has been asked for.
+    /// An event that comes when the next action of this name begins.
     pub meanwhile: Option<(&'static str, Event)>,
-    /// Somebody who ignores the lock writes this state while a request is under way.
+    /// A writer that ignores the lock stores this state during a request.
     pub written_during_request: Option<Record>,
 }
 
 impl World {
-    /// A day on which config holds the seed `seed-1`, and nothing else has ever happened.
+    /// The config holds the seed `seed-1`, and there are no files yet.
     pub fn new() -> Self {
         let policy = Policy {
             lock_patience: crate::refresh::LOCK_PATIENCE,
@@ -109,7 +108,7 @@ impl World {
         }
     }
 
-    /// The same world an eventless moment after its first refresh.
+    /// The same world shortly after its first refresh.
     pub fn refreshed() -> Self {
         let mut world = Self::new();
         world.begin();
@@ -118,7 +117,7 @@ impl World {
         world
     }
 
-    /// The notes so far are of no interest any more.
+    /// Drops the records so far.
     pub fn forget(&mut self) {
         self.posts.clear();
         self.did.clear();
@@ -151,12 +150,12 @@ impl World {
         outcome.unwrap_or(Outcome::Stopped)
     }
 
-    /// Time goes by, and nobody wakes.
+    /// Time passes without wake-ups.
     pub fn sleep(&mut self, duration: Duration) {
         self.now = self.now.plus(duration);
     }
 
-    /// Time goes by with every wake-up obeyed.
+    /// Time passes with every wake-up.
     pub fn live(&mut self, duration: Duration) {
         let end = self.now.plus(duration);
         let mut woken = 0;
@@ -177,7 +176,7 @@ impl World {
         if let Ok(inputs) = &mut self.inputs {
             inputs.seed = Some(Secret::new(seed));
         }
-        // As `run` does: what stands on another config is built anew.
+        // Like `run`: an account whose config has changed is created again.
         self.supervisor = Refresher::new(self.policy.clone(), 2);
         self.send(Event::Begin(Trigger { reread: true, ..Trigger::default() }));
     }
@@ -205,7 +204,7 @@ impl World {
         token.is_some_and(|token| token.is_live(self.now) && self.token() == Some(token.value.expose()))
     }
 
-    /// Seconds until the supervisor wants to be woken.
+    /// Seconds until the next wake-up.
     pub fn wakes_in(&self) -> Option<f64> {
         self.supervisor.next_wakeup().map(|at| (at.boot - self.now.boot) as f64 / 1000.0)
     }

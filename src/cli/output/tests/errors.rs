@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::account::set::GivenError;
+use crate::account::set::NewLoginError;
 use crate::account::token_file::PublishError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
@@ -227,7 +227,7 @@ fn secrets(page: &mut Page) {
 
 fn given(page: &mut Page) {
     let fault = TokenFault::TooLong { bytes: 17_000 };
-    for error in [GivenError::Token { what: "refresh token", fault }, GivenError::Expired] {
+    for error in [NewLoginError::Token { what: "refresh token", fault }, NewLoginError::Expired] {
         page.tell(&error, Some(error.hint().to_owned()));
     }
 }
