@@ -21,7 +21,8 @@ use crate::refresh::decide::Inputs;
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
-use crate::store::discovery::{Cache, Cached};
+use crate::store;
+use crate::store::discovery::Discovered;
 use crate::workers;
 
 /// A discovery document is fetched again after this time; it hardly ever changes.
@@ -31,12 +32,12 @@ const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Client {
     account: Arc<AccountConfig>,
-    cache: Cache,
+    settings: Arc<config::Settings>,
 }
 
 impl Client {
-    pub fn new(settings: &config::Settings, account: &Arc<AccountConfig>) -> Self {
-        Self { account: Arc::clone(account), cache: Cache::new(&settings.state_dir, account.name.as_str()) }
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<AccountConfig>) -> Self {
+        Self { account: Arc::clone(account), settings: Arc::clone(settings) }
     }
 
     /// Reads the secrets, and finds the token endpoint.
@@ -100,7 +101,8 @@ impl Client {
             Endpoint::Discovered { issuer } => issuer,
         };
         let now = context.clock.now();
-        let cached = self.cache.read().filter(|cached| cached.issuer == *issuer);
+        let mut store = store::open(&self.settings, &self.account.name);
+        let cached = store.discovered().filter(|cached| cached.issuer == *issuer);
         if let Some(cached) = &cached
             && cached.fetched_at.wall <= now.wall
             && now.since(cached.fetched_at) < DISCOVERY_FRESH
@@ -112,7 +114,7 @@ impl Client {
                 let confirmed_host = cached
                     .as_ref()
                     .map_or_else(|| host(&found.token_endpoint), |cached| cached.confirmed_host.clone());
-                let fetched = Cached {
+                let fetched = Discovered {
                     issuer: issuer.clone(),
                     token_endpoint: found.token_endpoint,
                     confirmed_host,
@@ -120,7 +122,7 @@ impl Client {
                 };
                 let endpoint = self.confirmed(&fetched, fetched.token_endpoint.clone())?;
                 // Without the cache the next pass fetches the document again: no reason to fail.
-                let _ = self.cache.write(&Cached { confirmed_host: host(&endpoint), ..fetched });
+                let _ = store.keep_discovered(&Discovered { confirmed_host: host(&endpoint), ..fetched });
                 Ok(endpoint)
             }
             Err(error) => match cached {
@@ -132,7 +134,7 @@ impl Client {
 
     /// An endpoint on a new host gets no refresh token before the user confirms the host: an attacker
     /// who can change the discovery document could collect them.
-    fn confirmed(&self, cached: &Cached, endpoint: Url) -> Result<Url, Problem> {
+    fn confirmed(&self, cached: &Discovered, endpoint: Url) -> Result<Url, Problem> {
         let found = host(&endpoint);
         if found == cached.confirmed_host || self.account.confirmed_endpoint_host.as_deref() == Some(&*found)
         {

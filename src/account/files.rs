@@ -12,6 +12,7 @@ use crate::refresh::LockFailure;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::{Fingerprint, Secret};
+use crate::store;
 use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
 
@@ -39,7 +40,7 @@ impl Files {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
-            store: Store::new(&settings.state_dir, account.name.as_str()),
+            store: store::open(settings, &account.name),
             token_file: account.token_file.clone(),
             info_file: account.token_file_info.then(|| account.token_file.info_file()),
             generation: 0,
@@ -59,11 +60,8 @@ impl Files {
 
     /// Reads state and token file.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
-        let (record, garbage) = match load_state(&mut self.store, &self.account, &self.config)? {
-            Stored::Nothing => (None, None),
-            Stored::Record(record) => (Some(*record), None),
-            Stored::Garbage(why) => (None, Some(format!("state file {} {why}", self.store.path().display()))),
-        };
+        let (record, garbage) = load_state(&mut self.store, &self.account, &self.config)?.into_parts();
+        let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
             self.generation = record.generation;
         }
@@ -172,26 +170,20 @@ impl Files {
     }
 }
 
-/// Reads the state, which must not be another config's.
+/// Reads the state, which must not be another config's: both would use one refresh token.
 pub fn load_state(store: &mut Store, account: &str, config: &str) -> Result<Stored, Problem> {
-    let stored = store.load()?;
-    if let Stored::Record(record) = &stored {
-        check_owner(record, account, config)?;
+    match store.load()? {
+        Stored::Record(record) if belongs_elsewhere(&record, config) => Err(Problem {
+            class: Class::Config,
+            kind: "state_of_other_config".into(),
+            message: format!(
+                "the state of account {account} belongs to {}, which still exists",
+                record.config
+            ),
+            hint: Some("give each config a state_dir of its own, or remove the other config".into()),
+        }),
+        stored => Ok(stored),
     }
-    Ok(stored)
-}
-
-/// Two configs with one state would use one refresh token.
-pub fn check_owner(record: &Record, account: &str, config: &str) -> Result<(), Problem> {
-    if !belongs_elsewhere(record, config) {
-        return Ok(());
-    }
-    Err(Problem {
-        class: Class::Config,
-        kind: "state_of_other_config".into(),
-        message: format!("the state of account {account} belongs to {}, which still exists", record.config),
-        hint: Some("give each config a state_dir of its own, or remove the other config".into()),
-    })
 }
 
 /// Whether the state belongs to another config file that still exists. One file may have several paths.

@@ -35,6 +35,7 @@ use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
+use crate::store;
 use crate::store::note::Note;
 use crate::workers;
 
@@ -279,7 +280,7 @@ impl Account {
 
     /// The paths of the files, for messages.
     fn places(&self) -> String {
-        let state = self.settings.state_dir.join(self.name());
+        let state = store::open(&self.settings, &self.configured.name).path();
         format!("token file {}, state {}", self.configured.token_file.path.display(), state.display())
     }
 

@@ -1,10 +1,10 @@
-//! Whether the programs of hooks are there, without running them.
+//! Whether the programs of hooks exist, without running them.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::check::Finding;
-use crate::config;
+use crate::config::{AccountConfig, HooksConfig};
 use crate::problem::chain;
 use crate::process;
 
@@ -12,12 +12,9 @@ use crate::process;
 const SERVICES_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Each hook's program, once for all accounts that have the same.
-pub(super) fn hooks(
-    account: &config::AccountConfig,
-    known: &mut HashSet<(&'static str, String)>,
-) -> Vec<Finding> {
-    let config::HooksConfig { on_refresh, on_failure, on_recovery, on_needs_login } = &account.hooks;
+/// Each program once for all accounts.
+pub(super) fn hooks(account: &AccountConfig, known: &mut HashSet<(&'static str, String)>) -> Vec<Finding> {
+    let HooksConfig { on_refresh, on_failure, on_recovery, on_needs_login } = &account.hooks;
     let hooks = [
         ("on_refresh", on_refresh),
         ("on_failure", on_failure),

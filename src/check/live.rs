@@ -1,5 +1,5 @@
-//! Whether the server is there: one GET to each token endpoint, which spends nothing, since a
-//! token is granted to a POST only (RFC 6749 section 3.2).
+//! Whether the server answers: one GET to each token endpoint. It spends nothing, since only a POST
+//! grants a token (RFC 6749 section 3.2).
 
 use std::collections::HashSet;
 use std::io;
@@ -9,17 +9,15 @@ use url::Url;
 
 use crate::check::{Finding, FindingLevel, options};
 use crate::clock::{Clock, SystemClock};
-use crate::config;
-use crate::config::{Endpoint, Settings};
-use crate::http::HttpEndpoint;
-use crate::http::discovery;
+use crate::config::{AccountConfig, Endpoint, Settings};
+use crate::http::{HttpEndpoint, discovery, shown};
 use crate::message::duration;
-use crate::oauth::{Reply, TransportFailure};
+use crate::oauth::Reply;
 use crate::problem::chain;
 use crate::runtime::event_loop;
-use crate::store::discovery::Cache;
+use crate::store;
 
-/// The clocks of two machines that both keep time differ by less, whatever the network does.
+/// Two machines with correct clocks differ by less than this, on any network.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Asks every issuer and token endpoint once; `only` picks an account by name.
@@ -54,7 +52,7 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 /// The token endpoint that the issuer publishes.
 async fn discover(
     settings: &Settings,
-    account: &config::AccountConfig,
+    account: &AccountConfig,
     endpoint: &HttpEndpoint,
     issuer: &str,
 ) -> (Option<Url>, Finding) {
@@ -63,11 +61,11 @@ async fn discover(
         Err(error) => {
             let message = chain(&error);
             let via = issuer.parse().ok().and_then(|url| unnamed_proxy(endpoint, &url, &message));
-            let via = via.map(|proxy| format!(" (by way of the proxy {proxy})")).unwrap_or_default();
+            let via = via.map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
             return (None, Finding::problem("issuer", message + &via, error.hint()));
         }
     };
-    let known = Cache::new(&settings.state_dir, account.name.as_str()).read();
+    let known = store::open(settings, &account.name).discovered();
     let known = known.filter(|known| known.issuer == issuer).map(|known| known.confirmed_host);
     let host = url.host_str().unwrap_or_default();
     let finding = match known {
@@ -76,62 +74,52 @@ async fn discover(
             let hint = format!("if the provider announces this, set confirmed_endpoint_host = \"{host}\"");
             Finding::problem("issuer", message, Some(hint))
         }
-        _ => Finding::ok("issuer", format!("{issuer} says that the token endpoint is {url}")),
+        _ => Finding::ok("issuer", format!("the token endpoint of {issuer} is {url}")),
     };
     ((finding.level == FindingLevel::Ok).then_some(url), finding)
 }
 
-/// DNS, proxy, TLS, HTTP; then what time the server has.
+/// Tries DNS, proxy, TLS and HTTP, then compares the clocks.
 async fn reach(endpoint: &HttpEndpoint, url: &Url) -> Vec<Finding> {
     let clock = SystemClock::new();
     match endpoint.get(url).await {
-        Ok(reply) => [Some(answered(endpoint, url, &reply)), clocks(&reply, clock.now().wall)]
-            .into_iter()
-            .flatten()
-            .collect(),
-        Err(failure) => vec![failed(endpoint, url, &failure)],
+        Ok(reply) => {
+            let clocks = clocks(&reply, clock.now().wall);
+            std::iter::once(answered(endpoint, url, &reply)).chain(clocks).collect()
+        }
+        Err(failure) => {
+            let proxy = unnamed_proxy(endpoint, url, &failure.detail);
+            let proxy = proxy.map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
+            let message = format!("{}{proxy}: {}", shown(url), failure.detail);
+            vec![Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned))]
+        }
     }
 }
 
 fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
-    let via =
-        endpoint.proxy_for(url).map(|proxy| format!(" by way of the proxy {proxy}")).unwrap_or_default();
+    let via = endpoint.proxy_for(url).map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     let message = format!("{} answers{via} (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
     match reply.status {
         500..=599 => {
-            let hint = "wait: the server has a problem of its own";
+            let hint = "wait: the server has a problem";
             Finding::warning("token_endpoint", message, hint)
         }
         407 => Finding::problem(
             "token_endpoint",
-            "the proxy in the environment wants a password",
+            "the proxy in the environment asks for a password",
             Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY".into()),
         ),
         _ => Finding::ok("token_endpoint", message),
     }
 }
 
-fn failed(endpoint: &HttpEndpoint, url: &Url, failure: &TransportFailure) -> Finding {
-    let via = unnamed_proxy(endpoint, url, &failure.detail);
-    let via = via.map(|proxy| format!(", by way of the proxy {proxy}")).unwrap_or_default();
-    let message = format!("{}{via}: {}", shown(url), failure.detail);
-    Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned))
+/// The proxy for this URL, unless the message names it already.
+fn unnamed_proxy(endpoint: &HttpEndpoint, url: &Url, message: &str) -> Option<String> {
+    endpoint.proxy_for(url).filter(|proxy| !message.contains(proxy))
 }
 
-/// The proxy on the way to this URL, if what was said does not name it already.
-fn unnamed_proxy(endpoint: &HttpEndpoint, url: &Url, said: &str) -> Option<String> {
-    endpoint.proxy_for(url).filter(|proxy| !said.contains(proxy))
-}
-
-/// The endpoint without a query, which may be anything.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.to_string()
-}
-
-/// This machine's clock beside the server's (RFC 9110 section 6.6.1). The program copes with a
-/// wrong one; certificates and readers of expires_at may not.
+/// This machine's clock beside the server's (RFC 9110 section 6.6.1). The program works with a wrong
+/// clock; certificates and readers of expires_at may not.
 fn clocks(reply: &Reply, here: i64) -> Option<Finding> {
     let there = httpdate::parse_http_date(reply.date.as_deref()?).ok()?;
     let there = i64::try_from(there.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()?;

@@ -1,5 +1,5 @@
-//! Whether a refresh could work: everything that can be found out before one is tried. Nothing
-//! is changed and no token is spent; only `live` touches the network.
+//! Whether a refresh can work, as far as that shows before one is tried. Nothing is changed and no
+//! token is spent; only `live` uses the network.
 
 pub mod hooks;
 pub mod live;
@@ -13,8 +13,7 @@ use url::Url;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
-use crate::config;
-use crate::config::{Endpoint, SecretSource, Settings, TokenFile};
+use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::local;
 use crate::problem::chain;
@@ -22,8 +21,8 @@ use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
+use crate::store;
 use crate::store::lock::StateDir;
-use crate::store::state::{Store, Stored};
 
 pub use crate::check::live::live;
 
@@ -31,31 +30,27 @@ pub use crate::check::live::live;
 /// is `packaging/check.schema.json`.
 pub const JSON_VERSION: u32 = 1;
 
-/// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingLevel {
-    /// As it should be.
     Ok,
-    /// It works, and somebody should look at it.
+    /// It works, and should be looked at.
     Warning,
     /// It will not work.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How it is to be taken.
     pub level: FindingLevel,
     /// Name of the account; absent for what all accounts share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// The thing that was checked: mostly a key of the config.
+    /// Mostly a key of the config.
     pub subject: &'static str,
-    /// The finding, in words, without secrets.
+    /// Without secrets.
     pub message: String,
-    /// The way out, if there is something to mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -78,25 +73,26 @@ impl Finding {
         Self::new(FindingLevel::Warning, subject, message, Some(hint.into()))
     }
 
-    /// Something that will not work.
     pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
         Self::new(FindingLevel::Problem, subject, message, hint)
     }
 
-    fn of(self, account: &config::AccountConfig) -> Self {
+    fn of(self, account: &AccountConfig) -> Self {
         Self { account: Some(account.name.to_string()), ..self }
     }
 }
 
-/// Looks at everything but the network; `only` picks an account by name. Secrets are read, and
-/// commands are run for them.
+/// Checks everything but the network; `only` picks an account by name. Secrets are read, so the
+/// commands that print them are run.
 pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
-    let mut findings = vec![config(settings)];
+    let accounts = match settings.accounts.len() {
+        1 => "1 account".to_owned(),
+        count => format!("{count} accounts"),
+    };
+    let mut findings = vec![Finding::ok("config", format!("{}, {accounts}", settings.path.display()))];
+    let warnings = settings.warnings.iter();
     findings.extend(
-        settings
-            .warnings
-            .iter()
-            .map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
+        warnings.map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
     );
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
@@ -110,21 +106,13 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 .map(|source| secret(account, "client_secret", source, false).1)
                 .collect(),
             login(settings, account),
-            place(account, &mut file_systems),
+            token_file(account, &mut file_systems),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
         ];
         findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
     }
     findings
-}
-
-fn config(settings: &Settings) -> Finding {
-    let accounts = match settings.accounts.len() {
-        1 => "1 account".to_owned(),
-        count => format!("{count} accounts"),
-    };
-    Finding::ok("config", format!("{}, {accounts}", settings.path.display()))
 }
 
 fn state_dir(settings: &Settings) -> Vec<Finding> {
@@ -144,13 +132,12 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
     std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
 }
 
-/// How requests of this account are made.
-fn options(account: &config::AccountConfig) -> HttpOptions {
+fn options(account: &AccountConfig) -> HttpOptions {
     HttpOptions { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
 }
 
-/// Certificates and proxy, once for all accounts that have the same.
-fn endpoint(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
+/// Certificates and proxy, once for all accounts with the same options.
+fn endpoint(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let url = match &account.endpoint {
         Endpoint::Explicit(url) => Ok(url.clone()),
         Endpoint::Discovered { issuer } => issuer.parse(),
@@ -161,7 +148,7 @@ fn endpoint(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, S
 
 fn prepare(
     subject: &'static str,
-    account: &config::AccountConfig,
+    account: &AccountConfig,
     url: &Url,
     known: &mut HashSet<(HttpOptions, String)>,
 ) -> Vec<Finding> {
@@ -177,8 +164,7 @@ fn prepare(
     }
 }
 
-/// The needs of sending the token to others.
-fn push(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
+fn push(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
         let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
         api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
@@ -186,9 +172,9 @@ fn push(account: &config::AccountConfig, known: &mut HashSet<(HttpOptions, Strin
     targets.collect()
 }
 
-/// Reads a secret, to see whether it can be read. `spare`: there is another one that will do.
+/// Reads a secret. `spare`: there is another one that can be used.
 fn secret(
-    account: &config::AccountConfig,
+    account: &AccountConfig,
     key: &'static str,
     source: &SecretSource,
     spare: bool,
@@ -197,7 +183,7 @@ fn secret(
         Ok(secret) => return (Some(secret), Finding::ok(key, format!("read from {source}"))),
         Err(error) => error,
     };
-    // A credential is only there within the service.
+    // A credential exists only in the service.
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
     let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
     // The finding names the key already.
@@ -207,52 +193,45 @@ fn secret(
 }
 
 /// The refresh token: the one in the state, and the configured one.
-fn login(settings: &Settings, account: &config::AccountConfig) -> Vec<Finding> {
-    let mut store = Store::new(&settings.state_dir, account.name.as_str());
+fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
+    let mut store = store::open(settings, &account.name);
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
-    let mut findings = Vec::new();
-    let record = match loaded {
-        Ok(Stored::Record(record)) => Some(record),
-        Ok(Stored::Nothing) => None,
-        Ok(Stored::Garbage(why)) => {
-            let hint = "the next refresh begins anew with the configured refresh_token";
-            findings.push(Finding::warning("state", format!("the state file {why}"), hint));
-            None
-        }
+    let (record, garbage) = match loaded {
+        Ok(stored) => stored.into_parts(),
         Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
     };
-    findings.extend(
-        store.warning().map(|warning| Finding::warning("state", warning.to_string(), warning.hint())),
-    );
-    let kept =
-        record.as_deref().and_then(|record| record.refresh_token.as_ref().map(|token| (record, token)));
-    let dead = kept.is_some_and(|(record, _)| record.needs_login());
+    let hint = "the next refresh begins anew with the configured refresh_token";
+    let garbage = garbage.map(|why| Finding::warning("state", format!("the state file {why}"), hint));
+    let not_private = store.warning();
+    let not_private =
+        not_private.map(|warning| Finding::warning("state", warning.to_string(), warning.hint()));
+    let mut findings: Vec<_> = garbage.into_iter().chain(not_private).collect();
+    let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
     let Some(source) = &account.refresh_token else {
-        findings.push(kept.map_or_else(no_login, |(record, token)| state(record, token)));
+        findings.push(stored.map_or_else(
+            || {
+                let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
+                let message = "there is none, neither in the config nor in the state";
+                Finding::problem("refresh_token", message, Some(hint.into()))
+            },
+            |(record, token)| state(record, token),
+        ));
         return findings;
     };
-    let (seed, configured) = secret(account, "refresh_token", source, kept.is_some() && !dead);
+    let spare = stored.is_some_and(|(record, _)| !record.needs_login());
+    let (seed, configured) = secret(account, "refresh_token", source, spare);
     let is_new = |record: &Record| {
         seed.is_some_and(|seed| !record.config_is_older && !record.seeds.contains(&seed.fingerprint()))
     };
-    match kept {
-        Some((record, _)) if is_new(record) => {
-            findings.push(Finding::ok("state", "the login in the config is newer, and will be used"));
-        }
-        Some((record, token)) => findings.push(state(record, token)),
-        None => {}
-    }
+    findings.extend(stored.map(|(record, token)| match () {
+        () if is_new(record) => Finding::ok("state", "the login in the config is newer, and will be used"),
+        () => state(record, token),
+    }));
     findings.push(configured);
     findings
 }
 
-fn no_login() -> Finding {
-    let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
-    let message = "there is none, neither in the config nor in the state";
-    Finding::problem("refresh_token", message, Some(hint.into()))
-}
-
-/// The refresh token in a state, of which the config knows no newer one.
+/// The refresh token in a state, if the config has no newer one.
 fn state(record: &Record, token: &RefreshToken) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() => {
@@ -265,18 +244,18 @@ fn state(record: &Record, token: &RefreshToken) -> Finding {
     }
 }
 
-fn place(account: &config::AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+fn token_file(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
     let file = &account.token_file;
     let checked = file.check();
-    // Where it really goes, links followed.
+    // With symlinks resolved.
     let path = checked.as_ref().map_or_else(|_| file.path.clone(), |checked| checked.path.clone());
-    let mut findings = judge("token_file", "the token goes to", file, checked);
+    let mut findings = placement("token_file", "the token goes to", file, checked);
     findings
         .extend(path.parent().into_iter().flat_map(|path| space::space("token_file", path, file_systems)));
     if account.token_file_info {
         let info_file = file.info_file();
         let beside =
-            judge("token_file_info", "what readers may know of it goes to", &info_file, info_file.check());
+            placement("token_file_info", "facts about the token go to", &info_file, info_file.check());
         // The directory has a finding of its own.
         let new = |finding: &Finding| findings.iter().all(|known| known.message != finding.message);
         let beside: Vec<_> = beside.into_iter().filter(new).collect();
@@ -284,14 +263,14 @@ fn place(account: &config::AccountConfig, file_systems: &mut HashSet<u64>) -> Ve
         if let Ok(true) = is_foreign(&info_file.path) {
             let message =
                 format!("{} was not written by zg-tokend, and will be replaced", info_file.path.display());
-            let hint = "move it away, or choose another token_file";
+            let hint = "move it to another place, or choose another token_file";
             findings.push(Finding::warning("token_file_info", message, hint));
         }
     }
     findings
 }
 
-fn judge(
+fn placement(
     subject: &'static str,
     what: &str,
     file: &TokenFile,
@@ -302,7 +281,7 @@ fn judge(
             let message = if checked.path == file.path {
                 format!("{what} {}", file.path.display())
             } else {
-                format!("{what} {}, by way of {}", checked.path.display(), file.path.display())
+                format!("{what} {}, configured as {}", checked.path.display(), file.path.display())
             };
             let warnings = checked.warnings.iter();
             let warnings =

@@ -1,4 +1,4 @@
-//! Whether there is room for what a refresh writes.
+//! Whether there is room for the files of a refresh.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,25 +7,24 @@ use rustix::fs::{StatVfs, stat, statvfs};
 
 use crate::check::{Finding, FindingLevel};
 
-/// A refresh makes sure of 64 KiB for the next state and of 16 KiB for the token, beside the files
-/// that are there; twice that, since a state may be larger.
+/// A refresh reserves 64 KiB for the next state and 16 KiB for the token; twice that, since a state
+/// may be larger.
 const NEEDED_BYTES: u64 = 160 << 10;
 
 /// The next state, the marker before it, the token file, and the one beside that.
 const NEEDED_FILES: u64 = 4;
 
-/// A log or a download that fills a disk takes the rest of so little within the hour ...
+/// A log or a download that fills a disk may take this within the hour ...
 const SCARCE_BYTES: u64 = 10 << 20;
 
-/// ... and a cache of small files takes so many.
+/// ... and a cache of small files this many.
 const SCARCE_FILES: u64 = 1000;
 
-/// More than one part in so many is not scarce, however little it is: a file system of its own for
-/// the token may be small.
+/// More than this share of the whole is not scarce: a file system for the token alone may be small.
 const SCARCE_PART: u64 = 10;
 
-/// Looks at the file system of a directory, which may still have to be created; once for each,
-/// and silent if there is room.
+/// Checks the file system of a directory, which may not exist yet; each file system once. Nothing is
+/// reported if there is room.
 pub(super) fn space(subject: &'static str, directory: &Path, known: &mut HashSet<u64>) -> Vec<Finding> {
     let existing = directory.ancestors().find_map(|ancestor| Some((ancestor, stat(ancestor).ok()?)));
     let Some((directory, _)) = existing.filter(|(_, found)| known.insert(found.st_dev)) else {
@@ -36,25 +35,24 @@ pub(super) fn space(subject: &'static str, directory: &Path, known: &mut HashSet
 
 fn judge(subject: &'static str, directory: &Path, room: &StatVfs) -> Vec<Finding> {
     let directory = directory.display();
-    // Some of it is root's alone.
+    // A part of it is reserved for root.
     let free = if rustix::process::geteuid().is_root() { room.f_bfree } else { room.f_bavail };
     let bytes = free.saturating_mul(room.f_frsize);
     let of_bytes = level(bytes, room.f_blocks.saturating_mul(room.f_frsize), NEEDED_BYTES, SCARCE_BYTES);
-    // Some file systems make files as they are wanted, and count none.
+    // Some file systems create inodes on demand, and count none.
     let of_files = level(room.f_favail, room.f_files, NEEDED_FILES, SCARCE_FILES);
     let size = if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) };
-    let of_bytes = (of_bytes, size, format!("make room there: df {directory}"));
+    let of_bytes = (of_bytes, size, format!("free space there: df {directory}"));
     let files = format!("{} file{} (inodes)", room.f_favail, if room.f_favail == 1 { "" } else { "s" });
     let of_files = (of_files, files, format!("remove files there: df -i {directory}"));
     let scarce = [of_bytes, of_files].into_iter().filter(|(level, ..)| *level != FindingLevel::Ok);
-    let told = scarce.map(|(level, left, hint)| {
-        let message = format!("the file system of {directory} has room for {left} only");
+    let findings = scarce.map(|(level, left, hint)| {
+        let message = format!("the file system of {directory} has only {left} left");
         Finding::new(level, subject, message, Some(hint))
     });
-    told.collect()
+    findings.collect()
 }
 
-/// How it is to be taken that so much is left of the whole.
 fn level(left: u64, whole: u64, needed: u64, scarce: u64) -> FindingLevel {
     match left {
         _ if whole == 0 => FindingLevel::Ok,

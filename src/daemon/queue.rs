@@ -88,7 +88,9 @@ impl Supervisor {
         let mut outdated = false;
         if slot.waits_for_login {
             // Watch first, then compare: no change is missed in between.
-            self.state_watch.add(&account.files().store().path());
+            for path in account.files().store().watched(&[]) {
+                self.state_watch.add(&path);
+            }
             outdated = account.is_outdated();
         }
         slot.ends_at = account.ends_at();
@@ -100,7 +102,7 @@ impl Supervisor {
         if account.core().is_idle() && !matches!(account.outcome(), Some(Outcome::NotStored(_))) {
             features.pushes.send(account.core().record(), &self.context);
         }
-        features.probing.begin(&self.probe_places, &self.report_refusal, &self.context);
+        features.probes.begin(&self.probe_places, &self.report_refusal, &self.context);
         account.forget();
         let (idle, stopped) = (account.core().is_idle(), account.is_stopping());
         slot.account = Some(account);

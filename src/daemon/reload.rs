@@ -12,6 +12,7 @@ use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
+use crate::store;
 use crate::store::lock::LockError;
 
 impl Supervisor {
@@ -29,7 +30,7 @@ impl Supervisor {
         };
         // The new watch reports what has changed since the config was read.
         self.config_watch = watches::inputs(&settings)?.succeed(&self.config_watch);
-        let moved = settings.state_dir != self.settings.state_dir;
+        let moved = !store::is_shared(&settings, &self.settings);
         self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {
             slot.config = ConfigState::Removed;

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::daemon::waiters::Waiters;
 use crate::hooks::Hooks;
 use crate::message::{UNSTORED, explanation};
-use crate::probe::Probing;
+use crate::probe::Probes;
 use crate::push::Pushes;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
@@ -45,7 +45,7 @@ pub struct Slot {
 pub struct Features {
     pub hooks: Hooks,
     pub pushes: Pushes,
-    pub probing: Probing,
+    pub probes: Probes,
 }
 
 impl Features {
@@ -54,7 +54,7 @@ impl Features {
         Self {
             hooks: Hooks::new(settings, configured),
             pushes: Pushes::new(settings, configured),
-            probing: Probing::new(account),
+            probes: Probes::new(account),
         }
     }
 }

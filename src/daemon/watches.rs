@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{SecretSource, Settings};
 use crate::files::watch::Watch;
-use crate::store::state::Store;
+use crate::store;
 
 /// The config and the files that hold secrets: a change may bring a new login, or the key that a
 /// push target was waiting for.
@@ -23,6 +23,6 @@ pub fn inputs(settings: &Settings) -> io::Result<Watch> {
 pub fn states(settings: &Settings) -> io::Result<Watch> {
     let pushing = settings.accounts.iter().filter(|account| !account.push.is_empty());
     let states: Vec<_> =
-        pushing.map(|account| Store::new(&settings.state_dir, account.name.as_str()).path()).collect();
+        pushing.flat_map(|account| store::open(settings, &account.name).watched(&[])).collect();
     Watch::new(states.iter().map(PathBuf::as_path))
 }

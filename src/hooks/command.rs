@@ -1,4 +1,4 @@
-//! Commands that the config wants run after the fact.
+//! One hook: its command, its environment, its failures.
 
 use std::io::PipeReader;
 use std::process::{ExitStatus, Stdio};
@@ -11,24 +11,22 @@ use crate::process;
 use crate::process::{Bytes, ChildError};
 use crate::redact::scrub;
 
-/// Enough to reload a service or to send a mail; whoever needs longer leaves a process behind.
+/// Enough to reload a service or to send a mail. A longer job starts a background process.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A hook would meet a token that is about to be masked.
+/// ZeroGravity prefers this variable to the token file, so that a hook would see an old token.
 const MASK: &str = "ZEROGRAVITY_TOKEN";
 
-/// How a hook failed. Nothing else has.
+/// A failure of a hook, which fails nothing else.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// It came to no end of its own, or could not be started.
+    /// It could not be started, or did not end by itself.
     #[error("hook {hook} failed")]
     Child {
         /// Its key in the config.
         hook: &'static str,
-        /// How.
         source: ChildError,
     },
-    /// It reported a failure.
     #[error("hook {hook} failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Failed {
         /// Its key in the config.
@@ -41,16 +39,14 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// The whole story, for the log and the terminal.
     pub fn message(&self) -> Message {
         Message::new(Level::Warn, "hook_failed", chain(self)).hint(self.hint())
     }
 
-    /// The next step.
     pub fn hint(&self) -> String {
         match self {
             Self::Child { source: ChildError::Late(_), .. } => {
-                "let it do what takes longer in the background: sh -c '… >/dev/null 2>&1 &'; it has no terminal and no input".into()
+                "a hook has no terminal and no input; run longer jobs in the background: sh -c '… >/dev/null 2>&1 &'".into()
             }
             Self::Child { source, .. } if source.hint().is_some() => {
                 source.hint().unwrap_or_default().to_owned()
@@ -78,8 +74,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Runs it to its end, for at most 30 s, or until the other end of the pipe `stop` is closed.
-    /// Blocks.
+    /// Runs it for at most 30 s, or until the other end of the pipe `stop` is closed. Blocks.
     pub fn run(&self, stop: Option<&PipeReader>) -> Result<(), HookError> {
         self.run_for(DEADLINE, stop)
     }
@@ -97,8 +92,8 @@ impl Hook {
     }
 }
 
-/// The first line that is not blank, cut to fit a message, without control characters and without
-/// what looks like a token: a hook that calls `curl -v` says more than it should.
+/// The first line that is not blank, shortened, without control characters and without anything
+/// that looks like a token: a hook may call `curl -v`.
 fn first_line(stderr: &Bytes) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
@@ -119,6 +114,6 @@ mod tests {
             matches!(error, HookError::Child { source: ChildError::Late(after), .. } if after == short),
             "{error:?}"
         );
-        assert!(error.hint().starts_with("let it do what takes longer in the background"), "{error:?}");
+        assert!(error.hint().contains("run longer jobs in the background"), "{error:?}");
     }
 }

@@ -1,7 +1,8 @@
-//! Tells the hooks of an account what a pass came to.
+//! Runs the hooks of an account after a pass.
 
 pub mod command;
 pub mod rules;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -9,11 +10,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::account::Account;
 use crate::account::context::Context;
-use crate::config;
+use crate::config::{AccountConfig, HooksConfig, Settings};
 use crate::hooks::command::{Hook, HookError};
-use crate::hooks::rules::{HookNote, Occasion, health};
+use crate::hooks::rules::{HookEvent, HookNote, health};
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
@@ -21,8 +24,6 @@ use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
 use crate::store::state::Store;
 use crate::workers;
-use tokio::sync::Semaphore;
-
 /// Hooks that run at the same time: they are other people's programs, and may be heavy.
 const PLACES: usize = 4;
 
@@ -44,38 +45,34 @@ pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
 /// The hooks of one account.
 #[derive(Debug)]
 pub struct Hooks {
-    account: Arc<config::AccountConfig>,
-    settings: Arc<config::Settings>,
-    /// The note of this process, for when the note on disk cannot be had.
-    told: HookNote,
-    queue: HookRuns,
+    account: Arc<AccountConfig>,
+    settings: Arc<Settings>,
+    /// For when the note on disk cannot be read or written.
+    note: HookNote,
+    queue: Rc<RefCell<HookQueue>>,
 }
 
-/// Hooks that wait for their turn: those of one account run one after the other.
-#[derive(Debug, Clone, Default)]
-struct HookRuns(Rc<RefCell<HookQueue>>);
-
+/// The hooks of one account run one after the other.
 #[derive(Debug, Default)]
 struct HookQueue {
     hooks: VecDeque<Hook>,
-    at_work: bool,
+    is_running: bool,
 }
 
 impl Hooks {
-    /// Nothing was told yet.
-    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>) -> Self {
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
         Self {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
-            told: HookNote::default(),
-            queue: HookRuns::default(),
+            note: HookNote::default(),
+            queue: Rc::default(),
         }
     }
 
-    /// The hooks that the passes finished since the last call give occasion for, in order.
+    /// The hooks for the passes that have finished since the last call, in order.
     pub fn for_passes(&mut self, account: &mut Account) -> Vec<Hook> {
         let outcomes = account.take_finished();
-        if self.account.hooks == config::HooksConfig::default() {
+        if self.account.hooks == HooksConfig::default() {
             return Vec::new();
         }
         let record = account.core().record().cloned();
@@ -88,22 +85,19 @@ impl Hooks {
             return Vec::new();
         }
         let generation = record.map_or(0, |record| record.generation);
-        let by_own_memory = self.told.hear(outcome, generation);
-        store
-            .update_note(|told: &mut HookNote| told.hear(outcome, generation))
-            .unwrap_or(by_own_memory)
-            .into_iter()
-            .filter_map(|occasion| self.hook(occasion, outcome, record))
-            .collect()
+        let events = self.note.update(outcome, generation);
+        let events =
+            store.update_note(|note: &mut HookNote| note.update(outcome, generation)).unwrap_or(events);
+        events.into_iter().filter_map(|event| self.hook(event, outcome, record)).collect()
     }
 
-    fn hook(&self, occasion: Occasion, outcome: &Outcome, record: Option<&Record>) -> Option<Hook> {
+    fn hook(&self, event: HookEvent, outcome: &Outcome, record: Option<&Record>) -> Option<Hook> {
         let hooks = &self.account.hooks;
-        let (key, event, argv) = match occasion {
-            Occasion::Refresh => ("on_refresh", "refresh", &hooks.on_refresh),
-            Occasion::Failure => ("on_failure", "failure", &hooks.on_failure),
-            Occasion::Recovery => ("on_recovery", "recovery", &hooks.on_recovery),
-            Occasion::NeedsLogin => ("on_needs_login", "needs_login", &hooks.on_needs_login),
+        let (key, event, argv) = match event {
+            HookEvent::Refresh => ("on_refresh", "refresh", &hooks.on_refresh),
+            HookEvent::Failure => ("on_failure", "failure", &hooks.on_failure),
+            HookEvent::Recovery => ("on_recovery", "recovery", &hooks.on_recovery),
+            HookEvent::NeedsLogin => ("on_needs_login", "needs_login", &hooks.on_needs_login),
         };
         if argv.is_empty() {
             return None;
@@ -127,24 +121,28 @@ impl Hooks {
         Some(Hook { key, argv: argv.clone(), environment, secrets })
     }
 
-    /// Runs hooks beside everything else, after those that wait already. One that waits and whose
-    /// turn would come twice has been overtaken: only the later one runs.
+    /// Runs hooks in the background, after those that wait already. A hook that waits is replaced by
+    /// a later run of the same hook.
     pub fn enqueue(&self, hooks: Vec<Hook>, places: &Arc<Semaphore>, context: &Rc<Context>) {
-        let mut waiting = self.queue.0.borrow_mut();
+        let mut queue = self.queue.borrow_mut();
         for hook in hooks {
-            waiting.hooks.retain(|earlier| earlier.key != hook.key);
-            waiting.hooks.push_back(hook);
+            queue.hooks.retain(|earlier| earlier.key != hook.key);
+            queue.hooks.push_back(hook);
         }
-        if !waiting.hooks.is_empty() && !std::mem::replace(&mut waiting.at_work, true) {
-            let (queue, context) = (self.queue.clone(), Rc::clone(context));
-            tokio::task::spawn_local(work(queue, self.account.name.to_string(), Arc::clone(places), context));
+        if !queue.hooks.is_empty() && !std::mem::replace(&mut queue.is_running, true) {
+            let (queue, context) = (Rc::clone(&self.queue), Rc::clone(context));
+            tokio::task::spawn_local(run_queue(
+                queue,
+                self.account.name.to_string(),
+                Arc::clone(places),
+                context,
+            ));
         }
     }
 }
 
-/// Runs the hooks of a pass, one after the other, and tells of those that failed. SIGINT, SIGTERM
-/// and SIGHUP end the one that runs, and keep the rest from running: what they tell of is done.
-/// Each hook comes with the name of its account.
+/// Runs hooks, each with the name of its account, one after the other, and reports those that
+/// failed. SIGINT, SIGTERM and SIGHUP end the running hook and skip the rest: the pass itself is done.
 pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) -> io::Result<()> {
     if hooks.is_empty() {
         return Ok(());
@@ -177,12 +175,17 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
     })
 }
 
-async fn work(queue: HookRuns, account: String, places: Arc<Semaphore>, context: Rc<Context>) {
+async fn run_queue(
+    queue: Rc<RefCell<HookQueue>>,
+    account: String,
+    places: Arc<Semaphore>,
+    context: Rc<Context>,
+) {
     loop {
         let next = {
-            let mut waiting = queue.0.borrow_mut();
-            let next = waiting.hooks.pop_front();
-            waiting.at_work = next.is_some();
+            let mut queue = queue.borrow_mut();
+            let next = queue.hooks.pop_front();
+            queue.is_running = next.is_some();
             next
         };
         let Some(hook) = next else { return };

@@ -1,4 +1,4 @@
-//! When somebody outside is to be told: the occasions of hooks.
+//! When hooks run. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +6,10 @@ use crate::problem::Class;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::record::VerdictKind;
 
-/// How an account stands, as far as it was ever told.
+/// The state of an account, as far as hooks are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// Nothing is wrong.
     #[default]
     Good,
     /// Refreshes fail.
@@ -19,14 +18,14 @@ pub enum Health {
     NeedsLogin,
 }
 
-/// Something worth telling.
+/// Something that hooks run for. In the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Occasion {
+pub enum HookEvent {
     /// Refreshes have begun to fail.
     Failure,
     /// The login is dead.
     NeedsLogin,
-    /// All is well again.
+    /// Refreshes succeed again.
     Recovery,
     /// The token file was replaced.
     Refresh,
@@ -35,18 +34,17 @@ pub enum Occasion {
 /// The last health for which hooks were run, by whichever process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HookNote {
-    /// How the account stands.
     pub health: Health,
     /// The number of the newest token.
     pub generation: u64,
 }
 
-/// How an account stands after a pass; `None` if the pass does not say.
+/// The state of an account after a pass; `None` if the pass does not show it.
 pub fn health(outcome: &Outcome) -> Option<Health> {
     match outcome {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => Some(Health::Good),
         Outcome::Refused(verdict) if verdict.kind == VerdictKind::RefreshToken => Some(Health::NeedsLogin),
-        // Whoever held the lock for so long knows how the account stands, and tells it.
+        // The process that held the lock for so long runs the hooks.
         Outcome::Failed(problem) if problem.class == Class::Busy => None,
         Outcome::Refused(_) | Outcome::Failed(_) | Outcome::NotStored(_) => Some(Health::Failing),
         Outcome::Held { .. } | Outcome::Stopped => None,
@@ -54,33 +52,33 @@ pub fn health(outcome: &Outcome) -> Option<Health> {
 }
 
 impl HookNote {
-    /// Hears how a pass has ended, which left the token of this number, and gives what there is to
-    /// tell, in order. A state that goes on is told once, and a token by whoever sees it first.
-    pub fn hear(&mut self, outcome: &Outcome, generation: u64) -> Vec<Occasion> {
+    /// Notes the outcome of a pass and the number of the newest token. Returns what hooks run for: a
+    /// change of health once, and a new token once, in the process that notices it first.
+    pub fn update(&mut self, outcome: &Outcome, generation: u64) -> Vec<HookEvent> {
         let Some(health) = health(outcome) else { return Vec::new() };
-        let mut occasions = Vec::new();
-        // A dead login is not told as a failure as well, nor anew when that has passed.
+        let mut events = Vec::new();
+        // A dead login is not also a failure, and not again a dead login after that failure.
         let still_dead = (self.health, health) == (Health::NeedsLogin, Health::Failing);
         if health != self.health && !still_dead {
             self.health = health;
-            occasions.push(match health {
-                Health::Good => Occasion::Recovery,
-                Health::Failing => Occasion::Failure,
-                Health::NeedsLogin => Occasion::NeedsLogin,
+            events.push(match health {
+                Health::Good => HookEvent::Recovery,
+                Health::Failing => HookEvent::Failure,
+                Health::NeedsLogin => HookEvent::NeedsLogin,
             });
         }
         let replaced = match outcome {
             // A state that was lost begins to count anew.
             Outcome::Refreshed { .. } => generation != self.generation,
             Outcome::Republished => true,
-            // Another process made it, and told nobody.
+            // Another process refreshed, without hooks.
             Outcome::Fresh { .. } => generation > self.generation,
             _ => false,
         };
         if replaced {
             self.generation = generation;
-            occasions.push(Occasion::Refresh);
+            events.push(HookEvent::Refresh);
         }
-        occasions
+        events
     }
 }

@@ -1,10 +1,11 @@
-//! Asks the resource of an account now and then whether it takes the token, beside everything
-//! else. A token that it refuses is reported as by anybody else.
+//! Sends the access token to a resource from time to time, to see whether it accepts the token. A
+//! token that it refuses is reported as by a user.
 
 pub mod rules;
 #[cfg(test)]
 mod tests;
-use std::path::PathBuf;
+
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +15,25 @@ use tokio::task::JoinHandle;
 
 use crate::account::Account;
 use crate::account::context::Context;
-use crate::account::files::check_owner;
+use crate::account::files::load_state;
 use crate::clock::Timestamp;
-use crate::config;
+use crate::config::{AccountConfig, ProbeConfig, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
-use crate::probe::rules::{ProbeMeaning, Probed, candidate, first_in};
+use crate::probe::rules::{ProbeMeaning, ProbeNote, candidate, first_wait};
 use crate::refresh::Policy;
 use crate::refresh::record::AccessToken;
 use crate::secret::Fingerprint;
+use crate::store;
 use crate::store::note::Note;
-use crate::store::state::{Store, Stored};
 use crate::workers;
-use std::pin::Pin;
 
-/// How long one probe may take: a resource that thinks for longer has no answer about the token.
+/// A resource that needs longer than this has no answer about the token.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way out where each new token is refused.
-pub const PROBE_REFUSED: &str = "see whether probe.url wants such tokens at all: their scope, their audience";
+/// The hint where each new token is refused.
+pub const PROBE_REFUSED: &str = "check whether probe.url accepts such tokens: their scope, their audience";
 
 /// Probes at the same time: each holds certificates, and none is urgent.
 const PLACES: usize = 8;
@@ -43,111 +43,105 @@ pub fn places() -> Rc<Semaphore> {
     Rc::new(Semaphore::new(PLACES))
 }
 
-/// Reports that the resource of an account refuses a token, and completes when that was dealt with.
+/// Reports that the resource of an account refuses a token, and completes after the pass.
 pub type ReportRefusal = Rc<dyn Fn(&str, Fingerprint) -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// Nothing before the first probe.
-impl Note for Option<Probed> {
+impl Note for Option<ProbeNote> {
     const FILE: &'static str = "probed";
 }
 
 /// The probes of one account.
 #[derive(Debug)]
-pub struct Probing {
-    /// Until they begin.
+pub struct Probes {
+    /// Until they begin; `None` without a resource to probe.
     target: Option<Box<ProbeTarget>>,
-    at_work: Option<JoinHandle<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
-impl Probing {
-    /// Nothing is asked yet.
+impl Probes {
     pub fn new(account: &Account) -> Self {
-        let (settings, policy, account) = (account.settings(), account.core().policy(), account.configured());
-        let target = account.probe.as_ref().map(|probe| {
+        let target = account.configured().probe.clone().map(|probe| {
             Box::new(ProbeTarget {
-                probe: probe.clone(),
-                shown: shown(&probe.url),
-                ca_file: account.ca_file.clone(),
-                allow_http: account.allow_http,
-                policy: policy.clone(),
-                state_dir: settings.state_dir.clone(),
+                probe,
+                settings: Arc::clone(account.settings()),
+                account: Arc::clone(account.configured()),
+                policy: account.core().policy().clone(),
             })
         });
-        Self { target, at_work: None }
+        Self { target, task: None }
     }
 
-    /// Begins, if there is something to ask and it has not begun.
+    /// Begins, unless there is nothing to probe or it has begun.
     pub fn begin(&mut self, places: &Rc<Semaphore>, report: &ReportRefusal, context: &Rc<Context>) {
         if let Some(target) = self.target.take() {
-            let work = probe(Arc::from(target), Rc::clone(places), Rc::clone(report), Rc::clone(context));
-            self.at_work = Some(tokio::task::spawn_local(work));
+            let probes = run(Arc::from(target), Rc::clone(places), Rc::clone(report), Rc::clone(context));
+            self.task = Some(tokio::task::spawn_local(probes));
         }
     }
 }
 
-impl Drop for Probing {
+impl Drop for Probes {
     fn drop(&mut self) {
-        self.at_work.iter().for_each(JoinHandle::abort);
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// The resource that is probed, and the rules.
+/// The resource, and the account whose token it should accept.
 #[derive(Debug)]
 struct ProbeTarget {
-    probe: config::ProbeConfig,
-    shown: String,
-    ca_file: Option<PathBuf>,
-    allow_http: bool,
+    probe: ProbeConfig,
+    settings: Arc<Settings>,
+    account: Arc<AccountConfig>,
     policy: Policy,
-    state_dir: PathBuf,
 }
 
-/// A token, and what it takes to try it.
+/// One probe that is about to be sent.
 struct Trial {
     token: AccessToken,
     generation: u64,
-    /// The note of the last probe.
-    last: Option<Probed>,
+    last: Option<ProbeNote>,
     endpoint: HttpEndpoint,
-    /// Without root certificates, for instance, nothing can be asked.
+    /// A failure, without root certificates for instance, is a probe without an answer.
     prepared: Result<(), TransportFailure>,
 }
 
-async fn probe(target: Arc<ProbeTarget>, places: Rc<Semaphore>, report: ReportRefusal, context: Rc<Context>) {
-    let mut wait = first_in(target.probe.every, getrandom::u64().unwrap_or_default());
+async fn run(target: Arc<ProbeTarget>, places: Rc<Semaphore>, report: ReportRefusal, context: Rc<Context>) {
+    let mut wait = first_wait(target.probe.every, getrandom::u64().unwrap_or_default());
     loop {
         tokio::time::sleep(wait).await;
         wait = target.probe.every;
-        if let Some(token) = refused(&target, &places, &context).await {
-            report(&target.policy.account, token).await;
+        if let Some(token) = probe(&target, &places, &context).await {
+            report(target.account.name.as_str(), token).await;
         }
     }
 }
 
-/// Tries the token, if there is one to try; gives it if it is to be replaced.
-async fn refused(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Context) -> Option<Fingerprint> {
+/// Probes once, if there is a token to send. Returns the token if it is to be replaced.
+async fn probe(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Context) -> Option<Fingerprint> {
     // The semaphore is never closed.
     let _place = places.acquire().await.ok()?;
     let now = context.clock.now();
-    let trial = elsewhere(target, move |target| target.trial(now)).await?;
+    let on_worker = Arc::clone(target);
+    let trial = workers::run(move || on_worker.trial(now)).await?;
     let answer = match trial.prepared {
         Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
         Err(failure) => Err(failure),
     };
     let answer = answer.map_err(|failure| failure.to_string());
-    let at = context.clock.now().wall / 1000;
-    let (probed, meaning) = Probed::after(trial.last.as_ref(), &target.shown, trial.generation, at, answer);
-    context.message(&target.policy.account, &message(&probed, meaning));
-    // Without the note status knows less.
-    elsewhere(target, move |target| target.store().update_note(|last| *last = Some(probed))).await;
+    let (url, at) = (shown(&target.probe.url), context.clock.now().wall / 1000);
+    let (note, meaning) = ProbeNote::after(trial.last.as_ref(), &url, trial.generation, at, answer);
+    context.message(target.account.name.as_str(), &message(&note, meaning));
+    let mut store = store::open(&target.settings, &target.account.name);
+    // Without the note, `status` shows no result.
+    workers::run(move || store.update_note(|last| *last = Some(note))).await;
     (meaning == ProbeMeaning::Refused).then(|| trial.token.value.fingerprint())
 }
 
-fn message(probed: &Probed, meaning: ProbeMeaning) -> Message {
-    let url = &probed.url;
-    let (level, text, hint) = match (meaning, probed.status) {
+fn message(note: &ProbeNote, meaning: ProbeMeaning) -> Message {
+    let url = &note.url;
+    let (level, text, hint) = match (meaning, note.status) {
         (ProbeMeaning::Refused, _) => (Level::Info, format!("{url} refuses the token; replacing it"), None),
-        (ProbeMeaning::RefusedToo { first }, _) => {
+        (ProbeMeaning::RefusedAgain { first }, _) => {
             let level = if first { Level::Warn } else { Level::Debug };
             (level, format!("{url} refuses the new token as well; keeping it"), Some(PROBE_REFUSED.into()))
         }
@@ -155,35 +149,22 @@ fn message(probed: &Probed, meaning: ProbeMeaning) -> Message {
             (Level::Debug, format!("{url} answers the probe with HTTP {status}"), None)
         }
         (ProbeMeaning::Nothing, None) => {
-            let why = probed.problem.as_deref().unwrap_or_default();
+            let why = note.problem.as_deref().unwrap_or_default();
             (Level::Debug, format!("{url} does not answer the probe: {why}"), None)
         }
     };
-    Message { hint, generation: Some(probed.generation), ..Message::new(level, "probed", text) }
-}
-
-/// File work, for which the loop must not wait.
-async fn elsewhere<T: Send + 'static>(
-    target: &Arc<ProbeTarget>,
-    work: impl FnOnce(&ProbeTarget) -> T + Send + 'static,
-) -> T {
-    let target = Arc::clone(target);
-    workers::run(move || work(&target)).await
+    Message { hint, generation: Some(note.generation), ..Message::new(level, "probed", text) }
 }
 
 impl ProbeTarget {
-    fn store(&self) -> Store {
-        Store::new(&self.state_dir, &self.policy.account)
-    }
-
-    /// The token to try now, if any. Another process may have refreshed: the state knows.
+    /// Another process may have refreshed: the token comes from the state.
     fn trial(&self, now: Timestamp) -> Option<Trial> {
-        let mut store = self.store();
-        let Ok(Stored::Record(record)) = store.load() else { return None };
-        check_owner(&record, &self.policy.account, &self.policy.config).ok()?;
-        let (token, generation) = candidate(*record, &self.policy, now)?;
-        let (timeout, ca_file, allow_http) = (TIMEOUT, self.ca_file.clone(), self.allow_http);
-        let endpoint = HttpEndpoint::new(HttpOptions { timeout, ca_file, allow_http });
+        let mut store = store::open(&self.settings, &self.account.name);
+        let stored = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
+        let (record, _) = stored.into_parts();
+        let (token, generation) = candidate(record?, &self.policy, now)?;
+        let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
+        let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
         let prepared = endpoint.prepare(&self.probe.url);
         Some(Trial { token, generation, last: store.note(), endpoint, prepared })
     }

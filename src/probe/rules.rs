@@ -1,7 +1,7 @@
-//! Probes: when to ask a resource whether it takes the token, and what its answer means.
+//! When to probe, and what an answer means for the token. Pure.
 //!
-//! Only a 401 means anything (RFC 6750 section 3.1), and only once: whoever refuses the successor
-//! as well has another reason, and must not become a refresh for each of his answers.
+//! Only a 401 means anything (RFC 6750 section 3.1), and only once: a resource that refuses the next
+//! token as well has another reason, and its answers must not cause a refresh each.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ const REFUSED: u16 = 401;
 
 /// The note of the last probe of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probed {
-    /// The URL without its query: with another one everything begins anew.
+pub struct ProbeNote {
+    /// Without its query. A note about another URL is ignored.
     pub url: String,
-    /// The number of the token that was tried last.
+    /// The number of the token.
     pub generation: u64,
     /// When, Unix seconds.
     pub at: i64,
@@ -30,10 +30,10 @@ pub struct Probed {
     /// Why there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// When there last was one, Unix seconds.
+    /// The last answer, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<i64>,
-    /// The first token that was refused since something else was last answered.
+    /// The first token that was refused since the last other answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<u64>,
 }
@@ -41,19 +41,18 @@ pub struct Probed {
 /// The meaning of an answer, or of the lack of one, for the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeMeaning {
-    /// Nothing.
     Nothing,
-    /// It is refused, and is to be replaced if it is still the stored one.
+    /// It is refused, and is replaced if it is still the stored one.
     Refused,
-    /// It is refused as the one before it was: to replace it would be in vain.
-    RefusedToo {
-        /// Whether this was not what came of the last probe.
+    /// It is refused as the one before it: another one would not help.
+    RefusedAgain {
+        /// Whether the last probe did not show this yet.
         first: bool,
     },
 }
 
-impl Probed {
-    /// The note and the meaning after one more answer about token number `generation`; `at` is in Unix seconds.
+impl ProbeNote {
+    /// The note and the meaning after one more answer.
     pub fn after(
         last: Option<&Self>,
         url: &str,
@@ -71,9 +70,9 @@ impl Probed {
             (Some(REFUSED), Some(earlier)) if earlier != generation => {
                 let is_known = |last: &Self| last.generation == generation && last.status == status;
                 let first = !last.is_some_and(is_known);
-                (refused, ProbeMeaning::RefusedToo { first })
+                (refused, ProbeMeaning::RefusedAgain { first })
             }
-            // The same token is reported again: the first time it may have been too soon.
+            // The same token is reported again: the first report may have come too soon after another.
             (Some(REFUSED), _) => (Some(generation), ProbeMeaning::Refused),
             (Some(_), _) => (None, ProbeMeaning::Nothing),
             (None, _) => (refused, ProbeMeaning::Nothing),
@@ -83,13 +82,13 @@ impl Probed {
     }
 
     /// Whether the resource refuses this token after a refresh: it refused the one before, or the
-    /// server has `reaffirmed` this one, that is, given it out again.
+    /// server has `reaffirmed` this one, that is, granted it again.
     pub fn refuses_still(&self, generation: u64, reaffirmed: bool) -> bool {
         let is_second = self.refused.is_some_and(|earlier| earlier != generation);
         self.status == Some(REFUSED) && self.generation == generation && (is_second || reaffirmed)
     }
 
-    /// The result of the last probe, in a word.
+    /// As in the JSON of `status`.
     pub fn result(&self) -> &'static str {
         match self.status {
             Some(200..=299) => "accepted",
@@ -100,13 +99,12 @@ impl Probed {
     }
 }
 
-/// How long to wait for the first probe: accounts that start together drift apart at once.
-/// `random` is any number.
-pub fn first_in(every: Duration, random: u64) -> Duration {
+/// The wait before the first probe: accounts that start together drift apart at once.
+pub fn first_wait(every: Duration, random: u64) -> Duration {
     Duration::from_millis(random % (every.as_millis() as u64).max(1))
 }
 
-/// The token to try, and its number. `None` while a probe would tell nothing: no token lives, a
+/// The token to send, and its number. `None` while a probe means nothing: there is no live token, a
 /// refresh is due or without an answer, or only a login can bring another token.
 pub fn candidate(record: Record, policy: &Policy, now: Timestamp) -> Option<(AccessToken, u64)> {
     let loaded = Loaded { record: Some(record), garbage: None, file: FileView::Current };

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::probe::rules::{ProbeMeaning, Probed, candidate, first_in};
+use crate::probe::rules::{ProbeMeaning, ProbeNote, candidate, first_wait};
 use crate::refresh::decide::Trigger;
 use crate::refresh::tests::world::{World, invalid_grant, lost, seconds, unavailable};
 use crate::secret::Secret;
 
-const REFUSED_TOO: ProbeMeaning = ProbeMeaning::RefusedToo { first: true };
+const REFUSED_AGAIN: ProbeMeaning = ProbeMeaning::RefusedAgain { first: true };
 
 /// The token that would be tried now.
 fn tried(world: &World) -> Option<String> {
@@ -53,7 +53,7 @@ fn story<const N: usize>(answers: [(u64, u16); N]) -> [ProbeMeaning; N] {
     let mut last = None;
     answers.map(|(generation, status)| {
         let answer = if status == 0 { Err("down".into()) } else { Ok(status) };
-        let (probed, meaning) = Probed::after(last.as_ref(), "u", generation, 1, answer);
+        let (probed, meaning) = ProbeNote::after(last.as_ref(), "u", generation, 1, answer);
         last = Some(probed);
         meaning
     })
@@ -61,31 +61,31 @@ fn story<const N: usize>(answers: [(u64, u16); N]) -> [ProbeMeaning; N] {
 
 #[test]
 fn only_401_means_anything_and_its_repetition_nothing_more() {
-    use ProbeMeaning::{Nothing, Refused, RefusedToo};
+    use ProbeMeaning::{Nothing, Refused, RefusedAgain};
     for status in [0, 200, 204, 302, 400, 403, 404, 407, 429, 500, 503] {
         assert_eq!(story([(1, status), (1, status)]), [Nothing, Nothing], "{status}");
     }
     // The first report may have come too soon after another: the same token is reported again.
     assert_eq!(story([(1, 401), (1, 401)]), [Refused, Refused]);
-    let later = RefusedToo { first: false };
+    let later = RefusedAgain { first: false };
     assert_eq!(
         story([(1, 401), (2, 401), (2, 401), (3, 401), (2, 401)]),
-        [Refused, REFUSED_TOO, later, REFUSED_TOO, REFUSED_TOO]
+        [Refused, REFUSED_AGAIN, later, REFUSED_AGAIN, REFUSED_AGAIN]
     );
     // Once another answer has come, tokens are told apart again; none is no answer.
     assert_eq!(story([(1, 401), (2, 200), (2, 401)]), [Refused, Nothing, Refused]);
     assert_eq!(story([(1, 401), (2, 403), (3, 401)]), [Refused, Nothing, Refused]);
-    assert_eq!(story([(1, 401), (2, 0), (2, 401)]), [Refused, Nothing, REFUSED_TOO]);
+    assert_eq!(story([(1, 401), (2, 0), (2, 401)]), [Refused, Nothing, REFUSED_AGAIN]);
 }
 
 #[test]
 fn another_resource_begins_anew() {
-    let (probed, _) = Probed::after(None, "u", 1, 10, Ok(401));
-    let (probed, _) = Probed::after(Some(&probed), "u", 2, 20, Ok(401));
+    let (probed, _) = ProbeNote::after(None, "u", 1, 10, Ok(401));
+    let (probed, _) = ProbeNote::after(Some(&probed), "u", 2, 20, Ok(401));
     assert!(probed.refuses_still(2, false) && !probed.refuses_still(3, false));
-    let (down, _) = Probed::after(Some(&probed), "u", 2, 30, Err("down".into()));
+    let (down, _) = ProbeNote::after(Some(&probed), "u", 2, 30, Err("down".into()));
     assert_eq!((down.answered_at, down.status, down.refuses_still(2, true)), (Some(20), None, false));
-    let (other, meaning) = Probed::after(Some(&probed), "v", 2, 30, Ok(401));
+    let (other, meaning) = ProbeNote::after(Some(&probed), "v", 2, 30, Ok(401));
     assert_eq!((meaning, other.refuses_still(2, false)), (ProbeMeaning::Refused, false));
     assert!(other.refuses_still(2, true), "the server stands by it");
 }
@@ -93,7 +93,7 @@ fn another_resource_begins_anew() {
 #[test]
 fn those_who_begin_together_drift_apart() {
     let every = Duration::from_secs(300);
-    assert_eq!(first_in(every, 0), Duration::ZERO);
-    assert_eq!(first_in(every, 299_999), Duration::from_millis(299_999));
-    assert_eq!(first_in(every, 300_000 + 1234), Duration::from_millis(1234));
+    assert_eq!(first_wait(every, 0), Duration::ZERO);
+    assert_eq!(first_wait(every, 299_999), Duration::from_millis(299_999));
+    assert_eq!(first_wait(every, 300_000 + 1234), Duration::from_millis(1234));
 }

@@ -1,17 +1,19 @@
-//! Sends each new token to the push targets of an account, beside everything else: what fails there
-//! has failed for that target alone.
+//! Sends each new token to the push targets of an account. A failure concerns that target alone.
 
 pub mod request;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::account::client::read;
 use crate::account::context::Context;
-use crate::config;
-use crate::config::Settings;
+use crate::config::{AccountConfig, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
@@ -20,47 +22,42 @@ use crate::push::request::PushRequest;
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::secrets::SecretError;
+use crate::store;
 use crate::store::note::Note;
 use crate::store::state::Store;
-use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::HashSet;
 
-/// How long one try may take: the target is near, and has nothing to think about.
+/// The target is near and only stores the token: an answer takes no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first wait between two tries, which then doubles ...
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// ... up to this: a target that comes back is not left alone for long.
+/// ... up to this: a target that comes back gets the token within a minute.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Why a target did not take the token.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// The API key cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// It was not reached, or did not answer.
     #[error("{0}")]
     Transport(TransportFailure),
-    /// It answered with something else than success.
     #[error("it answered HTTP {0}")]
     Status(u16),
 }
 
 impl PushError {
-    /// The next step.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Secret(error) => error.hint(),
-            Self::Transport(_) => Some("see that the target runs there".into()),
-            Self::Status(401 | 403) => Some("see whether push.api_key is the one that it wants".into()),
+            Self::Transport(_) => Some("check that the target is running there".into()),
+            Self::Status(401 | 403) => Some("check that push.api_key is the key of the target".into()),
             Self::Status(300..=399) => {
-                Some("redirects are not followed: write the address it moved to".into())
+                Some("redirects are not followed: set push.url to the new address".into())
             }
-            Self::Status(_) => Some("see whether push.url and push.body are what it wants".into()),
+            Self::Status(_) => {
+                Some("check push.url and push.body against the documentation of the target".into())
+            }
         }
     }
 }
@@ -81,7 +78,7 @@ pub struct PushResult {
     pub generation: u64,
     /// When, Unix seconds.
     pub at: i64,
-    /// Why it failed; absent if it did not.
+    /// Why it failed; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -89,24 +86,22 @@ pub struct PushResult {
 /// The push targets of one account.
 #[derive(Debug)]
 pub struct Pushes {
-    account: Arc<config::AccountConfig>,
+    account: Arc<AccountConfig>,
     settings: Arc<Settings>,
-    /// The token that they have, or are being sent.
+    /// The last token that was sent, or is being sent.
     newest: Option<Fingerprint>,
-    /// The targets that did not take the last token: only the first failure is a warning.
+    /// The targets that failed last: only the first failure is a warning.
     failing: Rc<RefCell<HashSet<String>>>,
-    at_work: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Pushes {
-    /// Nothing was sent yet.
-    pub fn new(settings: &Arc<Settings>, account: &Arc<config::AccountConfig>) -> Self {
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
         let (account, settings) = (Arc::clone(account), Arc::clone(settings));
-        Self { account, settings, newest: None, failing: Rc::default(), at_work: Vec::new() }
+        Self { account, settings, newest: None, failing: Rc::default(), tasks: Vec::new() }
     }
 
-    /// Sends the token of the record, if it is a new one, as long as it lives. An older one is given
-    /// up.
+    /// Sends the token of the record, if it is a new one, and stops sending an older one.
     pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
         let Some(record) = record.filter(|_| !self.account.push.is_empty()) else { return };
         let Some(token) = &record.access_token else { return };
@@ -115,52 +110,52 @@ impl Pushes {
             return;
         }
         self.newest = newest;
-        self.give_up();
-        for place in 0..self.account.push.len() {
-            let push = Delivery {
+        self.stop();
+        for target in 0..self.account.push.len() {
+            let push = PushTask {
                 account: Arc::clone(&self.account),
-                place,
-                store: Store::new(&self.settings.state_dir, self.account.name.as_str()),
+                target,
+                store: store::open(&self.settings, &self.account.name),
                 token: token.clone(),
                 generation: record.generation,
                 failing: Rc::clone(&self.failing),
             };
-            self.at_work.push(tokio::task::spawn_local(push.run(Rc::clone(context))));
+            self.tasks.push(tokio::task::spawn_local(push.run(Rc::clone(context))));
         }
     }
 
-    fn give_up(&mut self) {
-        self.at_work.drain(..).for_each(|task| task.abort());
+    fn stop(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
     }
 }
 
 impl Drop for Pushes {
     fn drop(&mut self) {
-        self.give_up();
+        self.stop();
     }
 }
 
 /// One token on its way to one target.
-struct Delivery {
-    account: Arc<config::AccountConfig>,
-    /// Which target it is.
-    place: usize,
+struct PushTask {
+    account: Arc<AccountConfig>,
+    /// The index of the target.
+    target: usize,
     store: Store,
     token: AccessToken,
     generation: u64,
     failing: Rc<RefCell<HashSet<String>>>,
 }
 
-impl Delivery {
-    /// Until the target has it, the token is dead, or there is a newer one.
+impl PushTask {
+    /// Ends when the target has the token or the token has expired.
     async fn run(mut self, context: Rc<Context>) {
         let mut wait = BACKOFF_FIRST;
-        let target = shown(&self.account.push[self.place].url);
+        let target = shown(&self.account.push[self.target].url);
         while self.token.is_live(context.clock.now()) {
             let result = self.send().await;
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
-            // Without the note status knows less.
+            // Without the note, `status` shows no result.
             let note = PushResult { generation: self.generation, at, problem };
             self.store.update_note(|last: &mut PushNote| last.0.insert(target.clone(), note));
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
@@ -184,7 +179,7 @@ impl Delivery {
     }
 
     async fn send(&self) -> Result<(), PushError> {
-        let push = &self.account.push[self.place];
+        let push = &self.account.push[self.target];
         let api_key = match &push.api_key {
             Some(source) => Some(read(&self.account, "push.api_key", source).await?),
             None => None,

@@ -41,15 +41,15 @@ impl PushRequest {
     }
 }
 
-/// As it stands between the quotes of a JSON string (RFC 8259 section 7).
+/// Escaped for a JSON string (RFC 8259 section 7).
 fn escaped(text: &str) -> Secret {
-    // Room for all of it at once: a string that grows leaves copies behind, unwiped.
+    // Allocated at once: a string that grows leaves unwiped copies behind.
     let mut json = String::with_capacity(text.len() * 6);
     for c in text.chars() {
         match c {
             '"' | '\\' => json.extend(['\\', c]),
             c if c.is_control() => {
-                // A string takes everything.
+                // Writing to a string cannot fail.
                 let _ = write!(json, "\\u{:04x}", u32::from(c));
             }
             c => json.push(c),

@@ -1,16 +1,20 @@
 //! The conclusions from one look. Pure.
+//!
+//! The core decides whether a refresh is due. Of all findings the worst is reported, and of equal
+//! ones the first, unless a later step finds their cause.
 
 use std::time::Duration;
 
 use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
-use crate::config;
-use crate::config::SecretSource;
+use crate::config::{AccountConfig, SecretSource};
 use crate::http::shown;
-use crate::message::{duration, local};
+use crate::message::{duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
-use crate::probe::rules::Probed;
+use crate::probe::rules::ProbeNote;
 use crate::problem::chain;
+use crate::refresh::Policy;
+use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide};
 use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
@@ -19,104 +23,120 @@ use crate::status::{
     SupervisorStatus, TokenFileStatus,
 };
 use crate::store::lock::Supervision;
-use crate::store::state::Stored;
 
-/// Cron comes every five minutes, and may skip one: a token that is due no longer than this is
-/// nobody's fault yet.
+/// Cron runs every five minutes and may skip one run: a refresh that is due for no longer than this
+/// is no problem yet.
 const OVERDUE_GRACE: Duration = Duration::from_secs(10 * 60);
 
 const REFRESH_IT: &str = "run `zg-tokend once` to see it refreshed, or `zg-tokend run` to keep it so";
+const RUN_IT: &str = "run `zg-tokend run`, or `zg-tokend once` from cron or a timer";
 const PUBLISH_IT: &str = "run `zg-tokend once`: it writes the live token again";
 
-/// Draws the conclusions.
-pub(super) fn assess(account: &config::AccountConfig, look: &Look, now: Timestamp) -> AccountStatus {
-    let mut status = blank(account, look);
-    match &look.stored {
-        Ok(Stored::Record(record)) => status.judge(account, record, look, now),
-        Ok(Stored::Nothing) => {
+pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: Timestamp) -> AccountStatus {
+    let mut status = of_config(account, look);
+    match &look.loaded {
+        Ok(loaded @ Loaded { record: Some(record), .. }) => {
+            status.add_record(account, record, now);
+            status.judge_record(account, policy, (loaded, record), look, now);
+        }
+        Ok(Loaded { garbage: Some(why), .. }) => {
+            status.state = State::Unknown;
+            let hint = "the next refresh begins anew with the configured refresh_token";
+            status.find(Severity::Unknown, format!("the state file {why}"), hint);
+        }
+        Ok(_) => {
             status.state = State::Due;
             let problem = if status.token_file.exists {
                 "there is no token yet, and nothing is known of the one in the token file"
             } else {
                 "there is no token yet"
             };
-            status.find(Severity::Critical, problem, Some(REFRESH_IT.into()));
+            status.find(Severity::Critical, problem, REFRESH_IT);
             if !status.refresh_token.available {
-                let hint = "log in, and give the refresh token to `zg-tokend set`";
-                status.blame(status.severity, "there is no refresh token", Some(hint.into()));
+                let hint = "log in, and give the refresh token to `zg-tokend set`".into();
+                status.blame(status.severity, "there is no refresh token", Some(hint));
             }
-        }
-        Ok(Stored::Garbage(why)) => {
-            status.state = State::Unknown;
-            let hint = "the next refresh begins anew with the configured refresh_token";
-            let problem = format!("the state file {why}");
-            status.find(Severity::Unknown, problem, Some(hint.into()));
         }
         Err(problem) => {
             status.state = State::Unknown;
-            status.find(Severity::Unknown, problem.message.clone(), problem.hint.clone());
+            status.blame(Severity::Unknown, &*problem.message, problem.hint.clone());
         }
     }
     if let Some(since) = look.hangs {
         let text = format!("the file system of its files does not answer since {}", local(since));
-        let hint = "check the file system of token file and state: mount, df, dmesg";
-        status.blame(Severity::Critical, text, Some(hint.into()));
+        let hint = "check the file system of token file and state: mount, df, dmesg".into();
+        status.blame(Severity::Critical, text, Some(hint));
     }
     if let Some(error) = &look.obstacle
         && status.state != State::NeedsLogin
     {
-        // It is the cause of whatever else is wrong, or will be.
+        // It is the cause of everything else that is wrong, or will be.
         status.blame(Severity::Warning, chain(error), error.hint());
     }
     status
 }
 
+/// Without the state.
+fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
+    AccountStatus {
+        account: account.name.to_string(),
+        source: "file",
+        token_file: TokenFileStatus {
+            path: account.token_file.path.clone(),
+            exists: !matches!(look.file, Observation::Missing),
+            modified_at: match look.file {
+                Observation::Holds { modified_at, .. } => Some(modified_at / 1000),
+                _ => None,
+            },
+            ..TokenFileStatus::default()
+        },
+        refresh_token: RefreshTokenStatus {
+            available: account.refresh_token.is_some(),
+            source: account.refresh_token.as_ref().map(|source| match source {
+                SecretSource::Inline(_) => "config",
+                SecretSource::File(_) => "file",
+                SecretSource::Env(_) => "env",
+                SecretSource::Command(_) => "command",
+                SecretSource::Credential(_) => "credential",
+            }),
+            ..RefreshTokenStatus::default()
+        },
+        supervisor: match look.supervision {
+            Supervision::None => None,
+            Supervision::Alive(supervisor) => {
+                Some(SupervisorStatus { pid: supervisor.map(|supervisor| supervisor.pid), stopped: false })
+            }
+        },
+        ..AccountStatus::default()
+    }
+}
+
 impl AccountStatus {
-    /// Adds a finding; the first of the worst is the one that is told.
-    fn find(&mut self, severity: Severity, problem: impl Into<String>, hint: Option<String>) {
+    /// Adds a finding, which is reported if it is the worst so far.
+    fn find(&mut self, severity: Severity, problem: impl Into<String>, hint: impl Into<String>) {
         let worst = self.severity.or(severity);
         if worst != self.severity || self.problem.is_none() {
-            self.blame(worst, problem, hint);
+            self.blame(worst, problem, Some(hint.into()));
         }
     }
 
-    /// Names the cause of what was found so far: it is told in place of that.
+    /// Adds the cause of the findings so far, which is reported in their place.
     fn blame(&mut self, severity: Severity, cause: impl Into<String>, hint: Option<String>) {
         self.severity = self.severity.or(severity);
         self.problem = Some(cause.into());
         self.hint = hint;
     }
 
-    /// The supervisor lives, and stands still.
-    pub(super) fn note_stopped(&mut self, pid: u32) {
+    pub(super) fn stop_supervisor(&mut self, pid: u32) {
         self.supervisor = Some(SupervisorStatus { pid: Some(pid), stopped: true });
         if self.state != State::NeedsLogin && self.severity != Severity::Unknown {
             let cause = format!("the supervisor, process {pid}, is stopped and refreshes nothing");
-            self.blame(Severity::Warning, cause, Some(format!("let it go on: kill -CONT {pid}")));
+            self.blame(Severity::Warning, cause, Some(format!("continue it: kill -CONT {pid}")));
         }
     }
 
-    fn judge(&mut self, account: &config::AccountConfig, record: &Record, look: &Look, now: Timestamp) {
-        self.tell(record, now);
-        if let Some(token) = &record.access_token {
-            self.judge_token(account, token, now);
-        } else {
-            self.state = State::Due;
-            self.find(Severity::Critical, "there is no token yet", Some(REFRESH_IT.into()));
-        }
-        if !self.refresh_token.available && record.verdict.is_none() {
-            self.judge_lack_of_login(account, record, now);
-        }
-        self.judge_refresh(record, look, now);
-        if record.access_token.is_some() {
-            self.judge_file(look);
-        }
-        self.judge_push(account, look);
-        self.judge_probe(account, record, look);
-    }
-
-    /// The facts of the record.
-    fn tell(&mut self, record: &Record, now: Timestamp) {
+    /// The facts of the record, without a judgement.
+    fn add_record(&mut self, account: &AccountConfig, record: &Record, now: Timestamp) {
         self.generation = Some(record.generation);
         if let Some(token) = &record.access_token {
             self.source = if token.given { "runtime" } else { "login" };
@@ -124,6 +144,11 @@ impl AccountStatus {
             self.expires_in = Some(remaining.div_euclid(1000));
             self.expires_at = Some(now.wall.saturating_add(remaining) / 1000);
             self.lifetime = Some(millis(token.lifetime()) / 1000);
+            self.refresh_at = match due(account, token, now) {
+                Due::In(left) => Some(now.wall.saturating_add(millis(left)) / 1000),
+                Due::Since(late) => Some(now.wall.saturating_sub(late) / 1000),
+                Due::ClockSetBack => None,
+            };
         }
         if let Some(token) = &record.refresh_token {
             self.refresh_token = RefreshTokenStatus {
@@ -144,116 +169,102 @@ impl AccountStatus {
         });
     }
 
-    fn judge_token(&mut self, account: &config::AccountConfig, token: &AccessToken, now: Timestamp) {
-        let skew = schedule::skew(token.lifetime(), account.skew);
-        match schedule::due(token.issued_at, schedule::due_after(token, account.skew), now) {
-            Due::In(left) => {
-                self.refresh_at = Some(now.wall.saturating_add(millis(left)) / 1000);
-                self.next_refresh_at = self.refresh_at;
-            }
+    fn judge_record(
+        &mut self,
+        account: &AccountConfig,
+        policy: &Policy,
+        (loaded, record): (&Loaded, &Record),
+        look: &Look,
+        now: Timestamp,
+    ) {
+        match &record.access_token {
+            Some(token) => self.judge_token(account, token, now),
+            None => self.find(Severity::Critical, "there is no token yet", REFRESH_IT),
+        }
+        if !self.refresh_token.available && record.verdict.is_none() {
+            self.judge_missing_login(account, record, now);
+        }
+        // Without secrets, which `status` does not read, the core decides nothing else.
+        if let Decision::Refresh(reason) = decide(loaded, policy, None, Trigger::default(), now) {
+            self.state = State::Due;
+            self.judge_due(record, reason, look, now);
+        } else {
+            self.next_refresh_at = self.refresh_at;
+        }
+        if record.access_token.is_some() {
+            self.judge_file(loaded.file, look);
+        }
+        self.judge_push(account, look);
+        self.judge_probe(account, record, look);
+    }
+
+    fn judge_token(&mut self, account: &AccountConfig, token: &AccessToken, now: Timestamp) {
+        let (nobody, hint) = match self.supervisor {
+            Some(SupervisorStatus { pid: Some(pid), .. }) => (
+                "and the supervisor has not tried",
+                format!("look at its log, or restart it: kill {pid}; `zg-tokend once` refreshes now"),
+            ),
+            Some(_) => ("and the supervisor has not tried", RUN_IT.to_owned()),
+            None => ("and no supervisor is running", RUN_IT.to_owned()),
+        };
+        let ago = |ms: i64| duration(Duration::from_secs(ms.div_euclid(1000).unsigned_abs()));
+        match due(account, token, now) {
             Due::Since(late) => {
-                self.state = State::Due;
-                self.refresh_at = Some(now.wall.saturating_sub(late) / 1000);
-                if late > millis(OVERDUE_GRACE.min(skew / 2)) {
-                    let late = Duration::from_secs(late.unsigned_abs() / 1000);
-                    let problem = format!("a refresh is overdue for {}, {}", duration(late), self.nobody());
-                    self.find(Severity::Warning, problem, Some(self.somebody()));
+                let grace = OVERDUE_GRACE.min(schedule::skew(token.lifetime(), account.skew) / 2);
+                if late > millis(grace) {
+                    let problem = format!("a refresh is overdue for {}, {nobody}", ago(late));
+                    self.find(Severity::Warning, problem, &*hint);
                 }
             }
             Due::ClockSetBack => {
-                self.state = State::Due;
-                let hint = "set the clock: date, timedatectl";
                 let problem = "the wall clock is before the token's issue";
-                self.find(Severity::Warning, problem, Some(hint.into()));
+                self.find(Severity::Warning, problem, "set the clock: date, timedatectl");
             }
+            Due::In(_) => {}
         }
         if !token.is_live(now) {
-            self.state = State::Due;
-            let ago = Duration::from_secs(token.remaining(now).div_euclid(1000).unsigned_abs());
-            let problem = format!("the token expired {} ago, {}", duration(ago), self.nobody());
-            self.find(Severity::Critical, problem, Some(self.somebody()));
+            let problem = format!("the token expired {} ago, {nobody}", ago(token.remaining(now)));
+            self.find(Severity::Critical, problem, hint);
         }
     }
 
-    /// Why a token is late without a failure: nobody has tried.
-    fn nobody(&self) -> &'static str {
-        match self.supervisor {
-            Some(_) => "and the supervisor has not tried",
-            None => "and no supervisor is running",
-        }
-    }
-
-    fn somebody(&self) -> String {
-        match self.supervisor {
-            Some(SupervisorStatus { pid: Some(pid), .. }) => {
-                format!("look at its log, or restart it: kill {pid}; `zg-tokend once` refreshes now")
-            }
-            _ => "run `zg-tokend run`, or `zg-tokend once` from cron or a timer".into(),
-        }
-    }
-
-    fn judge_push(&mut self, account: &config::AccountConfig, look: &Look) {
-        for target in &account.push {
-            let url = shown(&target.url);
-            let last = look.pushed.0.get(&url);
-            let current = last.map(|last| last.problem.is_none() && Some(last.generation) == self.generation);
-            if let Some(problem) = last.and_then(|last| last.problem.as_ref()) {
-                let problem = format!("the token was not sent to {url}: {problem}");
-                let hint = "it is tried again; the token file has the token";
-                self.find(Severity::Warning, problem, Some(hint.into()));
-            }
-            let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
-            self.push.push(PushStatus { url, current, at, problem });
-        }
-    }
-
-    fn judge_probe(&mut self, account: &config::AccountConfig, record: &Record, look: &Look) {
-        let Some(probe) = &account.probe else { return };
-        let url = shown(&probe.url);
-        let last = look.probed.as_ref().filter(|last| last.url == url);
-        // A server that gives out the same token again has been asked, too.
-        let token = record.access_token.as_ref().map(|token| token.value.fingerprint());
-        let rejection = record.rejection.as_ref().filter(|rejection| Some(rejection.token) == token);
-        let is_answered = rejection.is_some_and(|rejection| rejection.answered);
-        if last.is_some_and(|last| last.refuses_still(record.generation, is_answered)) {
-            let problem = format!("{url} refuses the token, and a refresh has not helped");
-            self.find(Severity::Warning, problem, Some(PROBE_REFUSED.into()));
-        }
-        self.probe = Some(ProbeStatus {
-            url,
-            at: last.map(|last| last.at),
-            result: last.map(Probed::result),
-            http_status: last.and_then(|last| last.status),
-            problem: last.and_then(|last| last.problem.clone()),
-            answered_at: last.and_then(|last| last.answered_at),
-        });
-    }
-
-    fn judge_lack_of_login(&mut self, account: &config::AccountConfig, record: &Record, now: Timestamp) {
-        let hint = "refresh unavailable: configure a refresh_token, or the token will end";
+    fn judge_missing_login(&mut self, account: &AccountConfig, record: &Record, now: Timestamp) {
+        let hint = "refresh unavailable: configure a refresh_token, or the token will end".to_owned();
         let skew = |token: &AccessToken| millis(schedule::skew(token.lifetime(), account.skew));
         let soon = record.access_token.as_ref().is_none_or(|token| token.remaining(now) < skew(token));
         if soon {
             let cause = "refresh unavailable: there is no refresh token";
-            self.blame(Severity::Warning, cause, Some(hint.into()));
+            self.blame(Severity::Warning, cause, Some(hint));
         } else if self.problem.is_none() {
-            self.hint = Some(hint.into());
+            self.hint = Some(hint);
         }
     }
 
-    fn judge_refresh(&mut self, record: &Record, look: &Look, now: Timestamp) {
-        let due = self.state == State::Due;
+    fn judge_due(&mut self, record: &Record, reason: Reason, look: &Look, now: Timestamp) {
+        if record.in_flight.is_some() && look.is_locked {
+            self.state = State::Refreshing;
+            return;
+        }
+        if record.in_flight.is_some() {
+            let cause = "a process died while its request was under way";
+            self.blame(Severity::Warning, cause, Some("run `zg-tokend once`: it asks again".into()));
+            return;
+        }
         if let Some(verdict) = &record.verdict {
-            let (state, severity) = match verdict.kind {
+            if reason == Reason::NewLogin {
+                self.find(Severity::Warning, "the new login in the config was not used yet", REFRESH_IT);
+                return;
+            }
+            let severity;
+            (self.state, severity) = match verdict.kind {
                 VerdictKind::RefreshToken => (State::NeedsLogin, Severity::Critical),
                 VerdictKind::Client => (State::BackingOff, Severity::Warning),
             };
-            self.state = state;
             self.blame(severity, verdict.explanation(), verdict.hint.clone());
             self.next_refresh_at = verdict.not_before.map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure
-            && due
+            && self.state != State::NeedsLogin
         {
             self.state = State::BackingOff;
             let again = match self.supervisor {
@@ -261,92 +272,72 @@ impl AccountStatus {
                 None => "the next `zg-tokend once` tries again",
             };
             let hint = failure.hint.clone().or_else(|| Some(again.into()));
-            self.blame(Severity::Warning, failure.message.clone(), hint);
+            self.blame(Severity::Warning, &*failure.message, hint);
             let wait = schedule::wait_after(failure, now).unwrap_or_default();
             self.next_refresh_at = Some((now.wall + millis(wait)) / 1000);
         }
-        if record.in_flight.is_some() {
-            if look.lock_held {
-                self.state = State::Refreshing;
-            } else {
-                self.state = State::Due;
-                let cause = "a process died while its request was under way";
-                self.blame(Severity::Warning, cause, Some("run `zg-tokend once`: it asks again".into()));
-            }
-        }
     }
 
-    fn judge_file(&mut self, look: &Look) {
+    fn judge_file(&mut self, file: FileView, look: &Look) {
         let path = self.token_file.path.display();
-        match (&look.file, look.current) {
-            (Observation::Missing, _) => {
+        if let Observation::Unreadable(error) = &look.file {
+            return self.find(
+                Severity::Critical,
+                chain(error),
+                way_out(error.class(), error.hint().as_deref()),
+            );
+        }
+        match file {
+            FileView::Missing => {
                 let problem = format!("the token file {path} is missing");
-                self.find(Severity::Critical, problem, Some(PUBLISH_IT.into()));
+                self.find(Severity::Critical, problem, PUBLISH_IT);
             }
-            (Observation::Unreadable(error), _) => {
-                self.find(Severity::Critical, chain(error), error.hint());
-            }
-            (Observation::Holds { .. }, Some(false)) => {
+            FileView::Current => self.token_file.current = Some(true),
+            FileView::Other { .. } => {
                 let problem = format!("the token file {path} holds something else than the newest token");
-                self.find(Severity::Warning, problem, Some(PUBLISH_IT.into()));
+                self.token_file.current = Some(false);
+                self.find(Severity::Warning, problem, PUBLISH_IT);
             }
-            (Observation::Holds { .. }, _) => {}
         }
     }
-}
 
-/// Before anything is known.
-fn blank(account: &config::AccountConfig, look: &Look) -> AccountStatus {
-    let (exists, modified_at) = match &look.file {
-        Observation::Missing => (false, None),
-        Observation::Holds { modified_at, .. } => (true, Some(modified_at / 1000)),
-        Observation::Unreadable(_) => (true, None),
-    };
-    AccountStatus {
-        account: account.name.to_string(),
-        state: State::Fresh,
-        severity: Severity::Ok,
-        problem: None,
-        hint: None,
-        source: "file",
-        token_file: TokenFileStatus {
-            path: account.token_file.path.clone(),
-            exists,
-            current: look.current,
-            modified_at,
-            masked_by: None,
-        },
-        generation: None,
-        expires_at: None,
-        expires_in: None,
-        lifetime: None,
-        refresh_at: None,
-        next_refresh_at: None,
-        refresh_token: RefreshTokenStatus {
-            available: account.refresh_token.is_some(),
-            source: account.refresh_token.as_ref().map(source),
-            seeded_at: None,
-            rotated_at: None,
-        },
-        last_attempt: None,
-        push: Vec::new(),
-        probe: None,
-        supervisor: match look.supervision {
-            Supervision::None => None,
-            Supervision::Alive(supervisor) => {
-                let pid = supervisor.map(|supervisor| supervisor.pid);
-                Some(SupervisorStatus { pid, stopped: false })
+    fn judge_push(&mut self, account: &AccountConfig, look: &Look) {
+        for target in &account.push {
+            let url = shown(&target.url);
+            let last = look.pushed.0.get(&url);
+            let current = last.map(|last| last.problem.is_none() && Some(last.generation) == self.generation);
+            let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
+            if let Some(problem) = &problem {
+                let problem = format!("cannot send the token to {url}: {problem}");
+                self.find(Severity::Warning, problem, "it is tried again; the token file has the token");
             }
-        },
+            self.push.push(PushStatus { url, current, at, problem });
+        }
+    }
+
+    fn judge_probe(&mut self, account: &AccountConfig, record: &Record, look: &Look) {
+        let Some(probe) = &account.probe else { return };
+        let url = shown(&probe.url);
+        let last = look.probed.as_ref().filter(|last| last.url == url);
+        // A server that repeats the token after a report has been asked, too.
+        let token = record.access_token.as_ref().map(|token| token.value.fingerprint());
+        let rejection = record.rejection.as_ref().filter(|rejection| Some(rejection.token) == token);
+        let is_answered = rejection.is_some_and(|rejection| rejection.answered);
+        if last.is_some_and(|last| last.refuses_still(record.generation, is_answered)) {
+            let problem = format!("{url} refuses the token, and a refresh has not helped");
+            self.find(Severity::Warning, problem, PROBE_REFUSED);
+        }
+        self.probe = Some(ProbeStatus {
+            url,
+            at: last.map(|last| last.at),
+            result: last.map(ProbeNote::result),
+            http_status: last.and_then(|last| last.status),
+            problem: last.and_then(|last| last.problem.clone()),
+            answered_at: last.and_then(|last| last.answered_at),
+        });
     }
 }
 
-fn source(source: &SecretSource) -> &'static str {
-    match source {
-        SecretSource::Inline(_) => "config",
-        SecretSource::File(_) => "file",
-        SecretSource::Env(_) => "env",
-        SecretSource::Command(_) => "command",
-        SecretSource::Credential(_) => "credential",
-    }
+fn due(account: &AccountConfig, token: &AccessToken, now: Timestamp) -> Due {
+    schedule::due(token.issued_at, schedule::due_after(token, account.skew), now)
 }

@@ -1,26 +1,15 @@
-//! The knowledge of `status` in Prometheus' text format 0.0.4: for node_exporter's textfile collector
-//! and, with what a running process has counted, on the control socket. Names and units follow its
-//! conventions: base units, instants as `_timestamp_seconds`, one metric per fact.
+//! `status` in Prometheus' text format 0.0.4: for node_exporter's textfile collector and, with the
+//! counts of a running process, on the control socket. Names and units follow its conventions: base
+//! units, instants as `_timestamp_seconds`, one metric per fact.
 
 use std::fmt::{Display, Write as _};
 
 use crate::status::{AccountStatus, State};
 
-/// Every state, in the order of its enum.
-const STATES: [(State, &str); 6] = [
-    (State::Fresh, "fresh"),
-    (State::Due, "due"),
-    (State::Refreshing, "refreshing"),
-    (State::BackingOff, "backing_off"),
-    (State::NeedsLogin, "needs_login"),
-    (State::Unknown, "unknown"),
-];
-
-/// The metrics of these accounts. A value that is not known has no sample: an alert on its absence says
-/// more than a zero.
-pub fn exposition(accounts: &[AccountStatus]) -> String {
-    let mut page = MetricsPage { text: String::new() };
-    page.head("build_info", "gauge", "The version of zg-tokend that tells this.");
+/// The metrics of these accounts.
+pub fn page(accounts: &[AccountStatus]) -> MetricsPage<'_> {
+    let mut page = MetricsPage { text: String::new(), accounts };
+    page.head("build_info", "gauge", "The version of zg-tokend that writes this.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.head("account_info", "gauge", "The file that the account's access token is published in.");
     for AccountStatus { account, token_file, .. } in accounts {
@@ -29,20 +18,13 @@ pub fn exposition(accounts: &[AccountStatus]) -> String {
     }
     page.head("account_state", "gauge", "The state of the account: 1 for the one it is in.");
     for status in accounts {
-        for (state, word) in STATES {
+        for (state, name) in State::ALL {
             let is_it = u8::from(status.state == state);
-            page.sample("account_state", &[("account", &status.account), ("state", word)], is_it);
+            page.sample("account_state", &[("account", &status.account), ("state", name)], is_it);
         }
     }
     let mut gauge = |name: &str, help: &str, value: &dyn Fn(&AccountStatus) -> Option<i64>| {
-        let known: Vec<_> =
-            accounts.iter().filter_map(|status| Some((&*status.account, value(status)?))).collect();
-        if !known.is_empty() {
-            page.head(name, "gauge", help);
-        }
-        for (account, value) in known {
-            page.sample(name, &[("account", account)], value);
-        }
+        page.each(name, "gauge", help, value);
     };
     gauge("account_severity", "How serious it is: 0 ok, 1 warning, 2 critical, 3 unknown.", &|status| {
         Some(status.severity as i64)
@@ -50,7 +32,7 @@ pub fn exposition(accounts: &[AccountStatus]) -> String {
     gauge("token_expiry_timestamp_seconds", "When the access token expires, Unix time.", &|status| {
         status.expires_at
     });
-    gauge("token_lifetime_seconds", "The life that the access token was granted.", &|status| status.lifetime);
+    gauge("token_lifetime_seconds", "The granted lifetime of the access token.", &|status| status.lifetime);
     gauge(
         "next_refresh_timestamp_seconds",
         "When the next refresh, or the next try, is planned, Unix time.",
@@ -80,29 +62,47 @@ pub fn exposition(accounts: &[AccountStatus]) -> String {
     gauge("supervised", "Whether a process supervises the account and is not stopped.", &|status| {
         Some(status.supervisor.is_some_and(|supervisor| !supervisor.stopped).into())
     });
-    page.text
+    page
 }
 
-/// A text that grows.
-pub struct MetricsPage {
+/// A page that grows.
+pub struct MetricsPage<'a> {
     pub text: String,
+    accounts: &'a [AccountStatus],
 }
 
-impl MetricsPage {
+impl MetricsPage<'_> {
+    /// A metric with one sample per account. A value that is not known has no sample: an alert on
+    /// its absence says more than a zero.
+    pub fn each<T: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        value: impl Fn(&AccountStatus) -> Option<T>,
+    ) {
+        let accounts = self.accounts.iter();
+        let known: Vec<_> = accounts.filter_map(|status| Some((&*status.account, value(status)?))).collect();
+        if !known.is_empty() {
+            self.head(name, kind, help);
+        }
+        for (account, value) in known {
+            self.sample(name, &[("account", account)], value);
+        }
+    }
+
     /// Begins a metric; its samples follow.
     pub fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.text, "# HELP zg_tokend_{name} {help}\n# TYPE zg_tokend_{name} {kind}");
     }
 
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value)));
+        let labels = labels.iter().map(|(label, value)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            format!("{label}=\"{value}\"")
+        });
         let labels = labels.collect::<Vec<_>>().join(",");
         let _ = writeln!(self.text, "zg_tokend_{name}{{{labels}}} {value}");
     }
-}
-
-/// A label's value: backslash, quote and line feed are escaped.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -9,40 +9,44 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::account::HangNote;
-use crate::account::files;
-use crate::account::files::load_state;
+use crate::account::context::Mode;
+use crate::account::files::{load_state, render};
 use crate::account::token_file::{Observation, PublishError};
+use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
-use crate::config;
-use crate::config::Settings;
-use crate::probe::rules::Probed;
+use crate::config::{AccountConfig, Settings};
+use crate::probe::rules::ProbeNote;
 use crate::problem::Problem;
 use crate::push::PushNote;
+use crate::refresh::Policy;
+use crate::refresh::decide::{FileView, Loaded};
+use crate::refresh::record::Record;
+use crate::store;
 use crate::store::lock;
-use crate::store::lock::{StateDir, Supervision};
-use crate::store::state::{Store, Stored};
+use crate::store::lock::Supervision;
+use crate::store::state::Store;
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it. Its schema
 /// is `packaging/status.schema.json`.
 pub const JSON_VERSION: u32 = 1;
 
 /// How serious it is; the numbers are the exit codes of monitoring plugins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The token is fresh.
+    #[default]
     Ok = 0,
-    /// It lives, but something is not as it should be.
+    /// The token lives, but something is wrong.
     Warning = 1,
     /// Expired, missing, or in need of a login.
     Critical = 2,
-    /// It cannot be told.
+    /// The state cannot be read.
     Unknown = 3,
 }
 
 impl Severity {
-    /// The worse of two; a known disaster outweighs what is unknown.
+    /// The worse of two. Critical is worse than unknown.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if other.rank() > self.rank() { other } else { self }
@@ -59,11 +63,11 @@ impl Severity {
     }
 }
 
-/// The state of an account, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nothing is due.
+    #[default]
     Fresh,
     /// A refresh is due.
     Due,
@@ -77,14 +81,27 @@ pub enum State {
     Unknown,
 }
 
-/// One account, as it is.
-#[derive(Debug, Clone, Serialize)]
+impl State {
+    /// All, each with its name in JSON and metrics.
+    pub const ALL: [(Self, &str); 6] = [
+        (Self::Fresh, "fresh"),
+        (Self::Due, "due"),
+        (Self::Refreshing, "refreshing"),
+        (Self::BackingOff, "backing_off"),
+        (Self::NeedsLogin, "needs_login"),
+        (Self::Unknown, "unknown"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        // In the order of the enum.
+        Self::ALL[self as usize].1
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct AccountStatus {
-    /// Its name.
     pub account: String,
-    /// In one word.
     pub state: State,
-    /// For monitoring.
     pub severity: Severity,
     /// The problem, in a sentence; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,12 +109,11 @@ pub struct AccountStatus {
     /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Where the access token comes from: `login` if a refresh earned it, `runtime` if it was brought
-    /// from outside, and `file` if nothing is known of what the token file holds.
+    /// The source of the access token: `login` (a refresh), `runtime` (`set`), or `file` if the state
+    /// does not know the token in the file.
     pub source: &'static str,
-    /// The token file.
     pub token_file: TokenFileStatus,
-    /// The number of the present token.
+    /// The number of the current token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// When it expires, Unix seconds by the wall clock.
@@ -106,18 +122,17 @@ pub struct AccountStatus {
     /// Seconds of life left; negative when expired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<i64>,
-    /// The life that it was granted, in seconds.
+    /// Its whole life, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<i64>,
-    /// When this token is to be replaced, though that instant may have passed; Unix seconds.
+    /// When the token is due for replacement, which may be in the past; Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_at: Option<i64>,
-    /// When the next refresh, or the next try, is planned; Unix seconds.
+    /// When the next refresh, or the next try, is planned; Unix seconds. Absent if that is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_refresh_at: Option<i64>,
     /// The refresh token, or the lack of one.
     pub refresh_token: RefreshTokenStatus,
-    /// The last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
     /// The results of the last pushes; absent if there are no targets.
@@ -131,32 +146,29 @@ pub struct AccountStatus {
     pub supervisor: Option<SupervisorStatus>,
 }
 
-/// The token file, as it is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct TokenFileStatus {
-    /// Its configured path.
+    /// As configured.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// Whether it is there.
     pub exists: bool,
-    /// Whether it holds the newest token; absent if that cannot be told.
+    /// Whether it holds the newest token; absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<bool>,
     /// When it was last written, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modified_at: Option<i64>,
-    /// The environment variable, set where status runs, that its reader prefers to the file.
+    /// A variable in the environment of `status` that the reader prefers to the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_by: Option<&'static str>,
 }
 
-/// A path that is no text is shown as well as can be.
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// The refresh token, without the token.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct RefreshTokenStatus {
     /// Whether there is one that may be used.
     pub available: bool,
@@ -181,10 +193,10 @@ pub struct AttemptStatus {
     /// The problem, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// How many failures there were in a row.
+    /// In a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// The first of them, Unix seconds.
+    /// The first of these failures, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<i64>,
 }
@@ -206,7 +218,7 @@ pub struct PushStatus {
 }
 
 /// The result of asking the resource whether it takes the token.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ProbeStatus {
     /// The URL of the resource, without a query.
     pub url: String,
@@ -227,13 +239,12 @@ pub struct ProbeStatus {
     pub answered_at: Option<i64>,
 }
 
-/// The supervisor of the account.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
-    /// Its process id, if it has said so.
+    /// Absent until it has written its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// It stands still (SIGSTOP, a debugger), and refreshes nothing.
+    /// By a signal or a debugger: it refreshes nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
 }
@@ -254,45 +265,37 @@ impl Snapshot {
     }
 }
 
-/// The result of one look.
+/// The result of one look. Files that hang and notes of features that are not configured are not read.
 struct Look {
-    stored: Result<Stored, Problem>,
+    loaded: Result<Loaded, Problem>,
     file: Observation,
-    /// Why the file cannot be replaced, if that can be seen.
+    /// Why the file cannot be replaced, if that shows.
     obstacle: Option<PublishError>,
-    current: Option<bool>,
     supervision: Supervision,
-    /// Since when its supervisor waits for its files, Unix seconds.
+    /// Since when the supervisor waits for the files, Unix seconds.
     hangs: Option<i64>,
-    /// Somebody holds the refresh lock; asked only where a marker stands.
-    lock_held: bool,
-    /// Read only where there are targets.
+    /// Another process holds the refresh lock; looked at only if a request is under way.
+    is_locked: bool,
     pushed: PushNote,
-    /// Read only where there is something to probe.
-    probed: Option<Probed>,
+    probed: Option<ProbeNote>,
 }
 
-/// Looks at the accounts; `only` picks one by name. `masked` names a token file whose reader is
-/// known to prefer an environment variable, which is set.
+/// The status of all accounts, or of one. `masked` is a variable that is set, and the token file whose
+/// reader prefers it.
 pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static str, &Path)>) -> Snapshot {
     let now = SystemClock::new().now();
-    // Walked once for all; if that fails, each account says so for itself.
-    let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
-    // Most accounts have the same supervisor: each is looked at once.
+    // Most accounts have the same supervisor.
     let mut stopped: Option<(u32, bool)> = None;
-    let accounts = settings.chosen(only).map(|account| {
-        let mut store = Store::new(&settings.state_dir, account.name.as_str());
-        if let Some(state_dir) = &state_dir {
-            store.open_within(state_dir);
-        }
-        let mut status = judge::assess(account, &look(settings, store, account), now);
+    let accounts = store::open_all(settings, only).map(|(account, store)| {
+        let policy = policy(settings, account, Mode::default());
+        let mut status = judge::judge(account, &policy, &look(&policy, store, account), now);
         if let Some(pid) = status.supervisor.and_then(|supervisor| supervisor.pid) {
             let (_, is_stopped) = match stopped {
                 Some(known) if known.0 == pid => known,
                 _ => *stopped.insert((pid, lock::is_stopped(pid))),
             };
             if is_stopped {
-                status.note_stopped(pid);
+                status.stop_supervisor(pid);
             }
         }
         status.token_file.masked_by =
@@ -302,8 +305,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
 }
 
-fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) -> Look {
-    let stored = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
+fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let hangs = match &supervision {
         Supervision::Alive(Some(supervisor)) => {
@@ -317,17 +319,33 @@ fn look(settings: &Settings, mut store: Store, account: &config::AccountConfig) 
         Some(_) => (Observation::Missing, None),
         None => (account.token_file.observe(), account.token_file.obstacle()),
     };
-    let mut lock_held = false;
-    let mut current = None;
-    if let Ok(Stored::Record(record)) = &stored {
-        if let (Some(token), Observation::Holds { fingerprint, .. }) = (&record.access_token, &file) {
-            current = Some(files::render(&account.token_format, token).fingerprint() == *fingerprint);
-        }
-        if record.in_flight.is_some() {
-            lock_held = store.is_locked().unwrap_or(false);
-        }
+    let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
+        let (record, garbage) = stored.into_parts();
+        let file = view(&file, account, record.as_ref());
+        Loaded { record, garbage, file }
+    });
+    let record = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
+    let is_in_flight = record.is_some_and(|record| record.in_flight.is_some());
+    Look {
+        is_locked: is_in_flight && store.is_locked().unwrap_or(false),
+        pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
+        probed: account.probe.as_ref().and_then(|_| store.note()),
+        loaded,
+        file,
+        obstacle,
+        supervision,
+        hangs,
     }
-    let pushed = if account.push.is_empty() { PushNote::default() } else { store.note() };
-    let probed = account.probe.as_ref().and_then(|_| store.note());
-    Look { stored, file, obstacle, current, supervision, hangs, lock_held, pushed, probed }
+}
+
+/// The token file beside the token of the record. Without the info file, which `status` does not judge.
+fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>) -> FileView {
+    let token = record.and_then(|record| record.access_token.as_ref());
+    let content = token.map(|token| render(&account.token_format, token).fingerprint());
+    match file {
+        Observation::Missing => FileView::Missing,
+        Observation::Holds { fingerprint, .. } if content == Some(*fingerprint) => FileView::Current,
+        Observation::Holds { modified_at, .. } => FileView::Other { modified_at: *modified_at },
+        Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
+    }
 }

@@ -1,5 +1,5 @@
-//! Calls for another look whenever one may see something new: when a file has changed, the config
-//! among them, or when the passing of time alone changes what is shown. In between nothing runs.
+//! Shows the status again when a file has changed, the config among them, or when time alone
+//! changes it. In between nothing runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,32 +7,35 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::account::HangNote;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Settings;
 use crate::files::watch::Watch;
+use crate::probe::rules::ProbeNote;
+use crate::push::PushNote;
 use crate::runtime::{END, Signals, event_loop};
+use crate::store;
+use crate::store::lock::SUPERVISOR;
+use crate::store::note::Note;
 use crate::timer::Timer;
 
-/// A refresh changes several files within milliseconds: one look for all of them.
+/// A refresh changes several files within milliseconds: they are shown at once.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// The view that shows it.
 pub trait Viewer {
-    /// The config that it looks by: the last one that could be used.
+    /// The last config that was valid.
     fn settings(&self) -> &Settings;
 
-    /// Reads the config anew, since it has changed. One that is wrong must change nothing but what
-    /// is said of it.
+    /// Reads the config again. An error in it is shown, and changes nothing else.
     fn reload(&mut self);
 
-    /// Looks, and shows what it sees. Tells the second, Unix time, from which on time alone makes
-    /// it look different; `None` for never. An error ends the watch.
+    /// Shows the status. Returns the second, Unix time, at which time alone changes it; `None` for
+    /// never. An error ends the watch.
     fn show(&mut self) -> io::Result<Option<i64>>;
 
-    /// Gives the screen back, for as long as the process is stopped from the keyboard.
+    /// Restores the screen while the process is stopped from the keyboard.
     fn leave(&mut self);
 
-    /// Takes it again.
     fn enter(&mut self);
 }
 
@@ -60,7 +63,7 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
             seen = files.next() => {
                 seen?;
                 tokio::time::sleep(GATHER).await;
-                // Before the look: directories may have come, and what changes from now on is seen.
+                // Directories may have come. Later changes are noticed by the new watch.
                 files = watch_all(&paths(viewer.settings(), only))?;
             }
             woken = timer.wait() => drop(woken?),
@@ -82,24 +85,24 @@ fn watch_all(paths: &[PathBuf]) -> io::Result<Watch> {
     Watch::new(paths.iter().map(PathBuf::as_path))
 }
 
-/// A second of the wall clock, as the timer counts.
+/// A second of the wall clock, on both clocks.
 fn when(second: i64, now: Timestamp) -> Timestamp {
     let wait = second.saturating_mul(1000).saturating_sub(now.wall).max(0);
     now.plus(Duration::from_millis(wait.cast_unsigned()))
 }
 
-/// Every file that a look reads. A supervisor that ends closes its file, which is noticed, too.
+/// Every file that `status` reads. A supervisor that ends closes its file, which is a change.
 fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
+    let notes = [SUPERVISOR, PushNote::FILE, Option::<ProbeNote>::FILE, HangNote::FILE];
     let files = settings.chosen(only).flat_map(|account| {
-        let directory = settings.state_dir.join(account.name.as_str());
-        let notes = ["state", "supervisor", "pushed", "probed"].map(|name| directory.join(name));
-        notes.into_iter().chain([account.token_file.path.clone()])
+        let state = store::open(settings, &account.name).watched(&notes);
+        state.into_iter().chain([account.token_file.path.clone()])
     });
     files.flat_map(|file| to_come(&file)).collect()
 }
 
-/// A file, and those directories on the way to it that still have to come. Not those that exist:
-/// a busy one, such as /tmp, would wake us for nothing.
+/// A file, and the missing directories on the way to it. Not those that exist: a busy one, such as
+/// /tmp, would wake us for nothing.
 fn to_come(file: &Path) -> Vec<PathBuf> {
     let missing = file.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
     std::iter::once(file).chain(missing).map(Path::to_owned).collect()

@@ -1,7 +1,7 @@
 //! The lock of an account: flock(2) on its own state directory.
 //!
-//! The directory itself is locked, as there is then no lock file that somebody could delete
-//! under its holder. The kernel lets go when the holder dies, however it dies.
+//! The directory itself is locked: a lock file could be deleted under its holder. The kernel
+//! releases the lock when the holder dies.
 
 use std::fs::File;
 use std::io;
@@ -16,14 +16,17 @@ use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::files::{Directory, FileWarning, Missing, PlaceError, Rules, Target, owner, uninterrupted};
+use crate::files::{
+    Attributes, Directory, FileError, FileWarning, Missing, PlaceError, Rules, Target, Temporary, owner,
+    uninterrupted,
+};
 use crate::problem::Class;
 
-/// Says which `run` supervises the account, for the life of that `run`.
-const SUPERVISOR: &str = "supervisor";
+/// The file that names the `run` which supervises the account.
+pub const SUPERVISOR: &str = "supervisor";
 
-/// A `status` that looks at that very instant holds the supervisor's lock too, for microseconds:
-/// so many tries, so far apart, outlast any crowd of them and are still no noticeable wait.
+/// A `status` holds the supervisor's lock for microseconds when it looks: these tries outlast many
+/// of them, and are no noticeable wait.
 const SUPERVISOR_TRIES: u32 = 6;
 /// See [`SUPERVISOR_TRIES`].
 const SUPERVISOR_PAUSE: Duration = Duration::from_millis(20);
@@ -34,43 +37,24 @@ const SUPERVISOR_MAX: usize = 1024;
 /// Why an account's directory cannot be used or locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// The state directory will not do.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// The account's directory belongs to another user.
     #[error("state directory {} belongs to {}", path.display(), owner::user_name(*owner))]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner's user id.
-        owner: u32,
-    },
-    /// Another process holds the lock.
+    NotOurs { path: PathBuf, owner: u32 },
     #[error("another process is refreshing {}", path.display())]
-    Busy {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The file system has no locks, so nothing would keep two processes from one refresh token.
+    Busy { path: PathBuf },
+    /// Without locks, two processes could send one refresh token.
     #[error("the file system of {} has no locks", path.display())]
-    Unsupported {
-        /// The directory.
-        path: PathBuf,
-        /// The error of flock(2).
-        source: io::Error,
-    },
-    /// The directory was moved or replaced, so that others no longer meet this lock.
+    Unsupported { path: PathBuf, source: io::Error },
+    /// The directory was moved or replaced, so that other processes do not see this lock.
     #[error("state directory {} was moved or replaced while in use", path.display())]
-    Replaced {
-        /// The directory.
-        path: PathBuf,
-    },
+    Replaced { path: PathBuf },
     /// A `run` supervises the account already.
-    #[error("already supervised by {}", by(*pid, *stopped))]
+    #[error("already supervised by {}", supervisor(*pid, *stopped))]
     Supervised {
-        /// The process, unless it has not said so yet.
+        /// `None` until it has written its file.
         pid: Option<u32>,
-        /// A signal has stopped it, as Ctrl-Z does.
+        /// By a signal, as by Ctrl-Z.
         stopped: bool,
     },
     /// A system call failed.
@@ -78,15 +62,12 @@ pub enum LockError {
     Io {
         /// The operation, as in "cannot … PATH".
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// How it failed.
         source: io::Error,
     },
 }
 
 impl LockError {
-    /// The way out.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Place(PlaceError::Stranger { owner, .. }) | Self::NotOurs { owner, .. } => {
@@ -96,11 +77,11 @@ impl LockError {
             Self::Unsupported { .. } => Some("set state_dir to a directory on a local file system".into()),
             Self::Replaced { .. } => Some("put the directory back, or restart zg-tokend".into()),
             Self::Supervised { pid: Some(pid), stopped: true } => {
-                Some(format!("let it go on: kill -CONT {pid}; to end it instead: kill -KILL {pid}"))
+                Some(format!("continue it: kill -CONT {pid}; or end it: kill -KILL {pid}"))
             }
             Self::Supervised { pid: Some(pid), .. } => Some(format!("stop it first: kill {pid}")),
             Self::Supervised { pid: None, .. } => {
-                Some("see which process it is: pgrep -a zg-tokend; and stop it first".into())
+                Some("find the process and stop it: pgrep -a zg-tokend".into())
             }
             Self::Busy { .. } => Some("wait for it: a refresh takes seconds".into()),
             Self::Io { source, .. } if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
@@ -114,7 +95,7 @@ impl LockError {
             }
             Self::Io { path, .. } => {
                 let path = path.display();
-                Some(format!("see whether the file system of {path} is well: df {path}, dmesg"))
+                Some(format!("check the file system of {path}: df {path}, dmesg"))
             }
         }
     }
@@ -131,9 +112,9 @@ impl LockError {
 }
 
 /// The supervisor, in words.
-fn by(pid: Option<u32>, stopped: bool) -> String {
+fn supervisor(pid: Option<u32>, stopped: bool) -> String {
     let who = pid.map_or("another process".into(), |pid| format!("process {pid}"));
-    if stopped { format!("{who}, which stands still") } else { who }
+    if stopped { format!("{who}, stopped by a signal") } else { who }
 }
 
 /// The directory that all accounts of one config live in.
@@ -157,25 +138,22 @@ impl StateDir {
         }
     }
 
-    /// Whether states can be kept at `path`: looks at owners and permissions, and whether the file
-    /// system has locks. Changes nothing; of a path that does not exist yet, it judges and gives
-    /// the directory that the rest will be created in.
+    /// Whether states can be kept at `path`: checks owners, permissions and locks, and changes
+    /// nothing. If the path does not exist yet, checks and returns the directory that it will be
+    /// created in.
     pub fn check(path: &Path) -> Result<Self, LockError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let existing = absolute.ancestors().find_map(|ancestor| Self::find(ancestor).transpose());
         let found = existing.unwrap_or_else(|| Self::open(path, Missing::Refuse))?;
         let (directory, path) = (&found.directory, found.directory.path());
         match accessat(directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-            // Before Linux 5.8 only the real user can be asked about, which proves nothing.
+            // Before Linux 5.8 the answer is about the real user, which proves nothing.
             Ok(()) | Err(Errno::NOSYS) => {}
             Err(error) => return Err(failed("write into", path, error)),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = uninterrupted(|| openat(directory, c".", flags, Mode::empty()))
-            .map_err(|error| failed("open", path, error))?;
-        let handle = File::from(handle);
+        let handle = open_again(directory)?;
         match try_flock(path, || FileExt::try_lock_shared(&handle)) {
-            // Whoever has it, has shown that it can be had.
+            // A lock that another process holds shows that locks work.
             Ok(()) | Err(LockError::Busy { .. }) => Ok(found),
             Err(error) => Err(error),
         }
@@ -188,13 +166,12 @@ impl StateDir {
         Ok(Self { directory, configured })
     }
 
-    /// The open directory.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// Opens an account's directory, created 0700 if need be; one that others may enter is made
-    /// private.
+    /// Opens an account's directory, created 0700 if need be. A directory that other users can enter
+    /// is made private.
     pub fn create_account(&self, account: &str) -> Result<AccountDir, LockError> {
         let opened = self.account(account, true)?;
         let opened = opened.ok_or_else(|| LockError::Replaced { path: self.configured.join(account) })?;
@@ -239,41 +216,41 @@ impl StateDir {
 #[derive(Debug, Clone)]
 pub struct AccountDir {
     directory: Arc<Directory>,
-    /// As others come to it: state_dir as configured, and the account's name.
+    /// The path without symlinks resolved, which other processes use.
     configured: PathBuf,
     warning: Option<FileWarning>,
 }
 
 impl AccountDir {
-    /// The open directory.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// A file in it.
     pub fn file(&self, name: &str) -> Target {
         Target::within(&self.directory, name)
     }
 
-    /// Set if others could enter it when it was opened.
+    /// Replaces a file in it, durably.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let mut temporary = Temporary::create(&self.file(name), Attributes::PRIVATE)?;
+        temporary.write_all(bytes)?;
+        temporary.commit()
+    }
+
+    /// Set if other users could enter it when it was opened.
     pub fn warning(&self) -> Option<&FileWarning> {
         self.warning.as_ref()
     }
 
-    /// Takes the lock, or says at once why not. Whoever waits asks again. The lock ends when it
-    /// is dropped, and with the process.
+    /// Takes the lock, or fails at once. The lock ends when it is dropped, and with the process.
     pub fn try_lock(&self) -> Result<Lock, LockError> {
-        // Opened anew: flock(2) belongs to an open file, and two locks must be two of them.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = uninterrupted(|| openat(self.directory.as_fd(), c".", flags, Mode::empty()))
-            .map_err(|error| failed("open", self.directory.path(), error))?;
-        let handle = File::from(handle);
+        let handle = open_again(&self.directory)?;
         try_flock(self.directory.path(), || FileExt::try_lock(&handle))?;
         self.still_there()?;
         Ok(Lock { account: self.clone(), _handle: handle })
     }
 
-    /// Whether whoever comes by the path meets this very directory.
+    /// Whether the path leads to this directory.
     fn still_there(&self) -> Result<(), LockError> {
         let ours = self.directory.stat();
         match uninterrupted(|| statat(CWD, &self.configured, AtFlags::SYMLINK_NOFOLLOW)) {
@@ -295,8 +272,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether the lock still means something: to be asked before the request is sent, and
-    /// after. [`LockError::Replaced`] if others would now lock another directory.
+    /// [`LockError::Replaced`] if other processes would now lock another directory. Checked before
+    /// and after a request.
     pub fn still_there(&self) -> Result<(), LockError> {
         self.account.still_there()
     }
@@ -311,8 +288,8 @@ pub struct SupervisorFile {
     pub started_at: Timestamp,
 }
 
-/// Says that this process supervises an account, until it is dropped. No protection: that is
-/// the [`Lock`]'s; only an answer for `status` and for a second `run`.
+/// Shows, until it is dropped, that this process supervises an account. It protects nothing, as
+/// [`Lock`] does: `status` and a second `run` read it.
 #[derive(Debug)]
 pub struct SupervisorLock {
     /// Closing it unlocks.
@@ -321,7 +298,7 @@ pub struct SupervisorLock {
 
 impl SupervisorLock {
     /// Takes the account under supervision; [`LockError::Supervised`] if another process has it.
-    /// Waits up to 100 ms for a `status` to look away.
+    /// Waits up to 100 ms for a `status` that holds it.
     pub fn acquire(account: &AccountDir, now: Timestamp) -> Result<Self, LockError> {
         let target = account.file(SUPERVISOR);
         let path = target.path();
@@ -358,11 +335,11 @@ impl SupervisorLock {
 pub enum Supervision {
     /// No process supervises it.
     None,
-    /// One does; which, unless it has not said so yet.
+    /// One does; `None` until it has written its file.
     Alive(Option<SupervisorFile>),
 }
 
-/// Looks whether a process supervises the account, and changes nothing.
+/// Changes nothing.
 pub fn supervision(account: &AccountDir) -> Result<Supervision, LockError> {
     let path = account.directory().path().join(SUPERVISOR);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -377,8 +354,8 @@ pub fn supervision(account: &AccountDir) -> Result<Supervision, LockError> {
     }
 }
 
-/// Whether a process of this program stands still: proc_pid_stat(5). The pid is as that process
-/// sees itself, so one of another name is another one, seen from another namespace.
+/// Whether a process of this program is stopped by a signal: proc_pid_stat(5). The pid may be of
+/// another namespace: a process with another name is not counted.
 pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let Some((head, rest)) = stat.rsplit_once(") ") else { return false };
@@ -391,7 +368,14 @@ fn read_supervisor(handle: &File) -> Option<SupervisorFile> {
     serde_json::from_slice(&buffer[..count]).ok()
 }
 
-/// flock(2) without waiting, and what its answers mean.
+/// flock(2) belongs to an open file: two locks on one directory must be two of them.
+fn open_again(directory: &Directory) -> Result<File, LockError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = uninterrupted(|| openat(directory, c".", flags, Mode::empty()));
+    opened.map(File::from).map_err(|error| failed("open", directory.path(), error))
+}
+
+/// flock(2) without waiting.
 fn try_flock(path: &Path, flock: impl Fn() -> Result<(), TryLockError>) -> Result<(), LockError> {
     let attempt = uninterrupted(|| match flock() {
         Ok(()) => Ok(()),

@@ -1,6 +1,38 @@
-//! The files that an account keeps on disk.
+//! Where accounts keep their state. Stores are opened here alone, so that another kind of store is one more folder.
 
 pub mod discovery;
 pub mod lock;
 pub mod note;
 pub mod state;
+
+use std::sync::Arc;
+
+use crate::config::{AccountConfig, AccountName, Settings};
+use crate::store::lock::StateDir;
+use crate::store::state::Store;
+
+/// The store of an account. Touches no file until it is used.
+pub fn open(settings: &Settings, account: &AccountName) -> Store {
+    Store::new(&settings.state_dir, account.as_str())
+}
+
+/// The stores of several accounts: the path to their common directory is checked once for all.
+pub fn open_all<'a>(
+    settings: &'a Settings,
+    only: Option<&'a str>,
+) -> impl Iterator<Item = (&'a Arc<AccountConfig>, Store)> {
+    // If it cannot be opened, each store reports that when it is used.
+    let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
+    settings.chosen(only).map(move |account| {
+        let mut store = open(settings, &account.name);
+        if let Some(state_dir) = &state_dir {
+            store.open_within(state_dir);
+        }
+        (account, store)
+    })
+}
+
+/// Whether both configs keep their states in the same place.
+pub fn is_shared(one: &Settings, other: &Settings) -> bool {
+    one.state_dir == other.state_dir
+}

@@ -1,6 +1,5 @@
-//! Small files beside the state that may be lost at any time, such as what hooks were run for.
-//!
-//! A note that is lost or torn costs a repetition or a line of `status`, so nothing is synced.
+//! Small files beside the state, such as the last run of the hooks. A note that is lost or torn
+//! costs a repetition or a line of `status`, so nothing is synced.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -29,14 +28,13 @@ pub(super) fn read<N: Note>(account: &AccountDir) -> N {
         .unwrap_or_default()
 }
 
-/// Changes the note, and returns what `change` returns. Of several processes that see the same
-/// news, one finds it new.
+/// Changes the note, and returns what `change` returns. One process at a time.
 pub(super) fn update<N: Note, T>(account: &AccountDir, change: impl FnOnce(&mut N) -> T) -> io::Result<T> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(openat(account.directory(), N::FILE, flags, Mode::RUSR | Mode::WUSR)?);
-    // Whatever the umask says, the next process must be able to open it.
+    // Under any umask, the next process must be able to open it.
     fchmod(&file, Mode::RUSR | Mode::WUSR)?;
-    // No waiting: a holder that was stopped would stop its neighbours, too.
+    // No waiting: a process that is stopped may hold the lock.
     FileExt::try_lock(&file)?;
     let mut note: N = parse(&mut file).unwrap_or_default();
     let before = serde_json::to_vec(&note)?;

@@ -20,53 +20,31 @@ use crate::store::note::{self, Note};
 /// The state file's name in the account's directory.
 const STATE: &str = "state";
 
-/// A state is a few kilobytes; two tokens of 16 KiB each still leave it far below this.
+/// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
 const STATE_MAX: usize = 1024 * 1024;
 
-/// At least this much room is reserved for the next state before a request is made: two refresh
-/// tokens and an access token of 16 KiB each, and the rest.
+/// Reserved for the next state before a request: two refresh tokens and an access token of 16 KiB
+/// each, and the rest.
 const RESERVE: u64 = 64 * 1024;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The directory, or the lock on it.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A newer program has been here.
-    #[error("state {} is of version {found}, and this program knows versions up to {VERSION}", path.display())]
-    Newer {
-        /// The state file.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-    },
-    /// The record cannot be written as JSON.
+    /// A newer program has written it.
+    #[error("state file {} has version {found}; this zg-tokend reads versions up to {VERSION}", path.display())]
+    Newer { path: PathBuf, found: u64 },
     #[error("cannot encode the state of {account}")]
-    Encode {
-        /// The account.
-        account: String,
-        /// The error of serde.
-        source: serde_json::Error,
-    },
-    /// So long a state could not be read again.
-    #[error("the state of {account} has grown to {bytes} bytes, too many to be read again")]
-    TooLong {
-        /// The account.
-        account: String,
-        /// Its length.
-        bytes: usize,
-    },
-    /// Something was asked that needs the lock.
+    Encode { account: String, source: serde_json::Error },
+    /// A longer state than is read.
+    #[error("the state of {account} has {bytes} bytes, which is too long")]
+    TooLong { account: String, bytes: usize },
     #[error("the state of {account} is not locked")]
-    NotLocked {
-        /// The account.
-        account: String,
-    },
-    /// A seed that another account's state knows.
+    NotLocked { account: String },
+    /// Another account's state lists the seed.
     #[error("the refresh_token of account {account} belongs to account {owner} already")]
     SeedTaken {
         /// The account whose config has it.
@@ -77,12 +55,11 @@ pub enum StateError {
 }
 
 impl StateError {
-    /// The way out.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Lock(error) => error.hint(),
             Self::File(error) => error.hint(),
-            Self::Newer { .. } => Some("install the newer zg-tokend again; nothing was changed".into()),
+            Self::Newer { .. } => Some("install the newer zg-tokend again; nothing has changed".into()),
             Self::Encode { .. } | Self::TooLong { .. } | Self::NotLocked { .. } => {
                 Some("this is a bug: please report it".into())
             }
@@ -97,7 +74,7 @@ impl StateError {
         match self {
             Self::Lock(error) => error.class(),
             Self::SeedTaken { .. } => Class::Config,
-            // The place of the state is no one's choice: whatever is there cannot be read.
+            // The user does not choose the path of the state file.
             Self::File(FileError::NotAFile { .. })
             | Self::Newer { .. }
             | Self::Encode { .. }
@@ -111,12 +88,23 @@ impl StateError {
 /// The content of the state file.
 #[derive(Debug)]
 pub enum Stored {
-    /// There is none: the first run.
+    /// No file: the first run.
     Nothing,
     /// The state.
     Record(Box<Record>),
-    /// Something that is no state, and where it is said to go wrong.
+    /// Something that is not a state, and why.
     Garbage(String),
+}
+
+impl Stored {
+    /// The record; or why the state is damaged.
+    pub fn into_parts(self) -> (Option<Record>, Option<String>) {
+        match self {
+            Self::Nothing => (None, None),
+            Self::Record(record) => (Some(*record), None),
+            Self::Garbage(why) => (None, Some(why)),
+        }
+    }
 }
 
 /// The state of one account, and the lock on it.
@@ -133,8 +121,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens nothing yet.
-    pub fn new(state_dir: &Path, account: &str) -> Self {
+    pub(super) fn new(state_dir: &Path, account: &str) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
             account: account.to_owned(),
@@ -145,9 +132,9 @@ impl Store {
         }
     }
 
-    /// Opens the account's directory by way of a state directory that is open already. A fault that is
-    /// wrong with it is said when it is used.
-    pub fn open_within(&mut self, state_dir: &StateDir) {
+    /// Opens the account's directory in a state directory that is open already. An error is
+    /// reported when the store is used.
+    pub(super) fn open_within(&mut self, state_dir: &StateDir) {
         self.dir = state_dir.find_account(&self.account).ok().flatten();
     }
 
@@ -156,7 +143,13 @@ impl Store {
         self.state_dir.join(&self.account).join(STATE)
     }
 
-    /// Reads the state. Changes nothing and creates nothing.
+    /// The files to watch for a new state, and for changes of these others beside it.
+    pub fn watched(&self, others: &[&str]) -> Vec<PathBuf> {
+        let path = self.path();
+        others.iter().map(|other| path.with_file_name(other)).chain([path.clone()]).collect()
+    }
+
+    /// Reads the state, and changes nothing.
     pub fn load(&mut self) -> Result<Stored, StateError> {
         match self.open()? {
             Some(dir) => read(dir, STATE),
@@ -168,19 +161,19 @@ impl Store {
     pub fn try_lock(&mut self) -> Result<(), LockError> {
         let dir = match self.dir.take() {
             Some(dir) => dir,
-            None => StateDir::create(&self.state_dir)?.create_account(&self.account)?,
+            None => self.create()?,
         };
         self.lock = Some(dir.try_lock()?);
         self.dir = Some(dir);
         Ok(())
     }
 
-    /// Whether others could get into the directory; it was made private if it was to be created.
+    /// Set if other users could enter the directory. [`Store::try_lock`] makes it private.
     pub fn warning(&self) -> Option<&FileWarning> {
         self.dir.as_ref().and_then(AccountDir::warning)
     }
 
-    /// Puts a state that is none aside as `state.corrupt-N`.
+    /// Renames a state that cannot be read to `state.corrupt-N`.
     pub fn put_aside(&self) -> Result<PathBuf, StateError> {
         let dir = self.locked()?;
         let mut number = 1_u64;
@@ -193,9 +186,9 @@ impl Store {
         }
     }
 
-    /// Finds the state of another account that lists `seed`, and locks it; failing that, one that
-    /// this account has retired without going on. One of which `still_in_use` holds is an error:
-    /// [`StateError::SeedTaken`].
+    /// Finds the state of another account that lists `seed`, and locks it; failing that, a state
+    /// that this account took over without getting further. A state that is `still_in_use` is an
+    /// error: [`StateError::SeedTaken`].
     pub fn find_seed(
         &mut self,
         seed: Fingerprint,
@@ -204,7 +197,7 @@ impl Store {
         let Some(state_dir) = StateDir::find(&self.state_dir)? else { return Ok(None) };
         let lists_it = |stored| match stored {
             Ok(Stored::Record(record)) if record.seeds.contains(&seed) => Some(record),
-            // A state that cannot be read is another account's affair.
+            // Another account reports that its state cannot be read.
             _ => None,
         };
         let mut left_half_way = None;
@@ -233,11 +226,11 @@ impl Store {
         let dir = self.locked()?;
         // The answer needs room as well.
         let bytes = encode(record, STATE_MAX - RESERVE as usize)?;
-        // First the room, then the marker: a marker without a request would be taken for a
-        // request without an answer.
+        // The marker comes last: without a request it would be mistaken for a request without an
+        // answer.
         let mut next = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
         next.reserve(RESERVE.max(2 * bytes.len() as u64))?;
-        write(dir, &bytes)?;
+        dir.write(STATE, &bytes)?;
         self.next = Some(next);
         if let Some(lock) = &self.lock {
             lock.still_there()?;
@@ -246,14 +239,14 @@ impl Store {
     }
 
     /// Stores the record durably: file, rename, directory. If the directory was moved or removed
-    /// meanwhile, the record goes to where others will look for it.
+    /// meanwhile, the record goes to the directory that the path leads to now.
     pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
         let bytes = encode(record, STATE_MAX)?;
         let written = self.write_next(&bytes);
         match self.lock.as_ref().map(Lock::still_there) {
             Some(Err(LockError::Replaced { .. })) => {
                 self.retire_taken_over()?;
-                self.move_house(&bytes)
+                self.change_directory(&bytes)
             }
             _ => written,
         }
@@ -269,9 +262,9 @@ impl Store {
         Ok(next.commit()?)
     }
 
-    /// Retires the state that was taken over, when its successor is written and not yet in its
-    /// place: of two that are in force, one would send what the other has spent. A process that dies in
-    /// between, or cannot go on, leaves what [`Store::find_seed`] finds.
+    /// Retires the state that was taken over, after its successor is written and before that is
+    /// renamed: of two states in use, one would send a token that the other has spent. If the
+    /// process dies in between, [`Store::find_seed`] finds the retired state.
     fn retire_taken_over(&mut self) -> Result<(), StateError> {
         if let Some((other, _lock)) = &self.taken_over {
             rename(other, &retired(&self.account))?;
@@ -280,26 +273,25 @@ impl Store {
         Ok(())
     }
 
-    /// Stores in the directory that is found by its path now, created and locked anew. One that
-    /// has a state already is another's, and is left alone.
-    fn move_house(&mut self, bytes: &[u8]) -> Result<(), StateError> {
-        let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
+    /// Stores in the directory that the path leads to now, created and locked anew. If that has a
+    /// state already, another process uses it, and nothing is changed.
+    fn change_directory(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let dir = self.create()?;
         let lock = dir.try_lock()?;
         if !matches!(read(&dir, STATE)?, Stored::Nothing) {
             return Err(LockError::Replaced { path: dir.directory().path().to_owned() }.into());
         }
-        write(&dir, bytes)?;
+        dir.write(STATE, bytes)?;
         (self.dir, self.lock) = (Some(dir), Some(lock));
         Ok(())
     }
 
-    /// Removes what killed runs left in the account's directory.
+    /// Removes the temporary files of killed processes.
     pub fn sweep(&self) -> Result<usize, StateError> {
         Ok(self.locked()?.directory().sweep(None)?)
     }
 
-    /// Lets go of the lock, of what was prepared, and of the directory, which may be another one
-    /// by the next time.
+    /// Releases the lock, the prepared file, and the directory, which may be another one next time.
     pub fn unlock(&mut self) {
         self.next = None;
         self.taken_over = None;
@@ -313,15 +305,14 @@ impl Store {
     }
 
     /// Changes the note of a feature, and returns what `change` returns; `None` if the note cannot
-    /// be had. Creates no directory.
+    /// be read or written. Creates no directory.
     pub fn update_note<N: Note, T>(&mut self, change: impl FnOnce(&mut N) -> T) -> Option<T> {
         note::update(self.open().ok()??, change).ok()
     }
 
     /// Takes the account under supervision, for the life of the value.
     pub fn supervise(&self, now: Timestamp) -> Result<SupervisorLock, LockError> {
-        let dir = StateDir::create(&self.state_dir)?.create_account(&self.account)?;
-        SupervisorLock::acquire(&dir, now)
+        SupervisorLock::acquire(&self.create()?, now)
     }
 
     /// Whether a process holds the lock. Changes nothing.
@@ -338,8 +329,13 @@ impl Store {
         Ok(self.open()?.map_or(Ok(Supervision::None), supervision)?)
     }
 
+    /// The account's directory, created with its parents if need be.
+    pub(super) fn create(&self) -> Result<AccountDir, LockError> {
+        StateDir::create(&self.state_dir)?.create_account(&self.account)
+    }
+
     /// The account's directory, if there is one.
-    fn open(&mut self) -> Result<Option<&AccountDir>, StateError> {
+    pub(super) fn open(&mut self) -> Result<Option<&AccountDir>, StateError> {
         if self.dir.is_none()
             && let Some(state_dir) = StateDir::find(&self.state_dir)?
         {
@@ -404,12 +400,6 @@ fn encode(record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError>
         return Err(StateError::TooLong { account: record.account.clone(), bytes: bytes.len() });
     }
     Ok(bytes)
-}
-
-fn write(dir: &AccountDir, bytes: &[u8]) -> Result<(), FileError> {
-    let mut temporary = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
-    temporary.write_all(bytes)?;
-    temporary.commit()
 }
 
 fn rename(dir: &AccountDir, to: &str) -> Result<PathBuf, StateError> {

@@ -89,7 +89,7 @@ fn live_asks_and_spends_nothing() {
         &["--live"],
         0,
         &[
-            "ok       issuer: SERVER says that the token endpoint is SERVER/token",
+            "ok       issuer: the token endpoint of SERVER is SERVER/token",
             "ok       token_endpoint: SERVER/token answers (HTTP 405 to a GET; nothing was spent)",
             "ok       clock: agrees with the server's to the minute\nall is well",
         ],
@@ -119,7 +119,7 @@ fn live_tells_what_keeps_it_from_the_server() {
     assert_eq!(output.code, Some(0), "{output:?}");
     for words in [
         "warning  token_endpoint: http://127.0.0.1:",
-        "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has a problem of its own\n",
+        "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has a problem\n",
         "warning  clock: the clock here is ",
         " ahead of the server's\n         hint: set the clock: date, timedatectl\n2 warnings\n",
     ] {
@@ -283,7 +283,7 @@ fn places_are_judged() {
         &world,
         &[],
         0,
-        &["ok       default: token_file: the token goes to ROOT/home/real, by way of ROOT/home/link"],
+        &["ok       default: token_file: the token goes to ROOT/home/real, configured as ROOT/home/link"],
     );
     fs::create_dir(home.join("group")).unwrap();
     fs::set_permissions(home.join("group"), fs::Permissions::from_mode(0o770)).unwrap();
@@ -404,8 +404,8 @@ fn a_state_that_will_not_do_is_told() {
     world.once_gives(0, []);
     let path = world.state_path("default", "state");
     fs::write(&path, r#"{"version":7}"#).unwrap();
-    let newer = "problem  default: state: state ROOT/state/zg-tokend/default/state is of version 7, and this \
-                 program knows versions up to 1\n         hint: install the newer zg-tokend again; nothing was changed";
+    let newer = "problem  default: state: state file ROOT/state/zg-tokend/default/state has version 7; this zg-tokend \
+                 reads versions up to 1\n         hint: install the newer zg-tokend again; nothing has changed";
     assert_found(&world, &[], 78, &[newer]);
     fs::write(&path, "garbage").unwrap();
     assert_found(

@@ -240,6 +240,11 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
         world.write_state(&other);
         told(what);
     }
+    let mut dead = state.clone();
+    changes[0].1(&mut dead);
+    dead["seeds"] = json!([]);
+    world.write_state(&dead);
+    told("a dead login, and a new one in the config");
     world.write_state(&state);
     world.pass_time(Duration::from_secs(55 * 60));
     world.fault(Fault::reply(503, "{}"));

@@ -173,7 +173,7 @@ fn watch_sees_what_comes_of_pushes_and_probes() {
     };
     let at = world.server.now() / 1000;
     note("pushed", &json!({ url: { "generation": 1, "at": at, "problem": "it answered HTTP 503" } }));
-    pane.wait_for("the token was not sent to http://127.0.0.1:1/me: it answered HTTP 503");
+    pane.wait_for("cannot send the token to http://127.0.0.1:1/me: it answered HTTP 503");
     note("pushed", &json!({ url: { "generation": 1, "at": at } }));
     pane.wait_for("● default  fresh");
     note("probed", &json!({ "url": url, "generation": 1, "at": at, "status": 401, "refused": 0 }));

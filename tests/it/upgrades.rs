@@ -71,7 +71,7 @@ fn a_supervisor_leaves_a_newer_state_alone_until_it_is_replaced() {
     add_members(&mut newer);
     world.write_state(&newer);
     run.signal(Signal::USR1);
-    run.wait_for("is of version 2");
+    run.wait_for("has version 2");
     assert_eq!((world.state(), world.posts(), run.ended()), (newer, 1, None));
     assert_eq!(world.token(), token);
 

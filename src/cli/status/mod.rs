@@ -16,7 +16,7 @@ use crate::cli::terminal;
 use crate::cli::terminal::Terminal;
 use crate::cli::{output, settings};
 use crate::config::{Environment, Settings};
-use crate::status::metrics::exposition;
+use crate::status::metrics;
 use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, State, status};
 
 /// If set, ZeroGravity takes its token from here instead of the token file.
@@ -47,7 +47,7 @@ pub(super) fn execute(args: &Args, flags: &Status) -> Severity {
     let printed = match format {
         Format::Json => output::print(json(&selection.settings, &snapshot)),
         Format::Short => output::print(short::line(&snapshot)),
-        Format::Prometheus => output::print(exposition(&snapshot.accounts).trim_end()),
+        Format::Prometheus => output::print(metrics::page(&snapshot.accounts).text.trim_end()),
         Format::Text if terminal.live => {
             let (width, _) = terminal::size();
             let lines = table::lines(&snapshot, width, terminal.unicode);
@@ -87,9 +87,10 @@ fn json(settings: &Settings, snapshot: &Snapshot) -> String {
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
 
-/// The state in a word or two, at most 11 characters, as a person would say it: what the reader
-/// of the token meets goes before what the next refresh does.
+/// The state in a word or two, at most 11 characters: the state of the token goes before that of
+/// the next refresh.
 fn word(status: &AccountStatus) -> &'static str {
+    let now = status.expires_at.zip(status.expires_in).map(|(at, left)| at - left);
     match status.state {
         State::Unknown => "unreadable",
         State::NeedsLogin => "needs login",
@@ -97,8 +98,8 @@ fn word(status: &AccountStatus) -> &'static str {
         _ if status.expires_in.is_none() => "no token",
         _ if status.expires_in <= Some(0) => "expired",
         State::BackingOff => "backing off",
-        State::Due if status.severity == Severity::Ok => "due",
-        State::Due => "overdue",
+        State::Due if status.severity != Severity::Ok && status.refresh_at < now => "overdue",
+        State::Due => "due",
         State::Fresh if status.token_file.current != Some(true) => "not in file",
         State::Fresh => "fresh",
     }

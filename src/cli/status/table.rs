@@ -233,13 +233,15 @@ impl TablePage<'_> {
         if cause.is_some() || hint.is_some() {
             return Some((status.severity, cause, hint));
         }
-        let since = || status.refresh_at.map(|at| format!(" since {}", self.time(at))).unwrap_or_default();
+        let passed = status.refresh_at.filter(|at| *at < self.snapshot.at);
+        let due = passed.map(|at| format!("a refresh is due since {}", self.time(at)));
+        let due = due.unwrap_or_else(|| "a refresh is due".into());
         let (cause, way_out) = match (status.state, status.supervisor) {
             (State::Refreshing, _) => {
                 ("a request is under way".into(), "wait for its end: `zg-tokend status --watch` shows it")
             }
-            (State::Due, None) => (format!("a refresh is due{}", since()), "`zg-tokend once` does it now"),
-            (State::Due, Some(_)) => (format!("a refresh is due{}", since()), "the supervisor does it now"),
+            (State::Due, None) => (due, "`zg-tokend once` does it now"),
+            (State::Due, Some(_)) => (due, "the supervisor does it now"),
             _ => return None,
         };
         Some((status.severity, Some(cause), Some(way_out.into())))

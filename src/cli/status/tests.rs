@@ -255,7 +255,7 @@ fn a_line_for_a_prompt() {
 fn labels_are_escaped_for_prometheus() {
     let mut odd = account("a");
     odd.token_file.path = "/a\"b\\c\nd".into();
-    let text = exposition(&[odd]);
+    let text = metrics::page(&[odd]).text;
     let line = r#"zg_tokend_account_info{account="a",token_file="/a\"b\\c\nd"} 1"#;
     assert!(text.lines().any(|found| found == line), "{text}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::output::printable;
 use crate::message::{duration, local};
-use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, State, TokenFileStatus};
+use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
 pub(super) fn text(snapshot: &Snapshot) -> String {
@@ -61,14 +61,7 @@ pub(super) fn masked(variable: &str) -> String {
 }
 
 fn headline(status: &AccountStatus) -> String {
-    let state = match status.state {
-        State::Fresh => "fresh",
-        State::Due => "due",
-        State::Refreshing => "refreshing",
-        State::BackingOff => "backing off",
-        State::NeedsLogin => "needs login",
-        State::Unknown => "unknown",
-    };
+    let state = status.state.name().replace('_', " ");
     let mut parts = vec![format!("{}: {state}", status.account)];
     if let (Some(left), Some(at)) = (status.expires_in, status.expires_at) {
         let span = duration(Duration::from_secs(left.unsigned_abs()));

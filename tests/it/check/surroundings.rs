@@ -77,14 +77,14 @@ fn the_file_beside_the_token_is_judged() {
         "token_file = \"{}\"\ntoken_file_info = true",
         world.sandbox.path("home/token").display()
     ));
-    let ok = "ok       default: token_file_info: what readers may know of it goes to ROOT/home/token.json";
+    let ok = "ok       default: token_file_info: facts about the token go to ROOT/home/token.json";
     assert_found(&world, &[], 0, &[ok]);
     world.once_gives(0, []);
     assert!(!world.sandbox.run(["check"]).stdout.contains("not written by"), "its own");
     for text in ["{\"theme\": \"dark\"}".to_owned(), "x".repeat(10_000)] {
         fs::write(&path, text).unwrap();
         let warning = "warning  default: token_file_info: ROOT/home/token.json was not written by zg-tokend, and will be replaced\n         \
-                       hint: move it away, or choose another token_file";
+                       hint: move it to another place, or choose another token_file";
         assert_found(&world, &[], 0, &[ok, warning]);
     }
     fs::remove_file(&path).unwrap();
@@ -135,22 +135,22 @@ fn a_file_system_without_room_is_a_problem() {
             "size=1M",
             fill,
             78,
-            "problem  state_dir: the file system of ROOT/state has room for 44 KiB only\n         \
-             hint: make room there: df ROOT/state\n",
+            "problem  state_dir: the file system of ROOT/state has only 44 KiB left\n         \
+             hint: free space there: df ROOT/state\n",
         ),
         (
             "XDG_DATA_HOME",
             "size=1M",
             fill,
             78,
-            "problem  default: token_file: the file system of ROOT/data has room for 44 KiB only\n",
+            "problem  default: token_file: the file system of ROOT/data has only 44 KiB left\n",
         ),
         (
             "XDG_DATA_HOME",
             "nr_inodes=4",
             "touch a b",
             78,
-            "problem  default: token_file: the file system of ROOT/data has room for 1 file (inodes) only\n         \
+            "problem  default: token_file: the file system of ROOT/data has only 1 file (inodes) left\n         \
              hint: remove files there: df -i ROOT/data\n",
         ),
         (
@@ -158,7 +158,7 @@ fn a_file_system_without_room_is_a_problem() {
             "size=20M",
             "head -c 19M /dev/zero >fill",
             0,
-            "warning  state_dir: the file system of ROOT/state has room for 1 MiB only\n",
+            "warning  state_dir: the file system of ROOT/state has only 1 MiB left\n",
         ),
         // Small, and not full.
         ("XDG_STATE_HOME", "size=1M", "true", 0, "all is well; "),
@@ -253,7 +253,7 @@ fn live_names_the_proxy_and_whether_it_fails() {
     let proxy = proxy_to(target);
     let output = live(&proxy);
     let answered = format!(
-        "ok       token_endpoint: https://elsewhere.test/token answers by way of the proxy {proxy} \
+        "ok       token_endpoint: https://elsewhere.test/token answers through the proxy {proxy} \
          (HTTP 405 to a GET; nothing was spent)\n"
     );
     assert!(output.code == Some(0) && output.stdout.contains(&answered), "{output:?}");
@@ -265,12 +265,12 @@ fn live_names_the_proxy_and_whether_it_fails() {
     configure("token_endpoint = \"https://other.test/token\"");
     let output = live(&proxy);
     let problem = format!(
-        "problem  token_endpoint: https://other.test/token, by way of the proxy {proxy}: the server's \
+        "problem  token_endpoint: https://other.test/token, through the proxy {proxy}: the server's \
          certificate is not for other.test, but for elsewhere.test\n"
     );
     assert!(output.code == Some(78) && output.stdout.contains(&problem), "{output:?}");
     configure("issuer = \"https://other.test\"");
     let output = live(&proxy);
-    let named = format!("(by way of the proxy {proxy})\n");
+    let named = format!("(through the proxy {proxy})\n");
     assert!(output.code == Some(78) && output.stdout.contains(&named), "{output:?}");
 }

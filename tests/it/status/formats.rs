@@ -216,7 +216,7 @@ fn a_supervisor_that_stands_still_is_told() {
     assert_eq!((&status["state"], code), (&json!("fresh"), 1), "{status:#}");
     let problem = format!("the supervisor, process {pid}, is stopped and refreshes nothing");
     assert_eq!(status["problem"], *problem);
-    assert_eq!(status["hint"], *format!("let it go on: kill -CONT {pid}"));
+    assert_eq!(status["hint"], *format!("continue it: kill -CONT {pid}"));
     assert_eq!(status["supervisor"], json!({ "pid": pid, "stopped": true }));
     run.signal(Signal::CONT);
     wait_until("its going on", || (world.status().1 == 0).then_some(()));
