@@ -47,6 +47,9 @@ pub const REREAD: Duration = Duration::from_secs(5 * 60);
 /// busy one a second.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
+/// How long the note of a hang may take.
+const NOTE_TIME: Duration = Duration::from_secs(1);
+
 /// Whether the account's files hang, for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HangNote {
@@ -256,26 +259,28 @@ impl Account {
         let text = format!("the file system does not answer, so this account waits: {}", self.places());
         let message = Message::new(Level::Warn, "files_hang", text)
             .hint("check the file system: mount, df, dmesg; other accounts go on");
+        // `status` must know before anybody is told to look at it. The state may hang as well.
+        let _ = timeout(NOTE_TIME, self.note_hang(Some(context.clock.now().wall / 1000))).await;
         context.notice(&Notice::Hang { account: name, hangs: true, message: &message });
-        self.note_hang(Some(context.clock.now().wall / 1000));
         let done = match context.hang_patience {
             Some(patience) => timeout(patience, work).await.ok()?,
             None => work.await,
         };
-        self.note_hang(None);
+        let _ = timeout(NOTE_TIME, self.note_hang(None)).await;
         let message = Message::new(Level::Info, "files_answer", "the file system answers again");
         context.notice(&Notice::Hang { account: name, hangs: false, message: &message });
         Some(done)
     }
 
-    /// For `status`. The state may be on the file system that hangs, so nothing waits for the note.
-    fn note_hang(&self, since: Option<i64>) {
+    /// For `status`.
+    async fn note_hang(&self, since: Option<i64>) {
         let mut files = Files::new(&self.settings, &self.configured, true);
-        tokio::task::spawn_local(workers::run(move || {
+        workers::run(move || {
             files.store().update_note(|note: &mut HangNote| {
                 *note = HangNote { since, pid: since.map(|_| std::process::id()) };
             })
-        }));
+        })
+        .await;
     }
 
     /// The paths of the files, for messages.

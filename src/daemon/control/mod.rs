@@ -242,7 +242,12 @@ async fn accept(listener: UnixListener, service: Rc<Service>) {
         open.retain(|connection| !connection.task.is_finished());
         if open.iter().filter(|connection| !connection.waits.get()).count() >= CONNECTIONS {
             match open.iter().position(Connection::is_slow) {
-                Some(slow) => open.remove(slow).task.abort(),
+                Some(slow) => {
+                    let Connection { task, .. } = open.remove(slow);
+                    task.abort();
+                    // Its descriptor is closed when it has ended.
+                    let _ = task.await;
+                }
                 None => sleep(CROWD_PAUSE).await,
             }
             continue;
