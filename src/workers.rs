@@ -83,6 +83,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         if !POOL.offer_thread()
             && let Some(work) = take(&slot)
         {
+            POOL.lock().queue.retain(|queued| !Arc::ptr_eq(queued, &slot));
             work()();
         }
         tokio::select! {

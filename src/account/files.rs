@@ -58,9 +58,14 @@ impl Files {
         &mut self.store
     }
 
+    /// Reads the state alone.
+    pub fn load_state(&mut self) -> Result<Stored, Problem> {
+        load_state(&mut self.store, &self.account, &self.config)
+    }
+
     /// Reads state and token file.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
-        let (record, garbage) = load_state(&mut self.store, &self.account, &self.config)?.into_parts();
+        let (record, garbage) = self.load_state()?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
             self.generation = record.generation;

@@ -138,10 +138,11 @@ impl Account {
         self.core.is_idle() && (!has_login || matches!(self.outcome, Some(Outcome::Refused(_))))
     }
 
-    /// Whether another process has changed the state since it was loaded.
+    /// Whether another process has changed the state since it was loaded. It does not read the token
+    /// file, whose file system may hang.
     pub fn is_outdated(&mut self) -> bool {
-        let loaded = self.files().load();
-        loaded.is_ok_and(|loaded| loaded.record.as_ref() != self.core.record())
+        let loaded = self.files().load_state();
+        loaded.is_ok_and(|stored| stored.into_parts().0.as_ref() != self.core.record())
     }
 
     /// Whether it has received [`Event::Stop`].

@@ -116,7 +116,11 @@ impl From<ConfigError> for ConfigFailure {
 }
 
 fn load(args: &Args) -> Result<Settings, ConfigFailure> {
-    let settings = config::load(&locate(args)?, &Environment::of_process())?;
+    let load = match args.command {
+        Command::Status(_) => config::load_alone,
+        _ => config::load,
+    };
+    let settings = load(&locate(args)?, &Environment::of_process())?;
     unknown_account(&settings, args).map_or(Ok(settings), Err)
 }
 

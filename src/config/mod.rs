@@ -141,6 +141,21 @@ pub fn locate(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf,
 
 /// Reads the file, checks who else can change and read it, and parses it.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    let links = Links::default();
+    load_with(path, environment, &|path| links.follow(path))
+}
+
+/// [`load`] without a look at any other file, so that none that hangs stops the caller. It does not
+/// recognise two paths that lead to one file through links.
+pub fn load_alone(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    load_with(path, environment, &normal)
+}
+
+fn load_with(
+    path: &Path,
+    environment: &Environment,
+    real: &dyn Fn(&Path) -> PathBuf,
+) -> Result<Settings, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let contents = files::read::read(&absolute, MAX_LEN).map_err(|source| match source.kind() {
@@ -151,8 +166,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigEr
     check_owner(&absolute, contents.uid, contents.mode, effective_uid)?;
     let text = std::str::from_utf8(&contents.bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    let links = Links::default();
-    let mut settings = validated(text, &absolute, environment, &|path| links.follow(path))?;
+    let mut settings = validated(text, &absolute, environment, real)?;
     check_readers(&settings, contents.mode)?;
     if contents.mode & 0o020 != 0 {
         settings.warnings.push(ConfigWarning::ConfigGroupWritable { mode: contents.mode });

@@ -1,23 +1,85 @@
 //! Following symlinks by path, to compare two paths to one file and to watch all links of a path.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 /// As many symlinks as the kernel follows (path_resolution(7)).
 pub(super) const MAX_LINKS: usize = 40;
 
-/// Follows links, each directory's once: a thousand accounts share a few.
+/// A file system that has not found a link for so long hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(2);
+
+/// Follows links on a thread, so that a file system that hangs costs the caller no more than
+/// [`HANGS_AFTER`] for each directory.
 #[derive(Default)]
 pub struct Links {
-    directories: RefCell<HashMap<PathBuf, PathBuf>>,
+    follower: RefCell<Option<Follower>>,
+    /// The directories of paths that hang.
+    hung: RefCell<HashSet<PathBuf>>,
+}
+
+/// The thread: it follows one path after the other. It ends when this is dropped.
+struct Follower {
+    paths: Sender<PathBuf>,
+    followed: Receiver<PathBuf>,
 }
 
 impl Links {
     /// The path without links. A part that does not exist, or cannot be looked at, stays as it is.
     pub fn follow(&self, path: &Path) -> PathBuf {
+        let directory = path.parent().unwrap_or(path);
+        if self.hung.borrow().contains(directory) {
+            return normal(path);
+        }
+        let Some(follower) = self.follower.take().or_else(Follower::start) else {
+            // Late rather than never.
+            return Directories::default().follow(path);
+        };
+        if let Some(followed) = follower.follow(path) {
+            self.follower.replace(Some(follower));
+            followed
+        } else {
+            self.hung.borrow_mut().insert(directory.to_owned());
+            normal(path)
+        }
+    }
+}
+
+impl Follower {
+    /// `None` if there are too many threads.
+    fn start() -> Option<Self> {
+        let (send_path, receive_path) = mpsc::channel::<PathBuf>();
+        let (send_followed, followed) = mpsc::channel();
+        let mut directories = Directories::default();
+        let follow = move || {
+            for path in receive_path {
+                if send_followed.send(directories.follow(&path)).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().name("links".into()).spawn(follow).ok()?;
+        Some(Self { paths: send_path, followed })
+    }
+
+    /// `None` if the file system hangs.
+    fn follow(&self, path: &Path) -> Option<PathBuf> {
+        self.paths.send(path.to_owned()).ok()?;
+        self.followed.recv_timeout(HANGS_AFTER).ok()
+    }
+}
+
+/// Where directories lead to, each followed once: a thousand accounts share a few.
+#[derive(Default)]
+struct Directories(HashMap<PathBuf, PathBuf>);
+
+impl Directories {
+    fn follow(&mut self, path: &Path) -> PathBuf {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
@@ -31,15 +93,15 @@ impl Links {
         normal(&path)
     }
 
-    fn directory(&self, path: &Path) -> PathBuf {
-        if let Some(known) = self.directories.borrow().get(path) {
+    fn directory(&mut self, path: &Path) -> PathBuf {
+        if let Some(known) = self.0.get(path) {
             return known.clone();
         }
         let found = fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => self.directory(parent).join(name),
             _ => normal(path),
         });
-        self.directories.borrow_mut().insert(path.to_owned(), found.clone());
+        self.0.insert(path.to_owned(), found.clone());
         found
     }
 }

@@ -428,7 +428,9 @@ fn run_gives_the_lock_back_after_each_attack() {
         let output = finish(set.stdin(File::open(&given).unwrap()));
         assert_eq!(output.code, Some(0), "{name}: {output:?} {}", run.log());
         assert_eq!(world.token(), Secret::new("given"), "{name}");
-        assert_eq!(world.status().1, 0, "{name}: {}", world.status().0);
+        // The token lives. The request without an answer is made again, which may be a warning.
+        let (status, code) = world.status();
+        assert!(code <= 1 && status["token_file"]["current"] == true, "{name}: {status}");
         assert_eq!(run.ended(), None, "{name}: it was still there");
         assert_eq!(run.stop().code(), Some(0), "{name}: {}", run.log());
         assert_eq!(world.posts(), 1, "{name}");

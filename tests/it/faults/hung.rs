@@ -87,6 +87,52 @@ impl Drop for Hanging {
 }
 
 #[test]
+fn a_token_file_that_hangs_stops_its_own_account_alone() {
+    let world = World::with_lifetime(6);
+    let Some(hanging) = Hanging::mount(&world) else { return };
+    let file = hanging.mountpoint.join("token");
+    let (seed, other) = (world.seed(), world.seed());
+    world.sandbox.write_config(&format!(
+        "{}[accounts.hung]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n\
+         [accounts.well]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n",
+        world.client(),
+        seed.expose(),
+        file.display(),
+        other.expose(),
+        world.token_file_of("well").display()
+    ));
+    let mut run = world.run();
+    assert!(world.server.is_live(&crate::common::world::read(&file)));
+    hanging.hang();
+    // Several lives of a token: the other account never notices.
+    let token = || fs::read_to_string(world.token_file_of("well")).unwrap();
+    for round in 0..6 {
+        if round == 3 {
+            run.wait_for("does not answer");
+            run.signal(Signal::HUP);
+            run.wait_for("the new config is in use");
+        }
+        let before = token();
+        wait_until("a refresh of the other account", || (token() != before).then_some(()));
+        assert!(world.server.is_live(&zg_tokend::testing::secret::Secret::new(token())));
+    }
+    let status = world.sandbox.run(["status"]);
+    assert!(status.stdout.contains("hung") && status.stdout.contains("does not answer"), "{status:?}");
+    // The socket answers, and SIGTERM is heard while the file system hangs.
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let health = crate::common::curl(["--unix-socket", socket.to_str().unwrap(), "http://localhost/healthz"]);
+    assert!(health.status == 200 || health.status == 503, "{health:?}");
+    // It comes back, and so does the account.
+    hanging.go_on();
+    wait_until("the account that hung", || {
+        let token = fs::read_to_string(&file).ok()?;
+        world.server.is_live(&zg_tokend::testing::secret::Secret::new(token)).then_some(())
+    });
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
 fn a_supervisor_ends_although_a_file_system_hangs() {
     let world = World::with_lifetime(6);
     let Some(hanging) = Hanging::mount(&world) else { return };
