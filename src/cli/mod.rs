@@ -31,7 +31,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::cli::args::{Args, Command};
 use crate::cli::exit::Exit;
 use crate::config;
-use crate::config::{AccountConfig, ConfigError, Environment, Settings};
+use crate::config::{AccountConfig, ConfigError, Environment, Settings, Symlinks};
 use crate::message::way_out;
 use crate::problem::Problem;
 use crate::problem::chain;
@@ -116,11 +116,12 @@ impl From<ConfigError> for ConfigFailure {
 }
 
 fn load(args: &Args) -> Result<Settings, ConfigFailure> {
-    let load = match args.command {
-        Command::Status(_) => config::load_alone,
-        _ => config::load,
+    let symlinks = match args.command {
+        Command::Status(_) => Symlinks::Keep,
+        Command::Run(_) => Symlinks::FollowApart,
+        _ => Symlinks::Follow,
     };
-    let settings = load(&locate(args)?, &Environment::of_process())?;
+    let settings = config::load(&locate(args)?, &Environment::of_process(), symlinks)?;
     unknown_account(&settings, args).map_or(Ok(settings), Err)
 }
 

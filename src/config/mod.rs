@@ -139,23 +139,21 @@ pub fn locate(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf,
         .ok_or(ConfigError::NoHome)
 }
 
+/// How [`load`] treats symlinks in the paths of a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Leaves them: it looks at no other file, so that none that hangs stops the caller. Two paths
+    /// that lead to one file through links are then not recognised.
+    Keep,
+    /// Follows them; with several accounts on a thread, so that a file system that hangs stops no
+    /// account but its own.
+    Follow,
+    /// Follows them on a thread.
+    FollowApart,
+}
+
 /// Reads the file, checks who else can change and read it, and parses it.
-pub fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
-    let links = Links::default();
-    load_with(path, environment, &|path| links.follow(path))
-}
-
-/// [`load`] without a look at any other file, so that none that hangs stops the caller. It does not
-/// recognise two paths that lead to one file through links.
-pub fn load_alone(path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
-    load_with(path, environment, &normal)
-}
-
-fn load_with(
-    path: &Path,
-    environment: &Environment,
-    real: &dyn Fn(&Path) -> PathBuf,
-) -> Result<Settings, ConfigError> {
+pub fn load(path: &Path, environment: &Environment, symlinks: Symlinks) -> Result<Settings, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let contents = files::read::read(&absolute, MAX_LEN).map_err(|source| match source.kind() {
@@ -166,7 +164,7 @@ fn load_with(
     check_owner(&absolute, contents.uid, contents.mode, effective_uid)?;
     let text = std::str::from_utf8(&contents.bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    let mut settings = validated(text, &absolute, environment, real)?;
+    let mut settings = validated(text, &absolute, environment, symlinks)?;
     check_readers(&settings, contents.mode)?;
     if contents.mode & 0o020 != 0 {
         settings.warnings.push(ConfigWarning::ConfigGroupWritable { mode: contents.mode });
@@ -198,17 +196,16 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
 }
 
 /// `path` is that of the config file, absolute: relative paths are relative to its directory, and
-/// errors name it. Symlinks are not followed: `load` does that.
+/// errors name it. Symlinks are kept.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
-    validated(text, path, environment, &normal)
+    validated(text, path, environment, Symlinks::Keep)
 }
 
-/// `real` follows symlinks.
 fn validated(
     text: &str,
     path: &Path,
     environment: &Environment,
-    real: &dyn Fn(&Path) -> PathBuf,
+    symlinks: Symlinks,
 ) -> Result<Settings, ConfigError> {
     let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -225,6 +222,13 @@ fn validated(
         let problem = known.unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
-    let settings = validate::Scope { path, environment, real }.settings(raw);
+    let several = raw.accounts.as_ref().is_some_and(|accounts| accounts.len() > 1);
+    let links = match symlinks {
+        Symlinks::Keep => None,
+        Symlinks::Follow if !several => Some(Links::here()),
+        Symlinks::Follow | Symlinks::FollowApart => Some(Links::apart()),
+    };
+    let real = |path: &Path| links.as_ref().map_or_else(|| normal(path), |links| links.follow(path));
+    let settings = validate::Scope { path, environment, real: &real }.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

@@ -303,7 +303,7 @@ fn load_with_mode(text: &str, mode: u32) -> Result<Settings, ConfigError> {
     let path = directory.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-    load(&path, &environment())
+    load(&path, &environment(), Symlinks::Follow)
 }
 
 #[test]
@@ -335,18 +335,18 @@ fn a_config_that_others_can_change_is_refused() {
 #[test]
 fn a_file_that_is_none_is_told_apart() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = load(&directory.path().join("none"), &environment()).unwrap_err();
+    let missing = load(&directory.path().join("none"), &environment(), Symlinks::Follow).unwrap_err();
     assert!(matches!(missing, ConfigError::Missing { .. }));
     assert!(
         missing.hint().unwrap().contains("zg-tokend demo") && missing.example().unwrap().contains(MINIMAL)
     );
-    let not_a_file = load(directory.path(), &environment()).unwrap_err();
+    let not_a_file = load(directory.path(), &environment(), Symlinks::Follow).unwrap_err();
     assert!(matches!(not_a_file, ConfigError::Read { .. }), "{not_a_file}");
     assert_eq!(not_a_file.hint().as_deref(), Some("write the path of the file, not of its directory"));
     assert!(matches!(load_with_mode(&"#".repeat(MAX_LEN + 1), 0o600), Err(ConfigError::Read { .. })));
     let path = directory.path().join("latin1");
     std::fs::write(&path, b"scope = \"\xfc\"").unwrap();
-    let not_utf8 = load(&path, &environment()).unwrap_err();
+    let not_utf8 = load(&path, &environment(), Symlinks::Follow).unwrap_err();
     assert!(matches!(not_utf8, ConfigError::Read { .. }), "{not_utf8}");
     assert_eq!(not_utf8.hint().as_deref(), Some("save it as UTF-8 text"));
 }

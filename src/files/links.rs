@@ -14,10 +14,18 @@ pub(super) const MAX_LINKS: usize = 40;
 /// A file system that has not found a link for so long hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(2);
 
-/// Follows links on a thread, so that a file system that hangs costs the caller no more than
-/// [`HANGS_AFTER`] for each directory.
+/// Follows links.
+pub enum Links {
+    /// On the thread that asks.
+    Here(RefCell<Directories>),
+    /// On a thread of their own, so that a file system that hangs costs the caller no more than
+    /// [`HANGS_AFTER`] for each directory.
+    Apart(Apart),
+}
+
+/// A thread that follows links.
 #[derive(Default)]
-pub struct Links {
+pub struct Apart {
     follower: RefCell<Option<Follower>>,
     /// The directories of paths that hang.
     hung: RefCell<HashSet<PathBuf>>,
@@ -30,8 +38,25 @@ struct Follower {
 }
 
 impl Links {
+    pub fn here() -> Self {
+        Self::Here(RefCell::default())
+    }
+
+    pub fn apart() -> Self {
+        Self::Apart(Apart::default())
+    }
+
     /// The path without links. A part that does not exist, or cannot be looked at, stays as it is.
     pub fn follow(&self, path: &Path) -> PathBuf {
+        match self {
+            Self::Here(directories) => directories.borrow_mut().follow(path),
+            Self::Apart(apart) => apart.follow(path),
+        }
+    }
+}
+
+impl Apart {
+    fn follow(&self, path: &Path) -> PathBuf {
         let directory = path.parent().unwrap_or(path);
         if self.hung.borrow().contains(directory) {
             return normal(path);
@@ -76,7 +101,7 @@ impl Follower {
 
 /// Where directories lead to, each followed once: a thousand accounts share a few.
 #[derive(Default)]
-struct Directories(HashMap<PathBuf, PathBuf>);
+pub struct Directories(HashMap<PathBuf, PathBuf>);
 
 impl Directories {
     fn follow(&mut self, path: &Path) -> PathBuf {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::cli::demo::DemoError;
 use crate::config;
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, Settings, Symlinks};
 use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 use crate::secret::Secret;
@@ -43,7 +43,7 @@ impl Setup {
         let text = config(&server).ok_or(DemoError::Directory(io::ErrorKind::NotFound.into()))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(text.expose().as_bytes())).map_err(DemoError::Directory)?;
-        let settings = config::load(&path, &Environment::of_process())?;
+        let settings = config::load(&path, &Environment::of_process(), Symlinks::Follow)?;
         Ok(Self { server, settings, token_file: directory.path().join("token"), directory })
     }
 
