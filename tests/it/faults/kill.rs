@@ -61,14 +61,16 @@ pub fn calls_in(world: &World) -> Vec<Call> {
     calls
 }
 
-/// Whether calls that end with the one that was killed end where a strict server's login can be
-/// lost: the server may have replaced the refresh token, and its successor is not in the state. The
-/// first rename after the request must be that of the state.
+/// Whether a process that was killed in the middle of the last of its calls was killed where a
+/// strict server's login can be lost: the server may have replaced the refresh token, and its
+/// successor is not in the state. The first rename after the request must be that of the state.
+///
+/// Of several threads one may begin a call after the one that is killed: only those that came to
+/// their end count.
 pub fn ends_in_window(calls: &[Call]) -> bool {
     let Some(post) = calls.iter().find(|call| call.is_post()) else { return false };
-    let (_killed, before) = calls.split_last().unwrap();
-    let since = before.iter().skip(post.place).collect::<Vec<_>>();
-    !since.is_empty() && !since.into_iter().any(|call| call.name.starts_with("rename"))
+    let since = || calls.iter().skip(post.place).filter(|call| call.is_complete());
+    post.is_complete() && !since().any(|call| call.name.starts_with("rename"))
 }
 
 /// Kills one pass at this call, and runs another.

@@ -20,7 +20,7 @@ pub struct Call {
     pub place: usize,
     /// The file that it concerns; of a rename the new name.
     pub path: Option<PathBuf>,
-    /// The line in the trace.
+    /// The line in the trace; of a call that another thread interrupted both parts of it.
     pub line: String,
 }
 
@@ -39,6 +39,11 @@ impl Call {
     /// Whether it sends the request.
     pub fn is_post(&self) -> bool {
         self.line.contains("\"POST /token ")
+    }
+
+    /// Whether the kernel came to its end.
+    pub fn is_complete(&self) -> bool {
+        !self.line.ends_with("= ?") && !self.line.ends_with("<unfinished ...>")
     }
 }
 
@@ -106,11 +111,18 @@ pub fn parse(log: &Path) -> Vec<Call> {
 pub fn parse_threads(log: &Path) -> Vec<Call> {
     let text = fs::read_to_string(log).unwrap();
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
-    let mut calls = Vec::new();
+    let mut calls: Vec<Call> = Vec::new();
+    let mut interrupted: HashMap<&str, usize> = HashMap::new();
     for line in text.lines() {
         let (pid, rest) = line.split_once(' ').unwrap();
         let rest = rest.trim_start();
-        // The end of a call that another thread interrupted was counted at its beginning.
+        if rest.starts_with('<')
+            && let Some(place) = interrupted.remove(pid)
+        {
+            let line = &mut calls[place].line;
+            line.truncate(line.len() - "<unfinished ...>".len());
+            line.push_str(rest);
+        }
         if rest.starts_with(['-', '+', '<']) {
             continue;
         }
@@ -122,6 +134,9 @@ pub fn parse_threads(log: &Path) -> Vec<Call> {
         }
         let nth = seen.entry((pid.to_owned(), name.to_owned())).or_default();
         *nth += 1;
+        if rest.ends_with("<unfinished ...>") {
+            interrupted.insert(pid, calls.len());
+        }
         calls.push(Call {
             name: name.to_owned(),
             nth: *nth,
