@@ -7,7 +7,7 @@ use crate::clock::{Timestamp, millis};
 use crate::config;
 use crate::config::SecretSource;
 use crate::http::shown;
-use crate::message::{duration, local};
+use crate::message::{LOG_IN_AGAIN, duration, local};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::Probed;
 use crate::problem::chain;
@@ -108,6 +108,7 @@ impl AccountStatus {
             self.judge_lack_of_login(account, record, now);
         }
         self.judge_refresh(record, look, now);
+        self.judge_login(record, now);
         if record.access_token.is_some() {
             self.judge_file(look);
         }
@@ -131,6 +132,7 @@ impl AccountStatus {
                 source: Some("state"),
                 seeded_at: Some(token.seeded_at.wall / 1000),
                 rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
+                ends_at: record.login_life.as_ref().map(|life| life.ends_at().wall / 1000),
             };
         }
         let failure = record.failure.as_ref();
@@ -227,6 +229,19 @@ impl AccountStatus {
             problem: last.and_then(|last| last.problem.clone()),
             answered_at: last.and_then(|last| last.answered_at),
         });
+    }
+
+    /// What a healthy login should be known for in time.
+    fn judge_login(&mut self, record: &Record, now: Timestamp) {
+        if record.refresh_token_unusable {
+            let problem = "the server sent a refresh token that cannot be kept";
+            let hint = "the earlier one stays in use; if the server refuses it, log in again and report this to the provider";
+            self.find(Severity::Warning, problem, Some(hint.into()));
+        }
+        if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
+            let problem = format!("the login ends at {}", local(life.ends_at().wall / 1000));
+            self.find(Severity::Warning, problem, Some(LOG_IN_AGAIN.into()));
+        }
     }
 
     fn judge_lack_of_login(&mut self, account: &config::AccountConfig, record: &Record, now: Timestamp) {
@@ -327,6 +342,7 @@ fn blank(account: &config::AccountConfig, look: &Look) -> AccountStatus {
             source: account.refresh_token.as_ref().map(source),
             seeded_at: None,
             rotated_at: None,
+            ends_at: None,
         },
         last_attempt: None,
         push: Vec::new(),
