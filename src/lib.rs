@@ -1,24 +1,21 @@
 //! zg-tokend keeps an OAuth 2.0 access token fresh in a file.
 //!
-//! The house has layers; each file uses only lower-numbered ones, and siblings do not import
-//! each other. Pure layers do no I/O and read no clock.
+//! The modules form layers; each uses only lower ones, and siblings do not import each other.
+//! `tests/it/layers.rs` enforces this, and docs/DESIGN.md explains it. From high to low:
 //!
-//! | layer | room | what is in it |
-//! | --- | --- | --- |
-//! | L0 | [`secret`] | values that are never shown, fingerprints that may be |
-//! | L0 | [`clock`] | instants on two clocks; the only reader of a clock |
-//! | L1 | [`child`] | a command's end and its output, with a deadline |
-//! | L1 | [`config`] | the config file: strict keys, validated settings, errors with a caret. Pure but for reading it |
-//! | L1 | [`durable`] | files: where one may be placed, atomic and durable replacement |
-//! | L1 | [`oauth`] | RFC 6749 bytes in and out: the request, the reply, what it means. Pure |
-//! | L2 | [`supervisor`] | the state machine of one account: what is remembered, when, what next. Pure |
-//! | L3 | [`publish`] | the token file that readers read |
-//! | L3 | [`secrets`] | refresh token and client secret, read from where the config says |
-//! | L3 | [`store`] | the state of an account, the locks on it |
-//! | L3 | [`transport`] | the token endpoint over HTTPS; discovery |
-//! | L4 | [`demo`] | the embedded authorization server of `demo` and the tests |
-//! | L4 | [`shell`] | performs what the core decides: `run` and its control socket, `once`, `status` |
-//! | L5 | [`cli`], [`exit`] | arguments, terminal output, exit codes |
+//! | module | purpose |
+//! | --- | --- |
+//! | `cli` | arguments, one file a command, terminal output, log, exit codes |
+//! | `daemon` | `run`: the loop, systemd, the control socket |
+//! | `check`, `status` | the commands of these names |
+//! | `hooks`, `probe`, `push` | features beside the refresh: rules, effects and notes |
+//! | `account` | one account: performs the core's actions; its files, its client |
+//! | `http`, `message`, `secrets`, `store` | the network, the sentences, the secrets, the state |
+//! | `config` | the config file: one table of keys, errors with a caret |
+//! | `files`, `refresh` | safe and durable files; the core, which is pure |
+//! | `demo`, `oauth`, `process`, `timer`, `workers` | the demo server; RFC 6749, pure; children; timers; threads |
+//! | `clock`, `redact`, `runtime`, `signals`, `sink` | clocks, redaction, event loop, signals, the log's output |
+//! | `problem`, `secret` | failures as users meet them; values that are never shown |
 
 #![forbid(unsafe_code)]
 

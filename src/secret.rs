@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 /// A string that no log, error or status may ever contain: a token, a client secret.
 ///
 /// `Debug` prints `[redacted]`, there is no `Display`, and serde sees it only through
-/// [`stored`], which the state file alone uses. The memory is wiped on drop.
+/// `stored`, which the state file alone uses. The memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 

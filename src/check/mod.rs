@@ -1,5 +1,5 @@
 //! Whether a refresh could work: everything that can be found out before one is tried. Nothing
-//! is changed and no token is spent; only [`live`] touches the network.
+//! is changed and no token is spent; only `live` touches the network.
 
 pub mod hooks;
 pub mod live;

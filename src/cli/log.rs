@@ -77,6 +77,7 @@ pub(super) fn set_up(format: Option<LogFormat>) {
 /// The level that `RUST_LOG` chooses for this program: `LEVEL`, `TARGET=LEVEL` or several of them.
 /// The outer `None` stands for a text that chooses none: one word that is no level is read as another
 /// program's name, and would silence this one.
+#[expect(clippy::option_option, reason = "no level for this program differs from off")]
 fn level_of(chosen: &str) -> Option<Option<Level>> {
     let parse = |level: &str| match level.to_ascii_lowercase().as_str() {
         "off" => Some(None),

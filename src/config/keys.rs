@@ -116,7 +116,7 @@ impl Kind {
     }
 }
 
-/// The parts of a table that [`keys!`] makes.
+/// The parts of a table that `keys!` makes.
 pub(super) trait RawTable {
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;

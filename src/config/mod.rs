@@ -184,7 +184,7 @@ fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
 }
 
 /// `path` is that of the config file, absolute: relative paths are relative to its directory, and
-/// errors name it. Symlinks are not followed: [`load`] does that.
+/// errors name it. Symlinks are not followed: `load` does that.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
     validated(text, path, environment, &normal)
 }

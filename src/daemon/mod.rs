@@ -178,9 +178,9 @@ impl Supervisor {
         let text = "stopping; refreshes in progress are completed first";
         self.report(&Message::new(Level::Info, "stopping", text));
         if self.is_idle() {
-            notifier.stopping()
+            notifier.stopping();
         } else {
-            notifier.finishing()
+            notifier.finishing();
         }
         self.stop();
     }

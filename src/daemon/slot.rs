@@ -16,6 +16,7 @@ use crate::store::lock::SupervisorLock;
 /// Events for accounts, each with the account's name.
 pub type Events = Queue<(String, Event)>;
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one account")]
 pub struct Slot {
     /// `None` while a task works on it.
     pub account: Option<Box<Account>>,

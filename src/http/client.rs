@@ -326,15 +326,15 @@ async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, 
 fn undo(reply: &mut Reply, coding: &str) -> Result<(), TransportFailure> {
     let other = |detail| TransportFailure { sent: Sent::PerhapsSent, kind: FailureKind::Other, detail };
     let body = std::mem::take(&mut reply.body);
-    reply.body = decode(body, coding, MAX_BODY_BYTES).or_else(|error| match error {
-        EncodingError::TooLong => Err(too_large()),
+    reply.body = decode(body, coding, MAX_BODY_BYTES).map_err(|error| match error {
+        EncodingError::TooLong => too_large(),
         EncodingError::Unknown(name) => {
             let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
-            Err(other(format!("the answer has the content coding {name}, which was not asked for")))
+            other(format!("the answer has the content coding {name}, which was not asked for"))
         }
         EncodingError::Damaged(part) => {
             reply.body = part;
-            Err(other(format!("the answer cannot be decoded: its {} is damaged", coding.trim())))
+            other(format!("the answer cannot be decoded: its {} is damaged", coding.trim()))
         }
     })?;
     Ok(())

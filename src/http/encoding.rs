@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_and_a_broken_body_keeps_its_beginning() {
-        assert_eq!(decoded(gzip(&[b'x'; 100_000]), "gzip"), Err(EncodingError::TooLong));
+        assert_eq!(decoded(gzip(&vec![b'x'; 100_000]), "gzip"), Err(EncodingError::TooLong));
         assert_eq!(decoded(TEXT.to_vec(), "zstd"), Err(EncodingError::Unknown("zstd".into())));
         let whole = gzip(TEXT);
         let Err(EncodingError::Damaged(part)) = decoded(whole[..whole.len() - 4].to_vec(), "gzip") else {

@@ -36,7 +36,7 @@ fn request(token_endpoint: Url) -> TokenRequest {
         client_authentication: ClientAuthentication::Basic { client_secret: Secret::new("pw") },
         scope: None,
         extra_params: Vec::new(),
-        shape: Default::default(),
+        shape: crate::oauth::shape::Shape::default(),
     };
     TokenRequest { client: Arc::new(client), grant: Grant::RefreshToken(Secret::new("r1")) }
 }

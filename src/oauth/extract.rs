@@ -270,7 +270,7 @@ impl Trouble {
                             }
                             None => push(&mut self.codes, code.clone()),
                         },
-                        Some(Value::Number(code)) if *code != 0.0 && *code != 200.0 => {
+                        Some(Value::Number(code)) if ![0, 200].contains(&(*code as i64)) => {
                             push(&mut self.codes, Secret::new(code.to_string()));
                         }
                         _ => {}

@@ -293,6 +293,7 @@ fn squeeze_code(code: &str) -> String {
 }
 
 /// What the codes and the words say together; `None` if nothing in them is known.
+#[expect(clippy::needless_pass_by_value, reason = "iterators that are cheap to clone")]
 pub fn meaning<'a>(
     codes: impl Iterator<Item = &'a str> + Clone,
     words: impl Iterator<Item = &'a str> + Clone,

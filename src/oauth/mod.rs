@@ -18,10 +18,9 @@ pub mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use crate::oauth::answer::{
-    Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
-    Unavailable, Unclear,
-};
+pub use crate::oauth::answer::{Answer, ErrorReply, ExpiresInSource, TokenFault, TokenResponse};
+#[cfg(test)]
+pub use crate::oauth::answer::{Defect, Doubt, ServerFailure, Unavailable, Unclear};
 pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::grant::Grant;

@@ -467,8 +467,8 @@ mod tests {
         let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
         let names: Vec<_> = PROVIDERS.iter().map(|provider| provider.name).collect();
         let (last, others) = names.split_last().unwrap();
-        let list = format!("There are presets for {} and {last}.", others.join(", "));
-        assert!(readme.contains(&list), "{list}");
+        let sentence = format!("There are presets for {} and {last}.", others.join(", "));
+        assert!(readme.contains(&sentence), "{sentence}");
     }
 
     #[test]

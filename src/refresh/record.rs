@@ -30,7 +30,7 @@ pub const SEEDS_MAX: usize = 256;
 /// The state of one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The format's version, [`VERSION`].
+    /// The format's version, `VERSION`.
     pub version: u32,
     /// The account's name; the state directory is named after it as well.
     pub account: String,

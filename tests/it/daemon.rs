@@ -185,7 +185,7 @@ fn usr1_refreshes_now() {
     let world = World::new();
     world.configure("");
     let mut run = world.run();
-    for grants in 2..=4 {
+    for grants in 2..=3 {
         run.signal(Signal::USR1);
         wait_for_grants(&world, grants);
     }
@@ -358,7 +358,7 @@ fn the_fullest_log_shows_no_secret() {
     let mut command = world.sandbox.command(["run"]);
     let mut run = Background::start(command.env("RUST_LOG", "trace"), world.sandbox.path("log"));
     run.wait_for("supervising");
-    for grants in 2..=4 {
+    for grants in 2..=3 {
         secrets.extend([world.token(), world.refresh_token()]);
         run.signal(Signal::USR1);
         wait_for_grants(&world, grants);

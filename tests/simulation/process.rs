@@ -9,7 +9,7 @@ use zg_tokend::testing::refresh::Record;
 use zg_tokend::testing::refresh::Report;
 use zg_tokend::testing::refresh::{Action, Event, LockFailure, Refresher};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
-use zg_tokend::testing::secret::{Fingerprint, Secret};
+use zg_tokend::testing::secret::Secret;
 
 use super::mutants::Mutant;
 use super::plan::{Incident, SECOND};

@@ -406,6 +406,6 @@ pub fn client(name: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
-        shape: Default::default(),
+        shape: crate::oauth::shape::Shape::default(),
     }
 }

@@ -183,6 +183,19 @@ impl World {
         fs::write(self.state_path("default", "state"), state.to_string()).unwrap();
     }
 
+    /// Lets a test force more refreshes within a minute than the program permits: the state forgets
+    /// those so far.
+    pub fn permit_force(&self) {
+        super::wait_until("the end of a request", || self.state()["in_flight"].is_null().then_some(()));
+        std::thread::sleep(Duration::from_millis(100));
+        let mut state = self.state();
+        state.as_object_mut().unwrap().remove("forced");
+        let path = self.state_path("default", "state");
+        let next = path.with_extension("next");
+        fs::write(&next, state.to_string()).unwrap();
+        fs::rename(next, path).unwrap();
+    }
+
     /// The SHA-256 of the refresh token in the state.
     pub fn refresh_token(&self) -> Secret {
         Secret::new(self.state()["refresh_token"]["value"].as_str().unwrap())

@@ -9,7 +9,7 @@ use crate::common::world::World;
 use crate::common::{Background, leave_out, wait_until};
 
 /// A file system whose calls hang while a flag file exists.
-const FUSE: &str = r#"
+const FUSE: &str = r"
 import os, sys, time
 from fusepy import FUSE, Operations
 class Pass(Operations):
@@ -39,7 +39,7 @@ class Pass(Operations):
         s = os.statvfs(self.path(path))
         return {k: getattr(s, k) for k in ('f_bavail','f_bfree','f_blocks','f_bsize','f_favail','f_ffree','f_files','f_flag','f_frsize','f_namemax')}
 FUSE(Pass(sys.argv[1]), sys.argv[2], foreground=True, nothreads=False, allow_other=False)
-"#;
+";
 
 /// A mounted file system that can hang; unmounted when this is dropped.
 struct Hanging {

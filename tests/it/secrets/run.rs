@@ -118,6 +118,7 @@ fn the_log_and_the_socket_of_run_hold_no_secret_of_the_config() {
         let mut run = Background::start(&mut command(&["run", "--log-format", format]), log);
         run.wait_for("supervising");
         search.plant_tokens(&world);
+        world.permit_force();
         run.signal(Signal::USR1);
         wait_until("an answer from everybody", || {
             let now = asked.iter().zip(before).all(|(asked, before)| asked.load(Ordering::Relaxed) > before);
@@ -148,6 +149,7 @@ fn the_log_and_the_socket_of_run_hold_no_secret_of_the_config() {
         let told = format!("{} {CLIENT_SECRET} {parameter}", world.refresh_token().expose());
         let refusal = json!({ "error": "invalid_grant", "error_description": told });
         world.fault(Fault::reply(400, refusal.to_string()));
+        world.permit_force();
         run.signal(Signal::USR1);
         wait_until("the refusal", || (world.status().0["state"] == "needs_login").then_some(()));
         look(&mut search);
