@@ -239,7 +239,8 @@ impl AccountStatus {
             self.find(Severity::Warning, problem, Some(hint.into()));
         }
         if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
-            let problem = format!("the login ends at {}", local(life.ends_at().wall / 1000));
+            let left = Duration::from_secs((life.ends_at().wall - now.wall).max(0).unsigned_abs() / 1000);
+            let problem = format!("the login ends in {}", duration(left));
             self.find(Severity::Warning, problem, Some(LOG_IN_AGAIN.into()));
         }
     }
