@@ -293,6 +293,13 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     told("the resource refuses the token");
     world.configure("");
     world.write_state(&state);
+    let mut run = world.run();
+    let hang = json!({ "since": at, "pid": run.id() });
+    fs::write(world.state_path("default", "hang"), hang.to_string()).unwrap();
+    told("its files hang");
+    run.stop();
+    fs::remove_file(world.state_path("default", "hang")).unwrap();
+    world.write_state(&state);
     fs::remove_file(world.token_file()).unwrap();
     told("the token file is gone");
     fs::create_dir(world.token_file()).unwrap();
