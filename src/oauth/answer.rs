@@ -48,7 +48,7 @@ pub struct TokenResponse {
     /// True if the reply has a refresh token that cannot be used (too long, forbidden
     /// characters): the old one stays, but may be dead.
     pub refresh_token_unusable: bool,
-    /// What the reply says of the lifetime, if that cannot be read.
+    /// The reply has a lifetime that cannot be read.
     pub expires_in_unreadable: bool,
     /// How long the login lives, if the server says so.
     pub login_expires_in: Option<Duration>,

@@ -12,7 +12,7 @@ use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
     Unavailable, Unclear,
 };
-use crate::oauth::extract::{Body, Found, Value, squeeze};
+use crate::oauth::extract::{GrantMembers, ReplyBody, Value, squeeze};
 use crate::oauth::meaning::{Meaning, look_up, meaning};
 use crate::oauth::reply::{Reply, Sent, TransportFailure};
 use crate::oauth::retry_after;
@@ -62,7 +62,7 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContex
     let retry_after = retry_after::parse(reply.retry_after.as_deref(), reply.date.as_deref(), context.now);
     let unavailable = |reason| Answer::Unavailable(Unavailable { reason, retry_after });
     let unclear = |reason| Answer::Ambiguous(Unclear { reason, retry_after });
-    let body = Body::parse(&reply.body, reply.content_type.as_deref());
+    let body = ReplyBody::parse(&reply.body, reply.content_type.as_deref());
     let whole = body.as_ref().filter(|body| body.whole);
     let words = || Some(error_reply(whole?, status, context)?.0);
 
@@ -83,7 +83,7 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContex
         408 | 425 | 429 => unavailable(ServerFailure::Status { status, words: words() }),
         400..=499 => match whole.and_then(|body| error_reply(body, status, context)) {
             Some((error, meaning)) => {
-                let speaks = whole.is_some_and(Body::has_code) && !matches!(status, 404 | 405);
+                let speaks = whole.is_some_and(ReplyBody::has_code) && !matches!(status, 404 | 405);
                 by_meaning(error, meaning, (!speaks).then_some(status), unavailable)
             }
             None => unavailable(ServerFailure::Status { status, words: None }),
@@ -109,7 +109,7 @@ fn no_reply(failure: &TransportFailure, context: &ReplyContext<'_>) -> Answer {
 
 /// A 2xx that can be read.
 fn success(
-    body: &Body,
+    body: &ReplyBody,
     status: u16,
     context: &ReplyContext<'_>,
     unavailable: impl Fn(ServerFailure) -> Answer,
@@ -163,7 +163,7 @@ fn success(
 /// RFC 8693's "not applicable".
 const PROOF_TYPES: [&str; 5] = ["dpop", "mac", "pop", "hok", "na"];
 
-fn usable_refresh_token<'a>(found: &Found<'a>) -> Option<&'a Secret> {
+fn usable_refresh_token<'a>(found: &GrantMembers<'a>) -> Option<&'a Secret> {
     found.refresh_token.and_then(Value::text).filter(|token| is_usable(token))
 }
 
@@ -202,7 +202,7 @@ struct Lifetime {
 
 /// How long the token lives, and who says so; `Err` is an expires_in of zero or less.
 fn lifetime(
-    found: &Found<'_>,
+    found: &GrantMembers<'_>,
     access_token: &Secret,
     context: &ReplyContext<'_>,
 ) -> Result<Lifetime, String> {
@@ -280,7 +280,7 @@ fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
 
 /// The server's error, if the reply has one, and its meaning.
 fn error_reply(
-    body: &Body,
+    body: &ReplyBody,
     status: u16,
     context: &ReplyContext<'_>,
 ) -> Option<(ErrorReply, Option<Meaning>)> {

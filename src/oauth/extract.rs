@@ -110,9 +110,9 @@ pub fn squeeze(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What was found of a grant.
+/// The members of a grant, as far as they are there.
 #[derive(Debug, Default)]
-pub struct Found<'a> {
+pub struct GrantMembers<'a> {
     pub access_token: Option<&'a Value>,
     pub token_type: Option<&'a Value>,
     pub expires_in: Option<&'a Value>,
@@ -125,13 +125,13 @@ pub struct Found<'a> {
 
 /// A body that could be read, if only in part.
 #[derive(Debug)]
-pub struct Body {
+pub struct ReplyBody {
     root: Value,
     /// Nothing is missing or damaged.
     pub whole: bool,
 }
 
-impl Body {
+impl ReplyBody {
     /// `None` if it is neither JSON that begins with an object or a list, nor a form.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Option<Self> {
         let utf16 = utf16(bytes, content_type);
@@ -165,7 +165,7 @@ impl Body {
     }
 
     /// The grant, at the top or in one of the known members.
-    pub fn found(&self) -> Found<'_> {
+    pub fn found(&self) -> GrantMembers<'_> {
         let holds_grant = |value: &&Value| {
             value.member("access_token").is_some_and(Value::is_there)
                 || value.member("refresh_token").is_some_and(Value::is_there)
@@ -189,7 +189,7 @@ impl Body {
         ]);
         // Sentry names it `token`; alone that could be anything.
         let token = || at.member("token").filter(|_| refresh_token.or(expires_in).or(expires_at).is_some());
-        Found {
+        GrantMembers {
             access_token: at.member("access_token").or_else(token),
             token_type: at.member("token_type"),
             expires_in,
@@ -207,8 +207,8 @@ impl Body {
     }
 
     /// The codes and the words of an error, the most telling first.
-    pub fn error(&self) -> Trouble {
-        let mut trouble = Trouble::default();
+    pub fn error(&self) -> ErrorMembers {
+        let mut trouble = ErrorMembers::default();
         trouble.collect(&self.root, 0);
         trouble.uri = self.root.member("error_uri").and_then(Value::text).cloned();
         trouble
@@ -238,15 +238,15 @@ fn is_code(text: &str) -> bool {
     !["", "0", "200", "ok", "success", "none", "false", "error", "true", "null"].contains(&&*squeeze(text))
 }
 
-/// What a reply says of an error.
+/// The error of a reply.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct ErrorMembers {
     pub codes: Vec<Secret>,
     pub words: Vec<Secret>,
     pub uri: Option<Secret>,
 }
 
-impl Trouble {
+impl ErrorMembers {
     fn collect(&mut self, at: &Value, depth: usize) {
         match at {
             // Twitch and Keycloak write a sentence where the code belongs.

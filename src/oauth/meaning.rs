@@ -2,7 +2,7 @@
 
 use crate::oauth::extract::squeeze;
 
-/// What an error says about the next attempt.
+/// The meaning of an error for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// The refresh token is dead.
@@ -23,7 +23,7 @@ struct Phrases {
     meaning: Meaning,
 }
 
-/// What is wrong with a token that is gone for good.
+/// The ends of a token that is gone for good.
 const GONE: &[&str] = &[
     "invalid",
     "expired",
@@ -170,9 +170,9 @@ const WORDS: &[Phrases] = &[
             "unknown client",
             "application invalid", // Strava
             "api key not valid",   // Firebase
-            "no api key", // Supabase
+            "no api key",          // Supabase
             "invalid api key",
-            "provide an api key", // Stripe
+            "provide an api key",   // Stripe
             "authorization header", // X
             "dpop",                 // RFC 9449
             "AADSTS9002327",        // Entra ID: the login of a single-page app wants an Origin header
@@ -294,7 +294,7 @@ fn squeeze_code(code: &str) -> String {
     if code.starts_with('-') { code.to_owned() } else { squeeze(code) }
 }
 
-/// What the codes and the words say together; `None` if nothing in them is known.
+/// The meaning of the codes and the words together; `None` if nothing in them is known.
 #[expect(clippy::needless_pass_by_value, reason = "iterators that are cheap to clone")]
 pub fn meaning<'a>(
     codes: impl Iterator<Item = &'a str> + Clone,

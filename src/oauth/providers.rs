@@ -10,7 +10,7 @@ pub struct Provider {
     /// The value of the key `provider`.
     pub name: &'static str,
     /// The key whose value belongs into the endpoints, as `{tenant}` and the like.
-    pub place: Option<Place>,
+    pub place: Option<EndpointPart>,
     pub token_endpoint: &'static str,
     /// With a client_secret; without one it is none.
     pub auth_method: AuthMethod,
@@ -23,9 +23,9 @@ pub struct Provider {
     pub body: Option<&'static str>,
     /// More parameters of each refresh.
     pub params: &'static [(&'static str, &'static str)],
-    /// What a login must ask for to get a refresh token: parameters of the authorization request.
+    /// Parameters of the authorization request, without which no refresh token is granted.
     pub login_params: &'static [(&'static str, &'static str)],
-    /// What a user should know: lifetimes, limits, what the answers look like.
+    /// Lifetimes, limits, and other facts that a user should know.
     pub quirks: &'static str,
     /// Where the row is from. All were seen on [`SEEN`].
     pub source: &'static str,
@@ -36,7 +36,7 @@ pub const SEEN: &str = "2026-11-28";
 
 /// The part of an endpoint that each user has another one of.
 #[derive(Debug)]
-pub struct Place {
+pub struct EndpointPart {
     /// `tenant`, `host`, `shop` or `data_center`.
     pub key: &'static str,
     /// None: the key is required.
@@ -130,7 +130,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "exact-online",
-        place: Some(Place { key: "host", default: Some("start.exactonline.nl"), values: &[] }),
+        place: Some(EndpointPart { key: "host", default: Some("start.exactonline.nl"), values: &[] }),
         token_endpoint: "https://{host}/api/oauth2/token",
         quirks: "a refresh token works once, dies after 30 days without use, and is refused before 9.5 of the 10 min are over: set skew = \"25s\"",
         source: "stephangroen/laravel-exact-online, issue 19",
@@ -155,7 +155,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "firebase",
-        place: Some(Place { key: "tenant", default: None, values: &[] }),
+        place: Some(EndpointPart { key: "tenant", default: None, values: &[] }),
         token_endpoint: "https://securetoken.googleapis.com/v1/token?key={tenant}",
         quirks: "tenant is the Web API key of the project",
         source: "firebase.google.com",
@@ -179,7 +179,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "gitlab",
-        place: Some(Place { key: "host", default: Some("gitlab.com"), values: &[] }),
+        place: Some(EndpointPart { key: "host", default: Some("gitlab.com"), values: &[] }),
         token_endpoint: "https://{host}/oauth/token",
         authorization_endpoint: Some("https://{host}/oauth/authorize"),
         device_endpoint: Some("https://{host}/oauth/authorize_device"),
@@ -241,7 +241,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "microsoft",
-        place: Some(Place { key: "tenant", default: Some("common"), values: &[] }),
+        place: Some(EndpointPart { key: "tenant", default: Some("common"), values: &[] }),
         token_endpoint: "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         authorization_endpoint: Some("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize"),
         device_endpoint: Some("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/devicecode"),
@@ -286,7 +286,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "salesforce",
-        place: Some(Place { key: "host", default: Some("login.salesforce.com"), values: &[] }),
+        place: Some(EndpointPart { key: "host", default: Some("login.salesforce.com"), values: &[] }),
         token_endpoint: "https://{host}/services/oauth2/token",
         authorization_endpoint: Some("https://{host}/services/oauth2/authorize"),
         revocation_endpoint: Some("https://{host}/services/oauth2/revoke"),
@@ -297,7 +297,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "shopify",
-        place: Some(Place { key: "shop", default: None, values: &[] }),
+        place: Some(EndpointPart { key: "shop", default: None, values: &[] }),
         token_endpoint: "https://{shop}.myshopify.com/admin/oauth/access_token",
         authorization_endpoint: Some("https://{shop}.myshopify.com/admin/oauth/authorize"),
         quirks: "rotates; access tokens live 1 h",
@@ -390,7 +390,7 @@ pub const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "zoho",
-        place: Some(Place {
+        place: Some(EndpointPart {
             key: "data_center",
             default: Some("com"),
             values: &["com", "eu", "in", "com.au", "jp", "com.cn", "sa"],
@@ -426,7 +426,7 @@ impl Provider {
         }
     }
 
-    /// What it sets, in lines for people.
+    /// Its settings, in lines for people.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let pairs = |pairs: &[(&str, &str)]| {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();

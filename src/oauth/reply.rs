@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::oauth::extract::{Body, Value};
+use crate::oauth::extract::{ReplyBody, Value};
 
 /// A complete HTTP reply: the status, the headers that matter, the whole body.
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ impl Reply {
     /// True for a success whose body, even if it broke off, holds a refresh token: such a reply
     /// must be judged, not thrown away.
     pub fn holds_refresh_token(&self) -> bool {
-        let body = || Body::parse(&self.body, self.content_type.as_deref());
+        let body = || ReplyBody::parse(&self.body, self.content_type.as_deref());
         (200..=299).contains(&self.status)
             && body().is_some_and(|body| body.found().refresh_token.is_some_and(Value::is_there))
     }

@@ -72,7 +72,7 @@ pub struct TokenClient {
     /// Further parameters of the body, in this order: audience, resource (RFC 8707, repeatable)
     /// and what the provider invented.
     pub extra_params: Vec<(String, String)>,
-    /// What the RFC does not know.
+    /// Additions that the RFC does not know.
     pub shape: Shape,
 }
 

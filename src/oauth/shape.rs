@@ -1,4 +1,4 @@
-//! What a request has beside RFC 6749: headers, secret parameters, a body of another form.
+//! Additions to the request of RFC 6749: headers, secret parameters, a body of another form.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ pub struct BodyTemplate {
     pieces: Vec<(String, Option<String>)>,
 }
 
-/// What is wrong with a template.
+/// The fault of a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("has an unknown placeholder `{{{0}}}`")]

@@ -101,7 +101,7 @@ pub enum Report {
     RefreshTokenUnusable,
     /// The reply says something of the lifetime that cannot be read.
     LifetimeUnreadable {
-        /// What is assumed instead.
+        /// The lifetime that is assumed instead.
         assumed: Duration,
     },
     /// Another process died with a request under way.

@@ -105,7 +105,7 @@ pub struct RefreshToken {
 pub struct LoginLife {
     /// The clocks before the request.
     pub stated_at: Timestamp,
-    /// What was left then, in milliseconds.
+    /// The life that was left then, in milliseconds.
     pub lifetime_ms: u64,
 }
 

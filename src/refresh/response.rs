@@ -125,7 +125,7 @@ impl Refresher {
             record.login_life =
                 Some(LoginLife { stated_at: issued_at, lifetime_ms: life.as_millis() as u64 });
         } else if grant.refresh_token.is_some() {
-            // What was said of an earlier token need not hold for this one.
+            // The life of an earlier token need not be the life of this one.
             record.login_life = None;
         }
         record.refresh_token_unusable = grant.refresh_token_unusable;

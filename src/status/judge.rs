@@ -231,7 +231,7 @@ impl AccountStatus {
         });
     }
 
-    /// What a healthy login should be known for in time.
+    /// Warns of a login that works and will not for long.
     fn judge_login(&mut self, record: &Record, now: Timestamp) {
         if record.refresh_token_unusable {
             let problem = "the server sent a refresh token that cannot be kept";

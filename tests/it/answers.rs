@@ -1,4 +1,4 @@
-//! What token endpoints really answer, and what they want to be sent: each case through the whole program.
+//! The answers that token endpoints really give, and the requests that they want: each case through the whole program.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -40,7 +40,10 @@ fn answer(mut stream: TcpStream, reply: &[u8]) -> String {
         request.extend_from_slice(&chunk[..length]);
         let text = String::from_utf8_lossy(&request).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            if length == 0 { break text } else { continue }
+            if length == 0 {
+                break text;
+            }
+            continue;
         };
         let stated = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         if length == 0 || body.len() >= stated.map_or(0, |stated| stated.parse().unwrap()) {

@@ -184,7 +184,7 @@ fn cases() -> Vec<Case> {
         case(say("HTTP/1.1 999 ?\r\ncontent-length: 0\r\n\r\n"), "HTTP 999"),
         case(say("\0\0\0\0"), "not HTTP"),
         // Bodies that are not what they say.
-        case(reply("200 OK", "content-encoding: gzip\r\n", b"\x1f\x8b\x08garbage"), NO_JSON),
+        case(reply("200 OK", "content-encoding: gzip\r\n", b"\x1f\x8b\x08garbage"), "its gzip is damaged"),
         case(json("[".repeat(100_000)), NO_JSON),
         case(json(format!("{{\"x\":{}", "{\"x\":".repeat(100_000))), NO_JSON),
         case(json(b"{\"access_token\":\"\xff\xfe\"}"), NO_JSON),
