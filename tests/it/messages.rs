@@ -231,8 +231,11 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
         }),
         ("a refresh token that cannot be kept", |state| state["refresh_token_unusable"] = json!(true)),
         ("a login that ends soon", |state| {
-            let at = &state["access_token"]["issued_at"];
-            state["login_life"] = json!({ "stated_at": at, "lifetime_ms": 1_000 });
+            let mut at = state["access_token"]["issued_at"].clone();
+            for (_, instant) in at.as_object_mut().unwrap().iter_mut().filter(|(_, value)| value.is_i64()) {
+                *instant = json!(instant.as_i64().unwrap() - 3_500_000);
+            }
+            state["login_life"] = json!({ "stated_at": at, "lifetime_ms": 3_600_000 });
         }),
         ("interrupted", |state| {
             let at = &state["access_token"]["issued_at"];

@@ -342,6 +342,6 @@ fn client(client_id: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
-        shape: zg_tokend::testing::oauth::shape::Shape::default(),
+        shape: zg_tokend::testing::oauth::Shape::default(),
     }
 }
