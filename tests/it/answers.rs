@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use crate::common::Sandbox;
 
 /// The secret values of the requests below: no output may contain them.
-const HIDDEN: [&str; 3] = ["plainwordapikey", "plainwordassertion", "plainwordclientsecret"];
+const HIDDEN: [&str; 3] = ["plainwordzgheader", "plainwordzgproof", "plainwordzgpassword"];
 
 /// A token endpoint on loopback that gives one answer and keeps the last request.
 struct Endpoint {
@@ -121,21 +121,21 @@ fn each_answer_is_understood() {
 fn each_request_has_the_shape_that_the_config_asks_for() {
     // The server repeats what it was sent.
     let echo =
-        r#"{"error":"odd","error_description":"plainwordapikey plainwordassertion plainwordclientsecret"}"#;
+        r#"{"error":"odd","error_description":"plainwordzgheader plainwordzgproof plainwordzgpassword"}"#;
     let body = "'{{\"token\": \"{refresh_token}\", \"proof\": \"{assertion}\"}}'";
     let cases = [
         (
-            "request_headers = { apikey = { command = [\"echo\", \"plainwordapikey\"] }, User-Agent = \"app/1\" }\n\
-             client_secret = \"plainwordclientsecret\"\nextra_params = { assertion = { command = [\"echo\", \"plainwordassertion\"] } }"
+            "request_headers = { apikey = { command = [\"echo\", \"plainwordzgheader\"] }, User-Agent = \"app/1\" }\n\
+             client_secret = \"plainwordzgpassword\"\nextra_params = { assertion = { command = [\"echo\", \"plainwordzgproof\"] } }"
                 .to_owned(),
-            &["apikey: plainwordapikey", "user-agent: app/1", "accept-encoding: identity", "assertion=plainwordassertion"][..],
+            &["apikey: plainwordzgheader", "user-agent: app/1", "accept-encoding: identity", "assertion=plainwordzgproof"][..],
         ),
         (
             format!(
-                "request_body = {body}\nrequest_headers = {{ apikey = \"plainwordapikey\" }}\nclient_secret = \"plainwordclientsecret\"\n\
-                 extra_params = {{ assertion = {{ command = [\"echo\", \"plainwordassertion\"] }} }}"
+                "request_body = {body}\nrequest_headers = {{ apikey = \"plainwordzgheader\" }}\nclient_secret = \"plainwordzgpassword\"\n\
+                 extra_params = {{ assertion = {{ command = [\"echo\", \"plainwordzgproof\"] }} }}"
             ),
-            &["content-type: application/json", r#"{"token": "r1", "proof": "plainwordassertion"}"#],
+            &["content-type: application/json", r#"{"token": "r1", "proof": "plainwordzgproof"}"#],
         ),
         (
             "client_secret = \"\"\ntoken_endpoint_auth_method = \"client_secret_basic\"".to_owned(),
