@@ -334,7 +334,6 @@ fn trouble(class: Class, kind: &str) -> Problem {
     Problem { class, kind: kind.into(), message: kind.into(), hint: None }
 }
 
-#[expect(clippy::default_trait_access, reason = "its type is nobody's business out here")]
 fn client(client_id: &str) -> TokenClient {
     TokenClient {
         token_endpoint: "https://as.example/token".parse().expect("a URL"),
