@@ -79,7 +79,7 @@ pub mod testing {
     pub mod oauth {
         pub use crate::oauth::{
             Answer, ClientAuthentication, FailureKind, Grant, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent,
-            TokenClient, TransportFailure, classify,
+            Shape, TokenClient, TransportFailure, classify,
         };
     }
     pub mod problem {
