@@ -14,7 +14,7 @@
 //! | `config` | the config file: one table of keys, errors with a caret |
 //! | `files`, `refresh` | safe and durable files; the core, which is pure |
 //! | `demo`, `oauth`, `process`, `timer`, `workers` | the demo server; RFC 6749, pure; children; timers; threads |
-//! | `clock`, `redact`, `runtime`, `signals`, `sink` | clocks, redaction, event loop, signals, the log's output |
+//! | `clock`, `redact`, `runtime`, `signals`, `sink`, `template` | clocks, redaction, event loop, signals, the log's output, templates |
 //! | `problem`, `secret` | failures as users meet them; values that are never shown |
 
 #![forbid(unsafe_code)]
@@ -50,6 +50,7 @@ mod signals;
 mod sink;
 mod status;
 mod store;
+mod template;
 mod timer;
 mod workers;
 
@@ -79,7 +80,7 @@ pub mod testing {
     pub mod oauth {
         pub use crate::oauth::{
             Answer, ClientAuthentication, FailureKind, Grant, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent,
-            TokenClient, TransportFailure, classify,
+            Shape, TokenClient, TransportFailure, classify,
         };
     }
     pub mod problem {

@@ -1,6 +1,7 @@
 //! `token_format`: the content of the token file.
 
 use crate::secret::Secret;
+use crate::template;
 
 /// A template, parsed. The default is the bare access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,33 +38,19 @@ impl Default for TokenFormat {
 impl std::str::FromStr for TokenFormat {
     type Err = FormatError;
 
-    fn from_str(mut rest: &str) -> Result<Self, FormatError> {
+    fn from_str(text: &str) -> Result<Self, FormatError> {
         let mut pieces = Vec::new();
-        let mut literal = String::new();
-        while let Some(brace) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..brace]);
-            rest = &rest[brace..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                literal.push_str(&rest[..1]);
-                rest = &rest[2..];
-                continue;
-            }
-            let inside = rest.strip_prefix('{').ok_or(FormatError::Unbalanced)?;
-            let (name, after) = inside.split_once('}').ok_or(FormatError::Unbalanced)?;
+        for (literal, name) in template::pieces(text).map_err(|_| FormatError::Unbalanced)? {
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                pieces.push(Piece::Literal(literal));
             }
-            pieces.push(match name {
-                "access_token" => Piece::AccessToken,
-                "token_type" => Piece::TokenType,
-                "expires_at" => Piece::ExpiresAt,
-                _ => return Err(FormatError::Unknown(name.to_owned())),
+            pieces.extend(match name {
+                Some("access_token") => Some(Piece::AccessToken),
+                Some("token_type") => Some(Piece::TokenType),
+                Some("expires_at") => Some(Piece::ExpiresAt),
+                Some(name) => return Err(FormatError::Unknown(name.to_owned())),
+                None => None,
             });
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal));
         }
         if !pieces.contains(&Piece::AccessToken) {
             return Err(FormatError::NoToken);

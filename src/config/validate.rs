@@ -21,11 +21,10 @@ use crate::config::source::SecretSource;
 use crate::config::values::{
     REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name, header_value, host, issuer,
     missing, mode, no_nul, param_name, principal, provider, provider_endpoint, push_headers, refuse_pasted,
-    remove_expired, scope, template, text,
+    remove_expired, scope, template, text, with_preset,
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
-use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
 /// its durable writes are not over when those who wait for the lock give up, after 45 s.
@@ -465,16 +464,6 @@ impl Scope<'_> {
             other => Cow::Borrowed(other),
         }
     }
-}
-
-/// The provider's values, where the config has no other.
-fn with_preset(mut own: Vec<(String, SecretSource)>, preset: &[(&str, &str)]) -> Vec<(String, SecretSource)> {
-    for (name, value) in preset {
-        if !own.iter().any(|(known, _)| known == name) {
-            own.push(((*name).to_owned(), SecretSource::Inline(Secret::new(*value))));
-        }
-    }
-    own
 }
 
 /// The next step after a bad secret.

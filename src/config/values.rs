@@ -10,6 +10,7 @@ use crate::config::keys;
 use crate::config::keys::{NameOrNumber, raw};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{PushConfig, WriteMode};
+use crate::config::source::SecretSource;
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
@@ -133,6 +134,19 @@ pub(super) fn provider_endpoint(
         return Err(bad_value("provider", span, format!("needs the key `{}`", place.key), hint));
     }
     Ok(Some(provider.token_endpoint(own.as_deref().or(place.and_then(|place| place.default)))))
+}
+
+/// The provider's values, where the config has no other.
+pub(super) fn with_preset(
+    mut own: Vec<(String, SecretSource)>,
+    preset: &[(&str, &str)],
+) -> Vec<(String, SecretSource)> {
+    for (name, value) in preset {
+        if !own.iter().any(|(known, _)| known == name) {
+            own.push(((*name).to_owned(), SecretSource::Inline(Secret::new(*value))));
+        }
+    }
+    own
 }
 
 /// Whether the token file is removed when its token has expired.

@@ -207,8 +207,8 @@ impl ReplyBody {
     }
 
     /// The codes and the words of an error, the most telling first.
-    pub fn error(&self) -> Trouble {
-        let mut trouble = Trouble::default();
+    pub fn error(&self) -> ErrorMembers {
+        let mut trouble = ErrorMembers::default();
         trouble.collect(&self.root, 0);
         trouble.uri = self.root.member("error_uri").and_then(Value::text).cloned();
         trouble
@@ -240,13 +240,13 @@ fn is_code(text: &str) -> bool {
 
 /// The error in a reply.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct ErrorMembers {
     pub codes: Vec<Secret>,
     pub words: Vec<Secret>,
     pub uri: Option<Secret>,
 }
 
-impl Trouble {
+impl ErrorMembers {
     fn collect(&mut self, at: &Value, depth: usize) {
         match at {
             // Twitch and Keycloak write a sentence where the code belongs.

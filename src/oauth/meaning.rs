@@ -170,7 +170,9 @@ const WORDS: &[Phrases] = &[
             "unknown client",
             "application invalid", // Strava
             "api key not valid",   // Firebase
-            "api key",
+            "no api key",          // Supabase
+            "invalid api key",
+            "provide an api key",   // Stripe
             "authorization header", // X
             "dpop",                 // RFC 9449
             "AADSTS9002327",        // Entra ID: the login of a single-page app wants an Origin header

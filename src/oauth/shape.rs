@@ -6,6 +6,7 @@ use form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use crate::template;
 
 /// Empty for a server that follows the RFC. Its values may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -64,28 +65,18 @@ impl BodyTemplate {
         ["grant_type", "refresh_token", "client_id", "client_secret", "scope"];
 
     /// `params` are further names that have a value.
-    pub fn parse(mut rest: &str, params: &[String]) -> Result<Self, TemplateError> {
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        while let Some(brace) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..brace]);
-            rest = &rest[brace..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                literal.push_str(&rest[..1]);
-                rest = &rest[2..];
-                continue;
-            }
-            let inside = rest.strip_prefix('{').ok_or(TemplateError::Unbalanced)?;
-            let (name, after) = inside.split_once('}').ok_or(TemplateError::Unbalanced)?;
-            if !Self::PLACEHOLDERS.contains(&name) && !params.iter().any(|param| param == name) {
-                return Err(TemplateError::Unknown(name.to_owned()));
-            }
-            pieces.push((std::mem::take(&mut literal), Some(name.to_owned())));
-            rest = after;
+    pub fn parse(text: &str, params: &[String]) -> Result<Self, TemplateError> {
+        let pieces = template::pieces(text).map_err(|_| TemplateError::Unbalanced)?;
+        let names: BTreeSet<_> = pieces.iter().filter_map(|(_, name)| *name).collect();
+        let is_known =
+            |name: &str| Self::PLACEHOLDERS.contains(&name) || params.iter().any(|param| param == name);
+        if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+            return Err(TemplateError::Unknown((*unknown).to_owned()));
         }
-        pieces.push((literal + rest, None));
-        let names: BTreeSet<_> = pieces.iter().filter_map(|(_, name)| name.as_deref()).collect();
-        if names.contains("refresh_token") { Ok(Self { pieces }) } else { Err(TemplateError::NoToken) }
+        if !names.contains("refresh_token") {
+            return Err(TemplateError::NoToken);
+        }
+        Ok(Self { pieces: pieces.into_iter().map(|(text, name)| (text, name.map(str::to_owned))).collect() })
     }
 
     /// JSON if it begins with a brace, else a form.

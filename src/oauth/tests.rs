@@ -1,5 +1,7 @@
 //! Every answer a token endpoint can give, in one table; and what must hold for any bytes.
 
+mod meaning;
+
 use std::time::Duration;
 
 use base64::Engine;
@@ -7,7 +9,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
 use crate::clock::Timestamp;
-use crate::oauth::meaning::{CODES, Meaning};
 use crate::oauth::*;
 use crate::redact::scrub;
 use crate::secret::{Fingerprint, Secret};
@@ -414,77 +415,8 @@ fn no_unknown_token_shows() {
     }
 }
 
-/// Texts that a transient answer may hold, with whatever code.
-const TRANSIENT: [&str; 7] = [
-    "token request is already being processed",
-    "multiple concurrent requests using the same token",
-    "Rate limit exceeded",
-    "Too many requests",
-    "The token is not yet expired",
-    "Service unavailable, try again later",
-    "AADSTS50196: a client request loop",
-];
-
-/// Words that servers use for a dead login, in every member that they are looked for in.
-fn dead_body(code: &str, words: &str, member: usize) -> String {
-    let plus = |text: &str| text.replace(' ', "+");
-    match member % 6 {
-        0 => format!(r#"{{"error":"{code}","error_description":"{words}"}}"#),
-        1 => format!(r#"{{"errors":[{{"errorType":"{code}","message":"{words}"}}]}}"#),
-        2 => format!(r#"{{"errorCode":"{code}","errorSummary":"{words}"}}"#),
-        3 => format!(r#"{{"error":{{"code":"{code}","message":"{words}"}}}}"#),
-        4 => format!(r#"{{"status":"{code}","message":"{words}"}}"#),
-        _ => format!("error={}&error_description={}", plus(code), plus(words)),
-    }
-}
-
 proptest! {
     #![proptest_config(crate::regressions::cases(256))]
-    /// A transient status, and a web page, say nothing of the login, whatever words are in them.
-    #[test]
-    fn no_transient_status_and_no_page_is_dead(
-        status in prop_oneof![Just(408_u16), Just(425), Just(429), 500_u16..600],
-        other in prop_oneof![Just(200_u16), 400_u16..500],
-        code in prop::sample::select(CODES.iter().map(|(code, _)| *code).collect::<Vec<_>>()),
-        member in 0_usize..6,
-    ) {
-        let body = dead_body(code, "refresh token invalid, expired, revoked", member);
-        let answer = classify_with(Ok(&reply(status, body.as_str())), &[]);
-        prop_assert!(!matches!(answer, Answer::InvalidGrant(_)), "{status} {answer:?}");
-        let page = format!("<html><p>{code}</p>{body}</html>");
-        let answer = classify_with(Ok(&reply(other, page)), &[]);
-        prop_assert!(!matches!(answer, Answer::InvalidGrant(_)), "{answer:?}");
-    }
-
-    /// "Not now" wins over every code.
-    #[test]
-    fn no_transient_words_are_dead(
-        words in prop::sample::select(&TRANSIENT[..]),
-        code in prop::sample::select(CODES.iter().map(|(code, _)| *code).collect::<Vec<_>>()),
-        status in 400_u16..500,
-        member in 0_usize..6,
-    ) {
-        let answer = classify_with(Ok(&reply(status, dead_body(code, words, member))), &[]);
-        prop_assert!(matches!(answer, Answer::Unavailable(_)), "{answer:?}");
-    }
-
-    /// A code is understood in every place and spelling.
-    #[test]
-    fn a_code_means_the_same_everywhere(
-        row in prop::sample::select(CODES),
-        upper in any::<bool>(),
-        member in 0_usize..6,
-    ) {
-        let code = if upper { row.0.to_uppercase() } else { row.0.to_owned() };
-        let answer = classify_with(Ok(&reply(400, dead_body(&code, "no", member))), &[]);
-        let found = match answer {
-            Answer::InvalidGrant(_) => Meaning::DeadToken,
-            Answer::ClientRefused(_) => Meaning::Client,
-            _ => Meaning::NotNow,
-        };
-        prop_assert_eq!(found, row.1, "{}", code);
-    }
-
     #[test]
     fn any_bytes_are_judged(
         status in 100_u16..1000,

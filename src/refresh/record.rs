@@ -49,6 +49,12 @@ pub struct Record {
     /// The refresh token that a newer seed replaced, until the newer one has refreshed once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<RefreshToken>,
+    /// How long the login lives, if the server has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_life: Option<LoginLife>,
+    /// The last reply had a refresh token that no request could send.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refresh_token_unusable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<AccessToken>,
     /// Set from just before a request until its answer is stored. If another process finds it under
@@ -87,6 +93,31 @@ pub struct RefreshToken {
     pub used_at: Option<Timestamp>,
     /// How often it was sent since then without a definite answer.
     pub unclear_sends: u32,
+}
+
+/// The life of a login, by `refresh_token_expires_in` or its like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginLife {
+    /// The clocks before the request.
+    pub stated_at: Timestamp,
+    /// The life that was left then, in milliseconds.
+    pub lifetime_ms: u64,
+}
+
+impl LoginLife {
+    /// The longest time ahead that the end is worth a warning.
+    const NOTICE: Duration = Duration::from_secs(7 * 86_400);
+
+    /// The end, on both clocks.
+    pub fn ends_at(&self) -> Timestamp {
+        self.stated_at.plus(Duration::from_millis(self.lifetime_ms))
+    }
+
+    /// Whether the end is near: a seventh of the life, at most a week.
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        let notice = Self::NOTICE.min(Duration::from_millis(self.lifetime_ms) / 7);
+        now.since(self.stated_at) + notice >= Duration::from_millis(self.lifetime_ms)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +305,8 @@ impl Record {
             self.previous = Some(replaced);
         }
         self.list_seed(seed.fingerprint());
+        self.login_life = None;
+        self.refresh_token_unusable = false;
         self.config_is_older = false;
         self.refresh_token = Some(RefreshToken {
             value: seed,

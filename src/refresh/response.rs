@@ -9,7 +9,7 @@ use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
-    AccessToken, Attempt, Failure, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
+    AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
 use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, report_first, schedule};
 use crate::secret::Secret;
@@ -126,6 +126,14 @@ impl Refresher {
             rejection.answered |=
                 earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
         }
+        if let Some(life) = grant.login_expires_in {
+            record.login_life =
+                Some(LoginLife { stated_at: issued_at, lifetime_ms: life.as_millis() as u64 });
+        } else if grant.refresh_token.is_some() {
+            // The life of an earlier token need not be the life of this one.
+            record.login_life = None;
+        }
+        record.refresh_token_unusable = grant.refresh_token_unusable;
         record.previous = None;
         record.failure = None;
         record.verdict = None;

@@ -9,7 +9,7 @@ use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
 use crate::config::{AccountConfig, SecretSource};
 use crate::http::shown;
-use crate::message::{duration, local, way_out};
+use crate::message::{LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
 use crate::problem::chain;
@@ -156,6 +156,7 @@ impl AccountStatus {
                 source: Some("state"),
                 seeded_at: Some(token.seeded_at.wall / 1000),
                 rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
+                ends_at: record.login_life.as_ref().map(|life| life.ends_at().wall / 1000),
             };
         }
         let failure = record.failure.as_ref();
@@ -191,6 +192,7 @@ impl AccountStatus {
         } else {
             self.next_refresh_at = self.refresh_at;
         }
+        self.judge_login(record, now);
         if record.access_token.is_some() {
             self.judge_file(loaded.file, look);
         }
@@ -225,6 +227,20 @@ impl AccountStatus {
         if !token.is_live(now) {
             let problem = format!("the token expired {} ago, {nobody}", ago(token.remaining(now)));
             self.find(Severity::Critical, problem, hint);
+        }
+    }
+
+    /// Warns of a login that works now, but will end soon.
+    fn judge_login(&mut self, record: &Record, now: Timestamp) {
+        if record.refresh_token_unusable {
+            let problem = "the server sent a refresh token that cannot be kept";
+            let hint = "the earlier one stays in use; if the server refuses it, log in again and report this to the provider";
+            self.find(Severity::Warning, problem, hint);
+        }
+        if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
+            let left = Duration::from_secs((life.ends_at().wall - now.wall).max(0).unsigned_abs() / 1000);
+            let problem = format!("the login ends in {}", duration(left));
+            self.find(Severity::Warning, problem, LOG_IN_AGAIN);
         }
     }
 

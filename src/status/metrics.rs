@@ -50,6 +50,9 @@ pub fn page(accounts: &[AccountStatus]) -> MetricsPage<'_> {
         "Whether there is a refresh token that is not known to be dead.",
         &|status| Some(status.refresh_token.available.into()),
     );
+    gauge("login_expiry_timestamp_seconds", "When the login ends, Unix time.", &|status| {
+        status.refresh_token.ends_at
+    });
     gauge(
         "last_attempt_timestamp_seconds",
         "When the last attempt to refresh began, Unix time.",

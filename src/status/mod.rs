@@ -181,6 +181,9 @@ pub struct RefreshTokenStatus {
     /// When the server last replaced it, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<i64>,
+    /// When the login ends, if the server has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<i64>,
 }
 
 /// The last attempt to refresh.

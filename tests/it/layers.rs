@@ -8,7 +8,7 @@ use std::path::Path;
 /// import each other.
 const LAYERS: [&[&str]; 12] = [
     &["problem", "secret"],
-    &["clock", "redact", "runtime", "signals", "sink"],
+    &["clock", "redact", "runtime", "signals", "sink", "template"],
     &["demo", "oauth", "process", "timer", "workers"],
     &["files", "refresh"],
     &["config"],

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "pub marks what the harness offers to the tests")]
 
 mod ambiguity;
+mod answers;
 mod booted;
 mod certified;
 mod check;

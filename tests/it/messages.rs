@@ -220,7 +220,7 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
         }
         told(what);
     }
-    let changes: [(&str, Change); 2] = [
+    let changes: [(&str, Change); 4] = [
         ("a dead login", |state| {
             let binding = "00".repeat(32);
             state["verdict"] = json!({
@@ -228,6 +228,14 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
                 "message": "the server refuses the refresh token: invalid_grant",
                 "cause": "it died 7.0 days after the login", "hint": "log in again, and put the new refresh_token into the config",
             });
+        }),
+        ("a refresh token that cannot be kept", |state| state["refresh_token_unusable"] = json!(true)),
+        ("a login that ends soon", |state| {
+            let mut at = state["access_token"]["issued_at"].clone();
+            for (_, instant) in at.as_object_mut().unwrap().iter_mut().filter(|(_, value)| value.is_i64()) {
+                *instant = json!(instant.as_i64().unwrap() - 3_500_000);
+            }
+            state["login_life"] = json!({ "stated_at": at, "lifetime_ms": 3_600_000 });
         }),
         ("interrupted", |state| {
             let at = &state["access_token"]["issued_at"];

@@ -51,8 +51,7 @@ fn talkative(refresh_token: &str, search: &mut Search) -> Vec<Fault> {
         )
     };
     let token = |member: &str, value: &str| {
-        let mut members =
-            serde_json::json!({ "access_token": "ok", "token_type": "Bearer", "expires_in": 3600 });
+        let mut members = serde_json::json!({ "access_token": "plainwordgranted", "token_type": "Bearer", "expires_in": 3600 });
         members[member] = value.into();
         Fault::reply(200, members.to_string())
     };
@@ -220,6 +219,13 @@ fn a_wrong_config_does_not_show_its_secrets() {
             "extra_params = { assertion = [\"MARK\"] }",
             "extra_params = { client_secret = \"MARK\" }",
             "extra_params = \"MARK\"",
+            "extra_params = { assertion = { command = \"MARK\" } }",
+            "extra_params = { assertion = { fiel = \"MARK\" } }",
+            "request_headers = \"MARK\"",
+            "request_headers = { apikey = \"MARK\\u0001\" }",
+            "request_headers = { host = \"MARK\" }",
+            "request_body = \"MARK\"",
+            "request_body = [\"MARK\"]",
             "[accounts.a]\nrefresh_token = \"MARK\"\n[accounts.b]\nrefresh_token = \"MARK\"",
             "refresh_token \"MARK\"",
             "refresh_token: \"MARK\"",

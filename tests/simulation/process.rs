@@ -334,7 +334,6 @@ fn trouble(class: Class, kind: &str) -> Problem {
     Problem { class, kind: kind.into(), message: kind.into(), hint: None }
 }
 
-#[expect(clippy::default_trait_access, reason = "its type has no name out here")]
 fn client(client_id: &str) -> TokenClient {
     TokenClient {
         token_endpoint: "https://as.example/token".parse().expect("a URL"),
@@ -342,6 +341,6 @@ fn client(client_id: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
-        shape: Default::default(),
+        shape: zg_tokend::testing::oauth::Shape::default(),
     }
 }

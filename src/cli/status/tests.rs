@@ -33,6 +33,7 @@ fn account(name: &str) -> AccountStatus {
             source: Some("state"),
             seeded_at: Some(NOW - 90_000),
             rotated_at: Some(NOW - 1020),
+            ends_at: None,
         },
         push: Vec::new(),
         probe: None,

@@ -111,6 +111,7 @@ fn everything() -> AccountStatus {
             source: Some("state"),
             seeded_at: Some(1),
             rotated_at: Some(1),
+            ends_at: Some(1),
         },
         last_attempt: Some(AttemptStatus {
             at: 1,

@@ -197,6 +197,6 @@ fn client(client_id: &str) -> TokenClient {
         client_authentication: ClientAuthentication::None,
         scope: None,
         extra_params: Vec::new(),
-        shape: Default::default(),
+        shape: zg_tokend::testing::oauth::Shape::default(),
     }
 }
