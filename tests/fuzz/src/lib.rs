@@ -189,7 +189,6 @@ fn now() -> Timestamp {
     Timestamp { wall: 784_111_777_000, boot: 1_000_000, boot_id: Fingerprint::of([b"boot"]) }
 }
 
-#[expect(clippy::default_trait_access, reason = "its type has no name out here")]
 fn client(client_id: &str) -> TokenClient {
     TokenClient {
         token_endpoint: "https://as.example/token".parse().expect("a URL"),
