@@ -32,6 +32,7 @@ mod files;
 mod golden;
 mod hooks;
 mod http;
+mod login;
 mod message;
 mod oauth;
 mod probe;

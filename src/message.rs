@@ -136,6 +136,12 @@ pub fn words(report: &Report) -> Message {
             format!("the server gives a lifetime that cannot be read; assuming {}", duration(*assumed)),
         )
         .hint("set default_lifetime to what the provider documents"),
+        Report::IdTokenUnusable { why } => Message::new(
+            Level::Warn,
+            "id_token_unusable",
+            format!("the ID token in the answer was not kept: it {why}"),
+        )
+        .hint("check the issuer and client_id in the config; the access token is not concerned"),
         Report::FoundMarker { .. } => Message::new(
             Level::Warn,
             "interrupted",
@@ -356,9 +362,23 @@ pub fn way_out(class: Class, hint: Option<&str>) -> &str {
     })
 }
 
+/// The command that logs this account in.
+pub fn login_command(account: &config::AccountConfig) -> String {
+    match account.name.as_str() {
+        flat if *flat == *config::AccountName::flat().as_str() => "zg-tokend login".to_owned(),
+        name => format!("zg-tokend login --account {name}"),
+    }
+}
+
 /// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
+    if account.can_log_in() {
+        // The file that everybody else finds by itself need not be named.
+        let is_usual = settings.path.ends_with("zg-tokend/config.toml");
+        let config = if is_usual { String::new() } else { format!(" --config {}", settings.path.display()) };
+        return format!("log in again: `{}{config}`", login_command(account));
+    }
     let name = &account.name;
     match &account.refresh_token {
         None | Some(Inline(_)) => {

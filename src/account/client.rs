@@ -86,7 +86,7 @@ impl Client {
         oauth::classify(reply.as_ref(), &ReplyContext { now, default_lifetime, known_secrets })
     }
 
-    fn endpoint(&self, context: &Context) -> Rc<HttpEndpoint> {
+    pub fn endpoint(&self, context: &Context) -> Rc<HttpEndpoint> {
         context.endpoint(HttpOptions {
             timeout: self.account.timeout,
             ca_file: self.account.ca_file.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::account::info_file::Info;
 use crate::account::token_file::{Observation, Prepared, PublishError};
 use crate::config;
-use crate::config::TokenFile;
+use crate::config::{TokenFile, WriteMode};
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
 use crate::refresh::decide::{FileView, Loaded};
@@ -119,6 +119,12 @@ impl Files {
         Ok(self.store.prepare(record)?)
     }
 
+    /// Creates the next token file and state, and stores nothing.
+    pub fn reserve(&mut self) -> Result<(), Problem> {
+        self.prepared = Some(self.token_file.prepare()?);
+        Ok(self.store.reserve()?)
+    }
+
     pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
         self.generation = record.generation;
         Ok(self.store.persist(record)?)
@@ -143,6 +149,19 @@ impl Files {
         if self.token_file.observe().holds(&render(&self.format, token)) {
             self.token_file.remove()?;
             self.info_file.as_ref().map_or(Ok(()), TokenFile::remove)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the token file and the info file, whatever they hold. One that is a mount point cannot be
+    /// removed and becomes empty.
+    pub fn remove(&mut self) -> Result<(), Problem> {
+        let is_there = |file: &&TokenFile| file.path.symlink_metadata().is_ok();
+        for file in [Some(&self.token_file), self.info_file.as_ref()].into_iter().flatten().filter(is_there) {
+            match file.write {
+                WriteMode::Replace => file.remove()?,
+                WriteMode::InPlace => file.prepare()?.publish(&Secret::new(""))?,
+            }
         }
         Ok(())
     }

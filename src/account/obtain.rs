@@ -103,6 +103,7 @@ fn presumed_token(
         jitter_ms: 0,
         repeated: false,
         given: true,
+        id_token: None,
     })
 }
 

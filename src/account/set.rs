@@ -120,6 +120,7 @@ pub fn set(
             jitter_ms: 0,
             repeated: false,
             given: true,
+            id_token: None,
         });
     }
     files.persist(&record)?;
@@ -160,7 +161,7 @@ fn take(
 }
 
 /// Waits for the lock, and returns the state under it.
-fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
+pub fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
     let begun_at = clock.now();
     loop {
         match files.lock() {

@@ -4,6 +4,7 @@
 pub mod diagnostic;
 pub mod document;
 pub mod keys;
+pub mod login;
 pub mod problem;
 pub mod settings;
 pub mod source;
@@ -21,8 +22,8 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, ProbeConfig,
-    PushConfig, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
+    ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
 pub use crate::config::token_format::TokenFormat;

@@ -42,6 +42,10 @@ pub struct AccountConfig {
     pub name: AccountName,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
+    /// The issuer, even if the token endpoint is not discovered.
+    pub issuer: Option<String>,
+    /// How a user logs in.
+    pub login: LoginConfig,
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
     /// RFC 6749 section 2.2.
@@ -88,6 +92,12 @@ pub struct AccountConfig {
 }
 
 impl AccountConfig {
+    /// Whether `zg-tokend login` can work: there is an endpoint for it, or an issuer to ask.
+    pub fn can_log_in(&self) -> bool {
+        let LoginConfig { authorization_endpoint, device_authorization_endpoint, .. } = &self.login;
+        authorization_endpoint.is_some() || device_authorization_endpoint.is_some() || self.issuer.is_some()
+    }
+
     /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
@@ -102,6 +112,27 @@ impl AccountConfig {
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
         own.chain(headers).chain(params)
     }
+}
+
+/// The keys that only `login` and `logout` need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginConfig {
+    /// RFC 6749 section 3.1.
+    pub authorization_endpoint: Option<Url>,
+    /// RFC 8628 section 3.1.
+    pub device_authorization_endpoint: Option<Url>,
+    /// RFC 7009.
+    pub revocation_endpoint: Option<Url>,
+    /// http to this machine, or https.
+    pub redirect_uri: Url,
+    /// The whole scope of a login, from `login_scope`.
+    pub scope: Option<String>,
+    /// The scope that the provider needs for a refresh token.
+    pub preset_scope: Option<&'static str>,
+    /// The user's, then the provider's.
+    pub params: Vec<(String, String)>,
+    /// `ISSUER#SUBJECT`.
+    pub identity: Option<String>,
 }
 
 /// Request headers of which a value in the config is no secret.

@@ -12,6 +12,7 @@ use toml::Spanned;
 use crate::config::Environment;
 use crate::config::document::RawFile;
 use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig, Settings,
@@ -20,7 +21,7 @@ use crate::config::settings::{
 use crate::config::source::SecretSource;
 use crate::config::values::{
     REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name, header_value, host, issuer,
-    missing, mode, no_nul, param_name, principal, provider, provider_endpoint, push_headers, refuse_pasted,
+    missing, mode, no_nul, param_name, principal, provider, provider_part, push_headers, refuse_pasted,
     remove_expired, scope, template, text, with_preset,
 };
 use crate::files::Missing;
@@ -119,14 +120,27 @@ impl Scope<'_> {
             ("shop", raw.shop),
             ("data_center", raw.data_center),
         ];
-        let preset_endpoint = match &raw.token_endpoint {
+        let part = match &raw.token_endpoint {
             Some(_) => None,
-            None => provider_endpoint(spanned, parts)?,
+            None => provider_part(spanned, parts)?,
         };
+        let preset_endpoint = preset.zip(part.as_deref());
+        let preset_endpoint =
+            preset_endpoint.map(|(preset, part)| preset.endpoint(preset.token_endpoint, part));
         let allow_http = raw.allow_http.unwrap_or(false);
         // Checked even if it is not used, beside an explicit endpoint.
         let issuer = raw.issuer.as_ref().map(issuer).transpose()?;
-        let endpoint = match (raw.token_endpoint, issuer, preset_endpoint) {
+        let login = LoginKeys {
+            authorization_endpoint: raw.authorization_endpoint,
+            device_authorization_endpoint: raw.device_authorization_endpoint,
+            revocation_endpoint: raw.revocation_endpoint,
+            redirect_uri: raw.redirect_uri,
+            login_scope: raw.login_scope,
+            authorization_params: raw.authorization_params,
+            identity: raw.identity,
+        };
+        let login = login.check(preset, part.as_deref(), allow_http)?;
+        let endpoint = match (raw.token_endpoint, issuer.clone(), preset_endpoint) {
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
             (None, Some(issuer), _) => Endpoint::Discovered { issuer },
             (None, None, Some(url)) => {
@@ -180,12 +194,14 @@ impl Scope<'_> {
         let account = AccountConfig {
             name,
             endpoint,
+            issuer,
+            login,
             confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
             client_id,
             client_secret,
             auth_method,
             refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
-            scope: raw.scope.as_ref().map(scope).transpose()?,
+            scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
             audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
                 let span = list.span();

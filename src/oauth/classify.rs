@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use url::Url;
 
@@ -13,6 +11,7 @@ use crate::oauth::answer::{
     Unavailable, Unclear,
 };
 use crate::oauth::extract::{Findings, ReplyBody, Value, squeeze};
+use crate::oauth::id_token;
 use crate::oauth::meaning::{Meaning, look_up, meaning};
 use crate::oauth::reply::{Reply, Sent, TransportFailure};
 use crate::oauth::retry_after;
@@ -97,6 +96,12 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContex
     }
 }
 
+/// The error in the reply of another endpoint than the token endpoint, if it has one.
+pub fn error_of(reply: &Reply, context: &ReplyContext<'_>) -> Option<ErrorReply> {
+    let body = ReplyBody::parse(&reply.body, reply.content_type.as_deref())?;
+    error_reply(&body, reply.status, context).map(|(error, _)| error)
+}
+
 fn no_reply(failure: &TransportFailure, context: &ReplyContext<'_>) -> Answer {
     let failure = TransportFailure { detail: context.scrub(&failure.detail), ..failure.clone() };
     match failure.sent {
@@ -156,6 +161,7 @@ fn success(
         refresh_token: refresh_token.cloned(),
         refresh_token_unusable: refresh_token.is_none() && found.refresh_token.is_some_and(Value::is_there),
         scope: found.scope.and_then(Value::text).map(|scope| context.repeat(scope.expose())),
+        id_token: found.id_token.and_then(Value::text).filter(|token| is_usable(token)).cloned(),
     })
 }
 
@@ -267,13 +273,7 @@ fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
         exp: f64,
     }
 
-    let mut parts = access_token.expose().split('.');
-    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let Claims { exp } = serde_json::from_slice(&payload).ok()?;
+    let Claims { exp } = id_token::claims(access_token)?;
     let left = exp - now.wall as f64 / 1000.0;
     whole_seconds(left).filter(|_| left <= MAX_JWT_LIFETIME)
 }

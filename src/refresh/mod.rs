@@ -45,7 +45,7 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
 /// be freed by a log rotation, short enough for cron.
-const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
+pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The part of the account's configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

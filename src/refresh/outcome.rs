@@ -83,6 +83,8 @@ pub enum Report {
     RefreshTokenUnusable,
     /// The reply has a lifetime that cannot be read; `assumed` is used instead.
     LifetimeUnreadable { assumed: Duration },
+    /// The reply has an ID token that is not this user's, or not for this client.
+    IdTokenUnusable { why: String },
     /// Another process died with a request under way.
     FoundMarker {
         /// When the request began.

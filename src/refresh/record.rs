@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, millis};
+use crate::oauth::Identity;
 use crate::problem::Class;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
@@ -49,6 +50,9 @@ pub struct Record {
     /// The refresh token that a newer seed replaced, until the newer one has refreshed once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<RefreshToken>,
+    /// The user of the login, by its ID token. The first one is the only one who may log in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// How long the login lives, if the server has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_life: Option<LoginLife>,
@@ -123,7 +127,7 @@ impl LoginLife {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginSource {
-    /// The refresh_token of the configuration.
+    /// The user: the refresh_token of the configuration, `set` or `login`.
     Seed,
     /// The server, which replaced an earlier one (RFC 6749 section 6).
     Rotation,
@@ -150,6 +154,9 @@ pub struct AccessToken {
     /// The user brought it with `set`, or it was read from the token file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given: bool,
+    /// The ID token that came with it, checked.
+    #[serde(default, with = "secret::stored_option", skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<Secret>,
 }
 
 impl AccessToken {
@@ -319,6 +326,46 @@ impl Record {
         self.verdict = None;
         self.failure = None;
         self.in_flight = None;
+    }
+
+    /// Adopts a login that the server granted to this program itself. `token` is its first access token.
+    /// The earlier login stays as `previous` until this one has refreshed once.
+    pub fn take_login(
+        &mut self,
+        refresh_token: Secret,
+        token: Option<AccessToken>,
+        identity: Option<Identity>,
+        now: Timestamp,
+    ) {
+        // Some servers give the same refresh token to each login of a user.
+        let is_other = |previous: &RefreshToken| previous.value != refresh_token;
+        self.refresh_token = self.refresh_token.take().filter(is_other);
+        self.previous = self.previous.take().filter(is_other);
+        self.take_seed(refresh_token, now);
+        self.identity = identity.or(self.identity.take());
+        let Some(token) = token else { return };
+        if let Some(refresh_token) = &mut self.refresh_token {
+            refresh_token.used_at = Some(token.issued_at);
+        }
+        self.last_attempt = Some(Attempt { at: token.issued_at, result: "refreshed".into() });
+        self.generation = self.generation.saturating_add(1);
+        self.access_token = Some(token);
+    }
+
+    /// Forgets the login and its tokens. Its seeds stay listed, so that none of them is sent again.
+    pub fn log_out(&mut self) {
+        let listed = [self.refresh_token.take(), self.previous.take()];
+        for token in listed.into_iter().flatten() {
+            self.list_seed(token.value.fingerprint());
+        }
+        self.identity = None;
+        self.login_life = None;
+        self.refresh_token_unusable = false;
+        self.access_token = None;
+        self.in_flight = None;
+        self.failure = None;
+        self.verdict = None;
+        self.rejection = None;
     }
 
     /// Lists a seed as the latest, so that it is not new any more.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ErrorReply, ExpiresInSource, TokenResponse};
+use crate::oauth::{Answer, ErrorReply, ExpectedClaims, ExpiresInSource, TokenResponse, check_id_token};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
@@ -91,6 +91,7 @@ impl Refresher {
         grant: &TokenResponse,
     ) -> Vec<Action> {
         rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
+        let id_token = grant.id_token.as_ref().map(|token| self.check_id_token(&record, token, now));
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
         let lifetime = match &earlier {
             // The same token again without a lifetime: its expiry has not changed.
@@ -108,6 +109,7 @@ impl Refresher {
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
             given: false,
+            id_token: id_token.clone().and_then(Result::ok),
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);
@@ -147,8 +149,29 @@ impl Refresher {
         if grant.expires_in_unreadable {
             actions.push(report(Report::LifetimeUnreadable { assumed: lifetime }));
         }
+        if let Some(Err(why)) = id_token {
+            actions.push(report(Report::IdTokenUnusable { why }));
+        }
         actions.extend(self.persist_answer(outcome));
         actions
+    }
+
+    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer and user.
+    fn check_id_token(&self, record: &Record, token: &Secret, now: Timestamp) -> Result<Secret, String> {
+        let known = record.identity.as_ref();
+        let expected = ExpectedClaims {
+            issuer: known.map(|known| known.issuer.as_str()),
+            client_id: self.inputs.as_ref().map_or("", |inputs| inputs.client.client_id.as_str()),
+            nonce: None,
+            now: now.wall / 1000,
+        };
+        match check_id_token(token, &expected) {
+            Ok(found) if known.is_some_and(|known| known.subject != found.subject) => {
+                Err(format!("is about another user: {found}"))
+            }
+            Ok(_) => Ok(token.clone()),
+            Err(fault) => Err(fault.to_string()),
+        }
     }
 
     /// The token expired before its answer came, as after a suspend: it is requested again at once,

@@ -250,6 +250,24 @@ impl AccountDir {
         Ok(Lock { account: self.clone(), _handle: handle })
     }
 
+    /// Opens a file in it, created if need be, and locks it for the life of the value.
+    pub fn hold(&self, name: &str) -> Result<File, LockError> {
+        let (handle, path) = self.open_lock_file(name)?;
+        try_flock(&path, || FileExt::try_lock(&handle))?;
+        Ok(handle)
+    }
+
+    fn open_lock_file(&self, name: &str) -> Result<(File, PathBuf), LockError> {
+        let target = self.file(name);
+        let path = target.path();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = uninterrupted(|| openat(target.directory(), name, flags, Mode::RUSR | Mode::WUSR));
+        let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
+        // Whatever the umask says, the next process must be able to open it.
+        fchmod(&handle, Mode::RUSR | Mode::WUSR).map_err(|error| failed("set the mode of", &path, error))?;
+        Ok((handle, path))
+    }
+
     /// Whether the path leads to this directory.
     fn still_there(&self) -> Result<(), LockError> {
         let ours = self.directory.stat();
@@ -300,13 +318,7 @@ impl SupervisorLock {
     /// Takes the account under supervision; [`LockError::Supervised`] if another process has it.
     /// Waits up to 100 ms for a `status` that holds it.
     pub fn acquire(account: &AccountDir, now: Timestamp) -> Result<Self, LockError> {
-        let target = account.file(SUPERVISOR);
-        let path = target.path();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = uninterrupted(|| openat(target.directory(), SUPERVISOR, flags, Mode::RUSR | Mode::WUSR));
-        let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
-        // Whatever the umask says, the next `run` must be able to open it.
-        fchmod(&handle, Mode::RUSR | Mode::WUSR).map_err(|error| failed("set the mode of", &path, error))?;
+        let (handle, path) = account.open_lock_file(SUPERVISOR)?;
         let mut tries = 1;
         while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
             match error {
