@@ -16,13 +16,14 @@ const EXAMPLES: &str = "\
 Examples:
   zg-tokend demo                       see how it works, without any setup
   zg-tokend init                       write a config
+  zg-tokend login                      log in with a browser
   zg-tokend check                      check the config
   zg-tokend once                       refresh what is due, then exit
   zg-tokend run                        keep the tokens fresh until stopped
   zg-tokend status                     show the state of each account
   */5 * * * *  zg-tokend once --quiet  refresh from cron, without a daemon
 
-Exit codes of run and once: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
+Exit codes of run, once and login: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
 Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
 
 /// Keeps an OAuth 2.0 access token fresh in a file.
@@ -78,6 +79,10 @@ pub enum Command {
     Run(Run),
     /// Refresh what is due, then exit
     Once(Once),
+    /// Log in with a browser, by device code or by paste, and store the login
+    Login(Box<Login>),
+    /// Revoke the login and forget it
+    Logout(Logout),
     /// Store a new refresh token from stdin and refresh with it
     Set(Set),
     /// Print a live access token, and refresh it first if needed
@@ -182,6 +187,51 @@ pub struct Once {
     /// Print only failures and warnings
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[derive(Debug, Default, clap::Args)]
+pub struct Login {
+    /// Enter a code on another device
+    #[arg(long, conflicts_with = "paste")]
+    pub device: bool,
+    /// Paste the address that the browser shows after the login
+    #[arg(long)]
+    pub paste: bool,
+    /// Show the address of the login page instead of starting a browser
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Show no QR code
+    #[arg(long)]
+    pub no_qr: bool,
+    /// Port for the answer of the browser [default: that of redirect_uri, else a free port]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Maximum wait for the login in the browser
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Scope of the login [default: login_scope, else scope and what the provider needs]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<String>,
+    /// Allow another user than the one of the last login
+    #[arg(long)]
+    pub other_identity: bool,
+    /// Log in on this host by ssh, with the browser of this machine
+    #[arg(long, value_name = "USER@HOST", conflicts_with_all = ["device", "paste", "json"])]
+    pub remote: Option<String>,
+    /// Print one JSON object per line; with --device it needs no terminal
+    #[arg(long)]
+    pub json: bool,
+    /// Only there to be refused: other users can see a command line.
+    #[arg(hide = true, value_name = "CODE")]
+    pub code: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Logout {
+    /// Forget the login on this machine alone, without asking the server to revoke it
+    #[arg(long)]
+    pub local: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,8 @@ mod exec;
 mod exit;
 mod init;
 mod log;
+mod login;
+mod logout;
 mod manual;
 mod once;
 mod output;
@@ -54,6 +56,8 @@ pub fn main() -> ExitCode {
         Command::Token(flags) => token::execute(&args, flags).into(),
         Command::Exec(flags) => exec::execute(&args, flags),
         Command::Rejected(flags) => rejected::execute(&args, flags).into(),
+        Command::Login(flags) => login::execute(&args, flags).into(),
+        Command::Logout(flags) => logout::execute(&args, flags).into(),
         Command::Set(flags) => set::execute(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),
         Command::Init(flags) => init::execute(&args, flags).into(),

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// For a terminal that does not report its size: that of the VT100.
 const COLUMNS: usize = 80;
@@ -33,7 +33,16 @@ impl Terminal {
 
 /// Columns and rows of the terminal on standard output.
 pub(super) fn size() -> (usize, usize) {
-    let size = tcgetwinsize(io::stdout()).ok();
+    size_of(tcgetwinsize(io::stdout()).ok())
+}
+
+/// The columns of the terminal on standard error; `None` if it is none.
+pub(super) fn error_columns() -> Option<usize> {
+    let is_terminal = io::stderr().is_terminal();
+    is_terminal.then(|| size_of(tcgetwinsize(io::stderr()).ok()).0)
+}
+
+fn size_of(size: Option<Winsize>) -> (usize, usize) {
     let known =
         |size: Option<u16>, default| size.map(usize::from).filter(|size| *size > 0).unwrap_or(default);
     (known(size.map(|size| size.ws_col), COLUMNS), known(size.map(|size| size.ws_row), ROWS))

@@ -12,7 +12,7 @@ use crate::login::listener::{Listener, Reception};
 use crate::login::page::Page;
 use crate::login::redirect::{ExpectedAnswer, LoginAnswer, NoAnswer, judge_pasted};
 use crate::login::request::Nonces;
-use crate::login::{LoggedIn, Login, LoginEvent, Screen};
+use crate::login::{LoggedIn, LoginEvent, LoginSession, Screen};
 use crate::message::{duration, login_command};
 use crate::oauth::Grant;
 use crate::problem::{Class, Problem};
@@ -31,7 +31,7 @@ pub struct BrowserFlow {
     pub by_paste: bool,
 }
 
-impl Login {
+impl LoginSession {
     /// Shows the address of the login page, and waits for the answer.
     pub async fn by_browser(
         &self,
@@ -209,7 +209,7 @@ fn refused(error: &str, description: Option<&str>) -> Problem {
 const OPENERS: [&str; 5] = ["xdg-open", "wslview", "gio", "sensible-browser", "x-www-browser"];
 
 /// Starts a browser. False if there is none; whether the page appears, only the user sees.
-fn open(url: &Url, secret_variables: &[String]) -> bool {
+pub fn open(url: &Url, secret_variables: &[String]) -> bool {
     let own = std::env::var("BROWSER").unwrap_or_default();
     let own = own.split(':').filter(|program| !program.is_empty()).map(str::to_owned);
     own.chain(OPENERS.map(str::to_owned)).any(|program| {

@@ -11,7 +11,7 @@ use crate::http::HttpEndpoint;
 use crate::login::grant::refusal;
 use crate::login::request::Nonces;
 use crate::login::server::no_endpoint;
-use crate::login::{LoggedIn, Login, LoginEvent, Screen};
+use crate::login::{LoggedIn, LoginEvent, LoginSession, Screen};
 use crate::message::{duration, login_command};
 use crate::oauth::{
     Answer, Doubt, ErrorReply, Grant, Reply, ReplyContext, ServerFailure, Unavailable, Unclear, error_of,
@@ -158,7 +158,7 @@ fn pause(code: &DeviceCode, slower: u32) -> Duration {
     (code.interval + SLOWER.saturating_mul(slower)).min(INTERVAL_MAX).mul_f64(MARGIN)
 }
 
-impl Login {
+impl LoginSession {
     /// Asks for a code, shows it, and waits until the user has entered it. `again` gets an item when the
     /// user asks for another code; `None`: nobody can.
     pub async fn by_device(

@@ -7,7 +7,7 @@ use crate::account::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::AccountConfig;
 use crate::login::revocation::{TokenKind, revoke};
-use crate::login::{Held, LoggedIn, Login, OlderSeed};
+use crate::login::{Held, LoggedIn, LoginSession, OlderSeed};
 use crate::message::{duration, login_command};
 use crate::oauth::{
     Answer, ExpectedClaims, Grant, Identity, ServerFailure, TokenRequest, TokenResponse, Unavailable,
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The first pause before a state that could not be stored is stored again, and the longest.
 const STORE_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
-impl Login {
+impl LoginSession {
     /// Exchanges the code of the redirect and stores the login.
     pub(super) async fn exchange(&self, grant: Grant, nonce: &Secret) -> Result<LoggedIn, Problem> {
         self.exchanging.set(true);

@@ -2,7 +2,7 @@
 //!
 //! A login runs in this order. Nothing that the user does is lost to a fault that could be seen before.
 //!
-//! 1. [`Login::prepare`] reads the secrets, finds the endpoints, and proves that the next state and token
+//! 1. [`LoginSession::prepare`] reads the secrets, finds the endpoints, and proves that the next state and token
 //!    file can be stored. A second login for the account is refused.
 //! 2. The user logs in: [`browser`] waits for the redirect and for a pasted address at once, [`device`]
 //!    polls. No lock is held meanwhile: refreshes go on.
@@ -15,6 +15,7 @@ pub mod browser;
 pub mod device;
 pub mod grant;
 pub mod listener;
+pub mod logout;
 pub mod page;
 pub mod qr;
 pub mod redirect;
@@ -89,7 +90,7 @@ pub struct LoggedIn {
 }
 
 /// A login that is prepared: everything that can fail before the user is asked has not failed.
-pub struct Login {
+pub struct LoginSession {
     settings: Arc<Settings>,
     account: Arc<AccountConfig>,
     context: Context,
@@ -113,7 +114,7 @@ enum OlderSeed {
     Unread,
 }
 
-impl Login {
+impl LoginSession {
     pub async fn prepare(
         settings: &Arc<Settings>,
         account: &Arc<AccountConfig>,
