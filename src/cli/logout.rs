@@ -31,7 +31,9 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
     output::print_line(match (done.had_login, flags.local) {
         (false, _) => format!("{}: there was no login; {place} is removed", account.name),
         (true, false) => format!("{}: the login is revoked and forgotten; {place} is removed", account.name),
-        (true, true) => format!("{}: the login is forgotten on this machine; {place} is removed", account.name),
+        (true, true) => {
+            format!("{}: the login is forgotten on this machine; {place} is removed", account.name)
+        }
     });
     for (warning, way_out) in done.warnings {
         output::warning(format!("account {}: {warning}", account.name), way_out);

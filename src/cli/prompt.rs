@@ -157,7 +157,9 @@ impl PastedText {
                 INTERRUPT => return Some(Typed::Interrupted),
                 CLEAR => self.bytes.clear(),
                 key if BACKSPACE.contains(&key) => drop(self.bytes.pop()),
-                key if self.bytes.len() < SECRET_MAX => self.bytes.push(if self.is_complete { b'\n' } else { key }),
+                key if self.bytes.len() < SECRET_MAX => {
+                    self.bytes.push(if self.is_complete { b'\n' } else { key })
+                }
                 _ => {}
             }
         }

@@ -36,10 +36,14 @@ pub(super) fn size() -> (usize, usize) {
     size_of(tcgetwinsize(io::stdout()).ok())
 }
 
-/// The columns of the terminal on standard error; `None` if it is none.
-pub(super) fn error_columns() -> Option<usize> {
-    let is_terminal = io::stderr().is_terminal();
-    is_terminal.then(|| size_of(tcgetwinsize(io::stderr()).ok()).0)
+/// The columns for a picture on standard error; `None` if that is no terminal with colours and block
+/// characters.
+pub(super) fn picture_columns() -> Option<usize> {
+    let stderr = io::stderr();
+    let is_able = stderr.is_terminal()
+        && AutoStream::choice(&stderr) != ColorChoice::Never
+        && is_utf8(|name| std::env::var(name).ok());
+    is_able.then(|| size_of(tcgetwinsize(&stderr).ok()).0)
 }
 
 fn size_of(size: Option<Winsize>) -> (usize, usize) {

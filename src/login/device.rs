@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::http::HttpEndpoint;
 use crate::login::grant::refusal;
 use crate::login::request::Nonces;
@@ -315,7 +315,7 @@ impl DeviceCode {
 
 #[cfg(test)]
 mod tests {
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock as _, SystemClock};
     use crate::login::device::*;
     use crate::oauth::{FailureKind, Sent, TransportFailure, classify};
 

@@ -155,7 +155,8 @@ impl Revocation<'_> {
         }
         let token = record.access_token.as_ref().filter(|token| token.is_live(now));
         let Some(token) = token else { return Ok(Vec::new()) };
-        let revoked = revoke(&self.http, self.client, self.endpoint, TokenKind::AccessToken, &token.value).await;
+        let revoked =
+            revoke(&self.http, self.client, self.endpoint, TokenKind::AccessToken, &token.value).await;
         Ok(match revoked {
             Ok(()) => Vec::new(),
             Err(problem) => vec![(
@@ -179,7 +180,8 @@ fn live_tokens(record: &Record, has_login: bool, now: Timestamp) -> Vec<(String,
             Some(life) => format!("until {}", local(life.ends_at().wall / 1000)),
             None => "until somebody revokes it".to_owned(),
         };
-        warnings.push((format!("the server was not told: the refresh token works {until}"), way_out.to_owned()));
+        warnings
+            .push((format!("the server was not told: the refresh token works {until}"), way_out.to_owned()));
     }
     if let Some(token) = record.access_token.as_ref().filter(|token| token.is_live(now)) {
         let until = local(token.expires_at().wall / 1000);

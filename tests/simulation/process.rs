@@ -134,7 +134,7 @@ impl World {
     fn begin(&mut self, place: usize, action: Action) {
         let clock = self.clock();
         let doing = if let Action::Request(request) = action {
-            let Grant::RefreshToken(token) = request.grant;
+            let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
             let token = self.mutate_request(token);
             self.judge.posted(self.now, &token, self.processes[place].client);
             let post = self.server.post(self.now, clock, token, &mut self.random);

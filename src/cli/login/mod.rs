@@ -38,7 +38,9 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
     if !prompt::can_ask() && !(flags.device && flags.json) {
         output::error(
             "a login needs a terminal: somebody has to be there",
-            Some("run it in a terminal; a program can run `zg-tokend login --device --json` and show the code"),
+            Some(
+                "run it in a terminal; a program can run `zg-tokend login --device --json` and show the code",
+            ),
         );
         return Exit::Usage;
     }
@@ -186,7 +188,9 @@ fn not_offered(message: String) -> Problem {
         class: Class::Config,
         kind: "device_code".into(),
         message,
-        hint: Some("allow device codes for this client in the provider's console, or log in without --device".into()),
+        hint: Some(
+            "allow device codes for this client in the provider's console, or log in without --device".into(),
+        ),
     }
 }
 
@@ -261,7 +265,11 @@ mod tests {
             (flags(|flags| flags.no_browser = true), (true, true), console, Flow::Browser),
             (flags(|flags| flags.port = 9), (true, true), by_ssh, Flow::Browser),
         ] {
-            assert_eq!(choose(&flags, &server(page, codes), &surroundings), flow, "{flags:?} {surroundings:?}");
+            assert_eq!(
+                choose(&flags, &server(page, codes), &surroundings),
+                flow,
+                "{flags:?} {surroundings:?}"
+            );
         }
     }
 }

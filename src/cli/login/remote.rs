@@ -20,12 +20,17 @@ pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
     let port = match free_port(flags.port) {
         Ok(port) => port,
         Err(error) => {
-            output::error(format!("cannot listen on this machine: {error}"), Some("choose a port with --port"));
+            output::error(
+                format!("cannot listen on this machine: {error}"),
+                Some("choose a port with --port"),
+            );
             return Exit::Unavailable;
         }
     };
     let mut ssh = Command::new("ssh");
-    ssh.args(["-t", "-o", "ExitOnForwardFailure=yes", "-L"]).arg(format!("{port}:127.0.0.1:{port}")).arg("--");
+    ssh.args(["-t", "-o", "ExitOnForwardFailure=yes", "-L"])
+        .arg(format!("{port}:127.0.0.1:{port}"))
+        .arg("--");
     ssh.arg(host).arg(remote_command(args, flags, port)).stdout(Stdio::piped());
     let mut child = match ssh.spawn() {
         Ok(child) => child,
@@ -47,7 +52,9 @@ pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
     }
     // ssh ends with the code of the command, and with 255 if it fails itself.
     match child.wait().ok().and_then(|status| status.code()) {
-        Some(code) => Exit::ALL.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::Failure),
+        Some(code) => {
+            Exit::ALL.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::Failure)
+        }
         None => Exit::Failure,
     }
 }
@@ -78,8 +85,8 @@ fn page(line: &[u8]) -> Option<Url> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::args::Common;
     use crate::cli::args::Command as Subcommand;
+    use crate::cli::args::Common;
     use crate::cli::login::remote::*;
 
     #[test]
@@ -97,7 +104,9 @@ mod tests {
     fn the_page_is_found_among_the_lines() {
         let line = b"https://as.example/authorize?client_id=x&code_challenge=y\r";
         assert_eq!(page(line).unwrap().host_str(), Some("as.example"));
-        for other in [&b"Waiting for 5 min."[..], b"https://as.example/", b"file:///x?code_challenge=y", b"\xff"] {
+        for other in
+            [&b"Waiting for 5 min."[..], b"https://as.example/", b"file:///x?code_challenge=y", b"\xff"]
+        {
             assert_eq!(page(other), None);
         }
     }

@@ -30,7 +30,9 @@ impl TextScreen {
         };
         let life = duration(self.timeout);
         let forward = port_of(redirect_uri).map(|port| {
-            format!("\nFrom another machine: ssh -L {port}:127.0.0.1:{port} and this host, then open it there.")
+            format!(
+                "\nFrom another machine: ssh -L {port}:127.0.0.1:{port} and this host, then open it there."
+            )
         });
         let forward = forward.filter(|_| std::env::var_os("SSH_CONNECTION").is_some()).unwrap_or_default();
         format!(
@@ -41,7 +43,7 @@ impl TextScreen {
 
     fn code(&self, code: &DeviceCode) -> String {
         let target = code.verification_uri_complete.as_deref().unwrap_or(&code.verification_uri);
-        let columns = terminal::error_columns().filter(|_| self.shows_qr);
+        let columns = terminal::picture_columns().filter(|_| self.shows_qr);
         let picture = columns.and_then(|columns| qr::lines(target, columns));
         let picture = picture.map(|lines| format!("\n{}\n", lines.join("\n"))).unwrap_or_default();
         format!(

@@ -276,7 +276,7 @@ impl World {
                 Event::Prepared(Ok(()))
             }
             Action::Request(request) => {
-                let Grant::RefreshToken(token) = request.grant;
+                let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
@@ -335,6 +335,7 @@ impl World {
             expires_in_unreadable: false,
             login_expires_in: None,
             scope: None,
+            id_token: None,
         })
     }
 }
