@@ -363,21 +363,23 @@ pub fn way_out(class: Class, hint: Option<&str>) -> &str {
 }
 
 /// The command that logs this account in.
-pub fn login_command(account: &config::AccountConfig) -> String {
-    match account.name.as_str() {
-        flat if *flat == *config::AccountName::flat().as_str() => "zg-tokend login".to_owned(),
-        name => format!("zg-tokend login --account {name}"),
+pub fn login_command(settings: &config::Settings, account: &config::AccountConfig) -> String {
+    let mut command = "zg-tokend login".to_owned();
+    if settings.accounts.len() > 1 {
+        command = format!("{command} --account {}", account.name);
     }
+    // The file that everybody else finds by itself need not be named.
+    if !settings.path.ends_with("zg-tokend/config.toml") {
+        command = format!("{command} --config {}", settings.path.display());
+    }
+    command
 }
 
 /// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
     if account.can_log_in() {
-        // The file that everybody else finds by itself need not be named.
-        let is_usual = settings.path.ends_with("zg-tokend/config.toml");
-        let config = if is_usual { String::new() } else { format!(" --config {}", settings.path.display()) };
-        return format!("log in again: `{}{config}`", login_command(account));
+        return format!("log in with `{}`", login_command(settings, account));
     }
     let name = &account.name;
     match &account.refresh_token {

@@ -30,7 +30,7 @@ use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::config::Endpoint;
-use crate::message::{LOG_IN_AGAIN, Level, Message, login_hint, words};
+use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
@@ -329,7 +329,7 @@ impl Account {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
-                hint: Some(LOG_IN_AGAIN.into()),
+                hint: Some(login_hint(&self.settings, &self.configured)),
             };
             self.refused_login = Some((*refused, problem));
         }

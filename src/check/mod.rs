@@ -15,7 +15,7 @@ use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
 use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::local;
+use crate::message::{local, login_hint};
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -210,8 +210,11 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let Some(source) = &account.refresh_token else {
         findings.push(stored.map_or_else(
             || {
-                let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 let message = "there is none, neither in the config nor in the state";
+                if account.can_log_in() {
+                    return Finding::warning("refresh_token", message, login_hint(settings, account));
+                }
+                let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 Finding::problem("refresh_token", message, Some(hint.into()))
             },
             |(record, token)| state(record, token),

@@ -64,6 +64,7 @@ impl LoginSession {
                 () = &mut deadline => return Err(self.timed_out(flow.timeout, redirect_uri)),
                 answer = next(reception.as_mut().map(|(_, answers)| answers)) => answer,
                 text = pasted.recv(), if reads_pasted => match text {
+                    Some(text) if text.expose().trim().is_empty() => continue,
                     Some(text) => judge_pasted(&text, &expected),
                     None => {
                         reads_pasted = false;
@@ -161,7 +162,7 @@ impl LoginSession {
     }
 
     fn timed_out(&self, timeout: Duration, redirect_uri: &str) -> Problem {
-        let command = login_command(&self.account);
+        let command = login_command(&self.settings, &self.account);
         Problem {
             class: Class::Unavailable,
             kind: "timeout".into(),

@@ -191,7 +191,10 @@ impl LoginSession {
             class: Class::Unavailable,
             kind: "expired_token".into(),
             message: "the code expired before it was entered".into(),
-            hint: Some(format!("run `{} --device` again for a new code", login_command(&self.account))),
+            hint: Some(format!(
+                "run `{} --device` again for a new code",
+                login_command(&self.settings, &self.account)
+            )),
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::account::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::AccountConfig;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::login::{Held, LoggedIn, LoginSession, OlderSeed};
 use crate::message::{duration, login_command};
@@ -173,6 +172,24 @@ impl LoginSession {
         ))
     }
 
+    /// The way to a refresh token.
+    fn remedy(&self) -> String {
+        let is_offline = |(name, value): &(String, String)| name == "access_type" && value == "offline";
+        if self.server.params.iter().any(is_offline) {
+            let command = login_command(&self.settings, &self.account);
+            return format!(
+                "remove the app from your account (Google: https://myaccount.google.com/permissions), then `{command}` again"
+            );
+        }
+        let scope = self.server.scope.as_deref().unwrap_or_default();
+        if scope.split(' ').any(|word| word == "offline_access") {
+            return "allow the refresh_token grant, or offline access, for this client in the provider's console"
+                .into();
+        }
+        "add offline_access to login_scope, or allow refresh tokens for this client in the provider's console"
+            .into()
+    }
+
     /// An access token alone is no login; it is published if none lives.
     async fn without_refresh_token(
         &self,
@@ -201,26 +218,9 @@ impl LoginSession {
                 "the server gave no refresh token, only an access token for {}{used}",
                 duration(left)
             ),
-            hint: Some(remedy(&self.account, self.server.scope.as_deref())),
+            hint: Some(self.remedy()),
         }
     }
-}
-
-/// The way to a refresh token.
-fn remedy(account: &AccountConfig, scope: Option<&str>) -> String {
-    let is_offline = |(name, value): &(String, String)| name == "access_type" && value == "offline";
-    let command = login_command(account);
-    if account.login.params.iter().any(is_offline) {
-        return format!(
-            "remove the app from your account (Google: https://myaccount.google.com/permissions), then `{command}` again"
-        );
-    }
-    if scope.is_some_and(|scope| scope.split(' ').any(|word| word == "offline_access")) {
-        return "allow the refresh_token grant, or offline access, for this client in the provider's console"
-            .into();
-    }
-    "add offline_access to login_scope, or allow refresh tokens for this client in the provider's console"
-        .into()
 }
 
 fn access_token(response: &TokenResponse, issued_at: Timestamp) -> AccessToken {

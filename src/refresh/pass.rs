@@ -304,7 +304,7 @@ impl Refresher {
 
     fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem {
-            class: Class::Config,
+            class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
             message: format!("account {} has no refresh token", self.policy.account),
             hint: Some(self.policy.login_hint.clone()),

@@ -53,7 +53,9 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             };
             status.find(Severity::Critical, problem, REFRESH_IT);
             if !status.refresh_token.available {
+                status.state = State::NeedsLogin;
                 let hint = "log in, and give the refresh token to `zg-tokend set`".into();
+                let hint = if account.can_log_in() { policy.login_hint.clone() } else { hint };
                 status.blame(status.severity, "there is no refresh token", Some(hint));
             }
         }
@@ -157,6 +159,8 @@ impl AccountStatus {
                 seeded_at: Some(token.seeded_at.wall / 1000),
                 rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
                 ends_at: record.login_life.as_ref().map(|life| life.ends_at().wall / 1000),
+                identity: record.identity.as_ref().map(ToString::to_string),
+                email: record.identity.as_ref().and_then(|identity| identity.email.clone()),
             };
         }
         let failure = record.failure.as_ref();
@@ -183,11 +187,12 @@ impl AccountStatus {
             None => self.find(Severity::Critical, "there is no token yet", REFRESH_IT),
         }
         if !self.refresh_token.available && record.verdict.is_none() {
-            self.judge_missing_login(account, record, now);
+            self.judge_missing_login(account, policy, record, now);
         }
         // Without secrets, which `status` does not read, the core decides nothing else.
         if let Decision::Refresh(reason) = decide(loaded, policy, None, Trigger::default(), now) {
-            self.state = State::Due;
+            let has_login = self.refresh_token.available || record.verdict.is_some();
+            self.state = if has_login { State::Due } else { State::NeedsLogin };
             self.judge_due(record, reason, look, now);
         } else {
             self.next_refresh_at = self.refresh_at;
@@ -244,8 +249,18 @@ impl AccountStatus {
         }
     }
 
-    fn judge_missing_login(&mut self, account: &AccountConfig, record: &Record, now: Timestamp) {
-        let hint = "refresh unavailable: configure a refresh_token, or the token will end".to_owned();
+    fn judge_missing_login(
+        &mut self,
+        account: &AccountConfig,
+        policy: &Policy,
+        record: &Record,
+        now: Timestamp,
+    ) {
+        let hint = if account.can_log_in() {
+            policy.login_hint.clone()
+        } else {
+            "refresh unavailable: configure a refresh_token, or the token will end".to_owned()
+        };
         let skew = |token: &AccessToken| millis(schedule::skew(token.lifetime(), account.skew));
         let soon = record.access_token.as_ref().is_none_or(|token| token.remaining(now) < skew(token));
         if soon {

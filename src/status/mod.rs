@@ -184,6 +184,11 @@ pub struct RefreshTokenStatus {
     /// When the login ends, if the server has said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<i64>,
+    /// The user of the login, `ISSUER#SUBJECT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
 }
 
 /// The last attempt to refresh.

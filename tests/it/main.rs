@@ -27,6 +27,7 @@ mod inputs;
 mod layers;
 mod lifetimes;
 mod log;
+mod login;
 mod logins;
 mod many;
 mod messages;

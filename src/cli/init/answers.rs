@@ -17,7 +17,7 @@ pub(super) struct Answers {
     pub(super) client_id: String,
     /// `None` for a public client.
     pub(super) client_secret: Option<Source>,
-    /// `None` if `zg-tokend set` will store it.
+    /// `None` if `zg-tokend login` or `set` will store it.
     pub(super) refresh_token: Option<Source>,
     pub(super) token_file: Option<String>,
 }
@@ -54,7 +54,12 @@ impl Answers {
                 client_secret = hidden("client_secret", "empty for a public client, not shown")?;
             }
             if refresh_token.is_none() {
-                let note = "empty to pass it to `zg-tokend set` later, not shown";
+                let can_log_in = server.as_ref().is_some_and(can_log_in);
+                let note = if can_log_in {
+                    "empty to run `zg-tokend login` later, not shown"
+                } else {
+                    "empty to pass it to `zg-tokend set` later, not shown"
+                };
                 refresh_token = hidden("refresh_token", note)?;
             }
             // A typed path means what it means in a config: relative to the file, or from ~/ on.
@@ -70,7 +75,7 @@ impl Answers {
             (server.is_none(), "--provider, --issuer or --token-endpoint"),
             (client_id.is_none(), "--client-id"),
             (
-                refresh_token.is_none() && !asks,
+                refresh_token.is_none() && !asks && !server.as_ref().is_some_and(can_log_in),
                 "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
             ),
             (account.is_some() && token_file.is_none(), "--token-file"),
@@ -90,6 +95,12 @@ fn server(flags: &Init) -> Option<(&'static str, String)> {
     let given =
         [("provider", &flags.provider), ("issuer", &flags.issuer), ("token_endpoint", &flags.token_endpoint)];
     given.into_iter().find_map(|(key, value)| Some((key, value.clone()?)))
+}
+
+/// Whether `zg-tokend login` works with this key and value: the preset names the endpoint, or the issuer.
+pub(super) fn can_log_in((key, value): &(&'static str, String)) -> bool {
+    let provider = (*key == "provider").then(|| providers::find(value)).flatten();
+    *key == "issuer" || provider.is_some_and(|provider| provider.authorization_endpoint.is_some())
 }
 
 /// Asks again until the answer is a URL or the name of a preset.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use crate::cli::init::answers::{Answers, Source};
+use crate::cli::init::answers::{Answers, Source, can_log_in};
 
 /// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
@@ -32,14 +32,24 @@ fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
         Some(secret) => line(text, "client_secret", secret)?,
         None => writeln!(text, "# A public client has no client_secret.")?,
     }
-    writeln!(
-        text,
-        "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
-         # file. After a new login, write the new refresh token here."
-    )?;
     match &answers.refresh_token {
-        Some(token) => line(text, "refresh_token", token)?,
-        None => writeln!(text, "# Pass the refresh token to `zg-tokend set` on standard input.")?,
+        Some(token) => {
+            writeln!(
+                text,
+                "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
+                 # file. After a new login, write the new refresh token here."
+            )?;
+            line(text, "refresh_token", token)?;
+        }
+        None if can_log_in(&answers.server) => {
+            let scope = if *key == "issuer" { "openid email offline_access" } else { "openid email" };
+            writeln!(
+                text,
+                "\n# Your login comes from `zg-tokend login`, which keeps it in the state. Its scope:\n\
+                 #login_scope = \"{scope}\""
+            )?;
+        }
+        None => writeln!(text, "\n# Pass the refresh token to `zg-tokend set` on standard input.")?,
     }
     writeln!(text, "\n# The file that gets the access token.")?;
     match &answers.token_file {
