@@ -13,6 +13,7 @@ use url::Url;
 use crate::clock::millis;
 use crate::demo::audit::RevocationReason;
 use crate::demo::client;
+use crate::demo::code::{Consent, DeviceLogin, Granted, IssuedCode, LOGIN_SCOPES};
 use crate::demo::issuer::Issuer;
 use crate::demo::message::{DemoReply, DemoRequest, Form, Refused};
 use crate::secret::{Fingerprint, Secret};
@@ -22,52 +23,6 @@ const CODE_LIFE: Duration = Duration::from_secs(60);
 
 /// How long an ID token lives.
 const ID_TOKEN_LIFE: i64 = 300;
-
-/// Words that a login may ask for besides the issuer's own scope.
-pub(super) const LOGIN_SCOPES: [&str; 3] = ["openid", "email", "offline_access"];
-
-/// The logins that are under way.
-#[derive(Default)]
-pub(super) struct Consents {
-    codes: HashMap<Fingerprint, IssuedCode>,
-    devices: HashMap<Fingerprint, DeviceLogin>,
-}
-
-/// The user and the facts of a login.
-#[derive(Clone)]
-pub(super) struct Consent {
-    client_id: String,
-    code_challenge: String,
-    nonce: Option<String>,
-    scope: String,
-}
-
-struct IssuedCode {
-    consent: Consent,
-    redirect_uri: String,
-    user: String,
-    issued_at: i64,
-    /// The refresh token that it was exchanged for.
-    spent_for: Option<Fingerprint>,
-}
-
-struct DeviceLogin {
-    consent: Consent,
-    user_code: String,
-    issued_at: i64,
-    /// When the device last polled, to slow it down.
-    polled_at: i64,
-    /// The user, or a denial; `None` until one of them.
-    decision: Option<Result<String, ()>>,
-}
-
-/// What a login is granted for: the client, the scope, the user, and the nonce of the request.
-pub(super) struct Granted {
-    pub(super) client_id: String,
-    pub(super) scope: String,
-    pub(super) user: String,
-    pub(super) nonce: Option<String>,
-}
 
 impl Issuer {
     /// The authorization endpoint: a page that asks for consent.

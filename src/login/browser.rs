@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use crate::config::is_loopback;
-use crate::login::device::{denied, new_nonces};
-use crate::login::listener::{Listener, Reception};
+use crate::login::event::{LoginEvent, LoginScreen};
+use crate::login::listener::{Listener, Reception, RedirectAnswers};
 use crate::login::page::Page;
 use crate::login::redirect::{ExpectedAnswer, LoginAnswer, NoAnswer, judge_pasted};
 use crate::login::request::Nonces;
-use crate::login::{LoggedIn, LoginEvent, LoginSession, Screen};
+use crate::login::session::{LoggedIn, LoginSession, denied, new_nonces};
 use crate::message::{duration, login_command};
 use crate::oauth::Grant;
 use crate::problem::{Class, Problem};
@@ -37,7 +37,7 @@ impl LoginSession {
         &self,
         flow: BrowserFlow,
         pasted: &mut mpsc::UnboundedReceiver<Secret>,
-        screen: &dyn Screen,
+        screen: &dyn LoginScreen,
     ) -> Result<LoggedIn, Problem> {
         let nonces = new_nonces()?;
         let request = self.server.authorization_request()?;
@@ -115,7 +115,7 @@ impl LoginSession {
         answer: LoginAnswer,
         redirect_uri: &str,
         nonces: &Nonces,
-        screen: &dyn Screen,
+        screen: &dyn LoginScreen,
     ) -> Result<LoggedIn, Problem> {
         let code = match answer {
             LoginAnswer::Code(code) => code,
@@ -175,7 +175,7 @@ impl LoginSession {
 }
 
 /// The next answer; without a listener there is none.
-async fn next(answers: Option<&mut crate::login::listener::Answers>) -> Result<LoginAnswer, NoAnswer> {
+async fn next(answers: Option<&mut RedirectAnswers>) -> Result<LoginAnswer, NoAnswer> {
     if let Some(answers) = answers
         && let Some(answer) = answers.recv().await
     {

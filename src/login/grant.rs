@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::account::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::login::revocation::{TokenKind, revoke};
-use crate::login::{Held, LoggedIn, LoginSession, OlderSeed};
+use crate::login::session::{Held, LoggedIn, LoginSession, OlderSeed};
 use crate::message::{duration, login_command};
 use crate::oauth::{
     Answer, ExpectedClaims, Grant, Identity, ServerFailure, TokenRequest, TokenResponse, Unavailable,
@@ -238,7 +238,7 @@ fn access_token(response: &TokenResponse, issued_at: Timestamp) -> AccessToken {
     }
 }
 
-/// Persists, then publishes. What the server granted exists nowhere else, so a disk that refuses it is
+/// Persists, then publishes. The grant exists nowhere else, so a disk that refuses it is
 /// tried again, and readers get the token meanwhile.
 fn store(mut files: Files, record: &Record, publishes: bool) -> Result<(), Problem> {
     let clock = SystemClock::new();

@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DONE: &str = "/done";
 
 /// The answers that the listener gets.
-pub type Answers = mpsc::UnboundedReceiver<Result<LoginAnswer, NoAnswer>>;
+pub type RedirectAnswers = mpsc::UnboundedReceiver<Result<LoginAnswer, NoAnswer>>;
 
 pub struct Listener {
     sockets: Vec<TcpListener>,
@@ -80,8 +80,8 @@ impl Listener {
         &self.redirect_uri
     }
 
-    /// Answers requests from now on. The page for the right one is shown when it is given.
-    pub fn serve(self, expected: ExpectedAnswer) -> (Reception, Answers) {
+    /// RedirectAnswers requests from now on. The page for the right one is shown when it is given.
+    pub fn serve(self, expected: ExpectedAnswer) -> (Reception, RedirectAnswers) {
         let (answers, received) = mpsc::unbounded_channel();
         let (page, shown) = watch::channel(None);
         let desk = Arc::new(Desk {

@@ -17,9 +17,10 @@ use crate::cli::once::Warnings;
 use crate::cli::{once, one_account, output, prompt, report};
 use crate::config::{AccountConfig, Settings};
 use crate::login::browser::BrowserFlow;
-use crate::login::device::DeviceFault;
+use crate::login::device_code::DeviceFault;
+use crate::login::event::{LoginEvent, LoginScreen};
 use crate::login::server::LoginServer;
-use crate::login::{LoggedIn, LoginEvent, LoginOptions, LoginSession, Screen};
+use crate::login::session::{LoggedIn, LoginOptions, LoginSession};
 use crate::problem::{Class, Problem};
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
@@ -52,7 +53,7 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
         output::warning(warning, warning.hint(&settings.path));
     }
     let settings = Arc::new(settings);
-    let screen: &dyn Screen =
+    let screen: &dyn LoginScreen =
         if flags.json { &JsonScreen } else { &TextScreen::new(!flags.no_qr, flags.timeout) };
     let result = match log_in(&settings, &account, flags, screen) {
         Ok(Some(result)) => result,
@@ -77,7 +78,7 @@ fn log_in(
     settings: &Arc<Settings>,
     account: &Arc<AccountConfig>,
     flags: &Login,
-    screen: &dyn Screen,
+    screen: &dyn LoginScreen,
 ) -> std::io::Result<Option<Result<LoggedIn, Problem>>> {
     let runtime = event_loop()?;
     let result = runtime.block_on(async {
@@ -108,7 +109,7 @@ fn log_in(
     result
 }
 
-async fn run(session: &LoginSession, flags: &Login, screen: &dyn Screen) -> Result<LoggedIn, Problem> {
+async fn run(session: &LoginSession, flags: &Login, screen: &dyn LoginScreen) -> Result<LoggedIn, Problem> {
     let mut flow = choose(flags, session.server(), &Surroundings::of_process());
     // Without a terminal nobody types.
     let mut paste = prompt::can_ask().then(prompt::Paste::begin);

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use crate::cli::exit::Exit;
 use crate::cli::{output, terminal};
 use crate::config::AccountConfig;
-use crate::login::device::DeviceCode;
-use crate::login::{LoggedIn, LoginEvent, Screen, qr};
+use crate::login::device_code::DeviceCode;
+use crate::login::event::{LoginEvent, LoginScreen};
+use crate::login::qr;
+use crate::login::session::LoggedIn;
 use crate::message::duration;
 use crate::problem::Problem;
 
@@ -56,7 +58,7 @@ impl TextScreen {
     }
 }
 
-impl Screen for TextScreen {
+impl LoginScreen for TextScreen {
     fn show(&self, event: &LoginEvent<'_>) {
         match event {
             LoginEvent::Page { url, redirect_uri, opened } => {
@@ -81,7 +83,7 @@ fn port_of(redirect_uri: &str) -> Option<u16> {
 /// One object per line on stdout.
 pub(super) struct JsonScreen;
 
-impl Screen for JsonScreen {
+impl LoginScreen for JsonScreen {
     fn show(&self, event: &LoginEvent<'_>) {
         let line = match event {
             LoginEvent::Page { url, redirect_uri, .. } => {
