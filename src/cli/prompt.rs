@@ -92,7 +92,7 @@ impl Paste {
         let echo_off = EchoOff::keys();
         // It ends with the process: nothing interrupts its read.
         let _ = std::thread::Builder::new().name("paste".into()).spawn(move || {
-            let mut text = PastedText::default();
+            let mut text = PastedText::new();
             while let Some(bytes) = read_chunk(&text) {
                 match text.take(&bytes) {
                     Some(Typed::Interrupted) => {
@@ -138,7 +138,6 @@ fn read_chunk(text: &PastedText) -> Option<Zeroizing<Vec<u8>>> {
 
 /// A text that is being typed or pasted. A mail or a terminal may have broken it into lines, and those
 /// come at once.
-#[derive(Default)]
 struct PastedText {
     bytes: Zeroizing<Vec<u8>>,
     /// It ends with the end of a line.
@@ -146,10 +145,14 @@ struct PastedText {
 }
 
 impl PastedText {
+    fn new() -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(SECRET_MAX)), is_complete: false }
+    }
+
     /// Takes more bytes; none if no more came for a moment. Returns the whole text, or Ctrl-C.
     fn take(&mut self, bytes: &[u8]) -> Option<Typed> {
-        if bytes.is_empty() && std::mem::take(&mut self.is_complete) {
-            return Some(Typed::Line(std::mem::take(&mut self.bytes)));
+        if bytes.is_empty() && self.is_complete {
+            return Some(Typed::Line(std::mem::replace(self, Self::new()).bytes));
         }
         for key in bytes {
             self.is_complete = matches!(key, b'\n' | b'\r' | &END);
@@ -157,8 +160,9 @@ impl PastedText {
                 INTERRUPT => return Some(Typed::Interrupted),
                 CLEAR => self.bytes.clear(),
                 key if BACKSPACE.contains(&key) => drop(self.bytes.pop()),
+                // The vector must not grow and leave copies behind.
                 key if self.bytes.len() < SECRET_MAX => {
-                    self.bytes.push(if self.is_complete { b'\n' } else { key })
+                    self.bytes.push(if self.is_complete { b'\n' } else { key });
                 }
                 _ => {}
             }
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn lines_that_come_at_once_are_one_text() {
-        let mut text = PastedText::default();
+        let mut text = PastedText::new();
         let line = |text: &[u8]| Some(Typed::Line(Zeroizing::new(text.to_vec())));
         assert_eq!(text.take(b"http://a/?co"), None);
         assert_eq!(text.take(b""), None, "the line is not complete");

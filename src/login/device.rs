@@ -108,7 +108,7 @@ impl LoginSession {
         screen.show(&LoginEvent::Code(code));
         let began_at = self.context.clock.now();
         let request = self.request(Grant::DeviceCode {
-            device_code: code.device_code.clone(),
+            device_code: code.secret.clone(),
             code_verifier: nonces.code_verifier.clone(),
         });
         let (mut slower, troubled) = (0, Cell::new(false));

@@ -27,7 +27,8 @@ pub const LIFETIME: Duration = Duration::from_secs(900);
 /// The answer to a device authorization request, section 3.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCode {
-    pub device_code: Secret,
+    /// The device_code.
+    pub secret: Secret,
     /// Shown to the user, and worth nothing without the device code.
     pub user_code: String,
     pub verification_uri: String,
@@ -67,7 +68,7 @@ pub fn parse_device_code(body: &[u8]) -> Option<DeviceCode> {
     let is_url = |text: &String| text.parse::<url::Url>().is_ok();
     let is_whole = !members.device_code.is_empty() && !members.user_code.is_empty();
     (is_whole && is_url(&members.verification_uri)).then(|| DeviceCode {
-        device_code: Secret::new(members.device_code),
+        secret: Secret::new(members.device_code),
         user_code: members.user_code,
         verification_uri: members.verification_uri,
         verification_uri_complete: members.verification_uri_complete.filter(is_url),

@@ -245,18 +245,19 @@ fn store(mut files: Files, record: &Record, publishes: bool) -> Result<(), Probl
     let begun_at = clock.now();
     let token = record.access_token.as_ref().filter(|_| publishes);
     let (mut pause, longest) = STORE_PAUSES;
-    let mut published = None;
+    let mut early = None;
     while let Err(problem) = files.persist(record) {
         if clock.now().since(begun_at) >= PERSIST_PATIENCE {
             let hint = problem.hint.unwrap_or_else(|| "run `zg-tokend check`".into());
             let message = format!("the new login could not be stored and is lost: {}", problem.message);
             return Err(Problem { message, hint: Some(format!("{hint}; then log in again")), ..problem });
         }
-        published = published.or_else(|| token.map(|token| files.publish(token)));
+        // Readers need not wait for the disk of the state.
+        early = early.or_else(|| token.map(|token| files.publish(token)));
         std::thread::sleep(pause);
         pause = (pause * 2).min(longest);
     }
-    match (published, token) {
+    match (early, token) {
         (Some(Ok(())), _) | (_, None) => Ok(()),
         (_, Some(token)) => files.publish(token).map_err(|problem| Problem {
             message: format!("the login is stored, but its token is not published: {}", problem.message),

@@ -1,6 +1,8 @@
 //! The pages that the browser shows at the end of a login. Nothing in them comes from outside, no script
 //! runs, and they hold no secret.
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
@@ -99,19 +101,23 @@ impl Page {
     pub fn html(&self) -> String {
         let class = if self.is_failure { " class=\"failed\"" } else { "" };
         let title = escape(&self.title);
-        let paragraphs: String =
-            self.paragraphs.iter().map(|text| format!("<p>{}</p>\n", marked(text))).collect();
-        let facts: String = self
-            .facts
-            .iter()
-            .map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)))
-            .collect();
-        let facts = if facts.is_empty() { facts } else { format!("<dl>\n{facts}</dl>\n") };
+        let mut body = String::new();
+        // Writing to a string does not fail.
+        for text in &self.paragraphs {
+            let _ = writeln!(body, "<p>{}</p>", marked(text));
+        }
+        for (at, (name, value)) in self.facts.iter().enumerate() {
+            let begin = if at == 0 { "<dl>\n" } else { "" };
+            let _ = writeln!(body, "{begin}<dt>{name}</dt><dd>{}</dd>", escape(value));
+        }
+        if !self.facts.is_empty() {
+            body.push_str("</dl>\n");
+        }
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title} - zg-tokend</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
-             </head>\n<body>\n<main{class}>\n<h1>{title}</h1>\n{paragraphs}{facts}</main>\n\
+             </head>\n<body>\n<main{class}>\n<h1>{title}</h1>\n{body}</main>\n\
              <footer>zg-tokend on this computer</footer>\n</body>\n</html>\n"
         )
     }
@@ -159,7 +165,7 @@ fn marked(text: &str) -> String {
     let mut parts = parts.split('`');
     let mut html = parts.next().unwrap_or_default().to_owned();
     while let Some(code) = parts.next() {
-        html.push_str(&format!("<code>{code}</code>{}", parts.next().unwrap_or_default()));
+        let _ = write!(html, "<code>{code}</code>{}", parts.next().unwrap_or_default());
     }
     html
 }

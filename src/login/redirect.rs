@@ -139,10 +139,12 @@ mod tests {
         ExpectedAnswer { state: Secret::new("s1"), issuer: Some("https://as.example".into()), sends_issuer }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a row of a table of results")]
     fn code(code: &str) -> Result<LoginAnswer, NoAnswer> {
         Ok(LoginAnswer::Code(Secret::new(code)))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a row of a table of results")]
     fn refused(error: &str, description: Option<&str>) -> Result<LoginAnswer, NoAnswer> {
         Ok(LoginAnswer::Refused { error: error.into(), description: description.map(str::to_owned) })
     }

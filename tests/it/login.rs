@@ -254,7 +254,7 @@ fn strangers_do_not_end_a_login() {
         }
     }
     let mut garbage = TcpStream::connect(host).unwrap();
-    let _ = garbage.write_all(&[b'x'; 20_000]);
+    let _ = garbage.write_all(&vec![b'x'; 20_000]);
     assert_eq!(world.posts(), 0, "no code was sent");
     follow(&redirect);
     let shown = login.ends_with(0);

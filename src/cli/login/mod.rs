@@ -36,7 +36,8 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
     if let Some(host) = &flags.remote {
         return remote::execute(args, flags, host);
     }
-    if !prompt::can_ask() && !(flags.device && flags.json) {
+    let needs_no_terminal = flags.device && flags.json;
+    if !prompt::can_ask() && !needs_no_terminal {
         output::error(
             "a login needs a terminal: somebody has to be there",
             Some(
@@ -110,7 +111,7 @@ fn log_in(
 }
 
 async fn run(session: &LoginSession, flags: &Login, screen: &dyn LoginScreen) -> Result<LoggedIn, Problem> {
-    let mut flow = choose(flags, session.server(), &Surroundings::of_process());
+    let mut flow = choose(flags, session.server(), Surroundings::of_process());
     // Without a terminal nobody types.
     let mut paste = prompt::can_ask().then(prompt::Paste::begin);
     if flow == Flow::Device {
@@ -133,7 +134,8 @@ async fn run(session: &LoginSession, flags: &Login, screen: &dyn LoginScreen) ->
     };
     let mut nobody: UnboundedReceiver<Secret> = unbounded_channel().1;
     let pasted = paste.as_mut().map_or(&mut nobody, |paste| &mut paste.texts);
-    session.by_browser(browser, pasted, screen).await
+    // The future is large, and would be moved around with its caller.
+    Box::pin(session.by_browser(browser, pasted, screen)).await
 }
 
 /// The ways to log in.
@@ -162,7 +164,7 @@ impl Surroundings {
 }
 
 /// A wrong guess does no harm: the login by browser takes a pasted address at any time.
-fn choose(flags: &Login, server: &LoginServer, surroundings: &Surroundings) -> Flow {
+fn choose(flags: &Login, server: &LoginServer, surroundings: Surroundings) -> Flow {
     let has_page = server.authorization_endpoint.is_some();
     let has_codes = server.device_authorization_endpoint.is_some();
     let is_desktop = surroundings.has_display && !surroundings.is_remote;
@@ -267,7 +269,7 @@ mod tests {
             (flags(|flags| flags.port = 9), (true, true), by_ssh, Flow::Browser),
         ] {
             assert_eq!(
-                choose(&flags, &server(page, codes), &surroundings),
+                choose(&flags, &server(page, codes), surroundings),
                 flow,
                 "{flags:?} {surroundings:?}"
             );
