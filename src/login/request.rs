@@ -106,7 +106,7 @@ mod tests {
     use crate::login::request::*;
 
     fn nonces() -> Nonces {
-        Nonces::new(&[7; 96])
+        Nonces::new(&std::array::from_fn(|at| at as u8))
     }
 
     fn request(scope: &str, params: &[(&str, &str)]) -> AuthorizationRequest {

@@ -5,6 +5,7 @@ mod device;
 mod logout;
 mod paste;
 mod refused;
+mod words;
 
 use std::io::{PipeWriter, Write as _};
 use std::net::TcpStream;
@@ -31,6 +32,11 @@ struct LoginRun {
 
 impl LoginRun {
     fn start(world: &World, args: &str) -> Self {
+        Self::start_in(world, args, &[])
+    }
+
+    /// The same with more environment variables.
+    fn start_in(world: &World, args: &str, environment: &[(&str, &str)]) -> Self {
         let line: Vec<&str> = std::iter::once("login").chain(args.split_whitespace()).collect();
         let login = world.sandbox.command(line);
         let words = std::iter::once(login.get_program()).chain(login.get_args());
@@ -38,10 +44,11 @@ impl LoginRun {
         let mut script = Command::new("script");
         script.args(["-qefc", &words.join(" "), "/dev/null"]).current_dir(world.sandbox.path("home"));
         script.env_clear().envs(login.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script.envs(environment.iter().copied());
         script.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
         let (reader, keys) = std::io::pipe().unwrap();
         script.stdin(reader);
-        let log = world.sandbox.path(format!("login-{}.log", fastrand()));
+        let log = world.sandbox.path(format!("login-{}.log", next_number()));
         Self { process: Background::start(&mut script, log), keys }
     }
 
@@ -82,7 +89,7 @@ impl LoginRun {
 }
 
 /// A number for the name of a file.
-fn fastrand() -> usize {
+fn next_number() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)

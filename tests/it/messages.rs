@@ -26,7 +26,7 @@ fn page(world: &World, line: &str, output: &Output) -> String {
 }
 
 /// The line with TIME for each date and time, and AGE for each duration.
-fn without_times(line: &str) -> String {
+pub(crate) fn without_times(line: &str) -> String {
     const UNITS: [&str; 8] = ["d", "h", "min", "s", "ms", "seconds", "minute", "minutes"];
     let is_number = |word: &str| word.trim_start_matches('(').parse::<f64>().is_ok();
     let is_date = |word: &str| word.trim_start_matches('(').starts_with("20") && word.contains('-');

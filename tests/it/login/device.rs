@@ -102,7 +102,7 @@ fn a_person_gets_another_code_with_enter() {
     world.assert_live();
 }
 
-fn is_user_code(line: &str) -> bool {
+pub(super) fn is_user_code(line: &str) -> bool {
     line.len() == 9
         && line.as_bytes()[4] == b'-'
         && line.bytes().all(|byte| byte == b'-' || byte.is_ascii_uppercase())

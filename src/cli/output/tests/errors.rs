@@ -35,8 +35,16 @@ use crate::secrets::{CommandError, SecretError};
 use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
-/// Said by `config.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 10] = [
+/// Said by `config.txt` and `login.txt`, by clap, or to nobody.
+const ELSEWHERE: [&str; 18] = [
+    "IdTokenFault::Audience",
+    "IdTokenFault::Expired",
+    "IdTokenFault::Issuer",
+    "IdTokenFault::Nonce",
+    "IdTokenFault::NotAnIdToken",
+    "NoAnswer::Empty",
+    "NoAnswer::OwnAddress",
+    "NoAnswer::State",
     "ConfigError::Text",
     "FormatError::NoToken",
     "FormatError::Unbalanced",
