@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use crate::clock::Timestamp;
 use crate::http::HttpEndpoint;
 use crate::login::device_code::{
-    DeviceCode, DeviceFault, LIFETIME, PollResult, judge_poll, judge_refusal, parse_device_code, pause,
+    DeviceCode, DeviceFault, LIFETIME, PollResult, error_in, judge_poll, judge_refusal, parse_device_code,
+    pause,
 };
 use crate::login::event::{LoginEvent, LoginScreen};
 use crate::login::grant::refusal;
@@ -129,7 +130,10 @@ impl LoginSession {
                 PollResult::Pending => troubled.set(false),
                 PollResult::SlowDown => slower += 1,
                 PollResult::Expired => return Ok(None),
-                PollResult::Denied => return Err(denied(&answer.to_string())),
+                PollResult::Denied => {
+                    let said = error_in(&answer).map(ToString::to_string);
+                    return Err(denied(&said.unwrap_or_else(|| answer.to_string())));
+                }
                 PollResult::Failed => return Err(refusal(&answer)),
                 PollResult::Trouble => {
                     if !troubled.replace(true) {

@@ -116,20 +116,15 @@ pub enum PollResult {
 }
 
 pub fn judge_poll(answer: &Answer) -> PollResult {
-    let error = match answer {
+    match answer {
         Answer::Granted(_) | Answer::Defective { refresh_token: Some(_), .. } => return PollResult::Granted,
-        Answer::InvalidGrant(error) | Answer::ClientRefused(error) => Some(error),
-        Answer::Unavailable(Unavailable { reason, .. }) => match reason {
-            ServerFailure::Refused(error) => Some(error),
-            ServerFailure::Status { words, .. } => words.as_ref(),
-            ServerFailure::NotSent(_) => None,
-            ServerFailure::Redirect { .. } => return PollResult::Failed,
-        },
-        Answer::Ambiguous(Unclear { reason: Doubt::Gateway { words, .. }, .. }) => words.as_ref(),
-        Answer::Ambiguous(_) => None,
         Answer::Defective { .. } => return PollResult::Failed,
-    };
-    match error.map_or("", |error| error.code.as_str()) {
+        Answer::Unavailable(Unavailable { reason: ServerFailure::Redirect { .. }, .. }) => {
+            return PollResult::Failed;
+        }
+        _ => {}
+    }
+    match error_in(answer).map_or("", |error| error.code.as_str()) {
         "authorization_pending" => PollResult::Pending,
         "slow_down" => PollResult::SlowDown,
         "access_denied" | "authorization_declined" => PollResult::Denied,
@@ -138,6 +133,17 @@ pub fn judge_poll(answer: &Answer) -> PollResult {
             Answer::Unavailable(_) | Answer::Ambiguous(_) => PollResult::Trouble,
             _ => PollResult::Failed,
         },
+    }
+}
+
+/// The error that the server names.
+pub fn error_in(answer: &Answer) -> Option<&ErrorReply> {
+    match answer {
+        Answer::InvalidGrant(error) | Answer::ClientRefused(error) => Some(error),
+        Answer::Unavailable(Unavailable { reason: ServerFailure::Refused(error), .. }) => Some(error),
+        Answer::Unavailable(Unavailable { reason: ServerFailure::Status { words, .. }, .. })
+        | Answer::Ambiguous(Unclear { reason: Doubt::Gateway { words, .. }, .. }) => words.as_ref(),
+        _ => None,
     }
 }
 

@@ -70,7 +70,7 @@ impl LoginScreen for TextScreen {
                 output::question("The code has expired. Press Enter for another one, or Ctrl-C to stop.\n");
             }
             LoginEvent::Trouble(what) => output::warning(what, "wait: the login goes on by itself"),
-            LoginEvent::Exchanging => output::question("Storing the login.\n"),
+            LoginEvent::Exchanging => output::question("Getting the tokens.\n"),
         }
     }
 }

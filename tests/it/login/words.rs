@@ -19,6 +19,8 @@ fn page(world: &World, line: &str, code: i32, shown: &str) -> String {
     let shown = shown.replace("\r\n", "\n").replace(sandbox.trim_end_matches('/'), "SANDBOX");
     let shown = shown.replace(world.server.url(), "SERVER").replace('\r', "");
     let mut text = String::new();
+    // The beginning of every login by browser is told once.
+    let shown = shown.split_once("It is not shown.\n").map_or(&*shown, |(_, rest)| rest);
     for line in shown.lines().filter(|line| !line.starts_with("Script ")) {
         let line = without_ports(&without_times(line));
         let line = if line.contains("code_challenge=") { "SERVER/authorize?…".to_owned() } else { line };
@@ -76,7 +78,15 @@ fn logout(world: &World, args: &[&str]) -> String {
 fn logins_are_told_with_a_way_out() {
     let world = World::new();
     configure(&world, "");
-    let mut pages = alone(&world, "--timeout 1s --no-browser");
+    let mut first = LoginRun::start_in(&world, "--no-browser", &[("NO_COLOR", "1")]);
+    first.url();
+    let begin = first.process.log().replace(world.server.url(), "SERVER").replace("\r\n", "\n");
+    let begin =
+        begin.lines().map(|line| if line.contains("code_challenge=") { "SERVER/authorize?…" } else { line });
+    let mut pages = format!("{}\n\n", begin.collect::<Vec<_>>().join("\n"));
+    first.type_text("\u{3}");
+    first.end();
+    pages += &alone(&world, "--timeout 1s --no-browser");
     pages += &login(&world, "", plain);
     pages += &login(&world, "", |login, redirect| {
         super::fetch([&*with_parameter(&redirect, "state", "x")]);
