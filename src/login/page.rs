@@ -20,7 +20,7 @@ dl{margin:1.25rem 0;display:grid;grid-template-columns:max-content 1fr;gap:.35re
 dt{color:#4d5661}\
 dd{margin:0;overflow-wrap:anywhere}\
 code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}\
-footer{max-width:38rem;margin:0 auto;padding:0 2.25rem;font-size:.9rem;color:#4d5661}\
+footer{box-sizing:border-box;max-width:38rem;margin:0 auto;padding:0 2.25rem;font-size:.9rem;color:#4d5661}\
 @media(max-width:34rem){main{margin:0;border-width:4px 0 0;border-radius:0;min-height:70vh}\
 dl{display:block}dt{margin-top:.6rem}}\
 @media(prefers-color-scheme:dark){body{background:#14171a;color:#e8ebee}\

@@ -38,8 +38,8 @@ impl TextScreen {
         });
         let forward = forward.filter(|_| std::env::var_os("SSH_CONNECTION").is_some()).unwrap_or_default();
         format!(
-            "{begin}\n\n{url}\n\nWaiting for {life}. If the browser cannot show the last page, copy that page's \
-             address and\npaste it here, then press Enter. It is not shown.{forward}\n"
+            "{begin}\n\n{url}\n\nWaiting for {life}. If the last page does not load, paste its\n\
+             address here and press Enter. It is not shown.{forward}\n"
         )
     }
 
