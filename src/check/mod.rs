@@ -13,9 +13,10 @@ use url::Url;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::local;
+use crate::message::{LOG_IN_AGAIN, local};
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -238,8 +239,14 @@ fn state(record: &Record, token: &RefreshToken) -> Finding {
             Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
         _ => {
-            let since = local(token.obtained_at.wall / 1000);
-            Finding::ok("state", format!("holds the refresh token of {since}"))
+            let holds = format!("holds the refresh token of {}", local(token.obtained_at.wall / 1000));
+            let Some(life) = &record.login_life else { return Finding::ok("state", holds) };
+            let message = format!("{holds}; the login ends {}", local(life.ends_at().wall / 1000));
+            if life.ends_soon(SystemClock::new().now()) {
+                Finding::warning("state", message, LOG_IN_AGAIN)
+            } else {
+                Finding::ok("state", message)
+            }
         }
     }
 }
