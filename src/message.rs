@@ -251,7 +251,7 @@ fn finished(outcome: &Outcome) -> Message {
                 ),
             )
         },
-        Outcome::Fresh { remaining } => {
+        Outcome::Fresh { remaining, .. } => {
             Message::new(Level::Debug, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
         }
         Outcome::Republished => {

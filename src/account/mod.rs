@@ -320,6 +320,7 @@ impl Account {
     fn report(&mut self, report: Report, context: &Context) {
         context.notice(&Notice::Report {
             account: self.configured.name.as_str(),
+            token_file: &self.configured.token_file.path,
             report: &report,
             next_pass: self.core.next_wakeup(),
             now: context.clock.now(),

@@ -191,7 +191,7 @@ pub struct Once {
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print only failures and warnings
+    /// Print only failures and warnings; repeat a failure that goes on once a day
     #[arg(long)]
     pub quiet: bool,
 }
