@@ -104,12 +104,12 @@ pub fn words(report: &Report) -> Message {
             "took_over",
             format!("took over the state of account {account}, which is no longer configured"),
         ),
-        Report::FellBack { message, .. } => Message::new(
+        Report::FellBack { message, hint, .. } => Message::new(
             Level::Warn,
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),
         )
-        .hint(LOG_IN_AGAIN),
+        .hint(hint),
         Report::Adopted => Message::new(
             Level::Warn,
             "adopted",
@@ -257,7 +257,7 @@ fn finished(outcome: &Outcome) -> Message {
                 ),
             )
         },
-        Outcome::Fresh { remaining } => {
+        Outcome::Fresh { remaining, .. } => {
             Message::new(Level::Debug, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
         }
         Outcome::Republished => {
@@ -449,6 +449,7 @@ mod tests {
                 refused: Fingerprint::of([]),
                 error: "invalid_grant".into(),
                 message: "refused".into(),
+                hint: "log in".into(),
             },
             Report::Adopted,
             Report::FoundMarker { at: start() },

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub enum Notice<'a> {
     /// A report of the core.
     Report {
         account: &'a str,
+        token_file: &'a Path,
         report: &'a Report,
         /// At the end of a pass: the next one, if it is scheduled.
         next_pass: Option<Timestamp>,

@@ -320,16 +320,17 @@ impl Account {
     fn report(&mut self, report: Report, context: &Context) {
         context.notice(&Notice::Report {
             account: self.configured.name.as_str(),
+            token_file: &self.configured.token_file.path,
             report: &report,
             next_pass: self.core.next_wakeup(),
             now: context.clock.now(),
         });
-        if let Report::FellBack { refused, error, .. } = &report {
+        if let Report::FellBack { refused, error, hint, .. } = &report {
             let problem = Problem {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
-                hint: Some(login_hint(&self.settings, &self.configured)),
+                hint: Some(hint.clone()),
             };
             self.refused_login = Some((*refused, problem));
         }

@@ -13,9 +13,10 @@ use url::Url;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::{local, login_hint};
+use crate::message::{LOG_IN_AGAIN, local, login_hint};
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -207,6 +208,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
         not_private.map(|warning| Finding::warning("state", warning.to_string(), warning.hint()));
     let mut findings: Vec<_> = garbage.into_iter().chain(not_private).collect();
     let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
+    let again = if account.can_log_in() { login_hint(settings, account) } else { LOG_IN_AGAIN.to_owned() };
     let Some(source) = &account.refresh_token else {
         findings.push(stored.map_or_else(
             || {
@@ -217,7 +219,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
                 let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 Finding::problem("refresh_token", message, Some(hint.into()))
             },
-            |(record, token)| state(record, token),
+            |(record, token)| state(record, token, &again),
         ));
         return findings;
     };
@@ -228,21 +230,27 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     };
     findings.extend(stored.map(|(record, token)| match () {
         () if is_new(record) => Finding::ok("state", "the login in the config is newer, and will be used"),
-        () => state(record, token),
+        () => state(record, token, &again),
     }));
     findings.push(configured);
     findings
 }
 
 /// The refresh token in a state, if the config has no newer one.
-fn state(record: &Record, token: &RefreshToken) -> Finding {
+fn state(record: &Record, token: &RefreshToken, hint: &str) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() => {
             Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
         _ => {
-            let since = local(token.obtained_at.wall / 1000);
-            Finding::ok("state", format!("holds the refresh token of {since}"))
+            let holds = format!("holds the refresh token of {}", local(token.obtained_at.wall / 1000));
+            let Some(life) = &record.login_life else { return Finding::ok("state", holds) };
+            let message = format!("{holds}; the login ends {}", local(life.ends_at().wall / 1000));
+            if life.ends_soon(SystemClock::new().now()) {
+                Finding::warning("state", message, hint)
+            } else {
+                Finding::ok("state", message)
+            }
         }
     }
 }

@@ -137,6 +137,18 @@ pub struct Init {
     /// A provider with a preset; '?' lists them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|provider| provider.name).chain(["?"])), hide_possible_values = true)]
     pub provider: Option<String>,
+    /// Your tenant at the provider (microsoft); the Web API key (firebase)
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Host of the provider's server (exact-online, gitlab, salesforce)
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Your shop at the provider (shopify)
+    #[arg(long, value_name = "SHOP")]
+    pub shop: Option<String>,
+    /// Your data center at the provider (zoho)
+    #[arg(long, value_name = "NAME")]
+    pub data_center: Option<String>,
     /// URL of the issuer, to discover the token endpoint
     #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
     pub issuer: Option<String>,
@@ -184,7 +196,7 @@ pub struct Once {
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print only failures and warnings
+    /// Print only failures and warnings; repeat a failure that goes on once a day
     #[arg(long)]
     pub quiet: bool,
 }

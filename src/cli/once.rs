@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once;
+use crate::account::once::PassNote;
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
@@ -16,7 +17,7 @@ use crate::cli::{output, settings};
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
-use crate::message::{Message, duration, way_out, words};
+use crate::message::{Message, duration, local, way_out, words};
 use crate::problem::Class;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
@@ -55,16 +56,20 @@ pub(super) fn pass(
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let printed = !flags.json || print_json(&accounts, exit);
-    for account in accounts.iter().filter(|_| !flags.json) {
-        print_line(account, flags.quiet);
-    }
     let mut hooks = Vec::new();
     for mut account in accounts {
-        if account.is_abandoned() {
+        let is_abandoned = account.is_abandoned();
+        let note = match () {
+            () if is_abandoned => PassNote::default(),
+            () => once::note_pass(&mut account, clock.now(), flags.quiet),
+        };
+        if !flags.json {
+            print_line(&account, flags.quiet, &note);
+        }
+        if is_abandoned {
             continue;
         }
-        let gap = once::note_pass(&mut account, clock.now().boot_id);
-        if let Some(gap) = gap.filter(|_| flags.every.is_none() && !flags.quiet) {
+        if let Some(gap) = note.gap.filter(|_| flags.every.is_none() && !flags.quiet) {
             warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
@@ -88,11 +93,17 @@ fn exit_of(account: &Account) -> Exit {
     }
 }
 
-fn print_line(account: &Account, quiet: bool) {
+/// Cron makes a mail of each line: a failure that goes on is told once a day.
+fn print_line(account: &Account, quiet: bool, note: &PassNote) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
     if outcome.class().is_some() {
-        output::error(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+        if note.is_told {
+            return;
+        }
+        let since = note.fails_since.map(|since| format!("still, since {}: ", local(since / 1000)));
+        let text = format!("account {}: {}{}", account.name(), since.unwrap_or_default(), words.text);
+        output::error(text, words.hint.as_deref());
     } else if !quiet {
         output::print_line(format!("{}: {}", account.name(), words.text));
     }

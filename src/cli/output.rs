@@ -2,11 +2,12 @@
 //! in lower case, without a full stop. A reader that has gone away is no error.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::exit::Exit;
+use crate::cli::terminal::{columns_of, fold};
 use crate::message::RAISE_LIMITS;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -75,7 +76,11 @@ pub fn question(text: impl Display) {
 }
 
 fn line(style: Style, word: &str, message: impl Display) -> String {
-    format!("{style}{word}:{style:#} {}\n", printable(&message.to_string()))
+    let message = printable(&message.to_string());
+    let stderr = std::io::stderr();
+    let message =
+        if stderr.is_terminal() { fold(&message, columns_of(stderr), word.len() + 2) } else { message };
+    format!("{style}{word}:{style:#} {message}\n")
 }
 
 /// A text on one line, with everything escaped that would break the line, move the cursor, set a

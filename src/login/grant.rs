@@ -99,8 +99,7 @@ impl LoginSession {
         let life = response.as_ref().and_then(|response| response.login_expires_in);
         let token = response.as_ref().map(|response| access_token(response, issued_at));
         record.take_login(refresh_token, token, identity.clone(), issued_at);
-        record.login_life =
-            life.map(|life| LoginLife { stated_at: issued_at, lifetime_ms: life.as_millis() as u64 });
+        record.login_life = life.map(|life| LoginLife::stated(issued_at, life, None));
         match self.older {
             OlderSeed::Known(seed) => record.list_seed(seed),
             OlderSeed::Unread => record.config_is_older = true,

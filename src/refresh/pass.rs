@@ -330,7 +330,10 @@ impl Refresher {
     /// `wait`, until the next refresh is due, is all that is known of a token without a state.
     fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
-        Outcome::Fresh { remaining: token.map_or(wait, |token| token.life_left(now)) }
+        Outcome::Fresh {
+            generation: self.record().map_or(0, |record| record.generation),
+            remaining: token.map_or(wait, |token| token.life_left(now)),
+        }
     }
 }
 

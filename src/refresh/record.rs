@@ -106,20 +106,35 @@ pub struct LoginLife {
     pub stated_at: Timestamp,
     /// The life that was left then, in milliseconds.
     pub lifetime_ms: u64,
+    /// The whole life in milliseconds: the longest that was ever left before this end.
+    #[serde(default)]
+    pub whole_ms: u64,
 }
 
 impl LoginLife {
     /// The longest time ahead that the end is worth a warning.
     const NOTICE: Duration = Duration::from_secs(7 * 86_400);
+    /// Two statements of one end differ by what the network and rounding add.
+    const SAME_END: Duration = Duration::from_mins(1);
+
+    /// A statement of the server. If a refresh has not moved the end, the life began earlier.
+    pub fn stated(at: Timestamp, left: Duration, earlier: Option<&Self>) -> Self {
+        let lifetime_ms = left.as_millis() as u64;
+        let left_of =
+            |life: &Self| Duration::from_millis(life.lifetime_ms).saturating_sub(at.since(life.stated_at));
+        let same = earlier.filter(|life| left <= left_of(life) + Self::SAME_END);
+        let whole_ms = same.map_or(0, |life| life.whole_ms.max(life.lifetime_ms)).max(lifetime_ms);
+        Self { stated_at: at, lifetime_ms, whole_ms }
+    }
 
     /// The end, on both clocks.
     pub fn ends_at(&self) -> Timestamp {
         self.stated_at.plus(Duration::from_millis(self.lifetime_ms))
     }
 
-    /// Whether the end is near: a seventh of the life, at most a week.
+    /// Whether the end is near: a seventh of the whole life, at most a week.
     pub fn ends_soon(&self, now: Timestamp) -> bool {
-        let notice = Self::NOTICE.min(Duration::from_millis(self.lifetime_ms) / 7);
+        let notice = Self::NOTICE.min(Duration::from_millis(self.whole_ms.max(self.lifetime_ms)) / 7);
         now.since(self.stated_at) + notice >= Duration::from_millis(self.lifetime_ms)
     }
 }

@@ -129,8 +129,7 @@ impl Refresher {
                 earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
         }
         if let Some(life) = grant.login_expires_in {
-            record.login_life =
-                Some(LoginLife { stated_at: issued_at, lifetime_ms: life.as_millis() as u64 });
+            record.login_life = Some(LoginLife::stated(issued_at, life, record.login_life.as_ref()));
         } else if grant.refresh_token.is_some() {
             // The life of an earlier token need not be the life of this one.
             record.login_life = None;
@@ -231,7 +230,8 @@ impl Refresher {
             record.failure = None;
             self.remember(record);
             let Problem { kind: error, message, .. } = problem;
-            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
+            let hint = self.policy.login_hint.clone();
+            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message, hint }));
             let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Then::Again));
             return actions;

@@ -197,7 +197,7 @@ impl AccountStatus {
         } else {
             self.next_refresh_at = self.refresh_at;
         }
-        self.judge_login(record, now);
+        self.judge_login(account, policy, record, now);
         if record.access_token.is_some() {
             self.judge_file(loaded.file, look);
         }
@@ -236,7 +236,7 @@ impl AccountStatus {
     }
 
     /// Warns of a login that works now, but will end soon.
-    fn judge_login(&mut self, record: &Record, now: Timestamp) {
+    fn judge_login(&mut self, account: &AccountConfig, policy: &Policy, record: &Record, now: Timestamp) {
         if record.refresh_token_unusable {
             let problem = "the server sent a refresh token that cannot be kept";
             let hint = "the earlier one stays in use; if the server refuses it, log in again and report this to the provider";
@@ -245,7 +245,8 @@ impl AccountStatus {
         if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
             let left = Duration::from_secs((life.ends_at().wall - now.wall).max(0).unsigned_abs() / 1000);
             let problem = format!("the login ends in {}", duration(left));
-            self.find(Severity::Warning, problem, LOG_IN_AGAIN);
+            let hint = if account.can_log_in() { &*policy.login_hint } else { LOG_IN_AGAIN };
+            self.find(Severity::Warning, problem, hint);
         }
     }
 

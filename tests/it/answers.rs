@@ -94,6 +94,11 @@ fn each_answer_is_understood() {
         (reply(200, "Content-Type: application/json; charset=utf-16\r\n", &utf16), 0, ""),
         (reply(200, "Content-Encoding: gzip\r\n", &gzip.finish().unwrap()), 0, ""),
         (plain(200, r#"{"access_token":"a2","refresh_token":"r\u00e9"}"#), 0, "cannot be kept"),
+        (
+            plain(200, r#"{"access_token":"a2","refresh_token":"r2","refresh_token_expires_in":604800}"#),
+            0,
+            "; the login ends 20",
+        ),
         (plain(400, r#"{"errors":[{"errorType":"invalid_grant","message":"gone"}]}"#), 77, "gone"),
         (plain(400, r#"{"message":"Invalid refresh token","status":400}"#), 77, "Invalid refresh token"),
         (plain(200, r#"{"ok":false,"error":"bad_client_secret"}"#), 78, "client_secret"),

@@ -27,6 +27,9 @@ fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
     }
     let (key, value) = &answers.server;
     writeln!(text, "\n# The server that issues the tokens.\n{key} = {}", quoted(value))?;
+    for (key, value) in &answers.parts {
+        writeln!(text, "{key} = {}", quoted(value))?;
+    }
     writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
     match &answers.client_secret {
         Some(secret) => line(text, "client_secret", secret)?,
@@ -90,6 +93,7 @@ mod tests {
             let answers = Answers {
                 account: account.clone(),
                 server: ("issuer", "https://login.example".to_owned()),
+                parts: Vec::new(),
                 client_id: "id \"x\" # y".to_owned(),
                 client_secret: Some(Source::Inline(Secret::new("s\"e\\c"))),
                 refresh_token: Some(Source::File(format!("/{odd}"))),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anstyle::Style;
 
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
-    wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
 use crate::cli::status::text::details;
 use crate::cli::status::{cause, text, word};
+use crate::cli::terminal::columns;
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
 
