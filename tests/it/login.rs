@@ -1,6 +1,7 @@
 //! `zg-tokend login` and `logout` against the embedded server. curl plays the browser: it opens the
 //! address that the terminal shows, consents, and follows the redirect.
 
+mod certified;
 mod device;
 mod logout;
 mod paste;
@@ -15,7 +16,7 @@ use rustix::process::Signal;
 use zg_tokend::testing::demo::{AuditEvent, Fault, IssuerOptions, RevocationReason};
 
 use crate::common::world::World;
-use crate::common::{Background, finish, wait_until};
+use crate::common::{Background, Sandbox, finish, wait_until};
 
 /// An account of the embedded server that can log in, without a login.
 fn configure(world: &World, extra: &str) {
@@ -32,23 +33,25 @@ struct LoginRun {
 
 impl LoginRun {
     fn start(world: &World, args: &str) -> Self {
-        Self::start_in(world, args, &[])
+        Self::start_in(&world.sandbox, args, &[])
     }
 
     /// The same with more environment variables.
-    fn start_in(world: &World, args: &str, environment: &[(&str, &str)]) -> Self {
+    fn start_in(sandbox: &Sandbox, args: &str, environment: &[(&str, &str)]) -> Self {
         let line: Vec<&str> = std::iter::once("login").chain(args.split_whitespace()).collect();
-        let login = world.sandbox.command(line);
+        let login = sandbox.command(line);
         let words = std::iter::once(login.get_program()).chain(login.get_args());
         let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         let mut script = Command::new("script");
-        script.args(["-qefc", &words.join(" "), "/dev/null"]).current_dir(world.sandbox.path("home"));
+        // Wide, so that no line is broken where a test looks for it.
+        let line = format!("stty cols 1000; exec {}", words.join(" "));
+        script.args(["-qefc", &line, "/dev/null"]).current_dir(sandbox.path("home"));
         script.env_clear().envs(login.get_envs().filter_map(|(name, value)| Some((name, value?))));
         script.envs(environment.iter().copied());
         script.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
         let (reader, keys) = std::io::pipe().unwrap();
         script.stdin(reader);
-        let log = world.sandbox.path(format!("login-{}.log", next_number()));
+        let log = sandbox.path(format!("login-{}.log", next_number()));
         Self { process: Background::start(&mut script, log), keys }
     }
 
@@ -112,8 +115,9 @@ fn fetch<'a>(args: impl IntoIterator<Item = &'a str>) -> Answer {
     assert_eq!(output.code, Some(0), "{curl:?}: {output:?}");
     let (headers, body) = output.stdout.split_once("\r\n\r\n").unwrap();
     let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
-    let location = headers.lines().find_map(|line| line.strip_prefix("location: "));
-    let location = location.map(|value| value.trim().to_owned());
+    let header = headers.lines().filter_map(|line| line.split_once(": "));
+    let mut locations = header.filter(|(name, _)| name.eq_ignore_ascii_case("location"));
+    let location = locations.next().map(|(_, value)| value.trim().to_owned());
     Answer { status, location, headers: headers.to_owned(), body: body.to_owned() }
 }
 

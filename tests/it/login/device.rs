@@ -114,7 +114,6 @@ fn a_picture_of_the_address_is_shown_where_it_fits() {
     configure(&world, "");
     let mut login = LoginRun::start(&world, "--device");
     login.process.wait_for("The code lives for 10 min");
-    // `script` gives the terminal no size: 80 columns are assumed.
     let shown = login.process.log();
     assert!(shown.contains("\u{1b}[38;5;16;48;5;231m") && shown.contains('▀'), "{shown}");
     login.type_text("\u{3}");

@@ -46,7 +46,7 @@ fn without_ports(line: &str) -> String {
 
 /// A login to its end; `browser` gets the redirect, and says where it goes instead.
 fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, String)) -> String {
-    let mut login = LoginRun::start_in(world, &format!("--no-browser {args}"), &[("NO_COLOR", "1")]);
+    let mut login = LoginRun::start_in(&world.sandbox, &format!("--no-browser {args}"), &[("NO_COLOR", "1")]);
     let url = login.url();
     let redirect = consent(&url, "alice");
     browser(&mut login, redirect);
@@ -60,7 +60,7 @@ fn plain(_: &mut LoginRun, redirect: String) {
 
 /// A login that ends without an answer.
 fn alone(world: &World, args: &str) -> String {
-    let (code, shown) = LoginRun::start_in(world, args, &[("NO_COLOR", "1")]).end();
+    let (code, shown) = LoginRun::start_in(&world.sandbox, args, &[("NO_COLOR", "1")]).end();
     page(world, format!("login {args}").trim(), code, &shown)
 }
 
@@ -78,7 +78,7 @@ fn logout(world: &World, args: &[&str]) -> String {
 fn logins_are_told_with_a_way_out() {
     let world = World::new();
     configure(&world, "");
-    let mut first = LoginRun::start_in(&world, "--no-browser", &[("NO_COLOR", "1")]);
+    let mut first = LoginRun::start_in(&world.sandbox, "--no-browser", &[("NO_COLOR", "1")]);
     first.url();
     let begin = first.process.log().replace(world.server.url(), "SERVER").replace("\r\n", "\n");
     let begin =
@@ -133,7 +133,7 @@ fn logins_are_told_with_a_way_out() {
         world.fault(Fault::reply(status, reply));
         pages += &login(&world, "", plain);
     }
-    let mut other = LoginRun::start_in(&world, "--no-browser", &[("NO_COLOR", "1")]);
+    let mut other = LoginRun::start_in(&world.sandbox, "--no-browser", &[("NO_COLOR", "1")]);
     let redirect = consent(&other.url(), "bob");
     pages += &alone(&world, "--no-browser");
     follow(&redirect);
