@@ -3,6 +3,7 @@
 
 mod certified;
 mod device;
+mod disks;
 mod logout;
 mod paste;
 mod refused;

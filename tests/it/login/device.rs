@@ -5,7 +5,7 @@ use zg_tokend::testing::demo::Fault;
 
 use super::{LoginRun, configure, fetch, quick_devices};
 use crate::common::world::World;
-use crate::common::{Background, wait_until};
+use crate::common::{Background, finish, wait_until};
 
 /// `login --device --json`, which needs no terminal.
 fn start_json(world: &World) -> Background {
@@ -108,16 +108,49 @@ pub(super) fn is_user_code(line: &str) -> bool {
         && line.bytes().all(|byte| byte == b'-' || byte.is_ascii_uppercase())
 }
 
+/// The picture as a camera sees it: each character is two modules, one above the other, in black on
+/// white whatever the colours of the terminal are. A portable bitmap, eight pixels a module.
+fn picture(shown: &str) -> String {
+    const COLOURS: &str = "\u{1b}[38;5;16;48;5;231m";
+    let lines = shown.lines().filter_map(|line| line.strip_prefix(COLOURS));
+    let lines: Vec<&str> = lines.map(|line| line.split('\u{1b}').next().unwrap()).collect();
+    let row = |line: &str, upper: bool| {
+        let module = |c| if c == '█' || c == if upper { '▀' } else { '▄' } { "1 " } else { "0 " };
+        let row: String = line.chars().map(|c| module(c).repeat(8)).collect();
+        format!("{row}\n").repeat(8)
+    };
+    let rows: String = lines.iter().map(|line| row(line, true) + &row(line, false)).collect();
+    let columns = lines.first().map_or(0, |line| line.chars().count());
+    format!("P1\n{} {}\n{rows}", columns * 8, lines.len() * 16)
+}
+
 #[test]
-fn a_picture_of_the_address_is_shown_where_it_fits() {
+fn a_camera_reads_the_picture_of_the_address() {
     let world = quick_devices(600);
     configure(&world, "");
     let mut login = LoginRun::start(&world, "--device");
     login.process.wait_for("The code lives for 10 min");
     let shown = login.process.log();
-    assert!(shown.contains("\u{1b}[38;5;16;48;5;231m") && shown.contains('▀'), "{shown}");
+    let image = world.sandbox.path("code.pbm");
+    std::fs::write(&image, picture(&shown)).unwrap();
+    let read = finish(std::process::Command::new("zbarimg").arg("-q").arg("--raw").arg(&image));
+    let user_code = shown.lines().map(str::trim).find(|line| is_user_code(line)).unwrap();
+    assert_eq!(
+        read.stdout.trim(),
+        format!("{}/device?user_code={user_code}", world.server.url()),
+        "{read:?}"
+    );
     login.type_text("\u{3}");
     login.ends_with(1);
+
+    // Where it does not fit, and where colours are not wanted, there is none.
+    for (line, environment) in [("--device --no-qr", None), ("--device", Some(("NO_COLOR", "1")))] {
+        let mut login = LoginRun::start_in(&world.sandbox, line, environment.as_slice());
+        login.process.wait_for("The code lives for 10 min");
+        assert!(!login.process.log().contains('▀'), "{}", login.process.log());
+        login.type_text("\u{3}");
+        login.ends_with(1);
+    }
 }
 
 #[test]
