@@ -264,7 +264,7 @@ impl World {
     }
 
     /// Replaces the state: 1, as processes see it; 2, for good.
-    fn store(&mut self, record: Record, stage: u8) {
+    pub(crate) fn store(&mut self, record: Record, stage: u8) {
         if stage >= 2 {
             self.disk.synced_state = Some(record.clone());
         }
