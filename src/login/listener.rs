@@ -4,21 +4,19 @@
 //! The page comes after the login is stored, at an address without the code: the code is neither in the
 //! address bar nor in the history, and no later request names it as its referrer.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, HOST, HeaderMap, LOCATION};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use crate::login::page::Page;
 use crate::login::redirect::{ExpectedAnswer, LoginAnswer, NoAnswer, judge_query};
@@ -28,6 +26,9 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// The longest request head: codes have up to 2 KiB, cookies of other servers on this machine more.
 const HEAD_MAX: usize = 16 * 1024;
+
+/// The most headers that are read: browsers send about 20.
+const HEADERS: usize = 100;
 
 /// Connections at a time. The next ones wait in the backlog.
 const CONNECTIONS: usize = 32;
@@ -150,57 +151,97 @@ async fn accept(socket: TcpListener, desk: Arc<Desk>) {
     }
 }
 
-async fn serve(connection: TcpStream, desk: &Arc<Desk>) {
-    let shows_page = AtomicBool::new(false);
-    let service = hyper::service::service_fn(|request| {
-        let (desk, shows_page) = (Arc::clone(desk), &shows_page);
-        async move { Ok::<_, std::convert::Infallible>(respond(&desk, &request, shows_page).await) }
-    });
-    // An error is a client that left, or one that is too slow or too long.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_MAX)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(connection), service)
-        .await;
-    if shows_page.load(Ordering::Relaxed) {
+async fn serve(mut connection: TcpStream, desk: &Desk) {
+    // A client that is too slow or says nothing that is HTTP is not worth an answer.
+    let Ok(Some(request)) = tokio::time::timeout(HEAD_TIME, read_request(&mut connection)).await else {
+        return;
+    };
+    let (answer, shows_page) = respond(desk, &request).await;
+    // An error is a client that left.
+    if connection.write_all(&answer).await.is_ok() && connection.shutdown().await.is_ok() && shows_page {
         desk.done.notify_one();
     }
 }
 
+/// The parts of a request that matter.
+#[derive(Debug, PartialEq, Eq)]
+struct RedirectRequest {
+    method: String,
+    path: String,
+    query: String,
+    /// `None` if there is none, or more than one.
+    host: Option<String>,
+    sec_fetch_dest: Option<String>,
+}
+
+async fn read_request(connection: &mut TcpStream) -> Option<RedirectRequest> {
+    // It holds a code, and must not grow and leave copies behind.
+    let mut head = Zeroizing::new(vec![0; HEAD_MAX]);
+    let mut length = 0;
+    loop {
+        let count = connection.read(&mut head[length..]).await.ok()?;
+        length += count;
+        match parse(&head[..length]) {
+            Ok(None) if count > 0 => {}
+            found => return found.ok().flatten(),
+        }
+    }
+}
+
+/// `None` if it is not whole yet.
+fn parse(head: &[u8]) -> Result<Option<RedirectRequest>, httparse::Error> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if request.parse(head)?.is_partial() {
+        return Ok(None);
+    }
+    let values = |name: &str| -> Vec<&str> {
+        let named = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| std::str::from_utf8(header.value).unwrap_or_default()).collect()
+    };
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let host = values("host");
+    Ok(Some(RedirectRequest {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        host: (host.len() == 1).then(|| host[0].to_owned()),
+        sec_fetch_dest: values("sec-fetch-dest").first().map(|value| (*value).to_owned()),
+    }))
+}
+
 /// Why a request is not even looked at; `None` if it is.
-fn misfit(method: &Method, headers: &HeaderMap, authority: &str) -> Option<u16> {
-    if method != Method::GET {
+fn misfit(request: &RedirectRequest, authority: &str) -> Option<u16> {
+    if request.method != "GET" {
         return Some(405);
     }
-    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     // Another host is a name that somebody made lead here (DNS rebinding).
-    if header(HOST.as_str()) != Some(authority) {
+    if request.host.as_deref() != Some(authority) {
         return Some(400);
     }
     // A page that loads this as an image or by a script is no login.
-    if header("sec-fetch-dest").is_some_and(|destination| destination != "document") {
+    if request.sec_fetch_dest.as_deref().is_some_and(|destination| destination != "document") {
         return Some(400);
     }
     None
 }
 
-async fn respond(desk: &Desk, request: &Request<Incoming>, shows_page: &AtomicBool) -> Response<Full<Bytes>> {
-    if let Some(status) = misfit(request.method(), request.headers(), &desk.authority) {
-        return response(&Page::nothing(status));
+/// The answer, and whether it is the page of the login's end.
+async fn respond(desk: &Desk, request: &RedirectRequest) -> (Vec<u8>, bool) {
+    let plain = |page: &Page| (response(page, None), false);
+    if let Some(status) = misfit(request, &desk.authority) {
+        return plain(&Page::nothing(status));
     }
-    let path = request.uri().path();
-    let query = request.uri().query().unwrap_or_default();
-    if path == DONE && query.is_empty() {
+    if request.path == DONE && request.query.is_empty() {
         let page = desk.page.borrow().clone();
-        shows_page.store(page.is_some(), Ordering::Relaxed);
-        return response(&page.unwrap_or_else(|| Page::nothing(404)));
+        let is_there = page.is_some();
+        return (response(&page.unwrap_or_else(|| Page::nothing(404)), None), is_there);
     }
-    if path != desk.path {
-        return response(&Page::nothing(404));
+    if request.path != desk.path {
+        return plain(&Page::nothing(404));
     }
-    let answer = judge_query(query, &desk.expected);
+    let answer = judge_query(&request.query, &desk.expected);
     let is_ours = answer.is_ok();
     if is_ours {
         desk.is_awaited.store(true, Ordering::Relaxed);
@@ -208,60 +249,72 @@ async fn respond(desk: &Desk, request: &Request<Incoming>, shows_page: &AtomicBo
     // A login that has ended needs no more answers.
     let _ = desk.answers.send(answer);
     if !is_ours {
-        return response(&Page::ignored());
+        return plain(&Page::ignored());
     }
     // A browser may open two connections, or the user reloads: each waits for the one result.
     let mut page = desk.page.clone();
     if page.wait_for(Option::is_some).await.is_err() {
-        return response(&Page::nothing(503));
+        return plain(&Page::nothing(503));
     }
-    let mut found = response(&Page::nothing(303));
-    found.headers_mut().insert(LOCATION, hyper::header::HeaderValue::from_static(DONE));
-    found
+    (response(&Page::nothing(303), Some(DONE)), false)
 }
 
-fn response(page: &Page) -> Response<Full<Bytes>> {
-    let mut response = Response::builder().status(page.status());
-    if page.status() == 405 {
-        response = response.header(ALLOW, "GET");
+fn response(page: &Page, location: Option<&str>) -> Vec<u8> {
+    let html = page.html();
+    let reason = match page.status() {
+        200 => "OK",
+        303 => "See Other",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        503 => "Service Unavailable",
+        _ => "Bad Request",
+    };
+    let mut head = format!("HTTP/1.1 {} {reason}\r\nconnection: close\r\nallow: GET\r\n", page.status());
+    let location = location.map(|location| ("location", location.to_owned()));
+    let length = ("content-length", html.len().to_string());
+    for (name, value) in Page::headers().into_iter().chain(location).chain([length]) {
+        // Writing to a string does not fail.
+        let _ = write!(head, "{name}: {value}\r\n");
     }
-    for (name, value) in Page::headers() {
-        response = response.header(name, value);
-    }
-    // Fixed names and values: they always fit into HTTP.
-    response.body(Full::from(page.html())).unwrap_or_default()
+    format!("{head}\r\n{html}").into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use crate::login::listener::*;
 
-    fn headers(host: &str, destination: Option<&'static str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, host.parse().unwrap());
-        if let Some(destination) = destination {
-            headers.insert("sec-fetch-dest", destination.parse().unwrap());
-        }
-        headers
+    fn request(head: &str) -> RedirectRequest {
+        parse(format!("{head}\r\n\r\n").as_bytes()).unwrap().unwrap()
     }
 
     #[test]
     fn only_a_navigation_to_the_right_host_counts() {
-        let ours = "127.0.0.1:9";
-        for (method, host, destination, status) in [
-            (Method::GET, ours, Some("document"), None),
-            (Method::GET, ours, None, None),
-            (Method::POST, ours, None, Some(405)),
-            (Method::HEAD, ours, None, Some(405)),
-            (Method::GET, "127.0.0.1:8", None, Some(400)),
-            (Method::GET, "evil.example:9", None, Some(400)),
-            (Method::GET, ours, Some("image"), Some(400)),
-            (Method::GET, ours, Some("iframe"), Some(400)),
-            (Method::GET, ours, Some("empty"), Some(400)),
+        for (head, status) in [
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:9\r\nSec-Fetch-Dest: document", None),
+            ("GET / HTTP/1.1\r\nhost: 127.0.0.1:9", None),
+            ("POST / HTTP/1.1\r\nHost: 127.0.0.1:9", Some(405)),
+            ("HEAD / HTTP/1.1\r\nHost: 127.0.0.1:9", Some(405)),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:8", Some(400)),
+            ("GET / HTTP/1.1\r\nHost: evil.example:9", Some(400)),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:9\r\nHost: evil.example", Some(400)),
+            ("GET / HTTP/1.1", Some(400)),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:9\r\nSec-Fetch-Dest: image", Some(400)),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:9\r\nSec-Fetch-Dest: iframe", Some(400)),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:9\r\nSec-Fetch-Dest: empty", Some(400)),
         ] {
-            let found = misfit(&method, &headers(host, destination), ours);
-            assert_eq!(found, status, "{method} {host} {destination:?}");
+            assert_eq!(misfit(&request(head), "127.0.0.1:9"), status, "{head}");
         }
-        assert_eq!(misfit(&Method::GET, &HeaderMap::new(), ours), Some(400));
+    }
+
+    #[test]
+    fn a_request_is_read_as_far_as_it_matters() {
+        let found = request("GET /cb?code=c&state=s HTTP/1.1\r\nHost: h");
+        assert_eq!((found.path.as_str(), found.query.as_str()), ("/cb", "code=c&state=s"));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHo").unwrap(), None);
+        for garbage in [&b"\x16\x03\x01\x02"[..], b"GET /\r\n\r\n", b"GET / HTTP/9\r\n\r\n"] {
+            assert!(parse(garbage).is_err(), "{garbage:?}");
+        }
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
+        assert!(parse(many.as_bytes()).is_err());
     }
 }
