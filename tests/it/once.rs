@@ -225,9 +225,8 @@ fn account_picks_one() {
 fn wrong_usage_is_2() {
     let world = World::new();
     world.configure("");
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 5] = [
         &["--bogus"],
-        &["--retry-dead"],
         &["--json", "--quiet"],
         &["--every"],
         &["--every", "soon"],
