@@ -42,6 +42,10 @@ pub const LOG_IN_AGAIN: &str = "log in again, and give the new refresh token to 
 /// While the server's answer is only in memory.
 pub const UNSTORED: &str = "the new refresh token is only in memory; retrying to store it";
 
+/// The next step after a refusal of the client, once the config has changed.
+pub const CONFIG_CHANGED: &str =
+    "the config has changed since: run `zg-tokend once` to try it; `zg-tokend run` tries it by itself";
+
 /// The next step where the kernel refuses descriptors or threads.
 pub const RAISE_LIMITS: &str =
     "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";

@@ -16,7 +16,7 @@ use crate::account::token_file::{Placement, PublishError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::{LOG_IN_AGAIN, local, login_hint};
+use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -219,7 +219,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
                 let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 Finding::problem("refresh_token", message, Some(hint.into()))
             },
-            |(record, token)| state(record, token, &again),
+            |(record, token)| state(settings, record, token, &again),
         ));
         return findings;
     };
@@ -230,24 +230,25 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     };
     findings.extend(stored.map(|(record, token)| match () {
         () if is_new(record) => Finding::ok("state", "the login in the config is newer, and will be used"),
-        () => state(record, token, &again),
+        () => state(settings, record, token, &again),
     }));
     findings.push(configured);
     findings
 }
 
 /// The refresh token in a state, if the config has no newer one.
-fn state(record: &Record, token: &RefreshToken, hint: &str) -> Finding {
+fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
-        Some(verdict) if record.needs_login() => {
+        Some(verdict) if record.needs_login() || settings.changed_at() <= Some(verdict.at.wall) => {
             Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
-        _ => {
+        Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
+        None => {
             let holds = format!("holds the refresh token of {}", local(token.obtained_at.wall / 1000));
             let Some(life) = &record.login_life else { return Finding::ok("state", holds) };
             let message = format!("{holds}; the login ends {}", local(life.ends_at().wall / 1000));
             if life.ends_soon(SystemClock::new().now()) {
-                Finding::warning("state", message, hint)
+                Finding::warning("state", message, again)
             } else {
                 Finding::ok("state", message)
             }

@@ -38,7 +38,12 @@ pub struct Args {
 
 impl Args {
     pub fn of_process() -> Result<Self, clap::Error> {
-        let line: Vec<OsString> = std::env::args_os().collect();
+        let mut line: Vec<OsString> = std::env::args_os().collect();
+        // As many programs have it: help COMMAND is COMMAND --help.
+        if line.get(1).is_some_and(|word| word == "help") {
+            line.remove(1);
+            line.push("--help".into());
+        }
         Self::read_briefly(&line).map_or_else(|| Self::try_parse_from(line), Ok)
     }
 
@@ -66,7 +71,7 @@ pub struct Common {
     /// Config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Account to use; for `init`, the name of the new account
+    /// Name of the account
     #[arg(long, global = true, value_name = "NAME", value_parser = account_name)]
     pub account: Option<String>,
 }
@@ -74,32 +79,90 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a config from a few answers and check it
+    #[command(after_help = "\
+Examples:
+  zg-tokend init                                      ask for everything
+  zg-tokend init --provider '?'                       list the providers with a preset
+  zg-tokend init --from authorized_user.json          take client and login from Google's file
+  zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
     Init(Box<Init>),
     /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)
+    #[command(after_help = "\
+Examples:
+  zg-tokend run                           in a terminal; Ctrl-C stops it
+  systemctl --user enable --now zg-tokend as a service
+  zg-tokend run --log-format json         log for a collector")]
     Run(Run),
     /// Refresh what is due, then exit
+    #[command(after_help = "\
+Examples:
+  zg-tokend once                          refresh what is due
+  zg-tokend once --force                  refresh now, due or not
+  */5 * * * *  zg-tokend once --quiet     from cron
+  0 * * * *  zg-tokend once --quiet --every 1h")]
     Once(Once),
     /// Log in with a browser, by device code or by paste, and store the login
     Login(Box<Login>),
     /// Revoke the login and forget it
     Logout(Logout),
     /// Store a new refresh token from stdin and refresh with it
+    #[command(after_help = "\
+Examples:
+  zg-tokend set                           type or paste the refresh token
+  pass show work/refresh | zg-tokend set --account work
+  zg-tokend set --access-token --expires-in 1h <token")]
     Set(Set),
     /// Print a live access token, and refresh it first if needed
+    #[command(after_help = "\
+Examples:
+  curl -H \"Authorization: Bearer $(zg-tokend token)\" https://api.example.com
+  zg-tokend token --account work --min-valid 10m
+  kubectl, git, Docker and AWS: `zg-tokend man` has the lines for their configs")]
     Token(Token),
     /// Run a command with the access token, again with a new one if it is refused
+    #[command(after_help = "\
+Examples:
+  zg-tokend exec -- sh -c 'curl -H \"Authorization: Bearer $ACCESS_TOKEN\" https://api.example.com'
+  zg-tokend exec --env GH_TOKEN gh repo list
+  zg-tokend exec --file -- client --token-file {}")]
     Exec(Exec),
     /// Report that a resource refused the access token, and replace it
+    #[command(after_help = "\
+Examples:
+  zg-tokend rejected <~/.config/zerogravity/token
+  zg-tokend rejected --account work --sha256 HEX")]
     Rejected(Rejected),
     /// Show the state of each account, without network access
+    #[command(after_help = "\
+Examples:
+  zg-tokend status                        a table, or plain lines in a pipe
+  zg-tokend status --watch                redraw at each change
+  zg-tokend status --json | jq .accounts[0].state
+  zg-tokend status --format prometheus >zg-tokend.prom")]
     Status(Status),
     /// Check config, secrets, permissions and directories
+    #[command(after_help = "\
+Examples:
+  zg-tokend check                         without network access
+  zg-tokend check --live                  ask the servers, too; no token is used up")]
     Check(Check),
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
+    #[command(after_help = "\
+Examples:
+  zg-tokend man | man -l -
+  zg-tokend man config | man -l -")]
     Man(Man),
     /// Print a shell completion script
+    #[command(after_help = "\
+Examples:
+  zg-tokend completions bash >~/.local/share/bash-completion/completions/zg-tokend
+  zg-tokend completions fish >~/.config/fish/completions/zg-tokend.fish")]
     Completions(Completions),
     /// Show a token's life with an embedded authorization server
+    #[command(after_help = "\
+Examples:
+  zg-tokend demo                          watch a token's life, with an outage
+  zg-tokend demo --server-only            a server to try a config with")]
     Demo(Demo),
 }
 
@@ -187,8 +250,8 @@ pub struct Once {
     /// Refresh even if nothing is due
     #[arg(long)]
     pub force: bool,
-    /// Send a refresh token again that the server has refused
-    #[arg(long, requires = "force")]
+    /// Send a refresh token again that the server has refused; implies --force
+    #[arg(long)]
     pub retry_dead: bool,
     /// Interval between passes: also refresh tokens that would expire before the next pass
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -337,8 +400,8 @@ pub struct Exec {
     /// (may be given several times). `exec` does not replay standard input for the second run
     #[arg(long, value_name = "CODE")]
     pub retry_on_exit: Vec<u8>,
-    /// Command and its arguments, after --
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// Command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

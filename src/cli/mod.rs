@@ -39,6 +39,9 @@ use crate::problem::Problem;
 use crate::problem::chain;
 use crate::signals;
 
+/// The most names of accounts in a hint.
+const NAMES_MAX: usize = 20;
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     signals::block_unused();
@@ -138,7 +141,8 @@ fn one_account(args: &Args) -> Result<(Settings, Arc<AccountConfig>), Exit> {
     if let Ok([account]) = <[_; 1]>::try_from(chosen) {
         return Ok((settings, account));
     }
-    output::error("the config has several accounts", Some("choose one with --account NAME"));
+    let hint = format!("choose one with --account NAME: {}", names(&settings));
+    output::error("the config has several accounts", Some(&hint));
     Err(Exit::Usage)
 }
 
@@ -155,11 +159,22 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
 
 fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
     let wanted = args.common.account.as_deref()?;
-    let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-    (!names.contains(&wanted)).then(|| ConfigFailure {
+    let is_known = settings.accounts.iter().any(|account| account.name.as_str() == wanted);
+    (!is_known).then(|| ConfigFailure {
         problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
         excerpt: None,
         example: None,
-        hint: Some(format!("accounts in the config: {}", names.join(", "))),
+        hint: Some(format!("accounts in the config: {}", names(settings))),
     })
+}
+
+/// The names of the accounts; of very many the first.
+fn names(settings: &Settings) -> String {
+    let names: Vec<_> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    match names.get(..NAMES_MAX) {
+        Some(first) if names.len() > NAMES_MAX => {
+            format!("{} and {} more", first.join(", "), names.len() - NAMES_MAX)
+        }
+        _ => names.join(", "),
+    }
 }

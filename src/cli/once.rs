@@ -47,7 +47,11 @@ pub(super) fn pass(
     }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
-    let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
+    let trigger = Trigger {
+        force: flags.force || flags.retry_dead,
+        retry_dead: flags.retry_dead,
+        ..Trigger::default()
+    };
     let context = Context::new(observer);
     let clock = Rc::clone(&context.clock);
     let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {

@@ -79,7 +79,9 @@ impl DiscoveryError {
             Self::Issuer { .. } => {
                 Some("write the issuer exactly as the provider publishes it, for example https://login.example.com".to_owned())
             }
-            Self::Unreachable { source, .. } => Some(source.kind.hint().unwrap_or(AGAIN).to_owned()),
+            Self::Unreachable { source, .. } => {
+                Some(source.kind.hint().map_or_else(|| AGAIN.to_owned(), |hint| hint.replace("token_endpoint", "issuer")))
+            }
             Self::NoDocument { oauth, openid, .. } => {
                 let other = |error: &DocumentError| match error {
                     DocumentError::OtherIssuer(issuer) => Some(format!(

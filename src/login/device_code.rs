@@ -139,8 +139,9 @@ pub fn judge_poll(answer: &Answer) -> PollResult {
 /// The error that the server names.
 pub fn error_in(answer: &Answer) -> Option<&ErrorReply> {
     match answer {
-        Answer::InvalidGrant(error) | Answer::ClientRefused(error) => Some(error),
-        Answer::Unavailable(Unavailable { reason: ServerFailure::Refused(error), .. }) => Some(error),
+        Answer::InvalidGrant(error)
+        | Answer::ClientRefused(error)
+        | Answer::Unavailable(Unavailable { reason: ServerFailure::Refused(error), .. }) => Some(error),
         Answer::Unavailable(Unavailable { reason: ServerFailure::Status { words, .. }, .. })
         | Answer::Ambiguous(Unclear { reason: Doubt::Gateway { words, .. }, .. }) => words.as_ref(),
         _ => None,

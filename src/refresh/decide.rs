@@ -291,6 +291,10 @@ fn current_wait<'a>(
     if failure.request.is_some_and(|request| request != inputs.request) {
         return None;
     }
+    // Before the first login only the inputs can have failed, and they could be read now.
+    if record.refresh_token.is_none() && inputs.seed.is_some() {
+        return None;
+    }
     let wait = schedule::wait_after(failure, now)?;
     let wait = if anew { wait.min(schedule::wait_anew(failure, now)?) } else { wait };
     Some((failure, wait))

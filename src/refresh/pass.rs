@@ -236,10 +236,8 @@ impl Refresher {
 
     /// A secret or endpoint that cannot be read counts like an endpoint that is down.
     fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
-        let Some(record) = self.record().cloned() else {
-            // There is no state yet, and this is no reason to create one.
-            return self.leave_failed(now, problem);
-        };
+        let new = || Record::new(self.policy.account.clone(), self.policy.config.clone());
+        let record = self.record().cloned().unwrap_or_else(new);
         if let Some(outcome) = self.hold_without_inputs(now) {
             // Another process has recorded this failure, or another one, meanwhile.
             return self.leave(now, outcome);

@@ -9,7 +9,7 @@ use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
 use crate::config::{AccountConfig, SecretSource};
 use crate::http::shown;
-use crate::message::{LOG_IN_AGAIN, duration, local, way_out};
+use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
 use crate::problem::chain;
@@ -290,13 +290,16 @@ impl AccountStatus {
             let severity;
             (self.state, severity) = match verdict.kind {
                 VerdictKind::RefreshToken => (State::NeedsLogin, Severity::Critical),
-                VerdictKind::Client => (State::BackingOff, Severity::Warning),
+                VerdictKind::Client => (State::NeedsConfig, Severity::Warning),
             };
-            self.blame(severity, verdict.explanation(), verdict.hint.clone());
-            self.next_refresh_at = verdict.not_before.map(|at| at.wall / 1000);
+            let is_mended =
+                verdict.kind == VerdictKind::Client && look.config_changed_at > Some(verdict.at.wall);
+            let hint = if is_mended { Some(CONFIG_CHANGED.to_owned()) } else { verdict.hint.clone() };
+            self.blame(severity, verdict.explanation(), hint);
+            self.next_refresh_at = verdict.not_before.filter(|_| !is_mended).map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure
-            && self.state != State::NeedsLogin
+            && !matches!(self.state, State::NeedsLogin | State::NeedsConfig)
         {
             self.state = State::BackingOff;
             let again = match self.supervisor {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -262,6 +262,9 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.fault(Fault::reply(401, r#"{"error":"invalid_client"}"#));
     world.once_gives(78, ["--force"]);
     told("a client that was refused");
+    let config = fs::File::options().append(true).open(world.sandbox.config_path()).unwrap();
+    config.set_modified(UNIX_EPOCH + Duration::from_secs(4_000_000_000)).unwrap();
+    told("a client that was refused, and a config that has changed since");
     let mut without = state.clone();
     without.as_object_mut().unwrap().remove("refresh_token");
     world.write_state(&without);

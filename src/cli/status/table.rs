@@ -107,8 +107,9 @@ impl TablePage<'_> {
             (State::NeedsLogin, _) => "after login".into(),
             (State::Refreshing, _) => "under way".into(),
             _ if !status.refresh_token.available => "never".into(),
-            (State::BackingOff, Some(wait)) => format!("retry in {}", span(wait)),
+            (State::BackingOff | State::NeedsConfig, Some(wait)) => format!("retry in {}", span(wait)),
             (_, Some(wait)) => format!("in {}", span(wait)),
+            (_, None) if status.supervisor.is_none() => "overdue".into(),
             (_, None) => "now".into(),
         }
     }

@@ -45,17 +45,17 @@ fn without_ports(line: &str) -> String {
 }
 
 /// A login to its end; `browser` gets the redirect, and says where it goes instead.
-fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, String)) -> String {
+fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, &str)) -> String {
     let mut login = LoginRun::start_in(&world.sandbox, &format!("--no-browser {args}"), &[("NO_COLOR", "1")]);
     let url = login.url();
     let redirect = consent(&url, "alice");
-    browser(&mut login, redirect);
+    browser(&mut login, &redirect);
     let (code, shown) = login.end();
     page(world, format!("login --no-browser {args}").trim(), code, &shown)
 }
 
-fn plain(_: &mut LoginRun, redirect: String) {
-    follow(&redirect);
+fn plain(_: &mut LoginRun, redirect: &str) {
+    follow(redirect);
 }
 
 /// A login that ends without an answer.
@@ -89,7 +89,7 @@ fn logins_are_told_with_a_way_out() {
     pages += &alone(&world, "--timeout 1s --no-browser");
     pages += &login(&world, "", plain);
     pages += &login(&world, "", |login, redirect| {
-        super::fetch([&*with_parameter(&redirect, "state", "x")]);
+        super::fetch([&*with_parameter(redirect, "state", "x")]);
         login.type_text("nothing=here\r");
         login.process.wait_for("without code and error");
         let url = login.url();
@@ -98,7 +98,7 @@ fn logins_are_told_with_a_way_out() {
         login.type_text(&format!("{redirect}\r"));
     });
     pages += &login(&world, "", |_, redirect| {
-        follow(&with_parameter(&redirect, "iss", "https%3A%2F%2Fevil.example"));
+        follow(&with_parameter(redirect, "iss", "https%3A%2F%2Fevil.example"));
     });
     for (error, description) in
         [("access_denied", ""), ("invalid_scope", "api+x+is+unknown"), ("server_error", "")]
@@ -161,9 +161,8 @@ fn pages_and_devices(mut pages: String) -> String {
     configure(&world, "");
     let devices = |world: &World| {
         let output = world.sandbox.run(["login", "--device", "--json"]);
-        let events = output.stdout.lines().filter(|line| line.contains("\"failed\""));
-        let shown: String = events.map(|line| format!("{line}\n")).collect();
-        page(world, "login --device --json", output.code.unwrap(), &shown)
+        let events: Vec<_> = output.stdout.lines().filter(|line| line.contains("\"failed\"")).collect();
+        page(world, "login --device --json", output.code.unwrap(), &events.join("\n"))
     };
     pages += &devices(&world);
     world.server.issuer(|issuer| issuer.options_mut().device_code_lifetime = Duration::from_secs(600));
