@@ -1,7 +1,8 @@
 //! A pasted address or code, in any login by browser.
 
-use super::{LoginRun, assert_no_secret, configure, consent, with_parameter};
+use super::{LoginRun, assert_no_secret, configure, consent, follow, with_parameter};
 use crate::common::world::World;
+use crate::common::{wait_until, write_script};
 
 #[test]
 fn an_address_may_be_pasted_at_any_time_and_is_not_shown() {
@@ -47,4 +48,33 @@ fn a_redirect_elsewhere_is_pasted() {
     login.type_text("https://app.example/callback?error=access_denied\r");
     let shown = login.ends_with(77);
     assert!(shown.contains("the login was denied: access_denied"), "{shown}");
+}
+
+/// An ssh that stays on this machine: its last argument is the command for the shell over there.
+#[test]
+fn a_login_on_another_host_opens_the_browser_here() {
+    let world = World::new();
+    configure(&world, "");
+    let bin = world.sandbox.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    write_script(
+        &bin.join("zg-tokend"),
+        &format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_zg-tokend")),
+    );
+    write_script(
+        &bin.join("ssh"),
+        "#!/bin/sh\necho \"$@\" >\"$0.arguments\"\nfor last; do :; done\nexec sh -c \"$last\" 2>&1\n",
+    );
+    write_script(&bin.join("browser"), "#!/bin/sh\necho \"$1\" >\"$0.new\"\nmv \"$0.new\" \"$0.url\"\n");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let environment = [("PATH", &*path), ("BROWSER", "browser"), ("NO_COLOR", "1")];
+    let mut login = LoginRun::start_in(&world.sandbox, "--remote alice@server", &environment);
+    let url = wait_until("the browser", || std::fs::read_to_string(bin.join("browser.url")).ok());
+    follow(&consent(url.trim(), "alice"));
+    let shown = login.ends_with(0);
+    assert!(shown.contains("default: logged in as alice@example.com"), "{shown}");
+    let arguments = std::fs::read_to_string(bin.join("ssh.arguments")).unwrap();
+    let port = url.split("127.0.0.1%3A").nth(1).unwrap().split('%').next().unwrap();
+    assert!(arguments.contains(&format!("-L {port}:127.0.0.1:{port} -- alice@server")), "{arguments}");
+    world.assert_live();
 }
