@@ -31,7 +31,7 @@ impl Level {
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Fingerprint;
 
-use crate::problem::{Class, Problem};
+use crate::problem::{Class, Problem, RAISE_PROCESSES};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
@@ -45,6 +45,12 @@ pub const UNSTORED: &str = "the new refresh token is only in memory; retrying to
 /// The next step where the kernel refuses descriptors or threads.
 pub const RAISE_LIMITS: &str =
     "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
+/// The kernel refuses threads: nothing is lost, and work waits for other work.
+pub fn no_threads(error: &std::io::Error) -> Message {
+    let text = format!("cannot create a thread: {error}; the work is done one after the other");
+    Message::new(Level::Warn, "no_threads", text).hint(RAISE_PROCESSES)
+}
 
 /// One thing that happened, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]

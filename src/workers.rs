@@ -5,6 +5,7 @@
 //! server): a thread that hangs does not count, so that the others' work finds another one.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,11 +49,13 @@ struct PoolState {
     idle: usize,
     /// When each thread that works began, by [`monotonic`].
     busy_since: Vec<i64>,
+    /// Why the kernel refused a thread, until [`take_refusal`].
+    refusal: Option<io::Error>,
 }
 
 impl PoolState {
     const fn new() -> Self {
-        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new() }
+        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new(), refusal: None }
     }
 
     /// Whether one more thread may be made for the work in the queue.
@@ -99,6 +102,11 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
+/// Why the kernel refused a thread since the last call, for the log: the work was done all the same.
+pub fn take_refusal() -> Option<io::Error> {
+    POOL.lock().refusal.take()
+}
+
 fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -120,10 +128,9 @@ impl Pool {
         state.busy_since.push(began);
         drop(state);
         let thread = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
-        if thread.spawn(move || self.work(began)).is_ok() {
-            return true;
-        }
+        let Err(error) = thread.spawn(move || self.work(began)) else { return true };
         let mut state = self.lock();
+        state.refusal = Some(error);
         state.remove(began);
         state.idle > 0 || state.working() > 0
     }

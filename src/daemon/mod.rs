@@ -98,6 +98,7 @@ impl Supervisor {
         loop {
             tokio::task::yield_now().await;
             self.handle_queue();
+            self.report_refused_threads();
             if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
                 return failure.map_or(Ok(()), |error| Err(error.into()));

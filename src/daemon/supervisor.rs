@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -18,12 +19,16 @@ use crate::daemon::slot::{Events, Slot};
 use crate::daemon::watches;
 use crate::files::watch::Watch;
 use crate::hooks;
-use crate::message::{Message, RAISE_LIMITS, local};
+use crate::message::{Message, RAISE_LIMITS, local, no_threads};
 use crate::probe::{self, ReportRefusal};
 use crate::refresh::decide::Trigger;
 use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::timer::Timer;
+use crate::workers;
+
+/// How often it is reported that the kernel refuses threads: each wave would repeat it.
+const REFUSAL_REPEAT: Duration = Duration::from_secs(3600);
 
 pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
@@ -84,6 +89,8 @@ pub struct Supervisor {
     /// The newest config has an error, and an older one is in use.
     pub config_invalid: bool,
     pub stopping: bool,
+    /// When it was last reported that the kernel refuses threads.
+    threads_refused_at: Option<Timestamp>,
 }
 
 impl Supervisor {
@@ -131,7 +138,18 @@ impl Supervisor {
             ready: false,
             config_invalid: false,
             stopping: false,
+            threads_refused_at: None,
         })
+    }
+
+    /// Work is done without threads as well, but more slowly: somebody should know.
+    pub fn report_refused_threads(&mut self) {
+        let Some(error) = workers::take_refusal() else { return };
+        let now = self.context.clock.now();
+        if self.threads_refused_at.is_none_or(|at| now.since(at) >= REFUSAL_REPEAT) {
+            self.threads_refused_at = Some(now);
+            self.report(&no_threads(&error));
+        }
     }
 
     /// Reports a message that is about no account.

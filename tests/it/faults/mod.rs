@@ -13,6 +13,7 @@ mod reader;
 mod readers;
 mod signals;
 mod supervised;
+mod threads;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
