@@ -125,8 +125,9 @@ impl Observer for Warnings {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } => {}
             Notice::Report { account, report, .. } => warn(account, &words(report)),
-            Notice::Hang { account, message, .. } => warn(account, message),
-            Notice::Message { account: Some(account), message } => warn(account, message),
+            Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
+                warn(account, message);
+            }
             Notice::Message { account: None, message } => warn_of("", message),
         }
     }

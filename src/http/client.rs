@@ -75,6 +75,11 @@ impl HttpEndpoint {
         self.client_for(url).map(drop)
     }
 
+    /// Whether the root certificates were read.
+    pub fn is_prepared(&self) -> bool {
+        self.https.get().is_some()
+    }
+
     /// Host and port of the proxy for this URL, if the environment names one.
     pub fn proxy_for(&self, url: &Url) -> Option<String> {
         self.environment.proxy_for(url)

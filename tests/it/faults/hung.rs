@@ -133,6 +133,49 @@ fn a_token_file_that_hangs_stops_its_own_account_alone() {
 }
 
 #[test]
+fn a_secret_file_that_hangs_stops_its_own_account_alone() {
+    let world = World::with_lifetime(6);
+    let Some(hanging) = Hanging::mount(&world) else { return };
+    let secret = hanging.mountpoint.join("secret");
+    let (seed, other) = (world.seed(), world.seed());
+    fs::write(hanging.mountpoint.with_file_name("backing").join("secret"), seed.expose()).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(world.sandbox.path("backing/secret"), mode).unwrap();
+    world.sandbox.write_config(&format!(
+        "{}[accounts.hung]\nrefresh_token.file = \"{}\"\ntoken_file = \"{}\"\n\
+         [accounts.well]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n",
+        world.client(),
+        secret.display(),
+        world.token_file_of("hung").display(),
+        other.expose(),
+        world.token_file_of("well").display()
+    ));
+    let mut run = world.run();
+    assert!(world.server.is_live(&crate::common::world::read(&world.token_file_of("hung"))));
+    hanging.hang();
+    // The new config is used, although the file cannot be watched.
+    run.signal(Signal::HUP);
+    run.wait_for("the new config is in use");
+    run.wait_for("secret: the file system does not answer");
+    let token = || fs::read_to_string(world.token_file_of("well")).unwrap();
+    for _ in 0..3 {
+        let before = token();
+        wait_until("a refresh of the other account", || (token() != before).then_some(()));
+        assert!(world.reads_live(&world.token_file_of("well")));
+    }
+    // A pass says so as well, and goes on with the login in the state.
+    let mut once = world.sandbox.command(["once", "--force"]);
+    let mut once = Background::start(&mut once, world.sandbox.path("once.log"));
+    once.wait_for("secret: the file system does not answer");
+    run.signal(Signal::TERM);
+    run.wait_for("stopping");
+    // A process with a thread in the kernel cannot exit before that returns.
+    hanging.go_on();
+    assert_eq!(once.wait().code(), Some(0), "{}", once.log());
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
 fn a_supervisor_ends_although_a_file_system_hangs() {
     let world = World::with_lifetime(6);
     let Some(hanging) = Hanging::mount(&world) else { return };

@@ -11,6 +11,7 @@ mod kill;
 mod power;
 mod reader;
 mod readers;
+mod refusals;
 mod signals;
 mod supervised;
 mod threads;

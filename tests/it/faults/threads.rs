@@ -22,23 +22,22 @@ const WITH_CHILDREN: &str = "children";
 /// A world of these accounts; the server takes each refresh token once.
 fn world() -> World {
     let world = World::with(IssuerOptions { reuse_grace: Duration::ZERO, ..IssuerOptions::default() });
-    let mut config = world.client();
-    for name in PLAIN.into_iter().chain([WITH_CHILDREN]) {
+    let account = |name: &str| {
         let (seed, file) = (world.seed(), world.token_file_of(name));
-        config.push_str(&format!("[accounts.{name}]\ntoken_file = \"{}\"\n", file.display()));
+        let table = format!("[accounts.{name}]\ntoken_file = \"{}\"\n", file.display());
         if name == WITH_CHILDREN {
             let path = world.sandbox.path("seed");
             fs::write(&path, seed.expose()).unwrap();
-            config.push_str(&format!("refresh_token.command = [\"cat\", \"{}\"]\n", path.display()));
-            config.push_str("on_refresh = [\"true\"]\n");
-        } else {
-            config.push_str(&format!("refresh_token = \"{}\"\n", seed.expose()));
+            let command = format!("refresh_token.command = [\"cat\", \"{}\"]\n", path.display());
+            return format!("{table}{command}on_refresh = [\"true\"]\n");
         }
-        if name == PLAIN[0] {
-            let endpoint = world.server.token_endpoint().replace("127.0.0.1", "localhost");
-            config.push_str(&format!("token_endpoint = \"{endpoint}\"\n"));
-        }
-    }
+        let endpoint = world.server.token_endpoint().replace("127.0.0.1", "localhost");
+        let named = format!("token_endpoint = \"{endpoint}\"\n");
+        let named = if name == PLAIN[0] { named } else { String::new() };
+        format!("{table}refresh_token = \"{}\"\n{named}", seed.expose())
+    };
+    let accounts: String = PLAIN.into_iter().chain([WITH_CHILDREN]).map(account).collect();
+    let config = format!("{}{accounts}", world.client());
     world.sandbox.write_config(&config);
     world
 }
@@ -124,8 +123,8 @@ fn threads_that_are_refused_at_any_point_of_a_wave_cost_no_login() {
             let log = two_waves(&world, run);
             assert_no_login_is_lost(&world, &log);
             let refused = fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
-            assert_eq!(refused > 0 && *first == 1, *first == 1, "nothing was refused");
             if *first == 1 {
+                assert!(refused > 0, "nothing was refused: {log}");
                 let named = "cannot create a thread: Resource temporarily unavailable";
                 assert!(log.contains(named) && log.contains("TasksMax="), "{log}");
                 let child = "children: cannot get refresh_token from command `cat`: it cannot be started";
@@ -134,7 +133,7 @@ fn threads_that_are_refused_at_any_point_of_a_wave_cost_no_login() {
             refused
         },
     );
-    figure(format!("refused threads: {} points of two waves, refusals {refusals:?}, 0 logins lost", count));
+    figure(format!("refused threads: {count} points of two waves, refusals {refusals:?}, 0 logins lost"));
 }
 
 /// A user of this test alone: the kernel counts the processes of a user.
