@@ -141,7 +141,7 @@ fn warn(account: &str, message: &Message) {
 fn warn_of(subject: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        output::warning(format!("{subject}{}", message.text), hint);
+        output::warning_at_once(format!("{subject}{}", message.text), hint);
     }
 }
 
