@@ -8,6 +8,7 @@ mod disks;
 mod errors;
 mod hung;
 mod kill;
+mod neighbours;
 mod power;
 mod reader;
 mod readers;
