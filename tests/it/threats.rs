@@ -26,7 +26,8 @@ fn sources(below: &str) -> Vec<(String, String)> {
 
 /// The names of the functions below `#[test]`.
 fn tests_in(text: &str) -> impl Iterator<Item = &str> {
-    text.split("#[test]").skip(1).filter_map(|rest| {
+    let texts = text.split("#[test]").skip(1).chain(text.split("#[tokio::test]").skip(1));
+    texts.filter_map(|rest| {
         let (_, rest) = rest.split_once("fn ")?;
         rest.split('(').next()
     })
