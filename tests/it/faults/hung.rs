@@ -1,6 +1,8 @@
 //! One file system that hangs, and one child that cannot be killed: the others go on.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -16,7 +18,9 @@ class Pass(Operations):
     def __init__(self, root): self.root = root
     def path(self, path): return self.root + path
     def __call__(self, op, *args):
-        while os.path.exists(sys.argv[3]): time.sleep(0.05)
+        while os.path.exists(sys.argv[3]):
+            open(sys.argv[3] + '.met', 'w').close()
+            time.sleep(0.05)
         return super().__call__(op, *args)
     def getattr(self, path, fh=None):
         s = os.lstat(self.path(path))
@@ -31,6 +35,7 @@ class Pass(Operations):
     def fsyncdir(self, path, datasync, fh): return 0
     def release(self, path, fh): os.close(fh)
     def rename(self, old, new): os.rename(self.path(old), self.path(new))
+    def mkdir(self, path, mode): os.mkdir(self.path(path), mode)
     def unlink(self, path): os.unlink(self.path(path))
     def chmod(self, path, mode): os.chmod(self.path(path), mode)
     def chown(self, path, uid, gid): os.chown(self.path(path), uid, gid)
@@ -71,6 +76,12 @@ impl Hanging {
 
     fn hang(&self) {
         fs::write(&self.flag, "").unwrap();
+    }
+
+    /// Waits until somebody hangs in it.
+    fn wait_for_victim(&self) {
+        let met = self.flag.with_extension("flag.met");
+        wait_until("a call that hangs", || met.exists().then_some(()));
     }
 
     fn go_on(&self) {
@@ -190,6 +201,37 @@ fn a_supervisor_ends_although_a_file_system_hangs() {
     hanging.go_on();
     let status = run.wait();
     assert_eq!(status.code(), Some(74), "{}", run.log());
+}
+
+/// The note of a push is written while the file system of the state hangs: the loop goes on, hears
+/// signals and answers its socket.
+#[test]
+fn a_push_whose_note_hangs_does_not_stop_the_loop() {
+    let world = World::new();
+    let Some(hanging) = Hanging::mount(&world) else { return };
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    world.configure(&format!(
+        "state_dir = \"{}\"\npush = [{{ url = \"http://{}/\" }}]",
+        hanging.mountpoint.join("state").display(),
+        target.local_addr().unwrap()
+    ));
+    let mut run = world.run();
+    let (connection, _) = target.accept().unwrap();
+    let mut reader = BufReader::new(&connection);
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        line.clear();
+    }
+    hanging.hang();
+    (&connection).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    hanging.wait_for_victim();
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let health = crate::common::curl(["--unix-socket", socket.to_str().unwrap(), "http://localhost/healthz"]);
+    assert_eq!(health.status, 200, "{health:?}");
+    run.signal(Signal::TERM);
+    run.wait_for("stopping");
+    hanging.go_on();
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }
 
 /// A program that becomes root and hangs: its parent, who is not root, cannot kill it.
