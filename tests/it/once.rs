@@ -225,13 +225,8 @@ fn account_picks_one() {
 fn wrong_usage_is_2() {
     let world = World::new();
     world.configure("");
-    let wrong: [&[&str]; 5] = [
-        &["--bogus"],
-        &["--json", "--quiet"],
-        &["--every"],
-        &["--every", "soon"],
-        &["surplus"],
-    ];
+    let wrong: [&[&str]; 5] =
+        [&["--bogus"], &["--json", "--quiet"], &["--every"], &["--every", "soon"], &["surplus"]];
     for args in wrong {
         let output = world.once(args.iter().copied());
         assert_eq!(output.code, Some(2), "{args:?} {output:?}");
