@@ -1,6 +1,5 @@
 //! Every sentence about an outcome, its log level and its hint.
 
-use crate::config;
 use std::time::Duration;
 
 /// How grave a message is.
@@ -29,9 +28,12 @@ impl Level {
 }
 
 use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::files::watch;
 use crate::secret::Fingerprint;
+use crate::timer;
 
-use crate::problem::{Class, Problem};
+use crate::problem::{Class, Problem, RAISE_PROCESSES};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
@@ -49,6 +51,28 @@ pub const CONFIG_CHANGED: &str =
 /// The next step where the kernel refuses descriptors or threads.
 pub const RAISE_LIMITS: &str =
     "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
+/// The kernel refuses threads: nothing is lost, and work waits for other work.
+pub fn no_threads(error: &std::io::Error) -> Message {
+    let text = format!("cannot create a thread: {error}; the work is done one after the other");
+    Message::new(Level::Warn, "no_threads", text).hint(RAISE_PROCESSES)
+}
+
+/// The kernel refuses a timer: deadlines are noticed later, by a second at most.
+pub fn no_timer(error: &std::io::Error) -> Message {
+    let every = timer::POLL.as_secs();
+    let text = format!("cannot create a timer: {error}; reading the clock every {every} s instead");
+    Message::new(Level::Warn, "no_timer", text).hint(RAISE_LIMITS)
+}
+
+/// The kernel refuses to watch files: their changes are noticed later.
+pub fn no_watch(error: &std::io::Error) -> Message {
+    let every = watch::POLL.as_secs();
+    let text = format!("cannot watch files for changes: {error}; looking at them every {every} s instead");
+    Message::new(Level::Warn, "no_watch", text).hint(
+        "raise ulimit -n (LimitNOFILE=), or with sysctl fs.inotify.max_user_instances and fs.inotify.max_user_watches",
+    )
+}
 
 /// One thing that happened, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]

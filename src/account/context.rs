@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -39,7 +40,7 @@ pub struct Context {
     pub clock: Rc<dyn Clock>,
     observers: Vec<Rc<dyn Observer>>,
     /// The HTTP clients, while any account is active.
-    endpoints: RefCell<HashMap<HttpOptions, Rc<HttpEndpoint>>>,
+    endpoints: RefCell<HashMap<HttpOptions, Arc<HttpEndpoint>>>,
     active: Cell<usize>,
     stopping: Cell<bool>,
     /// Do file work on the caller's thread: there is no other account that it could delay.
@@ -76,11 +77,11 @@ impl Context {
     }
 
     /// The HTTP client with these options. Accounts share it.
-    pub fn endpoint(&self, options: HttpOptions) -> Rc<HttpEndpoint> {
+    pub fn endpoint(&self, options: HttpOptions) -> Arc<HttpEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         let endpoint =
-            endpoints.entry(options.clone()).or_insert_with(|| Rc::new(HttpEndpoint::new(options)));
-        Rc::clone(endpoint)
+            endpoints.entry(options.clone()).or_insert_with(|| Arc::new(HttpEndpoint::new(options)));
+        Arc::clone(endpoint)
     }
 
     /// Sets the number of active accounts. With none, the HTTP clients are dropped, with their

@@ -7,14 +7,16 @@ use std::time::Duration;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::account::Account;
-use crate::account::context::Context;
+use crate::account::context::{Context, Notice};
 use crate::account::queue::Queue;
 use crate::clock::{BootId, Timestamp, millis, monotonic};
+use crate::message::no_threads;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
+use crate::workers;
 use serde::{Deserialize, Serialize};
 
 /// How long a pass waits to resend a request that got no answer: at the next pass the server may not
@@ -178,7 +180,13 @@ impl Pass {
             self.context.set_active(tasks.len());
             // A panic aborts the process, and nothing cancels a task.
             match tasks.join_next().await {
-                None => return Ok(()),
+                None => {
+                    if let Some(error) = workers::take_refusal() {
+                        let message = no_threads(&error);
+                        self.context.notice(&Notice::Message { account: None, message: &message });
+                    }
+                    return Ok(());
+                }
                 Some(Ok(Task::Look(place, account, unfinished))) => {
                     looks -= 1;
                     self.sort(place, account, unfinished);

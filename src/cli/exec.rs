@@ -19,6 +19,7 @@ use crate::cli::once::Warnings;
 use crate::cli::{one_account, output, rejected, report, token};
 use crate::config::{AccountConfig, Settings};
 use crate::message::RAISE_LIMITS;
+use crate::problem::RAISE_PROCESSES;
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
 use crate::timer::async_fd;
@@ -142,6 +143,8 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
     let hint = match error.kind() {
         ErrorKind::NotFound => "write its full path, or check PATH",
         ErrorKind::PermissionDenied => "make it executable: chmod a+x",
+        // EAGAIN of clone(2) and fork(2).
+        ErrorKind::WouldBlock => RAISE_PROCESSES,
         _ => "run it without zg-tokend first",
     };
     output::error(format!("cannot run {}: {error}", program.display()), Some(hint));

@@ -140,16 +140,23 @@ impl Observer for Warnings {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } => {}
             Notice::Report { account, report, .. } => warn(account, &words(report)),
-            Notice::Hang { account, message, .. } => warn(account, message),
-            Notice::Message { account, message } => warn(account.unwrap_or_default(), message),
+            Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
+                warn(account, message);
+            }
+            Notice::Message { account: None, message } => warn_of("", message),
         }
     }
 }
 
 fn warn(account: &str, message: &Message) {
+    warn_of(&format!("account {account}: "), message);
+}
+
+/// `subject` is the beginning of the text: the account, or nothing.
+fn warn_of(subject: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        output::warning(format!("account {account}: {}", message.text), hint);
+        output::warning_at_once(format!("{subject}{}", message.text), hint);
     }
 }
 

@@ -13,7 +13,6 @@ mod systemd;
 mod waiters;
 mod watches;
 
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,9 +39,6 @@ const HANG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How soon a service manager that does not read is tried again.
 const NOTIFY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often deadlines are looked at where no timer can be had.
-const POLL: Duration = Duration::from_millis(100);
 
 /// Longer than any process lives.
 const FAR: Duration = Duration::from_secs(3600 * 24 * 365 * 20);
@@ -93,19 +89,13 @@ impl Supervisor {
         let socket = self.open_socket(control);
         // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
-        // The kernel refused a timer or a watch. Exchanges are finished before the process ends.
-        let mut failure: Option<io::Error> = None;
         loop {
             tokio::task::yield_now().await;
             self.handle_queue();
+            self.report_refusals();
             if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
-                return failure.map_or(Ok(()), |error| Err(error.into()));
-            }
-            if failure.is_some() && !self.stopping {
-                leave = Box::pin(sleep(HANG_PATIENCE));
-                self.begin_stop(&mut notifier);
-                continue;
+                return Ok(());
             }
             if self.ready && self.busy() == 0 && !self.stopping {
                 notifier.status(self.summary());
@@ -118,7 +108,7 @@ impl Supervisor {
                 self.report(&Message::new(Level::Info, "ready", text));
                 notifier.ready(self.summary());
             }
-            failure = failure.or(self.timer.set(self.next_wakeup()).err());
+            self.timer.set(self.next_wakeup());
             tokio::select! {
                 Some(account) = self.finished_accounts.recv() => {
                     self.accept(account);
@@ -132,20 +122,14 @@ impl Supervisor {
                     let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
                     return Err(RunError::Hang { account });
                 }
-                () = sleep(POLL), if failure.is_some() => self.wake(),
-                woken = self.timer.wait(), if failure.is_none() => match woken {
-                    Err(error) => failure = Some(error),
-                    Ok(WakeUp::Deadline) => self.wake(),
-                    Ok(WakeUp::ClockChanged) => {
+                woken = self.timer.wait() => match woken {
+                    WakeUp::Deadline => self.wake(),
+                    WakeUp::ClockChanged => {
                         self.request_passes(Trigger { anew: true, ..Trigger::default() });
                     }
                 },
-                changed = self.config_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.reload(reload)).err();
-                }
-                changed = self.state_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.check_states()).err();
-                }
+                () = self.config_watch.changed() => self.reload(reload),
+                () = self.state_watch.changed() => self.check_states(),
                 () = watchdog.due() => notifier.alive(),
                 () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -156,7 +140,7 @@ impl Supervisor {
                 signal = received.next() => match signal {
                     Signal::HUP => {
                         notifier.reloading();
-                        failure = failure.or(self.reload(reload).err());
+                        self.reload(reload);
                         notifier.reloaded();
                     }
                     Signal::USR1 => {

@@ -1,6 +1,5 @@
 //! Events for accounts: the queue, the tasks that accounts run in, and requests.
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -96,8 +95,7 @@ impl Supervisor {
         slot.ends_at = account.ends_at();
         slot.waiters.reply(&account, self.context.clock.now());
         let features = &mut slot.features;
-        let hooks = features.hooks.for_passes(&mut account);
-        features.hooks.enqueue(hooks, &self.hook_places, &self.context);
+        features.hooks.begin(&mut account, &self.hook_places, &self.context);
         // A token that could not be published is not sent either.
         if account.core().is_idle() && !matches!(account.outcome(), Some(Outcome::NotStored(_))) {
             features.pushes.send(account.core().record(), &self.context);
@@ -140,8 +138,8 @@ impl Supervisor {
     }
 
     /// Queues a pass for each account whose state another process may have changed.
-    pub fn check_states(&mut self) -> io::Result<()> {
-        self.state_watch = watches::states(&self.settings)?;
+    pub fn check_states(&mut self) {
+        self.state_watch = watches::states(&self.settings);
         for account in &self.settings.accounts {
             let Some(slot) = self.slots.get_mut(account.name.as_str()) else { continue };
             // A running pass may have read the state before it changed. An account that waits for
@@ -150,7 +148,6 @@ impl Supervisor {
                 slot.request_pass(account.name.as_str(), Trigger::default(), &mut self.queue);
             }
         }
-        Ok(())
     }
 
     /// Queues the accounts whose deadline has passed.

@@ -1,6 +1,5 @@
 //! Changes of the config while `run` is running.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::account::accounts;
@@ -17,7 +16,7 @@ use crate::store::lock::LockError;
 
 impl Supervisor {
     /// Loads the config again and uses it; one with an error changes nothing.
-    pub fn reload(&mut self, load: &dyn Fn() -> Result<Settings, Message>) -> io::Result<()> {
+    pub fn reload(&mut self, load: &dyn Fn() -> Result<Settings, Message>) {
         self.config_watch.forget();
         let loaded = load();
         self.config_invalid = loaded.is_err();
@@ -25,11 +24,11 @@ impl Supervisor {
             Ok(settings) => settings,
             Err(message) => {
                 self.report(&message);
-                return Ok(());
+                return;
             }
         };
         // The new watch reports what has changed since the config was read.
-        self.config_watch = watches::inputs(&settings)?.succeed(&self.config_watch);
+        self.config_watch = watches::inputs(&settings).succeed(&self.config_watch);
         let moved = !store::is_shared(&settings, &self.settings);
         self.settings = Arc::new(settings);
         for slot in self.slots.values_mut() {
@@ -69,9 +68,8 @@ impl Supervisor {
         for name in names {
             self.rebuild(&name);
         }
-        self.state_watch = watches::states(&self.settings)?.succeed(&self.state_watch);
+        self.state_watch = watches::states(&self.settings).succeed(&self.state_watch);
         self.report(&Message::new(Level::Info, "reloaded", "the new config is in use"));
-        Ok(())
     }
 
     /// Builds an account from the newest config and queues a pass, or drops it if the config no

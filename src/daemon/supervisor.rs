@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -18,12 +19,16 @@ use crate::daemon::slot::{Events, Slot};
 use crate::daemon::watches;
 use crate::files::watch::Watch;
 use crate::hooks;
-use crate::message::{Message, RAISE_LIMITS, local};
+use crate::message::{Message, RAISE_LIMITS, local, no_threads, no_timer, no_watch};
 use crate::probe::{self, ReportRefusal};
 use crate::refresh::decide::Trigger;
 use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::timer::Timer;
+use crate::workers;
+
+/// How often a refusal of the kernel is reported: each wave would repeat it.
+const REFUSAL_REPEAT: Duration = Duration::from_secs(3600);
 
 pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
@@ -84,6 +89,8 @@ pub struct Supervisor {
     /// The newest config has an error, and an older one is in use.
     pub config_invalid: bool,
     pub stopping: bool,
+    /// When each refusal of the kernel was last reported, by event.
+    refused_at: BTreeMap<&'static str, Timestamp>,
 }
 
 impl Supervisor {
@@ -95,7 +102,7 @@ impl Supervisor {
         let (hang_sender, hangs) = mpsc::unbounded_channel();
         context.observe(Rc::new(HangObserver(hang_sender)));
         // Before the accounts read these files, so that no change is missed.
-        let config_watch = watches::inputs(&settings)?;
+        let config_watch = watches::inputs(&settings);
         let settings = Arc::new(settings);
         let mut slots = BTreeMap::new();
         for mut account in accounts(&settings, only, MODE) {
@@ -124,14 +131,34 @@ impl Supervisor {
             requests,
             account_sender,
             finished_accounts,
-            timer: Timer::new()?,
+            timer: Timer::new(),
             config_watch,
-            state_watch: watches::states(&settings)?,
+            state_watch: watches::states(&settings),
             settings,
             ready: false,
             config_invalid: false,
             stopping: false,
+            refused_at: BTreeMap::new(),
         })
+    }
+
+    /// Reports refusals of the kernel. The work is done in another way, which is slower: somebody should
+    /// know.
+    pub fn report_refusals(&mut self) {
+        let watch = self.config_watch.take_refusal().or_else(|| self.state_watch.take_refusal());
+        let refusals = [
+            workers::take_refusal().map(|error| no_threads(&error)),
+            self.timer.take_refusal().map(|error| no_timer(&error)),
+            watch.map(|error| no_watch(&error)),
+        ];
+        let now = self.context.clock.now();
+        for message in refusals.into_iter().flatten() {
+            let last = self.refused_at.get(message.event);
+            if last.is_none_or(|at| now.since(*at) >= REFUSAL_REPEAT) {
+                self.refused_at.insert(message.event, now);
+                self.report(&message);
+            }
+        }
     }
 
     /// Reports a message that is about no account.

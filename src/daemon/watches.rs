@@ -1,6 +1,5 @@
 //! The files that `run` watches.
 
-use std::io;
 use std::path::PathBuf;
 
 use crate::config::{SecretSource, Settings};
@@ -9,7 +8,7 @@ use crate::store;
 
 /// The config and the files that hold secrets: a change may bring a new login, or the key that a
 /// push target was waiting for.
-pub fn inputs(settings: &Settings) -> io::Result<Watch> {
+pub fn inputs(settings: &Settings) -> Watch {
     let sources = settings.accounts.iter().flat_map(|account| account.secrets());
     let files = sources.filter_map(|(_, source)| match source {
         SecretSource::File(path) => Some(path.as_path()),
@@ -20,7 +19,7 @@ pub fn inputs(settings: &Settings) -> io::Result<Watch> {
 
 /// The states of accounts with push targets: the targets get every new token, even if another
 /// process has refreshed it.
-pub fn states(settings: &Settings) -> io::Result<Watch> {
+pub fn states(settings: &Settings) -> Watch {
     let pushing = settings.accounts.iter().filter(|account| !account.push.is_empty());
     let states: Vec<_> =
         pushing.flat_map(|account| store::open(settings, &account.name).watched(&[])).collect();

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{NoProxy, Proxy};
 use url::Url;
 
 /// The variables, read once. No Debug: a proxy's URL may hold a password.
@@ -35,19 +34,17 @@ impl ProxyVariables {
         }
     }
 
-    /// The proxy for https, if one is set; the error is without its password. Never for plain http: a proxy would see the refresh token.
-    pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
-        let Some(url) = self.proxy_url()? else { return Ok(None) };
-        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is not a valid URL")?;
-        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+    /// The proxy for https, if one is set; the error is without its password. Never for plain http: a
+    /// proxy would see the refresh token.
+    pub(super) fn https_proxy(&self) -> Result<Option<Matcher>, &'static str> {
+        let proxy = self.proxy_url()?;
+        Ok(proxy.map(|proxy| Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build()))
     }
 
     /// Host and port of the proxy for requests to this URL.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
+        self.https_proxy().ok()??.intercept(&url.as_str().parse().ok()?)?;
         let proxy = self.proxy_url().ok()??;
-        // The same that reqwest uses.
-        let matcher = Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build();
-        matcher.intercept(&url.as_str().parse().ok()?)?;
         Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
     }
 

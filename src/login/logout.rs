@@ -10,6 +10,7 @@ use crate::account::files::Files;
 use crate::account::set::lock;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{AccountConfig, Settings};
+use crate::http::HttpEndpoint;
 use crate::http::discovery;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::message::local;
@@ -137,7 +138,7 @@ async fn revocation_endpoint(
 }
 
 struct Revocation<'a> {
-    http: std::rc::Rc<crate::http::HttpEndpoint>,
+    http: Arc<HttpEndpoint>,
     client: &'a TokenClient,
     endpoint: &'a Url,
 }

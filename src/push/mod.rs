@@ -24,7 +24,7 @@ use crate::secret::Fingerprint;
 use crate::secrets::SecretError;
 use crate::store;
 use crate::store::note::Note;
-use crate::store::state::Store;
+use crate::workers;
 
 /// The target is near and only stores the token: an answer takes no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Pushes {
             let push = PushTask {
                 account: Arc::clone(&self.account),
                 target,
-                store: store::open(&self.settings, &self.account.name),
+                settings: Arc::clone(&self.settings),
                 token: token.clone(),
                 generation: record.generation,
                 failing: Rc::clone(&self.failing),
@@ -140,7 +140,7 @@ struct PushTask {
     account: Arc<AccountConfig>,
     /// The index of the target.
     target: usize,
-    store: Store,
+    settings: Arc<Settings>,
     token: AccessToken,
     generation: u64,
     failing: Rc<RefCell<HashSet<String>>>,
@@ -148,16 +148,17 @@ struct PushTask {
 
 impl PushTask {
     /// Ends when the target has the token or the token has expired.
-    async fn run(mut self, context: Rc<Context>) {
+    async fn run(self, context: Rc<Context>) {
         let mut wait = BACKOFF_FIRST;
         let target = shown(&self.account.push[self.target].url);
         while self.token.is_live(context.clock.now()) {
             let result = self.send().await;
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
-            // Without the note, `status` shows no result.
             let note = PushResult { generation: self.generation, at, problem };
-            self.store.update_note(|last: &mut PushNote| last.0.insert(target.clone(), note));
+            let (mut store, noted) = (store::open(&self.settings, &self.account.name), target.clone());
+            // Without the note, `status` shows no result.
+            workers::run(move || store.update_note(|last: &mut PushNote| last.0.insert(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
             if result.is_ok() {
                 return;
@@ -188,7 +189,15 @@ impl PushTask {
         let request =
             PushRequest::new(push, api_key.as_ref(), &self.token.value, &self.token.token_type, expires_at);
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+        let url = request.url.clone();
+        // It reads the root certificates.
+        let (endpoint, prepared) = workers::run(move || {
+            let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+            let prepared = endpoint.prepare(&url);
+            (endpoint, prepared)
+        })
+        .await;
+        prepared.map_err(PushError::Transport)?;
         let reply = endpoint.send(&request.url, &request.headers, &request.body).await;
         match reply.map_err(PushError::Transport)?.status {
             200..=299 => Ok(()),

@@ -48,6 +48,7 @@ mod soak;
 mod status;
 mod suspend;
 mod terminal;
+mod threats;
 mod token;
 mod torture;
 mod upgrades;

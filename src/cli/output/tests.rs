@@ -25,7 +25,7 @@ fn nothing_that_is_said_moves_the_cursor() {
 /// The text on stderr for an error.
 fn shown(error: &dyn Error, lines: Option<&str>, hint: Option<&str>) -> String {
     let text = error_text(chain(error), lines, hint);
-    anstream::adapter::strip_str(&text).to_string()
+    strip_str(&text).to_string()
 }
 
 fn golden(names: &[&str]) -> String {

@@ -216,6 +216,7 @@ fn secrets(page: &mut Page) {
         file(Errno::NOENT),
         file(Errno::ACCESS),
         file(Errno::IO),
+        SecretError::Hang { key, path: path() },
         SecretError::Loose { key, path: path(), mode: 0o644 },
         SecretError::Stranger { key, path: path(), uid: 4242 },
         SecretError::Unset { key, name: name() },
@@ -240,11 +241,12 @@ fn given(page: &mut Page) {
     }
 }
 
-fn child_errors() -> [ChildError; 8] {
+fn child_errors() -> [ChildError; 9] {
     [
         ChildError::Start(os(Errno::NOENT)),
         ChildError::Start(os(Errno::ACCESS)),
         ChildError::Start(os(Errno::NOEXEC)),
+        ChildError::Start(os(Errno::AGAIN)),
         ChildError::Read(os(Errno::IO)),
         ChildError::Late(Duration::from_secs(10)),
         ChildError::Unkillable { after: Duration::from_secs(30), pid: 4242 },
