@@ -1,5 +1,6 @@
 //! The validated config.
 
+use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -156,8 +157,10 @@ pub struct HooksConfig {
 
 /// The name of an account, which is also the name of its state directory:
 /// `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`, so never a path, hidden, or an option.
+///
+/// Cheap to clone: many parts of `run` know an account by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountName(String);
+pub struct AccountName(Arc<str>);
 
 impl AccountName {
     /// The longest name, in bytes: short enough for a file name with a suffix, and for a line
@@ -166,10 +169,16 @@ impl AccountName {
 
     /// The account of a flat config.
     pub fn flat() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for AccountName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -192,7 +201,7 @@ impl std::str::FromStr for AccountName {
         let good = (1..=Self::MAX_LEN).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c));
-        good.then(|| Self(text.to_owned())).ok_or(NotAnAccountName)
+        good.then(|| Self(text.into())).ok_or(NotAnAccountName)
     }
 }
 

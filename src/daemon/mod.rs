@@ -4,6 +4,7 @@
 mod tests;
 
 pub mod control;
+mod overview;
 mod queue;
 mod reload;
 mod requests;
@@ -98,6 +99,7 @@ impl Supervisor {
         loop {
             tokio::task::yield_now().await;
             self.handle_queue();
+            debug_assert!(self.is_noted());
             if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
                 return failure.map_or(Ok(()), |error| Err(error.into()));
@@ -109,7 +111,7 @@ impl Supervisor {
             }
             if self.ready && self.busy() == 0 && !self.stopping {
                 notifier.status(self.summary());
-            } else if !self.ready && self.busy() == 0 && self.slots.values().all(|slot| slot.checked) {
+            } else if !self.ready && self.busy() == 0 && self.overview.is_checked() {
                 self.ready = true;
                 let text = match self.slots.len() {
                     1 => "supervising 1 account".into(),
@@ -129,7 +131,7 @@ impl Supervisor {
                 Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
                 () = &mut leave, if self.stopping && self.is_idle() => {
                     let hung = self.slots.iter().find(|(_, slot)| slot.hangs);
-                    let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
+                    let account = hung.map(|(name, _)| name.to_string()).unwrap_or_default();
                     return Err(RunError::Hang { account });
                 }
                 () = sleep(POLL), if failure.is_some() => self.wake(),
@@ -141,10 +143,10 @@ impl Supervisor {
                     }
                 },
                 changed = self.config_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.reload(reload)).err();
+                    failure = changed.and_then(|_| self.reload(reload)).err();
                 }
                 changed = self.state_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.check_states()).err();
+                    failure = changed.and_then(|changes| self.check_states(&changes)).err();
                 }
                 () = watchdog.due() => notifier.alive(),
                 () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),

@@ -1,9 +1,8 @@
 //! The files that `run` watches.
 
 use std::io;
-use std::path::PathBuf;
 
-use crate::config::{SecretSource, Settings};
+use crate::config::{AccountName, SecretSource, Settings};
 use crate::files::watch::Watch;
 use crate::store;
 
@@ -20,9 +19,17 @@ pub fn inputs(settings: &Settings) -> io::Result<Watch> {
 
 /// The states of accounts with push targets: the targets get every new token, even if another
 /// process has refreshed it.
-pub fn states(settings: &Settings) -> io::Result<Watch> {
-    let pushing = settings.accounts.iter().filter(|account| !account.push.is_empty());
-    let states: Vec<_> =
-        pushing.flat_map(|account| store::open(settings, &account.name).watched(&[])).collect();
-    Watch::new(states.iter().map(PathBuf::as_path))
+pub fn states(settings: &Settings) -> io::Result<Watch<AccountName>> {
+    let mut watch = Watch::nothing()?;
+    for account in settings.accounts.iter().filter(|account| !account.push.is_empty()) {
+        add_state(&mut watch, settings, &account.name);
+    }
+    Ok(watch)
+}
+
+/// Watches the state of one more account.
+pub fn add_state(watch: &mut Watch<AccountName>, settings: &Settings, account: &AccountName) {
+    for path in store::open(settings, account).watched(&[]) {
+        watch.add(&path, account.clone());
+    }
 }

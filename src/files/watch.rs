@@ -1,8 +1,8 @@
 //! Reports changes of files: inotify(7) on the directories, since editors and deployment tools
 //! replace files rather than write to them.
 
-use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -36,120 +36,178 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::ONLYDIR);
 
-/// Files under watch.
-pub struct Watch {
+/// Files under watch, each with a key that says what it belongs to.
+pub struct Watch<K = ()> {
     queue: AsyncFd<OwnedFd>,
-    /// The watched names, by the watch on their directory.
-    names: HashMap<i32, HashSet<OsString>>,
-    /// A change that is not reported yet.
-    unreported: Cell<Option<Unreported>>,
+    /// The watched names and their keys, by the watch on their directory.
+    names: HashMap<i32, HashMap<OsString, BTreeSet<K>>>,
+    /// Changes that are not reported yet.
+    unreported: RefCell<Option<Unreported<K>>>,
 }
 
-/// When a change is reported.
-#[derive(Clone, Copy)]
-struct Unreported {
+/// The keys of files that have changed.
+#[derive(Debug, Clone)]
+pub struct Changes<K> {
+    pub keys: BTreeSet<K>,
+    /// The kernel had no room for all events: anything may have changed.
+    pub are_incomplete: bool,
+}
+
+/// Changes, and when they are reported.
+struct Unreported<K> {
+    changes: Changes<K>,
     /// If no more changes come.
     quiet_at: Instant,
     /// In any case.
     due_at: Instant,
 }
 
-impl Unreported {
-    fn now() -> Self {
-        Self { quiet_at: sleep(QUIET).deadline(), due_at: sleep(MAX_DELAY).deadline() }
+impl<K: Ord + Clone> Changes<K> {
+    fn none() -> Self {
+        Self { keys: BTreeSet::new(), are_incomplete: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.are_incomplete
+    }
+
+    fn add(&mut self, more: Self) {
+        self.keys.extend(more.keys);
+        self.are_incomplete |= more.are_incomplete;
+    }
+}
+
+impl<K> Unreported<K> {
+    fn now(changes: Changes<K>) -> Self {
+        Self { changes, quiet_at: sleep(QUIET).deadline(), due_at: sleep(MAX_DELAY).deadline() }
     }
 }
 
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let queue = async_fd(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        let mut watch = Self { queue, names: HashMap::new(), unreported: Cell::new(None) };
+        let mut watch = Self::nothing()?;
         for path in paths {
-            watch.add(path);
+            watch.add(path, ());
         }
         Ok(watch)
     }
+}
+
+impl<K: Ord + Clone> Watch<K> {
+    /// Watches no file yet.
+    pub fn nothing() -> io::Result<Self> {
+        let queue = async_fd(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        Ok(Self { queue, names: HashMap::new(), unreported: RefCell::default() })
+    }
 
     /// Watches one more. A directory that does not exist cannot be watched.
-    pub fn add(&mut self, path: &Path) {
+    pub fn add(&mut self, path: &Path, key: K) {
         for (directory, name) in entries(path) {
             if let Ok(id) = inotify::add_watch(self.queue.get_ref(), &directory, CHANGES) {
-                self.names.entry(id).or_default().insert(name);
+                self.names.entry(id).or_default().entry(name).or_default().insert(key.clone());
             }
         }
     }
 
+    /// Watches the files with these keys no longer.
+    pub fn remove(&mut self, keys: &BTreeSet<K>) {
+        let queue = self.queue.get_ref();
+        self.names.retain(|id, names| {
+            names.retain(|_, of_name| {
+                of_name.retain(|key| !keys.contains(key));
+                !of_name.is_empty()
+            });
+            if names.is_empty() {
+                // It may have ended with its directory.
+                let _ = inotify::remove_watch(queue, *id);
+            }
+            !names.is_empty()
+        });
+    }
+
     /// Waits until at least one of them has changed, and no more changes come. Can be dropped and
     /// called again at any time: nothing is lost.
-    pub async fn changed(&self) -> io::Result<()> {
+    pub async fn changed(&self) -> io::Result<Changes<K>> {
         loop {
-            match self.unreported.get() {
+            let quiet_at = self.unreported.borrow().as_ref().map(|unreported| unreported.quiet_at);
+            match quiet_at {
                 None => {
-                    self.next().await?;
-                    self.unreported.set(Some(Unreported::now()));
+                    let changes = self.next().await?;
+                    self.unreported.replace(Some(Unreported::now(changes)));
                 }
-                Some(unreported) => match timeout_at(unreported.quiet_at, self.next()).await {
-                    Ok(change) => {
-                        change?;
-                        let quiet_at = sleep(QUIET).deadline().min(unreported.due_at);
-                        self.unreported.set(Some(Unreported { quiet_at, ..unreported }));
+                Some(quiet_at) => match timeout_at(quiet_at, self.next()).await {
+                    Ok(more) => {
+                        let more = more?;
+                        self.unreported.borrow_mut().iter_mut().for_each(|unreported| {
+                            unreported.quiet_at = sleep(QUIET).deadline().min(unreported.due_at);
+                            unreported.changes.add(more.clone());
+                        });
                     }
                     Err(_quiet) => {
-                        self.unreported.set(None);
-                        return Ok(());
+                        let unreported = self.unreported.take();
+                        return Ok(unreported.map_or_else(Changes::none, |unreported| unreported.changes));
                     }
                 },
             }
         }
     }
 
-    /// Drops all changes so far, since the files are about to be read; true if there were any.
-    pub fn forget(&self) -> bool {
-        let mut changed = self.unreported.take().is_some();
-        while let Ok(matters) = self.read(self.queue.get_ref()) {
-            changed |= matters;
+    /// Drops all changes so far, since the files are about to be read; gives them.
+    pub fn forget(&self) -> Changes<K> {
+        let mut changes = self.unreported.take().map_or_else(Changes::none, |unreported| unreported.changes);
+        while let Ok(more) = self.read(self.queue.get_ref()) {
+            changes.add(more);
         }
-        changed
+        changes
     }
 
     /// Takes the place of another watch, with its changes that are not reported yet.
     pub fn succeed(self, before: &Self) -> Self {
-        if before.forget() {
-            self.unreported.set(Some(Unreported::now()));
+        let changes = before.forget();
+        if !changes.is_empty() {
+            self.unreported.replace(Some(Unreported::now(changes)));
         }
         self
     }
 
     /// Waits until one of them has changed, though more changes may follow at once.
-    pub async fn next(&self) -> io::Result<()> {
-        while !self.next_change().await? {}
-        Ok(())
+    pub async fn next(&self) -> io::Result<Changes<K>> {
+        loop {
+            let changes = self.next_change().await?;
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
     }
 
-    /// Waits for some changes in the directories; true if one of them matters.
-    async fn next_change(&self) -> io::Result<bool> {
+    /// Waits for some changes in the directories; empty if none of them matters.
+    async fn next_change(&self) -> io::Result<Changes<K>> {
         loop {
             let mut ready = self.queue.readable().await?;
             match ready.try_io(|queue| Ok(self.read(queue.get_ref())?)) {
-                Ok(matters) => return matters,
+                Ok(changes) => return changes,
                 Err(_would_block) => {}
             }
         }
     }
 
-    fn read(&self, queue: &OwnedFd) -> Result<bool, Errno> {
+    fn read(&self, queue: &OwnedFd) -> Result<Changes<K>, Errno> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(queue, &mut buffer);
-        let mut matters = false;
+        let mut changes = Changes::none();
         loop {
             let event = events.next()?;
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            // An event without a name is about the directory itself, or says that events were lost.
-            let names = self.names.get(&event.wd());
-            matters |= name.is_none_or(|name| names.is_some_and(|names| names.contains(name)));
+            changes.are_incomplete |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+            if let Some(names) = self.names.get(&event.wd()) {
+                match event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) {
+                    Some(name) => changes.keys.extend(names.get(name).into_iter().flatten().cloned()),
+                    // It is about the directory itself.
+                    None => changes.keys.extend(names.values().flatten().cloned()),
+                }
+            }
             if events.is_buffer_empty() {
-                return Ok(matters);
+                return Ok(changes);
             }
         }
     }
@@ -158,6 +216,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use crate::files::watch::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -170,7 +229,7 @@ mod tests {
             let watch = Watch::new([path]).unwrap();
             change();
             // All changes are in the queue already when this waits.
-            tokio::time::timeout(time, watch.next_change()).await.is_ok_and(|it| it.unwrap())
+            tokio::time::timeout(time, watch.next_change()).await.is_ok_and(|it| !it.unwrap().is_empty())
         })
     }
 
@@ -183,14 +242,14 @@ mod tests {
     fn notices_writes_and_replacements_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
-        std::fs::write(&path, "a").unwrap();
-        assert!(notices(&path, || std::fs::write(&path, "b").unwrap()), "a write");
-        std::fs::write(&other, "c").unwrap();
-        assert!(notices(&path, || std::fs::rename(&other, &path).unwrap()), "a replacement");
-        assert!(notices(&path, || std::fs::remove_file(&path).unwrap()), "a removal");
-        assert!(notices(&path, || std::fs::write(&path, "d").unwrap()), "a creation");
+        fs::write(&path, "a").unwrap();
+        assert!(notices(&path, || fs::write(&path, "b").unwrap()), "a write");
+        fs::write(&other, "c").unwrap();
+        assert!(notices(&path, || fs::rename(&other, &path).unwrap()), "a replacement");
+        assert!(notices(&path, || fs::remove_file(&path).unwrap()), "a removal");
+        assert!(notices(&path, || fs::write(&path, "d").unwrap()), "a creation");
         assert!(
-            !notices_within(Duration::from_secs(1), &path, || std::fs::write(&other, "e").unwrap()),
+            !notices_within(Duration::from_secs(1), &path, || fs::write(&other, "e").unwrap()),
             "another file"
         );
     }
@@ -201,12 +260,12 @@ mod tests {
         let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
         runtime().block_on(async {
             let watch = Watch::new([path.as_path()]).unwrap();
-            std::fs::write(&path, "a").unwrap();
+            fs::write(&path, "a").unwrap();
             for _ in 0..50 {
                 if tokio::time::timeout(QUIET / 10, watch.changed()).await.is_ok() {
                     return;
                 }
-                std::fs::write(&other, "b").unwrap();
+                fs::write(&other, "b").unwrap();
             }
             panic!("a wait that is begun anew never ends");
         });
@@ -218,13 +277,35 @@ mod tests {
         let (path, other) = (dir.path().join("config.toml"), dir.path().join("other"));
         runtime().block_on(async {
             let first = Watch::new([path.as_path()]).unwrap();
-            std::fs::write(&other, "a").unwrap();
+            fs::write(&other, "a").unwrap();
             let second = Watch::new([path.as_path()]).unwrap().succeed(&first);
-            assert!(second.unreported.get().is_none(), "nothing that matters has changed");
-            std::fs::write(&path, "b").unwrap();
+            assert!(second.unreported.borrow().is_none(), "nothing that matters has changed");
+            fs::write(&path, "b").unwrap();
             let third = Watch::new([path.as_path()]).unwrap().succeed(&second);
             third.changed().await.unwrap();
-            assert!(!third.forget(), "it is reported once");
+            assert!(third.forget().is_empty(), "it is reported once");
+        });
+    }
+
+    #[test]
+    fn a_change_is_reported_with_its_key_until_the_key_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        runtime().block_on(async {
+            let mut watch = Watch::nothing().unwrap();
+            for key in ["a", "b", "c"] {
+                fs::create_dir(dir.path().join(key)).unwrap();
+                watch.add(&dir.path().join(key).join("state"), key);
+            }
+            for key in ["a", "c"] {
+                fs::write(dir.path().join(key).join("state"), key).unwrap();
+            }
+            let changes = watch.changed().await.unwrap();
+            assert_eq!((changes.keys, changes.are_incomplete), (BTreeSet::from(["a", "c"]), false));
+            watch.remove(&BTreeSet::from(["a"]));
+            for key in ["a", "b"] {
+                fs::write(dir.path().join(key).join("state"), "again").unwrap();
+            }
+            assert_eq!(watch.forget().keys, BTreeSet::from(["b"]));
         });
     }
 
@@ -233,19 +314,16 @@ mod tests {
         // As Kubernetes deploys: config -> ..data/config, ..data -> v1; then ..data -> v2.
         let dir = tempfile::tempdir().unwrap();
         for version in ["v1", "v2"] {
-            std::fs::create_dir(dir.path().join(version)).unwrap();
-            std::fs::write(dir.path().join(version).join("config"), version).unwrap();
+            fs::create_dir(dir.path().join(version)).unwrap();
+            fs::write(dir.path().join(version).join("config"), version).unwrap();
         }
         symlink("v1", dir.path().join("..data")).unwrap();
         let path = dir.path().join("config");
         symlink("..data/config", &path).unwrap();
         symlink("v2", dir.path().join("..new")).unwrap();
-        let swap = || std::fs::rename(dir.path().join("..new"), dir.path().join("..data")).unwrap();
+        let swap = || fs::rename(dir.path().join("..new"), dir.path().join("..data")).unwrap();
         assert!(notices(&path, swap));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "v2");
-        assert!(
-            notices(&path, || std::fs::write(dir.path().join("v2/config"), "v3").unwrap()),
-            "the last target"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "v2");
+        assert!(notices(&path, || fs::write(dir.path().join("v2/config"), "v3").unwrap()), "the last target");
     }
 }

@@ -38,8 +38,10 @@ impl Note for HookNote {
 
 /// The hooks that the finished passes of an account call for, each with the account's name.
 pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
-    let hooks = Hooks::new(account.settings(), account.configured()).for_passes(account);
-    hooks.into_iter().map(|hook| (account.name().to_owned(), hook)).collect()
+    let finished = account.take_finished();
+    let hooks = Hooks::new(account.settings(), account.configured());
+    let due = hooks.map_or_else(Vec::new, |mut hooks| hooks.for_passes(finished, account));
+    due.into_iter().map(|hook| (account.name().to_owned(), hook)).collect()
 }
 
 /// The hooks of one account.
@@ -60,21 +62,20 @@ struct HookQueue {
 }
 
 impl Hooks {
-    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
-        Self {
-            account: Arc::clone(account),
-            settings: Arc::clone(settings),
-            note: HookNote::default(),
-            queue: Rc::default(),
-        }
+    /// `None` if no command is configured.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Box<Self>> {
+        (account.hooks != HooksConfig::default()).then(|| {
+            Box::new(Self {
+                account: Arc::clone(account),
+                settings: Arc::clone(settings),
+                note: HookNote::default(),
+                queue: Rc::default(),
+            })
+        })
     }
 
-    /// The hooks for the passes that have finished since the last call, in order.
-    pub fn for_passes(&mut self, account: &mut Account) -> Vec<Hook> {
-        let outcomes = account.take_finished();
-        if self.account.hooks == HooksConfig::default() {
-            return Vec::new();
-        }
+    /// The hooks for passes that finished with these outcomes, in order.
+    pub fn for_passes(&mut self, outcomes: Vec<Outcome>, account: &mut Account) -> Vec<Hook> {
         let record = account.core().record().cloned();
         let store = account.files().store();
         outcomes.iter().flat_map(|outcome| self.for_outcome(outcome, record.as_ref(), store)).collect()
