@@ -100,13 +100,15 @@ impl Supervisor {
         // Before the accounts read these files, so that no change is missed.
         let config_watch = watches::inputs(&settings)?;
         let settings = Arc::new(settings);
-        let mut slots = BTreeMap::new();
-        for mut account in accounts(&settings, only, MODE) {
+        let slot = |mut account: Account| {
             let name = account.configured().name.clone();
-            let lock = supervise(&mut account, context.clock.now())
-                .map_err(|source| RunError::Supervise { account: name.to_string(), source })?;
-            slots.insert(name, Slot::new(account, lock));
-        }
+            match supervise(&mut account, context.clock.now()) {
+                Ok(lock) => Ok((name, Slot::new(account, lock))),
+                Err(source) => Err(RunError::Supervise { account: name.to_string(), source }),
+            }
+        };
+        let mut slots =
+            accounts(&settings, only, MODE).into_iter().map(slot).collect::<Result<BTreeMap<_, _>, _>>()?;
         let mut queue = Events::default();
         let mut overview = Overview::default();
         for (name, slot) in &mut slots {
