@@ -107,7 +107,7 @@ impl Supervisor {
         let features = &mut slot.features;
         let finished = account.take_finished();
         if let Some(hooks) = &mut features.hooks {
-            let due = hooks.for_passes(finished, &mut account);
+            let due = hooks.for_passes(&finished, &mut account);
             hooks.enqueue(due, &self.hook_places, &self.context);
         }
         // A token that could not be published is not sent either.
@@ -158,27 +158,25 @@ impl Supervisor {
 
     /// Queues a pass for each account whose state another process may have changed.
     pub fn check_states(&mut self, changes: &Changes<AccountName>) -> io::Result<()> {
-        let all: Vec<AccountName>;
-        let changed: &mut dyn Iterator<Item = &AccountName> = if changes.are_incomplete {
+        let names: Vec<AccountName> = if changes.are_incomplete {
             self.state_watch = watches::states(&self.settings)?;
-            all = self.slots.keys().cloned().collect();
-            &mut all.iter()
+            self.slots.keys().cloned().collect()
         } else {
-            &mut changes.keys.iter()
+            changes.keys.iter().cloned().collect()
         };
         let mut unneeded = BTreeSet::new();
-        for name in changed {
-            let Some(slot) = self.slots.get_mut(name) else { continue };
+        for name in names {
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
             if slot.features.pushes.is_some() {
                 // Its directory may be another one by now.
-                watches::add_state(&mut self.state_watch, &self.settings, name);
+                watches::add_state(&mut self.state_watch, &self.settings, &name);
             }
             // A running pass may have read the state before it changed. An account that waits for
             // a login compares the state again when it comes back.
             if slot.features.pushes.is_some() || (slot.account.is_some() && slot.waits_for_login) {
-                slot.request_pass(name, Trigger::default(), &mut self.queue);
+                slot.request_pass(&name, Trigger::default(), &mut self.queue);
             } else if slot.account.is_some() {
-                unneeded.insert(name.clone());
+                unneeded.insert(name);
             }
         }
         if !unneeded.is_empty() {

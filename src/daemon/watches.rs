@@ -30,6 +30,6 @@ pub fn states(settings: &Settings) -> io::Result<Watch<AccountName>> {
 /// Watches the state of one more account.
 pub fn add_state(watch: &mut Watch<AccountName>, settings: &Settings, account: &AccountName) {
     for path in store::open(settings, account).watched(&[]) {
-        watch.add(&path, account.clone());
+        watch.add(&path, account);
     }
 }

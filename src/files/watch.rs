@@ -88,7 +88,7 @@ impl Watch {
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
         let mut watch = Self::nothing()?;
         for path in paths {
-            watch.add(path, ());
+            watch.add(path, &());
         }
         Ok(watch)
     }
@@ -102,7 +102,7 @@ impl<K: Ord + Clone> Watch<K> {
     }
 
     /// Watches one more. A directory that does not exist cannot be watched.
-    pub fn add(&mut self, path: &Path, key: K) {
+    pub fn add(&mut self, path: &Path, key: &K) {
         for (directory, name) in entries(path) {
             if let Ok(id) = inotify::add_watch(self.queue.get_ref(), &directory, CHANGES) {
                 self.names.entry(id).or_default().entry(name).or_default().insert(key.clone());
@@ -294,7 +294,7 @@ mod tests {
             let mut watch = Watch::nothing().unwrap();
             for key in ["a", "b", "c"] {
                 fs::create_dir(dir.path().join(key)).unwrap();
-                watch.add(&dir.path().join(key).join("state"), key);
+                watch.add(&dir.path().join(key).join("state"), &key);
             }
             for key in ["a", "c"] {
                 fs::write(dir.path().join(key).join("state"), key).unwrap();

@@ -40,7 +40,7 @@ impl Note for HookNote {
 pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
     let finished = account.take_finished();
     let hooks = Hooks::new(account.settings(), account.configured());
-    let due = hooks.map_or_else(Vec::new, |mut hooks| hooks.for_passes(finished, account));
+    let due = hooks.map_or_else(Vec::new, |mut hooks| hooks.for_passes(&finished, account));
     due.into_iter().map(|hook| (account.name().to_owned(), hook)).collect()
 }
 
@@ -75,7 +75,7 @@ impl Hooks {
     }
 
     /// The hooks for passes that finished with these outcomes, in order.
-    pub fn for_passes(&mut self, outcomes: Vec<Outcome>, account: &mut Account) -> Vec<Hook> {
+    pub fn for_passes(&mut self, outcomes: &[Outcome], account: &mut Account) -> Vec<Hook> {
         let record = account.core().record().cloned();
         let store = account.files().store();
         outcomes.iter().flat_map(|outcome| self.for_outcome(outcome, record.as_ref(), store)).collect()

@@ -112,7 +112,7 @@ impl Index {
             listed: BTreeSet::new(),
             retired: BTreeSet::new(),
         };
-        state_dir.accounts().ok()?.into_iter().try_for_each(|name| index.enter(state_dir, name.into()))?;
+        state_dir.accounts().ok()?.into_iter().try_for_each(|name| index.enter(state_dir, &name.into()))?;
         Some(index)
     }
 
@@ -145,7 +145,7 @@ impl Index {
             }
         }
         for account in entered {
-            self.enter(state_dir, account)?;
+            self.enter(state_dir, &account)?;
         }
         for account in changed {
             if let Ok(Some(dir)) = state_dir.find_account(&account) {
@@ -156,16 +156,16 @@ impl Index {
     }
 
     /// Watches an account's directory, and reads what is in it.
-    fn enter(&mut self, state_dir: &StateDir, account: Arc<str>) -> Option<()> {
+    fn enter(&mut self, state_dir: &StateDir, account: &Arc<str>) -> Option<()> {
         // One that is no directory, or not ours, has no state; a change of that is an event.
-        let Ok(Some(dir)) = state_dir.find_account(&account) else { return Some(()) };
-        self.accounts.insert(watch(&self.changes, dir.directory())?, Arc::clone(&account));
+        let Ok(Some(dir)) = state_dir.find_account(account) else { return Some(()) };
+        self.accounts.insert(watch(&self.changes, dir.directory())?, Arc::clone(account));
         for name in dir.names().ok()? {
             if let Some(successor) = name.strip_prefix(RETIRED) {
-                self.retired.insert((successor.to_owned(), Arc::clone(&account)));
+                self.retired.insert((successor.to_owned(), Arc::clone(account)));
             }
         }
-        self.list(&dir, &account)
+        self.list(&dir, account)
     }
 
     /// Enters the seeds of a state.
@@ -187,7 +187,7 @@ impl Index {
         let retired = retired.take_while(|(successor, _)| successor == account);
         let accounts: BTreeSet<_> =
             listed.map(|(_, account)| account).chain(retired.map(|(_, it)| it)).collect();
-        accounts.into_iter().map(|account| account.to_string()).collect()
+        accounts.into_iter().map(ToString::to_string).collect()
     }
 }
 
