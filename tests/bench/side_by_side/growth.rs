@@ -26,7 +26,7 @@ pub fn growth(sizes: &[usize], ca_file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is measured, and the cost of one account.
+/// The rows, each with the cost of one account.
 fn measured(accounts: usize, ca_file: &Path) -> Result<Vec<(&'static str, f64)>> {
     let server = Server::spawn_thread(0, Plain, demo::IssuerOptions::default())?;
     let site = Site::new(&server, ca_file, accounts)?;
