@@ -121,8 +121,8 @@ pub fn state(data: &[u8]) {
 fn pass(record: &Record, force: bool, granted: bool) {
     let policy = Policy {
         lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
-        account: record.account.clone(),
-        config: record.config.clone(),
+        account: record.account.as_str().into(),
+        config: record.config.as_str().into(),
         skew: None,
         default_lifetime: LONGEST,
         horizon: Some(Duration::from_secs(300)),

@@ -36,7 +36,7 @@ use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 12] = [
     "ConfigError::Text",
     "FormatError::NoToken",
     "FormatError::Unbalanced",
@@ -47,6 +47,8 @@ const ELSEWHERE: [&str; 10] = [
     "NotAnAccountName",
     "NotAFingerprint",
     "Dropped",
+    "EndlessInterim",
+    "ResolveError",
 ];
 
 /// Texts under the names of the variants that they are of.
