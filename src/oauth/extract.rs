@@ -39,7 +39,7 @@ const CODES: [&str; 12] = [
 ];
 
 /// Members that hold words for people.
-const WORDS: [&str; 20] = [
+const WORDS: [&str; 22] = [
     "error_description",
     "errorDescription",
     "message",
@@ -58,6 +58,8 @@ const WORDS: [&str; 20] = [
     "description",
     "error_reason",
     "long_message",
+    "developer_message",
+    "user_message",
     "err",
     "errors",
 ];
@@ -199,12 +201,14 @@ impl ReplyBody {
             .or_else(|| nested().find(|value| value.has("refresh_token")))
             .unwrap_or(&self.root);
         let refresh_token = at.member("refresh_token").or_else(|| self.root.member("refresh_token"));
-        let expires_in = at.first_member(&["expires_in", "expireIn", "access_token_expires_in"]);
-        let expires_at = at.first_member(&[
+        let first = |names: &[&str]| at.first_member(names).or_else(|| self.root.first_member(names));
+        let expires_in = first(&["expires_in", "expire_in", "access_token_expires_in"]);
+        let expires_at = first(&[
             "expires_at",
             "expires_on",
             "expires",
             "expiry",
+            "expiry_date",
             "access_token_expiration",
             "access_token_expires_at",
             "expiration",
@@ -221,7 +225,7 @@ impl ReplyBody {
             expires_in,
             expires_at,
             refresh_token,
-            refresh_token_expires_in: at.first_member(&[
+            refresh_token_expires_in: first(&[
                 "refresh_token_expires_in",
                 "x_refresh_token_expires_in",
                 "refresh_expires_in",

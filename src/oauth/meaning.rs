@@ -123,6 +123,7 @@ const NOT_OF_THE_TOKEN: &[&str] = &[
     "content type",
     "media type",
     "request body",
+    "json",
 ];
 
 /// Words that speak of another credential.
@@ -132,7 +133,10 @@ const ANOTHER_TOKEN: &[&str] = &[
     "app token",
     "bearer token",
     "csrf",
+    "client token",
     "token type",
+    "token endpoint",
+    "token request",
     "client secret",
     "client assertion",
     "api key",
@@ -169,7 +173,14 @@ const NOT_NOW_WORDS: &[Phrases] = &[
             "AADSTS90033",       // Entra ID: a service is temporarily unavailable
             "AADSTS90055",       // Entra ID: too many requests
             "temporarily",       // RFC 6749 section 4.1.2.1
-            "service unavailable",
+            "unavailable",
+            "unreachable",
+            "could not reach",
+            "upstream",
+            "backend",
+            "connection refused",
+            "connection reset",
+            "deadline exceeded",
             "maintenance",
             "overloaded",
             "internal error",
@@ -190,6 +201,8 @@ const NOT_NOW_WORDS: &[Phrases] = &[
             "try again after",
             "retry later",
             "retry after",
+            "retry your request", // Salesforce, Meta
+            "please retry",
         ],
         unless: &[],
         meaning: NotNow,

@@ -7,7 +7,7 @@ use crate::oauth::meaning::{CODES, Meaning};
 use crate::oauth::tests::{classify_with, reply};
 
 /// Texts that a transient answer may hold, with whatever code.
-const TRANSIENT: [&str; 20] = [
+const TRANSIENT: [&str; 25] = [
     "token request is already being processed",
     "multiple concurrent requests using the same token",
     "Too many concurrent token refresh requests on the same session or refresh token",
@@ -22,6 +22,11 @@ const TRANSIENT: [&str; 20] = [
     "The account is temporarily locked",
     "Down for maintenance",
     "Internal server error",
+    "Service is unavailable",
+    "could not reach the upstream identity provider",
+    "Failed to query: connection refused",
+    "context deadline exceeded",
+    "Please retry your request",
     "An unexpected error occurred",
     "Database error finding refresh token",
     "Request timed out",
