@@ -12,6 +12,7 @@ use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
+use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
 use crate::secret::Secret;
 
@@ -40,6 +41,8 @@ impl Settings {
 pub struct AccountConfig {
     /// `default` in a flat config.
     pub name: AccountName,
+    /// The preset that `provider` names. Its values are in the other settings already.
+    pub preset: Option<&'static Provider>,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
     /// The host that a changed token endpoint of the issuer may have; lower case.

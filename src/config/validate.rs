@@ -179,6 +179,7 @@ impl Scope<'_> {
             choice("write", &write, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])?;
         let account = AccountConfig {
             name,
+            preset,
             endpoint,
             confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
             client_id,
