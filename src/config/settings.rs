@@ -14,6 +14,7 @@ use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
+use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
 use crate::secret::Secret;
 
@@ -73,6 +74,8 @@ impl Deref for AccountConfig {
 /// The part of an account's config that other accounts may have as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonConfig {
+    /// The preset that `provider` names. Its values are in the other settings already.
+    pub preset: Option<&'static Provider>,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
     /// The host that a changed token endpoint of the issuer may have; lower case.

@@ -185,6 +185,7 @@ impl Scope<'_> {
         let write =
             choice("write", &write, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])?;
         let common = CommonConfig {
+            preset,
             endpoint,
             confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
             client_id,

@@ -51,6 +51,8 @@ fn judge(reply: &Reply) {
     let secrets = [&sent];
     let context = ReplyContext { now: now(), default_lifetime: LONGEST, known_secrets: &secrets };
     let answer = classify(Ok(reply), &context);
+    let is_transient = matches!(reply.status, 408 | 425 | 429 | 500..=599);
+    assert!(!is_transient || !matches!(answer, Answer::InvalidGrant(_)), "{answer:?}");
     let refresh_token = match &answer {
         Answer::Granted(grant) => {
             assert_usable(&grant.access_token);
