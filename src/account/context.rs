@@ -13,6 +13,7 @@ use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::Message;
 use crate::refresh::LOCK_PATIENCE;
 use crate::refresh::outcome::Report;
+use crate::store;
 
 /// Receives what happens to the accounts: the log, the counts, the terminal.
 pub trait Observer {
@@ -85,11 +86,12 @@ impl Context {
     }
 
     /// Sets the number of active accounts. With none, the HTTP clients are dropped, with their
-    /// connections and root certificates.
+    /// connections and root certificates, and the index of seeds.
     pub fn set_active(&self, active: usize) {
         self.active.set(active);
         if active == 0 {
             self.endpoints.take();
+            store::seeds::forget();
         }
     }
 

@@ -77,7 +77,7 @@ pub struct Account {
     outcome: Option<Outcome>,
     /// The outcomes that [`Account::take_finished`] has not taken yet.
     finished: Vec<Outcome>,
-    refused_login: Option<(Fingerprint, Problem)>,
+    refused_login: Option<Box<(Fingerprint, Problem)>>,
     queue: VecDeque<Action>,
     stopping: bool,
     is_abandoned: bool,
@@ -129,7 +129,7 @@ impl Account {
 
     /// The last new login that the server refused while the account continued with an earlier one.
     pub fn refused_login(&self) -> Option<&(Fingerprint, Problem)> {
-        self.refused_login.as_ref()
+        self.refused_login.as_deref()
     }
 
     /// Whether only a new login can help. `set` may bring it, through the state.
@@ -332,7 +332,7 @@ impl Account {
                 message: words(&report).text,
                 hint: Some(hint.clone()),
             };
-            self.refused_login = Some((*refused, problem));
+            self.refused_login = Some(Box::new((*refused, problem)));
         }
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());
@@ -377,8 +377,8 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         _ => None,
     };
     Policy {
-        account: account.name.to_string(),
-        config: settings.path.to_string_lossy().into_owned(),
+        account: account.name.shared(),
+        config: Arc::clone(&settings.path_text),
         skew: account.skew,
         default_lifetime: account.default_lifetime,
         horizon: mode.horizon,

@@ -17,6 +17,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
+use crate::oauth::BodyTemplate;
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -100,6 +101,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
     for account in settings.chosen(only) {
         let of_account = [
+            preset(account),
             endpoint(account, &mut endpoints),
             account
                 .client_secret
@@ -135,6 +137,38 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
 
 fn options(account: &AccountConfig) -> HttpOptions {
     HttpOptions { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
+}
+
+/// The settings of an account with a preset: those that are in force, without the account's own values.
+fn preset(account: &AccountConfig) -> Vec<Finding> {
+    let Some(preset) = account.preset else { return Vec::new() };
+    let Endpoint::Explicit(endpoint) = &account.endpoint else { return Vec::new() };
+    let pairs = |own: &[(String, SecretSource)], preset: &[(&str, &str)]| -> Vec<String> {
+        let is_own = |name: &str, value: &str| {
+            let literal = SecretSource::Inline(Secret::new(value));
+            own.iter().any(|(own, source)| own == name && *source == literal)
+        };
+        let kept = preset.iter().filter(|(name, value)| is_own(name, value));
+        kept.map(|(name, value)| format!("{name} = {value}")).collect()
+    };
+    // A query may hold a key.
+    let mut endpoint = endpoint.clone();
+    endpoint.set_query(None);
+    let mut sets = vec![
+        format!("token_endpoint = {endpoint}"),
+        format!("token_endpoint_auth_method = {}", account.auth_method.as_str()),
+    ];
+    for (key, pairs) in [
+        ("request_headers", pairs(&account.request_headers, preset.headers)),
+        ("extra_params", pairs(&account.extra_params, preset.params)),
+    ] {
+        if !pairs.is_empty() {
+            sets.push(format!("{key} = {{ {} }}", pairs.join(", ")));
+        }
+    }
+    let body = preset.body.filter(|body| BodyTemplate::parse(body, &[]).ok() == account.request_body);
+    sets.extend(body.map(|body| format!("request_body = {body}")));
+    vec![Finding::ok("provider", format!("the preset {} sets {}", preset.name, sets.join(", ")))]
 }
 
 /// Certificates and proxy, once for all accounts with the same options.

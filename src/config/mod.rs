@@ -30,8 +30,9 @@ pub use crate::config::token_format::TokenFormat;
 pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 
-/// The longest config file: room for thousands of accounts, and a limit for a wrong path.
-const MAX_LEN: usize = 1 << 20;
+/// The longest config file: room for ten thousand accounts with long tokens, and a limit for a wrong
+/// path.
+const MAX_LEN: usize = 16 << 20;
 
 /// Shown when there is no config file.
 pub const MINIMAL: &str = r#"provider = "google"

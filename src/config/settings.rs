@@ -1,7 +1,9 @@
 //! The validated config.
 
+use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
+use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
 use crate::secret::Secret;
 
@@ -20,6 +23,8 @@ use crate::secret::Secret;
 pub struct Settings {
     /// The config file.
     pub path: PathBuf,
+    /// Its path as the states record it.
+    pub path_text: Arc<str>,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
     /// At least one, in file order.
@@ -43,10 +48,34 @@ impl Settings {
 }
 
 /// One account: a client, a login, and the file that its access token goes to.
+///
+/// Thousands of accounts differ in little, so that they share the rest. It is used like a part of the
+/// account.
 #[derive(Debug, Clone)]
 pub struct AccountConfig {
     /// `default` in a flat config.
     pub name: AccountName,
+    /// The seed; `None` if the state has to hold a refresh token already.
+    pub refresh_token: Option<SecretSource>,
+    pub token_file: TokenFile,
+    /// The environment variables that hold secrets of any account; child processes do not get them.
+    pub secret_variables: Arc<[String]>,
+    pub common: Arc<CommonConfig>,
+}
+
+impl Deref for AccountConfig {
+    type Target = CommonConfig;
+
+    fn deref(&self) -> &CommonConfig {
+        &self.common
+    }
+}
+
+/// The part of an account's config that other accounts may have as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommonConfig {
+    /// The preset that `provider` names. Its values are in the other settings already.
+    pub preset: Option<&'static Provider>,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
     /// The issuer, even if the token endpoint is not discovered.
@@ -60,8 +89,6 @@ pub struct AccountConfig {
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
-    /// The seed; `None` if the state has to hold a refresh token already.
-    pub refresh_token: Option<SecretSource>,
     /// RFC 6749 section 3.3, words with one space between.
     pub scope: Option<String>,
     /// Sent as `audience`.
@@ -83,7 +110,6 @@ pub struct AccountConfig {
     /// Whether token_endpoint and push targets may be http to a host that is not loopback. An
     /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
-    pub token_file: TokenFile,
     /// The content of the token file.
     pub token_format: TokenFormat,
     /// Whether the token file is removed when its token has expired.
@@ -94,8 +120,6 @@ pub struct AccountConfig {
     pub push: Vec<PushConfig>,
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
-    /// The environment variables that hold secrets of any account; child processes do not get them.
-    pub secret_variables: Arc<[String]>,
 }
 
 impl AccountConfig {
@@ -194,8 +218,10 @@ pub struct HooksConfig {
 
 /// The name of an account, which is also the name of its state directory:
 /// `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`, so never a path, hidden, or an option.
+///
+/// Cheap to clone: many parts of `run` know an account by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountName(String);
+pub struct AccountName(Arc<str>);
 
 impl AccountName {
     /// The longest name, in bytes: short enough for a file name with a suffix, and for a line
@@ -204,10 +230,20 @@ impl AccountName {
 
     /// The account of a flat config.
     pub fn flat() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Borrow<str> for AccountName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -230,7 +266,7 @@ impl std::str::FromStr for AccountName {
         let good = (1..=Self::MAX_LEN).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c));
-        good.then(|| Self(text.to_owned())).ok_or(NotAnAccountName)
+        good.then(|| Self(text.into())).ok_or(NotAnAccountName)
     }
 }
 

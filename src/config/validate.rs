@@ -15,8 +15,8 @@ use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig, Settings,
-    TokenFile, WriteMode,
+    AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig,
+    Settings, TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
@@ -35,6 +35,10 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fr
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Below a second there is nothing to plan with; no lifetime counts beyond a year.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
+
+/// So many different configs of earlier accounts are compared with one: as many as there are kinds of
+/// accounts in a large fleet, and few enough that accounts without anything in common cost little.
+const RECENT: usize = 16;
 
 /// The surroundings of the text.
 pub(super) struct Scope<'a> {
@@ -62,7 +66,7 @@ impl Scope<'_> {
             self.tables(&raw.top, accounts)?
         } else {
             let token_file = self.environment.zerogravity_token();
-            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0)?]
+            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
         };
         let warnings = checked
             .iter()
@@ -78,7 +82,8 @@ impl Scope<'_> {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
         let accounts = accounts.collect();
-        Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
+        let path_text = self.path.to_string_lossy().into();
+        Ok(Settings { path: self.path.to_owned(), path_text, state_dir, accounts, warnings })
     }
 
     fn tables(
@@ -93,12 +98,13 @@ impl Scope<'_> {
                 "write [accounts.NAME], or leave `accounts` out and write the keys at the top",
             ));
         }
+        let mut known = Vec::new();
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
-            self.account(parsed, raw.inherit(top.clone()), None, name.span())
+            self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
     }
@@ -109,6 +115,7 @@ impl Scope<'_> {
         raw: RawAccount,
         default_token_file: Option<PathBuf>,
         place: Range<usize>,
+        known: &mut Vec<Arc<CommonConfig>>,
     ) -> Result<Checked, ConfigProblem> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
@@ -191,8 +198,8 @@ impl Scope<'_> {
         let write = or_default("write", raw.write);
         let write =
             choice("write", &write, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])?;
-        let account = AccountConfig {
-            name,
+        let common = CommonConfig {
+            preset,
             endpoint,
             issuer,
             login,
@@ -200,7 +207,6 @@ impl Scope<'_> {
             client_id,
             client_secret,
             auth_method,
-            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
             scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
             audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
@@ -216,16 +222,6 @@ impl Scope<'_> {
             timeout: duration("timeout", &or_default("timeout", raw.timeout), TIMEOUTS)?,
             ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
             allow_http,
-            token_file: TokenFile {
-                // A directory that is missing at home is no disk that is not mounted (XDG Base
-                // Directory Specification).
-                missing: if self.is_in_home(&path) { Missing::CreateAll } else { Missing::CreateLast },
-                path,
-                mode: mode(&or_default("token_file_mode", raw.token_file_mode))?,
-                owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
-                group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
-                write,
-            },
             token_format: template("token_format", &or_default("token_format", raw.token_format))?,
             remove_expired: remove_expired(&or_default("on_expired", raw.on_expired), write)?,
             token_file_info: raw.token_file_info.unwrap_or(false),
@@ -242,6 +238,21 @@ impl Scope<'_> {
                 on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                 on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
             },
+        };
+        let account = AccountConfig {
+            name,
+            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            token_file: TokenFile {
+                // A directory that is missing at home is no disk that is not mounted (XDG Base
+                // Directory Specification).
+                missing: if self.is_in_home(&path) { Missing::CreateAll } else { Missing::CreateLast },
+                path,
+                mode: mode(&or_default("token_file_mode", raw.token_file_mode))?,
+                owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
+                group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
+                write,
+            },
+            common: shared(known, common),
             // Known when all accounts are.
             secret_variables: Arc::default(),
         };
@@ -480,6 +491,17 @@ impl Scope<'_> {
             other => Cow::Borrowed(other),
         }
     }
+}
+
+/// The equal one among the last that are known, or this one.
+fn shared(known: &mut Vec<Arc<CommonConfig>>, config: CommonConfig) -> Arc<CommonConfig> {
+    let recent = known.iter().rev().take(RECENT);
+    let equal = recent.into_iter().find(|other| ***other == config).map(Arc::clone);
+    equal.unwrap_or_else(|| {
+        let new = Arc::new(config);
+        known.push(Arc::clone(&new));
+        new
+    })
 }
 
 /// The next step after a bad secret.

@@ -4,6 +4,7 @@
 mod tests;
 
 pub mod control;
+mod overview;
 mod queue;
 mod reload;
 mod requests;
@@ -93,13 +94,14 @@ impl Supervisor {
             tokio::task::yield_now().await;
             self.handle_queue();
             self.report_refusals();
+            debug_assert!(self.is_noted());
             if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
                 return Ok(());
             }
             if self.ready && self.busy() == 0 && !self.stopping {
                 notifier.status(self.summary());
-            } else if !self.ready && self.busy() == 0 && self.slots.values().all(|slot| slot.checked) {
+            } else if !self.ready && self.busy() == 0 && self.overview.is_checked() {
                 self.ready = true;
                 let text = match self.slots.len() {
                     1 => "supervising 1 account".into(),
@@ -119,7 +121,7 @@ impl Supervisor {
                 Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
                 () = &mut leave, if self.stopping && self.is_idle() => {
                     let hung = self.slots.iter().find(|(_, slot)| slot.hangs);
-                    let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
+                    let account = hung.map(|(name, _)| name.to_string()).unwrap_or_default();
                     return Err(RunError::Hang { account });
                 }
                 woken = self.timer.wait() => match woken {
@@ -128,8 +130,8 @@ impl Supervisor {
                         self.request_passes(Trigger { anew: true, ..Trigger::default() });
                     }
                 },
-                () = self.config_watch.changed() => self.reload(reload),
-                () = self.state_watch.changed() => self.check_states(),
+                _ = self.config_watch.changed() => self.reload(reload),
+                changes = self.state_watch.changed() => self.check_states(&changes),
                 () = watchdog.due() => notifier.alive(),
                 () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),
                 Some(request) = self.requests.recv() => self.answer(request),

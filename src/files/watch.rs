@@ -2,7 +2,7 @@
 //! replace files rather than write to them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -43,22 +43,23 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 /// new config to be used.
 pub const POLL: Duration = Duration::from_secs(10);
 
-/// Files under watch. Where the kernel refuses to watch, they are looked at every [`POLL`].
-pub struct Watch {
+/// Files under watch, each with a key that says what it belongs to. Where the kernel refuses to watch,
+/// they are looked at every [`POLL`].
+pub struct Watch<K = ()> {
     /// `None` if no inotify instance is to be had, or if it does not work.
     queue: Option<AsyncFd<OwnedFd>>,
-    /// The watched names, by the watch on their directory.
-    names: HashMap<i32, HashSet<OsString>>,
+    /// The watched names and their keys, by the watch on their directory.
+    names: HashMap<i32, HashMap<OsString, BTreeSet<K>>>,
     /// Paths may be on a file system that hangs.
     apart: Apart<Result<Vec<(i32, OsString)>, WatchRefusal>>,
-    /// The files that are not watched, and what they were like when last looked at.
-    polled: RefCell<HashMap<PathBuf, FileMark>>,
+    /// The files that are not watched, their keys, and what they were like when last looked at.
+    polled: RefCell<HashMap<PathBuf, (FileMark, BTreeSet<K>)>>,
     /// When they are looked at again.
     next_look: Cell<Option<Instant>>,
     /// Why the kernel refuses to watch, until [`Watch::take_refusal`].
     refusal: Cell<Option<io::Error>>,
-    /// A change that is not reported yet.
-    unreported: Cell<Option<Unreported>>,
+    /// Changes that are not reported yet.
+    unreported: RefCell<Option<Unreported<K>>>,
 }
 
 /// The kernel refuses to watch a file.
@@ -92,24 +93,54 @@ fn watch_entries(queue: Option<&OwnedFd>, path: &Path) -> Result<Vec<(i32, OsStr
     Ok(watched)
 }
 
-/// When a change is reported.
-#[derive(Clone, Copy)]
-struct Unreported {
+/// The keys of files that have changed.
+#[derive(Debug, Clone)]
+pub struct Changes<K> {
+    pub keys: BTreeSet<K>,
+    /// The kernel had no room for all events: anything may have changed.
+    pub are_incomplete: bool,
+}
+
+/// Changes, and when they are reported.
+struct Unreported<K> {
+    changes: Changes<K>,
     /// If no more changes come.
     quiet_at: Instant,
     /// In any case.
     due_at: Instant,
 }
 
-impl Unreported {
-    fn now() -> Self {
-        Self { quiet_at: sleep(QUIET).deadline(), due_at: sleep(MAX_DELAY).deadline() }
+impl<K: Ord + Clone> Changes<K> {
+    fn none() -> Self {
+        Self { keys: BTreeSet::new(), are_incomplete: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.are_incomplete
+    }
+
+    fn add(&mut self, more: Self) {
+        self.keys.extend(more.keys);
+        self.are_incomplete |= more.are_incomplete;
+    }
+}
+
+impl<K> Unreported<K> {
+    fn now(changes: Changes<K>) -> Self {
+        Self { changes, quiet_at: sleep(QUIET).deadline(), due_at: sleep(MAX_DELAY).deadline() }
     }
 }
 
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        Self::keyed(paths.into_iter().map(|path| (path, ())))
+    }
+}
+
+impl<K: Ord + Clone> Watch<K> {
+    /// Watches files, each with its key.
+    pub fn keyed(paths: impl IntoIterator<Item = (impl AsRef<Path>, K)>) -> Self {
         let created = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from);
         let created = created.and_then(|queue| Ok((queue.try_clone()?, async_fd(queue)?)));
         let (queue, on_thread, refusal) = match created {
@@ -127,10 +158,10 @@ impl Watch {
             polled: RefCell::default(),
             next_look: Cell::new(None),
             refusal: Cell::new(None),
-            unreported: Cell::new(None),
+            unreported: RefCell::default(),
         };
-        for path in paths {
-            watch.watch(path);
+        for (path, key) in paths {
+            watch.watch(path.as_ref(), &key);
         }
         watch.apart.rest();
         if refusal.is_some() {
@@ -140,24 +171,49 @@ impl Watch {
     }
 
     /// Watches one more. One on a file system that hangs is not watched.
-    pub fn add(&mut self, path: &Path) {
-        self.watch(path);
+    pub fn add(&mut self, path: &Path, key: &K) {
+        self.watch(path, key);
         self.apart.rest();
     }
 
-    fn watch(&mut self, path: &Path) {
+    fn watch(&mut self, path: &Path, key: &K) {
         match self.apart.ask(path) {
             None => {}
             Some(Ok(watched)) => {
                 for (id, name) in watched {
-                    self.names.entry(id).or_default().insert(name);
+                    self.names.entry(id).or_default().entry(name).or_default().insert(key.clone());
                 }
             }
             Some(Err(WatchRefusal { error, look })) => {
                 self.refusal.set(Some(error));
-                self.polled.borrow_mut().insert(path.to_owned(), look);
+                let mut polled = self.polled.borrow_mut();
+                let (mark, keys) = polled.entry(path.to_owned()).or_default();
+                *mark = look;
+                keys.insert(key.clone());
             }
         }
+    }
+
+    /// Watches the files with these keys no longer.
+    pub fn remove(&mut self, keys: &BTreeSet<K>) {
+        let queue = self.queue.as_ref().map(AsyncFd::get_ref);
+        self.names.retain(|id, names| {
+            names.retain(|_, of_name| {
+                of_name.retain(|key| !keys.contains(key));
+                !of_name.is_empty()
+            });
+            if names.is_empty()
+                && let Some(queue) = queue
+            {
+                // It may have ended with its directory.
+                let _ = inotify::remove_watch(queue, *id);
+            }
+            !names.is_empty()
+        });
+        self.polled.get_mut().retain(|_, (_, of_path)| {
+            of_path.retain(|key| !keys.contains(key));
+            !of_path.is_empty()
+        });
     }
 
     /// Why the kernel refuses to watch some of the files, for the log. It is told once.
@@ -167,61 +223,65 @@ impl Watch {
 
     /// Waits until at least one of them has changed, and no more changes come. Can be dropped and
     /// called again at any time: nothing is lost.
-    pub async fn changed(&self) {
+    pub async fn changed(&self) -> Changes<K> {
         loop {
-            match self.unreported.get() {
+            let quiet_at = self.unreported.borrow().as_ref().map(|unreported| unreported.quiet_at);
+            match quiet_at {
                 None => {
-                    self.next().await;
-                    self.unreported.set(Some(Unreported::now()));
+                    let changes = self.next().await;
+                    self.unreported.replace(Some(Unreported::now(changes)));
                 }
-                Some(unreported) => match timeout_at(unreported.quiet_at, self.next()).await {
-                    Ok(()) => {
-                        let quiet_at = sleep(QUIET).deadline().min(unreported.due_at);
-                        self.unreported.set(Some(Unreported { quiet_at, ..unreported }));
+                Some(quiet_at) => match timeout_at(quiet_at, self.next()).await {
+                    Ok(more) => {
+                        if let Some(unreported) = &mut *self.unreported.borrow_mut() {
+                            unreported.quiet_at = sleep(QUIET).deadline().min(unreported.due_at);
+                            unreported.changes.add(more);
+                        }
                     }
                     Err(_quiet) => {
-                        self.unreported.set(None);
-                        return;
+                        let unreported = self.unreported.take();
+                        return unreported.map_or_else(Changes::none, |unreported| unreported.changes);
                     }
                 },
             }
         }
     }
 
-    /// Drops all changes so far, since the files are about to be read; true if there were any.
-    pub fn forget(&self) -> bool {
-        let mut changed = self.unreported.take().is_some();
+    /// Drops all changes so far, since the files are about to be read; gives them.
+    pub fn forget(&self) -> Changes<K> {
+        let mut changes = self.unreported.take().map_or_else(Changes::none, |unreported| unreported.changes);
         if let Some(queue) = &self.queue {
-            while let Ok(matters) = self.read(queue.get_ref()) {
-                changed |= matters;
+            while let Ok(more) = self.read(queue.get_ref()) {
+                changes.add(more);
             }
         }
-        changed
+        changes
     }
 
     /// Takes the place of another watch, with its changes that are not reported yet.
     pub fn succeed(self, before: &Self) -> Self {
-        if before.forget() {
-            self.unreported.set(Some(Unreported::now()));
+        let changes = before.forget();
+        if !changes.is_empty() {
+            self.unreported.replace(Some(Unreported::now(changes)));
         }
         self
     }
 
     /// Waits until one of them has changed, though more changes may follow at once.
-    pub async fn next(&self) {
+    pub async fn next(&self) -> Changes<K> {
         let (watches, polls) = (self.queue.is_some(), !self.polled.borrow().is_empty());
         tokio::select! {
-            () = self.next_event(), if watches => {}
-            () = self.next_difference(), if polls => {}
+            changes = self.next_event(), if watches => changes,
+            changes = self.next_difference(), if polls => changes,
             else => std::future::pending().await,
         }
     }
 
-    async fn next_event(&self) {
+    async fn next_event(&self) -> Changes<K> {
         loop {
             match self.next_change().await {
-                Ok(true) => return,
-                Ok(false) => {}
+                Ok(changes) if !changes.is_empty() => return changes,
+                Ok(_) => {}
                 Err(error) => {
                     // No kernel is known to do this. A reload makes a new watch.
                     self.refusal.set(Some(error));
@@ -232,7 +292,7 @@ impl Watch {
     }
 
     /// Waits until a file that is not watched looks different.
-    async fn next_difference(&self) {
+    async fn next_difference(&self) -> Changes<K> {
         loop {
             let next = self.next_look.get().unwrap_or_else(|| sleep(POLL).deadline());
             self.next_look.set(Some(next));
@@ -244,40 +304,48 @@ impl Watch {
             let looks = looks.await;
             self.next_look.set(None);
             let mut polled = self.polled.borrow_mut();
-            let mut differs = false;
+            let mut changes = Changes::none();
             for (look, path) in looks {
-                differs |= polled.insert(path, look).is_some_and(|before| before != look);
+                // It may have been removed meanwhile.
+                let Some((mark, keys)) = polled.get_mut(&path) else { continue };
+                if std::mem::replace(mark, look) != look {
+                    changes.keys.extend(keys.iter().cloned());
+                }
             }
-            if differs {
-                return;
+            if !changes.is_empty() {
+                return changes;
             }
         }
     }
 
-    /// Waits for some changes in the directories; true if one of them matters.
-    async fn next_change(&self) -> io::Result<bool> {
+    /// Waits for some changes in the directories; empty if none of them matters.
+    async fn next_change(&self) -> io::Result<Changes<K>> {
         let Some(queue) = &self.queue else { return std::future::pending().await };
         loop {
             let mut ready = queue.readable().await?;
             match ready.try_io(|queue| Ok(self.read(queue.get_ref())?)) {
-                Ok(matters) => return matters,
+                Ok(changes) => return changes,
                 Err(_would_block) => {}
             }
         }
     }
 
-    fn read(&self, queue: &OwnedFd) -> Result<bool, Errno> {
+    fn read(&self, queue: &OwnedFd) -> Result<Changes<K>, Errno> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(queue, &mut buffer);
-        let mut matters = false;
+        let mut changes = Changes::none();
         loop {
             let event = events.next()?;
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            // An event without a name is about the directory itself, or says that events were lost.
-            let names = self.names.get(&event.wd());
-            matters |= name.is_none_or(|name| names.is_some_and(|names| names.contains(name)));
+            changes.are_incomplete |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+            if let Some(names) = self.names.get(&event.wd()) {
+                match event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) {
+                    Some(name) => changes.keys.extend(names.get(name).into_iter().flatten().cloned()),
+                    // It is about the directory itself.
+                    None => changes.keys.extend(names.values().flatten().cloned()),
+                }
+            }
             if events.is_buffer_empty() {
-                return Ok(matters);
+                return Ok(changes);
             }
         }
     }
@@ -298,7 +366,7 @@ mod tests {
             let watch = Watch::new([path]);
             change();
             // All changes are in the queue already when this waits.
-            tokio::time::timeout(time, watch.next_change()).await.is_ok_and(|it| it.unwrap())
+            tokio::time::timeout(time, watch.next_change()).await.is_ok_and(|it| !it.unwrap().is_empty())
         })
     }
 
@@ -348,11 +416,11 @@ mod tests {
             let first = Watch::new([path.as_path()]);
             fs::write(&other, "a").unwrap();
             let second = Watch::new([path.as_path()]).succeed(&first);
-            assert!(second.unreported.get().is_none(), "nothing that matters has changed");
+            assert!(second.unreported.borrow().is_none(), "nothing that matters has changed");
             fs::write(&path, "b").unwrap();
             let third = Watch::new([path.as_path()]).succeed(&second);
             third.changed().await;
-            assert!(!third.forget(), "it is reported once");
+            assert!(third.forget().is_empty(), "it is reported once");
         });
     }
 
@@ -364,13 +432,35 @@ mod tests {
         runtime().block_on(async {
             let mut watch = Watch::new([]);
             let look = look_at(&path);
-            watch.polled.get_mut().insert(path.clone(), look);
-            watch.polled.get_mut().insert(other, None);
+            watch.polled.get_mut().insert(path.clone(), (look, BTreeSet::from([()])));
+            watch.polled.get_mut().insert(other, (None, BTreeSet::from([()])));
             fs::write(&path, "longer").unwrap();
             // Begun anew before the time has come, it looks all the same.
             assert!(tokio::time::timeout(POLL / 4, watch.next()).await.is_err());
             watch.next().await;
-            assert!(watch.polled.borrow()[&path] != look);
+            assert!(watch.polled.borrow()[&path].0 != look);
+        });
+    }
+
+    #[test]
+    fn a_change_is_reported_with_its_key_until_the_key_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        runtime().block_on(async {
+            let mut watch = Watch::keyed(std::iter::empty::<(PathBuf, &str)>());
+            for key in ["a", "b", "c"] {
+                fs::create_dir(dir.path().join(key)).unwrap();
+                watch.add(&dir.path().join(key).join("state"), &key);
+            }
+            for key in ["a", "c"] {
+                fs::write(dir.path().join(key).join("state"), key).unwrap();
+            }
+            let changes = watch.changed().await;
+            assert_eq!((changes.keys, changes.are_incomplete), (BTreeSet::from(["a", "c"]), false));
+            watch.remove(&BTreeSet::from(["a"]));
+            for key in ["a", "b"] {
+                fs::write(dir.path().join(key).join("state"), "again").unwrap();
+            }
+            assert_eq!(watch.forget().keys, BTreeSet::from(["b"]));
         });
     }
 

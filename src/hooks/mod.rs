@@ -39,8 +39,8 @@ impl Note for HookNote {
 
 /// The hooks that the finished passes of an account call for, each with the account's name.
 pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
-    let hooks = Hooks::new(account.settings(), account.configured());
-    let passes = hooks.finished(account);
+    let Some(hooks) = Hooks::new(account.settings(), account.configured()) else { return Vec::new() };
+    let passes = finished(account);
     let (mut note, name) = (HookNote::default(), account.name().to_owned());
     let store = account.files().store();
     let due = passes.iter().flat_map(|pass| hooks.chosen(pass.note(&mut note, store), pass));
@@ -86,20 +86,26 @@ impl FinishedPass {
     }
 }
 
-impl Hooks {
-    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
-        Self { account: Arc::clone(account), settings: Arc::clone(settings), queue: Rc::default() }
-    }
+/// The passes that have finished since the last call and may call for hooks, in order.
+fn finished(account: &mut Account) -> Vec<FinishedPass> {
+    let mut outcomes = account.take_finished();
+    outcomes.retain(|outcome| health(outcome).is_some());
+    let record = account.core().record();
+    let token = record.and_then(|record| record.access_token.as_ref());
+    let expires_at = token.map(|token| token.expires_at().wall / 1000);
+    let generation = record.map(|record| record.generation);
+    outcomes.into_iter().map(|outcome| FinishedPass { outcome, generation, expires_at }).collect()
+}
 
-    /// The passes that have finished since the last call and may call for hooks, in order.
-    fn finished(&self, account: &mut Account) -> Vec<FinishedPass> {
-        let mut outcomes = account.take_finished();
-        outcomes.retain(|outcome| self.account.hooks != HooksConfig::default() && health(outcome).is_some());
-        let record = account.core().record();
-        let token = record.and_then(|record| record.access_token.as_ref());
-        let expires_at = token.map(|token| token.expires_at().wall / 1000);
-        let generation = record.map(|record| record.generation);
-        outcomes.into_iter().map(|outcome| FinishedPass { outcome, generation, expires_at }).collect()
+impl Hooks {
+    /// `None` if no command is configured.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Self> {
+        let is_any = account.hooks != HooksConfig::default();
+        is_any.then(|| Self {
+            account: Arc::clone(account),
+            settings: Arc::clone(settings),
+            queue: Rc::default(),
+        })
     }
 
     fn chosen(&self, events: Vec<HookEvent>, pass: &FinishedPass) -> Vec<Hook> {
@@ -139,7 +145,7 @@ impl Hooks {
     /// Runs the hooks for the finished passes in the background, after those that wait already. A hook
     /// that waits is replaced by a later run of the same hook.
     pub fn begin(&self, account: &mut Account, places: &Arc<Semaphore>, context: &Rc<Context>) {
-        let finished = self.finished(account);
+        let finished = finished(account);
         let mut queue = self.queue.borrow_mut();
         queue.finished.extend(finished);
         if !queue.finished.is_empty() && !std::mem::replace(&mut queue.is_running, true) {

@@ -252,10 +252,13 @@ fn seconds(value: &Value, now: Timestamp) -> Option<f64> {
     })
 }
 
-/// RFC 3339, also with a space for the T, or without a zone: then it is UTC.
+/// RFC 3339, also with a space for the T, or without a zone: then it is UTC. Or a date of HTTP.
 fn instant(text: &str) -> Option<f64> {
-    let parsed = text.parse::<jiff::Timestamp>().or_else(|_| format!("{text}Z").parse()).ok()?;
-    Some(parsed.as_millisecond() as f64 / 1000.0)
+    let in_utc = || format!("{}Z", text.trim_end_matches("UTC").trim_end()).parse::<jiff::Timestamp>();
+    if let Ok(parsed) = text.parse().or_else(|_| in_utc()) {
+        return Some(parsed.as_millisecond() as f64 / 1000.0);
+    }
+    Some(retry_after::epoch_millis(text)? as f64 / 1000.0)
 }
 
 /// A lifetime as it counts: at least one second, at most a year; `None` for less, and for what is
@@ -288,8 +291,13 @@ fn error_reply(
     let plain = |secret: &Secret| context.scrub(secret.expose());
     let own_status = status.to_string();
     // A body that repeats the status, or its name, says nothing new with it.
-    let codes = || error.codes.iter().map(Secret::expose).filter(|code| **code != *own_status);
     let words = || error.words.iter().map(Secret::expose);
+    // Firebase has the code where the words belong.
+    let hidden_codes = words().filter(|text| !text.contains(' ') && look_up(text).is_some());
+    let codes = || {
+        let stated = error.codes.iter().map(Secret::expose).filter(|code| **code != *own_status);
+        stated.chain(hidden_codes.clone())
+    };
     let code = codes().find(|code| look_up(code).is_some()).or_else(|| codes().next());
     let mut said: Vec<_> = error.words.iter().map(plain).filter(|text| !text.is_empty()).collect();
     said.truncate(2);
@@ -305,7 +313,10 @@ fn error_reply(
     }
     let reply = ErrorReply {
         code: code
-            .map(|code| look_up(code).map_or_else(|| context.scrub(code), |(known, _)| known.to_owned()))
+            .map(|code| match look_up(code) {
+                Some((known, _)) if squeeze(known) == squeeze(code) => known.to_owned(),
+                _ => context.scrub(code),
+            })
             .unwrap_or_default(),
         description,
         uri: error.uri.as_ref().map(plain).filter(|text| !text.is_empty()),

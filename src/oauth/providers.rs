@@ -5,7 +5,7 @@
 use crate::oauth::AuthMethod;
 
 /// One provider.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
     /// The value of the key `provider`.
     pub name: &'static str,
@@ -35,7 +35,7 @@ pub struct Provider {
 pub const SEEN: &str = "2026-11-28";
 
 /// The part of an endpoint that each user has another one of.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Placeholder {
     /// `tenant`, `host`, `shop` or `data_center`.
     pub key: &'static str,

@@ -96,14 +96,18 @@ pub struct Pushes {
 }
 
 impl Pushes {
-    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
+    /// `None` without targets.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Box<Self>> {
         let (account, settings) = (Arc::clone(account), Arc::clone(settings));
-        Self { account, settings, newest: None, failing: Rc::default(), tasks: Vec::new() }
+        let has_targets = !account.push.is_empty();
+        has_targets.then(|| {
+            Box::new(Self { account, settings, newest: None, failing: Rc::default(), tasks: Vec::new() })
+        })
     }
 
     /// Sends the token of the record, if it is a new one, and stops sending an older one.
     pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
-        let Some(record) = record.filter(|_| !self.account.push.is_empty()) else { return };
+        let Some(record) = record else { return };
         let Some(token) = &record.access_token else { return };
         let newest = Some(token.value.fingerprint());
         if self.newest == newest {

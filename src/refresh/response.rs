@@ -40,11 +40,11 @@ impl Refresher {
             && repeated(reply)
         {
             let refusal = Answer::InvalidGrant(reply.clone());
-            self.phase = Phase::Rechecking { issued_at, refusal };
+            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(refusal) };
             return vec![Action::Load];
         }
         if let Answer::InvalidGrant(_) = answer {
-            self.phase = Phase::Rechecking { issued_at, refusal: answer };
+            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(answer) };
             return vec![Action::Load];
         }
         let problem = problem(&answer);
@@ -299,7 +299,7 @@ impl Refresher {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
         // Attempts that failed on this machine, on a full disk say, are not in the record.
-        let tried_from = self.local_problems.map_or(now, |(since, _)| since);
+        let tried_from = self.local_problems.as_ref().map_or(now, |problems| problems.0);
         let run = record.failure.take().filter(|failure| {
             let same = failure.request.is_none() || request.is_none() || failure.request == request;
             same && !anew && !schedule::is_forgotten(failure, tried_from)

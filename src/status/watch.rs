@@ -56,12 +56,12 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
         let changes_at = viewer.show()?;
         timer.set(changes_at.map(|second| when(second, clock.now())));
         tokio::select! {
-            () = config.changed() => {
+            _ = config.changed() => {
                 config = watch_all(&missing.with(&viewer.settings().path));
                 viewer.reload();
                 files = watch_all(&paths(viewer.settings(), only, &missing));
             }
-            () = files.next() => {
+            _ = files.next() => {
                 tokio::time::sleep(GATHER).await;
                 // Directories may have come. Later changes are noticed by the new watch.
                 files = watch_all(&paths(viewer.settings(), only, &missing));

@@ -22,6 +22,15 @@ use crate::files::{
 };
 use crate::problem::Class;
 
+/// The state file's name in the account's directory.
+pub(super) const STATE: &str = "state";
+
+/// The name of a state that another account has taken over, before the name of that account.
+pub(super) const RETIRED: &str = "state.taken-over-by-";
+
+/// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
+pub(super) const STATE_MAX: usize = 1024 * 1024;
+
 /// The file that names the `run` which supervises the account.
 pub const SUPERVISOR: &str = "supervisor";
 
@@ -189,12 +198,7 @@ impl StateDir {
 
     /// The names of all accounts that have a directory here, configured or not.
     pub fn accounts(&self) -> Result<Vec<String>, LockError> {
-        let list = || -> rustix::io::Result<Vec<Option<String>>> {
-            let entries = Dir::read_from(&self.directory)?;
-            entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned))).collect()
-        };
-        let names = uninterrupted(list).map_err(|error| failed("list", self.directory.path(), error))?;
-        Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
+        names(&self.directory)
     }
 
     fn account(&self, account: &str, create: bool) -> Result<Option<AccountDir>, LockError> {
@@ -228,6 +232,11 @@ impl AccountDir {
 
     pub fn file(&self, name: &str) -> Target {
         Target::within(&self.directory, name)
+    }
+
+    /// The names of the files in it.
+    pub(super) fn names(&self) -> Result<Vec<String>, LockError> {
+        names(&self.directory)
     }
 
     /// Replaces a file in it, durably.
@@ -378,6 +387,16 @@ fn read_supervisor(handle: &File) -> Option<SupervisorFile> {
     let mut buffer = [0; SUPERVISOR_MAX];
     let count = uninterrupted(|| pread(handle, &mut buffer, 0)).ok()?;
     serde_json::from_slice(&buffer[..count]).ok()
+}
+
+/// The names of a directory's entries, but for hidden ones.
+fn names(directory: &Directory) -> Result<Vec<String>, LockError> {
+    let list = || -> rustix::io::Result<Vec<Option<String>>> {
+        let entries = Dir::read_from(directory)?;
+        entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned))).collect()
+    };
+    let names = uninterrupted(list).map_err(|error| failed("list", directory.path(), error))?;
+    Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
 }
 
 /// flock(2) belongs to an open file: two locks on one directory must be two of them.

@@ -15,17 +15,15 @@ use crate::files::{Attributes, FileError, FileWarning, Temporary};
 use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
-use crate::store::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use crate::store::lock::{
+    AccountDir, Lock, LockError, RETIRED, STATE, STATE_MAX, StateDir, Supervision, SupervisorLock,
+    supervision,
+};
 use crate::store::note::{self, Note};
-
-/// The state file's name in the account's directory.
-const STATE: &str = "state";
+use crate::store::seeds;
 
 /// The file that is locked while a user logs in. It is empty.
 const LOGIN: &str = "login";
-
-/// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
-const STATE_MAX: usize = 1024 * 1024;
 
 /// Reserved for the next state before a request: two refresh tokens and an access token of 16 KiB
 /// each, and the rest.
@@ -205,7 +203,8 @@ impl Store {
             _ => None,
         };
         let mut left_half_way = None;
-        for name in state_dir.accounts()? {
+        let names = seeds::candidates(&state_dir, seed, &self.account);
+        for name in names.map_or_else(|| state_dir.accounts(), Ok)? {
             if name == self.account {
                 continue;
             }
@@ -375,7 +374,7 @@ fn reserve(dir: &AccountDir, room: u64) -> Result<Temporary, StateError> {
 
 /// The name of a state that `account` has taken over.
 fn retired(account: &str) -> String {
-    format!("{STATE}.taken-over-by-{account}")
+    format!("{RETIRED}{account}")
 }
 
 fn read(dir: &AccountDir, name: &str) -> Result<Stored, StateError> {

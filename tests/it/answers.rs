@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::common::Sandbox;
+use crate::status::formats::assert_schema;
 
 /// The secret values of the requests below: no output may contain them.
 const HIDDEN: [&str; 3] = ["plainwordzgheader", "plainwordzgproof", "plainwordzgpassword"];
@@ -166,4 +167,35 @@ fn each_request_has_the_shape_that_the_config_asks_for() {
             });
         }
     });
+}
+
+#[test]
+fn check_says_what_a_preset_sets() {
+    let sandbox = Sandbox::new();
+    let login = "client_id = \"me\"\nclient_secret = \"plainwordzgpassword\"\nrefresh_token = \"r1\"\ntoken_file = \"token\"";
+    for (lines, expected, absent) in [
+        (
+            "provider = \"withings\"",
+            "the preset withings sets token_endpoint = https://wbsapi.withings.net/v2/oauth2, \
+             token_endpoint_auth_method = client_secret_post, extra_params = { action = requesttoken }\n",
+            "request_headers",
+        ),
+        (
+            "provider = \"shopify\"\nshop = \"tea\"",
+            "sets token_endpoint = https://tea.myshopify.com/",
+            "{shop}",
+        ),
+        ("provider = \"notion\"", "request_headers = { notion-version = ", "extra_params"),
+        // An own value is no part of the preset.
+        (
+            "provider = \"notion\"\nrequest_headers = { notion-version = \"plainwordzgheader\" }",
+            "request_body = ",
+            "plainwordzg",
+        ),
+    ] {
+        sandbox.write_config(&format!("{lines}\n{login}\n"));
+        let printed = sandbox.run(["check"]).stdout;
+        assert!(printed.contains(expected) && !printed.contains(absent), "{printed}");
+        assert_schema("check.schema.json", &sandbox.run(["check", "--json"]).stdout);
+    }
 }

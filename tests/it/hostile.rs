@@ -190,7 +190,7 @@ fn cases() -> Vec<Case> {
         case(reply("200 OK", "content-encoding: gzip\r\n", b"\x1f\x8b\x08garbage"), "its gzip is damaged"),
         case(json("[".repeat(100_000)), NO_JSON),
         case(json(format!("{{\"x\":{}", "{\"x\":".repeat(100_000))), NO_JSON),
-        case(json(b"{\"access_token\":\"\xff\xfe\"}"), NO_JSON),
+        case(json(b"{\"access_token\":\"\xff\xfe\"}"), BAD_CHARACTERS),
         case(json("{\"access_token\":\"good\"} trailing"), NO_JSON),
         // Tokens that must never reach the file.
         case(token("\"nul\\u0000\""), BAD_CHARACTERS),

@@ -17,6 +17,7 @@ mod demo;
 mod expired;
 mod faults;
 mod fuzz;
+mod growth;
 mod harness;
 mod hooks;
 mod hostile;

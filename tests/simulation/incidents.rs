@@ -261,7 +261,7 @@ impl World {
     fn store_login(&mut self, login: Secret) {
         let policy = self.policy();
         let state = self.disk.state.clone();
-        let mut record = state.unwrap_or_else(|| Record::new(policy.account, policy.config));
+        let mut record = state.unwrap_or_else(|| Record::new(&*policy.account, &*policy.config));
         record.take_login(login, None, None, self.clock());
         record.list_seed(self.seed.fingerprint());
         self.store(record, 2);

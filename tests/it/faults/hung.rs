@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -46,6 +47,9 @@ class Pass(Operations):
 FUSE(Pass(sys.argv[1]), sys.argv[2], foreground=True, nothreads=False, allow_other=False)
 ";
 
+/// Longer than any test wants it, and than any test waits.
+const LONGEST_HANG: Duration = Duration::from_secs(150);
+
 /// A mounted file system that can hang; unmounted when this is dropped.
 struct Hanging {
     server: Background,
@@ -74,8 +78,15 @@ impl Hanging {
         Some(Self { server, mountpoint, flag })
     }
 
+    /// It goes on by itself after a while: a process whose thread hangs cannot be killed, and a test that
+    /// fails waits for its end.
     fn hang(&self) {
         fs::write(&self.flag, "").unwrap();
+        let flag = self.flag.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(LONGEST_HANG);
+            let _ = fs::remove_file(flag);
+        });
     }
 
     /// Waits until somebody hangs in it.

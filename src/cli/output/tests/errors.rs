@@ -36,7 +36,7 @@ use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 18] = [
+const ELSEWHERE: [&str; 20] = [
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -55,6 +55,8 @@ const ELSEWHERE: [&str; 18] = [
     "NotAnAccountName",
     "NotAFingerprint",
     "Dropped",
+    "EndlessInterim",
+    "ResolveError",
 ];
 
 /// Texts under the names of the variants that they are of.
