@@ -107,6 +107,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 .collect(),
             login(settings, account),
             token_file(account, &mut file_systems),
+            outputs(account, &mut file_systems),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
         ];
@@ -167,7 +168,10 @@ fn prepare(
 fn push(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
         let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
-        api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
+        let is_elsewhere = |source: &&SecretSource| !matches!(source, SecretSource::Inline(_));
+        let headers = target.headers.iter().map(|(_, source)| source).filter(is_elsewhere);
+        let headers = headers.map(|source| secret(account, "push.headers", source, false).1);
+        api_key.chain(headers).chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
     });
     targets.collect()
 }
@@ -268,6 +272,18 @@ fn token_file(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<F
         }
     }
     findings
+}
+
+fn outputs(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+    let findings = account.outputs.iter().flat_map(|output| {
+        let checked = output.file.check();
+        let path = checked.as_ref().map_or_else(|_| output.file.path.clone(), |checked| checked.path.clone());
+        let mut findings = placement("outputs", "the token goes to", &output.file, checked);
+        findings
+            .extend(path.parent().into_iter().flat_map(|path| space::space("outputs", path, file_systems)));
+        findings
+    });
+    findings.collect()
 }
 
 fn placement(

@@ -8,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{AccountName, NotAnAccountName};
+use crate::config::token_format::FormatError;
+use crate::config::{AccountName, NotAnAccountName, TokenFormat};
 use crate::oauth::providers::PROVIDERS;
 use crate::secret::Fingerprint;
 
@@ -106,6 +107,10 @@ fn account_name(text: &str) -> Result<String, NotAnAccountName> {
 /// humantime's own errors give a position and no example.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
+}
+
+fn template(text: &str) -> Result<TokenFormat, String> {
+    text.parse().map_err(|error: FormatError| format!("it {error}; {}", error.hint()))
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -237,6 +242,9 @@ pub struct Token {
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub format: TokenOutput,
+    /// Print this instead: a template or the name of a format, as for token_format in the config
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["format", "operation"], value_parser = template)]
+    pub template: Option<TokenFormat>,
     #[command(flatten)]
     pub wanted: TokenFlags,
     /// User name for git
@@ -251,6 +259,10 @@ pub struct Token {
 pub enum TokenOutput {
     /// The token and a line break
     Raw,
+    /// `Bearer TOKEN`, for programs that send it as it is
+    Bearer,
+    /// The ID token of OpenID Connect, if the server sent one
+    IdToken,
     /// `Authorization: Bearer TOKEN`, for `curl -H @-`
     Header,
     /// A JSON object with access_token, token_type and expires_at
@@ -271,6 +283,9 @@ pub struct Exec {
     /// Pass the token in a file instead: its path replaces {} in the arguments
     #[arg(long, conflicts_with = "env")]
     pub file: bool,
+    /// Pass this instead of the bare token: a template or the name of a format, as for token_format in the config
+    #[arg(long, value_name = "TEMPLATE", value_parser = template)]
+    pub template: Option<TokenFormat>,
     /// Exit code of the command that means the token was refused: replace the token and run the command again
     /// (may be given several times). `exec` does not replay standard input for the second run
     #[arg(long, value_name = "CODE")]

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -17,7 +18,7 @@ use crate::account::obtain::Replacement;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
 use crate::cli::{one_account, output, rejected, report, token};
-use crate::config::{AccountConfig, Settings};
+use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
@@ -36,17 +37,33 @@ pub(super) fn execute(args: &Args, flags: &Exec) -> ExitCode {
 
 fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
     let (settings, account) = one_account(args).map_err(|_| FAILED)?;
-    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
-    let code = attempt(flags, &account, &token)?;
+    let (token, text) = live(&settings, &account, flags)?;
+    let code = attempt(flags, &account, &text)?;
     if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &token) {
         return Ok(code);
     }
-    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
-    attempt(flags, &account, &token)
+    let (_, text) = live(&settings, &account, flags)?;
+    attempt(flags, &account, &text)
+}
+
+/// A live token, and the text for the command.
+fn live(settings: &Settings, account: &Arc<AccountConfig>, flags: &Exec) -> Result<(Secret, Secret), u8> {
+    let token = token::live(settings, account, &flags.wanted).map_err(|_| FAILED)?.token;
+    let text = match &flags.template {
+        None => Ok(token.value.clone()),
+        Some(template) => token::text(template, account, &token),
+    };
+    match text {
+        Ok(text) => Ok((token.value, text)),
+        Err(error) => {
+            output::error(format!("account {}: {error}", account.name), Some(NoIdToken::HINT));
+            Err(FAILED)
+        }
+    }
 }
 
 /// Reports the token; true if there is another one now.
-fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &Secret) -> bool {
+fn replaced(settings: &Settings, account: &Arc<AccountConfig>, flags: &Exec, token: &Secret) -> bool {
     let warnings = Rc::new(Warnings);
     match obtain::rejected(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
         Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => true,

@@ -18,6 +18,7 @@ use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
 use crate::message::{Message, duration, way_out, words};
 use crate::problem::Class;
+use crate::push;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::schedule;
@@ -49,7 +50,8 @@ pub(super) fn pass(
     let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
     let context = Context::new(observer);
     let clock = Rc::clone(&context.clock);
-    let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
+    let settings = Arc::new(settings.clone());
+    let accounts = match once::once(accounts(&settings, only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => return output::no_event_loop(&error),
     };
@@ -58,7 +60,7 @@ pub(super) fn pass(
     for account in accounts.iter().filter(|_| !flags.json) {
         print_line(account, flags.quiet);
     }
-    let mut hooks = Vec::new();
+    let (mut hooks, mut configured) = (Vec::new(), Vec::new());
     for mut account in accounts {
         if account.is_abandoned() {
             continue;
@@ -68,8 +70,10 @@ pub(super) fn pass(
             warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
+        configured.push(Arc::clone(account.configured()));
     }
-    if let Err(error) = run_hooks(hooks) {
+    let sent = push::send_lacking(&settings, &configured.iter().collect::<Vec<_>>(), Rc::new(Warnings));
+    if let Err(error) = sent.and_then(|()| run_hooks(hooks)) {
         return output::no_event_loop(&error);
     }
     if printed { exit } else { Exit::worst([exit, Exit::Io]) }
@@ -131,7 +135,7 @@ impl Observer for Warnings {
     }
 }
 
-fn warn(account: &str, message: &Message) {
+pub(super) fn warn(account: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
         output::warning(format!("account {account}: {}", message.text), hint);

@@ -1,8 +1,10 @@
 //! The config file. [`locate`] finds it, [`load`] reads it, [`parse`] turns its text into
 //! [`Settings`] or into an error with a line and a caret. Only `load` touches the file system.
 
+pub mod collisions;
 pub mod diagnostic;
 pub mod document;
+pub mod formats;
 pub mod keys;
 pub mod problem;
 pub mod settings;
@@ -20,12 +22,13 @@ use crate::files;
 use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
+pub use crate::config::formats::NoIdToken;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, ProbeConfig,
-    PushConfig, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, OutputConfig,
+    ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
-pub use crate::config::token_format::TokenFormat;
+pub use crate::config::token_format::{TokenFormat, Values};
 pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 

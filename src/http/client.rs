@@ -85,19 +85,22 @@ impl HttpEndpoint {
         self.exchange(url, self.client_for(url)?.get(url.clone())).await
     }
 
-    /// One POST of any other body than a refresh request, under the same rules. Header values are
-    /// kept out of logs.
+    /// One request with any other body than a refresh request, under the same rules as a POST. Header
+    /// values are kept out of logs.
     pub async fn send(
         &self,
+        method: &'static str,
         url: &Url,
         headers: &[(String, Secret)],
         body: &Secret,
     ) -> Result<Reply, TransportFailure> {
-        let mut post = self.client_for(url)?.post(url.clone()).body(body.expose().to_owned());
+        // The methods come from the program, not from the user.
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap_or(reqwest::Method::POST);
+        let mut request = self.client_for(url)?.request(method, url.clone()).body(body.expose().to_owned());
         for (name, value) in headers {
-            post = post.header(name.as_str(), sensitive(value)?);
+            request = request.header(name.as_str(), sensitive(value)?);
         }
-        self.exchange(url, post).await
+        self.exchange(url, request).await
     }
 
     /// The status of the answer to a GET with this token, under the same rules as a POST. The body is

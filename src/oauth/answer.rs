@@ -49,6 +49,8 @@ pub struct TokenResponse {
     pub login_expires_in: Option<Duration>,
     /// The scope granted, if it is stated.
     pub scope: Option<String>,
+    /// The ID token of OpenID Connect, if there is one. Not checked.
+    pub id_token: Option<Secret>,
 }
 
 /// The origin of a token's lifetime.

@@ -121,6 +121,7 @@ pub struct Findings<'a> {
     pub refresh_token: Option<&'a Value>,
     pub refresh_token_expires_in: Option<&'a Value>,
     pub scope: Option<&'a Value>,
+    pub id_token: Option<&'a Value>,
 }
 
 /// A body that could be read, if only in part.
@@ -203,6 +204,7 @@ impl ReplyBody {
                 "refresh_token_expires_at",
             ]),
             scope: at.member("scope"),
+            id_token: at.member("id_token"),
         }
     }
 

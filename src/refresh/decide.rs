@@ -25,13 +25,22 @@ use crate::secret::{Fingerprint, Secret};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileView {
     Missing,
-    /// It holds exactly the token of the state.
+    /// It holds exactly the token of the state, and so do all outputs.
     Current,
+    /// It holds exactly the token of the state, and another output does not.
+    Incomplete,
     /// It holds something else.
     Other {
         /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
     },
+}
+
+impl FileView {
+    /// Whether the token file holds the token of the state.
+    pub fn has_token(self) -> bool {
+        matches!(self, Self::Current | Self::Incomplete)
+    }
 }
 
 /// State and token file, read at one time.
@@ -216,7 +225,7 @@ pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToke
     let record = loaded.record.as_ref()?;
     let is_lacking = match loaded.file {
         FileView::Current => false,
-        FileView::Missing => true,
+        FileView::Missing | FileView::Incomplete => true,
         // The file may hold the newer token of an answer that could not be stored: never go back.
         FileView::Other { .. } => !is_unclear(record),
     };
@@ -226,7 +235,7 @@ pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToke
 /// The token in the token file, if it has expired and must be removed.
 pub(super) fn expired<'a>(loaded: &'a Loaded, policy: &Policy, now: Timestamp) -> Option<&'a AccessToken> {
     let token = loaded.record.as_ref()?.access_token.as_ref()?;
-    (policy.remove_expired && loaded.file == FileView::Current && !token.is_live(now)).then_some(token)
+    (policy.remove_expired && loaded.file.has_token() && !token.is_live(now)).then_some(token)
 }
 
 /// True if a request has no definite answer.

@@ -150,6 +150,9 @@ pub struct AccessToken {
     /// The user brought it with `set`, or it was read from the token file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given: bool,
+    /// The ID token that came with it, checked.
+    #[serde(default, with = "secret::stored_option", skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<Secret>,
 }
 
 impl AccessToken {

@@ -108,6 +108,10 @@ impl Refresher {
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
             given: false,
+            id_token: grant
+                .id_token
+                .clone()
+                .or(earlier.as_ref().and_then(|earlier| earlier.id_token.clone())),
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
+use crate::account::outputs::matches;
 use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
-use crate::config::{AccountConfig, SecretSource};
+use crate::config::{AccountConfig, SecretSource, TokenFile};
 use crate::http::shown;
 use crate::message::{LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
-use crate::problem::chain;
+use crate::problem::{Class, chain};
 use crate::refresh::Policy;
 use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide};
 use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
@@ -81,15 +82,13 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
     AccountStatus {
         account: account.name.to_string(),
         source: "file",
-        token_file: TokenFileStatus {
-            path: account.token_file.path.clone(),
-            exists: !matches!(look.file, Observation::Missing),
-            modified_at: match look.file {
-                Observation::Holds { modified_at, .. } => Some(modified_at / 1000),
-                _ => None,
-            },
-            ..TokenFileStatus::default()
-        },
+        token_file: file_status(&account.token_file, &look.file),
+        outputs: account
+            .outputs
+            .iter()
+            .zip(&look.outputs)
+            .map(|(output, seen)| file_status(&output.file, seen))
+            .collect(),
         refresh_token: RefreshTokenStatus {
             available: account.refresh_token.is_some(),
             source: account.refresh_token.as_ref().map(|source| match source {
@@ -108,6 +107,18 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
             }
         },
         ..AccountStatus::default()
+    }
+}
+
+fn file_status(file: &TokenFile, seen: &Observation) -> TokenFileStatus {
+    TokenFileStatus {
+        path: file.path.clone(),
+        exists: !matches!(seen, Observation::Missing),
+        modified_at: match seen {
+            Observation::Holds { modified_at, .. } => Some(modified_at / 1000),
+            _ => None,
+        },
+        ..TokenFileStatus::default()
     }
 }
 
@@ -193,8 +204,9 @@ impl AccountStatus {
             self.next_refresh_at = self.refresh_at;
         }
         self.judge_login(record, now);
-        if record.access_token.is_some() {
+        if let Some(token) = &record.access_token {
             self.judge_file(loaded.file, look);
+            self.judge_outputs(account, token, look);
         }
         self.judge_push(account, look);
         self.judge_probe(account, record, look);
@@ -308,7 +320,7 @@ impl AccountStatus {
                 let problem = format!("the token file {path} is missing");
                 self.find(Severity::Critical, problem, PUBLISH_IT);
             }
-            FileView::Current => self.token_file.current = Some(true),
+            FileView::Current | FileView::Incomplete => self.token_file.current = Some(true),
             FileView::Other { .. } => {
                 let problem = format!("the token file {path} holds something else than the newest token");
                 self.token_file.current = Some(false);
@@ -317,11 +329,40 @@ impl AccountStatus {
         }
     }
 
+    /// The token file has the token: without it, that is the problem.
+    fn judge_outputs(&mut self, account: &AccountConfig, token: &AccessToken, look: &Look) {
+        for (index, (output, seen)) in account.outputs.iter().zip(&look.outputs).enumerate() {
+            let is_current = matches(account, &output.format, token, seen);
+            self.outputs[index].current = Some(is_current);
+            if is_current {
+                continue;
+            }
+            let path = output.file.path.display();
+            let obstacle = match seen {
+                Observation::Unreadable(error) => Some((chain(error), error.hint())),
+                _ => output.file.check().err().map(|error| (chain(&error), error.hint())),
+            };
+            match obstacle {
+                Some((why, hint)) => {
+                    let hint = hint.unwrap_or_else(|| way_out(Class::Config, None).to_owned());
+                    self.find(Severity::Warning, format!("output {path}: {why}"), hint);
+                }
+                None if matches!(seen, Observation::Missing) => {
+                    self.find(Severity::Warning, format!("the output {path} is missing"), PUBLISH_IT);
+                }
+                None => {
+                    let problem = format!("the output {path} holds something else than the newest token");
+                    self.find(Severity::Warning, problem, PUBLISH_IT);
+                }
+            }
+        }
+    }
+
     fn judge_push(&mut self, account: &AccountConfig, look: &Look) {
         for target in &account.push {
             let url = shown(&target.url);
             let last = look.pushed.0.get(&url);
-            let current = last.map(|last| last.problem.is_none() && Some(last.generation) == self.generation);
+            let current = last.map(|last| self.generation.is_some_and(|generation| last.has(generation)));
             let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
             if let Some(problem) = &problem {
                 let problem = format!("cannot send the token to {url}: {problem}");

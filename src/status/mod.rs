@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::account::context::Mode;
-use crate::account::files::{load_state, render};
+use crate::account::files::load_state;
+use crate::account::outputs::matches;
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
@@ -113,6 +114,9 @@ pub struct AccountStatus {
     /// does not know the token in the file.
     pub source: &'static str,
     pub token_file: TokenFileStatus,
+    /// The other files for the same token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<TokenFileStatus>,
     /// The number of the current token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -274,6 +278,8 @@ struct Look {
     file: Observation,
     /// Why the file cannot be replaced, if that shows.
     obstacle: Option<PublishError>,
+    /// The outputs; none if the files hang.
+    outputs: Vec<Observation>,
     supervision: Supervision,
     /// Since when the supervisor waits for the files, Unix seconds.
     hangs: Option<i64>,
@@ -318,9 +324,13 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
         _ => None,
     };
     // A file that hangs would hang `status` as well.
-    let (file, obstacle) = match hangs {
-        Some(_) => (Observation::Missing, None),
-        None => (account.token_file.observe(), account.token_file.obstacle()),
+    let (file, obstacle, outputs) = match hangs {
+        Some(_) => (Observation::Missing, None, Vec::new()),
+        None => (
+            account.token_file.observe(),
+            account.token_file.obstacle(),
+            account.outputs.iter().map(|output| output.file.observe()).collect(),
+        ),
     };
     let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
@@ -336,6 +346,7 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
         loaded,
         file,
         obstacle,
+        outputs,
         supervision,
         hangs,
     }
@@ -344,10 +355,10 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
 /// The token file beside the token of the record. Without the info file, which `status` does not judge.
 fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>) -> FileView {
     let token = record.and_then(|record| record.access_token.as_ref());
-    let content = token.map(|token| render(&account.token_format, token).fingerprint());
+    let is_current = token.is_some_and(|token| matches(account, &account.token_format, token, file));
     match file {
         Observation::Missing => FileView::Missing,
-        Observation::Holds { fingerprint, .. } if content == Some(*fingerprint) => FileView::Current,
+        Observation::Holds { .. } if is_current => FileView::Current,
         Observation::Holds { modified_at, .. } => FileView::Other { modified_at: *modified_at },
         Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
     }

@@ -23,9 +23,9 @@ const STATE: &str = "state";
 /// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
 const STATE_MAX: usize = 1024 * 1024;
 
-/// Reserved for the next state before a request: two refresh tokens and an access token of 16 KiB
-/// each, and the rest.
-const RESERVE: u64 = 64 * 1024;
+/// Reserved for the next state before a request: two refresh tokens, an access token and an ID token
+/// of 16 KiB each, and the rest.
+const RESERVE: u64 = 80 * 1024;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]

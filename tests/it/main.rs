@@ -33,6 +33,7 @@ mod messages;
 mod monitoring;
 mod network;
 mod once;
+mod outputs;
 mod placement;
 mod probe;
 mod push;

@@ -36,7 +36,7 @@ pub(crate) struct Process {
 /// The event that a process waits for.
 pub(crate) enum Doing {
     File { action: Action, done_at: i64 },
-    Request(Post),
+    Request(Box<Post>),
 }
 
 impl Doing {
@@ -147,7 +147,7 @@ impl World {
                 let duration = self.random.spread(SECOND, self.plan.longest());
                 self.plan_for(at, Incident::Suspend(duration));
             }
-            Doing::Request(post)
+            Doing::Request(Box::new(post))
         } else {
             let slow = if self.random.one_in(50) { 40 } else { 3 };
             Doing::File { action, done_at: self.now + self.random.between(0, slow) }
@@ -230,7 +230,7 @@ impl World {
             Action::Publish(token) => {
                 let token = self.mutate_publish(token.value);
                 self.publish(&token, 2);
-                Event::Published(Ok(()))
+                Event::Published(Ok(Vec::new()))
             }
             Action::Withdraw(_) => unreachable!("nobody asked for it"),
             Action::Unlock => {
@@ -310,7 +310,7 @@ impl World {
             Some(Doing::Request(mut post)) => {
                 self.judge.reply_lost(&post.token);
                 post.loses_reply = true;
-                self.orphans.push(post);
+                self.orphans.push(*post);
             }
             _ => {}
         }

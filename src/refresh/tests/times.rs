@@ -148,6 +148,7 @@ fn token(issued_at: Timestamp, lifetime: Duration, random: u64, repeated: bool) 
         jitter_ms: schedule::jitter_ms(lifetime, random),
         repeated,
         given: false,
+        id_token: None,
     }
 }
 

@@ -302,7 +302,7 @@ impl World {
             Action::Publish(token) => {
                 assert!(self.locked);
                 self.file = Some((token.value.expose().to_owned(), self.now.wall));
-                Event::Published(Ok(()))
+                Event::Published(Ok(Vec::new()))
             }
             Action::Withdraw(token) => {
                 assert!(self.locked && !token.is_live(self.now));
@@ -335,6 +335,7 @@ impl World {
             expires_in_unreadable: false,
             login_expires_in: None,
             scope: None,
+            id_token: None,
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
 use crate::cli::output::tests::shown;
 use crate::cli::output::tests::sources::variants;
-use crate::config::{ConfigError, SecretFlaw};
+use crate::config::{ConfigError, NoIdToken, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
 use crate::demo::server;
@@ -36,17 +36,24 @@ use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 17] = [
     "ConfigError::Text",
+    "FormatError::Argument",
+    "FormatError::Forbidden",
+    "FormatError::Misplaced",
     "FormatError::NoToken",
+    "FormatError::OtherSecret",
+    "FormatError::Surplus",
     "FormatError::Unbalanced",
     "FormatError::Unknown",
+    "FormatError::UnknownFilter",
     "TemplateError::NoToken",
     "TemplateError::Unbalanced",
     "TemplateError::Unknown",
     "NotAnAccountName",
     "NotAFingerprint",
     "Dropped",
+    "NoIdToken",
 ];
 
 /// Texts under the names of the variants that they are of.
@@ -307,6 +314,7 @@ fn network(page: &mut Page) {
     }
     for error in [
         PushError::Secret(SecretError::Unset { key: "push.api_key", name: "ZG_KEY".into() }),
+        PushError::NoIdToken(NoIdToken),
         PushError::Transport(reset()),
         PushError::Status(401),
         PushError::Status(307),

@@ -1,0 +1,198 @@
+//! The files that an access token goes to: the token file, the info file beside it, and `outputs`.
+//!
+//! The token file is the one that decides: it is prepared before a request, and a pass fails with it.
+//! Another output that fails is reported, and stops nothing.
+
+use std::sync::Arc;
+
+use crate::account::info_file::Info;
+use crate::account::token_file::{Observation, Prepared, PublishError};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{AccountConfig, NoIdToken, OutputConfig, TokenFile, TokenFormat, Values};
+use crate::problem::{Class, Problem};
+use crate::refresh::decide::FileView;
+use crate::refresh::record::AccessToken;
+use crate::secret::Secret;
+
+#[derive(Debug)]
+pub struct Outputs {
+    account: Arc<AccountConfig>,
+    /// The token file's next version, ready before the request is made.
+    prepared: Option<Prepared>,
+    /// The same of the outputs that could be prepared, each with its index.
+    others: Vec<(usize, Prepared)>,
+}
+
+impl Outputs {
+    pub fn new(account: &Arc<AccountConfig>) -> Self {
+        Self { account: Arc::clone(account), prepared: None, others: Vec::new() }
+    }
+
+    /// Creates the next version of each file. An output that fails is tried again, and reported, when
+    /// there is a token for it.
+    pub fn prepare(&mut self) -> Result<(), Problem> {
+        self.prepared = Some(self.account.token_file.prepare()?);
+        let outputs = self.account.outputs.iter().enumerate();
+        self.others =
+            outputs.filter_map(|(index, output)| Some((index, output.file.prepare().ok()?))).collect();
+        Ok(())
+    }
+
+    /// Removes the temporaries of killed processes, which do no harm: no reason to fail.
+    pub fn sweep(&self) {
+        for prepared in self.prepared.iter().chain(self.others.iter().map(|(_, prepared)| prepared)) {
+            let _ = prepared.sweep();
+        }
+    }
+
+    /// Removes the prepared files.
+    pub fn forget(&mut self) {
+        (self.prepared, self.others) = (None, Vec::new());
+    }
+
+    /// Writes the token into all files that do not hold it. Returns the problems of outputs.
+    pub fn publish(&mut self, token: &AccessToken, generation: u64) -> Result<Vec<Problem>, Problem> {
+        let account = Arc::clone(&self.account);
+        let prepared = self.prepared.take();
+        if prepared.is_some() || !holds(&account, &account.token_file, &account.token_format, token) {
+            let content = content(&account, &account.token_format, token)?;
+            prepared.map_or_else(|| account.token_file.prepare(), Ok)?.publish(&content)?;
+        }
+        let mut failed = Vec::new();
+        for (index, output) in account.outputs.iter().enumerate() {
+            let place = self.others.iter().position(|(prepared, _)| *prepared == index);
+            let prepared = place.map(|place| self.others.swap_remove(place).1);
+            if prepared.is_none() && holds(&account, &output.file, &output.format, token) {
+                continue;
+            }
+            if let Err(problem) = write(&account, output, prepared, token) {
+                let message = format!("output {}: {}", output.file.path.display(), problem.message);
+                failed.push(Problem { kind: "output".into(), message, ..problem });
+            }
+        }
+        // Last: it has the hashes of the others.
+        if let Some((file, info)) = self.info(token, generation)
+            && !file.observe().holds(&info)
+        {
+            file.prepare()?.publish(&info)?;
+        }
+        Ok(failed)
+    }
+
+    /// Removes every file that holds this token.
+    pub fn withdraw(&self, token: &AccessToken) -> Result<(), Problem> {
+        let account = &self.account;
+        let mut result = Ok(());
+        for OutputConfig { file, format } in &account.outputs {
+            if holds(account, file, format, token) {
+                result = result.and(file.remove());
+            }
+        }
+        if holds(account, &account.token_file, &account.token_format, token) {
+            account.token_file.remove()?;
+            self.info_file().as_ref().map_or(Ok(()), TokenFile::remove)?;
+        }
+        Ok(result?)
+    }
+
+    /// The files beside the newest token.
+    pub fn view(&self, token: Option<&AccessToken>, generation: u64) -> FileView {
+        let account = &self.account;
+        let seen = account.token_file.observe();
+        let Some(token) = token.filter(|token| matches(account, &account.token_format, token, &seen)) else {
+            return match seen {
+                Observation::Missing => FileView::Missing,
+                Observation::Holds { modified_at, .. } => FileView::Other { modified_at },
+                // The next publication reports the reason.
+                Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
+            };
+        };
+        let is_complete =
+            account.outputs.iter().all(|output| holds(account, &output.file, &output.format, token))
+                && self.info(token, generation).is_none_or(|(file, info)| file.observe().holds(&info));
+        if is_complete { FileView::Current } else { FileView::Incomplete }
+    }
+
+    fn info_file(&self) -> Option<TokenFile> {
+        self.account.token_file_info.then(|| self.account.token_file.info_file())
+    }
+
+    /// The info file, and its content for the files as they are.
+    fn info(&self, token: &AccessToken, generation: u64) -> Option<(TokenFile, Secret)> {
+        let file = self.info_file()?;
+        let account = &self.account;
+        let outputs =
+            account.outputs.iter().map(|output| (output.file.path.as_path(), output.file.observe()));
+        let info = Info::new(account, generation, token, &account.token_file.observe(), outputs);
+        Some((file, info.render()))
+    }
+}
+
+fn write(
+    account: &AccountConfig,
+    output: &OutputConfig,
+    prepared: Option<Prepared>,
+    token: &AccessToken,
+) -> Result<(), Problem> {
+    let content = content(account, &output.format, token)?;
+    Ok(prepared.map_or_else(|| output.file.prepare(), Ok)?.publish(&content)?)
+}
+
+fn holds(account: &AccountConfig, file: &TokenFile, format: &TokenFormat, token: &AccessToken) -> bool {
+    matches(account, format, token, &file.observe())
+}
+
+/// Whether a file with this content holds the token. The seconds left in it were right when it was
+/// written, which the file's time shows, to the second.
+pub fn matches(
+    account: &AccountConfig,
+    format: &TokenFormat,
+    token: &AccessToken,
+    seen: &Observation,
+) -> bool {
+    let Observation::Holds { modified_at, .. } = seen else { return false };
+    let written_at = modified_at.div_euclid(1000);
+    let steps = if format.is_timed() { -2..=1 } else { 0..=0 };
+    let mut contents =
+        steps.filter_map(|step| render(account, format, token, written_at.saturating_add(step)).ok());
+    contents.any(|content| seen.holds(&content))
+}
+
+fn content(account: &AccountConfig, format: &TokenFormat, token: &AccessToken) -> Result<Secret, Problem> {
+    Ok(render(account, format, token, SystemClock::new().now().wall / 1000)?)
+}
+
+/// The text of a format at `now`, Unix seconds.
+pub fn render(
+    account: &AccountConfig,
+    format: &TokenFormat,
+    token: &AccessToken,
+    now: i64,
+) -> Result<Secret, NoIdToken> {
+    format.render(&values(account, token, now))
+}
+
+pub fn values<'a>(account: &'a AccountConfig, token: &'a AccessToken, now: i64) -> Values<'a> {
+    Values {
+        access_token: &token.value,
+        token_type: &token.token_type,
+        id_token: token.id_token.as_ref(),
+        // A server that states no scope has granted the requested one (RFC 6749 section 5.1).
+        scope: token.scope.as_deref().or(account.scope.as_deref()).unwrap_or_default(),
+        account: account.name.as_str(),
+        expires_at: token.expires_at().wall / 1000,
+        now,
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        Self::new(&error, error.class(), "token_file", error.hint())
+    }
+}
+
+impl From<NoIdToken> for Problem {
+    fn from(error: NoIdToken) -> Self {
+        Self::new(&error, Class::Config, "no_id_token", Some(NoIdToken::HINT.into()))
+    }
+}
