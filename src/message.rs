@@ -210,6 +210,7 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &str) -> Message {
             failure.count,
             failure.kind
         ),
+        Decision::Lost(origin) => format!("the state that had token {} is not here", origin.generation),
         Decision::Refused(verdict) => format!("the server has refused this before: {}", verdict.error),
     };
     let Trigger { force, anew, retry_dead, reread, rejected } = trigger;

@@ -3,11 +3,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use crate::account::outputs::Outputs;
+use crate::account::origin;
+use crate::account::outputs::{Known, Outputs};
 use crate::config;
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
-use crate::refresh::decide::Loaded;
+use crate::refresh::decide::{Loaded, Origin};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::store;
@@ -22,8 +23,10 @@ pub struct Files {
     settings: Arc<config::Settings>,
     store: Store,
     outputs: Outputs,
-    /// The number of the newest token in the state.
+    /// The number of the newest token.
     generation: u64,
+    /// The login of that token, if it is stored.
+    origin: Option<Origin>,
     swept: bool,
 }
 
@@ -37,6 +40,7 @@ impl Files {
             store: store::open(settings, &account.name),
             outputs: Outputs::new(account),
             generation: 0,
+            origin: None,
             swept,
         }
     }
@@ -59,10 +63,10 @@ impl Files {
         let (record, garbage) = self.load_state()?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
+            self.origin = Some(origin::of_record(record));
             self.generation = record.generation;
         }
-        let token = record.as_ref().and_then(|record| record.access_token.as_ref());
-        let file = self.outputs.view(token, self.generation);
+        let file = self.outputs.view(Known::of(record.as_ref(), garbage.is_some()));
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 
@@ -111,13 +115,17 @@ impl Files {
     }
 
     pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
+        // A token whose login is not stored tells of no state.
+        self.origin = None;
         self.generation = record.generation;
-        Ok(self.store.persist(record)?)
+        self.store.persist(record)?;
+        self.origin = Some(origin::of_record(record));
+        Ok(())
     }
 
     /// Replaces the files that do not hold the token; returns the problems of outputs.
     pub fn publish(&mut self, token: &AccessToken) -> Result<Vec<Problem>, Problem> {
-        self.outputs.publish(token, self.generation)
+        self.outputs.publish(token, self.generation, self.origin)
     }
 
     /// Removes the files that still hold this token.

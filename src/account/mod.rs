@@ -6,12 +6,14 @@
 //! two actions need the network: `begin` and `look` stop before them, so that the caller can limit the
 //! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
+pub mod barrier;
 pub mod client;
 pub mod context;
 pub mod files;
 pub mod info_file;
 pub mod obtain;
 pub mod once;
+pub mod origin;
 pub mod outputs;
 pub mod queue;
 pub mod set;

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use crate::account::info_file::Info;
+use crate::account::origin;
 use crate::account::token_file::{Observation, Prepared, PublishError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, OutputConfig, TokenFile, TokenFormat, Values};
 use crate::problem::{Class, Problem};
-use crate::refresh::decide::FileView;
-use crate::refresh::record::AccessToken;
+use crate::refresh::decide::{FileView, Origin};
+use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Secret;
 
 #[derive(Debug)]
@@ -51,12 +52,18 @@ impl Outputs {
     }
 
     /// Writes the token into all files that do not hold it. Returns the problems of outputs.
-    pub fn publish(&mut self, token: &AccessToken, generation: u64) -> Result<Vec<Problem>, Problem> {
+    pub fn publish(
+        &mut self,
+        token: &AccessToken,
+        generation: u64,
+        origin: Option<Origin>,
+    ) -> Result<Vec<Problem>, Problem> {
         let account = Arc::clone(&self.account);
         let prepared = self.prepared.take();
         if prepared.is_some() || !holds(&account, &account.token_file, &account.token_format, token) {
             let content = content(&account, &account.token_format, token)?;
-            prepared.map_or_else(|| account.token_file.prepare(), Ok)?.publish(&content)?;
+            let note = origin.map(|origin| origin::note(account.name.as_str(), origin, &content));
+            prepared.map_or_else(|| account.token_file.prepare(), Ok)?.publish(&content, note.as_deref())?;
         }
         let mut failed = Vec::new();
         for (index, output) in account.outputs.iter().enumerate() {
@@ -74,7 +81,7 @@ impl Outputs {
         if let Some((file, info)) = self.info(token, generation)
             && !file.observe().holds(&info)
         {
-            file.prepare()?.publish(&info)?;
+            file.prepare()?.publish(&info, None)?;
         }
         Ok(failed)
     }
@@ -96,16 +103,13 @@ impl Outputs {
     }
 
     /// The files beside the newest token.
-    pub fn view(&self, token: Option<&AccessToken>, generation: u64) -> FileView {
+    pub fn view(&self, stored: Known<'_>) -> FileView {
         let account = &self.account;
         let seen = account.token_file.observe();
+        let token = stored.record().and_then(|record| record.access_token.as_ref());
+        let generation = stored.record().map_or(0, |record| record.generation);
         let Some(token) = token.filter(|token| matches(account, &account.token_format, token, &seen)) else {
-            return match seen {
-                Observation::Missing => FileView::Missing,
-                Observation::Holds { modified_at, .. } => FileView::Other { modified_at },
-                // The next publication reports the reason.
-                Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
-            };
+            return other(account, &seen, stored);
         };
         let is_complete =
             account.outputs.iter().all(|output| holds(account, &output.file, &output.format, token))
@@ -128,6 +132,47 @@ impl Outputs {
     }
 }
 
+/// A token file that does not hold the newest token.
+pub fn other(account: &AccountConfig, seen: &Observation, stored: Known<'_>) -> FileView {
+    match seen {
+        Observation::Missing => FileView::Missing,
+        Observation::Holds { modified_at, .. } => {
+            let ahead = match stored {
+                Known::Garbage => None,
+                Known::Nothing => origin::ahead(account.name.as_str(), &account.token_file, seen, None),
+                Known::Record(record) => {
+                    origin::ahead(account.name.as_str(), &account.token_file, seen, Some(record))
+                }
+            };
+            ahead.map_or(FileView::Other { modified_at: *modified_at }, FileView::Ahead)
+        }
+        // The next publication reports the reason.
+        Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
+    }
+}
+
+/// The content of the state file.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    Nothing,
+    Garbage,
+    Record(&'a Record),
+}
+
+impl<'a> Known<'a> {
+    pub fn of(record: Option<&'a Record>, garbage: bool) -> Self {
+        match record {
+            Some(record) => Self::Record(record),
+            None if garbage => Self::Garbage,
+            None => Self::Nothing,
+        }
+    }
+
+    fn record(self) -> Option<&'a Record> {
+        if let Self::Record(record) = self { Some(record) } else { None }
+    }
+}
+
 fn write(
     account: &AccountConfig,
     output: &OutputConfig,
@@ -135,7 +180,7 @@ fn write(
     token: &AccessToken,
 ) -> Result<(), Problem> {
     let content = content(account, &output.format, token)?;
-    Ok(prepared.map_or_else(|| output.file.prepare(), Ok)?.publish(&content)?)
+    Ok(prepared.map_or_else(|| output.file.prepare(), Ok)?.publish(&content, None)?)
 }
 
 fn holds(account: &AccountConfig, file: &TokenFile, format: &TokenFormat, token: &AccessToken) -> bool {

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 use url::Url;
 
+use crate::account::barrier::barrier;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
@@ -117,7 +118,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 }
 
 fn state_dir(settings: &Settings) -> Vec<Finding> {
-    let found = match StateDir::check(&settings.state_dir) {
+    let found = match StateDir::check(&settings.state_dir, settings.missing_state_dir) {
         Ok(found) => found,
         Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
     };
@@ -302,7 +303,10 @@ fn placement(
             let warnings = checked.warnings.iter();
             let warnings =
                 warnings.map(|warning| Finding::warning(subject, warning.to_string(), warning.hint()));
-            std::iter::once(Finding::ok(subject, message)).chain(warnings).collect()
+            let barrier = barrier(file);
+            let barrier =
+                barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
+            std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
         }
         Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
     }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,6 +110,11 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
 }
 
+/// The standard library's error gives no example.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write for example 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464")
+}
+
 fn template(text: &str) -> Result<TokenFormat, String> {
     text.parse().map_err(|error: FormatError| format!("it {error}; {}", error.hint()))
 }
@@ -118,6 +124,10 @@ pub struct Run {
     /// Format of the log on stderr [default: text, and journal fields under systemd]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Also serve /healthz, /readyz and /metrics at this TCP address, such as 127.0.0.1:9464, to everybody who
+    /// can connect
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -12,6 +12,7 @@ mod once;
 mod output;
 mod page;
 mod prompt;
+mod reaper;
 mod rejected;
 mod run;
 mod set;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, output, settings};
+use crate::cli::{ConfigFailure, load, log, output, reaper, settings};
 
 use crate::account::context::Context;
 use crate::cli::exit::Exit;
@@ -15,6 +15,9 @@ use crate::message::{Level, Message};
 use crate::problem::chain;
 
 pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
+    if let Some(exit) = reaper::as_first_process() {
+        return exit;
+    }
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
@@ -27,6 +30,7 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
         only: args.common.account.as_deref(),
         reload: &|| reload(args),
         control,
+        listen: flags.listen,
         stop: Box::pin(std::future::pending()),
     };
     match daemon::run(settings, Context::new(Rc::new(log::Log::default())), options) {
@@ -36,7 +40,7 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
             match &error {
                 RunError::Supervise { source, .. } => Exit::from(source.class()),
                 RunError::Hang { .. } => Exit::Io,
-                RunError::Setup(_) => Exit::Failure,
+                RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
             }
         }
     }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub path: PathBuf,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
+    /// About missing directories on the way to it.
+    pub missing_state_dir: Missing,
     /// At least one, in file order.
     pub accounts: Vec<Arc<AccountConfig>>,
     /// Allowed, but worth one warning.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::keys::{FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::config::*;
 use crate::files::Missing;
+use crate::files::owner;
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
 use crate::secret::Secret;
@@ -314,7 +315,10 @@ fn load_with_mode(text: &str, mode: u32) -> Result<Settings, ConfigError> {
 #[test]
 fn a_config_with_a_secret_is_for_its_owner_only() {
     load_with_mode(MINIMAL, 0o600).unwrap();
-    for mode in [0o640, 0o604, 0o644] {
+    let own_group = owner::group_name(rustix::process::getegid().as_raw())
+        == owner::user_name(rustix::process::geteuid().as_raw());
+    assert_eq!(load_with_mode(MINIMAL, 0o640).is_ok(), own_group);
+    for mode in [0o604, 0o644] {
         let error = load_with_mode(MINIMAL, mode).unwrap_err();
         assert!(matches!(error, ConfigError::Readable { .. }), "{mode:o} {error}");
         assert!(error.hint().unwrap().starts_with("chmod 600 /"));

@@ -47,9 +47,14 @@ pub(super) struct Scope<'a> {
 
 impl Scope<'_> {
     pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, ConfigProblem> {
-        let state_dir = match &raw.top.state_dir {
-            Some(path) => self.path("state_dir", path)?,
-            None => self.default_state_dir()?,
+        let (state_dir, missing_state_dir) = match &raw.top.state_dir {
+            Some(path) => {
+                let path = self.path("state_dir", path)?;
+                let missing = self.missing(&path);
+                (path, missing)
+            }
+            // It is on the disk of the system or at home.
+            None => (self.default_state_dir()?, Missing::CreateAll),
         };
         let checked = if let Some(accounts) = raw.accounts {
             self.tables(&raw.top, accounts)?
@@ -64,7 +69,7 @@ impl Scope<'_> {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
         let accounts = accounts.collect();
-        Ok(Settings { path: self.path.to_owned(), state_dir, accounts, warnings })
+        Ok(Settings { path: self.path.to_owned(), state_dir, missing_state_dir, accounts, warnings })
     }
 
     fn tables(
@@ -248,10 +253,14 @@ impl Scope<'_> {
 
     /// A file of this path for nobody else.
     fn private_file(&self, path: PathBuf) -> TokenFile {
-        // A directory that is missing at home is no disk that is not mounted (XDG Base Directory
-        // Specification).
-        let missing = if self.is_in_home(&path) { Missing::CreateAll } else { Missing::CreateLast };
+        let missing = self.missing(&path);
         TokenFile { path, mode: 0o600, owner: None, group: None, missing, write: WriteMode::Replace }
+    }
+
+    /// A directory that is missing at home is no disk that is not mounted (XDG Base Directory
+    /// Specification).
+    fn missing(&self, path: &Path) -> Missing {
+        if self.is_in_home(path) { Missing::CreateAll } else { Missing::CreateLast }
     }
 
     /// `value` with `~/` expanded, and relative to the directory of the config file.
@@ -261,6 +270,11 @@ impl Scope<'_> {
             ("is empty", "write the path of a file, or leave the key out")
         } else if text.contains('\0') {
             ("contains a NUL character", "write the path of a file, or leave the key out")
+        } else if text.starts_with(['$', '%']) {
+            (
+                "begins with a variable, which nothing here replaces",
+                "write the path in full, or ~/ for the home directory",
+            )
         } else if let Some(rest) = text.strip_prefix("~/") {
             match &self.environment.home {
                 Some(home) => return Ok(home.join(rest)),

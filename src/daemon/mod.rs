@@ -14,11 +14,13 @@ mod waiters;
 mod watches;
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
@@ -53,6 +55,8 @@ pub struct RunOptions<'a> {
     /// Reads the config again; the error says what is wrong with it.
     pub reload: &'a dyn Fn() -> Result<Settings, Message>,
     pub control: Option<control::SocketPlace>,
+    /// Where to serve probes and metrics by TCP.
+    pub listen: Option<SocketAddr>,
     /// Completes when it is time to stop, like a first SIGTERM.
     pub stop: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
@@ -84,13 +88,17 @@ impl Supervisor {
     /// 6. waits until one thing happens: a task ends, a deadline passes, a clock, file or state
     ///    changes, a request or a signal arrives. Most of these only put events into the queue.
     async fn run(mut self, options: RunOptions<'_>) -> Result<(), RunError> {
-        let RunOptions { reload, control, mut stop, .. } = options;
+        let RunOptions { reload, control, listen, mut stop, .. } = options;
+        if let Some(address) = listen {
+            self.listen(address).await?;
+        }
         let mut received =
             Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1])?;
         signals::unblock_refresh();
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
         let socket = self.open_socket(control);
+        self.report_unwatched();
         // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
         // The kernel refused a timer or a watch. Exchanges are finished before the process ends.
@@ -172,6 +180,32 @@ impl Supervisor {
                 },
             }
         }
+    }
+
+    async fn listen(&self, address: SocketAddr) -> Result<(), RunError> {
+        let listen = |source| RunError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        // A port 0 is any free port.
+        let address = listener.local_addr().map_err(listen)?;
+        let (requests, context, counts) =
+            (self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts));
+        control::listen(listener, requests, context, counts);
+        let text = format!("serving /healthz, /readyz and /metrics on {address}");
+        self.report(&Message::new(Level::Info, "listening", text));
+        Ok(())
+    }
+
+    fn report_unwatched(&self) {
+        let unwatched = self.config_watch.unwatched();
+        let Some(first) = unwatched.first() else { return };
+        let others = match unwatched.len() {
+            1 => String::new(),
+            count => format!(" and {} other files", count - 1),
+        };
+        let text = format!("the kernel tells no changes of {}{others}: looking each minute", first.display());
+        self.report(&Message::new(Level::Warn, "unwatched", text).hint(
+            "after a change send SIGHUP; on a local disk raise fs.inotify.max_user_instances and max_user_watches: sysctl",
+        ));
     }
 
     fn begin_stop(&mut self, notifier: &mut Notifier) {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub enum RunError {
     Supervise { account: String, source: LockError },
     #[error("cannot set up the event loop")]
     Setup(#[from] io::Error),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
     /// The process ends while file work hangs.
     #[error("leaving account {account}, since its file system does not answer")]
     Hang { account: String },
@@ -44,6 +47,9 @@ impl RunError {
         match self {
             Self::Supervise { source, .. } => source.hint(),
             Self::Setup(_) => Some(RAISE_LIMITS.into()),
+            Self::Listen { .. } => {
+                Some("choose an address of this machine and a free port: ss -ltn shows those in use".into())
+            }
             Self::Hang { .. } => {
                 Some("check the file system of its token file and state: mount, df, dmesg".into())
             }

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::files::links::entries;
+use crate::files::look::{Looks, is_shared};
 use crate::timer::async_fd;
 
 /// A change is reported when nothing has happened for this long: an editor takes several steps, and
@@ -38,7 +39,10 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 
 /// Files under watch.
 pub struct Watch {
-    queue: AsyncFd<OwnedFd>,
+    /// `None` if the kernel refuses one.
+    queue: Option<AsyncFd<OwnedFd>>,
+    /// Those that are looked at instead.
+    looks: Looks,
     /// The watched names, by the watch on their directory.
     names: HashMap<i32, HashSet<OsString>>,
     /// A change that is not reported yet.
@@ -63,8 +67,13 @@ impl Unreported {
 impl Watch {
     /// Watches these files, and every link that leads to them.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let queue = async_fd(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        let mut watch = Self { queue, names: HashMap::new(), unreported: Cell::new(None) };
+        // The limit is for all processes of a user, and of all containers with that user id.
+        let queue = match inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC) {
+            Ok(queue) => Some(async_fd(queue)?),
+            Err(_) => None,
+        };
+        let looks = Looks::default();
+        let mut watch = Self { queue, looks, names: HashMap::new(), unreported: Cell::new(None) };
         for path in paths {
             watch.add(path);
         }
@@ -73,11 +82,23 @@ impl Watch {
 
     /// Watches one more. A directory that does not exist cannot be watched.
     pub fn add(&mut self, path: &Path) {
+        let Some(queue) = &self.queue else { return self.looks.add(path) };
+        if is_shared(path) {
+            self.looks.add(path);
+        }
         for (directory, name) in entries(path) {
-            if let Ok(id) = inotify::add_watch(self.queue.get_ref(), &directory, CHANGES) {
-                self.names.entry(id).or_default().insert(name);
+            match inotify::add_watch(queue.get_ref(), &directory, CHANGES) {
+                Ok(id) => drop(self.names.entry(id).or_default().insert(name)),
+                // All watches are used up.
+                Err(Errno::NOSPC | Errno::NOMEM) => self.looks.add(path),
+                Err(_) => {}
             }
         }
+    }
+
+    /// The files that are looked at each minute, since no change of them is told.
+    pub fn unwatched(&self) -> Vec<PathBuf> {
+        self.looks.paths()
     }
 
     /// Waits until at least one of them has changed, and no more changes come. Can be dropped and
@@ -107,10 +128,12 @@ impl Watch {
     /// Drops all changes so far, since the files are about to be read; true if there were any.
     pub fn forget(&self) -> bool {
         let mut changed = self.unreported.take().is_some();
-        while let Ok(matters) = self.read(self.queue.get_ref()) {
-            changed |= matters;
+        if let Some(queue) = &self.queue {
+            while let Ok(matters) = self.read(queue.get_ref()) {
+                changed |= matters;
+            }
         }
-        changed
+        self.looks.look() || changed
     }
 
     /// Takes the place of another watch, with its changes that are not reported yet.
@@ -123,14 +146,22 @@ impl Watch {
 
     /// Waits until one of them has changed, though more changes may follow at once.
     pub async fn next(&self) -> io::Result<()> {
-        while !self.next_change().await? {}
+        tokio::select! {
+            told = self.next_told() => told,
+            () = self.looks.changed() => Ok(()),
+        }
+    }
+
+    async fn next_told(&self) -> io::Result<()> {
+        let Some(queue) = &self.queue else { return std::future::pending().await };
+        while !self.next_change(queue).await? {}
         Ok(())
     }
 
     /// Waits for some changes in the directories; true if one of them matters.
-    async fn next_change(&self) -> io::Result<bool> {
+    async fn next_change(&self, queue: &AsyncFd<OwnedFd>) -> io::Result<bool> {
         loop {
-            let mut ready = self.queue.readable().await?;
+            let mut ready = queue.readable().await?;
             match ready.try_io(|queue| Ok(self.read(queue.get_ref())?)) {
                 Ok(matters) => return matters,
                 Err(_would_block) => {}
@@ -170,7 +201,9 @@ mod tests {
             let watch = Watch::new([path]).unwrap();
             change();
             // All changes are in the queue already when this waits.
-            tokio::time::timeout(time, watch.next_change()).await.is_ok_and(|it| it.unwrap())
+            tokio::time::timeout(time, watch.next_change(watch.queue.as_ref().unwrap()))
+                .await
+                .is_ok_and(|it| it.unwrap())
         })
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{NoProxy, Proxy};
+use reqwest::Proxy;
 use url::Url;
 
 /// The variables, read once. No Debug: a proxy's URL may hold a password.
@@ -38,16 +38,18 @@ impl ProxyVariables {
     /// The proxy for https, if one is set; the error is without its password. Never for plain http: a proxy would see the refresh token.
     pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
         let Some(url) = self.proxy_url()? else { return Ok(None) };
-        let proxy = Proxy::https(url).map_err(|_| "the proxy in the environment is not a valid URL")?;
-        Ok(Some(proxy.no_proxy(NoProxy::from_string(&self.direct_hosts()))))
+        // It would fail for the custom one at the first request.
+        Proxy::https(url.clone()).map_err(|_| "the proxy in the environment is not a valid URL")?;
+        let no_proxy = self.no_proxy.clone();
+        Ok(Some(Proxy::custom(move |target| {
+            is_intercepted(&url, no_proxy.as_deref(), target).then(|| url.clone())
+        })))
     }
 
     /// Host and port of the proxy for requests to this URL.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
         let proxy = self.proxy_url().ok()??;
-        // The same that reqwest uses.
-        let matcher = Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build();
-        matcher.intercept(&url.as_str().parse().ok()?)?;
+        is_intercepted(&proxy, self.no_proxy.as_deref(), url).then_some(())?;
         Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
     }
 
@@ -60,13 +62,28 @@ impl ProxyVariables {
         }
         Ok(Some(url))
     }
+}
 
-    fn direct_hosts(&self) -> String {
-        match &self.no_proxy {
-            Some(hosts) => format!("{hosts},{LOOPBACK}"),
-            None => LOOPBACK.to_owned(),
+/// Whether requests to this URL go by the proxy.
+fn is_intercepted(proxy: &Url, no_proxy: Option<&str>, url: &Url) -> bool {
+    let matcher = Matcher::builder().https(proxy.as_str()).no(direct_hosts(no_proxy, url)).build();
+    url.as_str().parse().is_ok_and(|uri| matcher.intercept(&uri).is_some())
+}
+
+/// The entries of NO_PROXY for a URL of this port, as the matcher knows them. Go and Python also take
+/// `*.example` and `host:port`.
+fn direct_hosts(no_proxy: Option<&str>, url: &Url) -> String {
+    let entries = no_proxy.unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
+    let entries = entries.filter_map(|entry| match entry.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let same = port.parse().ok() == url.port_or_known_default();
+            same.then(|| host.trim_start_matches('[').trim_end_matches(']'))
         }
-    }
+        _ => Some(entry),
+    });
+    let entries =
+        entries.map(|entry| entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry));
+    entries.chain([LOOPBACK]).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -95,8 +112,30 @@ mod tests {
 
     #[test]
     fn loopback_is_always_direct() {
-        assert_eq!(environment(&[]).direct_hosts(), "localhost,127.0.0.0/8,::1");
-        assert_eq!(environment(&[("no_proxy", "x.y")]).direct_hosts(), "x.y,localhost,127.0.0.0/8,::1");
+        let url: Url = "https://login.example/".parse().unwrap();
+        assert_eq!(direct_hosts(None, &url), "localhost,127.0.0.0/8,::1");
+        assert_eq!(direct_hosts(Some("x.y"), &url), "x.y,localhost,127.0.0.0/8,::1");
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_by_go_and_python() {
+        for (no_proxy, url, direct) in [
+            ("*.example", "https://a.example/", true),
+            (".example", "https://a.example/", true),
+            ("*.example", "https://a.other/", false),
+            ("a.example:8443", "https://a.example:8443/", true),
+            ("a.example:8443", "https://a.example/", false),
+            ("a.example:443", "https://a.example/", true),
+            ("b.example, *.example:443", "https://a.example/", true),
+            ("[fd00::1]:443", "https://[fd00::1]/", true),
+            ("fd00::1", "https://[fd00::1]/", true),
+            ("10.0.0.0/8", "https://10.1.2.3:8443/", true),
+            ("*", "https://a.example/", true),
+        ] {
+            let named = environment(&[("HTTPS_PROXY", "p.example:1"), ("NO_PROXY", no_proxy)])
+                .proxy_for(&url.parse().unwrap());
+            assert_eq!(named.is_none(), direct, "{no_proxy} {url}");
+        }
     }
 
     #[test]

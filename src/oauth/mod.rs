@@ -18,9 +18,11 @@ pub mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use crate::oauth::answer::{Answer, ErrorReply, ExpiresInSource, TokenFault, TokenResponse};
+pub use crate::oauth::answer::{
+    Answer, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse, Unavailable,
+};
 #[cfg(test)]
-pub use crate::oauth::answer::{Defect, Doubt, ServerFailure, Unavailable, Unclear};
+pub use crate::oauth::answer::{Defect, Doubt, Unclear};
 pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
 pub use crate::oauth::grant::Grant;

@@ -216,6 +216,8 @@ impl Refresher {
             || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
         let wait = match decision {
             Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
+            // Only a pass shows it, and sets the wait.
+            Decision::Lost(_) => None,
             Decision::Refused(verdict) => {
                 // The wait of the verdict may end, or a secret may change.
                 return [schedule::wait_of(&verdict, now), self.policy.reread_secrets]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ErrorReply, ExpiresInSource, TokenResponse};
+use crate::oauth::{Answer, ErrorReply, ExpiresInSource, ServerFailure, TokenResponse, Unavailable};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
@@ -71,6 +71,15 @@ impl Refresher {
             Answer::Defective { refresh_token, .. } => {
                 rotate(&mut record, refresh_token.as_ref(), issued_at);
                 let record = self.failed(now, record, &problem, None, None, issued_at);
+                self.remember(record);
+                Outcome::Failed(problem)
+            }
+            Answer::Unavailable(Unavailable { reason: ServerFailure::NotSent(_), .. }) => {
+                let wait = schedule::backoff(tries(&record), Duration::ZERO, self.next_random());
+                let mut record = self.failed(now, record, &problem, Some(wait), None, issued_at);
+                if let Some(failure) = &mut record.failure {
+                    failure.not_sent = true;
+                }
                 self.remember(record);
                 Outcome::Failed(problem)
             }
@@ -302,11 +311,17 @@ impl Refresher {
             count,
             last_at: now,
             not_before: now.plus(wait),
+            not_sent: false,
             retry_after: retry_after.map(|wait| now.plus(wait)),
             request,
         });
         record
     }
+}
+
+/// The number of the present try in its run of failures.
+fn tries(record: &Record) -> u32 {
+    record.failure.as_ref().map_or(1, |failure| failure.count.saturating_add(1))
 }
 
 /// Adopts the refresh token of a reply; without one the old one stays (RFC 6749 section 6). Either

@@ -18,6 +18,7 @@ pub fn facts(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, now: Tim
         FileView::Missing => "missing",
         FileView::Current => "current",
         FileView::Incomplete => "incomplete",
+        FileView::Ahead(_) => "ahead",
         FileView::Other { .. } => "other",
     };
     let mut facts = format!(

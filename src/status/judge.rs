@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::account::barrier::barrier;
 use crate::account::outputs::matches;
 use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
@@ -29,6 +30,7 @@ use crate::store::lock::Supervision;
 /// is no problem yet.
 const OVERDUE_GRACE: Duration = Duration::from_secs(10 * 60);
 
+const STATE_LOST: &str = "mount or restore state_dir, or log in again";
 const REFRESH_IT: &str = "run `zg-tokend once` to see it refreshed, or `zg-tokend run` to keep it so";
 const RUN_IT: &str = "run `zg-tokend run`, or `zg-tokend once` from cron or a timer";
 const PUBLISH_IT: &str = "run `zg-tokend once`: it writes the live token again";
@@ -44,6 +46,11 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             status.state = State::Unknown;
             let hint = "the next refresh begins anew with the configured refresh_token";
             status.find(Severity::Unknown, format!("the state file {why}"), hint);
+        }
+        Ok(Loaded { file: FileView::Ahead(_), .. }) => {
+            status.state = State::Due;
+            let problem = "the state is missing: the token file has a token of it";
+            status.find(Severity::Critical, problem, STATE_LOST);
         }
         Ok(_) => {
             status.state = State::Due;
@@ -207,6 +214,7 @@ impl AccountStatus {
         if let Some(token) = &record.access_token {
             self.judge_file(loaded.file, look);
             self.judge_outputs(account, token, look);
+            self.judge_readers(account, look);
         }
         self.judge_push(account, look);
         self.judge_probe(account, record, look);
@@ -321,6 +329,12 @@ impl AccountStatus {
                 self.find(Severity::Critical, problem, PUBLISH_IT);
             }
             FileView::Current | FileView::Incomplete => self.token_file.current = Some(true),
+            FileView::Ahead(_) => {
+                let problem = format!("the state was restored: the token file {path} holds a newer token");
+                self.token_file.current = Some(false);
+                // It is the cause of everything else that is wrong, or will be.
+                self.blame(Severity::Warning, problem, Some(STATE_LOST.into()));
+            }
             FileView::Other { .. } => {
                 let problem = format!("the token file {path} holds something else than the newest token");
                 self.token_file.current = Some(false);
@@ -354,6 +368,18 @@ impl AccountStatus {
                     let problem = format!("the output {path} holds something else than the newest token");
                     self.find(Severity::Warning, problem, PUBLISH_IT);
                 }
+            }
+        }
+    }
+
+    /// Whether those for whom the files are can get to them.
+    fn judge_readers(&mut self, account: &AccountConfig, look: &Look) {
+        let outputs = account.outputs.iter().map(|output| &output.file);
+        let files = std::iter::once(&account.token_file).chain(outputs).filter(|_| look.hangs.is_none());
+        for file in files {
+            if let Some(barrier) = barrier(file) {
+                let problem = format!("{barrier}, and so not read {}", file.path.display());
+                self.find(Severity::Warning, problem, barrier.hint());
             }
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::account::context::Mode;
 use crate::account::files::load_state;
-use crate::account::outputs::matches;
+use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
@@ -334,7 +334,7 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
     };
     let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
-        let file = view(&file, account, record.as_ref());
+        let file = view(&file, account, record.as_ref(), garbage.is_some());
         Loaded { record, garbage, file }
     });
     let record = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
@@ -353,13 +353,8 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
 }
 
 /// The token file beside the token of the record. Without the info file, which `status` does not judge.
-fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>) -> FileView {
+fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>, garbage: bool) -> FileView {
     let token = record.and_then(|record| record.access_token.as_ref());
     let is_current = token.is_some_and(|token| matches(account, &account.token_format, token, file));
-    match file {
-        Observation::Missing => FileView::Missing,
-        Observation::Holds { .. } if is_current => FileView::Current,
-        Observation::Holds { modified_at, .. } => FileView::Other { modified_at: *modified_at },
-        Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
-    }
+    if is_current { FileView::Current } else { other(account, file, Known::of(record, garbage)) }
 }

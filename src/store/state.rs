@@ -10,7 +10,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::files::{Attributes, FileError, FileWarning, Temporary};
+use crate::files::{Attributes, FileError, FileWarning, Missing, Temporary};
 use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
@@ -111,6 +111,8 @@ impl Stored {
 #[derive(Debug)]
 pub struct Store {
     state_dir: PathBuf,
+    /// About missing directories on the way to it.
+    missing: Missing,
     account: String,
     dir: Option<AccountDir>,
     lock: Option<Lock>,
@@ -121,9 +123,10 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn new(state_dir: &Path, account: &str) -> Self {
+    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
+            missing,
             account: account.to_owned(),
             dir: None,
             lock: None,
@@ -331,7 +334,7 @@ impl Store {
 
     /// The account's directory, created with its parents if need be.
     pub(super) fn create(&self) -> Result<AccountDir, LockError> {
-        StateDir::create(&self.state_dir)?.create_account(&self.account)
+        StateDir::create(&self.state_dir, self.missing)?.create_account(&self.account)
     }
 
     /// The account's directory, if there is one.

@@ -93,6 +93,8 @@ const MISTAKES: &[&str] = &[
     "token_format = \"{token}\"",
     "token_file = \"~bob/token\"",
     "token_file = \"\"",
+    "token_file = \"$HOME/token\"",
+    "token_file = \"%t/token\"",
     "token_file = \"../c/./config.toml\"",
     "token_file = \"ca\"\nca_file = \"./ca\"",
     "token_file = \"s\"\nrefresh_token = { file = \"s\" }",

@@ -342,6 +342,7 @@ fn surroundings(page: &mut Page) {
         },
         RunError::Setup(os(Errno::MFILE)),
         RunError::Hang { account: "work".into() },
+        RunError::Listen { address: ([127, 0, 0, 1], 9464).into(), source: os(Errno::ADDRINUSE) },
     ] {
         page.tell(&error, error.hint());
     }
