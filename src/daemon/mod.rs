@@ -4,6 +4,7 @@
 mod tests;
 
 pub mod control;
+mod network;
 mod queue;
 mod reload;
 mod requests;
@@ -26,6 +27,7 @@ use tokio::time::sleep;
 
 use crate::account::context::Context;
 use crate::config::Settings;
+use crate::daemon::network::NetworkChanges;
 pub use crate::daemon::supervisor::RunError;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::systemd::{Notifier, Watchdog};
@@ -97,6 +99,7 @@ impl Supervisor {
         signals::unblock_refresh();
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
+        let network = NetworkChanges::new();
         let socket = self.open_socket(control);
         self.report_unwatched();
         // From the stop on, files that hang are waited for this long.
@@ -154,6 +157,8 @@ impl Supervisor {
                 changed = self.state_watch.changed(), if failure.is_none() => {
                     failure = changed.and_then(|()| self.check_states()).err();
                 }
+                // Not while all is well: an idle process is not to wake.
+                () = network.next(), if self.waits_for_network() => self.try_network(),
                 () = watchdog.due() => notifier.alive(),
                 () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),
                 Some(request) = self.requests.recv() => self.answer(request),

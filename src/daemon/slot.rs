@@ -11,7 +11,11 @@ use crate::probe::Probes;
 use crate::push::Pushes;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::Outcome;
 use crate::store::lock::SupervisorLock;
+
+/// Kinds of failures that a change of the network may end: no address, no route, no proxy.
+const LOCAL: [&str; 3] = ["dns", "connect", "proxy"];
 
 /// Events for accounts, each with the account's name.
 pub type Events = Queue<(String, Event)>;
@@ -118,6 +122,12 @@ impl Slot {
 
     pub fn add_trigger(&mut self, trigger: Trigger) {
         self.next_trigger = Some(self.next_trigger.unwrap_or_default().and(trigger));
+    }
+
+    /// Whether its last request reached no server.
+    pub fn waits_for_network(&self) -> bool {
+        let outcome = self.account.as_ref().and_then(|account| account.outcome());
+        matches!(outcome, Some(Outcome::Failed(problem) | Outcome::Held { problem, .. }) if LOCAL.contains(&&*problem.kind))
     }
 
     /// Why the token is not fresh; `None` if it is, as far as is known.

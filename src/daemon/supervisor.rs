@@ -149,6 +149,17 @@ impl Supervisor {
         self.slots.values().filter_map(|slot| slot.next_wakeup(self.stopping)).min_by_key(|at| at.boot)
     }
 
+    pub fn waits_for_network(&self) -> bool {
+        !self.stopping && self.slots.values().any(Slot::waits_for_network)
+    }
+
+    /// The network has changed: those that could not reach their server try at once.
+    pub fn try_network(&mut self) {
+        for (name, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.waits_for_network()) {
+            slot.request_pass(name, Trigger { anew: true, ..Trigger::default() }, &mut self.queue);
+        }
+    }
+
     /// True when no exchange is running and nothing remains to be stored, but for accounts whose
     /// files hang.
     pub fn is_idle(&self) -> bool {

@@ -17,6 +17,7 @@ mod daemon;
 mod demo;
 mod expired;
 mod faults;
+mod formats;
 mod fuzz;
 mod harness;
 mod hooks;
