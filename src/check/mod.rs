@@ -2,6 +2,7 @@
 //! token is spent; only `live` uses the network.
 
 pub mod hooks;
+pub mod linger;
 pub mod live;
 pub mod space;
 
@@ -14,7 +15,7 @@ use crate::account::barrier::barrier;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
-use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
+use crate::config::{AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::local;
 use crate::problem::chain;
@@ -95,6 +96,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(
         warnings.map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
     );
+    findings.extend(linger::linger(&Environment::of_process()));
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));

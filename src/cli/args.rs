@@ -290,7 +290,8 @@ pub struct Exec {
     /// Environment variable that holds the token for the command
     #[arg(long, value_name = "NAME", default_value = "ACCESS_TOKEN")]
     pub env: String,
-    /// Pass the token in a file instead: its path replaces {} in the arguments
+    /// Pass the token in a file instead: its path replaces {} in the arguments. The file gets each new token while
+    /// the command runs
     #[arg(long, conflicts_with = "env")]
     pub file: bool,
     /// Pass this instead of the bare token: a template or the name of a format, as for token_format in the config

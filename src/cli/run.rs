@@ -6,6 +6,7 @@ use crate::cli::args::{Args, Run};
 use crate::cli::{ConfigFailure, load, log, output, reaper, settings};
 
 use crate::account::context::Context;
+use crate::check::linger;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon;
@@ -21,6 +22,9 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
+    if let Some((text, hint)) = linger::warning() {
+        log::write(None, &Message::new(Level::Warn, "no_linger", text).hint(hint));
+    }
     let control = SocketPlace::of_process();
     if control.is_none() {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";

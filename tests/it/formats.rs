@@ -68,8 +68,10 @@ fn serve(stream: &TcpStream, own: &str, seen: &Mutex<Vec<String>>) {
     };
     let head = if authorization.is_some() {
         "HTTP/1.1 200 OK"
+    } else if request.contains("/index/") {
+        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Cargo login_url=\"http://127.0.0.1/\""
     } else {
-        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"\r\nwww-authenticate: Cargo login_url=\"http://127.0.0.1/\""
+        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\""
     };
     seen.lock().unwrap().extend(authorization);
     let kind = if body.starts_with('{') { "application/json" } else { "text/html" };
