@@ -148,8 +148,8 @@ impl Judge {
         }
     }
 
-    /// `reaches`: the server gets it. What never leaves this machine costs the server nothing, and is
-    /// tried each minute (DESIGN.md, Time).
+    /// `reaches`: the server gets it. A request that never leaves this machine costs the server nothing,
+    /// and is tried each minute (DESIGN.md, Time).
     pub(crate) fn posted(&mut self, now: i64, token: &Secret, client: u32, reaches: bool) {
         let token = token.fingerprint();
         self.figures.posts += 1;
