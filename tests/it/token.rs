@@ -243,7 +243,7 @@ fn git_is_given_no_token_for_an_open_connection() {
 fn a_file_stays_fresh_while_the_command_runs() {
     let world = World::with_lifetime(4);
     world.configure("");
-    let script = "first=$(cat {}); while now=$(cat {}); [ \"$now\" = \"$first\" ] || [ -z \"$now\" ]; do sleep 0.1; done; printf '%s\n%s' \"$first\" \"$now\"";
+    let script = "first=$(cat {}); while now=$(cat {}); [ \"$now\" = \"$first\" ] || [ -z \"$now\" ]; do n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done; printf '%s\n%s' \"$first\" \"$now\"";
     let output = world.sandbox.run(["exec", "--file", "--", "sh", "-c", script]);
     assert_eq!(output.code, Some(0), "{output:?}");
     let (first, now) = output.stdout.split_once('\n').unwrap();
