@@ -8,7 +8,7 @@
 //! | `cli` | arguments, one file a command, terminal output, log, exit codes |
 //! | `daemon` | `run`: the loop, systemd, the control socket |
 //! | `check`, `status` | the commands of these names |
-//! | `hooks`, `probe`, `push` | features beside the refresh: rules, effects and notes |
+//! | `hooks`, `login`, `probe`, `push` | features beside the refresh: rules, effects and notes |
 //! | `account` | one account: performs the core's actions; its files, its client |
 //! | `http`, `message`, `secrets`, `store` | the network, the sentences, the secrets, the state |
 //! | `config` | the config file: one table of keys, errors with a caret |
@@ -32,6 +32,7 @@ mod files;
 mod golden;
 mod hooks;
 mod http;
+mod login;
 mod message;
 mod oauth;
 mod probe;

@@ -1,6 +1,5 @@
 //! Every sentence about an outcome, its log level and its hint.
 
-use crate::config;
 use std::time::Duration;
 
 /// How grave a message is.
@@ -29,9 +28,12 @@ impl Level {
 }
 
 use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::files::watch;
 use crate::secret::Fingerprint;
+use crate::timer;
 
-use crate::problem::{Class, Problem};
+use crate::problem::{Class, Problem, RAISE_PROCESSES};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
@@ -42,9 +44,35 @@ pub const LOG_IN_AGAIN: &str = "log in again, and give the new refresh token to 
 /// While the server's answer is only in memory.
 pub const UNSTORED: &str = "the new refresh token is only in memory; retrying to store it";
 
+/// The next step after a refusal of the client, once the config has changed.
+pub const CONFIG_CHANGED: &str =
+    "the config has changed since: run `zg-tokend once` to try it; `zg-tokend run` tries it by itself";
+
 /// The next step where the kernel refuses descriptors or threads.
 pub const RAISE_LIMITS: &str =
     "raise the limits of this user: ulimit -n, ulimit -u; for a service LimitNOFILE=, TasksMax=";
+
+/// The kernel refuses threads: nothing is lost, and work waits for other work.
+pub fn no_threads(error: &std::io::Error) -> Message {
+    let text = format!("cannot create a thread: {error}; the work is done one after the other");
+    Message::new(Level::Warn, "no_threads", text).hint(RAISE_PROCESSES)
+}
+
+/// The kernel refuses a timer: deadlines are noticed later, by a second at most.
+pub fn no_timer(error: &std::io::Error) -> Message {
+    let every = timer::POLL.as_secs();
+    let text = format!("cannot create a timer: {error}; reading the clock every {every} s instead");
+    Message::new(Level::Warn, "no_timer", text).hint(RAISE_LIMITS)
+}
+
+/// The kernel refuses to watch files: their changes are noticed later.
+pub fn no_watch(error: &std::io::Error) -> Message {
+    let every = watch::POLL.as_secs();
+    let text = format!("cannot watch files for changes: {error}; looking at them every {every} s instead");
+    Message::new(Level::Warn, "no_watch", text).hint(
+        "raise ulimit -n (LimitNOFILE=), or with sysctl fs.inotify.max_user_instances and fs.inotify.max_user_watches",
+    )
+}
 
 /// One thing that happened, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,12 +132,12 @@ pub fn words(report: &Report) -> Message {
             "took_over",
             format!("took over the state of account {account}, which is no longer configured"),
         ),
-        Report::FellBack { message, .. } => Message::new(
+        Report::FellBack { message, hint, .. } => Message::new(
             Level::Warn,
             "fell_back",
             format!("the new login was refused, so the earlier one stays in use: {message}"),
         )
-        .hint(LOG_IN_AGAIN),
+        .hint(hint),
         Report::Adopted => Message::new(
             Level::Warn,
             "adopted",
@@ -136,6 +164,12 @@ pub fn words(report: &Report) -> Message {
             format!("the server gives a lifetime that cannot be read; assuming {}", duration(*assumed)),
         )
         .hint("set default_lifetime to what the provider documents"),
+        Report::IdTokenUnusable { why } => Message::new(
+            Level::Warn,
+            "id_token_unusable",
+            format!("the ID token in the answer was not kept: it {why}"),
+        )
+        .hint("check the issuer and client_id in the config; the access token is not concerned"),
         Report::FoundMarker { .. } => Message::new(
             Level::Warn,
             "interrupted",
@@ -256,7 +290,7 @@ fn finished(outcome: &Outcome) -> Message {
                 ),
             )
         },
-        Outcome::Fresh { remaining } => {
+        Outcome::Fresh { remaining, .. } => {
             Message::new(Level::Debug, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
         }
         Outcome::Republished => {
@@ -356,9 +390,25 @@ pub fn way_out(class: Class, hint: Option<&str>) -> &str {
     })
 }
 
+/// The command that logs this account in.
+pub fn login_command(settings: &config::Settings, account: &config::AccountConfig) -> String {
+    let mut command = "zg-tokend login".to_owned();
+    if settings.accounts.len() > 1 {
+        command = format!("{command} --account {}", account.name);
+    }
+    // The file that everybody else finds by itself need not be named.
+    if !settings.path.ends_with("zg-tokend/config.toml") {
+        command = format!("{command} --config {}", settings.path.display());
+    }
+    command
+}
+
 /// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
+    if account.can_log_in() {
+        return format!("log in with `{}`", login_command(settings, account));
+    }
     let name = &account.name;
     match &account.refresh_token {
         None | Some(Inline(_)) => {
@@ -428,6 +478,7 @@ mod tests {
                 refused: Fingerprint::of([]),
                 error: "invalid_grant".into(),
                 message: "refused".into(),
+                hint: "log in".into(),
             },
             Report::Adopted,
             Report::FoundMarker { at: start() },

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+/// The next step where the kernel refuses a process or a thread.
+pub const RAISE_PROCESSES: &str = "raise the limit of processes and threads: ulimit -u; for a service TasksMax=, for a container --pids-limit";
+
 /// The kinds of failure that the exit code tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {

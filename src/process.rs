@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
 
 use crate::clock::{millis, monotonic};
+use crate::problem::RAISE_PROCESSES;
 
 /// How much of standard error is kept: its first line is reported.
 const MAX_STDERR: usize = 4 << 10;
@@ -62,6 +63,8 @@ impl ChildError {
             Self::Start(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make it executable for the user who runs zg-tokend: chmod a+x")
             }
+            // EAGAIN of clone(2) and fork(2).
+            Self::Start(error) if error.kind() == io::ErrorKind::WouldBlock => Some(RAISE_PROCESSES),
             Self::Unkillable { .. } => {
                 Some("end it as root: sudo kill -9 PROCESS; if that does not help, it hangs in the kernel")
             }

@@ -67,7 +67,7 @@ pub mod stored_option {
     use crate::secret::Secret;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::ref_option, reason = "as serde calls it")]
+    #[expect(clippy::ref_option, reason = "serde calls it with this type")]
     pub fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
         match secret {
             Some(secret) => serializer.serialize_some(secret.expose()),

@@ -4,7 +4,10 @@
 //! own thread, late rather than never. Work may hang for ever (a frozen file system, a dead NFS
 //! server): a thread that hangs does not count, so that the others' work finds another one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,11 +51,13 @@ struct PoolState {
     idle: usize,
     /// When each thread that works began, by [`monotonic`].
     busy_since: Vec<i64>,
+    /// Why the kernel refused a thread, until [`take_refusal`].
+    refusal: Option<io::Error>,
 }
 
 impl PoolState {
     const fn new() -> Self {
-        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new() }
+        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new(), refusal: None }
     }
 
     /// Whether one more thread may be made for the work in the queue.
@@ -99,6 +104,37 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
+/// Runs work on a file; `None` if it takes longer than `time`. Until that work ends, no more is begun on
+/// this path: each would take a thread that does not come back.
+pub async fn run_within<T: Send + 'static>(
+    path: &Path,
+    time: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    static HUNG: Mutex<BTreeMap<PathBuf, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+    let hung = || HUNG.lock().unwrap_or_else(PoisonError::into_inner);
+    if hung().get(path).is_some_and(|ended| !ended.load(Ordering::Acquire)) {
+        return None;
+    }
+    let ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&ended);
+    let work = run(move || {
+        let result = work();
+        end.store(true, Ordering::Release);
+        result
+    });
+    let result = tokio::time::timeout(time, work).await.ok();
+    if result.is_none() {
+        hung().insert(path.to_owned(), ended);
+    }
+    result
+}
+
+/// Why the kernel refused a thread since the last call, for the log: the work was done all the same.
+pub fn take_refusal() -> Option<io::Error> {
+    POOL.lock().refusal.take()
+}
+
 fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -120,10 +156,9 @@ impl Pool {
         state.busy_since.push(began);
         drop(state);
         let thread = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
-        if thread.spawn(move || self.work(began)).is_ok() {
-            return true;
-        }
+        let Err(error) = thread.spawn(move || self.work(began)) else { return true };
         let mut state = self.lock();
+        state.refusal = Some(error);
         state.remove(began);
         state.idle > 0 || state.working() > 0
     }
@@ -171,7 +206,7 @@ impl PoolState {
 mod tests {
     use std::sync::mpsc;
 
-    use crate::workers::{THREADS, run};
+    use crate::workers::*;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
@@ -191,15 +226,30 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_hangs_takes_one_thread_alone() {
+        let (path, short) = (Path::new("/hung/secret"), Duration::from_millis(50));
+        let (release, hang) = mpsc::channel::<()>();
+        runtime().block_on(async {
+            assert_eq!(run_within(path, short, move || hang.recv().is_ok()).await, None);
+            assert_eq!(run_within(path, Duration::from_secs(60), || true).await, None, "it still hangs");
+            assert_eq!(run_within(Path::new("/well"), Duration::from_secs(60), || 7).await, Some(7));
+            drop(release);
+            while run_within(path, Duration::from_secs(60), || true).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    #[test]
     fn work_that_hangs_leaves_a_thread_for_the_rest() {
         runtime().block_on(async {
             let (release, hang) = mpsc::channel::<()>();
-            let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+            let hang = Arc::new(Mutex::new(hang));
             let local = tokio::task::LocalSet::new();
             local
                 .run_until(async {
                     for _ in 0..2 * THREADS {
-                        let hang = std::sync::Arc::clone(&hang);
+                        let hang = Arc::clone(&hang);
                         tokio::task::spawn_local(run(move || hang.lock().unwrap().recv().is_ok()));
                     }
                     tokio::task::yield_now().await;

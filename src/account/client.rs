@@ -1,6 +1,5 @@
 //! The client of a token endpoint: reads the secrets, finds the endpoint, sends requests.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,9 @@ use crate::workers;
 
 /// A discovery document is fetched again after this time; it hardly ever changes.
 const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a secret file or root certificates may take: as long as a secret command.
+const FILE_TIME: Duration = Duration::from_secs(10);
 
 /// One account as a client of its token endpoint.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Client {
         oauth::classify(reply.as_ref(), &ReplyContext { now, default_lifetime, known_secrets })
     }
 
-    fn endpoint(&self, context: &Context) -> Rc<HttpEndpoint> {
+    pub fn endpoint(&self, context: &Context) -> Arc<HttpEndpoint> {
         context.endpoint(HttpOptions {
             timeout: self.account.timeout,
             ca_file: self.account.ca_file.clone(),
@@ -94,20 +96,55 @@ impl Client {
         })
     }
 
+    /// Reads the root certificates on another thread: their file system may hang. If they cannot be read,
+    /// the request says so.
+    async fn prepare(&self, url: &Url, context: &Context) -> Result<(), Problem> {
+        let endpoint = self.endpoint(context);
+        if context.inline || url.scheme() != "https" || endpoint.is_prepared() {
+            return Ok(());
+        }
+        let url = url.clone();
+        let path = self.account.ca_file.clone().unwrap_or_default();
+        let prepared = workers::run_within(&path, FILE_TIME, move || endpoint.prepare(&url).is_ok()).await;
+        prepared.map(drop).ok_or_else(|| Problem {
+            class: Class::Unavailable,
+            kind: "files_hang".into(),
+            message: "cannot read the root certificates: the file system does not answer".into(),
+            hint: Some("check the file system of ca_file: mount, df, dmesg".into()),
+        })
+    }
+
+    /// File work on another thread, unless the account is alone.
+    async fn on_files<T: Send + 'static>(
+        &self,
+        context: &Context,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if context.inline { work() } else { workers::run(work).await }
+    }
+
     /// The configured endpoint, or the one in the issuer's discovery document.
     async fn token_endpoint(&self, context: &Context) -> Result<Url, Problem> {
         let issuer = match &self.account.endpoint {
-            Endpoint::Explicit(url) => return Ok(url.clone()),
+            Endpoint::Explicit(url) => {
+                self.prepare(url, context).await?;
+                return Ok(url.clone());
+            }
             Endpoint::Discovered { issuer } => issuer,
         };
         let now = context.clock.now();
         let mut store = store::open(&self.settings, &self.account.name);
-        let cached = store.discovered().filter(|cached| cached.issuer == *issuer);
+        let cached = self.on_files(context, move || store.discovered()).await;
+        let cached = cached.filter(|cached| cached.issuer == *issuer);
         if let Some(cached) = &cached
             && cached.fetched_at.wall <= now.wall
             && now.since(cached.fetched_at) < DISCOVERY_FRESH
         {
+            self.prepare(&cached.token_endpoint, context).await?;
             return self.confirmed(cached, cached.token_endpoint.clone());
+        }
+        if let Ok(url) = issuer.parse() {
+            self.prepare(&url, context).await?;
         }
         match discovery::fetch(&self.endpoint(context), issuer).await {
             Ok(found) => {
@@ -122,7 +159,9 @@ impl Client {
                 };
                 let endpoint = self.confirmed(&fetched, fetched.token_endpoint.clone())?;
                 // Without the cache the next pass fetches the document again: no reason to fail.
-                let _ = store.keep_discovered(&Discovered { confirmed_host: host(&endpoint), ..fetched });
+                let kept = Discovered { confirmed_host: host(&endpoint), ..fetched };
+                let store = store::open(&self.settings, &self.account.name);
+                let _ = self.on_files(context, move || store.keep_discovered(&kept)).await;
                 Ok(endpoint)
             }
             Err(error) => match cached {
@@ -178,6 +217,13 @@ pub async fn read(
         return secrets::read(key, source, variables);
     }
     let (source, variables) = (source.clone(), Arc::clone(variables));
+    if let SecretSource::File(path) = &source {
+        let path = path.clone();
+        let read = move || secrets::read(key, &source, &variables);
+        let done = workers::run_within(&path, FILE_TIME, read).await;
+        return done.unwrap_or(Err(SecretError::Hang { key, path }));
+    }
+    // It has a deadline of its own.
     workers::run(move || secrets::read(key, &source, &variables)).await
 }
 

@@ -3,7 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -11,6 +13,7 @@ use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::Message;
 use crate::refresh::LOCK_PATIENCE;
 use crate::refresh::outcome::Report;
+use crate::store;
 
 /// Receives what happens to the accounts: the log, the counts, the terminal.
 pub trait Observer {
@@ -22,6 +25,7 @@ pub enum Notice<'a> {
     /// A report of the core.
     Report {
         account: &'a str,
+        token_file: &'a Path,
         report: &'a Report,
         /// At the end of a pass: the next one, if it is scheduled.
         next_pass: Option<Timestamp>,
@@ -37,7 +41,7 @@ pub struct Context {
     pub clock: Rc<dyn Clock>,
     observers: Vec<Rc<dyn Observer>>,
     /// The HTTP clients, while any account is active.
-    endpoints: RefCell<HashMap<HttpOptions, Rc<HttpEndpoint>>>,
+    endpoints: RefCell<HashMap<HttpOptions, Arc<HttpEndpoint>>>,
     active: Cell<usize>,
     stopping: Cell<bool>,
     /// Do file work on the caller's thread: there is no other account that it could delay.
@@ -74,19 +78,20 @@ impl Context {
     }
 
     /// The HTTP client with these options. Accounts share it.
-    pub fn endpoint(&self, options: HttpOptions) -> Rc<HttpEndpoint> {
+    pub fn endpoint(&self, options: HttpOptions) -> Arc<HttpEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         let endpoint =
-            endpoints.entry(options.clone()).or_insert_with(|| Rc::new(HttpEndpoint::new(options)));
-        Rc::clone(endpoint)
+            endpoints.entry(options.clone()).or_insert_with(|| Arc::new(HttpEndpoint::new(options)));
+        Arc::clone(endpoint)
     }
 
     /// Sets the number of active accounts. With none, the HTTP clients are dropped, with their
-    /// connections and root certificates.
+    /// connections and root certificates, and the index of seeds.
     pub fn set_active(&self, active: usize) {
         self.active.set(active);
         if active == 0 {
             self.endpoints.take();
+            store::seeds::forget();
         }
     }
 

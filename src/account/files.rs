@@ -114,6 +114,12 @@ impl Files {
         Ok(self.store.prepare(record)?)
     }
 
+    /// Creates the next token file and state, and stores nothing.
+    pub fn reserve(&mut self) -> Result<(), Problem> {
+        self.outputs.prepare()?;
+        Ok(self.store.reserve()?)
+    }
+
     pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
         // A token whose login is not stored tells of no state.
         self.origin = None;
@@ -131,6 +137,12 @@ impl Files {
     /// Removes the files that still hold this token.
     pub fn withdraw(&self, token: &AccessToken) -> Result<(), Problem> {
         self.outputs.withdraw(token)
+    }
+
+    /// Removes the files, whatever they hold. One that is a mount point cannot be removed and becomes
+    /// empty.
+    pub fn remove(&mut self) -> Result<(), Problem> {
+        self.outputs.remove()
     }
 
     /// Releases the lock and removes the prepared files.

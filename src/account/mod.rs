@@ -33,7 +33,7 @@ use crate::account::files::Files;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::config::Endpoint;
-use crate::message::{LOG_IN_AGAIN, Level, Message, login_hint, words};
+use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
@@ -80,7 +80,7 @@ pub struct Account {
     outcome: Option<Outcome>,
     /// The outcomes that [`Account::take_finished`] has not taken yet.
     finished: Vec<Outcome>,
-    refused_login: Option<(Fingerprint, Problem)>,
+    refused_login: Option<Box<(Fingerprint, Problem)>>,
     queue: VecDeque<Action>,
     stopping: bool,
     is_abandoned: bool,
@@ -132,7 +132,7 @@ impl Account {
 
     /// The last new login that the server refused while the account continued with an earlier one.
     pub fn refused_login(&self) -> Option<&(Fingerprint, Problem)> {
-        self.refused_login.as_ref()
+        self.refused_login.as_deref()
     }
 
     /// Whether only a new login can help. `set` may bring it, through the state.
@@ -326,18 +326,19 @@ impl Account {
     fn report(&mut self, report: Report, context: &Context) {
         context.notice(&Notice::Report {
             account: self.configured.name.as_str(),
+            token_file: &self.configured.token_file.path,
             report: &report,
             next_pass: self.core.next_wakeup(),
             now: context.clock.now(),
         });
-        if let Report::FellBack { refused, error, .. } = &report {
+        if let Report::FellBack { refused, error, hint, .. } = &report {
             let problem = Problem {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
-                hint: Some(LOG_IN_AGAIN.into()),
+                hint: Some(hint.clone()),
             };
-            self.refused_login = Some((*refused, problem));
+            self.refused_login = Some(Box::new((*refused, problem)));
         }
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());
@@ -382,8 +383,8 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         _ => None,
     };
     Policy {
-        account: account.name.to_string(),
-        config: settings.path.to_string_lossy().into_owned(),
+        account: account.name.shared(),
+        config: Arc::clone(&settings.path_text),
         skew: account.skew,
         default_lifetime: account.default_lifetime,
         horizon: mode.horizon,

@@ -68,7 +68,7 @@ pub fn obtain(
     let problem = problem(&account);
     let now = SystemClock::new().now();
     let token = match account.outcome() {
-        Some(Outcome::Fresh { remaining }) if account.core().is_state_damaged() => {
+        Some(Outcome::Fresh { remaining, .. }) if account.core().is_state_damaged() => {
             presumed_token(account.configured(), *remaining, now)
         }
         _ => account.core().record().and_then(|record| record.access_token.clone()),

@@ -7,13 +7,16 @@ use std::time::Duration;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::account::Account;
-use crate::account::context::Context;
+use crate::account::context::{Context, Notice};
 use crate::account::queue::Queue;
 use crate::clock::{BootId, Timestamp, millis, monotonic};
+use crate::message::no_threads;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::Outcome;
 use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
+use crate::workers;
 use serde::{Deserialize, Serialize};
 
 /// How long a pass waits to resend a request that got no answer: at the next pass the server may not
@@ -55,27 +58,74 @@ pub fn once(accounts: Vec<Account>, trigger: Trigger, mut context: Context) -> i
     Ok(pass.finished.into_iter().map(|(_, account)| account).collect())
 }
 
-/// When the last `once` ran, to find passes that are too far apart. By the monotonic clock, which
-/// stops while the machine sleeps: a night's sleep is no missed pass.
+/// How often `once --quiet` tells a failure that goes on: cron makes a mail of each line.
+const TOLD_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The last `once`.
 #[derive(Default, Serialize, Deserialize)]
 struct LastPass {
+    /// When it ran, to find passes that are too far apart. By the monotonic clock, which stops while
+    /// the machine sleeps: a night's sleep is no missed pass.
     monotonic_ms: i64,
     boot_id: Option<BootId>,
+    /// The failure that goes on, as `once --quiet` told it.
+    #[serde(default)]
+    failure: Option<ToldFailure>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToldFailure {
+    kind: String,
+    /// Unix milliseconds of the first pass that failed so.
+    since: i64,
+    /// The same of the last time it was told.
+    told_at: i64,
+}
+
+impl ToldFailure {
+    fn is_due(&self, now: i64) -> bool {
+        // A clock that was set back must not silence it for long.
+        !(0..TOLD_AGAIN_MS).contains(&now.saturating_sub(self.told_at))
+    }
+}
+
+/// The findings of [`note_pass`].
+#[derive(Debug, Default)]
+pub struct PassNote {
+    /// The time since the pass before, if that is known.
+    pub gap: Option<Duration>,
+    /// When the failure began, in Unix milliseconds, if an earlier pass failed in the same way.
+    pub fails_since: Option<i64>,
+    /// Whether the failure was told less than a day ago.
+    pub is_told: bool,
 }
 
 impl Note for LastPass {
     const FILE: &'static str = "last-pass";
 }
 
-/// Notes a pass; returns the time since the one before, if that is known.
-pub fn note_pass(account: &mut Account, boot_id: BootId) -> Option<Duration> {
-    let now = monotonic();
-    account.files().store().update_note(|last: &mut LastPass| {
-        let gap = now.saturating_sub(last.monotonic_ms).max(0).cast_unsigned();
-        let is_known = last.boot_id == Some(boot_id);
-        *last = LastPass { monotonic_ms: now, boot_id: Some(boot_id) };
-        is_known.then(|| Duration::from_millis(gap))
-    })?
+/// Notes a pass. `is_quiet`: the failure is told now, unless it was told before.
+pub fn note_pass(account: &mut Account, now: Timestamp, is_quiet: bool) -> PassNote {
+    let (ticks, kind) = (monotonic(), account.outcome().and_then(Outcome::kind).map(str::to_owned));
+    let note = account.files().store().update_note(|last: &mut LastPass| {
+        let gap = ticks.saturating_sub(last.monotonic_ms).max(0).cast_unsigned();
+        let gap = (last.boot_id == Some(now.boot_id)).then(|| Duration::from_millis(gap));
+        (last.monotonic_ms, last.boot_id) = (ticks, Some(now.boot_id));
+        let earlier = last.failure.take().filter(|failure| Some(&failure.kind) == kind.as_ref());
+        let Some(kind) = kind.filter(|_| is_quiet) else {
+            last.failure = earlier;
+            return PassNote { gap, ..PassNote::default() };
+        };
+        let is_told = earlier.as_ref().is_some_and(|failure| !failure.is_due(now.wall));
+        let fails_since = earlier.as_ref().map(|failure| failure.since);
+        last.failure = Some(ToldFailure {
+            kind,
+            since: fails_since.unwrap_or(now.wall),
+            told_at: earlier.filter(|_| is_told).map_or(now.wall, |failure| failure.told_at),
+        });
+        PassNote { gap, fails_since, is_told }
+    });
+    note.unwrap_or_default()
 }
 
 struct Pass {
@@ -130,7 +180,13 @@ impl Pass {
             self.context.set_active(tasks.len());
             // A panic aborts the process, and nothing cancels a task.
             match tasks.join_next().await {
-                None => return Ok(()),
+                None => {
+                    if let Some(error) = workers::take_refusal() {
+                        let message = no_threads(&error);
+                        self.context.notice(&Notice::Message { account: None, message: &message });
+                    }
+                    return Ok(());
+                }
                 Some(Ok(Task::Look(place, account, unfinished))) => {
                     looks -= 1;
                     self.sort(place, account, unfinished);

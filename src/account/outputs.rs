@@ -9,7 +9,7 @@ use crate::account::info_file::Info;
 use crate::account::origin;
 use crate::account::token_file::{Observation, Prepared, PublishError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AccountConfig, NoIdToken, OutputConfig, TokenFile, TokenFormat, Values};
+use crate::config::{AccountConfig, NoIdToken, OutputConfig, TokenFile, TokenFormat, Values, WriteMode};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Origin};
 use crate::refresh::record::{AccessToken, Record};
@@ -100,6 +100,21 @@ impl Outputs {
             self.info_file().as_ref().map_or(Ok(()), TokenFile::remove)?;
         }
         Ok(result?)
+    }
+
+    /// Removes every file, whatever it holds. One that is a mount point cannot be removed and becomes
+    /// empty.
+    pub fn remove(&self) -> Result<(), Problem> {
+        let info_file = self.info_file();
+        let outputs = self.account.outputs.iter().map(|output| &output.file);
+        let files = outputs.chain([&self.account.token_file]).chain(&info_file);
+        for file in files.filter(|file| file.path.symlink_metadata().is_ok()) {
+            match file.write {
+                WriteMode::Replace => file.remove()?,
+                WriteMode::InPlace => file.prepare()?.publish(&Secret::new(""), None)?,
+            }
+        }
+        Ok(())
     }
 
     /// The files beside the newest token.

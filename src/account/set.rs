@@ -164,7 +164,7 @@ fn take(
 }
 
 /// Waits for the lock, and returns the state under it.
-fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
+pub fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Problem> {
     let begun_at = clock.now();
     loop {
         match files.lock() {

@@ -1,8 +1,10 @@
 //! The token file, from which programs read the access token.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -16,6 +18,10 @@ use crate::files::{
 };
 use crate::problem::Class;
 use crate::secret::{Fingerprint, Secret};
+
+/// Directories of token files in which the temporaries of killed processes were removed, each with the
+/// owner of the files.
+static SWEPT: Mutex<BTreeSet<(u64, u64, Option<u32>)>> = Mutex::new(BTreeSet::new());
 
 /// The room that is reserved before a refresh, in bytes: the longest access token that is accepted.
 const RESERVE: u64 = 16 * 1024;
@@ -229,9 +235,15 @@ enum Ready {
 }
 
 impl Prepared {
-    /// Removes the temporaries of killed processes beside the token file, and returns their number.
-    pub fn sweep(&self) -> Result<usize, PublishError> {
-        Ok(self.target.directory().sweep(self.attributes.owner)?)
+    /// Removes the temporaries of killed processes beside the token file, unless this process has done
+    /// so: a thousand accounts may have their token files in one directory, and each look lists it.
+    pub fn sweep(&self) -> Result<(), PublishError> {
+        let (directory, owner) = (self.target.directory(), self.attributes.owner);
+        let place = (directory.stat().st_dev, directory.stat().st_ino, owner);
+        if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+            directory.sweep(owner)?;
+        }
+        Ok(())
     }
 
     /// Writes the content durably, with a note on the file. After an error readers see the old content, unless the file is

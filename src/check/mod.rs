@@ -15,9 +15,11 @@ use crate::account::barrier::barrier;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
-use crate::message::local;
+use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
+use crate::oauth::BodyTemplate;
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
@@ -102,6 +104,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
     for account in settings.chosen(only) {
         let of_account = [
+            preset(account),
             endpoint(account, &mut endpoints),
             account
                 .client_secret
@@ -138,6 +141,38 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
 
 fn options(account: &AccountConfig) -> HttpOptions {
     HttpOptions { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
+}
+
+/// The settings of an account with a preset: those that are in force, without the account's own values.
+fn preset(account: &AccountConfig) -> Vec<Finding> {
+    let Some(preset) = account.preset else { return Vec::new() };
+    let Endpoint::Explicit(endpoint) = &account.endpoint else { return Vec::new() };
+    let pairs = |own: &[(String, SecretSource)], preset: &[(&str, &str)]| -> Vec<String> {
+        let is_own = |name: &str, value: &str| {
+            let literal = SecretSource::Inline(Secret::new(value));
+            own.iter().any(|(own, source)| own == name && *source == literal)
+        };
+        let kept = preset.iter().filter(|(name, value)| is_own(name, value));
+        kept.map(|(name, value)| format!("{name} = {value}")).collect()
+    };
+    // A query may hold a key.
+    let mut endpoint = endpoint.clone();
+    endpoint.set_query(None);
+    let mut sets = vec![
+        format!("token_endpoint = {endpoint}"),
+        format!("token_endpoint_auth_method = {}", account.auth_method.as_str()),
+    ];
+    for (key, pairs) in [
+        ("request_headers", pairs(&account.request_headers, preset.headers)),
+        ("extra_params", pairs(&account.extra_params, preset.params)),
+    ] {
+        if !pairs.is_empty() {
+            sets.push(format!("{key} = {{ {} }}", pairs.join(", ")));
+        }
+    }
+    let body = preset.body.filter(|body| BodyTemplate::parse(body, &[]).ok() == account.request_body);
+    sets.extend(body.map(|body| format!("request_body = {body}")));
+    vec![Finding::ok("provider", format!("the preset {} sets {}", preset.name, sets.join(", ")))]
 }
 
 /// Certificates and proxy, once for all accounts with the same options.
@@ -214,14 +249,18 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
         not_private.map(|warning| Finding::warning("state", warning.to_string(), warning.hint()));
     let mut findings: Vec<_> = garbage.into_iter().chain(not_private).collect();
     let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
+    let again = if account.can_log_in() { login_hint(settings, account) } else { LOG_IN_AGAIN.to_owned() };
     let Some(source) = &account.refresh_token else {
         findings.push(stored.map_or_else(
             || {
-                let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 let message = "there is none, neither in the config nor in the state";
+                if account.can_log_in() {
+                    return Finding::warning("refresh_token", message, login_hint(settings, account));
+                }
+                let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 Finding::problem("refresh_token", message, Some(hint.into()))
             },
-            |(record, token)| state(record, token),
+            |(record, token)| state(settings, record, token, &again),
         ));
         return findings;
     };
@@ -232,21 +271,28 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     };
     findings.extend(stored.map(|(record, token)| match () {
         () if is_new(record) => Finding::ok("state", "the login in the config is newer, and will be used"),
-        () => state(record, token),
+        () => state(settings, record, token, &again),
     }));
     findings.push(configured);
     findings
 }
 
 /// The refresh token in a state, if the config has no newer one.
-fn state(record: &Record, token: &RefreshToken) -> Finding {
+fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
-        Some(verdict) if record.needs_login() => {
+        Some(verdict) if record.needs_login() || settings.changed_at() <= Some(verdict.at.wall) => {
             Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
-        _ => {
-            let since = local(token.obtained_at.wall / 1000);
-            Finding::ok("state", format!("holds the refresh token of {since}"))
+        Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
+        None => {
+            let holds = format!("holds the refresh token of {}", local(token.obtained_at.wall / 1000));
+            let Some(life) = &record.login_life else { return Finding::ok("state", holds) };
+            let message = format!("{holds}; the login ends {}", local(life.ends_at().wall / 1000));
+            if life.ends_soon(SystemClock::new().now()) {
+                Finding::warning("state", message, again)
+            } else {
+                Finding::ok("state", message)
+            }
         }
     }
 }

@@ -18,13 +18,14 @@ const EXAMPLES: &str = "\
 Examples:
   zg-tokend demo                       see how it works, without any setup
   zg-tokend init                       write a config
+  zg-tokend login                      log in with a browser
   zg-tokend check                      check the config
   zg-tokend once                       refresh what is due, then exit
   zg-tokend run                        keep the tokens fresh until stopped
   zg-tokend status                     show the state of each account
   */5 * * * *  zg-tokend once --quiet  refresh from cron, without a daemon
 
-Exit codes of run and once: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
+Exit codes of run, once and login: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
 Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
 
 /// Keeps an OAuth 2.0 access token fresh in a file.
@@ -39,7 +40,12 @@ pub struct Args {
 
 impl Args {
     pub fn of_process() -> Result<Self, clap::Error> {
-        let line: Vec<OsString> = std::env::args_os().collect();
+        let mut line: Vec<OsString> = std::env::args_os().collect();
+        // As many programs have it: help COMMAND is COMMAND --help.
+        if line.get(1).is_some_and(|word| word == "help") {
+            line.remove(1);
+            line.push("--help".into());
+        }
         Self::read_briefly(&line).map_or_else(|| Self::try_parse_from(line), Ok)
     }
 
@@ -67,7 +73,7 @@ pub struct Common {
     /// Config file [default: $ZG_TOKEND_CONFIG, else ~/.config/zg-tokend/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Account to use; for `init`, the name of the new account
+    /// Name of the account
     #[arg(long, global = true, value_name = "NAME", value_parser = account_name)]
     pub account: Option<String>,
 }
@@ -75,28 +81,90 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a config from a few answers and check it
+    #[command(after_help = "\
+Examples:
+  zg-tokend init                                      ask for everything
+  zg-tokend init --provider '?'                       list the providers with a preset
+  zg-tokend init --from authorized_user.json          take client and login from Google's file
+  zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
     Init(Box<Init>),
     /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)
+    #[command(after_help = "\
+Examples:
+  zg-tokend run                           in a terminal; Ctrl-C stops it
+  systemctl --user enable --now zg-tokend as a service
+  zg-tokend run --log-format json         log for a collector")]
     Run(Run),
     /// Refresh what is due, then exit
+    #[command(after_help = "\
+Examples:
+  zg-tokend once                          refresh what is due
+  zg-tokend once --force                  refresh now, due or not
+  */5 * * * *  zg-tokend once --quiet     from cron
+  0 * * * *  zg-tokend once --quiet --every 1h")]
     Once(Once),
+    /// Log in with a browser, by device code or by paste, and store the login
+    Login(Box<Login>),
+    /// Revoke the login and forget it
+    Logout(Logout),
     /// Store a new refresh token from stdin and refresh with it
+    #[command(after_help = "\
+Examples:
+  zg-tokend set                           type or paste the refresh token
+  pass show work/refresh | zg-tokend set --account work
+  zg-tokend set --access-token --expires-in 1h <token")]
     Set(Set),
     /// Print a live access token, and refresh it first if needed
+    #[command(after_help = "\
+Examples:
+  curl -H \"Authorization: Bearer $(zg-tokend token)\" https://api.example.com
+  zg-tokend token --account work --min-valid 10m
+  kubectl, git, Docker and AWS: `zg-tokend man` has the lines for their configs")]
     Token(Token),
     /// Run a command with the access token, again with a new one if it is refused
+    #[command(after_help = "\
+Examples:
+  zg-tokend exec -- sh -c 'curl -H \"Authorization: Bearer $ACCESS_TOKEN\" https://api.example.com'
+  zg-tokend exec --env GH_TOKEN gh repo list
+  zg-tokend exec --file -- client --token-file {}")]
     Exec(Exec),
     /// Report that a resource refused the access token, and replace it
+    #[command(after_help = "\
+Examples:
+  zg-tokend rejected <~/.config/zerogravity/token
+  zg-tokend rejected --account work --sha256 HEX")]
     Rejected(Rejected),
     /// Show the state of each account, without network access
+    #[command(after_help = "\
+Examples:
+  zg-tokend status                        a table, or plain lines in a pipe
+  zg-tokend status --watch                redraw at each change
+  zg-tokend status --json | jq .accounts[0].state
+  zg-tokend status --format prometheus >zg-tokend.prom")]
     Status(Status),
     /// Check config, secrets, permissions and directories
+    #[command(after_help = "\
+Examples:
+  zg-tokend check                         without network access
+  zg-tokend check --live                  ask the servers, too; no token is used up")]
     Check(Check),
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
+    #[command(after_help = "\
+Examples:
+  zg-tokend man | man -l -
+  zg-tokend man config | man -l -")]
     Man(Man),
     /// Print a shell completion script
+    #[command(after_help = "\
+Examples:
+  zg-tokend completions bash >~/.local/share/bash-completion/completions/zg-tokend
+  zg-tokend completions fish >~/.config/fish/completions/zg-tokend.fish")]
     Completions(Completions),
     /// Show a token's life with an embedded authorization server
+    #[command(after_help = "\
+Examples:
+  zg-tokend demo                          watch a token's life, with an outage
+  zg-tokend demo --server-only            a server to try a config with")]
     Demo(Demo),
 }
 
@@ -147,6 +215,18 @@ pub struct Init {
     /// A provider with a preset; '?' lists them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|provider| provider.name).chain(["?"])), hide_possible_values = true)]
     pub provider: Option<String>,
+    /// Your tenant at the provider (microsoft); the Web API key (firebase)
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Host of the provider's server (exact-online, gitlab, salesforce)
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Your shop at the provider (shopify)
+    #[arg(long, value_name = "SHOP")]
+    pub shop: Option<String>,
+    /// Your data center at the provider (zoho)
+    #[arg(long, value_name = "NAME")]
+    pub data_center: Option<String>,
     /// URL of the issuer, to discover the token endpoint
     #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
     pub issuer: Option<String>,
@@ -185,8 +265,8 @@ pub struct Once {
     /// Refresh even if nothing is due
     #[arg(long)]
     pub force: bool,
-    /// Send a refresh token again that the server has refused
-    #[arg(long, requires = "force")]
+    /// Send a refresh token again that the server has refused; implies --force
+    #[arg(long)]
     pub retry_dead: bool,
     /// Interval between passes: also refresh tokens that would expire before the next pass
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -194,9 +274,54 @@ pub struct Once {
     /// Print one JSON object
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print only failures and warnings
+    /// Print only failures and warnings; repeat a failure that goes on once a day
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[derive(Debug, Default, clap::Args)]
+pub struct Login {
+    /// Enter a code on another device
+    #[arg(long, conflicts_with = "paste")]
+    pub device: bool,
+    /// Paste the address that the browser shows after the login
+    #[arg(long)]
+    pub paste: bool,
+    /// Show the address of the login page instead of starting a browser
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Show no QR code
+    #[arg(long)]
+    pub no_qr: bool,
+    /// Port for the answer of the browser [default: that of redirect_uri, else a free port]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Maximum wait for the login in the browser
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Scope of the login [default: login_scope, else scope and what the provider needs]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<String>,
+    /// Allow another user than the one of the last login
+    #[arg(long)]
+    pub other_identity: bool,
+    /// Log in on this host by ssh, with the browser of this machine
+    #[arg(long, value_name = "USER@HOST", conflicts_with_all = ["device", "paste", "json"])]
+    pub remote: Option<String>,
+    /// Print one JSON object per line; with --device it needs no terminal
+    #[arg(long)]
+    pub json: bool,
+    /// Only there to be refused: other users can see a command line.
+    #[arg(hide = true, value_name = "CODE")]
+    pub code: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Logout {
+    /// Forget the login on this machine alone, without asking the server to revoke it
+    #[arg(long)]
+    pub local: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -301,8 +426,8 @@ pub struct Exec {
     /// (may be given several times). `exec` does not replay standard input for the second run
     #[arg(long, value_name = "CODE")]
     pub retry_on_exit: Vec<u8>,
-    /// Command and its arguments, after --
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// Command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -394,50 +519,4 @@ pub struct Demo {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::cli::args::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn global_flags_go_before_and_after_the_command() {
-        for line in [
-            ["zg-tokend", "--config", "c", "--account", "a", "run"],
-            ["zg-tokend", "run", "--config", "c", "--account", "a"],
-        ] {
-            let args = Args::try_parse_from(line).unwrap();
-            let Common { config, account } = args.common;
-            assert_eq!((config.unwrap(), account.unwrap()), (PathBuf::from("c"), "a".into()));
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_read_briefly_means_the_same() {
-        for line in [
-            "run --log-format json",
-            "once --force --retry-dead --every 5min --account a",
-            "token --format git get",
-            "token help",
-            "exec --config c --retry-on-exit 3 -- env --json",
-            "rejected --wait 1s",
-            "status --json",
-            "status",
-        ] {
-            let line: Vec<OsString> = format!("zg-tokend {line}").split(' ').map(OsString::from).collect();
-            let briefly = Args::read_briefly(&line).unwrap();
-            assert_eq!(format!("{briefly:?}"), format!("{:?}", Args::try_parse_from(line).unwrap()));
-        }
-    }
-
-    #[test]
-    fn help_and_mistakes_are_for_the_whole_definition() {
-        for line in ["", "--config c status", "once -h", "run -V", "status --jsn", "token --wait x", "exec"] {
-            let line = ["zg-tokend"].into_iter().chain(line.split(' ')).map(OsString::from);
-            assert!(Args::read_briefly(&line.collect::<Vec<_>>()).is_none());
-        }
-    }
-}
+mod tests;

@@ -10,11 +10,10 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::output::printable;
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
-    wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
 use crate::cli::terminal;
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{Terminal, columns};
 use crate::cli::{load, locate};
 
 #[derive(Serialize)]

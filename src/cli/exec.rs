@@ -23,6 +23,7 @@ use crate::cli::{one_account, output, rejected, report, token};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::message::RAISE_LIMITS;
+use crate::problem::RAISE_PROCESSES;
 use crate::refresh::record::AccessToken;
 use crate::refresh::schedule;
 use crate::runtime::{END, Signals, event_loop};
@@ -238,6 +239,8 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
     let hint = match error.kind() {
         ErrorKind::NotFound => "write its full path, or check PATH",
         ErrorKind::PermissionDenied => "make it executable: chmod a+x",
+        // EAGAIN of clone(2) and fork(2).
+        ErrorKind::WouldBlock => RAISE_PROCESSES,
         _ => "run it without zg-tokend first",
     };
     output::error(format!("cannot run {}: {error}", program.display()), Some(hint));

@@ -29,6 +29,18 @@ const BY_WEIGHT: [Exit; 7] =
     [Exit::Io, Exit::Config, Exit::NeedsLogin, Exit::Busy, Exit::Unavailable, Exit::Failure, Exit::Usage];
 
 impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Failure,
+        Self::Usage,
+        Self::Unavailable,
+        Self::Io,
+        Self::Busy,
+        Self::NeedsLogin,
+        Self::Config,
+    ];
+
     /// The code of several outcomes together.
     pub fn worst(codes: impl IntoIterator<Item = Self>) -> Self {
         let weight =

@@ -4,16 +4,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value};
 
 use crate::account::context::{Notice, Observer};
 use crate::cli::args::LogFormat;
 use crate::cli::output::printable;
+use crate::cli::terminal::{columns_of, fold};
 use crate::clock::{Clock, SystemClock, Timestamp, utc};
-use crate::message::{Level, Message, local, local_time, words};
+use crate::message::{Level, Message, duration, local, local_time, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::sink::Sink;
@@ -41,6 +47,8 @@ struct Logger {
 enum EntryFormat {
     /// `TIME LEVEL account: text; hint: …`
     Text,
+    /// The same for a person: the hint has lines of its own, no word is broken, and levels have colours.
+    Terminal { colour: bool },
     /// An object for each entry, with account and hint as fields.
     Json,
     /// The journal's fields: `ACCOUNT=`, `EVENT=`, as in `journalctl ACCOUNT=work`.
@@ -57,6 +65,10 @@ pub(super) fn set_up(format: Option<LogFormat>) {
     let (format, sink) = match (journal, format) {
         (Some(sink), _) => (EntryFormat::Journal, Ok(sink)),
         (None, Some(LogFormat::Json)) => (EntryFormat::Json, Sink::stderr()),
+        (None, _) if std::io::stderr().is_terminal() => {
+            let colour = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+            (EntryFormat::Terminal { colour }, Sink::stderr())
+        }
         (None, _) => (EntryFormat::Text, Sink::stderr()),
     };
     // Without stderr there is no log.
@@ -143,6 +155,9 @@ impl EntryFormat {
             return format!("{}\n", Value::Object(known.collect::<Map<_, _>>())).into_bytes();
         }
         let prefix = account.map(|account| format!("{account}: ")).unwrap_or_default();
+        if let Self::Terminal { colour } = self {
+            return entry_for_terminal(colour, &format!("{prefix}{text}"), message).into_bytes();
+        }
         let suffix = hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
         // On one line: a line break would make two entries of one.
         let line = printable(&format!("{prefix}{text}{suffix}"));
@@ -164,19 +179,41 @@ impl EntryFormat {
     }
 }
 
+/// `text` is that of the message, behind its account.
+fn entry_for_terminal(colour: bool, text: &str, message: &Message) -> String {
+    let style = match message.level {
+        Level::Error => AnsiColor::Red.on_default().bold(),
+        Level::Warn => AnsiColor::Yellow.on_default().bold(),
+        Level::Info => Style::new(),
+        Level::Debug => Style::new().dimmed(),
+    };
+    let style = if colour { style } else { Style::new() };
+    let (width, level) = (columns_of(std::io::stderr()), message.level.name().to_ascii_uppercase());
+    let time = local_time();
+    let label = time.len() + 1 + 5 + 1;
+    let entry = fold(&printable(text), width, label);
+    let hint = message.hint.as_deref().map(|hint| fold(&printable(&format!("hint: {hint}")), width, label));
+    let hint = hint.map(|hint| format!("{:label$}{hint}\n", "")).unwrap_or_default();
+    format!("{time} {style}{level:5}{style:#} {entry}\n{hint}")
+}
+
 /// Writes reports to the log. A failure that goes on is reported once as a warning, and then only
-/// when the number of repetitions has doubled.
+/// when the number of repetitions has doubled. A token that another process stored is told as well,
+/// so that the last line about an account is true.
 #[derive(Default)]
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
+    /// The generation of each account's token that was told last.
+    told: RefCell<HashMap<String, u64>>,
 }
 
 impl Observer for Log {
     fn notice(&self, notice: &Notice<'_>) {
         match notice {
-            Notice::Report { account, report, next_pass, .. } => {
+            Notice::Report { account, token_file, report, next_pass, .. } => {
                 let mut message = words(report);
                 if let Report::Finished(outcome) = report {
+                    self.tell_token(account, token_file, outcome, *next_pass, &mut message);
                     self.quieten(account, outcome, *next_pass, &mut message);
                 }
                 write(Some(account), &message);
@@ -188,6 +225,39 @@ impl Observer for Log {
 }
 
 impl Log {
+    /// The first token of an account is told with its file, and later ones of other processes too.
+    fn tell_token(
+        &self,
+        account: &str,
+        token_file: &Path,
+        outcome: &Outcome,
+        next_pass: Option<Timestamp>,
+        words: &mut Message,
+    ) {
+        let (Outcome::Refreshed { generation, .. } | Outcome::Fresh { generation, .. }) = outcome else {
+            return;
+        };
+        let earlier = self.told.borrow_mut().insert(account.to_owned(), *generation);
+        if earlier == Some(*generation) {
+            return;
+        }
+        if let Outcome::Fresh { remaining, .. } = outcome {
+            let lives = duration(*remaining);
+            let failed = self.repeated.borrow().contains_key(account);
+            words.text = if earlier.is_some() || failed {
+                format!("another process stored token {generation}, which lives {lives}")
+            } else {
+                format!("token {generation} lives {lives}")
+            };
+            words.level = Level::Info;
+        }
+        words.text +=
+            &next_pass.map(|next| format!("; next refresh at {}", time_of_day(next))).unwrap_or_default();
+        if earlier.is_none() {
+            let _ = write!(words.text, "; token file {}", token_file.display());
+        }
+    }
+
     fn quieten(&self, account: &str, outcome: &Outcome, next_pass: Option<Timestamp>, words: &mut Message) {
         let mut repeated = self.repeated.borrow_mut();
         if matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {
@@ -195,6 +265,10 @@ impl Log {
         }
         let (event, count) = repeated.entry(account.to_owned()).or_insert((words.event, 0));
         if words.level > Level::Warn {
+            if *count > 0 {
+                // The failure must not be the last word.
+                words.level = Level::Info;
+            }
             if *count > 1 {
                 words.text = format!("{} (after {count} failures)", words.text);
             }

@@ -7,6 +7,8 @@ mod exec;
 mod exit;
 mod init;
 mod log;
+mod login;
+mod logout;
 mod manual;
 mod once;
 mod output;
@@ -38,6 +40,9 @@ use crate::problem::Problem;
 use crate::problem::chain;
 use crate::signals;
 
+/// The most names of accounts in a hint.
+const NAMES_MAX: usize = 20;
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     signals::block_unused();
@@ -55,6 +60,8 @@ pub fn main() -> ExitCode {
         Command::Token(flags) => token::execute(&args, flags).into(),
         Command::Exec(flags) => exec::execute(&args, flags),
         Command::Rejected(flags) => rejected::execute(&args, flags).into(),
+        Command::Login(flags) => login::execute(&args, flags).into(),
+        Command::Logout(flags) => logout::execute(&args, flags).into(),
         Command::Set(flags) => set::execute(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),
         Command::Init(flags) => init::execute(&args, flags).into(),
@@ -135,7 +142,8 @@ fn one_account(args: &Args) -> Result<(Settings, Arc<AccountConfig>), Exit> {
     if let Ok([account]) = <[_; 1]>::try_from(chosen) {
         return Ok((settings, account));
     }
-    output::error("the config has several accounts", Some("choose one with --account NAME"));
+    let hint = format!("choose one with --account NAME: {}", names(&settings));
+    output::error("the config has several accounts", Some(&hint));
     Err(Exit::Usage)
 }
 
@@ -152,11 +160,22 @@ fn locate(args: &Args) -> Result<PathBuf, ConfigError> {
 
 fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
     let wanted = args.common.account.as_deref()?;
-    let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-    (!names.contains(&wanted)).then(|| ConfigFailure {
+    let is_known = settings.accounts.iter().any(|account| account.name.as_str() == wanted);
+    (!is_known).then(|| ConfigFailure {
         problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
         excerpt: None,
         example: None,
-        hint: Some(format!("accounts in the config: {}", names.join(", "))),
+        hint: Some(format!("accounts in the config: {}", names(settings))),
     })
+}
+
+/// The names of the accounts; of very many the first.
+fn names(settings: &Settings) -> String {
+    let names: Vec<_> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    match names.get(..NAMES_MAX) {
+        Some(first) if names.len() > NAMES_MAX => {
+            format!("{} and {} more", first.join(", "), names.len() - NAMES_MAX)
+        }
+        _ => names.join(", "),
+    }
 }

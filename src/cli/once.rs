@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once;
+use crate::account::once::PassNote;
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
@@ -16,7 +17,7 @@ use crate::cli::{output, settings};
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
-use crate::message::{Message, duration, way_out, words};
+use crate::message::{Message, duration, local, way_out, words};
 use crate::problem::Class;
 use crate::push;
 use crate::refresh::decide::Trigger;
@@ -47,7 +48,11 @@ pub(super) fn pass(
     }
     let horizon = flags.every.map(|every| every.saturating_add(EVERY_MARGIN));
     let mode = Mode { horizon, ..Mode::default() };
-    let trigger = Trigger { force: flags.force, retry_dead: flags.retry_dead, ..Trigger::default() };
+    let trigger = Trigger {
+        force: flags.force || flags.retry_dead,
+        retry_dead: flags.retry_dead,
+        ..Trigger::default()
+    };
     let context = Context::new(observer);
     let clock = Rc::clone(&context.clock);
     let settings = Arc::new(settings.clone());
@@ -57,16 +62,20 @@ pub(super) fn pass(
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let printed = !flags.json || print_json(&accounts, exit);
-    for account in accounts.iter().filter(|_| !flags.json) {
-        print_line(account, flags.quiet);
-    }
     let (mut hooks, mut configured) = (Vec::new(), Vec::new());
     for mut account in accounts {
-        if account.is_abandoned() {
+        let is_abandoned = account.is_abandoned();
+        let note = match () {
+            () if is_abandoned => PassNote::default(),
+            () => once::note_pass(&mut account, clock.now(), flags.quiet),
+        };
+        if !flags.json {
+            print_line(&account, flags.quiet, &note);
+        }
+        if is_abandoned {
             continue;
         }
-        let gap = once::note_pass(&mut account, clock.now().boot_id);
-        if let Some(gap) = gap.filter(|_| flags.every.is_none() && !flags.quiet) {
+        if let Some(gap) = note.gap.filter(|_| flags.every.is_none() && !flags.quiet) {
             warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
@@ -92,11 +101,17 @@ fn exit_of(account: &Account) -> Exit {
     }
 }
 
-fn print_line(account: &Account, quiet: bool) {
+/// Cron makes a mail of each line: a failure that goes on is told once a day.
+fn print_line(account: &Account, quiet: bool, note: &PassNote) {
     let Some(outcome) = account.outcome() else { return };
     let words = words(&Report::Finished(outcome.clone()));
     if outcome.class().is_some() {
-        output::error(format!("account {}: {}", account.name(), words.text), words.hint.as_deref());
+        if note.is_told {
+            return;
+        }
+        let since = note.fails_since.map(|since| format!("still, since {}: ", local(since / 1000)));
+        let text = format!("account {}: {}{}", account.name(), since.unwrap_or_default(), words.text);
+        output::error(text, words.hint.as_deref());
     } else if !quiet {
         output::print_line(format!("{}: {}", account.name(), words.text));
     }
@@ -129,16 +144,23 @@ impl Observer for Warnings {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } => {}
             Notice::Report { account, report, .. } => warn(account, &words(report)),
-            Notice::Hang { account, message, .. } => warn(account, message),
-            Notice::Message { account, message } => warn(account.unwrap_or_default(), message),
+            Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
+                warn(account, message);
+            }
+            Notice::Message { account: None, message } => warn_of("", message),
         }
     }
 }
 
 pub(super) fn warn(account: &str, message: &Message) {
+    warn_of(&format!("account {account}: "), message);
+}
+
+/// `subject` is the beginning of the text: the account, or nothing.
+fn warn_of(subject: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        output::warning(format!("account {account}: {}", message.text), hint);
+        output::warning_at_once(format!("{subject}{}", message.text), hint);
     }
 }
 

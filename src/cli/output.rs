@@ -2,12 +2,17 @@
 //! in lower case, without a full stop. A reader that has gone away is no error.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write, stderr};
+use std::sync::{Mutex, OnceLock};
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::exit::Exit;
+use crate::cli::terminal::{columns_of, fold};
 use crate::message::RAISE_LIMITS;
+use crate::sink::Sink;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -43,6 +48,22 @@ pub fn warning(message: impl Display, way_out: impl Display) {
     let _ = write!(anstream::stderr(), "{text}");
 }
 
+/// The same in mid-pass: a reader of stderr that stands still must not hold up an exchange.
+pub fn warning_at_once(message: impl Display, way_out: impl Display) {
+    static STDERR: OnceLock<Option<Mutex<Sink>>> = OnceLock::new();
+    let render = |text: String| match AutoStream::choice(&stderr()) {
+        ColorChoice::Never => strip_str(&text).to_string().into_bytes(),
+        _ => text.into_bytes(),
+    };
+    let text = line(WARNING, "warning", message) + &line(HINT, "hint", way_out);
+    let lost =
+        |count| render(line(WARNING, "warning", format!("{count} warnings were lost: nobody read them")));
+    let sink = STDERR.get_or_init(|| Sink::stderr().ok().map(Mutex::new));
+    if let Some(Ok(mut sink)) = sink.as_ref().map(Mutex::lock) {
+        sink.write(&render(text), lost);
+    }
+}
+
 pub fn hint(message: impl Display) {
     let _ = write!(anstream::stderr(), "{}", line(HINT, "hint", message));
 }
@@ -75,7 +96,10 @@ pub fn question(text: impl Display) {
 }
 
 fn line(style: Style, word: &str, message: impl Display) -> String {
-    format!("{style}{word}:{style:#} {}\n", printable(&message.to_string()))
+    let message = printable(&message.to_string());
+    let message =
+        if stderr().is_terminal() { fold(&message, columns_of(stderr()), word.len() + 2) } else { message };
+    format!("{style}{word}:{style:#} {message}\n")
 }
 
 /// A text on one line, with everything escaped that would break the line, move the cursor, set a

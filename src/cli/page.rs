@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::output::printable;
+use crate::cli::terminal::{NARROWEST, columns};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -96,11 +97,6 @@ const ASCII: Glyphs =
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;
 
-/// One column for each character.
-pub(super) fn columns(text: &str) -> usize {
-    text.chars().count()
-}
-
 /// Breaks a text between words; a word that is longer than a line is broken where the line ends.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -138,9 +134,6 @@ pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Lin
     });
     lines.collect()
 }
-
-/// The narrowest column of text.
-const NARROWEST: usize = 20;
 
 /// A text as a terminal may get it: on one line, see [`printable`]; in ASCII if the terminal knows
 /// no more.

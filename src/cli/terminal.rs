@@ -1,13 +1,18 @@
 //! The abilities of standard output, and terminal modes of standard input.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd;
 
 use anstream::{AutoStream, ColorChoice};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// For a terminal that does not report its size: that of the VT100.
 const COLUMNS: usize = 80;
 const ROWS: usize = 24;
+
+/// The narrowest column of text.
+pub(super) const NARROWEST: usize = 20;
 
 /// The abilities of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +36,63 @@ impl Terminal {
     }
 }
 
+/// The columns of the terminal on a stream.
+pub(super) fn columns_of(stream: impl AsFd) -> usize {
+    let size = tcgetwinsize(stream).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+}
+
 /// Columns and rows of the terminal on standard output.
 pub(super) fn size() -> (usize, usize) {
-    let size = tcgetwinsize(io::stdout()).ok();
+    size_of(tcgetwinsize(io::stdout()).ok())
+}
+
+/// The columns for a picture on standard error; `None` if that is no terminal with colours and block
+/// characters.
+pub(super) fn picture_columns() -> Option<usize> {
+    let stderr = io::stderr();
+    let is_able = stderr.is_terminal()
+        && AutoStream::choice(&stderr) != ColorChoice::Never
+        && is_utf8(|name| std::env::var(name).ok());
+    is_able.then(|| size_of(tcgetwinsize(&stderr).ok()).0)
+}
+
+fn size_of(size: Option<Winsize>) -> (usize, usize) {
     let known =
         |size: Option<u16>, default| size.map(usize::from).filter(|size| *size > 0).unwrap_or(default);
     (known(size.map(|size| size.ws_col), COLUMNS), known(size.map(|size| size.ws_row), ROWS))
+}
+
+/// One column for each character.
+pub(super) fn columns(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A text for a terminal of `width` columns, below a label of `indent` columns: no line breaks a
+/// word. A word that is longer than a line, such as a path, has a line of its own. The home directory
+/// is `~`.
+pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let home = home.trim_end_matches('/');
+    // Not even a narrow terminal makes a column of single words.
+    let room = width.saturating_sub(indent).max(NARROWEST);
+    let (mut folded, mut column) = (String::with_capacity(text.len()), 0);
+    for word in text.split(' ') {
+        let at_home = word.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
+        let word = at_home.map_or(Cow::Borrowed(word), |rest| Cow::Owned(format!("~{rest}")));
+        let length = columns(&word);
+        if column > 0 && column + 1 + length > room {
+            folded.push('\n');
+            folded.extend(std::iter::repeat_n(' ', indent));
+            column = 0;
+        } else if column > 0 {
+            folded.push(' ');
+            column += 1;
+        }
+        folded.push_str(&word);
+        column += length;
+    }
+    folded
 }
 
 /// Writes a frame at once, so that no half of it is visible.

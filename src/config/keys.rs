@@ -72,7 +72,6 @@ pub(super) mod raw {
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
     pub type Body = Text;
-    #[expect(dead_code, reason = "for tables of plain strings; none has them at present")]
     pub type Params = BTreeMap<Text, Text>;
     pub type Secrets = BTreeMap<Text, Secret>;
     pub type Command = Spanned<Vec<String>>;
@@ -191,6 +190,15 @@ KEYS, RawAccount {
     confirmed_endpoint_host: Account Text, "none",
         "confirms the host of the token endpoint after the issuer has changed it",
         r#""oauth2.googleapis.com""#;
+    authorization_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+        "the URL that `zg-tokend login` opens in a browser (RFC 6749 section 3.1)",
+        r#""https://accounts.google.com/o/oauth2/v2/auth""#;
+    device_authorization_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+        "the URL for a login by device code (RFC 8628)",
+        r#""https://oauth2.googleapis.com/device/code""#;
+    revocation_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+        "the URL where `zg-tokend logout` revokes the login (RFC 7009)",
+        r#""https://oauth2.googleapis.com/revoke""#;
     client_id: Account Text, "required",
         "your OAuth client (RFC 6749 section 2.2)",
         r#""1234-abc.apps.googleusercontent.com""#;
@@ -207,6 +215,18 @@ KEYS, RawAccount {
     scope: Account Text, "the scope of the login",
         "narrows the access token: words separated by spaces (RFC 6749 section 3.3)",
         r#""openid email""#;
+    login_scope: Account Text, "scope, and the words that the provider needs for a refresh token",
+        "the scope of a login: words separated by spaces; add openid to learn and pin the user",
+        r#""openid email offline_access""#;
+    redirect_uri: Account Url, "http://127.0.0.1/",
+        "the redirect URI of the client: http to this machine, where a free port is added if it has none; or https, for a login by paste",
+        r#""http://localhost/""#;
+    authorization_params: Account Params, "the provider's",
+        "more parameters of the URL that a login opens; they replace the provider's of the same name",
+        r#"{ prompt = "select_account" }"#;
+    identity: Own Text, "the user of the first login",
+        "the only user who may log in: ISSUER#SUBJECT, as `zg-tokend status` shows it",
+        r#""https://accounts.google.com#1234567890""#;
     audience: Account Text, "none",
         "the parameter audience, which some servers need",
         r#""https://api.example.com""#;
@@ -396,6 +416,9 @@ impl RawAccount {
             defaults.issuer = None;
             defaults.token_endpoint = None;
             defaults.confirmed_endpoint_host = None;
+            defaults.authorization_endpoint = None;
+            defaults.device_authorization_endpoint = None;
+            defaults.revocation_endpoint = None;
         }
         if self.client_id.is_some() {
             defaults.client_id = None;

@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod formats;
 pub mod keys;
+pub mod login;
 pub mod problem;
 pub mod settings;
 pub mod source;
@@ -24,16 +25,17 @@ use crate::files::links::{Links, normal};
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::formats::NoIdToken;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, NotAnAccountName, OutputConfig,
-    ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
+    OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
 pub use crate::config::token_format::{TokenFormat, Values};
 pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 
-/// The longest config file: room for thousands of accounts, and a limit for a wrong path.
-const MAX_LEN: usize = 1 << 20;
+/// The longest config file: room for ten thousand accounts with long tokens, and a limit for a wrong
+/// path.
+const MAX_LEN: usize = 16 << 20;
 
 /// Shown when there is no config file.
 pub const MINIMAL: &str = r#"provider = "google"

@@ -1,7 +1,9 @@
 //! The validated config.
 
+use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
+use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
 
 /// A whole config file, validated.
@@ -19,6 +22,8 @@ use crate::oauth::{AuthMethod, BodyTemplate};
 pub struct Settings {
     /// The config file.
     pub path: PathBuf,
+    /// Its path as the states record it.
+    pub path_text: Arc<str>,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
     /// About missing directories on the way to it.
@@ -30,6 +35,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// When the config file was changed last, in Unix milliseconds.
+    pub fn changed_at(&self) -> Option<i64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = std::fs::metadata(&self.path).ok()?;
+        Some(file.mtime().saturating_mul(1000).saturating_add(file.mtime_nsec() / 1_000_000))
+    }
+
     /// The account of this name, or all.
     pub fn chosen(&self, only: Option<&str>) -> impl Iterator<Item = &Arc<AccountConfig>> {
         self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
@@ -37,12 +49,40 @@ impl Settings {
 }
 
 /// One account: a client, a login, and the file that its access token goes to.
+///
+/// Thousands of accounts differ in little, so that they share the rest. It is used like a part of the
+/// account.
 #[derive(Debug, Clone)]
 pub struct AccountConfig {
     /// `default` in a flat config.
     pub name: AccountName,
+    /// The seed; `None` if the state has to hold a refresh token already.
+    pub refresh_token: Option<SecretSource>,
+    pub token_file: TokenFile,
+    /// The environment variables that hold secrets of any account; child processes do not get them.
+    pub secret_variables: Arc<[String]>,
+    pub common: Arc<CommonConfig>,
+}
+
+impl Deref for AccountConfig {
+    type Target = CommonConfig;
+
+    fn deref(&self) -> &CommonConfig {
+        &self.common
+    }
+}
+
+/// The part of an account's config that other accounts may have as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommonConfig {
+    /// The preset that `provider` names. Its values are in the other settings already.
+    pub preset: Option<&'static Provider>,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
+    /// The issuer, even if the token endpoint is not discovered.
+    pub issuer: Option<String>,
+    /// How a user logs in.
+    pub login: LoginConfig,
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
     /// RFC 6749 section 2.2.
@@ -50,8 +90,6 @@ pub struct AccountConfig {
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
-    /// The seed; `None` if the state has to hold a refresh token already.
-    pub refresh_token: Option<SecretSource>,
     /// RFC 6749 section 3.3, words with one space between.
     pub scope: Option<String>,
     /// Sent as `audience`.
@@ -73,7 +111,6 @@ pub struct AccountConfig {
     /// Whether token_endpoint and push targets may be http to a host that is not loopback. An
     /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
-    pub token_file: TokenFile,
     /// The content of the token file.
     pub token_format: TokenFormat,
     /// More files for the same token.
@@ -86,14 +123,18 @@ pub struct AccountConfig {
     pub push: Vec<PushConfig>,
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
-    /// The environment variables that hold secrets of any account; child processes do not get them.
-    pub secret_variables: Arc<[String]>,
 }
 
 impl AccountConfig {
     /// Every format that a file of this account has.
     pub fn formats(&self) -> impl Iterator<Item = &TokenFormat> {
         std::iter::once(&self.token_format).chain(self.outputs.iter().map(|output| &output.format))
+    }
+
+    /// Whether `zg-tokend login` can work: there is an endpoint for it, or an issuer to ask.
+    pub fn can_log_in(&self) -> bool {
+        let LoginConfig { authorization_endpoint, device_authorization_endpoint, .. } = &self.login;
+        authorization_endpoint.is_some() || device_authorization_endpoint.is_some() || self.issuer.is_some()
     }
 
     /// The key and the source of every secret.
@@ -113,6 +154,27 @@ impl AccountConfig {
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
         own.chain(headers).chain(params).chain(push_headers)
     }
+}
+
+/// The keys that only `login` and `logout` need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginConfig {
+    /// RFC 6749 section 3.1.
+    pub authorization_endpoint: Option<Url>,
+    /// RFC 8628 section 3.1.
+    pub device_authorization_endpoint: Option<Url>,
+    /// RFC 7009.
+    pub revocation_endpoint: Option<Url>,
+    /// http to this machine, or https.
+    pub redirect_uri: Url,
+    /// The whole scope of a login, from `login_scope`.
+    pub scope: Option<String>,
+    /// The scope that the provider needs for a refresh token.
+    pub preset_scope: Option<&'static str>,
+    /// The user's, then the provider's.
+    pub params: Vec<(String, String)>,
+    /// `ISSUER#SUBJECT`.
+    pub identity: Option<String>,
 }
 
 /// Request headers of which a value in the config is no secret.
@@ -183,8 +245,10 @@ pub struct HooksConfig {
 
 /// The name of an account, which is also the name of its state directory:
 /// `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`, so never a path, hidden, or an option.
+///
+/// Cheap to clone: many parts of `run` know an account by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountName(String);
+pub struct AccountName(Arc<str>);
 
 impl AccountName {
     /// The longest name, in bytes: short enough for a file name with a suffix, and for a line
@@ -193,10 +257,20 @@ impl AccountName {
 
     /// The account of a flat config.
     pub fn flat() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Borrow<str> for AccountName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -219,7 +293,7 @@ impl std::str::FromStr for AccountName {
         let good = (1..=Self::MAX_LEN).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c));
-        good.then(|| Self(text.to_owned())).ok_or(NotAnAccountName)
+        good.then(|| Self(text.into())).ok_or(NotAnAccountName)
     }
 }
 

@@ -13,15 +13,16 @@ use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::RawFile;
 use crate::config::keys::{RawAccount, RawForms, RawOutput, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, OutputConfig, ProbeConfig, PushConfig,
-    PushMethod, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, OutputConfig,
+    ProbeConfig, PushConfig, PushMethod, Settings, TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
     PUSH_OWN_HEADERS, REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name,
-    header_value, host, issuer, missing, mode, no_nul, param_name, principal, provider, provider_endpoint,
+    header_value, host, issuer, missing, mode, no_nul, param_name, principal, provider, provider_part,
     refuse_pasted, remove_expired, scope, template, text, with_preset,
 };
 use crate::files::Missing;
@@ -35,6 +36,10 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fr
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Below a second there is nothing to plan with; no lifetime counts beyond a year.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
+
+/// So many different configs of earlier accounts are compared with one: as many as there are kinds of
+/// accounts in a large fleet, and few enough that accounts without anything in common cost little.
+const RECENT: usize = 16;
 
 /// The surroundings of the text.
 pub(super) struct Scope<'a> {
@@ -60,7 +65,7 @@ impl Scope<'_> {
             self.tables(&raw.top, accounts)?
         } else {
             let token_file = self.environment.zerogravity_token();
-            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0)?]
+            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
         };
         let warnings = checked.iter().flat_map(|checked| readable(&checked.account)).collect();
         collisions::refuse(&checked, &state_dir, self.path, self.real)?;
@@ -69,7 +74,15 @@ impl Scope<'_> {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
         let accounts = accounts.collect();
-        Ok(Settings { path: self.path.to_owned(), state_dir, missing_state_dir, accounts, warnings })
+        let path_text = self.path.to_string_lossy().into();
+        Ok(Settings {
+            path: self.path.to_owned(),
+            path_text,
+            state_dir,
+            missing_state_dir,
+            accounts,
+            warnings,
+        })
     }
 
     fn tables(
@@ -84,12 +97,13 @@ impl Scope<'_> {
                 "write [accounts.NAME], or leave `accounts` out and write the keys at the top",
             ));
         }
+        let mut known = Vec::new();
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
-            self.account(parsed, raw.inherit(top.clone()), None, name.span())
+            self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
     }
@@ -100,6 +114,7 @@ impl Scope<'_> {
         raw: RawAccount,
         default_token_file: Option<PathBuf>,
         place: Range<usize>,
+        known: &mut Vec<Arc<CommonConfig>>,
     ) -> Result<Checked, ConfigProblem> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
@@ -111,14 +126,27 @@ impl Scope<'_> {
             ("shop", raw.shop),
             ("data_center", raw.data_center),
         ];
-        let preset_endpoint = match &raw.token_endpoint {
+        let part = match &raw.token_endpoint {
             Some(_) => None,
-            None => provider_endpoint(spanned, parts)?,
+            None => provider_part(spanned, parts)?,
         };
+        let preset_endpoint = preset.zip(part.as_deref());
+        let preset_endpoint =
+            preset_endpoint.map(|(preset, part)| preset.endpoint(preset.token_endpoint, part));
         let allow_http = raw.allow_http.unwrap_or(false);
         // Checked even if it is not used, beside an explicit endpoint.
         let issuer = raw.issuer.as_ref().map(issuer).transpose()?;
-        let endpoint = match (raw.token_endpoint, issuer, preset_endpoint) {
+        let login = LoginKeys {
+            authorization_endpoint: raw.authorization_endpoint,
+            device_authorization_endpoint: raw.device_authorization_endpoint,
+            revocation_endpoint: raw.revocation_endpoint,
+            redirect_uri: raw.redirect_uri,
+            login_scope: raw.login_scope,
+            authorization_params: raw.authorization_params,
+            identity: raw.identity,
+        };
+        let login = login.check(preset, part.as_deref(), allow_http)?;
+        let endpoint = match (raw.token_endpoint, issuer.clone(), preset_endpoint) {
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
             (None, Some(issuer), _) => Endpoint::Discovered { issuer },
             (None, None, Some(url)) => {
@@ -171,15 +199,16 @@ impl Scope<'_> {
         let outputs = raw.outputs.unwrap_or_default();
         let outputs = outputs.into_iter().map(|raw| self.output(raw)).collect::<Result<Vec<_>, _>>()?;
         let (outputs, output_spans): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
-        let account = AccountConfig {
-            name,
+        let common = CommonConfig {
+            preset,
             endpoint,
+            issuer,
+            login,
             confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
             client_id,
             client_secret,
             auth_method,
-            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
-            scope: raw.scope.as_ref().map(scope).transpose()?,
+            scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
             audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
                 let span = list.span();
@@ -194,13 +223,6 @@ impl Scope<'_> {
             timeout: duration("timeout", &or_default("timeout", raw.timeout), TIMEOUTS)?,
             ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
             allow_http,
-            token_file: TokenFile {
-                mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
-                owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
-                group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
-                write,
-                ..token_file
-            },
             token_format: template("token_format", &or_default("token_format", raw.token_format))?,
             remove_expired: remove_expired(
                 &or_default("on_expired", raw.on_expired),
@@ -221,6 +243,18 @@ impl Scope<'_> {
                 on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                 on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
             },
+        };
+        let account = AccountConfig {
+            name,
+            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            token_file: TokenFile {
+                mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
+                owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
+                group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
+                write,
+                ..token_file
+            },
+            common: shared(known, common),
             // Known when all accounts are.
             secret_variables: Arc::default(),
         };
@@ -479,6 +513,17 @@ impl Scope<'_> {
         }
         Ok(argv)
     }
+}
+
+/// The equal one among the last that are known, or this one.
+fn shared(known: &mut Vec<Arc<CommonConfig>>, config: CommonConfig) -> Arc<CommonConfig> {
+    let recent = known.iter().rev().take(RECENT);
+    let equal = recent.into_iter().find(|other| ***other == config).map(Arc::clone);
+    equal.unwrap_or_else(|| {
+        let new = Arc::new(config);
+        known.push(Arc::clone(&new));
+        new
+    })
 }
 
 /// The next step after a bad secret.

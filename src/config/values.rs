@@ -96,8 +96,9 @@ pub(super) fn provider(value: &Spanned<String>) -> Result<&'static Provider, Con
     })
 }
 
-/// The token endpoint of a provider. `parts` are the values of `tenant` and its like.
-pub(super) fn provider_endpoint(
+/// The user's part of a provider's endpoints, empty if they have none; `None` without a provider.
+/// `parts` are the values of `tenant` and its like.
+pub(super) fn provider_part(
     provider: Option<(&Provider, Range<usize>)>,
     parts: [(&'static str, Option<Spanned<String>>); 4],
 ) -> Result<Option<String>, ConfigProblem> {
@@ -133,7 +134,8 @@ pub(super) fn provider_endpoint(
             format!("add {} = \"…\": it is a part of the endpoint {}", place.key, provider.token_endpoint);
         return Err(bad_value("provider", span, format!("needs the key `{}`", place.key), hint));
     }
-    Ok(Some(provider.token_endpoint(own.as_deref().or(place.and_then(|place| place.default)))))
+    let default = || place.and_then(|place| place.default).unwrap_or_default().to_owned();
+    Ok(Some(own.unwrap_or_else(default)))
 }
 
 /// The provider's values, where the config has no other.
@@ -256,7 +258,7 @@ pub(super) fn text(key: &str, value: Spanned<String>) -> Result<String, ConfigPr
 }
 
 /// RFC 6749 section 3.3: printable ASCII words without `"` and `\`, one space between.
-pub(super) fn scope(value: &Spanned<String>) -> Result<String, ConfigProblem> {
+pub(super) fn scope(key: &str, value: &Spanned<String>) -> Result<String, ConfigProblem> {
     let words: Vec<_> = value.get_ref().split_whitespace().collect();
     let allowed = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     let (what, hint) = if words.is_empty() {
@@ -269,7 +271,7 @@ pub(super) fn scope(value: &Spanned<String>) -> Result<String, ConfigProblem> {
     } else {
         return Ok(words.join(" "));
     };
-    Err(bad_value("scope", value.span(), what, hint))
+    Err(bad_value(key, value.span(), what, hint))
 }
 
 pub(super) fn param_name(key: &str, name: Spanned<String>) -> Result<String, ConfigProblem> {

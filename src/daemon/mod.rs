@@ -5,6 +5,7 @@ mod tests;
 
 pub mod control;
 mod network;
+mod overview;
 mod queue;
 mod reload;
 mod requests;
@@ -14,7 +15,6 @@ mod systemd;
 mod waiters;
 mod watches;
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -44,9 +44,6 @@ const HANG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How soon a service manager that does not read is tried again.
 const NOTIFY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often deadlines are looked at where no timer can be had.
-const POLL: Duration = Duration::from_millis(100);
 
 /// Longer than any process lives.
 const FAR: Duration = Duration::from_secs(3600 * 24 * 365 * 20);
@@ -101,26 +98,20 @@ impl Supervisor {
         let mut watchdog = Watchdog::of_process();
         let network = NetworkChanges::new();
         let socket = self.open_socket(control);
-        self.report_unwatched();
         // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
-        // The kernel refused a timer or a watch. Exchanges are finished before the process ends.
-        let mut failure: Option<io::Error> = None;
         loop {
             tokio::task::yield_now().await;
             self.handle_queue();
+            self.report_refusals();
+            debug_assert!(self.is_noted());
             if self.stopping && self.is_idle() && self.hanging == 0 {
                 drop(socket);
-                return failure.map_or(Ok(()), |error| Err(error.into()));
-            }
-            if failure.is_some() && !self.stopping {
-                leave = Box::pin(sleep(HANG_PATIENCE));
-                self.begin_stop(&mut notifier);
-                continue;
+                return Ok(());
             }
             if self.ready && self.busy() == 0 && !self.stopping {
                 notifier.status(self.summary());
-            } else if !self.ready && self.busy() == 0 && self.slots.values().all(|slot| slot.checked) {
+            } else if !self.ready && self.busy() == 0 && self.overview.is_checked() {
                 self.ready = true;
                 let text = match self.slots.len() {
                     1 => "supervising 1 account".into(),
@@ -129,7 +120,7 @@ impl Supervisor {
                 self.report(&Message::new(Level::Info, "ready", text));
                 notifier.ready(self.summary());
             }
-            failure = failure.or(self.timer.set(self.next_wakeup()).err());
+            self.timer.set(self.next_wakeup());
             tokio::select! {
                 Some(account) = self.finished_accounts.recv() => {
                     self.accept(account);
@@ -140,23 +131,17 @@ impl Supervisor {
                 Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
                 () = &mut leave, if self.stopping && self.is_idle() => {
                     let hung = self.slots.iter().find(|(_, slot)| slot.hangs);
-                    let account = hung.map(|(name, _)| name.clone()).unwrap_or_default();
+                    let account = hung.map(|(name, _)| name.to_string()).unwrap_or_default();
                     return Err(RunError::Hang { account });
                 }
-                () = sleep(POLL), if failure.is_some() => self.wake(),
-                woken = self.timer.wait(), if failure.is_none() => match woken {
-                    Err(error) => failure = Some(error),
-                    Ok(WakeUp::Deadline) => self.wake(),
-                    Ok(WakeUp::ClockChanged) => {
+                woken = self.timer.wait() => match woken {
+                    WakeUp::Deadline => self.wake(),
+                    WakeUp::ClockChanged => {
                         self.request_passes(Trigger { anew: true, ..Trigger::default() });
                     }
                 },
-                changed = self.config_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.reload(reload)).err();
-                }
-                changed = self.state_watch.changed(), if failure.is_none() => {
-                    failure = changed.and_then(|()| self.check_states()).err();
-                }
+                _ = self.config_watch.changed() => self.reload(reload),
+                changes = self.state_watch.changed() => self.check_states(&changes),
                 // Not while all is well: an idle process is not to wake.
                 () = network.next(), if self.waits_for_network() => self.try_network(),
                 () = watchdog.due() => notifier.alive(),
@@ -169,7 +154,7 @@ impl Supervisor {
                 signal = received.next() => match signal {
                     Signal::HUP => {
                         notifier.reloading();
-                        failure = failure.or(self.reload(reload).err());
+                        self.reload(reload);
                         notifier.reloaded();
                     }
                     Signal::USR1 => {
@@ -198,19 +183,6 @@ impl Supervisor {
         let text = format!("serving /healthz, /readyz and /metrics on {address}");
         self.report(&Message::new(Level::Info, "listening", text));
         Ok(())
-    }
-
-    fn report_unwatched(&self) {
-        let unwatched = self.config_watch.unwatched();
-        let Some(first) = unwatched.first() else { return };
-        let others = match unwatched.len() {
-            1 => String::new(),
-            count => format!(" and {} other files", count - 1),
-        };
-        let text = format!("the kernel tells no changes of {}{others}: looking each minute", first.display());
-        self.report(&Message::new(Level::Warn, "unwatched", text).hint(
-            "after a change send SIGHUP; on a local disk raise fs.inotify.max_user_instances and max_user_watches: sysctl",
-        ));
     }
 
     fn begin_stop(&mut self, notifier: &mut Notifier) {

@@ -1,14 +1,16 @@
 //! Events for accounts: the queue, the tasks that accounts run in, and requests.
 
-use std::io;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::account::Account;
+use crate::config::AccountName;
 use crate::daemon::requests::{CurrentConfig, LoopRequest};
 use crate::daemon::slot::ConfigState;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::watches;
+use crate::files::watch::Changes;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
@@ -35,6 +37,7 @@ impl Supervisor {
             }
             if account.start(event, &self.context) {
                 slot.place = Some(host);
+                self.note(&name);
                 self.running += 1;
                 self.context.set_active(self.running);
                 let (context, sender) = (Rc::clone(&self.context), self.account_sender.clone());
@@ -62,7 +65,8 @@ impl Supervisor {
 
     /// An account whose files hang gives its place back, and nobody waits for it any more.
     pub fn note_hang(&mut self, name: &str, hangs: bool) {
-        let Some(slot) = self.slots.get_mut(name) else { return };
+        let Some(name) = self.slots.get_key_value(name).map(|(name, _)| name.clone()) else { return };
+        let Some(slot) = self.slots.get_mut(&name) else { return };
         slot.hangs = hangs;
         slot.checked = true;
         if hangs {
@@ -71,6 +75,7 @@ impl Supervisor {
         } else {
             self.hanging -= 1;
         }
+        self.note(&name);
     }
 
     /// How many accounts are in tasks that will end.
@@ -80,42 +85,52 @@ impl Supervisor {
 
     /// Puts an account back into its slot: replies to requests, starts hooks, pushes and probes,
     /// and queues what remains to be done.
-    fn update(&mut self, mut account: Box<Account>) {
-        let name = account.name().to_owned();
-        let Some(slot) = self.slots.get_mut(&name) else { return };
+    fn update(&mut self, account: Box<Account>) {
+        let name = account.configured().name.clone();
+        self.put_back(&name, account);
+        self.note(&name);
+    }
+
+    fn put_back(&mut self, name: &AccountName, mut account: Box<Account>) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
         slot.checked |= account.outcome().is_some() || account.core().is_unstored();
         slot.waits_for_login = account.waits_for_login();
         let mut outdated = false;
         if slot.waits_for_login {
             // Watch first, then compare: no change is missed in between.
-            for path in account.files().store().watched(&[]) {
-                self.state_watch.add(&path);
-            }
+            watches::add_state(&mut self.state_watch, &self.settings, name);
             outdated = account.is_outdated();
         }
         slot.ends_at = account.ends_at();
         slot.waiters.reply(&account, self.context.clock.now());
         let features = &mut slot.features;
-        let hooks = features.hooks.for_passes(&mut account);
-        features.hooks.enqueue(hooks, &self.hook_places, &self.context);
-        // A token that could not be published is not sent either.
-        if account.core().is_idle() && !matches!(account.outcome(), Some(Outcome::NotStored(_))) {
-            features.pushes.send(account.core().record(), &self.context);
+        match &features.hooks {
+            Some(hooks) => hooks.begin(&mut account, &self.hook_places, &self.context),
+            None => drop(account.take_finished()),
         }
-        features.probes.begin(&self.probe_places, &self.report_refusal, &self.context);
+        // A token that could not be published is not sent either.
+        if let Some(pushes) = &mut features.pushes
+            && account.core().is_idle()
+            && !matches!(account.outcome(), Some(Outcome::NotStored(_)))
+        {
+            pushes.send(account.core().record(), &self.context);
+        }
+        if let Some(probes) = &mut features.probes {
+            probes.begin(&self.probe_places, &self.report_refusal, &self.context);
+        }
         account.forget();
         let (idle, stopped) = (account.core().is_idle(), account.is_stopping());
         slot.account = Some(account);
         if self.stopping {
             if !stopped {
-                slot.enqueue(&name, Event::Stop, &mut self.queue);
+                slot.enqueue(name, Event::Stop, &mut self.queue);
             }
-        } else if slot.config != ConfigState::Current && idle {
-            self.rebuild(&name);
+        } else if idle && !matches!(slot.config, ConfigState::Current) {
+            self.rebuild(name);
         } else if let Some(trigger) = slot.next_trigger.take() {
-            slot.enqueue(&name, Event::Begin(trigger), &mut self.queue);
+            slot.enqueue(name, Event::Begin(trigger), &mut self.queue);
         } else if outdated || slot.waiters.need_pass() {
-            slot.enqueue(&name, Event::Begin(Trigger::default()), &mut self.queue);
+            slot.enqueue(name, Event::Begin(Trigger::default()), &mut self.queue);
         }
     }
 
@@ -140,27 +155,42 @@ impl Supervisor {
     }
 
     /// Queues a pass for each account whose state another process may have changed.
-    pub fn check_states(&mut self) -> io::Result<()> {
-        self.state_watch = watches::states(&self.settings)?;
-        for account in &self.settings.accounts {
-            let Some(slot) = self.slots.get_mut(account.name.as_str()) else { continue };
+    pub fn check_states(&mut self, changes: &Changes<AccountName>) {
+        let names: Vec<AccountName> = if changes.are_incomplete {
+            self.state_watch = watches::states(&self.settings);
+            self.slots.keys().cloned().collect()
+        } else {
+            changes.keys.iter().cloned().collect()
+        };
+        let mut unneeded = BTreeSet::new();
+        for name in names {
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
+            if slot.features.pushes.is_some() {
+                // Its directory may be another one by now.
+                watches::add_state(&mut self.state_watch, &self.settings, &name);
+            }
             // A running pass may have read the state before it changed. An account that waits for
             // a login compares the state again when it comes back.
-            if !account.push.is_empty() || (slot.account.is_some() && slot.waits_for_login) {
-                slot.request_pass(account.name.as_str(), Trigger::default(), &mut self.queue);
+            if slot.features.pushes.is_some() || (slot.account.is_some() && slot.waits_for_login) {
+                slot.request_pass(&name, Trigger::default(), &mut self.queue);
+            } else if slot.account.is_some() {
+                unneeded.insert(name);
             }
         }
-        Ok(())
+        if !unneeded.is_empty() {
+            self.state_watch.remove(&unneeded);
+        }
     }
 
     /// Queues the accounts whose deadline has passed.
     pub fn wake(&mut self) {
         let now = self.context.clock.now();
-        for (name, slot) in &mut self.slots {
-            if slot.next_wakeup(self.stopping).is_some_and(|at| at.boot <= now.boot) {
-                slot.queued = true;
-                slot.enqueue(name, Event::Woke, &mut self.queue);
-            }
+        while let Some(name) = self.overview.due(now.boot).cloned() {
+            // Every account with a deadline has a slot.
+            let Some(slot) = self.slots.get_mut(&name) else { break };
+            slot.queued = true;
+            slot.enqueue(&name, Event::Woke, &mut self.queue);
+            self.note(&name);
         }
     }
 
@@ -176,8 +206,12 @@ impl Supervisor {
         self.stopping = true;
         self.context.stop();
         self.queue.drain();
-        for (name, slot) in self.slots.iter().filter(|(_, slot)| slot.account.is_some()) {
-            slot.enqueue(name, Event::Stop, &mut self.queue);
+        let names: Vec<AccountName> = self.slots.keys().cloned().collect();
+        for name in &names {
+            if let Some(slot) = self.slots.get(name).filter(|slot| slot.account.is_some()) {
+                slot.enqueue(name, Event::Stop, &mut self.queue);
+            }
+            self.note(name);
         }
     }
 }

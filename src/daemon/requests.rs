@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::account::obtain::Replacement;
-use crate::config::Settings;
+use crate::config::{AccountName, Settings};
 use crate::problem::Problem;
 use crate::refresh::decide::Trigger;
 use crate::secret::Fingerprint;
@@ -17,7 +17,7 @@ pub enum LoopRequest {
     /// Answered at once. The reply proves that the loop is alive.
     CurrentConfig(oneshot::Sender<CurrentConfig>),
     Pass {
-        account: String,
+        account: AccountName,
         purpose: Purpose,
         /// Dropped without a reply if the account no longer exists.
         reply: oneshot::Sender<PassResult>,

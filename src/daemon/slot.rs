@@ -4,6 +4,8 @@
 use crate::account::Account;
 use crate::account::queue::Queue;
 use crate::clock::Timestamp;
+use crate::config::AccountName;
+use crate::daemon::overview::Facts;
 use crate::daemon::waiters::Waiters;
 use crate::hooks::Hooks;
 use crate::message::{UNSTORED, explanation};
@@ -18,15 +20,15 @@ use crate::store::lock::SupervisorLock;
 const LOCAL: [&str; 3] = ["dns", "connect", "proxy"];
 
 /// Events for accounts, each with the account's name.
-pub type Events = Queue<(String, Event)>;
+pub type Events = Queue<(AccountName, Event)>;
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one account")]
 pub struct Slot {
     /// `None` while a task works on it.
     pub account: Option<Box<Account>>,
     pub config: ConfigState,
-    /// The host that its exchanges go to.
-    pub host: String,
+    /// As the loop knows them; see [`Slot::facts`].
+    pub facts: Facts,
     /// The host in whose place it runs.
     pub place: Option<String>,
     /// When its token ends, by the boot clock.
@@ -46,10 +48,11 @@ pub struct Slot {
     pub features: Features,
 }
 
+/// The features that are configured.
 pub struct Features {
-    pub hooks: Hooks,
-    pub pushes: Pushes,
-    pub probes: Probes,
+    pub hooks: Option<Hooks>,
+    pub pushes: Option<Box<Pushes>>,
+    pub probes: Option<Probes>,
 }
 
 impl Features {
@@ -64,12 +67,11 @@ impl Features {
 }
 
 /// How an account relates to the newest config.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ConfigState {
     /// The account was built from it.
     Current,
-    /// The account is rebuilt from it when it is idle.
-    Changed,
+    /// This account, which was built from it, takes its place when it is idle.
+    Changed(Box<Account>),
     /// The account is not in it, and is dropped when it is idle.
     Removed,
 }
@@ -78,7 +80,7 @@ impl Slot {
     pub fn new(account: Account, lock: SupervisorLock) -> Self {
         Self {
             config: ConfigState::Current,
-            host: account.host().to_owned(),
+            facts: Facts::default(),
             place: None,
             ends_at: 0,
             hangs: false,
@@ -94,10 +96,9 @@ impl Slot {
     }
 
     /// Replaces the account by one that was built from another config.
-    pub fn replace(&mut self, account: Account) {
+    pub fn replace(&mut self, account: Box<Account>) {
         self.features = Features::new(&account);
-        account.host().clone_into(&mut self.host);
-        self.account = Some(Box::new(account));
+        self.account = Some(account);
     }
 
     /// `None` if the wake-up is queued already, or if nothing is begun any more: a deadline that
@@ -108,7 +109,7 @@ impl Slot {
     }
 
     /// Queues a pass; if one is running, another one follows it.
-    pub fn request_pass(&mut self, name: &str, trigger: Trigger, queue: &mut Events) {
+    pub fn request_pass(&mut self, name: &AccountName, trigger: Trigger, queue: &mut Events) {
         if self.account.is_some() {
             self.enqueue(name, Event::Begin(trigger), queue);
         } else {
@@ -116,8 +117,10 @@ impl Slot {
         }
     }
 
-    pub fn enqueue(&self, name: &str, event: Event, queue: &mut Events) {
-        queue.push(&self.host, self.ends_at, (name.to_owned(), event));
+    /// Queues an event for an account that is here.
+    pub fn enqueue(&self, name: &AccountName, event: Event, queue: &mut Events) {
+        let host = self.account.as_ref().map_or("", |account| account.host());
+        queue.push(host, self.ends_at, (name.clone(), event));
     }
 
     pub fn add_trigger(&mut self, trigger: Trigger) {
@@ -128,6 +131,20 @@ impl Slot {
     pub fn waits_for_network(&self) -> bool {
         let outcome = self.account.as_ref().and_then(|account| account.outcome());
         matches!(outcome, Some(Outcome::Failed(problem) | Outcome::Held { problem, .. }) if LOCAL.contains(&&*problem.kind))
+    }
+
+    /// The facts as they are now. They change only where the slot does; then
+    /// [`Supervisor::note`](crate::daemon::supervisor::Supervisor::note) enters them.
+    pub fn facts(&self, stopping: bool) -> Facts {
+        Facts {
+            wake_at: self.next_wakeup(stopping).map(|at| at.boot),
+            is_troubled: self.problem().is_some(),
+            is_unchecked: !self.checked,
+            is_at_work: match &self.account {
+                Some(account) => !account.core().is_idle(),
+                None => !self.hangs,
+            },
+        }
     }
 
     /// Why the token is not fresh; `None` if it is, as far as is known.

@@ -6,25 +6,31 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::{Account, accounts};
 use crate::clock::Timestamp;
-use crate::config::Settings;
+use crate::config::{AccountName, Settings};
 use crate::daemon::control::counts::Counts;
+use crate::daemon::overview::{Facts, Overview};
 use crate::daemon::requests::{LoopRequest, Purpose};
 use crate::daemon::slot::{Events, Slot};
 use crate::daemon::watches;
 use crate::files::watch::Watch;
 use crate::hooks;
-use crate::message::{Message, RAISE_LIMITS, local};
+use crate::message::{Message, RAISE_LIMITS, local, no_threads, no_timer, no_watch};
 use crate::probe::{self, ReportRefusal};
 use crate::refresh::decide::Trigger;
 use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::timer::Timer;
+use crate::workers;
+
+/// How often a refusal of the kernel is reported: each wave would repeat it.
+const REFUSAL_REPEAT: Duration = Duration::from_secs(3600);
 
 pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
@@ -63,7 +69,9 @@ pub struct Supervisor {
     pub only: Option<String>,
     pub context: Rc<Context>,
     pub counts: Rc<RefCell<Counts>>,
-    pub slots: BTreeMap<String, Slot>,
+    pub slots: BTreeMap<AccountName, Slot>,
+    /// The facts about the slots that each round needs.
+    pub overview: Overview,
     pub queue: Events,
     /// How many accounts are in tasks.
     pub running: usize,
@@ -84,12 +92,14 @@ pub struct Supervisor {
     pub config_watch: Watch,
     /// The states of accounts that wait for a login or have push targets: another process may
     /// store a login or a token there.
-    pub state_watch: Watch,
+    pub state_watch: Watch<AccountName>,
     /// Every account was checked once.
     pub ready: bool,
     /// The newest config has an error, and an older one is in use.
     pub config_invalid: bool,
     pub stopping: bool,
+    /// When each refusal of the kernel was last reported, by event.
+    refused_at: BTreeMap<&'static str, Timestamp>,
 }
 
 impl Supervisor {
@@ -101,18 +111,23 @@ impl Supervisor {
         let (hang_sender, hangs) = mpsc::unbounded_channel();
         context.observe(Rc::new(HangObserver(hang_sender)));
         // Before the accounts read these files, so that no change is missed.
-        let config_watch = watches::inputs(&settings)?;
+        let config_watch = watches::inputs(&settings);
         let settings = Arc::new(settings);
-        let mut slots = BTreeMap::new();
-        for mut account in accounts(&settings, only, MODE) {
-            let name = account.name().to_owned();
-            let lock = supervise(&mut account, context.clock.now())
-                .map_err(|source| RunError::Supervise { account: name.clone(), source })?;
-            slots.insert(name, Slot::new(account, lock));
-        }
+        let slot = |mut account: Account| {
+            let name = account.configured().name.clone();
+            match supervise(&mut account, context.clock.now()) {
+                Ok(lock) => Ok((name, Slot::new(account, lock))),
+                Err(source) => Err(RunError::Supervise { account: name.to_string(), source }),
+            }
+        };
+        let mut slots =
+            accounts(&settings, only, MODE).into_iter().map(slot).collect::<Result<BTreeMap<_, _>, _>>()?;
         let mut queue = Events::default();
-        for (name, slot) in &slots {
+        let mut overview = Overview::default();
+        for (name, slot) in &mut slots {
             slot.enqueue(name, Event::Begin(Trigger::default()), &mut queue);
+            slot.facts = slot.facts(false);
+            overview.change(name, Facts::default(), slot.facts);
         }
         Ok(Self {
             only: only.map(str::to_owned),
@@ -120,6 +135,7 @@ impl Supervisor {
             counts,
             queue,
             slots,
+            overview,
             running: 0,
             hanging: 0,
             hangs,
@@ -130,14 +146,34 @@ impl Supervisor {
             requests,
             account_sender,
             finished_accounts,
-            timer: Timer::new()?,
+            timer: Timer::new(),
             config_watch,
-            state_watch: watches::states(&settings)?,
+            state_watch: watches::states(&settings),
             settings,
             ready: false,
             config_invalid: false,
             stopping: false,
+            refused_at: BTreeMap::new(),
         })
+    }
+
+    /// Reports refusals of the kernel. The work is done in another way, which is slower: somebody should
+    /// know.
+    pub fn report_refusals(&mut self) {
+        let watch = self.config_watch.take_refusal().or_else(|| self.state_watch.take_refusal());
+        let refusals = [
+            workers::take_refusal().map(|error| no_threads(&error)),
+            self.timer.take_refusal().map(|error| no_timer(&error)),
+            watch.map(|error| no_watch(&error)),
+        ];
+        let now = self.context.clock.now();
+        for message in refusals.into_iter().flatten() {
+            let last = self.refused_at.get(message.event);
+            if last.is_none_or(|at| now.since(*at) >= REFUSAL_REPEAT) {
+                self.refused_at.insert(message.event, now);
+                self.report(&message);
+            }
+        }
     }
 
     /// Reports a message that is about no account.
@@ -145,8 +181,21 @@ impl Supervisor {
         self.context.notice(&Notice::Message { account: None, message });
     }
 
+    /// Enters the facts about an account, after each change of its slot.
+    pub fn note(&mut self, name: &AccountName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let before = slot.facts;
+        slot.facts = slot.facts(self.stopping);
+        self.overview.change(name, before, slot.facts);
+    }
+
+    /// Whether no change of a slot was forgotten. Looks at all of them.
+    pub fn is_noted(&self) -> bool {
+        self.slots.values().all(|slot| slot.facts == slot.facts(self.stopping))
+    }
+
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        self.slots.values().filter_map(|slot| slot.next_wakeup(self.stopping)).min_by_key(|at| at.boot)
+        self.slots.get(self.overview.first()?)?.next_wakeup(self.stopping)
     }
 
     pub fn waits_for_network(&self) -> bool {
@@ -163,24 +212,21 @@ impl Supervisor {
     /// True when no exchange is running and nothing remains to be stored, but for accounts whose
     /// files hang.
     pub fn is_idle(&self) -> bool {
-        let is_idle = |slot: &Slot| match &slot.account {
-            Some(account) => account.core().is_idle(),
-            None => slot.hangs,
-        };
-        self.queue.is_empty() && self.slots.values().all(is_idle)
+        self.queue.is_empty() && self.overview.is_idle()
     }
 
     /// One sentence for `systemctl status`. It is sent only when something happens, so it names
     /// times of day: a duration would be wrong a minute later.
     pub fn summary(&self) -> String {
         let total = self.slots.len();
-        let mut problems = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.problem()?)));
-        let tokens = match (problems.next(), total) {
+        let troubled = self.overview.troubled();
+        let first = troubled.first().and_then(|name| Some((name, self.slots.get(name)?.problem()?)));
+        let tokens = match (first, total) {
             (None, 1) => "the token is fresh".into(),
             (None, _) => format!("all {total} tokens are fresh"),
             (Some((name, problem)), 1) => format!("{name}: {problem}"),
             (Some((name, problem)), _) => {
-                let fresh = total - 1 - problems.count();
+                let fresh = total - troubled.len();
                 format!("{fresh} of {total} tokens are fresh; {name}: {problem}")
             }
         };
@@ -200,7 +246,7 @@ pub fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock
 fn report_refusal(requests: mpsc::UnboundedSender<LoopRequest>) -> ReportRefusal {
     Rc::new(move |account, token| {
         let (reply, result) = oneshot::channel();
-        let (account, purpose) = (account.to_owned(), Purpose::Replace(token));
+        let (account, purpose) = (account.clone(), Purpose::Replace(token));
         // The loop outlives its tasks, and the pass reports its own result.
         let _ = requests.send(LoopRequest::Pass { account, purpose, reply });
         Box::pin(async {

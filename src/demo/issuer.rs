@@ -16,6 +16,7 @@ use crate::clock::millis;
 use crate::demo::audit::{AuditEntry, AuditEvent, RevocationReason};
 use crate::demo::client;
 use crate::demo::client::DemoClient;
+use crate::demo::code::{Consents, Granted, LOGIN_SCOPES};
 use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, credentials};
 use crate::secret::{Fingerprint, Secret};
 
@@ -50,6 +51,12 @@ pub struct IssuerOptions {
     pub family_lifetime: Option<Duration>,
     /// How long a family lives without a grant; `None`: no limit.
     pub idle_limit: Option<Duration>,
+    /// The pause that a device must make between two polls.
+    pub device_interval: Duration,
+    /// How long a device code lives.
+    pub device_code_lifetime: Duration,
+    /// The issuer's own URL; the server sets it.
+    pub url: String,
     /// The source of the tokens: random bytes, or a fixed value in a simulation.
     pub random: [u8; 32],
 }
@@ -65,6 +72,9 @@ impl Default for IssuerOptions {
             expires_in: ExpiresIn::True,
             family_lifetime: None,
             idle_limit: None,
+            device_interval: Duration::from_secs(5),
+            device_code_lifetime: Duration::from_secs(600),
+            url: "https://demo.invalid".to_owned(),
             random: [0; 32],
         }
     }
@@ -73,6 +83,8 @@ impl Default for IssuerOptions {
 /// All successors of one seed.
 struct Family {
     client_id: String,
+    /// Of a login that asked for openid.
+    user: Option<String>,
     /// The newest refresh token.
     newest: Secret,
     generation: u64,
@@ -96,7 +108,8 @@ struct IssuedToken {
 
 /// The authorization server without its socket.
 pub struct Issuer {
-    options: IssuerOptions,
+    pub(super) options: IssuerOptions,
+    pub(super) consents: Consents,
     families: Vec<Family>,
     refresh_tokens: HashMap<Fingerprint, IssuedRefreshToken>,
     access_tokens: HashMap<Fingerprint, IssuedToken>,
@@ -109,6 +122,7 @@ impl Issuer {
     pub fn new(options: IssuerOptions) -> Self {
         Self {
             options,
+            consents: Consents::default(),
             families: Vec::new(),
             refresh_tokens: HashMap::new(),
             access_tokens: HashMap::new(),
@@ -140,6 +154,7 @@ impl Issuer {
         let family = self.families.len() as u64;
         self.families.push(Family {
             client_id: client_id.to_owned(),
+            user: None,
             newest: seed.clone(),
             generation: 0,
             seeded_at: now,
@@ -192,7 +207,17 @@ impl Issuer {
         let client_id = client::authenticate(&self.options.clients, request, &form)?;
         match form.get("grant_type") {
             Some("refresh_token") => {}
-            Some(_) => return Err(Refused::new("unsupported_grant_type", "only refresh_token is supported")),
+            Some("authorization_code") => {
+                let (granted, code) = self.redeem_code(now, &form, &client_id)?;
+                let (refresh_token, reply) = self.log_in(now, &granted)?;
+                self.spend_code(code, refresh_token);
+                return Ok(reply);
+            }
+            Some("urn:ietf:params:oauth:grant-type:device_code") => {
+                let granted = self.redeem_device_code(now, &form, &client_id)?;
+                return self.log_in(now, &granted).map(|(_, reply)| reply);
+            }
+            Some(_) => return Err(Refused::new("unsupported_grant_type", "the grant_type is unknown")),
             None => return Err(Refused::new("invalid_request", "grant_type is missing")),
         }
         let token =
@@ -208,16 +233,53 @@ impl Issuer {
         if self.options.rotation && !replayed {
             self.rotate(now, family_id);
         }
+        let family = &self.families[family_id as usize];
+        let successor = (self.options.rotation || replayed).then(|| family.newest.clone());
+        let user = family.user.clone();
+        let id_token = user.map(|user| self.id_token(now, &client_id, &user, None));
+        let (access_token, body) = self.issue(now, family_id, &scope, successor.as_ref(), id_token);
+        let event = AuditEvent::Grant {
+            access_token,
+            successor: successor.map(|token| token.fingerprint()),
+            replayed,
+        };
+        self.record(now, Some(fingerprint), event);
+        Ok(DemoReply::json(200, &body))
+    }
+
+    /// The first tokens of a login; the refresh token's fingerprint, and the reply.
+    fn log_in(&mut self, now: i64, granted: &Granted) -> Result<(Fingerprint, DemoReply), Refused> {
+        let unknown = Refused::new("invalid_client", "the client is unknown");
+        let refresh_token = self.seed(now, &granted.client_id).ok_or(unknown)?;
+        let family = self.refresh_tokens[&refresh_token.fingerprint()].family;
+        let asks = granted.scope.split(' ').any(|word| word == "openid");
+        let user = asks.then(|| granted.user.clone());
+        let id_token =
+            user.as_ref().map(|user| self.id_token(now, &granted.client_id, user, granted.nonce.as_deref()));
+        self.families[family as usize].user = user;
+        let scope = if granted.scope.is_empty() { self.options.scope.clone() } else { granted.scope.clone() };
+        let (access_token, body) = self.issue(now, family, &scope, Some(&refresh_token), id_token);
+        let event = AuditEvent::Grant { access_token, successor: None, replayed: false };
+        self.record(now, Some(refresh_token.fingerprint()), event);
+        Ok((refresh_token.fingerprint(), DemoReply::json(200, &body)))
+    }
+
+    /// Mints an access token; its fingerprint, and the body of the reply.
+    fn issue(
+        &mut self,
+        now: i64,
+        family: u64,
+        scope: &str,
+        refresh_token: Option<&Secret>,
+        id_token: Option<String>,
+    ) -> (Fingerprint, Value) {
         let access_token = self.mint("at_");
         let expires_at = now.saturating_add(millis(self.options.access_token_lifetime));
         self.access_tokens.insert(
             access_token.fingerprint(),
-            IssuedToken { family: family_id, issued_at: now, expires_at, revoked: false },
+            IssuedToken { family, issued_at: now, expires_at, revoked: false },
         );
-        let family = &mut self.families[family_id as usize];
-        family.granted_at = now;
-        let successor = (self.options.rotation || replayed).then(|| family.newest.clone());
-
+        self.families[family as usize].granted_at = now;
         let mut body =
             json!({ "access_token": access_token.expose(), "token_type": "Bearer", "scope": scope });
         match &self.options.expires_in {
@@ -225,16 +287,13 @@ impl Issuer {
             ExpiresIn::Omitted => {}
             ExpiresIn::Claimed(value) => body["expires_in"] = value.clone(),
         }
-        if let Some(successor) = &successor {
-            body["refresh_token"] = successor.expose().into();
+        if let Some(refresh_token) = refresh_token {
+            body["refresh_token"] = refresh_token.expose().into();
         }
-        let event = AuditEvent::Grant {
-            access_token: access_token.fingerprint(),
-            successor: successor.map(|token| token.fingerprint()),
-            replayed,
-        };
-        self.record(now, Some(fingerprint), event);
-        Ok(DemoReply::json(200, &body))
+        if let Some(id_token) = id_token {
+            body["id_token"] = id_token.into();
+        }
+        (access_token.fingerprint(), body)
     }
 
     /// Checks the refresh token. `Ok(true)`: it was replaced, but within the
@@ -291,7 +350,7 @@ impl Issuer {
         self.revoke_family(now, refresh_token.fingerprint(), RevocationReason::Request)
     }
 
-    fn revoke_family(&mut self, now: i64, token: Fingerprint, reason: RevocationReason) -> bool {
+    pub(super) fn revoke_family(&mut self, now: i64, token: Fingerprint, reason: RevocationReason) -> bool {
         let Some(known) = self.refresh_tokens.get(&token) else { return false };
         self.families[known.family as usize].revoked = true;
         self.record(now, Some(token), AuditEvent::Revocation { reason });
@@ -377,9 +436,14 @@ impl Issuer {
                 "token_endpoint": format!("{issuer}/token"),
                 "revocation_endpoint": format!("{issuer}/revoke"),
                 "introspection_endpoint": format!("{issuer}/introspect"),
-                "grant_types_supported": ["refresh_token"],
-                "response_types_supported": [],
-                "scopes_supported": self.options.scope.split(' ').collect::<Vec<_>>(),
+                "authorization_endpoint": format!("{issuer}/authorize"),
+                "device_authorization_endpoint": format!("{issuer}/device_authorization"),
+                "grant_types_supported":
+                    ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+                "response_types_supported": ["code"],
+                "code_challenge_methods_supported": ["S256"],
+                "authorization_response_iss_parameter_supported": true,
+                "scopes_supported": self.options.scope.split(' ').chain(LOGIN_SCOPES).collect::<Vec<_>>(),
                 "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
             }),
         )
@@ -399,7 +463,7 @@ impl Issuer {
         }
     }
 
-    fn mint(&mut self, prefix: &str) -> Secret {
+    pub(super) fn mint(&mut self, prefix: &str) -> Secret {
         self.minted += 1;
         let digest = Sha256::new()
             .chain_update(self.options.random)

@@ -45,6 +45,14 @@ impl DemoReply {
         Self { status, headers, body: body.to_string() }
     }
 
+    pub(super) fn html(status: u16, body: String) -> Self {
+        let headers = vec![
+            ("content-type", "text/html; charset=utf-8".to_owned()),
+            ("cache-control", "no-store".to_owned()),
+        ];
+        Self { status, headers, body }
+    }
+
     pub(super) fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
     }

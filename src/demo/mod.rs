@@ -10,6 +10,8 @@
 pub mod audit;
 pub mod body;
 pub mod client;
+pub mod code;
+pub mod consent;
 pub mod faults;
 pub mod issuer;
 pub mod message;

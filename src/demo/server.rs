@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `POST /token`, `/revoke`, `/introspect` | RFC 6749, 7009, 7662 |
 //! | `GET /.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | discovery |
+//! | `GET /authorize`, `/device` | the consent page, where the form posts to the same address |
+//! | `POST /device_authorization` | RFC 8628 |
 //! | `GET /resource` | 200 for a live Bearer token |
 //! | `POST /seed` | a first refresh token, for the `client_id` in the form or the first client |
 //! | `POST /faults` | replaces all of [`Faults`] by the JSON in the body |
@@ -137,8 +139,9 @@ impl Server {
             TcpListener::from_std(listener).map_err(thread_error)?
         };
         let clock = SystemClock::new();
+        options.url = transport.url(address);
         let shared = Arc::new(Shared {
-            url: transport.url(address),
+            url: options.url.clone(),
             started_at: clock.now(),
             clock,
             state: Mutex::new(ServerState { issuer: Issuer::new(options), faults: Faults::default() }),
@@ -296,7 +299,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
         return response(&error(413, "the request is too large"));
     };
     let received = Received { content_type, authorization, body: body.to_bytes() };
-    let path = head.uri.path();
+    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
     if let Some(refused) = during_outage(&shared, path, &received) {
         return refused;
     }
@@ -310,6 +313,11 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
     let reply = match (head.method.as_str(), path) {
         ("POST", "/revoke") => issuer.revoke(now, &received.request()),
         ("POST", "/introspect") => issuer.introspect(now, &received.request()),
+        ("GET", "/authorize") => issuer.consent_page(query),
+        ("POST", "/authorize") => issuer.decide_consent(now, query, &received.body),
+        ("GET", "/device") => issuer.device_page(query),
+        ("POST", "/device") => issuer.decide_device(&received.body),
+        ("POST", "/device_authorization") => issuer.device_authorization(now, &received.request()),
         ("GET", "/resource") => issuer.resource(now, received.authorization.as_deref()),
         ("GET", "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration") => {
             issuer.metadata(&shared.url)

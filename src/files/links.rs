@@ -20,21 +20,26 @@ pub enum Links {
     Here(RefCell<Directories>),
     /// On a thread of their own, so that a file system that hangs costs the caller no more than
     /// [`HANGS_AFTER`] for each directory.
-    Apart(Apart),
+    Apart(Apart<PathBuf>),
 }
 
-/// A thread that follows links.
-#[derive(Default)]
-pub struct Apart {
-    follower: RefCell<Option<Follower>>,
+/// Asks about paths on another thread, so that a file system that hangs costs the caller no more than
+/// [`HANGS_AFTER`] for each directory.
+pub struct Apart<T> {
+    /// Makes what answers. Each thread has its own.
+    make: Box<dyn Fn() -> PathAnswer<T>>,
+    thread: RefCell<Option<AnswerThread<T>>>,
     /// The directories of paths that hang.
     hung: RefCell<HashSet<PathBuf>>,
 }
 
-/// The thread: it follows one path after the other. It ends when this is dropped.
-struct Follower {
+/// Answers a question about a path.
+pub type PathAnswer<T> = Box<dyn FnMut(&Path) -> T + Send>;
+
+/// It answers for one path after the other, and ends when this is dropped.
+struct AnswerThread<T> {
     paths: Sender<PathBuf>,
-    followed: Receiver<PathBuf>,
+    answers: Receiver<T>,
 }
 
 impl Links {
@@ -43,59 +48,71 @@ impl Links {
     }
 
     pub fn apart() -> Self {
-        Self::Apart(Apart::default())
+        Self::Apart(Apart::new(|| {
+            let mut directories = Directories::default();
+            Box::new(move |path| directories.follow(path))
+        }))
     }
 
     /// The path without links. A part that does not exist, or cannot be looked at, stays as it is.
     pub fn follow(&self, path: &Path) -> PathBuf {
         match self {
             Self::Here(directories) => directories.borrow_mut().follow(path),
-            Self::Apart(apart) => apart.follow(path),
+            Self::Apart(apart) => apart.ask(path).unwrap_or_else(|| normal(path)),
         }
     }
 }
 
-impl Apart {
-    fn follow(&self, path: &Path) -> PathBuf {
+impl<T: Send + 'static> Apart<T> {
+    pub fn new(make: impl Fn() -> PathAnswer<T> + 'static) -> Self {
+        Self { make: Box::new(make), thread: RefCell::default(), hung: RefCell::default() }
+    }
+
+    /// The answer for this path; `None` if its file system hangs.
+    pub fn ask(&self, path: &Path) -> Option<T> {
         let directory = path.parent().unwrap_or(path);
         if self.hung.borrow().contains(directory) {
-            return normal(path);
+            return None;
         }
-        let Some(follower) = self.follower.take().or_else(Follower::start) else {
-            // Late rather than never.
-            return Directories::default().follow(path);
+        let Some(thread) = self.thread.take().or_else(|| AnswerThread::start((self.make)())) else {
+            // No thread can be had: late rather than never.
+            return Some((self.make)()(path));
         };
-        if let Some(followed) = follower.follow(path) {
-            self.follower.replace(Some(follower));
-            followed
+        let answer = thread.ask(path);
+        if answer.is_some() {
+            self.thread.replace(Some(thread));
         } else {
             self.hung.borrow_mut().insert(directory.to_owned());
-            normal(path)
         }
+        answer
+    }
+
+    /// Lets the thread end until the next question.
+    pub fn rest(&self) {
+        self.thread.take();
     }
 }
 
-impl Follower {
+impl<T: Send + 'static> AnswerThread<T> {
     /// `None` if there are too many threads.
-    fn start() -> Option<Self> {
-        let (send_path, receive_path) = mpsc::channel::<PathBuf>();
-        let (send_followed, followed) = mpsc::channel();
-        let mut directories = Directories::default();
-        let follow = move || {
+    fn start(mut answer: PathAnswer<T>) -> Option<Self> {
+        let (paths, receive_path) = mpsc::channel::<PathBuf>();
+        let (send_answer, answers) = mpsc::channel();
+        let work = move || {
             for path in receive_path {
-                if send_followed.send(directories.follow(&path)).is_err() {
+                if send_answer.send(answer(&path)).is_err() {
                     break;
                 }
             }
         };
-        std::thread::Builder::new().name("links".into()).spawn(follow).ok()?;
-        Some(Self { paths: send_path, followed })
+        std::thread::Builder::new().name("links".into()).spawn(work).ok()?;
+        Some(Self { paths, answers })
     }
 
     /// `None` if the file system hangs.
-    fn follow(&self, path: &Path) -> Option<PathBuf> {
+    fn ask(&self, path: &Path) -> Option<T> {
         self.paths.send(path.to_owned()).ok()?;
-        self.followed.recv_timeout(HANGS_AFTER).ok()
+        self.answers.recv_timeout(HANGS_AFTER).ok()
     }
 }
 
@@ -176,6 +193,28 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use crate::files::links::*;
+
+    #[test]
+    fn a_path_that_hangs_is_given_up_and_its_directory_is_not_asked_again() {
+        let (release, hang) = mpsc::channel::<()>();
+        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+        let apart = Apart::new(move || {
+            let hang = std::sync::Arc::clone(&hang);
+            Box::new(move |path: &Path| {
+                if path.starts_with("/hung") {
+                    let _ = hang.lock().unwrap().recv();
+                }
+                path.to_owned()
+            })
+        });
+        assert_eq!(apart.ask(Path::new("/hung/one")), None);
+        assert_eq!(apart.ask(Path::new("/well/one")), Some("/well/one".into()));
+        assert!(apart.hung.borrow().contains(Path::new("/hung")));
+        assert_eq!(apart.ask(Path::new("/hung/two")), None);
+        apart.rest();
+        assert_eq!(apart.ask(Path::new("/well/two")), Some("/well/two".into()));
+        drop(release);
+    }
 
     #[test]
     fn a_loop_of_links_is_left() {

@@ -11,13 +11,13 @@
 pub mod error;
 pub mod in_place;
 pub mod links;
-pub mod look;
 pub mod mark;
 pub mod mount;
 pub mod owner;
 pub mod path;
 pub mod read;
 pub mod replace;
+pub mod shared;
 pub mod watch;
 
 use rustix::io::Errno;

@@ -19,11 +19,12 @@ use crate::hooks::command::{Hook, HookError};
 use crate::hooks::rules::{HookEvent, HookNote, health};
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::record::Record;
 use crate::runtime::{END, Signals, event_loop};
+use crate::store;
 use crate::store::note::Note;
 use crate::store::state::Store;
 use crate::workers;
+
 /// Hooks that run at the same time: they are other people's programs, and may be heavy.
 const PLACES: usize = 4;
 
@@ -38,60 +39,80 @@ impl Note for HookNote {
 
 /// The hooks that the finished passes of an account call for, each with the account's name.
 pub fn due(account: &mut Account) -> Vec<(String, Hook)> {
-    let hooks = Hooks::new(account.settings(), account.configured()).for_passes(account);
-    hooks.into_iter().map(|hook| (account.name().to_owned(), hook)).collect()
+    let Some(hooks) = Hooks::new(account.settings(), account.configured()) else { return Vec::new() };
+    let passes = finished(account);
+    let (mut note, name) = (HookNote::default(), account.name().to_owned());
+    let store = account.files().store();
+    let due = passes.iter().flat_map(|pass| hooks.chosen(pass.note(&mut note, store), pass));
+    due.map(|hook| (name.clone(), hook)).collect()
 }
 
 /// The hooks of one account.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Hooks {
     account: Arc<AccountConfig>,
     settings: Arc<Settings>,
-    /// For when the note on disk cannot be read or written.
-    note: HookNote,
     queue: Rc<RefCell<HookQueue>>,
 }
 
 /// The hooks of one account run one after the other.
 #[derive(Debug, Default)]
 struct HookQueue {
+    /// Passes for which no hooks were chosen yet.
+    finished: VecDeque<FinishedPass>,
     hooks: VecDeque<Hook>,
+    /// For when the note on disk cannot be read or written.
+    note: HookNote,
     is_running: bool,
 }
 
+/// A finished pass, as far as hooks are concerned.
+#[derive(Debug)]
+struct FinishedPass {
+    outcome: Outcome,
+    /// The number of the newest token, if there is a state.
+    generation: Option<u64>,
+    /// When that token expires, Unix seconds.
+    expires_at: Option<i64>,
+}
+
+impl FinishedPass {
+    /// Notes it, and returns what hooks run for. `note` stands for the note on disk if that cannot be
+    /// read or written.
+    fn note(&self, note: &mut HookNote, store: &mut Store) -> Vec<HookEvent> {
+        let generation = self.generation.unwrap_or_default();
+        let events = note.update(&self.outcome, generation);
+        store.update_note(|note: &mut HookNote| note.update(&self.outcome, generation)).unwrap_or(events)
+    }
+}
+
+/// The passes that have finished since the last call and may call for hooks, in order.
+fn finished(account: &mut Account) -> Vec<FinishedPass> {
+    let mut outcomes = account.take_finished();
+    outcomes.retain(|outcome| health(outcome).is_some());
+    let record = account.core().record();
+    let token = record.and_then(|record| record.access_token.as_ref());
+    let expires_at = token.map(|token| token.expires_at().wall / 1000);
+    let generation = record.map(|record| record.generation);
+    outcomes.into_iter().map(|outcome| FinishedPass { outcome, generation, expires_at }).collect()
+}
+
 impl Hooks {
-    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
-        Self {
+    /// `None` if no command is configured.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Self> {
+        let is_any = account.hooks != HooksConfig::default();
+        is_any.then(|| Self {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
-            note: HookNote::default(),
             queue: Rc::default(),
-        }
+        })
     }
 
-    /// The hooks for the passes that have finished since the last call, in order.
-    pub fn for_passes(&mut self, account: &mut Account) -> Vec<Hook> {
-        let outcomes = account.take_finished();
-        if self.account.hooks == HooksConfig::default() {
-            return Vec::new();
-        }
-        let record = account.core().record().cloned();
-        let store = account.files().store();
-        outcomes.iter().flat_map(|outcome| self.for_outcome(outcome, record.as_ref(), store)).collect()
+    fn chosen(&self, events: Vec<HookEvent>, pass: &FinishedPass) -> Vec<Hook> {
+        events.into_iter().filter_map(|event| self.hook(event, pass)).collect()
     }
 
-    fn for_outcome(&mut self, outcome: &Outcome, record: Option<&Record>, store: &mut Store) -> Vec<Hook> {
-        if health(outcome).is_none() {
-            return Vec::new();
-        }
-        let generation = record.map_or(0, |record| record.generation);
-        let events = self.note.update(outcome, generation);
-        let events =
-            store.update_note(|note: &mut HookNote| note.update(outcome, generation)).unwrap_or(events);
-        events.into_iter().filter_map(|event| self.hook(event, outcome, record)).collect()
-    }
-
-    fn hook(&self, event: HookEvent, outcome: &Outcome, record: Option<&Record>) -> Option<Hook> {
+    fn hook(&self, event: HookEvent, pass: &FinishedPass) -> Option<Hook> {
         let hooks = &self.account.hooks;
         let (key, event, argv) = match event {
             HookEvent::Refresh => ("on_refresh", "refresh", &hooks.on_refresh),
@@ -102,7 +123,7 @@ impl Hooks {
         if argv.is_empty() {
             return None;
         }
-        let words = words(&Report::Finished(outcome.clone()));
+        let words = words(&Report::Finished(pass.outcome.clone()));
         let outputs = self.account.outputs.iter().map(|output| output.file.path.to_string_lossy());
         let outputs: Vec<_> = outputs.collect();
         let mut environment = vec![
@@ -114,32 +135,46 @@ impl Hooks {
             ("ZG_TOKEND_MESSAGE", words.text),
             ("ZG_TOKEND_HINT", words.hint.unwrap_or_default()),
         ];
-        if let Some(token) = record.and_then(|record| record.access_token.as_ref()) {
-            environment.push(("ZG_TOKEND_EXPIRES_AT", (token.expires_at().wall / 1000).to_string()));
+        if let Some(expires_at) = pass.expires_at {
+            environment.push(("ZG_TOKEND_EXPIRES_AT", expires_at.to_string()));
         }
-        if let Some(record) = record {
-            environment.push(("ZG_TOKEND_GENERATION", record.generation.to_string()));
+        if let Some(generation) = pass.generation {
+            environment.push(("ZG_TOKEND_GENERATION", generation.to_string()));
         }
         let secrets = Arc::clone(&self.account.secret_variables);
         Some(Hook { key, argv: argv.clone(), environment, secrets })
     }
 
-    /// Runs hooks in the background, after those that wait already. A hook that waits is replaced by
-    /// a later run of the same hook.
-    pub fn enqueue(&self, hooks: Vec<Hook>, places: &Arc<Semaphore>, context: &Rc<Context>) {
+    /// Runs the hooks for the finished passes in the background, after those that wait already. A hook
+    /// that waits is replaced by a later run of the same hook.
+    pub fn begin(&self, account: &mut Account, places: &Arc<Semaphore>, context: &Rc<Context>) {
+        let finished = finished(account);
         let mut queue = self.queue.borrow_mut();
-        for hook in hooks {
-            queue.hooks.retain(|earlier| earlier.key != hook.key);
-            queue.hooks.push_back(hook);
+        queue.finished.extend(finished);
+        if !queue.finished.is_empty() && !std::mem::replace(&mut queue.is_running, true) {
+            let (places, context) = (Arc::clone(places), Rc::clone(context));
+            tokio::task::spawn_local(run_queue(self.clone(), places, context));
         }
-        if !queue.hooks.is_empty() && !std::mem::replace(&mut queue.is_running, true) {
-            let (queue, context) = (Rc::clone(&self.queue), Rc::clone(context));
-            tokio::task::spawn_local(run_queue(
-                queue,
-                self.account.name.to_string(),
-                Arc::clone(places),
-                context,
-            ));
+    }
+
+    /// Chooses hooks for the passes that have finished. The note is written on another thread: its file
+    /// system may hang.
+    async fn choose(&self) {
+        loop {
+            let (next, mut note) = {
+                let mut queue = self.queue.borrow_mut();
+                (queue.finished.pop_front(), queue.note)
+            };
+            let Some(pass) = next else { return };
+            let mut store = store::open(&self.settings, &self.account.name);
+            let noting = workers::run(move || (pass.note(&mut note, &mut store), note, pass));
+            let (events, note, pass) = noting.await;
+            let mut queue = self.queue.borrow_mut();
+            queue.note = note;
+            for hook in self.chosen(events, &pass) {
+                queue.hooks.retain(|earlier| earlier.key != hook.key);
+                queue.hooks.push_back(hook);
+            }
         }
     }
 }
@@ -178,15 +213,11 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
     })
 }
 
-async fn run_queue(
-    queue: Rc<RefCell<HookQueue>>,
-    account: String,
-    places: Arc<Semaphore>,
-    context: Rc<Context>,
-) {
+async fn run_queue(hooks: Hooks, places: Arc<Semaphore>, context: Rc<Context>) {
     loop {
+        hooks.choose().await;
         let next = {
-            let mut queue = queue.borrow_mut();
+            let mut queue = hooks.queue.borrow_mut();
             let next = queue.hooks.pop_front();
             queue.is_running = next.is_some();
             next
@@ -197,7 +228,7 @@ async fn run_queue(
         let done = workers::run(move || hook.run(None)).await;
         drop(permit);
         if let Err(error) = done {
-            context.message(&account, &error.message());
+            context.message(hooks.account.name.as_str(), &error.message());
         }
     }
 }

@@ -46,6 +46,8 @@ pub fn health(outcome: &Outcome) -> Option<Health> {
         Outcome::Refused(verdict) if verdict.kind == VerdictKind::RefreshToken => Some(Health::NeedsLogin),
         // The process that held the lock for so long runs the hooks.
         Outcome::Failed(problem) if problem.class == Class::Busy => None,
+        // There is none, as after a logout.
+        Outcome::Failed(problem) if problem.class == Class::NeedsLogin => Some(Health::NeedsLogin),
         Outcome::Refused(_) | Outcome::Failed(_) | Outcome::NotStored(_) => Some(Health::Failing),
         Outcome::Held { .. } | Outcome::Stopped => None,
     }

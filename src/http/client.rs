@@ -1,33 +1,34 @@
-//! HTTPS by reqwest and rustls: one exchange per call.
+//! HTTPS by hyper and rustls: one exchange per call.
 
 use std::error::Error;
-use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
-    HeaderName, HeaderValue,
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
-use reqwest::{Client, RequestBuilder, Response};
-use rustls::ClientConfig;
+use hyper::{Method, Request, Uri};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
-use tokio::time::{Sleep, sleep};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::time::{Sleep, sleep, timeout};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::is_loopback;
+use crate::http::connection::{Connector, HttpExchange, send};
 use crate::http::encoding::{EncodingError, decode};
 use crate::http::failure::{ANSWER, failure, timed_out};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
 use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
 use crate::secret::Secret;
-use crate::workers;
 
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -35,7 +36,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// How much longer an exchange may take, to read what the kernel has received already.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-const USER_AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
+const AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
 /// How requests are made. Accounts with equal options can share one [`HttpEndpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,8 +56,8 @@ pub struct HttpOptions {
 pub struct HttpEndpoint {
     options: HttpOptions,
     environment: ProxyVariables,
-    https: OnceLock<Client>,
-    http: OnceLock<Client>,
+    https: OnceLock<Connector>,
+    http: OnceLock<Connector>,
 }
 
 impl HttpEndpoint {
@@ -72,7 +73,12 @@ impl HttpEndpoint {
     /// Does everything for an exchange with this URL that needs no network: reads the root
     /// certificates and the proxy variables, and checks whether plain http is permitted.
     pub fn prepare(&self, url: &Url) -> Result<(), TransportFailure> {
-        self.client_for(url).map(drop)
+        self.connector_for(url).map(drop)
+    }
+
+    /// Whether the root certificates were read.
+    pub fn is_prepared(&self) -> bool {
+        self.https.get().is_some()
     }
 
     /// Host and port of the proxy for this URL, if the environment names one.
@@ -82,7 +88,7 @@ impl HttpEndpoint {
 
     /// One GET, under the same rules as a POST.
     pub async fn get(&self, url: &Url) -> Result<Reply, TransportFailure> {
-        self.exchange(url, self.client_for(url)?.get(url.clone())).await
+        self.exchange(url, HttpMessage { method: Method::GET, ..HttpMessage::default() }).await
     }
 
     /// One request with any other body than a refresh request, under the same rules as a POST. Header
@@ -95,10 +101,10 @@ impl HttpEndpoint {
         body: &Secret,
     ) -> Result<Reply, TransportFailure> {
         // The methods come from the program, not from the user.
-        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap_or(reqwest::Method::POST);
-        let mut request = self.client_for(url)?.request(method, url.clone()).body(body.expose().to_owned());
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
+        let mut request = HttpMessage { method, ..HttpMessage::post(body) };
         for (name, value) in headers {
-            request = request.header(name.as_str(), sensitive(value)?);
+            request.headers.append(header_name(name)?, sensitive(value)?);
         }
         self.exchange(url, request).await
     }
@@ -108,66 +114,74 @@ impl HttpEndpoint {
     pub async fn probe(&self, url: &Url, token: &Secret) -> Result<u16, TransportFailure> {
         // RFC 6750 section 2.1.
         let bearer = Secret::new(format!("Bearer {}", token.expose()));
-        let get = self.client_for(url)?.get(url.clone()).header(AUTHORIZATION, sensitive(&bearer)?);
+        let mut get = HttpMessage { method: Method::GET, ..HttpMessage::default() };
+        get.headers.insert(AUTHORIZATION, sensitive(&bearer)?);
         let mut deadline = Deadline::after(self.options.timeout);
-        Ok(self.send_out(url, get, &mut deadline).await?.status().as_u16())
+        Ok(self.send_out(url, get, &mut deadline).await?.response.status().as_u16())
     }
 
-    async fn exchange(&self, url: &Url, request: RequestBuilder) -> Result<Reply, TransportFailure> {
+    async fn exchange(&self, url: &Url, message: HttpMessage) -> Result<Reply, TransportFailure> {
         let mut deadline = Deadline::after(self.options.timeout);
-        let response = self.send_out(url, request, &mut deadline).await?;
-        read(response, &mut deadline).await
+        let exchange = self.send_out(url, message, &mut deadline).await?;
+        read(exchange, &mut deadline).await
     }
 
     /// Sends it, and waits for the head of the answer.
     async fn send_out(
         &self,
         url: &Url,
-        request: RequestBuilder,
+        message: HttpMessage,
         deadline: &mut Deadline,
-    ) -> Result<Response, TransportFailure> {
-        let sent = deadline.bound(request.send()).await.ok_or_else(|| deadline.failure())?;
-        sent.map_err(|error| failure(&error, self.connect_timeout(), self.proxy_for(url)))
+    ) -> Result<HttpExchange, TransportFailure> {
+        let connector = self.connector_for(url)?;
+        let request = message.to(url)?;
+        let uri: Uri = url.as_str().parse().map_err(unusable)?;
+        let exchange = async {
+            let wire = match timeout(self.connect_timeout(), connector.connect(&uri)).await {
+                Err(_) => {
+                    let detail = timed_out(self.connect_timeout(), "connecting");
+                    return Err(not_sent(FailureKind::Timeout, detail));
+                }
+                Ok(Err(error)) => return Err(failure(&*error, Sent::NotSent, self.proxy_for(url))),
+                Ok(Ok(wire)) => wire,
+            };
+            send(wire, request).await.map_err(|error| failure(&error, Sent::PerhapsSent, None))
+        };
+        deadline.bound(exchange).await.ok_or_else(|| deadline.failure())?
     }
 
-    fn client_for(&self, url: &Url) -> Result<&Client, TransportFailure> {
+    fn connector_for(&self, url: &Url) -> Result<&Connector, TransportFailure> {
         let https = url.scheme() == "https";
         if !https && !self.options.allow_http && !is_loopback(url) {
             let detail = "plain http would send the token unencrypted".to_owned();
             return Err(not_sent(FailureKind::PlainHttp, detail));
         }
         let cell = if https { &self.https } else { &self.http };
-        if let Some(client) = cell.get() {
-            return Ok(client);
+        if let Some(connector) = cell.get() {
+            return Ok(connector);
         }
-        let client = if https { self.build_https()? } else { self.build_http()? };
-        Ok(cell.get_or_init(|| client))
+        let connector = if https { self.build_https()? } else { Self::build_http()? };
+        Ok(cell.get_or_init(|| connector))
     }
 
-    fn build_https(&self) -> Result<Client, TransportFailure> {
+    fn build_https(&self) -> Result<Connector, TransportFailure> {
         let ca_file = self.options.ca_file.as_deref();
         let ssl_cert_file = self.environment.ssl_cert_file.as_deref().map(Path::new);
         let roots = roots::load(ca_file, ssl_cert_file).map_err(no_roots)?;
         let proxy = self.environment.https_proxy();
-        let mut builder = self.builder();
-        if let Some(proxy) = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail.to_owned()))? {
-            builder = builder.proxy(proxy);
-        }
-        if let Some(roots) = roots {
-            builder = builder.tls_backend_preconfigured(tls_config(roots)?);
-        } else {
-            // No bundle where distributions put it: reqwest asks the platform, and needs the provider
-            // installed for the process. An error means that it is installed already.
-            let _ = ring::default_provider().install_default();
-        }
-        builder.build().map_err(|error| no_roots(error.without_url()))
+        let proxy = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail.to_owned()))?;
+        let builder = tls_builder()?;
+        let tls = match roots {
+            Some(roots) => builder.with_root_certificates(roots),
+            // No bundle where distributions put it: the platform is asked.
+            None => builder.with_platform_verifier().map_err(no_roots)?,
+        };
+        Ok(Connector::new(without_memory(tls.with_no_client_auth()), proxy))
     }
 
-    fn build_http(&self) -> Result<Client, TransportFailure> {
-        self.builder()
-            .tls_backend_preconfigured(tls_config(rustls::RootCertStore::empty())?)
-            .build()
-            .map_err(|error| not_sent(FailureKind::Other, chain(&error.without_url())))
+    fn build_http() -> Result<Connector, TransportFailure> {
+        let tls = tls_builder()?.with_root_certificates(rustls::RootCertStore::empty());
+        Ok(Connector::new(without_memory(tls.with_no_client_auth()), None))
     }
 
     /// Just before the deadline, so that nothing was sent in an exchange that times out in connecting.
@@ -175,59 +189,71 @@ impl HttpEndpoint {
         self.options.timeout.mul_f32(0.9)
     }
 
-    /// The options of both clients.
-    fn builder(&self) -> reqwest::ClientBuilder {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            .connect_timeout(self.connect_timeout())
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(0)
-            .referer(false)
-            .dns_resolver(Arc::new(Resolver))
-            .http1_only()
-            .no_proxy()
-    }
-
     /// Sends the request once. A reply of any status is `Ok`; a failure says whether the server may
     /// have got the request.
     pub async fn post(&self, request: &TokenRequest) -> Result<Reply, TransportFailure> {
-        let client = self.client_for(&request.client.token_endpoint)?;
-        let mut post = client
-            .post(request.client.token_endpoint.clone())
-            .header(CONTENT_TYPE, request.content_type())
-            .body(request.body().expose().to_owned());
+        let mut post = HttpMessage::post(&request.body());
+        post.headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.content_type()));
         if let Some(authorization) = request.client.authorization() {
-            post = post.header(AUTHORIZATION, sensitive(&authorization)?);
+            post.headers.insert(AUTHORIZATION, sensitive(&authorization)?);
         }
-        let mut own = HeaderMap::new();
         for field in &request.client.shape.headers {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
-                not_sent(FailureKind::Other, "a header name is not allowed in HTTP".to_owned())
-            })?;
-            own.insert(name, sensitive(&field.value)?);
+            post.headers.insert(header_name(&field.name)?, sensitive(&field.value)?);
         }
-        let post = post.headers(own);
         self.exchange(&request.client.token_endpoint, post).await
     }
 }
 
-/// Resolves names by getaddrinfo(3), on a thread if one can be had: reqwest's own resolver panics
-/// if not.
-struct Resolver;
+/// A request without its destination.
+#[derive(Default)]
+struct HttpMessage {
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = workers::run(move || (name.as_str(), 0).to_socket_addrs()).await?;
-            Ok(Box::new(found) as Addrs)
-        })
+impl HttpMessage {
+    fn post(body: &Secret) -> Self {
+        let body = Bytes::from(body.expose().to_owned());
+        Self { method: Method::POST, body, ..Self::default() }
     }
+
+    /// The request to this URL. Headers of the program do not replace those of the config.
+    fn to(self, url: &Url) -> Result<Request<Full<Bytes>>, TransportFailure> {
+        let target = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let host = match (url.host_str().unwrap_or_default(), url.port()) {
+            (host, Some(port)) => format!("{host}:{port}"),
+            (host, None) => host.to_owned(),
+        };
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = target.parse().map_err(unusable)?;
+        *request.headers_mut() = self.headers;
+        let host = HeaderValue::from_str(&host).map_err(unusable)?;
+        for (name, value) in [
+            (HOST, host),
+            (USER_AGENT, HeaderValue::from_static(AGENT)),
+            (ACCEPT, HeaderValue::from_static("application/json")),
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            (CONNECTION, HeaderValue::from_static("close")),
+        ] {
+            request.headers_mut().entry(name).or_insert(value);
+        }
+        Ok(request)
+    }
+}
+
+fn header_name(name: &str) -> Result<HeaderName, TransportFailure> {
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| not_sent(FailureKind::Other, "a header name is not allowed in HTTP".to_owned()))
+}
+
+/// A URL that the config accepts, and HTTP does not.
+fn unusable(error: impl Error) -> TransportFailure {
+    not_sent(FailureKind::Other, format!("the URL cannot be used: {error}"))
 }
 
 /// A value that is kept out of logs.
@@ -240,18 +266,19 @@ fn sensitive(value: &Secret) -> Result<HeaderValue, TransportFailure> {
 }
 
 /// Ring by name, not by default: the process has no other provider, but need not know that.
-/// No memory of sessions: a client makes one connection per refresh.
-fn tls_config(roots: rustls::RootCertStore) -> Result<ClientConfig, TransportFailure> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TransportFailure> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| not_sent(FailureKind::Tls, error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    Ok(config)
+        .map_err(|error| not_sent(FailureKind::Tls, error.to_string()))
 }
 
-/// The end of an exchange. Not reqwest's own: that one gives up before it reads an answer that came
+/// No memory of sessions: a client makes one connection per refresh.
+fn without_memory(mut config: ClientConfig) -> ClientConfig {
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// The end of an exchange. Not an ordinary timeout: that one gives up before it reads an answer that came
 /// while this process was stopped (SIGSTOP, a frozen container), and the answer may be the only copy
 /// of the next refresh token.
 struct Deadline {
@@ -287,7 +314,8 @@ impl Deadline {
     }
 }
 
-async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, TransportFailure> {
+async fn read(mut exchange: HttpExchange, deadline: &mut Deadline) -> Result<Reply, TransportFailure> {
+    let response = &mut exchange.response;
     let header = |name: HeaderName| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.to_owned())
@@ -295,24 +323,26 @@ async fn read(mut response: Response, deadline: &mut Deadline) -> Result<Reply, 
     let mut reply = Reply {
         status: response.status().as_u16(),
         content_type: header(CONTENT_TYPE),
-        retry_after: header(reqwest::header::RETRY_AFTER),
-        date: header(reqwest::header::DATE),
-        location: header(reqwest::header::LOCATION),
+        retry_after: header(RETRY_AFTER),
+        date: header(DATE),
+        location: header(LOCATION),
         body: Zeroizing::default(),
     };
     let coding = header(CONTENT_ENCODING);
-    if response.content_length().is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if response.body().size_hint().exact().is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(too_large());
     }
     let broken = loop {
-        break Some(match deadline.bound(response.chunk()).await {
-            Some(Ok(None)) => break None,
-            Some(Ok(Some(chunk))) if reply.body.len() + chunk.len() <= MAX_BODY_BYTES => {
-                reply.body.extend_from_slice(&chunk);
-                continue;
-            }
-            Some(Ok(Some(_))) => too_large(),
-            Some(Err(error)) => failure(&error, deadline.timeout, None),
+        break Some(match deadline.bound(response.body_mut().frame()).await {
+            Some(None) => break None,
+            Some(Some(Ok(frame))) => match frame.data_ref() {
+                Some(chunk) if reply.body.len() + chunk.len() > MAX_BODY_BYTES => too_large(),
+                chunk => {
+                    reply.body.extend_from_slice(chunk.map_or(&[], |chunk| chunk));
+                    continue;
+                }
+            },
+            Some(Some(Err(error))) => failure(&error, Sent::PerhapsSent, None),
             None => deadline.failure(),
         });
     };

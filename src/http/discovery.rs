@@ -1,6 +1,6 @@
 //! Finding the token endpoint from the issuer: RFC 8414, then OpenID Connect Discovery 1.0.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use url::Url;
 
 use crate::config::is_loopback;
@@ -8,8 +8,7 @@ use crate::http::HttpEndpoint;
 use crate::oauth::TransportFailure;
 
 /// The metadata of an authorization server, as far as it is needed here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
     /// Exactly as configured.
     pub issuer: String,
@@ -17,6 +16,19 @@ pub struct Discovery {
     pub token_endpoint: Url,
     /// RFC 8414's default, `client_secret_basic`, if it is missing.
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// As the document states it: with the placeholder of Entra ID's endpoints for several tenants.
+    pub stated_issuer: String,
+    /// This and the next two: as safe as the token endpoint, or absent.
+    pub authorization_endpoint: Option<Url>,
+    /// RFC 8628 section 4.
+    pub device_authorization_endpoint: Option<Url>,
+    /// RFC 7009.
+    pub revocation_endpoint: Option<Url>,
+    pub scopes_supported: Vec<String>,
+    /// RFC 7636; `None` if it is not stated.
+    pub code_challenge_methods_supported: Option<Vec<String>>,
+    /// RFC 9207 section 3.
+    pub authorization_response_iss_parameter_supported: bool,
 }
 
 /// Why no token endpoint was found.
@@ -67,7 +79,9 @@ impl DiscoveryError {
             Self::Issuer { .. } => {
                 Some("write the issuer exactly as the provider publishes it, for example https://login.example.com".to_owned())
             }
-            Self::Unreachable { source, .. } => Some(source.kind.hint().unwrap_or(AGAIN).to_owned()),
+            Self::Unreachable { source, .. } => {
+                Some(source.kind.hint().map_or_else(|| AGAIN.to_owned(), |hint| hint.replace("token_endpoint", "issuer")))
+            }
             Self::NoDocument { oauth, openid, .. } => {
                 let other = |error: &DocumentError| match error {
                     DocumentError::OtherIssuer(issuer) => Some(format!(
@@ -151,6 +165,12 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
         issuer: Option<String>,
         token_endpoint: Option<String>,
         token_endpoint_auth_methods_supported: Option<Vec<String>>,
+        authorization_endpoint: Option<String>,
+        device_authorization_endpoint: Option<String>,
+        revocation_endpoint: Option<String>,
+        scopes_supported: Option<Vec<String>>,
+        code_challenge_methods_supported: Option<Vec<String>>,
+        authorization_response_iss_parameter_supported: Option<bool>,
     }
 
     let document: Metadata = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
@@ -166,7 +186,17 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
     let Some(token_endpoint) = Url::parse(&token_endpoint).ok().filter(is_safe) else {
         return Err(DocumentError::Insecure(shown(&token_endpoint)));
     };
+    let safe = |url: Option<String>| url.and_then(|url| Url::parse(&url).ok()).filter(is_safe);
     Ok(Discovery {
+        stated_issuer: stated,
+        authorization_endpoint: safe(document.authorization_endpoint),
+        device_authorization_endpoint: safe(document.device_authorization_endpoint),
+        revocation_endpoint: safe(document.revocation_endpoint),
+        scopes_supported: document.scopes_supported.unwrap_or_default(),
+        code_challenge_methods_supported: document.code_challenge_methods_supported,
+        authorization_response_iss_parameter_supported: document
+            .authorization_response_iss_parameter_supported
+            .unwrap_or(false),
         issuer: issuer.to_owned(),
         token_endpoint,
         token_endpoint_auth_methods_supported: document

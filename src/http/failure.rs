@@ -1,4 +1,4 @@
-//! Errors of reqwest in our words: how far the request got, and why not further.
+//! Errors of a connection in our words: how far the request got, and why not further.
 
 use std::error::Error;
 use std::io;
@@ -6,21 +6,17 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
+use crate::http::connection::{EndlessInterim, ResolveError};
 use crate::oauth::{FailureKind, Sent, TransportFailure};
 
-/// Classifies an error of reqwest by its causes. Its own text has the URL and is never used.
-/// `proxy` is the host and port of the proxy on the way: then that could not be reached.
-pub(super) fn failure(error: &reqwest::Error, timeout: Duration, proxy: Option<String>) -> TransportFailure {
-    // reqwest calls it "connect" until TCP, the proxy's tunnel and TLS are all up.
-    let connecting = error.is_connect() || error.is_builder();
-    let sent = if connecting { Sent::NotSent } else { Sent::PerhapsSent };
-    let (kind, detail) = if error.is_timeout() {
-        (FailureKind::Timeout, timed_out(timeout, if connecting { "connecting" } else { ANSWER }))
-    } else if let Some(cause) = causes(error).find_map(explain) {
+/// Classifies an error of a connection or of an exchange by its causes. `proxy` is the host and port of
+/// the proxy on the way: then that could not be reached.
+pub(super) fn failure(error: &(dyn Error + 'static), sent: Sent, proxy: Option<String>) -> TransportFailure {
+    let (kind, detail) = if let Some(cause) = causes(error).find_map(explain) {
         cause
-    } else if error.is_dns() {
+    } else if causes(error).any(<dyn Error>::is::<ResolveError>) {
         (FailureKind::Dns, format!("the host name cannot be resolved: {}", root(error)))
-    } else if connecting {
+    } else if sent == Sent::NotSent {
         (FailureKind::Connect, root(error))
     } else {
         (FailureKind::Other, root(error))
@@ -41,12 +37,13 @@ pub(super) fn timed_out(timeout: Duration, doing: &str) -> String {
     format!("timed out after {} s while {doing}", (timeout.as_secs_f64() * 10.0).round() / 10.0)
 }
 
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |error| (*error).source())
+/// The error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 /// The innermost cause's text.
-fn root(error: &reqwest::Error) -> String {
+fn root(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map_or_else(|| "unknown reason".to_owned(), ToString::to_string)
 }
 
@@ -55,6 +52,9 @@ fn explain(error: &(dyn Error + 'static)) -> Option<(FailureKind, String)> {
     if let Some(io) = error.downcast_ref::<io::Error>() {
         // An io::Error's source() skips what it wraps.
         return io.get_ref().and_then(|inner| explain(inner)).or_else(|| explain_io(io));
+    }
+    if let Some(endless) = error.downcast_ref::<EndlessInterim>() {
+        return Some((FailureKind::Other, endless.to_string()));
     }
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(match tls {

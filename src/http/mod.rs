@@ -4,6 +4,7 @@
 //! not kept: the refresh layer, which knows the state of the refresh token, decides what is resent.
 
 pub mod client;
+mod connection;
 pub mod discovery;
 mod encoding;
 pub mod failure;

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::Proxy;
+use hyper::Uri;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use url::Url;
 
 /// The variables, read once. No Debug: a proxy's URL may hold a password.
@@ -35,22 +35,18 @@ impl ProxyVariables {
         }
     }
 
-    /// The proxy for https, if one is set; the error is without its password. Never for plain http: a proxy would see the refresh token.
-    pub(super) fn https_proxy(&self) -> Result<Option<Proxy>, &'static str> {
-        let Some(url) = self.proxy_url()? else { return Ok(None) };
-        // It would fail for the custom one at the first request.
-        Proxy::https(url.clone()).map_err(|_| "the proxy in the environment is not a valid URL")?;
-        let no_proxy = self.no_proxy.clone();
-        Ok(Some(Proxy::custom(move |target| {
-            is_intercepted(&url, no_proxy.as_deref(), target).then(|| url.clone())
-        })))
+    /// The proxy for https, if one is set; the error is without its password. Never for plain http: a
+    /// proxy would see the refresh token.
+    pub(super) fn https_proxy(&self) -> Result<Option<HttpsProxy>, &'static str> {
+        let proxy = self.proxy_url()?;
+        Ok(proxy.map(|url| HttpsProxy { url, no_proxy: self.no_proxy.clone() }))
     }
 
     /// Host and port of the proxy for requests to this URL.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
-        let proxy = self.proxy_url().ok()??;
-        is_intercepted(&proxy, self.no_proxy.as_deref(), url).then_some(())?;
-        Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
+        let proxy = self.https_proxy().ok()??;
+        proxy.intercept(&url.as_str().parse().ok()?)?;
+        Some(format!("{}:{}", proxy.url.host_str()?, proxy.url.port_or_known_default()?))
     }
 
     fn proxy_url(&self) -> Result<Option<Url>, &'static str> {
@@ -64,19 +60,30 @@ impl ProxyVariables {
     }
 }
 
-/// Whether requests to this URL go by the proxy.
-fn is_intercepted(proxy: &Url, no_proxy: Option<&str>, url: &Url) -> bool {
-    let matcher = Matcher::builder().https(proxy.as_str()).no(direct_hosts(no_proxy, url)).build();
-    url.as_str().parse().is_ok_and(|uri| matcher.intercept(&uri).is_some())
+/// The proxy for https. No Debug: its URL may hold a password.
+pub(super) struct HttpsProxy {
+    url: Url,
+    no_proxy: Option<String>,
 }
+
+impl HttpsProxy {
+    /// `None` for a host that is reached without it.
+    pub(super) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
+        let hosts = direct_hosts(self.no_proxy.as_deref(), uri.port_u16().unwrap_or(HTTPS));
+        Matcher::builder().https(self.url.as_str()).no(hosts).build().intercept(uri)
+    }
+}
+
+/// The port of https, where a URL has none.
+const HTTPS: u16 = 443;
 
 /// The entries of NO_PROXY for a URL of this port, as the matcher knows them. Go and Python also take
 /// `*.example` and `host:port`.
-fn direct_hosts(no_proxy: Option<&str>, url: &Url) -> String {
+fn direct_hosts(no_proxy: Option<&str>, target_port: u16) -> String {
     let entries = no_proxy.unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
     let entries = entries.filter_map(|entry| match entry.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            let same = port.parse().ok() == url.port_or_known_default();
+            let same = port.parse().ok() == Some(target_port);
             same.then(|| host.trim_start_matches('[').trim_end_matches(']'))
         }
         _ => Some(entry),
@@ -112,9 +119,8 @@ mod tests {
 
     #[test]
     fn loopback_is_always_direct() {
-        let url: Url = "https://login.example/".parse().unwrap();
-        assert_eq!(direct_hosts(None, &url), "localhost,127.0.0.0/8,::1");
-        assert_eq!(direct_hosts(Some("x.y"), &url), "x.y,localhost,127.0.0.0/8,::1");
+        assert_eq!(direct_hosts(None, HTTPS), "localhost,127.0.0.0/8,::1");
+        assert_eq!(direct_hosts(Some("x.y"), HTTPS), "x.y,localhost,127.0.0.0/8,::1");
     }
 
     #[test]
@@ -145,7 +151,7 @@ mod tests {
             assert!(environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap().is_some(), "{proxy}");
         }
         for proxy in ["socks5://p.example:1080", "http://user:pw@:bad"] {
-            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap_err();
+            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().err().unwrap();
             assert!(!said.contains("pw"));
         }
     }

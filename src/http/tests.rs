@@ -1,5 +1,7 @@
 //! The client against servers that misbehave in every way that was ever seen.
 
+mod interim;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;

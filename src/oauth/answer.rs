@@ -225,6 +225,10 @@ impl Answer {
                 ServerFailure::Redirect { .. } => {
                     "set token_endpoint to the address that the redirect leads to, if that is the provider's"
                 }
+                // RFC 6749 section 5.2 has this status for a client that fails to prove who it is.
+                ServerFailure::Status { status: 401, words: Some(_) } => {
+                    "check client_id, client_secret and token_endpoint_auth_method, then token_endpoint"
+                }
                 ServerFailure::Status { status, .. } => status_hint(*status)?,
             },
             Self::Ambiguous(Unclear { reason, .. }) => match reason {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use url::Url;
 
@@ -13,6 +11,7 @@ use crate::oauth::answer::{
     Unavailable, Unclear,
 };
 use crate::oauth::extract::{Findings, ReplyBody, Value, squeeze};
+use crate::oauth::id_token;
 use crate::oauth::meaning::{Meaning, look_up, meaning};
 use crate::oauth::reply::{Reply, Sent, TransportFailure};
 use crate::oauth::retry_after;
@@ -95,6 +94,12 @@ pub fn classify(result: Result<&Reply, &TransportFailure>, context: &ReplyContex
         // No meaning in RFC 9110: nothing is known.
         _ => unclear(Doubt::Gateway { status, words: words() }),
     }
+}
+
+/// The error in the reply of another endpoint than the token endpoint, if it has one.
+pub fn error_of(reply: &Reply, context: &ReplyContext<'_>) -> Option<ErrorReply> {
+    let body = ReplyBody::parse(&reply.body, reply.content_type.as_deref())?;
+    error_reply(&body, reply.status, context).map(|(error, _)| error)
 }
 
 fn no_reply(failure: &TransportFailure, context: &ReplyContext<'_>) -> Answer {
@@ -247,10 +252,13 @@ fn seconds(value: &Value, now: Timestamp) -> Option<f64> {
     })
 }
 
-/// RFC 3339, also with a space for the T, or without a zone: then it is UTC.
+/// RFC 3339, also with a space for the T, or without a zone: then it is UTC. Or a date of HTTP.
 fn instant(text: &str) -> Option<f64> {
-    let parsed = text.parse::<jiff::Timestamp>().or_else(|_| format!("{text}Z").parse()).ok()?;
-    Some(parsed.as_millisecond() as f64 / 1000.0)
+    let in_utc = || format!("{}Z", text.trim_end_matches("UTC").trim_end()).parse::<jiff::Timestamp>();
+    if let Ok(parsed) = text.parse().or_else(|_| in_utc()) {
+        return Some(parsed.as_millisecond() as f64 / 1000.0);
+    }
+    Some(retry_after::epoch_millis(text)? as f64 / 1000.0)
 }
 
 /// A lifetime as it counts: at least one second, at most a year; `None` for less, and for what is
@@ -268,13 +276,7 @@ fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
         exp: f64,
     }
 
-    let mut parts = access_token.expose().split('.');
-    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let Claims { exp } = serde_json::from_slice(&payload).ok()?;
+    let Claims { exp } = id_token::claims(access_token)?;
     let left = exp - now.wall as f64 / 1000.0;
     whole_seconds(left).filter(|_| left <= MAX_JWT_LIFETIME)
 }
@@ -289,8 +291,13 @@ fn error_reply(
     let plain = |secret: &Secret| context.scrub(secret.expose());
     let own_status = status.to_string();
     // A body that repeats the status, or its name, says nothing new with it.
-    let codes = || error.codes.iter().map(Secret::expose).filter(|code| **code != *own_status);
     let words = || error.words.iter().map(Secret::expose);
+    // Firebase has the code where the words belong.
+    let hidden_codes = words().filter(|text| !text.contains(' ') && look_up(text).is_some());
+    let codes = || {
+        let stated = error.codes.iter().map(Secret::expose).filter(|code| **code != *own_status);
+        stated.chain(hidden_codes.clone())
+    };
     let code = codes().find(|code| look_up(code).is_some()).or_else(|| codes().next());
     let mut said: Vec<_> = error.words.iter().map(plain).filter(|text| !text.is_empty()).collect();
     said.truncate(2);
@@ -306,7 +313,10 @@ fn error_reply(
     }
     let reply = ErrorReply {
         code: code
-            .map(|code| look_up(code).map_or_else(|| context.scrub(code), |(known, _)| known.to_owned()))
+            .map(|code| match look_up(code) {
+                Some((known, _)) if squeeze(known) == squeeze(code) => known.to_owned(),
+                _ => context.scrub(code),
+            })
             .unwrap_or_default(),
         description,
         uri: error.uri.as_ref().map(plain).filter(|text| !text.is_empty()),

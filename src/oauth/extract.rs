@@ -4,6 +4,7 @@
 //! [`Secret`]s, what lies too deep is skipped without being built, and of a body that breaks off
 //! what came before stays. Of duplicate keys the last wins, as in most parsers.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -38,7 +39,7 @@ const CODES: [&str; 12] = [
 ];
 
 /// Members that hold words for people.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 22] = [
     "error_description",
     "errorDescription",
     "message",
@@ -56,10 +57,15 @@ const WORDS: [&str; 17] = [
     "error_msg",
     "description",
     "error_reason",
+    "long_message",
+    "developer_message",
+    "user_message",
+    "err",
+    "errors",
 ];
 
 /// Objects that an error is nested in.
-const ERROR_WRAPPERS: [&str; 7] = ["error", "errors", "fault", "detail", "data", "body", "result"];
+const ERROR_WRAPPERS: [&str; 8] = ["error", "errors", "fault", "detail", "data", "body", "result", "status"];
 
 /// One value of a reply. A text may be a token, hence [`Secret`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,6 +105,23 @@ impl Value {
             .map(|(_, value)| value)
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.member(name).is_some_and(Self::is_there)
+    }
+
+    /// The object that has the access token: this one, or one inside, the known members first.
+    fn grant_holder(&self) -> Option<&Self> {
+        match self {
+            Self::Object(_) if self.has("access_token") => Some(self),
+            Self::Object(members) => {
+                let known = WRAPPERS.iter().filter_map(|name| self.member(name));
+                known.chain(members.iter().map(|(_, value)| value)).find_map(Self::grant_holder)
+            }
+            Self::List(list) if list.len() == 1 => list[0].grant_holder(),
+            _ => None,
+        }
+    }
+
     fn first_member(&self, names: &[&str]) -> Option<&Self> {
         names.iter().find_map(|name| self.member(name).filter(|value| value.is_there()))
     }
@@ -135,8 +158,12 @@ pub struct ReplyBody {
 impl ReplyBody {
     /// `None` if it is neither JSON that begins with an object or a list, nor a form.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Option<Self> {
-        let utf16 = utf16(bytes, content_type);
-        let bytes = utf16.as_ref().map_or(bytes, |text| text.as_bytes());
+        // Tokens and codes are ASCII in all other charsets.
+        let decoded = utf16(bytes, content_type).or_else(|| match String::from_utf8_lossy(bytes) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => Some(Zeroizing::new(text)),
+        });
+        let bytes = decoded.as_ref().map_or(bytes, |text| text.as_bytes());
         // A byte order mark, as RFC 8259 section 8.1 permits.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
         match bytes.first()? {
@@ -167,26 +194,29 @@ impl ReplyBody {
 
     /// The grant, at the top or in one of the known members.
     pub fn found(&self) -> Findings<'_> {
-        let holds_grant = |value: &&Value| {
-            value.member("access_token").is_some_and(Value::is_there)
-                || value.member("refresh_token").is_some_and(Value::is_there)
-        };
-        let nested = || WRAPPERS.iter().filter_map(|name| self.root.member(name)).find(holds_grant);
-        let at = if self.root.member("access_token").is_some_and(Value::is_there) {
-            &self.root
-        } else {
-            nested().unwrap_or(&self.root)
-        };
+        // A refresh token alone may be an echo of the request: it counts in the known members only.
+        let nested = || WRAPPERS.iter().filter_map(|name| self.root.member(name));
+        let at = self
+            .root
+            .grant_holder()
+            .or_else(|| nested().find(|value| value.has("refresh_token")))
+            .unwrap_or(&self.root);
         let refresh_token = at.member("refresh_token").or_else(|| self.root.member("refresh_token"));
-        let expires_in = at.first_member(&["expires_in", "expireIn", "access_token_expires_in"]);
-        let expires_at = at.first_member(&[
+        let first = |names: &[&str]| at.first_member(names).or_else(|| self.root.first_member(names));
+        let expires_in = first(&["expires_in", "expire_in", "access_token_expires_in"]);
+        let expires_at = first(&[
             "expires_at",
             "expires_on",
             "expires",
             "expiry",
+            "expiry_date",
             "access_token_expiration",
             "access_token_expires_at",
             "expiration",
+            "expire",
+            "expire_at",
+            "expire_time",
+            "expiration_time",
         ]);
         // Sentry names it `token`; alone that could be anything.
         let token = || at.member("token").filter(|_| refresh_token.or(expires_in).or(expires_at).is_some());
@@ -196,7 +226,7 @@ impl ReplyBody {
             expires_in,
             expires_at,
             refresh_token,
-            refresh_token_expires_in: at.first_member(&[
+            refresh_token_expires_in: first(&[
                 "refresh_token_expires_in",
                 "x_refresh_token_expires_in",
                 "refresh_expires_in",

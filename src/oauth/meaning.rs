@@ -19,7 +19,7 @@ use Meaning::{Client, DeadToken, NotNow};
 struct Phrases {
     all_of: &'static [&'static str],
     one_of: &'static [&'static str],
-    unless: &'static [&'static str],
+    unless: &'static [&'static [&'static str]],
     meaning: Meaning,
 }
 
@@ -53,6 +53,57 @@ const GONE: &[&str] = &[
     "is bad",
     "bad refresh token",
     "could not be decoded",
+    "unable to parse", // Gitea
+    "cannot decrypt",  // league/oauth2-server
+    "cannot be decrypted",
+    "not linked to client",
+    "old refresh token", // Exact Online
+    "no such",
+    "superseded",
+    "evicted",
+];
+
+/// The same of a token that has no name: in a refresh there is but one.
+const TOKEN_GONE: &[&str] = &[
+    "invalid token",
+    "token invalid",
+    "token is invalid",
+    "token was invalid", // X: the value passed for the token was invalid
+    "expired token",
+    "token expired",
+    "token has expired",
+    "token is expired",
+    "token was already used", // Gitea
+    "token already used",
+    "token has already been used",
+    "token has been used",
+    "token not found",
+    "token does not exist",
+    "token has been revoked",
+    "token was revoked",
+    "token is revoked",
+    "token revoked",
+    "token is not active",
+    "token is inactive",
+];
+
+/// Words for a user who is let in no more, or must come in person.
+const USER_GONE: &[&str] = &[
+    "authorization has been revoked",
+    "session has expired",
+    "session expired",
+    "session not found",
+    "session is not active",
+    "user is blocked", // Auth0
+    "user is disabled",
+    "user is inactive", // Salesforce
+    "user is not active",
+    "user does not exist",
+    "user status is invalid", // Feishu
+    "log in again",
+    "login again",
+    "sign in again",
+    "reauthoriz",
 ];
 
 /// Words that speak of the request or the client although a refresh token is in them.
@@ -68,6 +119,28 @@ const NOT_OF_THE_TOKEN: &[&str] = &[
     "invalid client",
     "not enabled",
     "not allowed",
+    "scope",
+    "content type",
+    "media type",
+    "request body",
+    "json",
+];
+
+/// Words that speak of another credential.
+const ANOTHER_TOKEN: &[&str] = &[
+    "access token",
+    "api token",
+    "app token",
+    "bearer token",
+    "csrf",
+    "client token",
+    "token type",
+    "token endpoint",
+    "token request",
+    "client secret",
+    "client assertion",
+    "api key",
+    "authorization header",
 ];
 
 /// "Not now" comes first: it is said with any code, and a live login taken for dead is the worst
@@ -80,19 +153,43 @@ const NOT_NOW_WORDS: &[Phrases] = &[
             "concurrent request",      // Ory Hydra, with invalid_request
             "too many request",        // RFC 6585, in any code
             "too many attempts",       // Supabase, Discord
-            "requests too many",       // Zoho's "made too many requests continuously" has the first
-            "rate limit",              // Exact Online, GitHub, Okta
-            "throttled",               // AWS, Salesforce
-            "slow down",               // RFC 8628 section 3.5
-            "not yet expired",         // Exact Online: asked before nine and a half minutes are over
-            "token not expired",       // the same
-            "token is still valid",    // the same kind
-            "AADSTS50196",             // Entra ID: a loop of requests, stopped for some minutes
-            "AADSTS90033",             // Entra ID: a service is temporarily unavailable
-            "AADSTS90055",             // Entra ID: too many requests
-            "temporarily unavailable", // RFC 6749 section 4.1.2.1
-            "temporarily overloaded",
-            "service unavailable",
+            "too many concurrent",     // Supabase
+            "competing for the same",  // Ory Hydra
+            "use by another request",
+            "requests too many", // Zoho's "made too many requests continuously" has the first
+            "rate limit",        // Exact Online, GitHub, Okta
+            "rate exceeded",     // AWS, Salesforce
+            "request limit",     // Meta
+            "usage reached",     // Netatmo
+            "quota",
+            "login hours",       // Salesforce: the login lives, but not at this hour or address
+            "throttled",         // AWS, Salesforce
+            "slow down",         // RFC 8628 section 3.5
+            "not yet expired",   // Exact Online: asked before nine and a half minutes are over
+            "token not expired", // the same
+            "token is still valid", // the same kind
+            "AADSTS50196",       // Entra ID: a loop of requests, stopped for some minutes
+            "transient error",   // Entra ID: AADSTS90024, AADSTS90033
+            "AADSTS90033",       // Entra ID: a service is temporarily unavailable
+            "AADSTS90055",       // Entra ID: too many requests
+            "temporarily",       // RFC 6749 section 4.1.2.1
+            "unavailable",
+            "unreachable",
+            "could not reach",
+            "upstream",
+            "backend",
+            "connection refused",
+            "connection reset",
+            "deadline exceeded",
+            "maintenance",
+            "overloaded",
+            "internal error",
+            "internal server error",
+            "unexpected error",
+            "database error", // Supabase
+            "request timeout",
+            "request timed out",
+            "timed out while",
             "server is busy",  // WeChat, Feishu
             "system busy",     // the same
             "system is busy",  // the same
@@ -104,6 +201,8 @@ const NOT_NOW_WORDS: &[Phrases] = &[
             "try again after",
             "retry later",
             "retry after",
+            "retry your request", // Salesforce, Meta
+            "please retry",
         ],
         unless: &[],
         meaning: NotNow,
@@ -111,7 +210,7 @@ const NOT_NOW_WORDS: &[Phrases] = &[
     Phrases {
         all_of: &[],
         one_of: &["try again"],
-        unless: &[
+        unless: &[&[
             "log in",
             "login",
             "sign in",
@@ -123,7 +222,7 @@ const NOT_NOW_WORDS: &[Phrases] = &[
             "invalid refresh",
             "refresh token is invalid",
             "client",
-        ],
+        ]],
         meaning: NotNow,
     },
 ];
@@ -132,31 +231,20 @@ const NOT_NOW_WORDS: &[Phrases] = &[
 const WORDS: &[Phrases] = &[
     // X, Atlassian, Bitbucket, Dex, Zitadel, league/oauth2-server, Authlib, DeviantArt, Twitch,
     // HubSpot, Apigee, Withings, UAA, Spring.
-    Phrases { all_of: &["refresh token"], one_of: GONE, unless: NOT_OF_THE_TOKEN, meaning: DeadToken },
+    Phrases { all_of: &["refresh token"], one_of: GONE, unless: &[NOT_OF_THE_TOKEN], meaning: DeadToken },
     Phrases {
         all_of: &[],
-        one_of: &[
-            "value passed for the token was invalid", // X
-            "missing or invalid refresh token",       // HubSpot
-            "refresh token is missing or invalid",
-            "token has been revoked",
-            "token was revoked",
-            "token is revoked",
-            "token revoked",
-            "authorization has been revoked",
-            "session has expired",
-            "session expired",
-            "session not found",
-            "session is not active",
-            "user is disabled",
-            "log in again",
-            "login again",
-            "sign in again",
-            "reauthoriz",
-        ],
-        unless: &["access token", "client secret", "client assertion", "api key"],
+        one_of: &["missing or invalid refresh token", "refresh token is missing or invalid"], // HubSpot
+        unless: &[],
         meaning: DeadToken,
     },
+    Phrases {
+        all_of: &[],
+        one_of: TOKEN_GONE,
+        unless: &[NOT_OF_THE_TOKEN, ANOTHER_TOKEN],
+        meaning: DeadToken,
+    },
+    Phrases { all_of: &[], one_of: USER_GONE, unless: &[ANOTHER_TOKEN], meaning: DeadToken },
     Phrases {
         all_of: &[],
         one_of: &[
@@ -168,6 +256,9 @@ const WORDS: &[Phrases] = &[
             "client credentials",
             "client does not exist",
             "unknown client",
+            "bad credentials", // UAA, Spring
+            "grant type",
+            "redirect uri",
             "application invalid", // Strava
             "api key not valid",   // Firebase
             "no api key",          // Supabase
@@ -200,6 +291,8 @@ pub const CODES: &[(&str, Meaning)] = &[
     ("mfa_required", DeadToken),         // Auth0
     ("token_inactive", DeadToken),       // Ory Hydra
     ("invalid_code", DeadToken),         // Zoho: wrong, revoked, or of another data centre
+    ("invalid_refresh", DeadToken),      // league/oauth2-server 4
+    ("inactive_user", DeadToken),        // Salesforce
     ("token_revoked", DeadToken),        // Slack
     ("account_inactive", DeadToken),     // Slack
     ("refresh_token_not_found", DeadToken), // Supabase; the next six as well
@@ -246,7 +339,10 @@ pub const CODES: &[(&str, Meaning)] = &[
     ("redirect_uri_mismatch", Client),
     ("bad_redirect_uri", Client), // Slack, GitHub
     ("unsupported_auth_method", Client),
-    ("invalid_arguments", Client), // Slack
+    ("restricted_client", Client),     // Google
+    ("invalid_app_access", Client),    // Salesforce
+    ("application_suspended", Client), // GitHub
+    ("invalid_arguments", Client),     // Slack
     ("invalid_app_id", Client),
     ("40013", Client), // WeChat: appid; the next: appsecret
     ("40125", Client),
@@ -285,8 +381,13 @@ const VAGUE: [&str; 6] = [
 /// The code in its registered spelling, and its meaning; `None` for one that is not known.
 /// Upper and lower case do not count: servers with INVALID_GRANT exist.
 pub fn look_up(code: &str) -> Option<(&'static str, Meaning)> {
-    let code = squeeze_code(code);
-    CODES.iter().find(|(known, _)| squeeze_code(known) == code).copied()
+    let find = |code: &str| {
+        let code = squeeze_code(code);
+        CODES.iter().find(|(known, _)| squeeze_code(known) == code).copied()
+    };
+    // Logto's oidc.invalid_grant, and "invalid_grant: the words". A number is no part of a code.
+    let parts = || code.split([':', '.', '/']).filter(|part| part.contains('_'));
+    find(code).or_else(|| parts().find_map(find))
 }
 
 /// A code's sign counts.
@@ -328,6 +429,6 @@ impl Phrases {
         let holds = |phrase: &str| text.contains(&squeeze(phrase));
         self.all_of.iter().all(|phrase| holds(phrase))
             && self.one_of.iter().any(|phrase| holds(phrase))
-            && !self.unless.iter().any(|phrase| holds(phrase))
+            && !self.unless.iter().copied().flatten().any(|phrase| holds(phrase))
     }
 }

@@ -8,6 +8,7 @@ pub mod auth_method;
 pub mod classify;
 pub mod extract;
 pub mod grant;
+pub mod id_token;
 pub mod meaning;
 pub mod providers;
 pub mod reply;
@@ -18,14 +19,18 @@ pub mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use crate::oauth::answer::{
-    Answer, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse, Unavailable,
-};
 #[cfg(test)]
-pub use crate::oauth::answer::{Defect, Doubt, Unclear};
+pub use crate::oauth::answer::Defect;
+pub use crate::oauth::answer::{
+    Answer, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse, Unavailable,
+    Unclear,
+};
 pub use crate::oauth::auth_method::AuthMethod;
-pub use crate::oauth::classify::{MAX_TOKEN_BYTES, ReplyContext, classify, fault_of, whole_seconds};
+pub use crate::oauth::classify::{
+    MAX_TOKEN_BYTES, ReplyContext, classify, error_of, fault_of, whole_seconds,
+};
 pub use crate::oauth::grant::Grant;
+pub use crate::oauth::id_token::{ExpectedClaims, Identity, check_id_token, is_issuer};
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
 pub use crate::oauth::request::{ClientAuthentication, TokenClient, TokenRequest};
 pub use crate::oauth::shape::{BodyTemplate, Field, Shape};

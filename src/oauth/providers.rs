@@ -5,7 +5,7 @@
 use crate::oauth::AuthMethod;
 
 /// One provider.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
     /// The value of the key `provider`.
     pub name: &'static str,
@@ -35,7 +35,7 @@ pub struct Provider {
 pub const SEEN: &str = "2026-11-28";
 
 /// The part of an endpoint that each user has another one of.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Placeholder {
     /// `tenant`, `host`, `shop` or `data_center`.
     pub key: &'static str,
@@ -418,12 +418,17 @@ pub fn find(name: &str) -> Option<&'static Provider> {
 }
 
 impl Provider {
-    /// The endpoint with the user's part in its place.
-    pub fn token_endpoint(&self, part: Option<&str>) -> String {
-        match (&self.place, part) {
-            (Some(place), Some(part)) => self.token_endpoint.replace(&format!("{{{}}}", place.key), part),
-            _ => self.token_endpoint.to_owned(),
+    /// One of its endpoints with the user's part in its place.
+    pub fn endpoint(&self, endpoint: &str, part: &str) -> String {
+        match &self.place {
+            Some(place) => endpoint.replace(&format!("{{{}}}", place.key), part),
+            None => endpoint.to_owned(),
         }
+    }
+
+    /// The scope that a login needs for a refresh token.
+    pub fn login_scope(&self) -> Option<&'static str> {
+        self.login_params.iter().find(|(name, _)| *name == "scope").map(|(_, scope)| *scope)
     }
 
     /// The settings of the preset, in lines for people.
@@ -477,13 +482,14 @@ mod tests {
         assert!(PROVIDERS.is_sorted_by(|a, b| a.name < b.name), "by name, each once");
         for provider in PROVIDERS {
             let name = provider.name;
-            let part = provider.place.as_ref().map(|place| place.default.unwrap_or("part"));
-            let url: url::Url = provider.token_endpoint(part).parse().unwrap();
-            assert!(url.scheme() == "https" && url.host().is_some(), "{name}");
-            assert!(!url.as_str().contains(['{', '}']), "{name}: {url}");
+            let part = provider.place.as_ref().map_or("", |place| place.default.unwrap_or("part"));
             let others =
                 [provider.authorization_endpoint, provider.device_endpoint, provider.revocation_endpoint];
-            assert!(others.iter().flatten().all(|url| url.starts_with("https://")), "{name}");
+            for endpoint in others.into_iter().flatten().chain([provider.token_endpoint]) {
+                let url: url::Url = provider.endpoint(endpoint, part).parse().unwrap();
+                assert!(url.scheme() == "https" && url.host().is_some(), "{name}");
+                assert!(!url.as_str().contains(['{', '}']), "{name}: {url}");
+            }
             if let Some(body) = provider.body {
                 BodyTemplate::parse(body, &[]).unwrap();
             }

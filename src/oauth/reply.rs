@@ -95,6 +95,7 @@ impl FailureKind {
         }
     }
 
+    /// For a request to token_endpoint.
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::Dns => Some("check the host name in token_endpoint, and this machine's DNS"),
@@ -110,7 +111,7 @@ impl FailureKind {
             Self::Proxy => Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY"),
             Self::PlainHttp => Some("use https, or set allow_http = true if the network is trusted"),
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::NotHttp => {
-                Some("check token_endpoint: this is not how a token endpoint answers")
+                Some("check token_endpoint: an OAuth server does not answer like this")
             }
             Self::Timeout | Self::Reset | Self::Other => None,
         }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::oauth::AuthMethod;
 use crate::oauth::grant::Grant;
-use crate::oauth::shape::Shape;
+use crate::oauth::shape::{BodyTemplate, Shape};
 use crate::secret::{Fingerprint, Secret};
 
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
@@ -70,28 +70,23 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The body, `application/x-www-form-urlencoded`. With Basic it has no client_id, which is in the
-    /// header: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
+    /// The body, `application/x-www-form-urlencoded` unless the shape has a template.
     pub fn body(&self) -> Secret {
         let client = &self.client;
         if let Some(template) = &client.shape.body {
-            return template.render(&|name| self.value(name).to_owned());
+            let body = template.render(&|name| self.value(name).to_owned());
+            return match self.grant {
+                Grant::RefreshToken(_) => body,
+                _ => template.replace_token(&body, &self.grant.params()),
+            };
         }
+        let params = self.grant.params();
+        let grant_len: usize = params.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
         // Room for every byte escaped: a String that grows leaves copies of secrets behind.
-        let room =
-            256 + 3 * (client.client_id.len() + self.grant.secret().expose().len() + client.params_len());
+        let room = 256 + 3 * (client.client_id.len() + grant_len + client.params_len());
         let mut form = Serializer::new(String::with_capacity(room));
-        self.grant.append(&mut form);
-        match &client.client_authentication {
-            ClientAuthentication::Basic { .. } | ClientAuthentication::BasicRaw { .. } => {}
-            ClientAuthentication::Post { client_secret } => {
-                form.append_pair("client_id", &client.client_id);
-                form.append_pair("client_secret", client_secret.expose());
-            }
-            ClientAuthentication::None => {
-                form.append_pair("client_id", &client.client_id);
-            }
-        }
+        form.append_pair("grant_type", self.grant.grant_type()).extend_pairs(params);
+        client.append_authentication(&mut form);
         client.append_params(&mut form);
         form.extend_pairs(client.shape.secret_params.iter().map(|field| (&field.name, field.value.expose())));
         Secret::new(form.finish())
@@ -102,7 +97,11 @@ impl TokenRequest {
         let client = &self.client;
         match name {
             "grant_type" => self.grant.grant_type(),
-            "refresh_token" => self.grant.secret().expose(),
+            "refresh_token" => match &self.grant {
+                Grant::RefreshToken(token) => token.expose(),
+                // Where the parameters of the grant belong.
+                _ => BodyTemplate::TOKEN_PLACE,
+            },
             "client_id" => &client.client_id,
             "client_secret" => client.client_authentication.client_secret().map_or("", Secret::expose),
             "scope" => client.scope.as_deref().unwrap_or_default(),
@@ -129,10 +128,8 @@ impl TokenRequest {
         let hidden = shape.headers.iter().chain(&shape.secret_params).map(|field| &field.value);
         // A short one would blot out innocent words.
         let hidden = hidden.filter(|value| value.expose().len() >= 4);
-        std::iter::once(self.grant.secret())
-            .chain(client_secret.filter(|secret| !secret.is_empty()))
-            .chain(hidden)
-            .collect()
+        let grant = self.grant.secrets().into_iter();
+        grant.chain(client_secret.filter(|secret| !secret.is_empty())).chain(hidden).collect()
     }
 }
 
@@ -153,6 +150,34 @@ impl TokenClient {
         let pair = Zeroizing::new([id.as_str(), ":", secret.as_str()].concat());
         let base64 = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
         Some(Secret::new(["Basic ", base64.as_str()].concat()))
+    }
+
+    /// A request of this client to another endpoint of its server, such as revocation: headers and body.
+    pub fn form(&self, params: &[(&str, &str)]) -> (Vec<(String, Secret)>, Secret) {
+        let mut headers = vec![("content-type".to_owned(), Secret::new("application/x-www-form-urlencoded"))];
+        headers.extend(self.authorization().map(|value| ("authorization".to_owned(), value)));
+        headers.extend(self.shape.headers.iter().map(|field| (field.name.clone(), field.value.clone())));
+        let len: usize = params.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let mut form = Serializer::new(String::with_capacity(
+            256 + 3 * (len + self.client_id.len() + self.params_len()),
+        ));
+        form.extend_pairs(params);
+        self.append_authentication(&mut form);
+        (headers, Secret::new(form.finish()))
+    }
+
+    /// With Basic nothing: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
+    fn append_authentication(&self, form: &mut Serializer<'_, String>) {
+        match &self.client_authentication {
+            ClientAuthentication::Basic { .. } | ClientAuthentication::BasicRaw { .. } => {}
+            ClientAuthentication::Post { client_secret } => {
+                form.append_pair("client_id", &self.client_id);
+                form.append_pair("client_secret", client_secret.expose());
+            }
+            ClientAuthentication::None => {
+                form.append_pair("client_id", &self.client_id);
+            }
+        }
     }
 
     /// A verdict is bound to this besides the grant: a change of endpoint, client_id,
@@ -251,6 +276,40 @@ mod tests {
         let header = request.client.authorization().unwrap();
         let pair = STANDARD.decode(header.expose().strip_prefix("Basic ").unwrap()).unwrap();
         assert_eq!(String::from_utf8(pair).unwrap(), "a+b%3Ac:p%25w+%C3%BC");
+    }
+
+    #[test]
+    fn other_grants_have_their_own_parameters() {
+        let grant = Grant::AuthorizationCode {
+            code: Secret::new("c&1"),
+            redirect_uri: "http://127.0.0.1:9/".into(),
+            code_verifier: Secret::new("v"),
+        };
+        let mut client = client(ClientAuthentication::Post { client_secret: secret() });
+        client.client_id = "id".to_owned();
+        let body = |template: Option<&str>| {
+            let mut client = client.clone();
+            client.shape.body = template.map(|text| BodyTemplate::parse(text, &[]).unwrap());
+            let request = TokenRequest { client: Arc::new(client), grant: grant.clone() };
+            assert_eq!(request.secrets().len(), 3);
+            request.body().expose().to_owned()
+        };
+        let params = "code=c%261&redirect_uri=http%3A%2F%2F127.0.0.1%3A9%2F&code_verifier=v";
+        assert_eq!(
+            body(None),
+            format!("grant_type=authorization_code&{params}&client_id=id&client_secret=p%25w+%C3%BC")
+        );
+        assert_eq!(
+            body(Some("grant_type={grant_type}&token={refresh_token}&client_key={client_id}")),
+            format!("grant_type=authorization_code&client_key=id&{params}")
+        );
+        let json = r#"{{"grant_type": "{grant_type}", "refresh_token": "{refresh_token}"}}"#;
+        let json: serde_json::Value = serde_json::from_str(&body(Some(json))).unwrap();
+        let expected = serde_json::json!({
+            "grant_type": "authorization_code", "code": "c&1", "redirect_uri": "http://127.0.0.1:9/",
+            "code_verifier": "v",
+        });
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use form_urlencoded::byte_serialize;
+use form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -77,6 +77,24 @@ impl BodyTemplate {
             return Err(TemplateError::NoToken);
         }
         Ok(Self { pieces: pieces.into_iter().map(|(text, name)| (text, name.map(str::to_owned))).collect() })
+    }
+
+    /// Stands for the token in the body of another grant; no server and no user writes it.
+    pub(super) const TOKEN_PLACE: &str = "{the grant}";
+
+    /// The body of another grant: the member with the refresh token becomes those of the grant.
+    pub(super) fn replace_token(&self, body: &Secret, grant: &[(&'static str, &str)]) -> Secret {
+        if self.is_json() {
+            let mut members: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(body.expose()).unwrap_or_default();
+            members.retain(|_, value| value.as_str() != Some(Self::TOKEN_PLACE));
+            members.extend(grant.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+            return Secret::new(serde_json::Value::from(members).to_string());
+        }
+        let others = form_urlencoded::parse(body.expose().as_bytes());
+        let others = others.filter(|(_, value)| value != Self::TOKEN_PLACE);
+        let mut form = Serializer::new(String::with_capacity(3 * body.expose().len() + 1024));
+        Secret::new(form.extend_pairs(others).extend_pairs(grant).finish())
     }
 
     /// JSON if it begins with a brace, else a form.

@@ -120,6 +120,9 @@ fn the_table() {
         (200, token_with(r#""expires":900"#), "granted 900 Stated"),
         (200, token_with(r#""expiry":"2026-01-01T00:15:00Z""#), "granted 900 Stated"),
         (200, token_with(r#""expires_at":"2026-01-01 01:15:00+01:00""#), "granted 900 Stated"),
+        (200, token_with(r#""expires_at":"2026-01-01 00:15:00 UTC""#), "granted 900 Stated"),
+        (200, token_with(r#""expires":"Thu, 01 Jan 2026 00:15:00 GMT""#), "granted 900 Stated"),
+        (200, token_with(r#""expire":900"#), "granted 900 Stated"),
         (200, token_with(r#""expires_at":"2025-01-01T00:00:00Z""#), "granted 1800 Default"),
         (200, token_with(r#""expires_in":"soon","expires_at":"2026-01-01T00:15:00""#), "granted 900 Stated"),
         (200, token_with(&format!(r#""expires_in":{}"#, NOW + 900)), "granted 900 Stated"),
@@ -172,6 +175,11 @@ fn the_table() {
             r#"{"accessToken":"at","refreshToken":"r2","expireIn":60}"#.into(),
             "granted 60 Stated, next r2",
         ),
+        (200, format!(r#"{{"data":[{OK}]}}"#), "granted 3600 Stated, next r2"),
+        (200, format!(r#"{{"data":{{"type":"tokens","attributes":{OK}}}}}"#), "granted 3600 Stated, next r2"),
+        (200, r#"{"AuthenticationResult":{"AccessToken":"at","ExpiresIn":60}}"#.into(), "granted 60 Stated"),
+        // An echo of the request is no grant.
+        (200, r#"{"error":"invalid_grant","request":{"refresh_token":"r1"}}"#.into(), "dead invalid_grant"),
         (200, r#"{"data":{"refresh_token":"r2"},"access"#.into(), "defective unreadable_reply, next r2"),
         (200, grant(r#""error":"success""#), "granted 3600 Stated, next r2"),
         (200, "[".repeat(100_000), "ambiguous unreadable_reply"),
@@ -224,6 +232,29 @@ fn the_table() {
         (400, error_words("invalid_grant", "Expired. Please log in and try again"), "dead invalid_grant"),
         (401, r#"{"errorCode":"invalid_client","errorSummary":"x"}"#.into(), "client invalid_client"),
         (400, r#"{"fault":{"faultstring":"Invalid refresh token","detail":{"errorcode":"a.b.invalid_refresh_token"}}}"#.into(), "dead a.b.invalid_refresh_token"),
+        // A code among the words, and words among the codes.
+        (400, r#"{"message":"invalid_grant"}"#.into(), "dead invalid_grant"),
+        (400, r#"{"errors":["invalid_grant"]}"#.into(), "dead invalid_grant"),
+        (400, r#"{"error":{"code":400,"message":"TOKEN_EXPIRED"}}"#.into(), "dead token_expired"),
+        (400, r#"{"code":"oidc.invalid_grant","message":"no"}"#.into(), "dead oidc.invalid_grant"),
+        (400, error_words("invalid_grant: it is gone", "no"), "dead invalid_grant: it is gone"),
+        (400, error_words("invalid_client: bad client_id", "no"), "client invalid_client"),
+        (401, r#"{"errors":"[API] Invalid API key or access token"}"#.into(), "client unknown_error"),
+        (400, r#"{"status":{"error":true,"code":400,"message":"refresh_token is invalid"}}"#.into(), "dead "),
+        // A token without a name is the refresh token, unless something else is named.
+        (401, error_words("invalid_token", "The token expired, was revoked, or is wrong."), "dead invalid_token"),
+        (401, r#"{"reason":"Invalid Token!","error":"invalid_request"}"#.into(), "dead invalid_request"),
+        (400, error_words("unauthorized_client", "token was already used"), "dead unauthorized_client"),
+        (400, error_words("unauthorized_client", "unable to parse refresh token"), "dead unauthorized_client"),
+        (401, error_words("unauthorized_client", "The access token expired"), "client unauthorized_client"),
+        (400, error_words("invalid_request", "Invalid token type"), "client invalid_request"),
+        (400, error_words("invalid_request", "refresh_token: invalid scope"), "client invalid_request"),
+        (400, error_words("invalid_request", "Invalid content type for a refresh_token"), "client invalid_request"),
+        (403, r#"{"message":"Missing Authentication Token"}"#.into(), "unavailable http_403"),
+        (401, error_words("unauthorized", "user is blocked"), "dead unauthorized"),
+        (401, error_words("unauthorized", "Bad credentials"), "client unknown_error"),
+        (400, error_words("invalid_grant", "The account is temporarily locked"), "unavailable invalid_grant"),
+        (400, error_words("invalid_grant", "ip restricted or invalid login hours"), "unavailable invalid_grant"),
         (200, r#"{"errcode":40030,"errmsg":"x"}"#.into(), "dead 40030"),
         (200, r#"{"status":601,"body":{},"error":"Too Many Requests"}"#.into(), "unavailable too_many_requests"),
         (400, "error=invalid_grant&error_description=expired".into(), "dead invalid_grant"),
@@ -231,7 +262,6 @@ fn the_table() {
         // 4xx without an OAuth error.
         (400, String::new(), "unavailable http_4xx"),
         (400, r#"{"error":{"code":400,"status":"INVALID_ARGUMENT"}}"#.into(), "unavailable http_4xx"),
-        (400, r#"{"message":"invalid_grant"}"#.into(), "unavailable http_4xx"),
         (400, r#"{"error":"invalid_grant","error_des"#.into(), "unavailable http_4xx"),
         (401, "Unauthorized".into(), "unavailable http_4xx"),
         (403, "<html>Forbidden</html>".into(), "unavailable http_403"),
@@ -270,10 +300,14 @@ fn the_table() {
 
 #[test]
 fn bytes_that_are_no_utf8() {
-    let unreadable = reply(200, b"{\"access_token\":\"\xff\"}".as_slice());
-    assert_eq!(summary(&classify_with(Ok(&unreadable), &[])), "ambiguous unreadable_reply");
-    let salvaged = reply(200, b"{\"access_token\":\"\xff\",\"refresh_token\":\"r2\"}".as_slice());
-    assert_eq!(summary(&classify_with(Ok(&salvaged), &[])), "defective unreadable_reply, next r2");
+    for (status, body, expected) in [
+        (200, &b"{\"access_token\":\"\xff\"}"[..], "defective bad_access_token"),
+        (200, b"{\"access_token\":\"\xff\",\"refresh_token\":\"r2\"}", "defective bad_access_token, next r2"),
+        (200, b"{\"name\":\"Ren\xe9\",\"access_token\":\"at\"}", "granted 1800 Default"),
+        (400, b"{\"error\":\"invalid_grant\",\"error_description\":\"expir\xe9\"}", "dead invalid_grant"),
+    ] {
+        assert_eq!(summary(&classify_with(Ok(&reply(status, body)), &[])), expected);
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::account::Account;
 use crate::account::context::Context;
 use crate::account::files::load_state;
 use crate::clock::Timestamp;
-use crate::config::{AccountConfig, ProbeConfig, Settings};
+use crate::config::{AccountConfig, AccountName, ProbeConfig, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
@@ -44,7 +44,7 @@ pub fn places() -> Rc<Semaphore> {
 }
 
 /// Reports that the resource of an account refuses a token, and completes after the pass.
-pub type ReportRefusal = Rc<dyn Fn(&str, Fingerprint) -> Pin<Box<dyn Future<Output = ()>>>>;
+pub type ReportRefusal = Rc<dyn Fn(&AccountName, Fingerprint) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 impl Note for Option<ProbeNote> {
     const FILE: &'static str = "probed";
@@ -53,25 +53,24 @@ impl Note for Option<ProbeNote> {
 /// The probes of one account.
 #[derive(Debug)]
 pub struct Probes {
-    /// Until they begin; `None` without a resource to probe.
+    /// Until they begin.
     target: Option<Box<ProbeTarget>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Probes {
-    pub fn new(account: &Account) -> Self {
-        let target = account.configured().probe.clone().map(|probe| {
-            Box::new(ProbeTarget {
-                probe,
-                settings: Arc::clone(account.settings()),
-                account: Arc::clone(account.configured()),
-                policy: account.core().policy().clone(),
-            })
-        });
-        Self { target, task: None }
+    /// `None` without a resource to probe.
+    pub fn new(account: &Account) -> Option<Self> {
+        let target = ProbeTarget {
+            probe: account.configured().probe.clone()?,
+            settings: Arc::clone(account.settings()),
+            account: Arc::clone(account.configured()),
+            policy: account.core().policy().clone(),
+        };
+        Some(Self { target: Some(Box::new(target)), task: None })
     }
 
-    /// Begins, unless there is nothing to probe or it has begun.
+    /// Begins, unless it has begun.
     pub fn begin(&mut self, places: &Rc<Semaphore>, report: &ReportRefusal, context: &Rc<Context>) {
         if let Some(target) = self.target.take() {
             let probes = run(Arc::from(target), Rc::clone(places), Rc::clone(report), Rc::clone(context));
@@ -111,7 +110,7 @@ async fn run(target: Arc<ProbeTarget>, places: Rc<Semaphore>, report: ReportRefu
         tokio::time::sleep(wait).await;
         wait = target.probe.every;
         if let Some(token) = probe(&target, &places, &context).await {
-            report(target.account.name.as_str(), token).await;
+            report(&target.account.name, token).await;
         }
     }
 }

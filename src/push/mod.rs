@@ -28,7 +28,7 @@ use crate::secrets::SecretError;
 use crate::store;
 use crate::store::lock::Supervision;
 use crate::store::note::Note;
-use crate::store::state::Store;
+use crate::workers;
 
 /// The target is near and only stores the token: an answer takes no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,14 +110,18 @@ pub struct Pushes {
 }
 
 impl Pushes {
-    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Self {
+    /// `None` without targets.
+    pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Box<Self>> {
         let (account, settings) = (Arc::clone(account), Arc::clone(settings));
-        Self { account, settings, newest: None, failing: Rc::default(), tasks: Vec::new() }
+        let has_targets = !account.push.is_empty();
+        has_targets.then(|| {
+            Box::new(Self { account, settings, newest: None, failing: Rc::default(), tasks: Vec::new() })
+        })
     }
 
     /// Sends the token of the record, if it is a new one, and stops sending an older one.
     pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
-        let Some(record) = record.filter(|_| !self.account.push.is_empty()) else { return };
+        let Some(record) = record else { return };
         let Some(token) = &record.access_token else { return };
         let newest = Some(token.value.fingerprint());
         if self.newest == newest {
@@ -129,7 +133,7 @@ impl Pushes {
             let push = PushTask {
                 account: Arc::clone(&self.account),
                 target,
-                store: store::open(&self.settings, &self.account.name),
+                settings: Arc::clone(&self.settings),
                 token: token.clone(),
                 generation: record.generation,
                 failing: Rc::clone(&self.failing),
@@ -176,7 +180,7 @@ pub fn send_lacking(
             tasks.push(PushTask {
                 account: Arc::clone(account),
                 target,
-                store: store::open(settings, &account.name),
+                settings: Arc::clone(settings),
                 token: token.clone(),
                 generation,
                 failing: Rc::default(),
@@ -206,7 +210,7 @@ struct PushTask {
     account: Arc<AccountConfig>,
     /// The index of the target.
     target: usize,
-    store: Store,
+    settings: Arc<Settings>,
     token: AccessToken,
     generation: u64,
     failing: Rc<RefCell<HashSet<String>>>,
@@ -216,16 +220,17 @@ struct PushTask {
 
 impl PushTask {
     /// Ends when the target has the token or the token has expired.
-    async fn run(mut self, context: Rc<Context>) {
+    async fn run(self, context: Rc<Context>) {
         let mut wait = BACKOFF_FIRST;
         let target = shown(&self.account.push[self.target].url);
         while self.token.is_live(context.clock.now()) {
             let result = self.send(context.clock.now().wall / 1000).await;
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
-            // Without the note, `status` shows no result.
             let note = PushResult { generation: self.generation, at, problem };
-            self.store.update_note(|last: &mut PushNote| last.0.insert(target.clone(), note));
+            let (mut store, noted) = (store::open(&self.settings, &self.account.name), target.clone());
+            // Without the note, `status` shows no result.
+            workers::run(move || store.update_note(|last: &mut PushNote| last.0.insert(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
             if result.is_ok() || self.once {
                 return;
@@ -260,7 +265,15 @@ impl PushTask {
         let values = values(&self.account, &self.token, now);
         let request = PushRequest::new(push, headers, api_key.as_ref(), &values)?;
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+        let url = request.url.clone();
+        // It reads the root certificates.
+        let (endpoint, prepared) = workers::run(move || {
+            let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+            let prepared = endpoint.prepare(&url);
+            (endpoint, prepared)
+        })
+        .await;
+        prepared.map_err(PushError::Transport)?;
         let reply = endpoint.send(request.method, &request.url, &request.headers, &request.body).await;
         match reply.map_err(PushError::Transport)?.status {
             200..=299 => Ok(()),

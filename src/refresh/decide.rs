@@ -337,6 +337,10 @@ fn current_wait<'a>(
     if failure.request.is_some_and(|request| request != inputs.request) {
         return None;
     }
+    // Before the first login only the inputs can have failed, and they could be read now.
+    if record.refresh_token.is_none() && inputs.seed.is_some() {
+        return None;
+    }
     let wait = schedule::wait_after(failure, now)?;
     // `once` and `token` ask for it, and the network may be back.
     if failure.not_sent && !policy.patient && now.since(failure.last_at) >= schedule::BACKOFF_FIRST {

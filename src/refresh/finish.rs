@@ -49,7 +49,7 @@ impl Refresher {
             self.again = false;
             return self.leave_failed(now, problem);
         }
-        let (since, tries) = persisting.failures.unwrap_or((now, 0));
+        let (since, tries) = persisting.failures.as_deref().copied().unwrap_or((now, 0));
         let mut wait = schedule::backoff(tries.saturating_add(1), Duration::ZERO, 0);
         if self.stopping || !self.policy.patient {
             let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
@@ -59,7 +59,7 @@ impl Refresher {
             }
             wait = wait.min(left);
         }
-        persisting.failures = Some((since, tries.saturating_add(1)));
+        persisting.failures = Some(Box::new((since, tries.saturating_add(1))));
         self.wake_at = Some(now.plus(wait));
         self.phase = Phase::PersistFailed(persisting);
         let mut actions = vec![report(Report::NotYetStored(problem))];
@@ -107,10 +107,8 @@ impl Refresher {
         self.note_local_problem(now);
         let then = match (then, before) {
             // No file has changed that hooks and logs would have to know of.
-            (Then::Finish(Outcome::Republished), Some(FileView::Incomplete)) => {
-                let token = self.record().and_then(|record| record.access_token.as_ref());
-                let remaining = token.map(|token| token.life_left(now)).unwrap_or_default();
-                Then::Finish(Outcome::Fresh { remaining })
+            (Then::Finish(outcome), Some(FileView::Incomplete)) if *outcome == Outcome::Republished => {
+                Then::Finish(Box::new(self.fresh(now, Duration::ZERO)))
             }
             (then, _) => then,
         };
@@ -173,11 +171,11 @@ impl Refresher {
 
     /// Counts a problem that cannot be counted on disk, and sets the wait after it.
     pub(super) fn note_local_problem(&mut self, now: Timestamp) {
-        let (since, count) = self.local_problems.unwrap_or((now, 0));
+        let (since, count) = self.local_problems.as_deref().copied().unwrap_or((now, 0));
         let count = count.saturating_add(1);
-        self.local_problems = Some((since, count));
+        self.local_problems = Some(Box::new((since, count)));
         let wait = schedule::backoff(count, Duration::ZERO, self.next_random());
-        self.local_wait = Some(now.plus(wait));
+        self.local_wait = Some(Box::new(now.plus(wait)));
     }
 
     /// Ends a pass, reports its outcome, and sets the next wake-up or begins the next pass.
@@ -188,7 +186,7 @@ impl Refresher {
             self.local_problems = None;
         }
         let outcome = match then.into() {
-            Then::Finish(outcome) => Some(outcome),
+            Then::Finish(outcome) => Some(*outcome),
             Then::Again if self.stopping => Some(Outcome::Stopped),
             Then::Again => None,
         };
@@ -209,7 +207,7 @@ impl Refresher {
 
     fn next_pass(&mut self, now: Timestamp) -> Option<Timestamp> {
         if let Some(at) = self.local_wait.take() {
-            return Some(at);
+            return Some(*at);
         }
         let (decision, _) = self.decide(now);
         let has_refresh_token = self.record().is_some_and(|record| record.refresh_token.is_some())

@@ -18,6 +18,7 @@ pub mod tests;
 pub mod view;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -45,14 +46,14 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
 /// be freed by a log rotation, short enough for cron.
-const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
+pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The part of the account's configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    pub account: String,
+    pub account: Arc<str>,
     /// The path of the config file, as the state records it.
-    pub config: String,
+    pub config: Arc<str>,
     pub skew: Option<Duration>,
     /// The lifetime of a token if neither server nor token states one.
     pub default_lifetime: Duration,
@@ -151,14 +152,14 @@ pub struct Refresher {
     trigger: Trigger,
     /// State and token file as last loaded: certain under the lock, perhaps outdated without it.
     loaded: Option<Box<Loaded>>,
-    inputs: Option<Inputs>,
-    inputs_problem: Option<Problem>,
+    inputs: Option<Box<Inputs>>,
+    inputs_problem: Option<Box<Problem>>,
     /// When the lock was first found busy in this pass, and how often since.
-    lock_busy: Option<(Timestamp, u32)>,
+    lock_busy: Option<Box<(Timestamp, u32)>>,
     /// Problems of this machine in a row, which cannot be counted on disk: the first, their
     /// number, and the end of the wait after the last one.
-    local_problems: Option<(Timestamp, u32)>,
-    local_wait: Option<Timestamp>,
+    local_problems: Option<Box<(Timestamp, u32)>>,
+    local_wait: Option<Box<Timestamp>>,
     /// The outputs that could not be written last, as reported.
     failed_outputs: Vec<Problem>,
     /// The last request got no definite answer and will be sent again within seconds.
@@ -169,7 +170,7 @@ pub struct Refresher {
     wake_at: Option<Timestamp>,
 }
 
-/// The event that the account waits for.
+/// The event that the account waits for. Small, since thousands of accounts wait for none.
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -180,7 +181,7 @@ enum Phase {
     TakingOver,
     Preparing,
     Requesting { issued_at: Timestamp },
-    Rechecking { issued_at: Timestamp, refusal: Answer },
+    Rechecking { issued_at: Timestamp, refusal: Box<Answer> },
     Persisting(Persisting),
     PersistFailed(Persisting),
     Publishing { then: Then },
@@ -191,14 +192,14 @@ enum Phase {
 /// The step after the lock is released.
 #[derive(Debug)]
 enum Then {
-    Finish(Outcome),
+    Finish(Box<Outcome>),
     /// Begin another pass at once: the trigger is not served yet, and there is nothing to report.
     Again,
 }
 
 impl From<Outcome> for Then {
     fn from(outcome: Outcome) -> Self {
-        Self::Finish(outcome)
+        Self::Finish(Box::new(outcome))
     }
 }
 
@@ -209,7 +210,7 @@ struct Persisting {
     has_answer: bool,
     then: Then,
     /// The first failure to store it, and the number of failures.
-    failures: Option<(Timestamp, u32)>,
+    failures: Option<Box<(Timestamp, u32)>>,
 }
 
 impl Refresher {
@@ -429,6 +430,6 @@ fn variant_name(value: &impl Debug) -> String {
 
 impl Persisting {
     fn failing_since(self, now: Timestamp) -> Self {
-        Self { failures: self.failures.map(|(_, count)| (now, count)), ..self }
+        Self { failures: self.failures.map(|failures| Box::new((now, failures.1))), ..self }
     }
 }

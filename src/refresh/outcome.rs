@@ -19,7 +19,11 @@ pub enum Outcome {
         took: Duration,
     },
     /// Nothing was due.
-    Fresh { remaining: Duration },
+    Fresh {
+        /// 0 if there is no state.
+        generation: u64,
+        remaining: Duration,
+    },
     /// The token file was missing or held something else; it holds the live token again.
     Republished,
     /// A refresh is due, but the wait after `problem` is in force: no request was sent.
@@ -35,6 +39,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The kind of the failure: the server's `error` or that of the problem; `None` if the pass left a
+    /// fresh token behind.
+    pub fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Refreshed { .. } | Self::Fresh { .. } | Self::Republished => None,
+            Self::Refused(verdict) => Some(&verdict.error),
+            Self::Held { problem, .. } | Self::Failed(problem) | Self::NotStored(problem) => {
+                Some(&problem.kind)
+            }
+            Self::Stopped => Some("stopped"),
+        }
+    }
+
     /// The class of the failure; `None` if the pass left a fresh token behind.
     pub fn class(&self) -> Option<Class> {
         match self {
@@ -73,6 +90,8 @@ pub enum Report {
         /// The server's `error`, RFC 6749 section 5.2.
         error: String,
         message: String,
+        /// The way to another login.
+        hint: String,
     },
     /// The refused refresh token had been replaced in the state meanwhile.
     Adopted,
@@ -83,6 +102,8 @@ pub enum Report {
     RefreshTokenUnusable,
     /// The reply has a lifetime that cannot be read; `assumed` is used instead.
     LifetimeUnreadable { assumed: Duration },
+    /// The reply has an ID token that is not this user's, or not for this client.
+    IdTokenUnusable { why: String },
     /// Another process died with a request under way.
     FoundMarker {
         /// When the request began.

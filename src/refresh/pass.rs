@@ -35,7 +35,7 @@ impl Refresher {
     pub(super) fn decide(&self, now: Timestamp) -> (Decision, Action) {
         let nothing = Loaded { record: None, garbage: None, file: FileView::Missing };
         let loaded = self.loaded.as_deref().unwrap_or(&nothing);
-        let (inputs, trigger) = (self.inputs.as_ref(), self.permitted_trigger(now));
+        let (inputs, trigger) = (self.inputs.as_deref(), self.permitted_trigger(now));
         let decision = decide::decide(loaded, &self.policy, inputs, trigger, now);
         let facts = view::facts(loaded, &self.policy, inputs, now);
         let decided = Report::Decided { decision: decision.clone(), trigger, facts };
@@ -69,7 +69,7 @@ impl Refresher {
                 if self.trigger.reread
                     && let Some(problem) = self.inputs_problem.take() =>
             {
-                self.give_up(now, problem)
+                self.give_up(now, *problem)
             }
             Decision::Rest(wait) => {
                 let garbage = self.loaded.as_ref().and_then(|loaded| loaded.garbage.clone());
@@ -109,17 +109,17 @@ impl Refresher {
             Ok(mut inputs) => {
                 let seedless = self.record().is_none_or(|record| record.refresh_token.is_none());
                 match inputs.seed_problem.take() {
-                    Some(problem) if seedless => self.inputs_problem = Some(problem),
+                    Some(problem) if seedless => self.inputs_problem = Some(Box::new(problem)),
                     Some(problem) => actions.push(report(Report::SeedUnreadable(problem))),
                     None => {}
                 }
-                self.inputs = Some(inputs);
+                self.inputs = Some(Box::new(inputs));
             }
             Err(problem) => {
                 if let Some(outcome) = self.hold_without_inputs(now) {
                     return self.rest(now, outcome);
                 }
-                self.inputs_problem = Some(problem);
+                self.inputs_problem = Some(Box::new(problem));
             }
         }
         actions.extend(match self.loaded.take() {
@@ -140,7 +140,7 @@ impl Refresher {
         if self.stopping {
             return self.rest(now, Outcome::Stopped);
         }
-        let (since, tries) = self.lock_busy.unwrap_or((now, 0));
+        let (since, tries) = self.lock_busy.as_deref().copied().unwrap_or((now, 0));
         if now.since(since) >= self.policy.lock_patience {
             let problem = Problem {
                 class: Class::Busy,
@@ -154,7 +154,7 @@ impl Refresher {
             };
             return self.give_up(now, problem);
         }
-        self.lock_busy = Some((since, tries + 1));
+        self.lock_busy = Some(Box::new((since, tries + 1)));
         self.phase = Phase::LockBusy;
         let poll = LOCK_POLL_FIRST.saturating_mul(1 << tries.min(16)).min(LOCK_POLL_MAX);
         self.wake_at = Some(now.plus(poll));
@@ -163,7 +163,7 @@ impl Refresher {
 
     /// Under the lock nobody else can change the state, so this decision counts.
     pub(super) fn on_locked(&mut self, now: Timestamp, loaded: Box<Loaded>) -> Vec<Action> {
-        if self.lock_busy.take().is_some_and(|(since, _)| now.since(since) > INPUTS_FRESH) {
+        if self.lock_busy.take().is_some_and(|busy| now.since(busy.0) > INPUTS_FRESH) {
             self.inputs = None;
             self.inputs_problem = None;
         }
@@ -249,7 +249,7 @@ impl Refresher {
 
     fn refresh(&mut self, now: Timestamp) -> Vec<Action> {
         if let Some(problem) = self.inputs_problem.take() {
-            return self.note_inputs_problem(now, problem);
+            return self.note_inputs_problem(now, *problem);
         }
         let Some(inputs) = &self.inputs else {
             // Nothing was due before the lock was taken, or the wait for it was long: begin again
@@ -267,10 +267,8 @@ impl Refresher {
 
     /// A secret or endpoint that cannot be read counts like an endpoint that is down.
     fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
-        let Some(record) = self.record().cloned() else {
-            // There is no state yet, and this is no reason to create one.
-            return self.leave_failed(now, problem);
-        };
+        let new = || Record::new(&*self.policy.account, &*self.policy.config);
+        let record = self.record().cloned().unwrap_or_else(new);
         if let Some(outcome) = self.hold_without_inputs(now) {
             // Another process has recorded this failure, or another one, meanwhile.
             return self.leave(now, outcome);
@@ -281,7 +279,7 @@ impl Refresher {
     }
 
     pub(super) fn on_taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
-        let new = || Record::new(self.policy.account.clone(), self.policy.config.clone());
+        let new = || Record::new(&*self.policy.account, &*self.policy.config);
         let mut record = self.record().cloned().unwrap_or_else(new);
         if let Some(other) = other {
             let took_over = Report::TookOver { account: other.account.clone() };
@@ -302,7 +300,7 @@ impl Refresher {
         let Some(mut record) = self.record().cloned() else { return self.no_refresh_token(now) };
         let Some(token) = &record.refresh_token else { return self.no_refresh_token(now) };
         record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
-        record.config.clone_from(&self.policy.config);
+        record.config = self.policy.config.to_string();
         self.note_rejection(now, &mut record);
         if self.permitted_trigger(now).force {
             record.forced = Some(schedule::count_forced(record.forced.as_ref(), now));
@@ -335,7 +333,7 @@ impl Refresher {
 
     fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem {
-            class: Class::Config,
+            class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
             message: format!("account {} has no refresh token", self.policy.account),
             hint: Some(self.policy.login_hint.clone()),
@@ -359,9 +357,12 @@ impl Refresher {
     }
 
     /// `wait`, until the next refresh is due, is all that is known of a token without a state.
-    fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
+    pub(super) fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
-        Outcome::Fresh { remaining: token.map_or(wait, |token| token.life_left(now)) }
+        Outcome::Fresh {
+            generation: self.record().map_or(0, |record| record.generation),
+            remaining: token.map_or(wait, |token| token.life_left(now)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, millis};
+use crate::oauth::Identity;
 use crate::problem::Class;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
@@ -49,6 +50,9 @@ pub struct Record {
     /// The refresh token that a newer seed replaced, until the newer one has refreshed once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<RefreshToken>,
+    /// The user of the login, by its ID token. The first one is the only one who may log in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// How long the login lives, if the server has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_life: Option<LoginLife>,
@@ -102,20 +106,35 @@ pub struct LoginLife {
     pub stated_at: Timestamp,
     /// The life that was left then, in milliseconds.
     pub lifetime_ms: u64,
+    /// The whole life in milliseconds: the longest that was ever left before this end.
+    #[serde(default)]
+    pub whole_ms: u64,
 }
 
 impl LoginLife {
     /// The longest time ahead that the end is worth a warning.
     const NOTICE: Duration = Duration::from_secs(7 * 86_400);
+    /// Two statements of one end differ by what the network and rounding add.
+    const SAME_END: Duration = Duration::from_mins(1);
+
+    /// A statement of the server. If a refresh has not moved the end, the life began earlier.
+    pub fn stated(at: Timestamp, left: Duration, earlier: Option<&Self>) -> Self {
+        let lifetime_ms = left.as_millis() as u64;
+        let left_of =
+            |life: &Self| Duration::from_millis(life.lifetime_ms).saturating_sub(at.since(life.stated_at));
+        let same = earlier.filter(|life| left <= left_of(life) + Self::SAME_END);
+        let whole_ms = same.map_or(0, |life| life.whole_ms.max(life.lifetime_ms)).max(lifetime_ms);
+        Self { stated_at: at, lifetime_ms, whole_ms }
+    }
 
     /// The end, on both clocks.
     pub fn ends_at(&self) -> Timestamp {
         self.stated_at.plus(Duration::from_millis(self.lifetime_ms))
     }
 
-    /// Whether the end is near: a seventh of the life, at most a week.
+    /// Whether the end is near: a seventh of the whole life, at most a week.
     pub fn ends_soon(&self, now: Timestamp) -> bool {
-        let notice = Self::NOTICE.min(Duration::from_millis(self.lifetime_ms) / 7);
+        let notice = Self::NOTICE.min(Duration::from_millis(self.whole_ms.max(self.lifetime_ms)) / 7);
         now.since(self.stated_at) + notice >= Duration::from_millis(self.lifetime_ms)
     }
 }
@@ -123,7 +142,7 @@ impl LoginLife {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginSource {
-    /// The refresh_token of the configuration.
+    /// The user: the refresh_token of the configuration, `set` or `login`.
     Seed,
     /// The server, which replaced an earlier one (RFC 6749 section 6).
     Rotation,
@@ -325,6 +344,46 @@ impl Record {
         self.verdict = None;
         self.failure = None;
         self.in_flight = None;
+    }
+
+    /// Adopts a login that the server granted to this program itself. `token` is its first access token.
+    /// The earlier login stays as `previous` until this one has refreshed once.
+    pub fn take_login(
+        &mut self,
+        refresh_token: Secret,
+        token: Option<AccessToken>,
+        identity: Option<Identity>,
+        now: Timestamp,
+    ) {
+        // Some servers give the same refresh token to each login of a user.
+        let is_other = |previous: &RefreshToken| previous.value != refresh_token;
+        self.refresh_token = self.refresh_token.take().filter(is_other);
+        self.previous = self.previous.take().filter(is_other);
+        self.take_seed(refresh_token, now);
+        self.identity = identity.or(self.identity.take());
+        let Some(token) = token else { return };
+        if let Some(refresh_token) = &mut self.refresh_token {
+            refresh_token.used_at = Some(token.issued_at);
+        }
+        self.last_attempt = Some(Attempt { at: token.issued_at, result: "refreshed".into() });
+        self.generation = self.generation.saturating_add(1);
+        self.access_token = Some(token);
+    }
+
+    /// Forgets the login and its tokens. Its seeds stay listed, so that none of them is sent again.
+    pub fn log_out(&mut self) {
+        let listed = [self.refresh_token.take(), self.previous.take()];
+        for token in listed.into_iter().flatten() {
+            self.list_seed(token.value.fingerprint());
+        }
+        self.identity = None;
+        self.login_life = None;
+        self.refresh_token_unusable = false;
+        self.access_token = None;
+        self.in_flight = None;
+        self.failure = None;
+        self.verdict = None;
+        self.rejection = None;
     }
 
     /// Lists a seed as the latest, so that it is not new any more.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ErrorReply, ExpiresInSource, ServerFailure, TokenResponse, Unavailable};
+use crate::oauth::{
+    Answer, ErrorReply, ExpectedClaims, ExpiresInSource, ServerFailure, TokenResponse, Unavailable,
+    check_id_token,
+};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
@@ -40,11 +43,11 @@ impl Refresher {
             && repeated(reply)
         {
             let refusal = Answer::InvalidGrant(reply.clone());
-            self.phase = Phase::Rechecking { issued_at, refusal };
+            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(refusal) };
             return vec![Action::Load];
         }
         if let Answer::InvalidGrant(_) = answer {
-            self.phase = Phase::Rechecking { issued_at, refusal: answer };
+            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(answer) };
             return vec![Action::Load];
         }
         let problem = problem(&answer);
@@ -100,6 +103,7 @@ impl Refresher {
         grant: &TokenResponse,
     ) -> Vec<Action> {
         rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
+        let id_token = grant.id_token.as_ref().map(|token| self.check_id_token(&record, token, now));
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
         let lifetime = match &earlier {
             // The same token again without a lifetime: its expiry has not changed.
@@ -117,10 +121,7 @@ impl Refresher {
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
             given: false,
-            id_token: grant
-                .id_token
-                .clone()
-                .or(earlier.as_ref().and_then(|earlier| earlier.id_token.clone())),
+            id_token: id_token.clone().and_then(Result::ok),
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);
@@ -140,8 +141,7 @@ impl Refresher {
                 earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
         }
         if let Some(life) = grant.login_expires_in {
-            record.login_life =
-                Some(LoginLife { stated_at: issued_at, lifetime_ms: life.as_millis() as u64 });
+            record.login_life = Some(LoginLife::stated(issued_at, life, record.login_life.as_ref()));
         } else if grant.refresh_token.is_some() {
             // The life of an earlier token need not be the life of this one.
             record.login_life = None;
@@ -160,8 +160,29 @@ impl Refresher {
         if grant.expires_in_unreadable {
             actions.push(report(Report::LifetimeUnreadable { assumed: lifetime }));
         }
+        if let Some(Err(why)) = id_token {
+            actions.push(report(Report::IdTokenUnusable { why }));
+        }
         actions.extend(self.persist_answer(outcome));
         actions
+    }
+
+    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer and user.
+    fn check_id_token(&self, record: &Record, token: &Secret, now: Timestamp) -> Result<Secret, String> {
+        let known = record.identity.as_ref();
+        let expected = ExpectedClaims {
+            issuer: known.map(|known| known.issuer.as_str()),
+            client_id: self.inputs.as_ref().map_or("", |inputs| inputs.client.client_id.as_str()),
+            nonce: None,
+            now: now.wall / 1000,
+        };
+        match check_id_token(token, &expected) {
+            Ok(found) if known.is_some_and(|known| known.subject != found.subject) => {
+                Err(format!("is about another user: {found}"))
+            }
+            Ok(_) => Ok(token.clone()),
+            Err(fault) => Err(fault.to_string()),
+        }
     }
 
     /// The token expired before its answer came, as after a suspend: it is requested again at once,
@@ -221,7 +242,8 @@ impl Refresher {
             record.failure = None;
             self.remember(record);
             let Problem { kind: error, message, .. } = problem;
-            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message }));
+            let hint = self.policy.login_hint.clone();
+            let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message, hint }));
             let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Then::Again));
             return actions;
@@ -289,7 +311,7 @@ impl Refresher {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
         // Attempts that failed on this machine, on a full disk say, are not in the record.
-        let tried_from = self.local_problems.map_or(now, |(since, _)| since);
+        let tried_from = self.local_problems.as_ref().map_or(now, |problems| problems.0);
         let run = record.failure.take().filter(|failure| {
             let same = failure.request.is_none() || request.is_none() || failure.request == request;
             same && !anew && !schedule::is_forgotten(failure, tried_from)

@@ -29,6 +29,8 @@ const MAX_LEN: usize = 64 << 10;
 pub enum SecretError {
     #[error("cannot read {key} from file {}", path.display())]
     File { key: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot read {key} from file {}: the file system does not answer", path.display())]
+    Hang { key: &'static str, path: PathBuf },
     #[error("the {key} file {} can be read or changed by other users (mode {mode:04o})", path.display())]
     Loose { key: &'static str, path: PathBuf, mode: u32 },
     #[error("the {key} file {} belongs to another user (uid {uid})", path.display())]
@@ -66,6 +68,7 @@ impl SecretError {
                 _ => format!("check that `cat {}` can read it", path.display()),
             },
             Self::Loose { path, .. } => read::private_hint(path),
+            Self::Hang { .. } => "check the file system: mount, df, dmesg".into(),
             Self::Stranger { path, .. } => {
                 format!("change its owner to the user who runs zg-tokend: chown USER {}", path.display())
             }

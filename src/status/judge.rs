@@ -11,7 +11,7 @@ use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
 use crate::config::{AccountConfig, SecretSource, TokenFile};
 use crate::http::shown;
-use crate::message::{LOG_IN_AGAIN, duration, local, way_out};
+use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
 use crate::problem::{Class, chain};
@@ -61,7 +61,9 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             };
             status.find(Severity::Critical, problem, REFRESH_IT);
             if !status.refresh_token.available {
+                status.state = State::NeedsLogin;
                 let hint = "log in, and give the refresh token to `zg-tokend set`".into();
+                let hint = if account.can_log_in() { policy.login_hint.clone() } else { hint };
                 status.blame(status.severity, "there is no refresh token", Some(hint));
             }
         }
@@ -175,6 +177,8 @@ impl AccountStatus {
                 seeded_at: Some(token.seeded_at.wall / 1000),
                 rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
                 ends_at: record.login_life.as_ref().map(|life| life.ends_at().wall / 1000),
+                identity: record.identity.as_ref().map(ToString::to_string),
+                email: record.identity.as_ref().and_then(|identity| identity.email.clone()),
             };
         }
         let failure = record.failure.as_ref();
@@ -201,16 +205,17 @@ impl AccountStatus {
             None => self.find(Severity::Critical, "there is no token yet", REFRESH_IT),
         }
         if !self.refresh_token.available && record.verdict.is_none() {
-            self.judge_missing_login(account, record, now);
+            self.judge_missing_login(account, policy, record, now);
         }
         // Without secrets, which `status` does not read, the core decides nothing else.
         if let Decision::Refresh(reason) = decide(loaded, policy, None, Trigger::default(), now) {
-            self.state = State::Due;
+            let has_login = self.refresh_token.available || record.verdict.is_some();
+            self.state = if has_login { State::Due } else { State::NeedsLogin };
             self.judge_due(record, reason, look, now);
         } else {
             self.next_refresh_at = self.refresh_at;
         }
-        self.judge_login(record, now);
+        self.judge_login(account, policy, record, now);
         if let Some(token) = &record.access_token {
             self.judge_file(loaded.file, look);
             self.judge_outputs(account, token, look);
@@ -251,7 +256,7 @@ impl AccountStatus {
     }
 
     /// Warns of a login that works now, but will end soon.
-    fn judge_login(&mut self, record: &Record, now: Timestamp) {
+    fn judge_login(&mut self, account: &AccountConfig, policy: &Policy, record: &Record, now: Timestamp) {
         if record.refresh_token_unusable {
             let problem = "the server sent a refresh token that cannot be kept";
             let hint = "the earlier one stays in use; if the server refuses it, log in again and report this to the provider";
@@ -260,12 +265,23 @@ impl AccountStatus {
         if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
             let left = Duration::from_secs((life.ends_at().wall - now.wall).max(0).unsigned_abs() / 1000);
             let problem = format!("the login ends in {}", duration(left));
-            self.find(Severity::Warning, problem, LOG_IN_AGAIN);
+            let hint = if account.can_log_in() { &*policy.login_hint } else { LOG_IN_AGAIN };
+            self.find(Severity::Warning, problem, hint);
         }
     }
 
-    fn judge_missing_login(&mut self, account: &AccountConfig, record: &Record, now: Timestamp) {
-        let hint = "refresh unavailable: configure a refresh_token, or the token will end".to_owned();
+    fn judge_missing_login(
+        &mut self,
+        account: &AccountConfig,
+        policy: &Policy,
+        record: &Record,
+        now: Timestamp,
+    ) {
+        let hint = if account.can_log_in() {
+            policy.login_hint.clone()
+        } else {
+            "refresh unavailable: configure a refresh_token, or the token will end".to_owned()
+        };
         let skew = |token: &AccessToken| millis(schedule::skew(token.lifetime(), account.skew));
         let soon = record.access_token.as_ref().is_none_or(|token| token.remaining(now) < skew(token));
         if soon {
@@ -294,13 +310,16 @@ impl AccountStatus {
             let severity;
             (self.state, severity) = match verdict.kind {
                 VerdictKind::RefreshToken => (State::NeedsLogin, Severity::Critical),
-                VerdictKind::Client => (State::BackingOff, Severity::Warning),
+                VerdictKind::Client => (State::NeedsConfig, Severity::Warning),
             };
-            self.blame(severity, verdict.explanation(), verdict.hint.clone());
-            self.next_refresh_at = verdict.not_before.map(|at| at.wall / 1000);
+            let is_mended =
+                verdict.kind == VerdictKind::Client && look.config_changed_at > Some(verdict.at.wall);
+            let hint = if is_mended { Some(CONFIG_CHANGED.to_owned()) } else { verdict.hint.clone() };
+            self.blame(severity, verdict.explanation(), hint);
+            self.next_refresh_at = verdict.not_before.filter(|_| !is_mended).map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure
-            && self.state != State::NeedsLogin
+            && !matches!(self.state, State::NeedsLogin | State::NeedsConfig)
         {
             self.state = State::BackingOff;
             let again = match self.supervisor {

@@ -76,6 +76,9 @@ pub enum State {
     Refreshing,
     /// A refresh is due and waits after a failure.
     BackingOff,
+    /// The server refuses the client: only a change of the config helps, or of the client at the
+    /// provider.
+    NeedsConfig,
     /// Only a new login helps.
     NeedsLogin,
     /// The state cannot be read.
@@ -84,11 +87,12 @@ pub enum State {
 
 impl State {
     /// All, each with its name in JSON and metrics.
-    pub const ALL: [(Self, &str); 6] = [
+    pub const ALL: [(Self, &str); 7] = [
         (Self::Fresh, "fresh"),
         (Self::Due, "due"),
         (Self::Refreshing, "refreshing"),
         (Self::BackingOff, "backing_off"),
+        (Self::NeedsConfig, "needs_config"),
         (Self::NeedsLogin, "needs_login"),
         (Self::Unknown, "unknown"),
     ];
@@ -188,6 +192,11 @@ pub struct RefreshTokenStatus {
     /// When the login ends, if the server has said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<i64>,
+    /// The user of the login, `ISSUER#SUBJECT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
 }
 
 /// The last attempt to refresh.
@@ -281,6 +290,8 @@ struct Look {
     /// The outputs; none if the files hang.
     outputs: Vec<Observation>,
     supervision: Supervision,
+    /// When the config was changed last, Unix milliseconds; looked at only after a refusal.
+    config_changed_at: Option<i64>,
     /// Since when the supervisor waits for the files, Unix seconds.
     hangs: Option<i64>,
     /// Another process holds the refresh lock; looked at only if a request is under way.
@@ -297,7 +308,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     let mut stopped: Option<(u32, bool)> = None;
     let accounts = store::open_all(settings, only).map(|(account, store)| {
         let policy = policy(settings, account, Mode::default());
-        let mut status = judge::judge(account, &policy, &look(&policy, store, account), now);
+        let mut status = judge::judge(account, &policy, &look(settings, &policy, store, account), now);
         if let Some(pid) = status.supervisor.and_then(|supervisor| supervisor.pid) {
             let (_, is_stopped) = match stopped {
                 Some(known) if known.0 == pid => known,
@@ -314,7 +325,7 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
 }
 
-fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
+fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let hangs = match &supervision {
         Supervision::Alive(Some(supervisor)) => {
@@ -339,7 +350,9 @@ fn look(policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
     });
     let record = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
     let is_in_flight = record.is_some_and(|record| record.in_flight.is_some());
+    let is_refused = record.is_some_and(|record| record.verdict.is_some());
     Look {
+        config_changed_at: is_refused.then(|| settings.changed_at()).flatten(),
         is_locked: is_in_flight && store.is_locked().unwrap_or(false),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),

@@ -10,6 +10,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::account::HangNote;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Settings;
+use crate::files::links::Apart;
 use crate::files::watch::Watch;
 use crate::probe::rules::ProbeNote;
 use crate::push::PushNote;
@@ -46,27 +47,26 @@ pub fn watch(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
 
 async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result<()> {
     let clock = SystemClock::new();
-    let timer = Timer::new()?;
+    let timer = Timer::new();
     let mut signals = Signals::new(&[&END[..], &[Signal::QUIT, Signal::TSTP, Signal::WINCH]].concat())?;
-    let mut config = watch_all(&to_come(&viewer.settings().path))?;
-    let mut files = watch_all(&paths(viewer.settings(), only))?;
+    let missing = MissingDirectories::new();
+    let mut config = watch_all(&missing.with(&viewer.settings().path));
+    let mut files = watch_all(&paths(viewer.settings(), only, &missing));
     loop {
         let changes_at = viewer.show()?;
-        timer.set(changes_at.map(|second| when(second, clock.now())))?;
+        timer.set(changes_at.map(|second| when(second, clock.now())));
         tokio::select! {
-            seen = config.changed() => {
-                seen?;
-                config = watch_all(&to_come(&viewer.settings().path))?;
+            _ = config.changed() => {
+                config = watch_all(&missing.with(&viewer.settings().path));
                 viewer.reload();
-                files = watch_all(&paths(viewer.settings(), only))?;
+                files = watch_all(&paths(viewer.settings(), only, &missing));
             }
-            seen = files.next() => {
-                seen?;
+            _ = files.next() => {
                 tokio::time::sleep(GATHER).await;
                 // Directories may have come. Later changes are noticed by the new watch.
-                files = watch_all(&paths(viewer.settings(), only))?;
+                files = watch_all(&paths(viewer.settings(), only, &missing));
             }
-            woken = timer.wait() => drop(woken?),
+            _ = timer.wait() => {}
             signal = signals.next() => match signal {
                 // The size of the terminal has changed.
                 Signal::WINCH => {}
@@ -81,7 +81,7 @@ async fn until_ended(only: Option<&str>, viewer: &mut impl Viewer) -> io::Result
     }
 }
 
-fn watch_all(paths: &[PathBuf]) -> io::Result<Watch> {
+fn watch_all(paths: &[PathBuf]) -> Watch {
     Watch::new(paths.iter().map(PathBuf::as_path))
 }
 
@@ -92,19 +92,35 @@ fn when(second: i64, now: Timestamp) -> Timestamp {
 }
 
 /// Every file that `status` reads. A supervisor that ends closes its file, which is a change.
-fn paths(settings: &Settings, only: Option<&str>) -> Vec<PathBuf> {
+fn paths(settings: &Settings, only: Option<&str>, missing: &MissingDirectories) -> Vec<PathBuf> {
     let notes = [SUPERVISOR, PushNote::FILE, Option::<ProbeNote>::FILE, HangNote::FILE];
     let files = settings.chosen(only).flat_map(|account| {
         let state = store::open(settings, &account.name).watched(&notes);
         let outputs = account.outputs.iter().map(|output| output.file.path.clone());
         state.into_iter().chain([account.token_file.path.clone()]).chain(outputs)
     });
-    files.flat_map(|file| to_come(&file)).collect()
+    let paths = files.flat_map(|file| missing.with(&file)).collect();
+    missing.0.rest();
+    paths
 }
 
-/// A file, and the missing directories on the way to it. Not those that exist: a busy one, such as
-/// /tmp, would wake us for nothing.
-fn to_come(file: &Path) -> Vec<PathBuf> {
-    let missing = file.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
-    std::iter::once(file).chain(missing).map(Path::to_owned).collect()
+/// The directories that are missing on the way to a file. Not those that exist: a busy one, such as /tmp,
+/// would wake us for nothing.
+struct MissingDirectories(Apart<Vec<PathBuf>>);
+
+impl MissingDirectories {
+    fn new() -> Self {
+        let missing = |path: &Path| {
+            let missing = path.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
+            missing.map(Path::to_owned).collect()
+        };
+        Self(Apart::new(move || Box::new(missing)))
+    }
+
+    /// The file and these directories. The file alone where its file system hangs.
+    fn with(&self, file: &Path) -> Vec<PathBuf> {
+        let mut paths = self.0.ask(file).unwrap_or_default();
+        paths.push(file.to_owned());
+        paths
+    }
 }

@@ -22,6 +22,15 @@ use crate::files::{
 };
 use crate::problem::Class;
 
+/// The state file's name in the account's directory.
+pub(super) const STATE: &str = "state";
+
+/// The name of a state that another account has taken over, before the name of that account.
+pub(super) const RETIRED: &str = "state.taken-over-by-";
+
+/// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
+pub(super) const STATE_MAX: usize = 1024 * 1024;
+
 /// The file that names the `run` which supervises the account.
 pub const SUPERVISOR: &str = "supervisor";
 
@@ -194,12 +203,7 @@ impl StateDir {
 
     /// The names of all accounts that have a directory here, configured or not.
     pub fn accounts(&self) -> Result<Vec<String>, LockError> {
-        let list = || -> rustix::io::Result<Vec<Option<String>>> {
-            let entries = Dir::read_from(&self.directory)?;
-            entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned))).collect()
-        };
-        let names = uninterrupted(list).map_err(|error| failed("list", self.directory.path(), error))?;
-        Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
+        names(&self.directory)
     }
 
     fn account(&self, account: &str, create: bool) -> Result<Option<AccountDir>, LockError> {
@@ -235,6 +239,11 @@ impl AccountDir {
         Target::within(&self.directory, name)
     }
 
+    /// The names of the files in it.
+    pub(super) fn names(&self) -> Result<Vec<String>, LockError> {
+        names(&self.directory)
+    }
+
     /// Replaces a file in it, durably.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let mut temporary = Temporary::create(&self.file(name), Attributes::PRIVATE)?;
@@ -253,6 +262,24 @@ impl AccountDir {
         try_flock(self.directory.path(), || FileExt::try_lock(&handle))?;
         self.still_there()?;
         Ok(Lock { account: self.clone(), _handle: handle })
+    }
+
+    /// Opens a file in it, created if need be, and locks it for the life of the value.
+    pub fn hold(&self, name: &str) -> Result<File, LockError> {
+        let (handle, path) = self.open_lock_file(name)?;
+        try_flock(&path, || FileExt::try_lock(&handle))?;
+        Ok(handle)
+    }
+
+    fn open_lock_file(&self, name: &str) -> Result<(File, PathBuf), LockError> {
+        let target = self.file(name);
+        let path = target.path();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = uninterrupted(|| openat(target.directory(), name, flags, Mode::RUSR | Mode::WUSR));
+        let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
+        // Whatever the umask says, the next process must be able to open it.
+        fchmod(&handle, Mode::RUSR | Mode::WUSR).map_err(|error| failed("set the mode of", &path, error))?;
+        Ok((handle, path))
     }
 
     /// Whether the path leads to this directory.
@@ -305,13 +332,7 @@ impl SupervisorLock {
     /// Takes the account under supervision; [`LockError::Supervised`] if another process has it.
     /// Waits up to 100 ms for a `status` that holds it.
     pub fn acquire(account: &AccountDir, now: Timestamp) -> Result<Self, LockError> {
-        let target = account.file(SUPERVISOR);
-        let path = target.path();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = uninterrupted(|| openat(target.directory(), SUPERVISOR, flags, Mode::RUSR | Mode::WUSR));
-        let handle = File::from(opened.map_err(|error| failed("open", &path, error))?);
-        // Whatever the umask says, the next `run` must be able to open it.
-        fchmod(&handle, Mode::RUSR | Mode::WUSR).map_err(|error| failed("set the mode of", &path, error))?;
+        let (handle, path) = account.open_lock_file(SUPERVISOR)?;
         let mut tries = 1;
         while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
             match error {
@@ -371,6 +392,16 @@ fn read_supervisor(handle: &File) -> Option<SupervisorFile> {
     let mut buffer = [0; SUPERVISOR_MAX];
     let count = uninterrupted(|| pread(handle, &mut buffer, 0)).ok()?;
     serde_json::from_slice(&buffer[..count]).ok()
+}
+
+/// The names of a directory's entries, but for hidden ones.
+fn names(directory: &Directory) -> Result<Vec<String>, LockError> {
+    let list = || -> rustix::io::Result<Vec<Option<String>>> {
+        let entries = Dir::read_from(directory)?;
+        entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned))).collect()
+    };
+    let names = uninterrupted(list).map_err(|error| failed("list", directory.path(), error))?;
+    Ok(names.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
 }
 
 /// flock(2) belongs to an open file: two locks on one directory must be two of them.

@@ -3,6 +3,7 @@
 pub mod discovery;
 pub mod lock;
 pub mod note;
+pub mod seeds;
 pub mod state;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The state file of one account: read without a lock, written only under it.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,15 @@ use crate::files::{Attributes, FileError, FileWarning, Missing, Temporary};
 use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
-use crate::store::lock::{AccountDir, Lock, LockError, StateDir, Supervision, SupervisorLock, supervision};
+use crate::store::lock::{
+    AccountDir, Lock, LockError, RETIRED, STATE, STATE_MAX, StateDir, Supervision, SupervisorLock,
+    supervision,
+};
 use crate::store::note::{self, Note};
+use crate::store::seeds;
 
-/// The state file's name in the account's directory.
-const STATE: &str = "state";
-
-/// A state is a few kilobytes; with two tokens of 16 KiB each it is still far below this.
-const STATE_MAX: usize = 1024 * 1024;
+/// The file that is locked while a user logs in. It is empty.
+const LOGIN: &str = "login";
 
 /// Reserved for the next state before a request: two refresh tokens, an access token and an ID token
 /// of 16 KiB each, and the rest.
@@ -204,7 +206,8 @@ impl Store {
             _ => None,
         };
         let mut left_half_way = None;
-        for name in state_dir.accounts()? {
+        let names = seeds::candidates(&state_dir, seed, &self.account);
+        for name in names.map_or_else(|| state_dir.accounts(), Ok)? {
             if name == self.account {
                 continue;
             }
@@ -231,14 +234,26 @@ impl Store {
         let bytes = encode(record, STATE_MAX - RESERVE as usize)?;
         // The marker comes last: without a request it would be mistaken for a request without an
         // answer.
-        let mut next = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
-        next.reserve(RESERVE.max(2 * bytes.len() as u64))?;
+        let next = reserve(dir, RESERVE.max(2 * bytes.len() as u64))?;
         dir.write(STATE, &bytes)?;
         self.next = Some(next);
         if let Some(lock) = &self.lock {
             lock.still_there()?;
         }
         Ok(())
+    }
+
+    /// Makes sure that the next state can be stored, and stores nothing.
+    pub fn reserve(&mut self) -> Result<(), StateError> {
+        // Room for the list of seeds as well.
+        self.next = Some(reserve(self.locked()?, 2 * RESERVE)?);
+        Ok(())
+    }
+
+    /// Shows, until the value is dropped, that a user is logging in. [`LockError::Busy`] if another
+    /// process shows that.
+    pub fn lock_login(&self) -> Result<File, LockError> {
+        self.create()?.hold(LOGIN)
     }
 
     /// Stores the record durably: file, rename, directory. If the directory was moved or removed
@@ -353,9 +368,16 @@ impl Store {
     }
 }
 
+/// The file of the next state, with this room.
+fn reserve(dir: &AccountDir, room: u64) -> Result<Temporary, StateError> {
+    let mut next = Temporary::create(&dir.file(STATE), Attributes::PRIVATE)?;
+    next.reserve(room)?;
+    Ok(next)
+}
+
 /// The name of a state that `account` has taken over.
 fn retired(account: &str) -> String {
-    format!("{STATE}.taken-over-by-{account}")
+    format!("{RETIRED}{account}")
 }
 
 fn read(dir: &AccountDir, name: &str) -> Result<Stored, StateError> {

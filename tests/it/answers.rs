@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::common::Sandbox;
+use crate::status::formats::assert_schema;
 
 /// The secret values of the requests below: no output may contain them.
 const HIDDEN: [&str; 3] = ["plainwordzgheader", "plainwordzgproof", "plainwordzgpassword"];
@@ -94,6 +95,11 @@ fn each_answer_is_understood() {
         (reply(200, "Content-Type: application/json; charset=utf-16\r\n", &utf16), 0, ""),
         (reply(200, "Content-Encoding: gzip\r\n", &gzip.finish().unwrap()), 0, ""),
         (plain(200, r#"{"access_token":"a2","refresh_token":"r\u00e9"}"#), 0, "cannot be kept"),
+        (
+            plain(200, r#"{"access_token":"a2","refresh_token":"r2","refresh_token_expires_in":604800}"#),
+            0,
+            "; the login ends 20",
+        ),
         (plain(400, r#"{"errors":[{"errorType":"invalid_grant","message":"gone"}]}"#), 77, "gone"),
         (plain(400, r#"{"message":"Invalid refresh token","status":400}"#), 77, "Invalid refresh token"),
         (plain(200, r#"{"ok":false,"error":"bad_client_secret"}"#), 78, "client_secret"),
@@ -161,4 +167,35 @@ fn each_request_has_the_shape_that_the_config_asks_for() {
             });
         }
     });
+}
+
+#[test]
+fn check_says_what_a_preset_sets() {
+    let sandbox = Sandbox::new();
+    let login = "client_id = \"me\"\nclient_secret = \"plainwordzgpassword\"\nrefresh_token = \"r1\"\ntoken_file = \"token\"";
+    for (lines, expected, absent) in [
+        (
+            "provider = \"withings\"",
+            "the preset withings sets token_endpoint = https://wbsapi.withings.net/v2/oauth2, \
+             token_endpoint_auth_method = client_secret_post, extra_params = { action = requesttoken }\n",
+            "request_headers",
+        ),
+        (
+            "provider = \"shopify\"\nshop = \"tea\"",
+            "sets token_endpoint = https://tea.myshopify.com/",
+            "{shop}",
+        ),
+        ("provider = \"notion\"", "request_headers = { notion-version = ", "extra_params"),
+        // An own value is no part of the preset.
+        (
+            "provider = \"notion\"\nrequest_headers = { notion-version = \"plainwordzgheader\" }",
+            "request_body = ",
+            "plainwordzg",
+        ),
+    ] {
+        sandbox.write_config(&format!("{lines}\n{login}\n"));
+        let printed = sandbox.run(["check"]).stdout;
+        assert!(printed.contains(expected) && !printed.contains(absent), "{printed}");
+        assert_schema("check.schema.json", &sandbox.run(["check", "--json"]).stdout);
+    }
 }

@@ -125,6 +125,7 @@ fn token(json_value: impl AsRef<[u8]>) -> Act {
 const GOOD: &str = "{\"access_token\":\"good\",\"token_type\":\"Bearer\",\"expires_in\":3600}";
 const LATE: &str = "timed out after 3 s while waiting for the answer";
 const LATE_TO_CONNECT: &str = "timed out after 2.7 s while connecting";
+const INTERIM: &str = "sends interim answers (HTTP 1xx) without end";
 const CUT: &str = "the connection";
 const NO_JSON: &str = "is not a JSON object";
 const BAD_CHARACTERS: &str = "the access_token has characters that are not allowed in a token";
@@ -157,7 +158,9 @@ fn cases() -> Vec<Case> {
         ),
         case(Act::Flood("HTTP/1.1 200 OK\r\nx: ", vec![b'a'; 1 << 16]), "headers are too large"),
         case(Act::Flood("HTTP/1.1 200 OK\r\n", b"x: y\r\n".repeat(4096)), "headers are too large"),
-        case(Act::Flood("", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), LATE),
+        case(Act::Flood("", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), INTERIM),
+        case(Act::Flood("", b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1000)), INTERIM),
+        case(Act::Flood("", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(1000)), INTERIM),
         case(reply("200 OK", &format!("x: {}\r\n", "a".repeat(10 << 20)), GOOD), "headers are too large"),
         case(say("HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n{"), "longer than 1 MiB"),
         case(
@@ -187,7 +190,7 @@ fn cases() -> Vec<Case> {
         case(reply("200 OK", "content-encoding: gzip\r\n", b"\x1f\x8b\x08garbage"), "its gzip is damaged"),
         case(json("[".repeat(100_000)), NO_JSON),
         case(json(format!("{{\"x\":{}", "{\"x\":".repeat(100_000))), NO_JSON),
-        case(json(b"{\"access_token\":\"\xff\xfe\"}"), NO_JSON),
+        case(json(b"{\"access_token\":\"\xff\xfe\"}"), BAD_CHARACTERS),
         case(json("{\"access_token\":\"good\"} trailing"), NO_JSON),
         // Tokens that must never reach the file.
         case(token("\"nul\\u0000\""), BAD_CHARACTERS),

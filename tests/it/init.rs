@@ -142,6 +142,32 @@ fn init_names_all_missing_answers_at_once() {
         "error: standard input is not a terminal, and these are missing: --token-file\n\
          hint: pass them as flags: see `zg-tokend init --help`\n",
     );
+    let args = ["--provider", "shopify", "--client-id", "x", "--refresh-token-env", "X"];
+    assert_nothing(
+        &sandbox,
+        &init(&sandbox, &args, None),
+        "error: standard input is not a terminal, and these are missing: --shop\n\
+         hint: pass them as flags: see `zg-tokend init --help`\n",
+    );
+}
+
+#[test]
+fn the_part_of_an_endpoint_is_a_flag() {
+    for (args, lines) in [
+        (&["--provider", "shopify", "--shop", "tea"][..], "provider = \"shopify\"\nshop = \"tea\"\n"),
+        (&["--provider", "zoho", "--data-center", "eu"], "provider = \"zoho\"\ndata_center = \"eu\"\n"),
+        (
+            &["--provider", "gitlab", "--host", "git.example"],
+            "provider = \"gitlab\"\nhost = \"git.example\"\n",
+        ),
+        (&["--provider", "microsoft"], "provider = \"microsoft\"\n\n"),
+    ] {
+        let sandbox = Sandbox::new();
+        let common = ["--client-id", "id", "--refresh-token-stdin"];
+        init(&sandbox, &[&common[..], args].concat(), Some("RT\n"));
+        let text = fs::read_to_string(sandbox.config_path()).unwrap();
+        assert!(text.contains(lines), "{args:?}: {text}");
+    }
 }
 
 #[test]
@@ -179,6 +205,12 @@ fn wrong_answers_write_nothing() {
             &["--provider", "google", "--refresh-token-stdin"],
             Some("SECRET\nSECRET\n"),
             "error: the refresh token has more than one line\nhint: start again; nothing was written\n",
+        ),
+        (
+            &["--provider", "google", "--shop", "tea", "--refresh-token-env", "X"],
+            None,
+            "error: the answers are not a valid config: `shop` does not belong to the provider\n\
+             hint: remove it: no endpoint of this account has such a part\n",
         ),
         (
             &["--provider", "google", "--refresh-token-env", "X", "--account", "../x", "--token-file", "t"],
@@ -303,6 +335,43 @@ fn a_person_is_asked() {
     pane.key("Enter");
     pane.wait_for("code 2");
     assert_eq!(fs::read(world.sandbox.config_path()).unwrap(), before);
+}
+
+#[test]
+fn a_person_is_asked_for_the_part_of_an_endpoint() {
+    for (provider, question, answer, lines) in [
+        (
+            "shopify",
+            "shop in https://{shop}.myshopify.com/admin/oauth/access_token:",
+            "tea",
+            "shop = \"tea\"\n",
+        ),
+        (
+            "microsoft",
+            "tenant in https://login.microsoftonline.com/{tenant}/",
+            "",
+            "provider = \"microsoft\"\n\n",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let pane = Pane::open(&sandbox, (140, 40), &[], "init");
+        let say = |question: &str, text: &str| {
+            wait_until(question, || {
+                pane.screen().last().is_some_and(|line| line.starts_with(question)).then_some(())
+            });
+            pane.text(text);
+            pane.key("Enter");
+        };
+        say("provider (?", provider);
+        say(question, answer);
+        say("client_id:", "id");
+        say("client_secret", "");
+        say("refresh_token", "");
+        say("token_file", "");
+        pane.wait_for("wrote ");
+        let text = fs::read_to_string(sandbox.config_path()).unwrap();
+        assert!(text.contains(lines), "{text}");
+    }
 }
 
 #[test]

@@ -110,6 +110,10 @@ fn a_secret_that_cannot_be_read_is_a_transient_failure() {
         let output = world.once_gives(69, []);
         assert!(output.stderr.contains("refresh_token") && output.stderr.contains(hint), "{output:?}");
         assert_eq!(world.posts(), 0);
+        // `status` remembers it.
+        let status = world.status().0;
+        assert_eq!(status["state"], "backing_off", "{status:#}");
+        assert!(status["problem"].as_str().unwrap().contains("refresh_token"), "{status:#}");
         // Nothing stands in the way of the first login.
         world.configure("");
         world.once_gives(0, []);

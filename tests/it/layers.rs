@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 12] = [
     &["config"],
     &["http", "message", "secrets", "store"],
     &["account"],
-    &["hooks", "probe", "push"],
+    &["hooks", "login", "probe", "push"],
     &["check", "status"],
     &["daemon"],
     &["cli"],

@@ -4,9 +4,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use zg_tokend::testing::clock::{Clock, SystemClock};
 use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::secret::Secret;
 
+use crate::common::pane::Pane;
 use crate::common::world::World;
-use crate::common::{Background, wait_until};
+use crate::common::{Background, feed, wait_until};
 
 fn entries(run: &Background) -> Vec<Value> {
     let log = run.log();
@@ -41,7 +43,7 @@ fn each_entry_can_be_a_json_object() {
 #[test]
 fn a_hint_is_a_field_of_its_own() {
     let world = World::new();
-    world.configure_seed(&zg_tokend::testing::secret::Secret::new("nobody-knows-this-one"), "");
+    world.configure_seed(&Secret::new("nobody-knows-this-one"), "");
     let mut command = world.sandbox.command(["run", "--log-format", "json"]);
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
     run.wait_for("needs_login");
@@ -71,6 +73,51 @@ fn an_outage_is_not_a_thousand_warnings() {
     assert!(!log.contains("after 3 attempts"), "{log}");
     for line in repeated {
         assert_time(line, ", next at ");
+    }
+}
+
+/// After another process has mended an account, the error is not the last word.
+#[test]
+fn the_log_ends_with_the_token_that_another_process_stored() {
+    let world = World::new();
+    world.configure_seed(&Secret::new("nobody-knows-this-one"), "");
+    let mut run = world.run();
+    run.wait_for("the server refuses the refresh token");
+    let set = feed(&mut world.sandbox.command(["set"]), world.seed().expose());
+    assert_eq!(set.code, Some(0), "{set:?}");
+    run.wait_for("another process stored token 1, which lives ");
+    run.wait_for(&format!("; token file {}", world.token_file().display()));
+    run.stop();
+    // A new process tells what it found, and where.
+    let mut run = world.run();
+    run.wait_for("default: token 1 lives ");
+    run.stop();
+    let log = run.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("token 1 lives")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].ends_with(&format!("; token file {}", world.token_file().display())), "{log}");
+}
+
+#[test]
+fn on_a_terminal_the_hint_has_its_own_line_and_words_stay_whole() {
+    let world = World::new();
+    world.configure_seed(&Secret::new("nobody-knows-this-one"), "");
+    for columns in [60, 80, 120] {
+        let pane = Pane::open(&world.sandbox, (columns, 40), &[], "run");
+        pane.wait_for("supervising 1 account");
+        let screen = pane.screen();
+        assert!(screen.iter().all(|line| line.chars().count() <= columns.into()), "{screen:#?}");
+        let indented = |line: &&String| line.starts_with(&" ".repeat(26));
+        let hint = screen.iter().position(|line| line.trim_start().starts_with("hint: log in again"));
+        assert!(indented(&&screen[hint.unwrap()]), "{screen:#?}");
+        let whole = screen.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        assert!(
+            whole.contains("may belong to another client, be mistyped, or be used up elsewhere"),
+            "{whole}"
+        );
+        assert!(pane.colours().contains("\u{1b}["), "an error has a colour");
+        pane.key("C-c");
+        pane.wait_for("code 0");
     }
 }
 

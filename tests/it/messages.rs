@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn page(world: &World, line: &str, output: &Output) -> String {
 }
 
 /// The line with TIME for each date and time, and AGE for each duration.
-fn without_times(line: &str) -> String {
+pub(crate) fn without_times(line: &str) -> String {
     const UNITS: [&str; 8] = ["d", "h", "min", "s", "ms", "seconds", "minute", "minutes"];
     let is_number = |word: &str| word.trim_start_matches('(').parse::<f64>().is_ok();
     let is_date = |word: &str| word.trim_start_matches('(').starts_with("20") && word.contains('-');
@@ -262,6 +262,9 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.fault(Fault::reply(401, r#"{"error":"invalid_client"}"#));
     world.once_gives(78, ["--force"]);
     told("a client that was refused");
+    let config = fs::File::options().append(true).open(world.sandbox.config_path()).unwrap();
+    config.set_modified(UNIX_EPOCH + Duration::from_secs(4_000_000_000)).unwrap();
+    told("a client that was refused, and a config that has changed since");
     let mut without = state.clone();
     without.as_object_mut().unwrap().remove("refresh_token");
     world.write_state(&without);

@@ -122,6 +122,51 @@ fn quiet_says_nothing_but_failures() {
     assert!(output.stderr.starts_with("error: account default: "), "{output:?}");
 }
 
+/// Cron makes a mail of each line.
+#[test]
+fn quiet_tells_a_failure_that_goes_on_once_a_day() {
+    let world = World::new();
+    world.configure_seed(&Secret::new("wrong"), "");
+    let quiet = |code| world.once_gives(code, ["--quiet"]).stderr;
+    let first = quiet(77);
+    assert!(first.starts_with("error: account default: the server refuses the refresh token"), "{first}");
+    assert_eq!((quiet(77), quiet(77)), (String::new(), String::new()));
+    // A person who asks is told.
+    assert!(world.once_gives(77, []).stderr.starts_with("error: account default: the server refuses"));
+    assert_eq!(quiet(77), "");
+
+    let note = world.state_path("default", "last-pass");
+    let yesterday = |by: i64| {
+        let mut last: Value = serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();
+        last["failure"]["told_at"] = (last["failure"]["told_at"].as_i64().unwrap() - by).into();
+        fs::write(&note, last.to_string()).unwrap();
+    };
+    yesterday(86_000_000);
+    assert_eq!(quiet(77), "");
+    yesterday(400_000);
+    let again = quiet(77);
+    assert!(again.starts_with("error: account default: still, since 20"), "{again}");
+    assert!(
+        again.contains(": the server refuses the refresh token") && again.contains("\nhint: "),
+        "{again}"
+    );
+    assert_eq!(quiet(77), "");
+    // The clock was a week ahead when it was told.
+    yesterday(-7 * 86_400_000);
+    assert_ne!(quiet(77), "");
+
+    // Another failure, and the same after a success, are new.
+    world.configure("");
+    world.fault(Fault::reply(503, "{}"));
+    let other = quiet(69);
+    assert!(other.starts_with("error: account default: the token endpoint"), "{other}");
+    world.pass_time(HOUR);
+    quiet(0);
+    world.configure_seed(&Secret::new("wrong"), "");
+    fs::remove_file(world.state_path("default", "state")).unwrap();
+    assert_eq!(quiet(77), first);
+}
+
 #[test]
 fn quiet_says_what_needs_a_person() {
     let world = World::new();
@@ -180,14 +225,8 @@ fn account_picks_one() {
 fn wrong_usage_is_2() {
     let world = World::new();
     world.configure("");
-    let wrong: [&[&str]; 6] = [
-        &["--bogus"],
-        &["--retry-dead"],
-        &["--json", "--quiet"],
-        &["--every"],
-        &["--every", "soon"],
-        &["surplus"],
-    ];
+    let wrong: [&[&str]; 5] =
+        [&["--bogus"], &["--json", "--quiet"], &["--every"], &["--every", "soon"], &["surplus"]];
     for args in wrong {
         let output = world.once(args.iter().copied());
         assert_eq!(output.code, Some(2), "{args:?} {output:?}");

@@ -342,7 +342,7 @@ fn a_secret_with_characters_that_no_token_has_is_refused() {
 fn an_account_without_a_refresh_token_says_so() {
     let world = World::new();
     world.configure_inputs("");
-    let output = world.once_gives(78, []);
+    let output = world.once_gives(77, []);
     assert!(output.stderr.contains("has no refresh token"), "{output:?}");
     assert_eq!(world.posts(), 0);
 }

@@ -1,9 +1,17 @@
 //! A `run` with tokens of two seconds, on a network that fails at random: no reader is without a
 //! live token but where the outages themselves leave none, and nothing grows.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
 use zg_tokend::testing::clock::monotonic;
 use zg_tokend::testing::demo::IssuerOptions;
@@ -11,7 +19,9 @@ use zg_tokend::testing::demo::{AuditEntry, AuditEvent};
 use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
-use crate::common::{at_full_size, audit, figure, poll_for};
+use crate::common::{Background, at_full_size, audit, figure, finish, poll_for, under};
+
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// The first wait after a failure; it doubles.
 const BACKOFF: i64 = 1000;
@@ -135,8 +145,10 @@ fn size(process: u32) -> (usize, usize) {
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Breaks something for a while.
-fn break_something(world: &World, chance: &mut Chance) {
-    if chance.below(4) == 0 {
+fn break_something(world: &World, outside: &Outside, chance: &mut Chance) {
+    if chance.below(3) == 0 {
+        outside.trouble(world, chance);
+    } else if chance.below(4) == 0 {
         let outage = if chance.below(2) == 0 { Outage::Closed } else { Outage::Unavailable };
         world.outage(Some(outage));
         std::thread::sleep(Duration::from_millis(chance.below(6000)));
@@ -146,6 +158,144 @@ fn break_something(world: &World, chance: &mut Chance) {
             world.fault(chance.fault());
         }
     }
+}
+
+/// Signals that `run` has a use for, or ignores: USR1, HUP, USR2, ALRM, PWR, IO, VTALRM, XCPU, CONT.
+const SIGNALS: [u32; 9] = [10, 1, 12, 14, 30, 29, 26, 24, 18];
+
+/// Signals to a pass: TERM, INT, HUP, QUIT, USR1, ALRM.
+const PASS_SIGNALS: [u32; 6] = [15, 2, 1, 3, 10, 14];
+
+/// A user of this test alone, for a limit of processes: the kernel sets none for root.
+const USER: u32 = 4_300_000;
+
+/// The surroundings of `run`: readers that stand still, clients that hang, signals, and threads that are
+/// refused. None of this excuses a gap.
+struct Outside {
+    run: u32,
+    /// The reader of the log stands still.
+    stalled: Arc<AtomicBool>,
+    /// A writing end of the log's pipe, to fill it.
+    pipe: File,
+    /// Nobody reads it.
+    _service_manager: UnixDatagram,
+    /// Of each kind of trouble.
+    counts: [AtomicUsize; 5],
+}
+
+impl Outside {
+    /// Makes the sandbox ready, and starts `run` in it.
+    fn start(world: &World) -> (Background, Self) {
+        let (fifo, socket, log) =
+            (world.sandbox.path("log.pipe"), world.sandbox.path("notify"), world.sandbox.path("run.log"));
+        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        let service_manager = UnixDatagram::bind(&socket).unwrap();
+        let open = || OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).open(&fifo).unwrap();
+        let (mut reader, pipe, stderr) = (open(), open(), open());
+        if rustix::process::geteuid().is_root() {
+            let (owner, all) = (format!("{USER}:{USER}"), world.sandbox.path(""));
+            assert!(Command::new("chown").args(["-R", &owner]).arg(all).status().unwrap().success());
+        }
+        File::create(&log).unwrap();
+        let mut command = as_user(world.sandbox.command(["run"]));
+        command.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null()).stderr(stderr);
+        let run = Background::start_with(&mut command, &log);
+        let stalled = Arc::new(AtomicBool::new(false));
+        let stands_still = Arc::clone(&stalled);
+        // It ends with the test.
+        std::thread::spawn(move || {
+            let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
+            let mut chunk = [0; 4096];
+            loop {
+                let count = if stands_still.load(Ordering::Relaxed) {
+                    0
+                } else {
+                    reader.read(&mut chunk).unwrap_or(0)
+                };
+                if count == 0 {
+                    std::thread::sleep(Duration::from_millis(20));
+                } else if log.write_all(&chunk[..count]).is_err() {
+                    return;
+                }
+            }
+        });
+        let outside = Self {
+            run: run.id(),
+            stalled,
+            pipe,
+            _service_manager: service_manager,
+            counts: Default::default(),
+        };
+        (run, outside)
+    }
+
+    fn trouble(&self, world: &World, chance: &mut Chance) {
+        let kind = chance.below(5) as usize;
+        self.counts[kind].fetch_add(1, Ordering::Relaxed);
+        match kind {
+            0 => {
+                for _ in 0..20 {
+                    signal(self.run, SIGNALS[chance.below(SIGNALS.len() as u64) as usize]);
+                    std::thread::sleep(Duration::from_millis(chance.below(50)));
+                }
+            }
+            1 => {
+                self.stalled.store(true, Ordering::Relaxed);
+                while (&self.pipe).write(b"full\n").is_ok() {}
+                std::thread::sleep(Duration::from_millis(1000 + chance.below(5000)));
+                self.stalled.store(false, Ordering::Relaxed);
+            }
+            2 => {
+                let before = self.limit_processes(world, "1");
+                std::thread::sleep(Duration::from_millis(1000 + chance.below(5000)));
+                self.limit_processes(world, &before);
+            }
+            3 => {
+                let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+                let clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+                std::thread::sleep(Duration::from_millis(chance.below(3000)));
+                drop(clients);
+            }
+            _ => {
+                let mut pass = as_user(world.sandbox.command(["once", "--force"]));
+                let mut pass = Background::start(&mut pass, world.sandbox.path("once.log"));
+                std::thread::sleep(Duration::from_millis(chance.below(60)));
+                signal(pass.id(), PASS_SIGNALS[chance.below(PASS_SIGNALS.len() as u64) as usize]);
+                pass.wait();
+            }
+        }
+    }
+
+    /// Sets the soft limit of processes, and gives the one before.
+    fn limit_processes(&self, world: &World, limit: &str) -> String {
+        let run = self.run.to_string();
+        let prlimit = |arguments: [&str; 3]| {
+            // Root may not be permitted to change the limits of another user.
+            let mut command = Command::new("prlimit");
+            command.args(["--pid", &run]).args(arguments).current_dir(world.sandbox.path("home"));
+            let output = finish(&mut as_user(command));
+            assert_eq!(output.code, Some(0), "{output:?}");
+            output.stdout.trim().to_owned()
+        };
+        let before = prlimit(["--nproc", "--output=SOFT", "--noheadings"]);
+        prlimit([&format!("--nproc={limit}:"), "--raw", "--noheadings"]);
+        before
+    }
+}
+
+/// As a user who is not root, if possible.
+fn as_user(command: Command) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    let user = USER.to_string();
+    under(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"], &command)
+}
+
+/// Sends a signal, unless the process has ended.
+fn signal(process: u32, number: u32) {
+    let arguments = [format!("-{number}"), process.to_string()];
+    let _ = Command::new("kill").args(arguments).stderr(Stdio::null()).status();
 }
 
 /// Whether every fault met its request and the newest request was granted without one.
@@ -174,8 +324,10 @@ fn no_reader_is_without_a_token_but_in_outages() {
         reuse_grace: Duration::from_secs(30),
         ..IssuerOptions::default()
     });
-    world.configure("timeout = \"30s\"");
-    let mut run = world.run();
+    // Each refresh finds the hook of an earlier one still running.
+    world.configure("timeout = \"30s\"\non_refresh = [\"sleep\", \"3\"]");
+    let (mut run, outside) = Outside::start(&world);
+    run.wait_for("supervising");
     world.assert_live();
     let end = monotonic() + seconds * 1000;
     let begun = world.server.now();
@@ -187,7 +339,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
             // The last outage is over before the end.
             while monotonic() < end - 10_000 {
                 std::thread::sleep(Duration::from_millis(1000 + chance.below(3000)));
-                break_something(&world, &mut chance);
+                break_something(&world, &outside, &mut chance);
                 while !has_recovered(&world) && monotonic() < end {
                     std::thread::sleep(Duration::from_millis(100));
                 }
@@ -230,10 +382,12 @@ fn no_reader_is_without_a_token_but_in_outages() {
     let by_anything = covered(excuses.iter().chain(&starved).chain(&disk_stalls), &whole);
     figure(format!(
         "soak: {seconds} s, {} POSTs, {} grants, {refusals} refusals, {} failures injected, \
+         {:?} signals, full pipes, refused threads, hung clients and interrupted passes, \
          {} stalls of the machine, {} of its disk, {} s excused, {} s of them by failures, {looks} looks, {} without a live token, {} of them outside injected failures, RSS {rss:?} KiB, descriptors {descriptors:?}",
         audit::posts(&log),
         audit::grants(&log),
         excuses.len(),
+        outside.counts,
         starved.len(),
         disk_stalls.len(),
         by_anything / 1000,

@@ -132,9 +132,9 @@ fn a_refused_client_is_a_warning_while_the_token_lives() {
     let world = with_token();
     world.fault(Fault::reply(401, r#"{"error":"invalid_client"}"#));
     world.once_gives(78, ["--force"]);
-    assert_status(&world, "backing_off", 1, "invalid_client");
+    assert_status(&world, "needs_config", 1, "invalid_client");
     world.pass_time(HOUR);
-    assert_status(&world, "backing_off", 2, "expired");
+    assert_status(&world, "needs_config", 2, "expired");
 }
 
 #[test]

@@ -33,13 +33,21 @@ const clients = [
   { client_id: 'zgpost', client_secret: 'p0st', token_endpoint_auth_method: 'client_secret_post' },
   { client_id: 'zgpub', token_endpoint_auth_method: 'none' },
 ].map((client) => ({ ...client, ...grants, ...redirects }));
+// For logins: a native app (RFC 8252), whose redirect may have any port.
+clients.push({
+  client_id: 'zglogin', token_endpoint_auth_method: 'none', application_type: 'native',
+  redirect_uris: ['http://127.0.0.1/'], response_types: ['code'],
+  grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+});
 
 function provider(issuer) {
   const it = new Provider(issuer, {
     clients,
     scopes: ['openid', 'offline_access', 'api'],
     features: {
-      devInteractions: { enabled: false },
+      // Its own pages for login and consent, which take any user.
+      devInteractions: { enabled: true },
+      deviceFlow: { enabled: true },
       introspection: { enabled: true },
       revocation: { enabled: true },
     },
@@ -101,4 +109,6 @@ const ready = {
   ca: path.resolve(directory, 'ca.pem'),
 };
 console.log(JSON.stringify(ready));
+// The pages warn on stdout that they are for development, and the test reads one line of it.
+process.stdout.on('error', () => {});
 process.stdin.resume().on('end', () => process.exit(0));

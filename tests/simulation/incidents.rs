@@ -3,7 +3,7 @@
 use zg_tokend::testing::clock::BootId;
 use zg_tokend::testing::oauth::{FailureKind, Sent};
 use zg_tokend::testing::refresh::Event;
-use zg_tokend::testing::refresh::Trigger;
+use zg_tokend::testing::refresh::{Record, Trigger};
 use zg_tokend::testing::secret::Secret;
 
 use super::mutants::Mutant;
@@ -241,12 +241,29 @@ impl World {
             self.typos.push(self.seed.clone());
             self.judge.troubles.blip(self.now, self.now);
         } else {
-            self.seed = self.server.login(self.now);
+            let login = self.server.login(self.now);
+            // `zg-tokend login` waits for the lock and needs a disk; a user who cannot have them edits
+            // the config.
+            if self.lock.is_none() && !self.disk.state_fails && self.random.one_in(2) {
+                self.store_login(login);
+            } else {
+                self.seed = login;
+            }
             if std::mem::take(&mut self.login_is_dead) {
                 self.judge.troubles.ends(self.now);
             }
         }
         self.judge.login(self.now);
         self.tell_policy();
+    }
+
+    /// As `zg-tokend login` does under the lock: the configured login is older.
+    fn store_login(&mut self, login: Secret) {
+        let policy = self.policy();
+        let state = self.disk.state.clone();
+        let mut record = state.unwrap_or_else(|| Record::new(&*policy.account, &*policy.config));
+        record.take_login(login, None, None, self.clock());
+        record.list_seed(self.seed.fingerprint());
+        self.store(record, 2);
     }
 }

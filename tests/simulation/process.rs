@@ -134,7 +134,7 @@ impl World {
     fn begin(&mut self, place: usize, action: Action) {
         let clock = self.clock();
         let doing = if let Action::Request(request) = action {
-            let Grant::RefreshToken(token) = request.grant;
+            let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
             let token = self.mutate_request(token);
             let reaches = self.server.outage != Some(Outage::Refused);
             self.judge.posted(self.now, &token, self.processes[place].client, reaches);
@@ -265,7 +265,7 @@ impl World {
     }
 
     /// Replaces the state: 1, as processes see it; 2, for good.
-    fn store(&mut self, record: Record, stage: u8) {
+    pub(crate) fn store(&mut self, record: Record, stage: u8) {
         if stage >= 2 {
             self.disk.synced_state = Some(record.clone());
         }

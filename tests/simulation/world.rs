@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         let late = self.mutant == Some(Mutant::RefreshesLate);
         Policy {
             lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,

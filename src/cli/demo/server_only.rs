@@ -32,6 +32,8 @@ fn guide(server: &Server) -> Option<String> {
 # An OAuth 2.0 authorization server, to test programs with. It forgets everything when it ends.
 issuer = {url}
 token_endpoint = {token_endpoint}
+authorization_endpoint = {url}/authorize
+device_authorization_endpoint = {url}/device_authorization
 introspection_endpoint = {url}/introspect
 revocation_endpoint = {url}/revoke
 resource = {url}/resource
@@ -46,6 +48,10 @@ refresh_token = {}
 
 # Another login with its own refresh token:
   curl -X POST {url}/seed
+
+# A login in a browser:
+#   zg-tokend init --config login.toml --issuer {url} --client-id {CLIENT_ID} --token-file login.token
+#   zg-tokend login --config login.toml
 
 # A config for zg-tokend. Save it as demo.toml, then run
 #   chmod 600 demo.toml; zg-tokend run --config demo.toml

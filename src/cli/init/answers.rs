@@ -6,7 +6,7 @@ use crate::cli::args::Init;
 use crate::cli::init::{InitError, google};
 use crate::cli::{output, prompt};
 use crate::oauth::providers;
-use crate::oauth::providers::PROVIDERS;
+use crate::oauth::providers::{PROVIDERS, Placeholder, Provider};
 use crate::secret::Secret;
 
 pub(super) struct Answers {
@@ -14,10 +14,12 @@ pub(super) struct Answers {
     pub(super) account: Option<String>,
     /// `provider`, `issuer` or `token_endpoint`, and its value.
     pub(super) server: (&'static str, String),
+    /// `tenant` and its like, each with its value.
+    pub(super) parts: Vec<(&'static str, String)>,
     pub(super) client_id: String,
     /// `None` for a public client.
     pub(super) client_secret: Option<Source>,
-    /// `None` if `zg-tokend set` will store it.
+    /// `None` if `zg-tokend login` or `set` will store it.
     pub(super) refresh_token: Option<Source>,
     pub(super) token_file: Option<String>,
 }
@@ -38,6 +40,7 @@ impl Answers {
         });
         let from_google = id.is_some();
         let mut server = server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned())));
+        let mut parts = parts(flags);
         let mut client_id = flags.client_id.clone().or(id);
         let mut client_secret =
             source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
@@ -48,13 +51,22 @@ impl Answers {
         let mut token_file = flags.token_file.as_deref().map(absolute).transpose()?;
         let asks = prompt::can_ask() && !flags.refresh_token_stdin;
         if asks {
-            server = Some(server.map_or_else(ask_for_server, Ok)?);
+            let chosen = server.map_or_else(ask_for_server, Ok)?;
+            if let Some((provider, place)) = missing_part(&chosen, &parts) {
+                parts.extend(ask_for_part(provider.token_endpoint, place)?);
+            }
+            server = Some(chosen);
             client_id = Some(client_id.map_or_else(|| needed("client_id: "), Ok)?);
             if client_secret.is_none() {
                 client_secret = hidden("client_secret", "empty for a public client, not shown")?;
             }
             if refresh_token.is_none() {
-                let note = "empty to pass it to `zg-tokend set` later, not shown";
+                let can_log_in = server.as_ref().is_some_and(can_log_in);
+                let note = if can_log_in {
+                    "empty to run `zg-tokend login` later, not shown"
+                } else {
+                    "empty to pass it to `zg-tokend set` later, not shown"
+                };
                 refresh_token = hidden("refresh_token", note)?;
             }
             // A typed path means what it means in a config: relative to the file, or from ~/ on.
@@ -66,11 +78,14 @@ impl Answers {
         } else if flags.refresh_token_stdin {
             refresh_token = Some(Source::Inline(prompt::piped("refresh token").map_err(InitError::Answer)?));
         }
+        let part = server.as_ref().and_then(|server| missing_part(server, &parts));
+        let part = part.filter(|(_, place)| place.default.is_none());
         let missing = [
             (server.is_none(), "--provider, --issuer or --token-endpoint"),
+            (part.is_some(), part.map_or("", |(_, place)| flag_of(place.key))),
             (client_id.is_none(), "--client-id"),
             (
-                refresh_token.is_none() && !asks,
+                refresh_token.is_none() && !asks && !server.as_ref().is_some_and(can_log_in),
                 "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
             ),
             (account.is_some() && token_file.is_none(), "--token-file"),
@@ -79,7 +94,7 @@ impl Answers {
         match (server, client_id) {
             (Some(server), Some(client_id)) if missing.is_empty() => {
                 let account = account.map(str::to_owned);
-                Ok(Self { account, server, client_id, client_secret, refresh_token, token_file })
+                Ok(Self { account, server, parts, client_id, client_secret, refresh_token, token_file })
             }
             _ => Err(InitError::Missing(missing.join("; "))),
         }
@@ -90,6 +105,53 @@ fn server(flags: &Init) -> Option<(&'static str, String)> {
     let given =
         [("provider", &flags.provider), ("issuer", &flags.issuer), ("token_endpoint", &flags.token_endpoint)];
     given.into_iter().find_map(|(key, value)| Some((key, value.clone()?)))
+}
+
+/// Whether `zg-tokend login` works with this key and value: the preset names the endpoint, or the issuer.
+pub(super) fn can_log_in((key, value): &(&'static str, String)) -> bool {
+    let provider = (*key == "provider").then(|| providers::find(value)).flatten();
+    *key == "issuer" || provider.is_some_and(|provider| provider.authorization_endpoint.is_some())
+}
+
+fn parts(flags: &Init) -> Vec<(&'static str, String)> {
+    let given = [
+        ("tenant", &flags.tenant),
+        ("host", &flags.host),
+        ("shop", &flags.shop),
+        ("data_center", &flags.data_center),
+    ];
+    given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+}
+
+/// The key whose value is a part of the provider's endpoints, if there is one and it has no value yet.
+fn missing_part(
+    (key, provider): &(&'static str, String),
+    parts: &[(&'static str, String)],
+) -> Option<(&'static Provider, &'static Placeholder)> {
+    let provider = (*key == "provider").then(|| providers::find(provider))??;
+    let place = provider.place.as_ref().filter(|place| !parts.iter().any(|(key, _)| *key == place.key))?;
+    Some((provider, place))
+}
+
+/// `None` for the default. `endpoint` shows where the part belongs.
+fn ask_for_part(endpoint: &str, place: &Placeholder) -> Result<Option<(&'static str, String)>, InitError> {
+    let Placeholder { key, default, values } = place;
+    let among = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+    let question = format!("{key} in {endpoint}{among}");
+    let answer = match default {
+        Some(default) => optional(&format!("{question} [{default}]: "))?,
+        None => Some(needed(&format!("{question}: "))?),
+    };
+    Ok(answer.map(|answer| (*key, answer)))
+}
+
+fn flag_of(key: &str) -> &'static str {
+    match key {
+        "tenant" => "--tenant",
+        "host" => "--host",
+        "shop" => "--shop",
+        _ => "--data-center",
+    }
 }
 
 /// Asks again until the answer is a URL or the name of a preset.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use crate::cli::init::answers::{Answers, Source};
+use crate::cli::init::answers::{Answers, Source, can_log_in};
 
 /// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
@@ -27,19 +27,32 @@ fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
     }
     let (key, value) = &answers.server;
     writeln!(text, "\n# The server that issues the tokens.\n{key} = {}", quoted(value))?;
+    for (key, value) in &answers.parts {
+        writeln!(text, "{key} = {}", quoted(value))?;
+    }
     writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
     match &answers.client_secret {
         Some(secret) => line(text, "client_secret", secret)?,
         None => writeln!(text, "# A public client has no client_secret.")?,
     }
-    writeln!(
-        text,
-        "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
-         # file. After a new login, write the new refresh token here."
-    )?;
     match &answers.refresh_token {
-        Some(token) => line(text, "refresh_token", token)?,
-        None => writeln!(text, "# Pass the refresh token to `zg-tokend set` on standard input.")?,
+        Some(token) => {
+            writeln!(
+                text,
+                "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
+                 # file. After a new login, write the new refresh token here."
+            )?;
+            line(text, "refresh_token", token)?;
+        }
+        None if can_log_in(&answers.server) => {
+            let scope = if *key == "issuer" { "openid email offline_access" } else { "openid email" };
+            writeln!(
+                text,
+                "\n# Your login comes from `zg-tokend login`, which keeps it in the state. Its scope:\n\
+                 #login_scope = \"{scope}\""
+            )?;
+        }
+        None => writeln!(text, "\n# Pass the refresh token to `zg-tokend set` on standard input.")?,
     }
     writeln!(text, "\n# The file that gets the access token.")?;
     match &answers.token_file {
@@ -80,6 +93,7 @@ mod tests {
             let answers = Answers {
                 account: account.clone(),
                 server: ("issuer", "https://login.example".to_owned()),
+                parts: Vec::new(),
                 client_id: "id \"x\" # y".to_owned(),
                 client_secret: Some(Source::Inline(Secret::new("s\"e\\c"))),
                 refresh_token: Some(Source::File(format!("/{odd}"))),

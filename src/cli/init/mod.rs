@@ -5,6 +5,7 @@ pub mod document;
 pub mod google;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -13,8 +14,9 @@ use crate::cli::exit::Exit;
 use crate::cli::init::answers::Answers;
 use crate::cli::{check, locate, output, prompt};
 use crate::config;
-use crate::config::{Environment, Settings};
+use crate::config::{AccountConfig, Environment, Settings};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
+use crate::message::login_command;
 use crate::oauth::providers::{PROVIDERS, Provider};
 use crate::problem::chain;
 
@@ -140,6 +142,14 @@ fn conclude(settings: &Settings) -> Exit {
     let findings = crate::check::check(settings, None);
     check::show(&findings, true);
     let exit = check::exit_of(&findings);
+    let asks_for_login =
+        |account: &Arc<AccountConfig>| account.refresh_token.is_none() && account.can_log_in();
+    if let Some(account) = settings.accounts.iter().find(|account| asks_for_login(account))
+        && exit == Exit::Success
+    {
+        output::print(format!("\nnow: {}", login_command(settings, account)));
+        return exit;
+    }
     let next = match exit {
         Exit::Success => {
             "next:\n  zg-tokend once     get the first token\n  zg-tokend run      keep it fresh\n  \

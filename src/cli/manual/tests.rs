@@ -63,7 +63,8 @@ fn the_manual_has_the_commands_and_flags_that_there_are_each_in_its_place() {
     assert_eq!(tags(&part(&manual, ".SH \"FLAGS OF EVERY COMMAND\"")), everywhere);
     for subcommand in command.get_subcommands() {
         let part = part(&manual, &format!(".SS {}", subcommand.get_name()));
-        let own: BTreeSet<_> = subcommand.get_arguments().map(written).collect();
+        let arguments = subcommand.get_arguments().filter(|argument| !argument.is_hide_set());
+        let own: BTreeSet<_> = arguments.map(written).collect();
         assert_eq!(tags(&part), own.difference(&everywhere).cloned().collect(), "{subcommand}");
     }
 }
@@ -77,7 +78,7 @@ fn help_has_every_command_and_flag_and_says_what_it_does() {
         assert!(subcommand.get_about().is_some(), "{name} has no help");
         assert!(overview.contains(&format!("\n  {name} ")), "{name} is not in --help");
         let help = subcommand.render_long_help().to_string();
-        for argument in subcommand.get_arguments() {
+        for argument in subcommand.get_arguments().filter(|argument| !argument.is_hide_set()) {
             assert!(argument.get_help().is_some(), "{name}: {argument} has no help");
             let line = argument.get_long().map_or(written(argument), |long| format!("--{long}"));
             assert!(help.contains(&line), "{name}: {line} is not in --help:\n{help}");

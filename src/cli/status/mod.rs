@@ -98,6 +98,7 @@ fn word(status: &AccountStatus) -> &'static str {
         _ if status.expires_in.is_none() => "no token",
         _ if status.expires_in <= Some(0) => "expired",
         State::BackingOff => "backing off",
+        State::NeedsConfig => "bad config",
         State::Due if status.severity != Severity::Ok && status.refresh_at < now => "overdue",
         State::Due => "due",
         State::Fresh if status.token_file.current != Some(true) => "not in file",

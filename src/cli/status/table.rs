@@ -6,11 +6,11 @@ use std::time::Duration;
 use anstyle::Style;
 
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, columns, hanging, harmless,
-    wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
 use crate::cli::status::text::details;
 use crate::cli::status::{cause, text, word};
+use crate::cli::terminal::columns;
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
 
@@ -107,8 +107,9 @@ impl TablePage<'_> {
             (State::NeedsLogin, _) => "after login".into(),
             (State::Refreshing, _) => "under way".into(),
             _ if !status.refresh_token.available => "never".into(),
-            (State::BackingOff, Some(wait)) => format!("retry in {}", span(wait)),
+            (State::BackingOff | State::NeedsConfig, Some(wait)) => format!("retry in {}", span(wait)),
             (_, Some(wait)) => format!("in {}", span(wait)),
+            (_, None) if status.supervisor.is_none() => "overdue".into(),
             (_, None) => "now".into(),
         }
     }

@@ -35,6 +35,8 @@ fn account(name: &str) -> AccountStatus {
             seeded_at: Some(NOW - 90_000),
             rotated_at: Some(NOW - 1020),
             ends_at: None,
+            identity: Some("https://login.example.com#8c1f".into()),
+            email: Some("kim@example.com".into()),
         },
         push: Vec::new(),
         probe: None,

@@ -35,6 +35,10 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         details.push(("masked by", masked(variable)));
     }
     details.push(("refresh token", refresh_token(status, &time)));
+    if let Some(identity) = &status.refresh_token.identity {
+        let email = status.refresh_token.email.as_ref().map(|email| format!(", {email}")).unwrap_or_default();
+        details.push(("user", format!("{identity}{email}")));
+    }
     if let Some(attempt) = &status.last_attempt {
         let failures = match attempt.failures {
             Some(count) if count > 1 => format!(", {count} failures in a row"),

@@ -199,7 +199,7 @@ impl Service {
     /// The result of a pass that begins after this call.
     async fn pass(&self, target: &RequestTarget, purpose: Purpose) -> Result<PassResult, ControlReply> {
         let (reply, result) = oneshot::channel();
-        let account = target.account.name.to_string();
+        let account = target.account.name.clone();
         let request = LoopRequest::Pass { account, purpose, reply };
         self.requests.send(request).map_err(|_| ControlReply::stopping())?;
         result.await.map_err(|_| ControlReply::stopping())

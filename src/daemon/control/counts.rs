@@ -52,7 +52,7 @@ impl Count {
                 self.exchange_time += *took;
                 self.start_life(*remaining, now);
             }
-            Outcome::Fresh { remaining } => self.start_life(*remaining, now),
+            Outcome::Fresh { remaining, .. } => self.start_life(*remaining, now),
             Outcome::Failed(problem) | Outcome::NotStored(problem) => self.fail(&problem.kind),
             // Repeated refusals count once.
             Outcome::Refused(refused) if self.verdict != verdict => self.fail(&refused.error),

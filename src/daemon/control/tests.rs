@@ -119,6 +119,8 @@ fn everything() -> AccountStatus {
             seeded_at: Some(1),
             rotated_at: Some(1),
             ends_at: Some(1),
+            identity: Some(String::new()),
+            email: Some(String::new()),
         },
         last_attempt: Some(AttemptStatus {
             at: 1,

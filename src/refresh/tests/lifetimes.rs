@@ -228,3 +228,37 @@ fn a_new_login_whose_first_reply_is_unusable_is_still_due() {
     world.live(seconds(2));
     assert_eq!(world.sent(), ["seed-2", "seed-2"]);
 }
+
+/// One end is stated again and again; the notice is a seventh of the whole life, not of what was left.
+#[test]
+fn a_login_with_a_fixed_end_is_told_a_seventh_of_its_life_ahead() {
+    let end = Duration::from_secs(7 * DAY);
+    let mut world = World::new();
+    let begun = world.now;
+    let ends_soon = |world: &mut World| {
+        world.login_expires_in = Some(end.saturating_sub(world.now.since(begun)));
+        world.begin_with(Trigger { force: true, ..Trigger::default() });
+        let life = world.disk.as_ref().unwrap().login_life.clone().unwrap();
+        assert_eq!(life.ends_at().wall, begun.plus(end).wall);
+        life.ends_soon(world.now)
+    };
+    for (hours, soon) in [(0, false), (1, false), (100, false), (143, false), (145, true), (167, true)] {
+        world.now = begun.plus(Duration::from_secs(hours * 3600));
+        assert_eq!(ends_soon(&mut world), soon, "{hours} h");
+    }
+}
+
+/// Each refresh moves the end.
+#[test]
+fn a_login_that_each_refresh_prolongs_is_told_a_seventh_of_that_life_ahead() {
+    let mut world = World::new();
+    world.login_expires_in = Some(Duration::from_secs(7 * DAY));
+    world.begin();
+    world.now = world.now.plus(Duration::from_secs(6 * DAY));
+    world.login_expires_in = Some(Duration::from_secs(70 * DAY));
+    world.begin();
+    let life = world.disk.as_ref().unwrap().login_life.clone().unwrap();
+    for (days, soon) in [(0, false), (62, false), (64, true)] {
+        assert_eq!(life.ends_soon(world.now.plus(Duration::from_secs(days * DAY))), soon, "{days} d");
+    }
+}

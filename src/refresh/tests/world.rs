@@ -39,6 +39,8 @@ pub struct World {
     /// The next answers of the server; without any it grants.
     pub answers: VecDeque<Answer>,
     pub lifetime: Duration,
+    /// In the server's answers.
+    pub login_expires_in: Option<Duration>,
     pub rotates: bool,
     pub latency: Duration,
     /// The latency from the second request on.
@@ -92,6 +94,7 @@ impl World {
             failing_publishes: 0,
             answers: VecDeque::new(),
             lifetime: Duration::from_secs(3600),
+            login_expires_in: None,
             rotates: true,
             latency: Duration::ZERO,
             later_latency: None,
@@ -276,7 +279,7 @@ impl World {
                 Event::Prepared(Ok(()))
             }
             Action::Request(request) => {
-                let Grant::RefreshToken(token) = request.grant;
+                let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
@@ -333,7 +336,7 @@ impl World {
             refresh_token: self.rotates.then(|| Secret::new(format!("rt-{}", self.granted))),
             refresh_token_unusable: false,
             expires_in_unreadable: false,
-            login_expires_in: None,
+            login_expires_in: self.login_expires_in,
             scope: None,
             id_token: None,
         })

@@ -10,6 +10,7 @@
 
 #![expect(unreachable_pub, reason = "pub marks what a module offers to the others")]
 
+mod growth;
 mod measure;
 mod resident;
 mod site;
@@ -46,6 +47,9 @@ struct Options {
     /// Accounts of the rows about many of them
     #[arg(long, value_name = "N", default_value_t = 1000)]
     accounts: usize,
+    /// The numbers of accounts among which the cost of one is compared
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [100, 1000, 10_000])]
+    growth: Vec<usize>,
     /// Only this part of the table
     #[arg(value_enum)]
     part: Option<Part>,
@@ -66,6 +70,8 @@ enum Part {
     Idle,
     /// Many accounts in one process
     Many,
+    /// The cost of one account among more and more of them
+    Growth,
     /// The nearest relative, if it is installed
     Pizauth,
 }
@@ -94,6 +100,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Many) {
         many_accounts(&options, &server, &ca_file)?;
+    }
+    if wanted(Part::Growth) {
+        growth::growth(&options.growth, &ca_file)?;
     }
     if wanted(Part::Pizauth) {
         pizauth(&options, &server, &ca_file)?;

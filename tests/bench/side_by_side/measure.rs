@@ -117,7 +117,7 @@ fn now_ms() -> f64 {
 }
 
 /// CPU time of all children that were waited for, and of theirs.
-fn cpu_of_children_ms() -> Result<f64> {
+pub fn cpu_of_children_ms() -> Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e3)
 }

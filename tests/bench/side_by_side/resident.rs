@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::Site;
 
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// After this nothing that began with the refresh still goes on; a thread that looked up the
 /// host's name stays for a second.
 pub const SETTLING: Duration = Duration::from_secs(3);
+
+/// A process that uses less than so many nanoseconds in that time has nothing to do.
+const QUIET: u64 = 2_000_000;
 
 /// A running `run`, at rest; it ends when this is dropped.
 pub struct Resident(Child);
@@ -57,6 +61,28 @@ impl Resident {
     pub fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self(command.spawn().with_context(|| format!("{command:?}"))?))
+    }
+
+    /// The processor time that it has used once it uses no more, in milliseconds.
+    pub fn settled_ms(&self) -> Result<f64> {
+        loop {
+            let before = self.look()?.cpu;
+            sleep(SETTLING);
+            if self.look()?.cpu - before < QUIET {
+                return Ok(before as f64 / 1e6);
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.0), signal)?)
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        ensure!(self.0.wait()?.success(), "run does not stop well");
+        Ok(())
     }
 
     pub fn look(&self) -> Result<Snapshot> {

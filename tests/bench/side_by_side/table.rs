@@ -23,6 +23,14 @@ fn spread(spread: &crate::measure::Spread) -> String {
     format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
 }
 
+/// The cost of one account among so many; `goal` is the largest growth that is wanted.
+pub fn growth(what: &str, sizes: &[usize], costs: &[f64], goal: f64) {
+    let columns = sizes.iter().zip(costs).map(|(size, cost)| format!("{cost:9.1} at {size}"));
+    let columns = columns.collect::<Vec<_>>().join("  ");
+    let growth = costs.last().zip(costs.first()).map_or(1.0, |(last, first)| last / first);
+    println!("{what:44} {columns:>66} {growth:7.2}  {}", verdict(growth, goal));
+}
+
 /// One figure; `goal` is the largest that is wanted.
 pub fn figure(what: &str, value: f64, unit: &str, goal: Option<f64>) {
     let verdict = goal.map(|goal| verdict(value, goal)).unwrap_or_default();

@@ -64,6 +64,7 @@ fn normal(text: &str) -> String {
         r"s,\((/usr)?/lib/systemd/,(/lib/systemd/,",
         r"s/^[A-Z][a-z]{2} [0-9 ]{2} [0-9:]{8} box /TIME box /",
         r"s/ tried again at [0-9:]{8}/ tried again at TIME/",
+        r"s/ next refresh at [0-9:]{8}/ next refresh at TIME/",
         r"s/ since [A-Z].* ago$/ since TIME; AGE ago/",
         r"s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/TIME/g",
         r"s/(PID: |─|\[)[0-9]+/\1PID/",

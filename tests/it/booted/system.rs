@@ -105,6 +105,8 @@ impl Instance {
     /// One more refresh, to show that the login lives: nothing was sent twice, or lost.
     pub(super) fn refresh(&self) {
         let generation = || self.state()["generation"].as_u64().unwrap();
+        // The server has granted a token before the state has it.
+        wait_until("the end of an exchange", || self.state()["in_flight"].is_null().then_some(()));
         let (before, grants) = (generation(), self.world.grants());
         self.do_systemctl("kill -s USR1");
         self.wait_for_grants(grants + 1);

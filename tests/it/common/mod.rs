@@ -239,6 +239,12 @@ impl Background {
         let log = log.into();
         let file = File::create(&log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
+        Self::start_with(command, log)
+    }
+
+    /// The same with the outputs that the command has; somebody writes them to the file `log`.
+    pub fn start_with(command: &mut Command, log: impl Into<PathBuf>) -> Self {
+        let log = log.into();
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, log }
     }

@@ -11,7 +11,7 @@ use super::trace::{Call, available, parse, traced};
 use super::{assert_login_lives, granted, in_parallel, sample};
 use crate::common::mounts::Mounts;
 use crate::common::world::World;
-use crate::common::{Output, figure, finish};
+use crate::common::{Output, figure, finish, under};
 
 /// The directories of the state and of the token file, below the sandbox.
 pub const DISKS: [&str; 2] = ["state", "config/zerogravity"];
@@ -212,6 +212,28 @@ fn too_few_descriptors_cost_no_request() {
             let output = finish(&mut limited);
             let done = output.code == Some(0);
             assert!(done || output.stderr.contains("Too many open files"), "{output:?}");
+            world.assert_live();
+            assert_eq!(world.posts(), 1 + usize::from(done), "{output:?}");
+            recovers(&world);
+            done
+        },
+    );
+    assert!(ends.contains(&true) && ends.contains(&false));
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_costs_no_request() {
+    // Up to more than the 64 KiB that are reserved for the state.
+    let limits = [0, 1, 1000, 10_000, 20_000, 60_000, 80_000];
+    let ends = in_parallel(
+        &limits,
+        |limit| format!("files of {limit} bytes"),
+        |limit| {
+            let world = world(Before::TokenDue, 0);
+            let wrapper = ["prlimit", &format!("--fsize={limit}")];
+            let output = finish(&mut under(wrapper, &world.sandbox.command(["once"])));
+            let done = output.code == Some(0);
+            assert!(done || output.stderr.contains("File too large"), "{output:?}");
             world.assert_live();
             assert_eq!(world.posts(), 1 + usize::from(done), "{output:?}");
             recovers(&world);

@@ -1,7 +1,10 @@
 //! One file system that hangs, and one child that cannot be killed: the others go on.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -16,7 +19,9 @@ class Pass(Operations):
     def __init__(self, root): self.root = root
     def path(self, path): return self.root + path
     def __call__(self, op, *args):
-        while os.path.exists(sys.argv[3]): time.sleep(0.05)
+        while os.path.exists(sys.argv[3]):
+            open(sys.argv[3] + '.met', 'w').close()
+            time.sleep(0.05)
         return super().__call__(op, *args)
     def getattr(self, path, fh=None):
         s = os.lstat(self.path(path))
@@ -31,6 +36,7 @@ class Pass(Operations):
     def fsyncdir(self, path, datasync, fh): return 0
     def release(self, path, fh): os.close(fh)
     def rename(self, old, new): os.rename(self.path(old), self.path(new))
+    def mkdir(self, path, mode): os.mkdir(self.path(path), mode)
     def unlink(self, path): os.unlink(self.path(path))
     def chmod(self, path, mode): os.chmod(self.path(path), mode)
     def chown(self, path, uid, gid): os.chown(self.path(path), uid, gid)
@@ -40,6 +46,9 @@ class Pass(Operations):
         return {k: getattr(s, k) for k in ('f_bavail','f_bfree','f_blocks','f_bsize','f_favail','f_ffree','f_files','f_flag','f_frsize','f_namemax')}
 FUSE(Pass(sys.argv[1]), sys.argv[2], foreground=True, nothreads=False, allow_other=False)
 ";
+
+/// Longer than any test wants it, and than any test waits.
+const LONGEST_HANG: Duration = Duration::from_secs(150);
 
 /// A mounted file system that can hang; unmounted when this is dropped.
 struct Hanging {
@@ -69,8 +78,21 @@ impl Hanging {
         Some(Self { server, mountpoint, flag })
     }
 
+    /// It goes on by itself after a while: a process whose thread hangs cannot be killed, and a test that
+    /// fails waits for its end.
     fn hang(&self) {
         fs::write(&self.flag, "").unwrap();
+        let flag = self.flag.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(LONGEST_HANG);
+            let _ = fs::remove_file(flag);
+        });
+    }
+
+    /// Waits until somebody hangs in it.
+    fn wait_for_victim(&self) {
+        let met = self.flag.with_extension("flag.met");
+        wait_until("a call that hangs", || met.exists().then_some(()));
     }
 
     fn go_on(&self) {
@@ -133,6 +155,49 @@ fn a_token_file_that_hangs_stops_its_own_account_alone() {
 }
 
 #[test]
+fn a_secret_file_that_hangs_stops_its_own_account_alone() {
+    let world = World::with_lifetime(6);
+    let Some(hanging) = Hanging::mount(&world) else { return };
+    let secret = hanging.mountpoint.join("secret");
+    let (seed, other) = (world.seed(), world.seed());
+    fs::write(hanging.mountpoint.with_file_name("backing").join("secret"), seed.expose()).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(world.sandbox.path("backing/secret"), mode).unwrap();
+    world.sandbox.write_config(&format!(
+        "{}[accounts.hung]\nrefresh_token.file = \"{}\"\ntoken_file = \"{}\"\n\
+         [accounts.well]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n",
+        world.client(),
+        secret.display(),
+        world.token_file_of("hung").display(),
+        other.expose(),
+        world.token_file_of("well").display()
+    ));
+    let mut run = world.run();
+    assert!(world.server.is_live(&crate::common::world::read(&world.token_file_of("hung"))));
+    hanging.hang();
+    // The new config is used, although the file cannot be watched.
+    run.signal(Signal::HUP);
+    run.wait_for("the new config is in use");
+    run.wait_for("secret: the file system does not answer");
+    let token = || fs::read_to_string(world.token_file_of("well")).unwrap();
+    for _ in 0..3 {
+        let before = token();
+        wait_until("a refresh of the other account", || (token() != before).then_some(()));
+        assert!(world.reads_live(&world.token_file_of("well")));
+    }
+    // A pass says so as well, and goes on with the login in the state.
+    let mut once = world.sandbox.command(["once", "--force"]);
+    let mut once = Background::start(&mut once, world.sandbox.path("once.log"));
+    once.wait_for("secret: the file system does not answer");
+    run.signal(Signal::TERM);
+    run.wait_for("stopping");
+    // A process with a thread in the kernel cannot exit before that returns.
+    hanging.go_on();
+    assert_eq!(once.wait().code(), Some(0), "{}", once.log());
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
 fn a_supervisor_ends_although_a_file_system_hangs() {
     let world = World::with_lifetime(6);
     let Some(hanging) = Hanging::mount(&world) else { return };
@@ -147,6 +212,37 @@ fn a_supervisor_ends_although_a_file_system_hangs() {
     hanging.go_on();
     let status = run.wait();
     assert_eq!(status.code(), Some(74), "{}", run.log());
+}
+
+/// The note of a push is written while the file system of the state hangs: the loop goes on, hears
+/// signals and answers its socket.
+#[test]
+fn a_push_whose_note_hangs_does_not_stop_the_loop() {
+    let world = World::new();
+    let Some(hanging) = Hanging::mount(&world) else { return };
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    world.configure(&format!(
+        "state_dir = \"{}\"\npush = [{{ url = \"http://{}/\" }}]",
+        hanging.mountpoint.join("state").display(),
+        target.local_addr().unwrap()
+    ));
+    let mut run = world.run();
+    let (connection, _) = target.accept().unwrap();
+    let mut reader = BufReader::new(&connection);
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        line.clear();
+    }
+    hanging.hang();
+    (&connection).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    hanging.wait_for_victim();
+    let socket = world.sandbox.path("runtime/zg-tokend/control.sock");
+    let health = crate::common::curl(["--unix-socket", socket.to_str().unwrap(), "http://localhost/healthz"]);
+    assert_eq!(health.status, 200, "{health:?}");
+    run.signal(Signal::TERM);
+    run.wait_for("stopping");
+    hanging.go_on();
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }
 
 /// A program that becomes root and hangs: its parent, who is not root, cannot kill it.

@@ -145,6 +145,45 @@ pub fn report(what: &str, ends: &[End]) {
     );
 }
 
+/// Signals that must not end an exchange, of each kind: handled, for others, and without a use.
+const SIGNALS: [&str; 8] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "PWR"];
+
+/// Sends a signal to one pass at this call, and runs another. The server takes each refresh token once:
+/// an answer that the first pass did not store would cost the login.
+fn interrupt_at(call: &Call, signal: &str) -> End {
+    let world = world(Before::TokenDue, 0);
+    let injection = format!("{}:signal={signal}:when={}", call.name, call.nth);
+    let trace = world.sandbox.path("trace");
+    let status = traced(&world.sandbox.command(["once"]), Some(&injection), &trace).output().unwrap().status;
+    let reached = std::fs::read_to_string(&trace).unwrap().contains(&format!("--- SIG{signal} "));
+    let output = world.once([]);
+    assert_eq!(output.code, Some(0), "after {status:?}: {output:?}");
+    assert_login_lives(&world);
+    // The first one has stored its answer, or it has sent nothing.
+    assert_eq!(world.posts(), 2, "after {status:?}: {output:?}");
+    // A blocked signal is not delivered, and strace does not show it.
+    let blocked = !["TERM", "INT", "QUIT", "HUP"].contains(&signal);
+    if reached || blocked { End::Converged } else { End::NotReached(call.describe()) }
+}
+
+#[test]
+fn a_refresh_may_get_any_signal_at_any_call() {
+    if !available() {
+        return;
+    }
+    let calls = calls(Before::TokenDue);
+    let post = calls.iter().find(|call| call.is_post()).unwrap().place;
+    let cases: Vec<(Call, &str)> = calls.into_iter().zip(SIGNALS.into_iter().cycle()).collect();
+    let fixed = |(call, _): &(Call, &str)| {
+        call.place >= post && matches!(call.name.as_str(), "epoll_wait" | "recvfrom" | "fsync" | "renameat")
+    };
+    let what = "signals to once";
+    let chosen = sample(what, &cases, |case| case.0.is_post() || fixed(case), 10);
+    let name = |(call, signal): &(Call, &str)| format!("{signal} at {}", call.describe());
+    let ends = in_parallel(&chosen, name, |(call, signal)| interrupt_at(call, signal));
+    report(what, &ends);
+}
+
 #[test]
 fn a_first_pass_may_be_killed_at_any_call() {
     matrix(Before::Nothing, 30);

@@ -8,11 +8,14 @@ mod disks;
 mod errors;
 mod hung;
 mod kill;
+mod neighbours;
 mod power;
 mod reader;
 mod readers;
+mod refusals;
 mod signals;
 mod supervised;
+mod threads;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

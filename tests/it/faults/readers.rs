@@ -62,6 +62,28 @@ fn a_full_pipe_on_stderr_stops_nothing_and_is_reported_later() {
 }
 
 #[test]
+fn a_pass_whose_warnings_nobody_reads_makes_its_exchange_and_ends() {
+    let world = World::new();
+    let secret = world.sandbox.path("secret");
+    std::fs::write(&secret, world.seed().expose()).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    world.configure_inputs(&format!("refresh_token.file = \"{}\"", secret.display()));
+    world.once_gives(0, []);
+    // A warning before the request: the login in the state is used.
+    std::fs::remove_file(&secret).unwrap();
+    let said = world.once_gives(0, ["--force"]).stderr;
+    assert!(said.contains("using the refresh token in the state"), "{said}");
+    let (_reader, writer) = full_pipe();
+    let mut command = world.sandbox.command(["once", "--force"]);
+    command.stdout(Stdio::null()).stderr(writer);
+    let mut once = command.spawn().unwrap();
+    drop(command);
+    let ended = wait_until("the end", || once.try_wait().unwrap());
+    assert_eq!((ended.code(), world.grants()), (Some(0), 3));
+    super::assert_login_lives(&world);
+}
+
+#[test]
 fn a_socket_on_stderr_that_nobody_reads_stops_nothing() {
     let world = World::with_lifetime(4);
     world.configure("");

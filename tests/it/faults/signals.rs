@@ -85,6 +85,24 @@ fn interrupt((command, reads_stdin): (&[&str], bool), signal: i32) {
 }
 
 #[test]
+fn a_storm_of_refresh_signals_makes_few_requests() {
+    const STORM: usize = 100;
+    let world = World::new();
+    world.configure("");
+    let mut run = world.run();
+    for _ in 0..STORM {
+        kill(run.id(), 10);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run.signal(rustix::process::Signal::TERM);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+    // Four a minute, on a machine that may be slow.
+    let posts = world.posts();
+    assert!((2..STORM / 4).contains(&posts), "{posts} requests: {}", run.log());
+    assert_login_lives(&world);
+}
+
+#[test]
 fn no_signal_ends_an_exchange_half_way() {
     let mut cases = Vec::new();
     for command in COMMANDS {

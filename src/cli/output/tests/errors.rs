@@ -35,8 +35,16 @@ use crate::secrets::{CommandError, SecretError};
 use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
-/// Said by `config.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 17] = [
+/// Said by `config.txt` and `login.txt`, by clap, or to nobody.
+const ELSEWHERE: [&str; 27] = [
+    "IdTokenFault::Audience",
+    "IdTokenFault::Expired",
+    "IdTokenFault::Issuer",
+    "IdTokenFault::Nonce",
+    "IdTokenFault::NotAnIdToken",
+    "NoAnswer::Empty",
+    "NoAnswer::OwnAddress",
+    "NoAnswer::State",
     "ConfigError::Text",
     "FormatError::Argument",
     "FormatError::Forbidden",
@@ -54,6 +62,8 @@ const ELSEWHERE: [&str; 17] = [
     "NotAFingerprint",
     "Dropped",
     "NoIdToken",
+    "EndlessInterim",
+    "ResolveError",
 ];
 
 /// Texts under the names of the variants that they are of.
@@ -215,6 +225,7 @@ fn secrets(page: &mut Page) {
         file(Errno::NOENT),
         file(Errno::ACCESS),
         file(Errno::IO),
+        SecretError::Hang { key, path: path() },
         SecretError::Loose { key, path: path(), mode: 0o644 },
         SecretError::Stranger { key, path: path(), uid: 4242 },
         SecretError::Unset { key, name: name() },
@@ -239,11 +250,12 @@ fn given(page: &mut Page) {
     }
 }
 
-fn child_errors() -> [ChildError; 8] {
+fn child_errors() -> [ChildError; 9] {
     [
         ChildError::Start(os(Errno::NOENT)),
         ChildError::Start(os(Errno::ACCESS)),
         ChildError::Start(os(Errno::NOEXEC)),
+        ChildError::Start(os(Errno::AGAIN)),
         ChildError::Read(os(Errno::IO)),
         ChildError::Late(Duration::from_secs(10)),
         ChildError::Unkillable { after: Duration::from_secs(30), pid: 4242 },

@@ -1,0 +1,42 @@
+//! `zg-tokend logout`
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::account::context::Context;
+use crate::cli::args::{Args, Logout};
+use crate::cli::exit::Exit;
+use crate::cli::once::Warnings;
+use crate::cli::{one_account, output, report};
+use crate::login::logout::logout;
+use crate::runtime::event_loop;
+
+pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
+        Err(exit) => return exit,
+    };
+    let runtime = match event_loop() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::no_event_loop(&error),
+    };
+    let context = Context::new(Rc::new(Warnings));
+    let result = runtime.block_on(logout(&Arc::new(settings), &account, &context, flags.local));
+    runtime.shutdown_background();
+    let done = match result {
+        Ok(done) => done,
+        Err(problem) => return report(&account, &problem),
+    };
+    let place = account.token_file.path.display();
+    output::print_line(match (done.had_login, flags.local) {
+        (false, _) => format!("{}: there was no login; {place} is removed", account.name),
+        (true, false) => format!("{}: the login is revoked and forgotten; {place} is removed", account.name),
+        (true, true) => {
+            format!("{}: the login is forgotten on this machine; {place} is removed", account.name)
+        }
+    });
+    for (warning, way_out) in done.warnings {
+        output::warning(format!("account {}: {warning}", account.name), way_out);
+    }
+    Exit::Success
+}

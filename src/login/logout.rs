@@ -1,0 +1,192 @@
+//! The end of a login: revoked at the server first, then forgotten here.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::account::client::{Client, read};
+use crate::account::context::Context;
+use crate::account::files::Files;
+use crate::account::set::lock;
+use crate::clock::{SystemClock, Timestamp};
+use crate::config::{AccountConfig, Settings};
+use crate::http::HttpEndpoint;
+use crate::http::discovery;
+use crate::login::revocation::{TokenKind, revoke};
+use crate::message::local;
+use crate::oauth::TokenClient;
+use crate::problem::{Class, Problem};
+use crate::refresh::record::Record;
+use crate::secret::Secret;
+use crate::workers;
+
+/// The result of a logout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedOut {
+    /// There was a login.
+    pub had_login: bool,
+    /// Worth a warning each, with the next step.
+    pub warnings: Vec<(String, String)>,
+}
+
+/// Revokes the login and forgets it. With `local` the server is not asked.
+///
+/// Under the lock, so that no refresh is under way. A server that cannot be reached changes nothing: a
+/// login that is forgotten here and alive there would be out of anybody's control.
+pub async fn logout(
+    settings: &Arc<Settings>,
+    account: &Arc<AccountConfig>,
+    context: &Context,
+    is_local: bool,
+) -> Result<LoggedOut, Problem> {
+    let client = Client::new(settings, account);
+    let (server, seed) = if is_local {
+        (None, configured_seed(account).await)
+    } else {
+        let inputs = client.read_inputs(context).await?;
+        let endpoint = revocation_endpoint(&client, account, context).await?;
+        let seed = match (inputs.seed, inputs.seed_problem) {
+            (Some(seed), _) => ConfiguredSeed::Read(seed),
+            (None, Some(_)) => ConfiguredSeed::Unread,
+            (None, None) => ConfiguredSeed::None,
+        };
+        (Some((inputs.client, endpoint)), seed)
+    };
+    let (mut files, record) = {
+        let (settings, account) = (Arc::clone(settings), Arc::clone(account));
+        workers::run(move || {
+            let mut files = Files::new(&settings, &account, true);
+            let record = lock(&mut files, SystemClock::new())?;
+            Ok::<_, Problem>((files, record))
+        })
+        .await?
+    };
+    let config = settings.path.to_string_lossy().into_owned();
+    let mut record = record.unwrap_or_else(|| Record::new(account.name.as_str(), config));
+    let tokens = refresh_tokens(&record, &seed);
+    let had_login = !tokens.is_empty() || record.access_token.is_some();
+    let now = context.clock.now();
+    let warnings = match &server {
+        None => live_tokens(&record, !tokens.is_empty(), now),
+        Some((token_client, endpoint)) => {
+            let revocation = Revocation { http: client.endpoint(context), client: token_client, endpoint };
+            revocation.all(&record, &tokens, now).await?
+        }
+    };
+    record.log_out();
+    match seed {
+        ConfiguredSeed::Read(seed) => record.list_seed(seed.fingerprint()),
+        ConfiguredSeed::Unread => record.config_is_older = true,
+        ConfiguredSeed::None => {}
+    }
+    workers::run(move || {
+        files.persist(&record)?;
+        files.remove()
+    })
+    .await?;
+    Ok(LoggedOut { had_login, warnings })
+}
+
+/// The refresh_token in the config. It must not be used after a logout.
+enum ConfiguredSeed {
+    None,
+    Read(Secret),
+    Unread,
+}
+
+async fn configured_seed(account: &AccountConfig) -> ConfiguredSeed {
+    match &account.refresh_token {
+        None => ConfiguredSeed::None,
+        Some(source) => {
+            read(account, "refresh_token", source).await.map_or(ConfiguredSeed::Unread, ConfiguredSeed::Read)
+        }
+    }
+}
+
+/// The refresh tokens that may live: that of the state, the one before it, and an unused one in the config.
+fn refresh_tokens(record: &Record, seed: &ConfiguredSeed) -> Vec<Secret> {
+    let stored = [&record.refresh_token, &record.previous].into_iter().flatten();
+    let mut tokens: Vec<_> = stored.map(|token| token.value.clone()).collect();
+    if let ConfiguredSeed::Read(seed) = seed
+        && !record.config_is_older
+        && !record.seeds.contains(&seed.fingerprint())
+    {
+        tokens.push(seed.clone());
+    }
+    tokens
+}
+
+async fn revocation_endpoint(
+    client: &Client,
+    account: &AccountConfig,
+    context: &Context,
+) -> Result<Url, Problem> {
+    if let Some(url) = &account.login.revocation_endpoint {
+        return Ok(url.clone());
+    }
+    if let Some(issuer) = &account.issuer
+        && let Some(url) = discovery::fetch(&client.endpoint(context), issuer).await?.revocation_endpoint
+    {
+        return Ok(url);
+    }
+    Err(Problem {
+        class: Class::Config,
+        kind: "no_endpoint".into(),
+        message: "neither the config nor the issuer names a revocation_endpoint, so the login cannot be revoked from here".into(),
+        hint: Some("revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint".into()),
+    })
+}
+
+struct Revocation<'a> {
+    http: Arc<HttpEndpoint>,
+    client: &'a TokenClient,
+    endpoint: &'a Url,
+}
+
+impl Revocation<'_> {
+    /// The refresh tokens must go. An access token ends soon by itself.
+    async fn all(
+        &self,
+        record: &Record,
+        tokens: &[Secret],
+        now: Timestamp,
+    ) -> Result<Vec<(String, String)>, Problem> {
+        for token in tokens {
+            revoke(&self.http, self.client, self.endpoint, TokenKind::RefreshToken, token).await?;
+        }
+        let token = record.access_token.as_ref().filter(|token| token.is_live(now));
+        let Some(token) = token else { return Ok(Vec::new()) };
+        let revoked =
+            revoke(&self.http, self.client, self.endpoint, TokenKind::AccessToken, &token.value).await;
+        Ok(match revoked {
+            Ok(()) => Vec::new(),
+            Err(problem) => vec![(
+                format!(
+                    "the access token was not revoked and works until {}: {}",
+                    local(token.expires_at().wall / 1000),
+                    problem.message
+                ),
+                "wait until then, or revoke it on the provider's page".into(),
+            )],
+        })
+    }
+}
+
+/// The warnings of a logout on this machine alone.
+fn live_tokens(record: &Record, has_login: bool, now: Timestamp) -> Vec<(String, String)> {
+    let mut warnings = Vec::new();
+    let way_out = "revoke the login on the provider's page: copies of its tokens work until then";
+    if has_login {
+        let until = match &record.login_life {
+            Some(life) => format!("until {}", local(life.ends_at().wall / 1000)),
+            None => "until somebody revokes it".to_owned(),
+        };
+        warnings
+            .push((format!("the server was not told: the refresh token works {until}"), way_out.to_owned()));
+    }
+    if let Some(token) = record.access_token.as_ref().filter(|token| token.is_live(now)) {
+        let until = local(token.expires_at().wall / 1000);
+        warnings.push((format!("the access token works until {until}"), way_out.to_owned()));
+    }
+    warnings
+}

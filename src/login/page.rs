@@ -1,0 +1,202 @@
+//! The pages that the browser shows at the end of a login. Nothing in them comes from outside, no script
+//! runs, and they hold no secret.
+
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+/// Readable without anything else: system fonts, both colour schemes, contrast of 7:1 and more.
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{margin:0;font:1.0625rem/1.6 system-ui,sans-serif;background:#f6f7f9;color:#1b1f24}\
+main{box-sizing:border-box;max-width:38rem;margin:12vh auto 2rem;padding:2rem 2.25rem;background:#fff;\
+border:1px solid #d5dae1;border-top:4px solid #1a7f37;border-radius:.5rem}\
+main.failed{border-top-color:#b42318}\
+h1{margin:0 0 .75rem;font-size:1.5rem;line-height:1.3}\
+p{margin:.75rem 0}\
+dl{margin:1.25rem 0;display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem}\
+dt{color:#4d5661}\
+dd{margin:0;overflow-wrap:anywhere}\
+code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}\
+footer{box-sizing:border-box;max-width:38rem;margin:0 auto;padding:0 2.25rem;font-size:.9rem;color:#4d5661}\
+@media(max-width:34rem){main{margin:0;border-width:4px 0 0;border-radius:0;min-height:70vh}\
+dl{display:block}dt{margin-top:.6rem}}\
+@media(prefers-color-scheme:dark){body{background:#14171a;color:#e8ebee}\
+main{background:#1d2125;border-color:#3a424b;border-top-color:#3fb950}\
+main.failed{border-top-color:#f97066}dt,footer{color:#aeb7c1}}";
+
+/// One page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    status: u16,
+    is_failure: bool,
+    title: String,
+    /// Sentences.
+    paragraphs: Vec<String>,
+    /// Facts, each with its name.
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Page {
+    /// The login is stored.
+    pub fn logged_in(account: &str, identity: Option<&str>, token_file: &str) -> Self {
+        let mut facts = vec![("Account", account.to_owned())];
+        facts.extend(identity.map(|identity| ("User", identity.to_owned())));
+        facts.push(("Token file", token_file.to_owned()));
+        Self {
+            status: 200,
+            is_failure: false,
+            title: "You are logged in".into(),
+            paragraphs: vec![
+                "The login is stored, and zg-tokend keeps its token fresh. You can close this tab.".into(),
+            ],
+            facts,
+        }
+    }
+
+    /// The login failed; nothing was changed.
+    pub fn failed(account: &str, message: &str, hint: Option<&str>) -> Self {
+        let hint = hint.map(|hint| format!("{}.", capital(hint)));
+        let message = format!("{}.", capital(message));
+        Self {
+            status: 200,
+            is_failure: true,
+            title: "The login failed".into(),
+            paragraphs: [Some(message), hint].into_iter().flatten().collect(),
+            facts: vec![("Account", account.to_owned())],
+        }
+    }
+
+    /// The request is no answer to this login.
+    pub fn ignored() -> Self {
+        Self {
+            status: 400,
+            is_failure: true,
+            title: "This page belongs to another login".into(),
+            paragraphs: vec![
+                "Nothing was changed. A login in zg-tokend is still waiting for its own answer.".into(),
+                "Close this tab and use the address that zg-tokend shows in the terminal.".into(),
+            ],
+            facts: Vec::new(),
+        }
+    }
+
+    /// The request is none that a login makes.
+    pub fn nothing(status: u16) -> Self {
+        Self {
+            status,
+            is_failure: true,
+            title: "There is nothing here".into(),
+            paragraphs: vec!["zg-tokend waits here for the answer to a login.".into()],
+            facts: Vec::new(),
+        }
+    }
+
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub fn html(&self) -> String {
+        let class = if self.is_failure { " class=\"failed\"" } else { "" };
+        let title = escape(&self.title);
+        let mut body = String::new();
+        // Writing to a string does not fail.
+        for text in &self.paragraphs {
+            let _ = writeln!(body, "<p>{}</p>", marked(text));
+        }
+        for (at, (name, value)) in self.facts.iter().enumerate() {
+            let begin = if at == 0 { "<dl>\n" } else { "" };
+            let _ = writeln!(body, "{begin}<dt>{name}</dt><dd>{}</dd>", escape(value));
+        }
+        if !self.facts.is_empty() {
+            body.push_str("</dl>\n");
+        }
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title} - zg-tokend</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
+             </head>\n<body>\n<main{class}>\n<h1>{title}</h1>\n{body}</main>\n\
+             <footer>zg-tokend on this computer</footer>\n</body>\n</html>\n"
+        )
+    }
+
+    /// Headers of every page: nothing may be loaded, kept, framed or told to another site.
+    pub fn headers() -> [(&'static str, String); 6] {
+        let hash = STANDARD.encode(Sha256::digest(STYLE));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        [
+            ("content-type", "text/html; charset=utf-8".into()),
+            ("content-security-policy", policy),
+            ("referrer-policy", "no-referrer".into()),
+            ("cache-control", "no-store".into()),
+            ("x-content-type-options", "nosniff".into()),
+            ("cross-origin-resource-policy", "same-origin".into()),
+        ]
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| !c.is_control()) {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Escaped, and what stands between backquotes as code.
+fn marked(text: &str) -> String {
+    let parts = escape(text);
+    let mut parts = parts.split('`');
+    let mut html = parts.next().unwrap_or_default().to_owned();
+    while let Some(code) = parts.next() {
+        let _ = write!(html, "<code>{code}</code>{}", parts.next().unwrap_or_default());
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::login::page::*;
+
+    #[test]
+    fn everything_in_a_page_is_escaped() {
+        let page = Page::failed(
+            "a<b>",
+            "it said \"<script>alert('x')</script>\"",
+            Some("run `zg-tokend <x>` & wait"),
+        );
+        let html = page.html();
+        assert!(!html.contains("<script") && !html.contains("a<b>"), "{html}");
+        assert!(html.contains("It said &quot;&lt;script&gt;"), "{html}");
+        assert!(html.contains("Run <code>zg-tokend &lt;x&gt;</code> &amp; wait."), "{html}");
+    }
+
+    #[test]
+    fn a_page_loads_nothing_and_can_be_read_aloud() {
+        let html = Page::logged_in("work", Some("u@example.com"), "/home/u/token").html();
+        assert!(html.contains("<html lang=\"en\">") && html.matches("<h1>").count() == 1);
+        assert!(!html.contains("http") && !html.contains("src="), "{html}");
+        for fact in ["work", "u@example.com", "/home/u/token"] {
+            assert!(html.contains(&format!("<dd>{fact}</dd>")), "{html}");
+        }
+        let headers = Page::headers();
+        let policy = &headers.iter().find(|(name, _)| *name == "content-security-policy").unwrap().1;
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    }
+}

@@ -1,0 +1,39 @@
+//! Accounts whose server never answers: the others are refreshed all the same.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use crate::common::wait_until;
+use crate::common::world::World;
+
+/// So many that one after the other, in the places for one host, they would take longer than any test
+/// waits: each takes half a minute.
+const SILENT: usize = 400;
+
+#[test]
+fn a_server_that_never_answers_delays_no_account_of_another_server() {
+    let world = World::new();
+    // Nobody accepts the connections; the kernel does.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://localhost:{}/token", silent.local_addr().unwrap().port());
+    let account = |name: &str, endpoint: &str| {
+        let (seed, file) = (world.seed(), world.token_file_of(name));
+        format!(
+            "[accounts.{name}]\ntoken_endpoint = \"{endpoint}\"\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\ntimeout = \"30s\"\n",
+            seed.expose(),
+            file.display()
+        )
+    };
+    let mut tables: String = (0..SILENT).map(|number| account(&format!("a{number}"), &endpoint)).collect();
+    // The last one in the order of the config.
+    tables.push_str(&account("well", &world.server.token_endpoint()));
+    world.sandbox.write_config(&format!("client_id = \"demo\"\n{tables}"));
+    let mut run = world.start_run();
+    let file = world.token_file_of("well");
+    wait_until("the token of the account that is well", || file.exists().then_some(()));
+    assert!(world.reads_live(&file), "{}", run.log());
+    assert_eq!(world.posts(), 1);
+    // Its exchanges would take half a minute to end.
+    run.signal(Signal::KILL);
+}
