@@ -7,6 +7,7 @@ pub mod document;
 pub mod formats;
 pub mod keys;
 pub mod login;
+pub mod paths;
 pub mod problem;
 pub mod settings;
 pub mod source;

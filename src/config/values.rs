@@ -7,7 +7,7 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::keys::NameOrNumber;
+use crate::config::keys::{NameOrNumber, or_default};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::WriteMode;
 use crate::config::source::SecretSource;
@@ -309,6 +309,10 @@ pub(super) fn duration(
         return Err(bad_value(key, value.span(), what, "leave it out for the default, which fits most uses"));
     }
     Ok(duration)
+}
+
+pub(super) fn write_mode(key: &str, raw: Option<Spanned<String>>) -> Result<WriteMode, ConfigProblem> {
+    choice(key, &or_default(key, raw), &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
 }
 
 pub(super) fn mode(key: &str, value: &Spanned<String>) -> Result<u32, ConfigProblem> {

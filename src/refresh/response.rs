@@ -121,7 +121,10 @@ impl Refresher {
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
             given: false,
-            id_token: id_token.clone().and_then(Result::ok),
+            id_token: match &id_token {
+                Some(checked) => checked.clone().ok(),
+                None => earlier.as_ref().and_then(|earlier| earlier.id_token.clone()),
+            },
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);

@@ -169,7 +169,7 @@ pub fn open(
     let path = place.path().join(NAME);
     let (lock, listener) = bind(place, &path)?;
     let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: false };
-    let accepting = tokio::task::spawn_local(accept(Listener::Unix(listener), Rc::new(service)));
+    let accepting = tokio::task::spawn_local(accept(AnyListener::Unix(listener), Rc::new(service)));
     Ok(Socket { path, accepting, _lock: lock })
 }
 
@@ -182,10 +182,10 @@ pub fn listen(
     counts: Rc<RefCell<Counts>>,
 ) {
     let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: true };
-    tokio::task::spawn_local(accept(Listener::Tcp(listener), Rc::new(service)));
+    tokio::task::spawn_local(accept(AnyListener::Tcp(listener), Rc::new(service)));
 }
 
-enum Listener {
+enum AnyListener {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
@@ -253,7 +253,7 @@ impl Connection {
 
 /// Accepts connections. Where there are too many, a slow one gives way: it has not sent its request, or
 /// does not take its reply. While none is slow the rest waits in the kernel, at no cost.
-async fn accept(listener: Listener, service: Rc<Service>) {
+async fn accept(listener: AnyListener, service: Rc<Service>) {
     let mut open: Vec<Connection> = Vec::new();
     loop {
         open.retain(|connection| !connection.task.is_finished());
@@ -272,11 +272,11 @@ async fn accept(listener: Listener, service: Rc<Service>) {
         let waits = Rc::new(Cell::new(false));
         let (service, waiting) = (Rc::clone(&service), Rc::clone(&waits));
         let accepted = match &listener {
-            Listener::Unix(listener) => {
+            AnyListener::Unix(listener) => {
                 let accepted = listener.accept().await;
                 accepted.map(|(stream, _)| tokio::task::spawn_local(serve(stream, service, waiting)))
             }
-            Listener::Tcp(listener) => {
+            AnyListener::Tcp(listener) => {
                 let accepted = listener.accept().await;
                 accepted.map(|(stream, _)| tokio::task::spawn_local(exchange(stream, service, waiting)))
             }
