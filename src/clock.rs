@@ -54,6 +54,11 @@ impl Timestamp {
     }
 }
 
+/// A wall time in Unix seconds as RFC 3339 in UTC, for machines.
+pub fn utc(at: i64) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
+}
+
 /// A duration as whole milliseconds, as [`Timestamp`] counts them.
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

@@ -212,6 +212,10 @@ pub fn words(report: &Report) -> Message {
             let text = format!("{UNSTORED}: {}", problem.message);
             Message::of_problem(Level::Error, "not_stored", text, problem)
         }
+        Report::OutputFailed(problem) => {
+            let text = format!("{}; the token file has the new token", problem.message);
+            Message::of_problem(Level::Warn, "output_failed", text, problem)
+        }
         Report::Withdrawn => {
             Message::new(Level::Warn, "withdrawn", "removed the token file: its token has expired")
                 .hint("`zg-tokend status` shows why there is no newer one")
@@ -231,7 +235,7 @@ pub fn words(report: &Report) -> Message {
 fn decided(decision: &Decision, trigger: Trigger, facts: &str) -> Message {
     let text = match decision {
         Decision::Rest(wait) => format!("nothing is due for {}", duration(*wait)),
-        Decision::Republish => "the token file lacks the live token".into(),
+        Decision::Republish => "the token file or an output lacks the live token".into(),
         Decision::Refresh(reason) => format!("a refresh is due: {}", reason_text(*reason)),
         Decision::Hold { reason, wait, failure } => format!(
             "a refresh is due ({}); waiting {} after {} failures in a row, the last: {}",
@@ -240,6 +244,7 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &str) -> Message {
             failure.count,
             failure.kind
         ),
+        Decision::Lost(origin) => format!("the state that had token {} is not here", origin.generation),
         Decision::Refused(verdict) => format!("the server has refused this before: {}", verdict.error),
     };
     let Trigger { force, anew, retry_dead, reread, rejected } = trigger;
@@ -337,11 +342,6 @@ pub fn duration(duration: Duration) -> String {
 pub fn local(at: i64) -> String {
     let Ok(at) = jiff::Timestamp::from_second(at) else { return "never".into() };
     at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// A wall time in Unix seconds as RFC 3339 in UTC, for machines.
-pub fn utc(at: i64) -> String {
-    jiff::Timestamp::from_second(at).map_or_else(|_| "never".into(), |at| at.to_string())
 }
 
 /// A wall time in Unix seconds as short as possible at `now`: the time alone for today.
@@ -464,8 +464,9 @@ mod tests {
     fn every_warning_has_a_hint() {
         const CLASSES: [Class; 6] =
             [Class::Unavailable, Class::Io, Class::Busy, Class::NeedsLogin, Class::Config, Class::Unexpected];
-        let of_problem: [fn(Problem) -> Report; 6] = [
+        let of_problem: [fn(Problem) -> Report; 7] = [
             Report::SeedUnreadable,
+            Report::OutputFailed,
             Report::NotYetStored,
             Report::NotWithdrawn,
             |problem| Report::Finished(Outcome::Held { wait: Duration::ZERO, problem }),

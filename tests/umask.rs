@@ -22,7 +22,7 @@ fn modes_do_not_depend_on_the_umask() {
                 missing: Missing::CreateLast,
                 write: WriteMode::Replace,
             };
-            file.prepare().unwrap().publish(&Secret::new("token")).unwrap();
+            file.prepare().unwrap().publish(&Secret::new("token"), None).unwrap();
             let found = std::fs::metadata(&file.path).unwrap().mode() & 0o7777;
             assert_eq!(found, mode, "umask {umask:03o}");
         }

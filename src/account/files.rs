@@ -3,15 +3,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use crate::account::info_file::Info;
-use crate::account::token_file::{Observation, Prepared, PublishError};
+use crate::account::origin;
+use crate::account::outputs::{Known, Outputs};
 use crate::config;
-use crate::config::{TokenFile, WriteMode};
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
-use crate::refresh::decide::{FileView, Loaded};
+use crate::refresh::decide::{Loaded, Origin};
 use crate::refresh::record::{AccessToken, Record};
-use crate::secret::{Fingerprint, Secret};
+use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::lock::LockError;
 use crate::store::state::{StateError, Store, Stored};
@@ -23,29 +22,25 @@ pub struct Files {
     config: String,
     settings: Arc<config::Settings>,
     store: Store,
-    token_file: TokenFile,
-    info_file: Option<TokenFile>,
-    /// The number of the newest token in the state.
+    outputs: Outputs,
+    /// The number of the newest token.
     generation: u64,
-    format: config::TokenFormat,
-    /// The token file's next version, ready before the request is made.
-    prepared: Option<Prepared>,
+    /// The login of that token, if it is stored.
+    origin: Option<Origin>,
     swept: bool,
 }
 
 impl Files {
     /// Opens nothing. `swept`: the temporaries of killed processes are removed already.
-    pub fn new(settings: &Arc<config::Settings>, account: &config::AccountConfig, swept: bool) -> Self {
+    pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>, swept: bool) -> Self {
         Self {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
             store: store::open(settings, &account.name),
-            token_file: account.token_file.clone(),
-            info_file: account.token_file_info.then(|| account.token_file.info_file()),
+            outputs: Outputs::new(account),
             generation: 0,
-            format: account.token_format.clone(),
-            prepared: None,
+            origin: None,
             swept,
         }
     }
@@ -68,9 +63,10 @@ impl Files {
         let (record, garbage) = self.load_state()?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
+            self.origin = Some(origin::of_record(record));
             self.generation = record.generation;
         }
-        let file = self.view_token_file(record.as_ref());
+        let file = self.outputs.view(Known::of(record.as_ref(), garbage.is_some()));
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 
@@ -109,88 +105,50 @@ impl Files {
     /// Creates the next token file and state, so that nothing can fail after the request, then
     /// stores the marker.
     pub fn prepare(&mut self, record: &Record) -> Result<(), Problem> {
-        let prepared = self.token_file.prepare()?;
+        self.outputs.prepare()?;
         if !self.swept {
-            // The temporaries of killed processes do no harm: no reason to fail.
-            let _ = (prepared.sweep(), self.store.sweep());
+            self.outputs.sweep();
+            let _ = self.store.sweep();
             self.swept = true;
         }
-        self.prepared = Some(prepared);
         Ok(self.store.prepare(record)?)
     }
 
     /// Creates the next token file and state, and stores nothing.
     pub fn reserve(&mut self) -> Result<(), Problem> {
-        self.prepared = Some(self.token_file.prepare()?);
+        self.outputs.prepare()?;
         Ok(self.store.reserve()?)
     }
 
     pub fn persist(&mut self, record: &Record) -> Result<(), Problem> {
+        // A token whose login is not stored tells of no state.
+        self.origin = None;
         self.generation = record.generation;
-        Ok(self.store.persist(record)?)
-    }
-
-    /// Replaces the token file, then the info file.
-    pub fn publish(&mut self, token: &AccessToken) -> Result<(), Problem> {
-        let content = render(&self.format, token);
-        let prepared = match self.prepared.take() {
-            Some(prepared) => prepared,
-            None => self.token_file.prepare()?,
-        };
-        prepared.publish(&content)?;
-        if let Some(info_file) = &self.info_file {
-            info_file.prepare()?.publish(&self.info(token, &content))?;
-        }
+        self.store.persist(record)?;
+        self.origin = Some(origin::of_record(record));
         Ok(())
     }
 
-    /// Removes the token file and the info file, if the token file still holds this token.
-    pub fn withdraw(&mut self, token: &AccessToken) -> Result<(), Problem> {
-        if self.token_file.observe().holds(&render(&self.format, token)) {
-            self.token_file.remove()?;
-            self.info_file.as_ref().map_or(Ok(()), TokenFile::remove)?;
-        }
-        Ok(())
+    /// Replaces the files that do not hold the token; returns the problems of outputs.
+    pub fn publish(&mut self, token: &AccessToken) -> Result<Vec<Problem>, Problem> {
+        self.outputs.publish(token, self.generation, self.origin)
     }
 
-    /// Removes the token file and the info file, whatever they hold. One that is a mount point cannot be
-    /// removed and becomes empty.
+    /// Removes the files that still hold this token.
+    pub fn withdraw(&self, token: &AccessToken) -> Result<(), Problem> {
+        self.outputs.withdraw(token)
+    }
+
+    /// Removes the files, whatever they hold. One that is a mount point cannot be removed and becomes
+    /// empty.
     pub fn remove(&mut self) -> Result<(), Problem> {
-        let is_there = |file: &&TokenFile| file.path.symlink_metadata().is_ok();
-        for file in [Some(&self.token_file), self.info_file.as_ref()].into_iter().flatten().filter(is_there) {
-            match file.write {
-                WriteMode::Replace => file.remove()?,
-                WriteMode::InPlace => file.prepare()?.publish(&Secret::new(""))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn info(&self, token: &AccessToken, content: &Secret) -> Secret {
-        Info::new(&self.account, self.generation, token, content).render()
+        self.outputs.remove()
     }
 
     /// Releases the lock and removes the prepared files.
     pub fn unlock(&mut self) {
-        self.prepared = None;
+        self.outputs.forget();
         self.store.unlock();
-    }
-
-    fn view_token_file(&self, record: Option<&Record>) -> FileView {
-        let observation = self.token_file.observe();
-        let is_current = |token: &AccessToken| {
-            let content = render(&self.format, token);
-            let has_info = |file: &TokenFile| file.observe().holds(&self.info(token, &content));
-            observation.holds(&content) && self.info_file.as_ref().is_none_or(has_info)
-        };
-        let is_current = record.and_then(|record| record.access_token.as_ref()).is_some_and(is_current);
-        match observation {
-            _ if is_current => FileView::Current,
-            Observation::Missing => FileView::Missing,
-            Observation::Holds { modified_at, .. } => FileView::Other { modified_at },
-            // The next publication reports the reason.
-            Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
-        }
     }
 }
 
@@ -216,18 +174,8 @@ fn belongs_elsewhere(record: &Record, config: &str) -> bool {
     record.config != config && file(&record.config).is_some_and(|theirs| file(config) != Some(theirs))
 }
 
-pub fn render(format: &config::TokenFormat, token: &AccessToken) -> Secret {
-    format.render(&token.value, &token.token_type, token.expires_at().wall / 1000)
-}
-
 impl From<StateError> for Problem {
     fn from(error: StateError) -> Self {
         Self::new(&error, error.class(), "state", error.hint())
-    }
-}
-
-impl From<PublishError> for Problem {
-    fn from(error: PublishError) -> Self {
-        Self::new(&error, error.class(), "token_file", error.hint())
     }
 }

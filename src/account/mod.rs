@@ -6,12 +6,15 @@
 //! two actions need the network: `begin` and `look` stop before them, so that the caller can limit the
 //! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
+pub mod barrier;
 pub mod client;
 pub mod context;
 pub mod files;
 pub mod info_file;
 pub mod obtain;
 pub mod once;
+pub mod origin;
+pub mod outputs;
 pub mod queue;
 pub mod set;
 pub mod token_file;
@@ -287,7 +290,10 @@ impl Account {
     /// The paths of the files, for messages.
     fn places(&self) -> String {
         let state = store::open(&self.settings, &self.configured.name).path();
-        format!("token file {}, state {}", self.configured.token_file.path.display(), state.display())
+        let outputs = self.configured.outputs.iter().map(|output| &output.file);
+        let files = std::iter::once(&self.configured.token_file).chain(outputs);
+        let files: Vec<_> = files.map(|file| file.path.display().to_string()).collect();
+        format!("token file {}, state {}", files.join(", "), state.display())
     }
 
     /// Whether its files hang and it was given up.

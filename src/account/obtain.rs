@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::context::{Context, Mode, Observer};
-use crate::account::files::{Files, render};
+use crate::account::files::Files;
 use crate::account::once;
+use crate::account::outputs::{matches, render};
+use crate::account::token_file::Observation;
 use crate::account::{Account, accounts};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
@@ -40,12 +42,14 @@ pub struct LiveToken {
     pub token: AccessToken,
     /// Why the token does not meet the requirements.
     pub problem: Option<Problem>,
+    /// The stored token was not enough.
+    pub passed: bool,
 }
 
 /// The stored token if it meets the requirements, else that of one pass.
 pub fn obtain(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
     requirements: TokenRequirements,
     observer: Rc<dyn Observer>,
 ) -> Result<LiveToken, Problem> {
@@ -56,7 +60,7 @@ pub fn obtain(
     let min_valid = requirements.min_valid.min(half);
     let is_enough = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
     if let Some(token) = stored.filter(is_enough) {
-        return Ok(LiveToken { token, problem: None });
+        return Ok(LiveToken { token, problem: None, passed: false });
     }
     let mode =
         Mode { horizon: Some(min_valid), lock_patience: requirements.lock_patience, ..Mode::default() };
@@ -74,7 +78,9 @@ pub fn obtain(
         _ => requirements.use_existing_on_error,
     };
     match (token.filter(|token| token.is_live(now)), problem) {
-        (Some(token), problem) if problem.as_ref().is_none_or(may_use) => Ok(LiveToken { token, problem }),
+        (Some(token), problem) if problem.as_ref().is_none_or(may_use) => {
+            Ok(LiveToken { token, problem, passed: true })
+        }
         (_, Some(problem)) => Err(problem),
         (_, None) if account.core().is_state_damaged() => Err(Problem {
             class: Class::Io,
@@ -125,7 +131,7 @@ pub enum Replacement {
 /// token or of the whole token file. If there was a pass, `passed` gets the account, for its hooks.
 pub fn rejected(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
     refused: Fingerprint,
     lock_patience: Duration,
     observer: Rc<dyn Observer>,
@@ -154,13 +160,28 @@ pub enum StoredToken {
 /// `refused` is as for [`rejected`].
 pub fn compare(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
     refused: Fingerprint,
 ) -> Result<StoredToken, Problem> {
     let Some(token) = access_token(settings, account)? else { return Ok(StoredToken::Missing) };
     let fingerprint = token.value.fingerprint();
-    let is_refused = fingerprint == refused || render(&account.token_format, &token).fingerprint() == refused;
+    let is_refused = fingerprint == refused || is_content(account, &token, refused);
     Ok(if is_refused { StoredToken::Refused(fingerprint) } else { StoredToken::Other })
+}
+
+/// Whether a file of the account would have this SHA-256 with the token. One with the seconds left in
+/// it is compared as it is.
+fn is_content(account: &config::AccountConfig, token: &AccessToken, refused: Fingerprint) -> bool {
+    let files = account.outputs.iter().map(|output| (&output.file, &output.format));
+    let mut files = files.chain([(&account.token_file, &account.token_format)]);
+    files.any(|(file, format)| {
+        if format.is_timed() {
+            let seen = file.observe();
+            return matches(account, format, token, &seen)
+                && matches!(seen, Observation::Holds { fingerprint, .. } if fingerprint == refused);
+        }
+        render(account, format, token, 0).is_ok_and(|content| content.fingerprint() == refused)
+    })
 }
 
 /// The result of a pass for the refused token.
@@ -192,7 +213,7 @@ pub fn holds_other_than(account: &Account, token: Option<Fingerprint>) -> bool {
 /// The state, if there is one.
 pub fn record(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
 ) -> Result<Option<Record>, Problem> {
     Ok(Files::new(&Arc::new(settings.clone()), account, true).load()?.record)
 }
@@ -200,7 +221,7 @@ pub fn record(
 /// The stored token, live or expired.
 fn access_token(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
 ) -> Result<Option<AccessToken>, Problem> {
     Ok(record(settings, account)?.and_then(|record| record.access_token))
 }
@@ -209,7 +230,7 @@ fn access_token(
 /// a hook may take 30 s. The next pass of `run` or `once` finds the changes in the state and runs them.
 fn pass(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
     mode: Mode,
     trigger: Trigger,
     observer: Rc<dyn Observer>,

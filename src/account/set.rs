@@ -79,6 +79,8 @@ pub enum SetResult {
     Stored {
         /// Why the configured login cannot be read here. It counts as the older one.
         older: Option<SecretError>,
+        /// The problems of outputs that do not hold the access token.
+        failed: Vec<Problem>,
     },
     /// The login was stored before, so nothing was changed: its refresh token may have been rotated
     /// since, and sending it again could end the login.
@@ -89,7 +91,7 @@ pub enum SetResult {
 /// due at once, uses the refresh token.
 pub fn set(
     settings: &config::Settings,
-    account: &config::AccountConfig,
+    account: &Arc<config::AccountConfig>,
     login: NewLogin,
 ) -> Result<SetResult, Problem> {
     // A command may take seconds: before the lock.
@@ -124,11 +126,12 @@ pub fn set(
         });
     }
     files.persist(&record)?;
+    let mut failed = Vec::new();
     if let Some(token) = record.access_token.as_ref().filter(|_| brought_token) {
-        files.publish(token)?;
+        failed = files.publish(token)?;
     }
     files.unlock();
-    Ok(SetResult::Stored { older })
+    Ok(SetResult::Stored { older, failed })
 }
 
 fn is_known(record: &Record, seed: &Secret) -> bool {

@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use crate::config::{TokenFile, WriteMode};
 use crate::files::owner::{self, Principal};
 use crate::files::{
-    Attributes, Contents, FileError, FileWarning, InPlace, Missing, PlaceError, Rules, Step, Target,
+    Attributes, Contents, FileError, FileWarning, InPlace, Missing, PlaceError, Readers, Rules, Step, Target,
     Temporary, is_mounted,
 };
 use crate::problem::Class;
@@ -163,7 +163,12 @@ impl TokenFile {
     }
 
     fn rules(&self, attributes: Attributes, missing: Missing) -> Rules {
-        Rules { owner: attributes.owner, missing, in_place: self.write == WriteMode::InPlace }
+        let readers = Readers {
+            group: self.mode & 0o040 != 0,
+            group_id: attributes.group,
+            all: self.mode & 0o004 != 0,
+        };
+        Rules { owner: attributes.owner, missing, in_place: self.write == WriteMode::InPlace, readers }
     }
 
     fn attributes(&self) -> Result<Attributes, PublishError> {
@@ -241,22 +246,30 @@ impl Prepared {
         Ok(())
     }
 
-    /// Writes the content durably. After an error readers see the old content, unless the file is
+    /// Writes the content durably, with a note on the file. After an error readers see the old content, unless the file is
     /// written in place or only the fsync(2) of the directory failed.
-    pub fn publish(self, content: &Secret) -> Result<(), PublishError> {
+    pub fn publish(self, content: &Secret, mark: Option<&str>) -> Result<(), PublishError> {
         let bytes = content.expose().as_bytes();
         match self.file {
             Ready::Replace(mut temporary) => {
                 temporary.write_all(bytes)?;
+                if let Some(mark) = mark {
+                    temporary.mark(mark);
+                }
                 temporary.commit()?;
             }
-            Ready::InPlace(file) => file.write(bytes)?,
+            Ready::InPlace(file) => {
+                if let Some(mark) = mark {
+                    file.mark(mark);
+                }
+                file.write(bytes)?;
+            }
         }
         Ok(())
     }
 }
 
-fn look_up(
+pub(super) fn look_up(
     what: &'static str,
     principal: Option<&Principal>,
     find: fn(&str) -> io::Result<Option<u32>>,

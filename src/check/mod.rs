@@ -2,6 +2,7 @@
 //! token is spent; only `live` uses the network.
 
 pub mod hooks;
+pub mod linger;
 pub mod live;
 pub mod space;
 
@@ -10,11 +11,12 @@ use std::collections::HashSet;
 use serde::Serialize;
 use url::Url;
 
+use crate::account::barrier::barrier;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{AccountConfig, Endpoint, SecretSource, Settings, TokenFile};
+use crate::config::{AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
@@ -96,6 +98,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(
         warnings.map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
     );
+    findings.extend(linger::linger(&Environment::of_process()));
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
@@ -110,6 +113,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 .collect(),
             login(settings, account),
             token_file(account, &mut file_systems),
+            outputs(account, &mut file_systems),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
         ];
@@ -119,7 +123,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 }
 
 fn state_dir(settings: &Settings) -> Vec<Finding> {
-    let found = match StateDir::check(&settings.state_dir) {
+    let found = match StateDir::check(&settings.state_dir, settings.missing_state_dir) {
         Ok(found) => found,
         Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
     };
@@ -202,7 +206,10 @@ fn prepare(
 fn push(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
     let targets = account.push.iter().flat_map(|target| {
         let api_key = target.api_key.iter().map(|source| secret(account, "push.api_key", source, false).1);
-        api_key.chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
+        let is_elsewhere = |source: &&SecretSource| !matches!(source, SecretSource::Inline(_));
+        let headers = target.headers.iter().map(|(_, source)| source).filter(is_elsewhere);
+        let headers = headers.map(|source| secret(account, "push.headers", source, false).1);
+        api_key.chain(headers).chain(prepare("push", account, &target.url, known)).collect::<Vec<_>>()
     });
     targets.collect()
 }
@@ -316,6 +323,18 @@ fn token_file(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<F
     findings
 }
 
+fn outputs(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+    let findings = account.outputs.iter().flat_map(|output| {
+        let checked = output.file.check();
+        let path = checked.as_ref().map_or_else(|_| output.file.path.clone(), |checked| checked.path.clone());
+        let mut findings = placement("outputs", "the token goes to", &output.file, checked);
+        findings
+            .extend(path.parent().into_iter().flat_map(|path| space::space("outputs", path, file_systems)));
+        findings
+    });
+    findings.collect()
+}
+
 fn placement(
     subject: &'static str,
     what: &str,
@@ -332,7 +351,10 @@ fn placement(
             let warnings = checked.warnings.iter();
             let warnings =
                 warnings.map(|warning| Finding::warning(subject, warning.to_string(), warning.hint()));
-            std::iter::once(Finding::ok(subject, message)).chain(warnings).collect()
+            let barrier = barrier(file);
+            let barrier =
+                barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
+            std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
         }
         Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
     }

@@ -7,9 +7,9 @@ use rustix::fs::{StatVfs, stat, statvfs};
 
 use crate::check::{Finding, FindingLevel};
 
-/// A refresh reserves 64 KiB for the next state and 16 KiB for the token; twice that, since a state
+/// A refresh reserves 80 KiB for the next state and 16 KiB for the token; twice that, since a state
 /// may be larger.
-const NEEDED_BYTES: u64 = 160 << 10;
+const NEEDED_BYTES: u64 = 192 << 10;
 
 /// The next state, the marker before it, the token file, and the one beside that.
 const NEEDED_FILES: u64 = 4;

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{AccountName, NotAnAccountName};
+use crate::config::token_format::FormatError;
+use crate::config::{AccountName, NotAnAccountName, TokenFormat};
 use crate::oauth::providers::PROVIDERS;
 use crate::secret::Fingerprint;
 
@@ -176,11 +178,24 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "write for example 90s, 10m or \"1h 30m\"")
 }
 
+/// The standard library's error gives no example.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write for example 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464")
+}
+
+fn template(text: &str) -> Result<TokenFormat, String> {
+    text.parse().map_err(|error: FormatError| format!("it {error}; {}", error.hint()))
+}
+
 #[derive(Debug, Default, clap::Args)]
 pub struct Run {
     /// Format of the log on stderr [default: text, and journal fields under systemd]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Also serve /healthz, /readyz and /metrics at this TCP address, such as 127.0.0.1:9464, to everybody who
+    /// can connect
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -362,6 +377,9 @@ pub struct Token {
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub format: TokenOutput,
+    /// Print this instead: a template or the name of a format, as for token_format in the config
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["format", "operation"], value_parser = template)]
+    pub template: Option<TokenFormat>,
     #[command(flatten)]
     pub wanted: TokenFlags,
     /// User name for git
@@ -376,6 +394,10 @@ pub struct Token {
 pub enum TokenOutput {
     /// The token and a line break
     Raw,
+    /// `Bearer TOKEN`, for programs that send it as it is
+    Bearer,
+    /// The ID token of OpenID Connect, if the server sent one
+    IdToken,
     /// `Authorization: Bearer TOKEN`, for `curl -H @-`
     Header,
     /// A JSON object with access_token, token_type and expires_at
@@ -393,9 +415,13 @@ pub struct Exec {
     /// Environment variable that holds the token for the command
     #[arg(long, value_name = "NAME", default_value = "ACCESS_TOKEN")]
     pub env: String,
-    /// Pass the token in a file instead: its path replaces {} in the arguments
+    /// Pass the token in a file instead: its path replaces {} in the arguments. The file gets each new token while
+    /// the command runs
     #[arg(long, conflicts_with = "env")]
     pub file: bool,
+    /// Pass this instead of the bare token: a template or the name of a format, as for token_format in the config
+    #[arg(long, value_name = "TEMPLATE", value_parser = template)]
+    pub template: Option<TokenFormat>,
     /// Exit code of the command that means the token was refused: replace the token and run the command again
     /// (may be given several times). `exec` does not replay standard input for the second run
     #[arg(long, value_name = "CODE")]

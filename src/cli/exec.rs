@@ -6,28 +6,38 @@ use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::account::obtain;
-use crate::account::obtain::Replacement;
+use crate::account::obtain::{Replacement, TokenRequirements};
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
 use crate::cli::{one_account, output, rejected, report, token};
-use crate::config::{AccountConfig, Settings};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::message::RAISE_LIMITS;
 use crate::problem::RAISE_PROCESSES;
+use crate::refresh::record::AccessToken;
+use crate::refresh::schedule;
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
 use crate::timer::async_fd;
+use crate::workers;
 
 /// As for env(1) and timeout(1): distinct from the codes of most commands.
 pub(super) const FAILED: u8 = 125;
 /// The command was found and cannot be run.
 pub(super) const NOT_EXECUTABLE: u8 = 126;
+/// The shortest time between two looks for a new token.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// The command was not found.
 pub(super) const NOT_FOUND: u8 = 127;
 
@@ -37,17 +47,41 @@ pub(super) fn execute(args: &Args, flags: &Exec) -> ExitCode {
 
 fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
     let (settings, account) = one_account(args).map_err(|_| FAILED)?;
-    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
-    let code = attempt(flags, &account, &token)?;
-    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &token) {
+    let (token, text) = live(&settings, &account, flags)?;
+    let value = token.value.clone();
+    let code = attempt(flags, &settings, &account, token, &text)?;
+    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &value) {
         return Ok(code);
     }
-    let token = token::live(&settings, &account, &flags.wanted).map_err(|_| FAILED)?.value;
-    attempt(flags, &account, &token)
+    let (token, text) = live(&settings, &account, flags)?;
+    attempt(flags, &settings, &account, token, &text)
+}
+
+/// A live token, and the text for the command.
+fn live(
+    settings: &Settings,
+    account: &Arc<AccountConfig>,
+    flags: &Exec,
+) -> Result<(AccessToken, Secret), u8> {
+    let token = token::live(settings, account, &flags.wanted).map_err(|_| FAILED)?.token;
+    match text(flags, account, &token) {
+        Ok(text) => Ok((token, text)),
+        Err(error) => {
+            output::error(format!("account {}: {error}", account.name), Some(NoIdToken::HINT));
+            Err(FAILED)
+        }
+    }
+}
+
+fn text(flags: &Exec, account: &AccountConfig, token: &AccessToken) -> Result<Secret, NoIdToken> {
+    match &flags.template {
+        None => Ok(token.value.clone()),
+        Some(template) => token::text(template, account, token),
+    }
 }
 
 /// Reports the token; true if there is another one now.
-fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &Secret) -> bool {
+fn replaced(settings: &Settings, account: &Arc<AccountConfig>, flags: &Exec, token: &Secret) -> bool {
     let warnings = Rc::new(Warnings);
     match obtain::rejected(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
         Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => true,
@@ -63,21 +97,27 @@ fn replaced(settings: &Settings, account: &AccountConfig, flags: &Exec, token: &
 }
 
 /// Runs the command to its end. Returns its exit code, or 128 plus the signal number.
-fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, u8> {
+fn attempt(
+    flags: &Exec,
+    settings: &Settings,
+    account: &Arc<AccountConfig>,
+    token: AccessToken,
+    text: &Secret,
+) -> Result<u8, u8> {
     let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
     let mut command = Command::new(program);
     for name in &*account.secret_variables {
         command.env_remove(name);
     }
     // Open until the command has ended.
-    let _file = if flags.file {
+    let file = if flags.file {
         let file =
-            token_file(token).map_err(|error| failed("cannot pass the token to the command", &error))?;
+            token_file(text).map_err(|error| failed("cannot pass the token to the command", &error))?;
         let path = format!("/dev/fd/{}", file.as_raw_fd());
         command.args(arguments.iter().map(|argument| with_path(argument, &path)));
         Some(file)
     } else {
-        command.args(arguments).env(&flags.env, token.expose());
+        command.args(arguments).env(&flags.env, text.expose());
         None
     };
     let runtime = event_loop().map_err(|error| failed("cannot set up the event loop", &error))?;
@@ -89,8 +129,15 @@ fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, 
         let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(std::io::Error::from);
         let pidfd = pidfd.and_then(async_fd);
         let pidfd = pidfd.map_err(|error| failed("cannot wait for the command", &error))?;
+        let mut fresh = pin!(async {
+            match &file {
+                Some(file) => keep_fresh(file, flags, settings, account, token).await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             let signal = tokio::select! {
+                () = &mut fresh => continue,
                 _ = pidfd.readable() => {
                     return child.wait().map_err(|error| failed("cannot wait for the command", &error));
                 }
@@ -103,6 +150,55 @@ fn attempt(flags: &Exec, account: &AccountConfig, token: &Secret) -> Result<u8, 
         }
     })?;
     Ok(code(status))
+}
+
+/// Puts each new token into the file while the command runs. For ever: a failure is reported once, and
+/// `exec` tries again.
+async fn keep_fresh(
+    file: &File,
+    flags: &Exec,
+    settings: &Settings,
+    account: &Arc<AccountConfig>,
+    mut token: AccessToken,
+) {
+    let mut has_failed = false;
+    loop {
+        let now = SystemClock::new().now();
+        let early = schedule::skew(token.lifetime(), account.skew);
+        tokio::time::sleep(token.life_left(now).saturating_sub(early).max(RENEWAL_PAUSE)).await;
+        let wanted = TokenRequirements {
+            min_valid: early,
+            use_existing_on_error: false,
+            use_existing_on_busy: false,
+            lock_patience: flags.wanted.wait,
+        };
+        let (settings, configured) = (settings.clone(), Arc::clone(account));
+        let obtained = workers::run(move || {
+            obtain::obtain(&settings, &configured, wanted, Rc::new(Warnings)).map(|obtained| obtained.token)
+        });
+        match obtained.await {
+            Ok(new) => {
+                has_failed = false;
+                if new != token
+                    && let Ok(text) = text(flags, account, &new)
+                {
+                    replace(file, &text);
+                }
+                token = new;
+            }
+            Err(problem) if !std::mem::replace(&mut has_failed, true) => drop(report(account, &problem)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// In place: the command knows this file alone. A token fits into one page, and tokens of one server are
+/// mostly of one length.
+fn replace(mut file: &File, text: &Secret) {
+    let bytes = text.expose().as_bytes();
+    // There is memory for it: the first one was as long.
+    let _ =
+        file.rewind().and_then(|()| file.write_all(bytes)).and_then(|()| file.set_len(bytes.len() as u64));
 }
 
 /// The token in a file without a name, which the command inherits.

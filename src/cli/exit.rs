@@ -48,6 +48,11 @@ impl Exit {
         codes.into_iter().min_by_key(weight).unwrap_or(Self::Success)
     }
 
+    /// The one with this number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        BY_WEIGHT.into_iter().chain([Self::Success]).find(|exit| exit.code() == code)
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         self as u8

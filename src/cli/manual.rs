@@ -9,7 +9,8 @@ use clap_complete::{Shell, generate};
 use crate::cli::args::{Args, Completions, Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::formats::FORMATS;
+use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::oauth::providers::{PROVIDERS, Provider};
 
 const COMMANDS: &str = include_str!("../../packaging/man/zg-tokend.1");
@@ -50,6 +51,8 @@ fn config() -> String {
         ("@KEYS account@", in_place(Place::Account)),
         ("@KEYS own@", in_place(Place::Own)),
         ("@KEYS file@", in_place(Place::File)),
+        ("@KEYS outputs@", joined(OUTPUT_KEYS, key_entry)),
+        ("@FORMATS@", joined(FORMATS, |format| entry(&format.usage(), format.doc))),
         ("@KEYS push@", joined(PUSH_KEYS, key_entry)),
         ("@KEYS probe@", joined(PROBE_KEYS, key_entry)),
         ("@HOOK VARIABLES@", joined(HOOK_VARIABLES, |(name, doc)| entry(name, doc))),

@@ -14,6 +14,7 @@ mod once;
 mod output;
 mod page;
 mod prompt;
+mod reaper;
 mod rejected;
 mod run;
 mod set;

@@ -19,6 +19,7 @@ use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
 use crate::message::{Message, duration, local, way_out, words};
 use crate::problem::Class;
+use crate::push;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::schedule;
@@ -54,13 +55,14 @@ pub(super) fn pass(
     };
     let context = Context::new(observer);
     let clock = Rc::clone(&context.clock);
-    let accounts = match once::once(accounts(&Arc::new(settings.clone()), only, mode), trigger, context) {
+    let settings = Arc::new(settings.clone());
+    let accounts = match once::once(accounts(&settings, only, mode), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => return output::no_event_loop(&error),
     };
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let printed = !flags.json || print_json(&accounts, exit);
-    let mut hooks = Vec::new();
+    let (mut hooks, mut configured) = (Vec::new(), Vec::new());
     for mut account in accounts {
         let is_abandoned = account.is_abandoned();
         let note = match () {
@@ -77,8 +79,10 @@ pub(super) fn pass(
             warn_of_gap(&account, gap);
         }
         hooks.extend(due(&mut account));
+        configured.push(Arc::clone(account.configured()));
     }
-    if let Err(error) = run_hooks(hooks) {
+    let sent = push::send_lacking(&settings, &configured.iter().collect::<Vec<_>>(), Rc::new(Warnings));
+    if let Err(error) = sent.and_then(|()| run_hooks(hooks)) {
         return output::no_event_loop(&error);
     }
     if printed { exit } else { Exit::worst([exit, Exit::Io]) }
@@ -148,7 +152,7 @@ impl Observer for Warnings {
     }
 }
 
-fn warn(account: &str, message: &Message) {
+pub(super) fn warn(account: &str, message: &Message) {
     warn_of(&format!("account {account}: "), message);
 }
 

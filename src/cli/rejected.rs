@@ -1,6 +1,7 @@
 //! `zg-tokend rejected`
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::account::obtain;
 use crate::account::obtain::Replacement;
@@ -10,6 +11,7 @@ use crate::cli::once::{Warnings, run_hooks};
 use crate::cli::{one_account, output, report, set};
 use crate::hooks::due;
 use crate::message::duration;
+use crate::push;
 
 pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
     let (settings, account) = match one_account(args) {
@@ -34,7 +36,8 @@ pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
         Err(problem) => report(&account, &problem),
     };
     // Nobody waits for this command as for `token`, so that hooks can run at once.
-    match run_hooks(passed.as_mut().map(due).unwrap_or_default()) {
+    let sent = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings));
+    match sent.and_then(|()| run_hooks(passed.as_mut().map(due).unwrap_or_default())) {
         Ok(()) => exit,
         Err(error) => output::no_event_loop(&error),
     }

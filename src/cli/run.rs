@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, output, settings};
+use crate::cli::{ConfigFailure, load, log, output, reaper, settings};
 
 use crate::account::context::Context;
+use crate::check::linger;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon;
@@ -15,9 +16,15 @@ use crate::message::{Level, Message};
 use crate::problem::chain;
 
 pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
+    if let Some(exit) = reaper::as_first_process() {
+        return exit;
+    }
     let Some(settings) = settings(args) else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
+    if let Some((text, hint)) = linger::warning() {
+        log::write(None, &Message::new(Level::Warn, "no_linger", text).hint(hint));
+    }
     let control = SocketPlace::of_process();
     if control.is_none() {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
@@ -27,6 +34,7 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
         only: args.common.account.as_deref(),
         reload: &|| reload(args),
         control,
+        listen: flags.listen,
         stop: Box::pin(std::future::pending()),
     };
     match daemon::run(settings, Context::new(Rc::new(log::Log::default())), options) {
@@ -36,7 +44,7 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
             match &error {
                 RunError::Supervise { source, .. } => Exit::from(source.class()),
                 RunError::Hang { .. } => Exit::Io,
-                RunError::Setup(_) => Exit::Failure,
+                RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
             }
         }
     }

@@ -2,17 +2,19 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::account::context::{Notice, Observer};
 use crate::account::set::{NewLogin, SetResult, set};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
-use crate::cli::once::Warnings;
+use crate::cli::once::{Warnings, warn};
 use crate::cli::{one_account, output, prompt, report};
 use crate::config::AccountConfig;
-use crate::message::duration;
+use crate::message::{duration, words};
 use crate::problem::chain;
+use crate::push;
 use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
@@ -42,7 +44,14 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
     };
     let expires_in = given.expires_in();
     match set(&settings, &account, given) {
-        Ok(SetResult::Stored { older }) => older.iter().for_each(|error| warn_of_older(&account, error)),
+        Ok(SetResult::Stored { older, failed }) => {
+            if let Some(error) = &older {
+                warn_of_older(&account, error);
+            }
+            for problem in failed {
+                warn(account.name.as_str(), &words(&Report::OutputFailed(problem)));
+            }
+        }
         Ok(SetResult::Known) => {
             output::print_line(format!(
                 "{}: this refresh token was stored before; the login stays as it is",
@@ -60,7 +69,8 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
             account.name,
             account.token_file.path.display()
         ));
-        return Exit::Success;
+        let sent = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings));
+        return sent.map_or_else(|error| output::no_event_loop(&error), |()| Exit::Success);
     }
     let refused = Rc::new(Cell::new(false));
     let observer = Refusal { refused: Rc::clone(&refused) };

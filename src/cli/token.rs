@@ -3,20 +3,23 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::account::obtain;
-use crate::account::obtain::{Replacement, TokenRequirements};
+use crate::account::obtain::{LiveToken, Replacement, TokenRequirements};
+use crate::account::outputs::render;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
 use crate::cli::{one_account, output, rejected, report};
-use crate::config::{AccountConfig, Settings, is_loopback};
-use crate::message::{utc, way_out};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat, is_loopback};
+use crate::message::way_out;
+use crate::push;
 use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
 
@@ -66,15 +69,32 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
         Err(exit) => return exit,
     };
     let username = username.and_then(|mut query| query.remove("username")).unwrap_or(flags.username.clone());
-    print(&render(flags.format, &token, &username))
+    let text = match flags.template.as_ref() {
+        Some(template) => text(template, &account, &token.token),
+        None => in_format(flags.format, &account, &token.token, &username),
+    };
+    let exit = match text {
+        Ok(text) => print(&text),
+        Err(error) => {
+            output::error(format!("account {}: {error}", account.name), Some(NoIdToken::HINT));
+            return Exit::Config;
+        }
+    };
+    // After the token: its reader waits for that.
+    if token.passed
+        && let Err(error) = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings))
+    {
+        return output::no_event_loop(&error);
+    }
+    exit
 }
 
 /// A live token as the flags want it; warns if it is not the newest possible.
 pub(super) fn live(
     settings: &Settings,
-    account: &AccountConfig,
+    account: &Arc<AccountConfig>,
     flags: &TokenFlags,
-) -> Result<AccessToken, Exit> {
+) -> Result<LiveToken, Exit> {
     let wanted = TokenRequirements {
         min_valid: flags.min_valid,
         use_existing_on_error: flags.on_error == OnError::UseExisting,
@@ -83,44 +103,48 @@ pub(super) fn live(
     };
     match obtain::obtain(settings, account, wanted, Rc::new(Warnings)) {
         Ok(obtained) => {
-            if let Some(problem) = obtained.problem {
+            if let Some(problem) = &obtained.problem {
                 let way_out = way_out(problem.class, problem.hint.as_deref());
                 output::warning(format!("account {}: {}", account.name, problem.message), way_out);
             }
-            Ok(obtained.token)
+            Ok(obtained)
         }
         Err(problem) => Err(report(account, &problem)),
     }
 }
 
-fn render(format: TokenOutput, token: &AccessToken, username: &str) -> Secret {
-    let value = token.value.expose();
-    let expires_at = token.expires_at().wall / 1000;
-    Secret::new(match format {
-        TokenOutput::Raw => format!("{value}\n"),
-        TokenOutput::Header => format!("Authorization: {} {value}\n", token.token_type),
-        TokenOutput::Json => {
-            let json = json!({
-                "access_token": value,
-                "token_type": token.token_type,
-                "expires_at": expires_at,
-            });
-            format!("{json}\n")
-        }
-        // https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
-        TokenOutput::Kubernetes => {
-            let json = json!({
-                "apiVersion": "client.authentication.k8s.io/v1",
-                "kind": "ExecCredential",
-                "status": { "token": value, "expirationTimestamp": utc(expires_at) },
-            });
-            format!("{json}\n")
-        }
+/// The token in a template, as it is now.
+pub(super) fn text(
+    template: &TokenFormat,
+    account: &AccountConfig,
+    token: &AccessToken,
+) -> Result<Secret, NoIdToken> {
+    render(account, template, token, SystemClock::new().now().wall / 1000)
+}
+
+fn in_format(
+    format: TokenOutput,
+    account: &AccountConfig,
+    token: &AccessToken,
+    username: &str,
+) -> Result<Secret, NoIdToken> {
+    let template = match format {
+        TokenOutput::Raw => "{access_token}\n",
+        TokenOutput::Bearer => "{token_type} {access_token}\n",
+        TokenOutput::IdToken => "{id_token}\n",
+        TokenOutput::Header => "header",
+        TokenOutput::Json => "json",
+        TokenOutput::Kubernetes => "kubeconfig-exec",
         // gitcredentials(7), git-credential(1)
         TokenOutput::Git => {
-            format!("username={username}\npassword={value}\npassword_expiry_utc={expires_at}\n")
+            let (value, expires_at) = (token.value.expose(), token.expires_at().wall / 1000);
+            return Ok(Secret::new(format!(
+                "username={username}\npassword={value}\npassword_expiry_utc={expires_at}\n"
+            )));
         }
-    })
+    };
+    // Each of them is a format.
+    text(&template.parse().unwrap_or_default(), account, token)
 }
 
 /// Writes a secret, which must not pass through buffers that are not wiped.
@@ -159,7 +183,7 @@ fn may_have_token(query: &HashMap<String, String>) -> Result<(), String> {
 }
 
 /// git reports that the server refused the password, which is the token.
-fn erase(settings: &Settings, account: &AccountConfig, flags: &Token) -> Exit {
+fn erase(settings: &Settings, account: &Arc<AccountConfig>, flags: &Token) -> Exit {
     let Some(password) = git_query().remove("password").map(Secret::new) else { return Exit::Success };
     let warnings = Rc::new(Warnings);
     match obtain::rejected(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None)

@@ -11,7 +11,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
-use crate::config::keys::{FORMS, KEYS, Key, Kind, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable};
+use crate::config::keys::{
+    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable,
+};
 use crate::config::problem::ConfigProblem;
 use crate::config::values::is_pasted;
 
@@ -88,6 +90,7 @@ enum TableLevel {
     Params,
     Secrets,
     Push,
+    Output,
     Probe,
     Unknown,
 }
@@ -99,6 +102,7 @@ impl TableLevel {
             Self::Top | Self::Account => KEYS,
             Self::Secret => FORMS,
             Self::Push => PUSH_KEYS,
+            Self::Output => OUTPUT_KEYS,
             Self::Probe => PROBE_KEYS,
             Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
@@ -129,6 +133,7 @@ impl Rule {
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
             Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
+            Self::Key(key) if key.kind == Kind::Outputs => TableLevel::Output,
             Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
             _ => TableLevel::Unknown,
         }
@@ -184,13 +189,13 @@ impl Map {
             self.visible.push(key.span());
             match value.get_ref() {
                 DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
-                DeValue::Array(items) if rule.below() == TableLevel::Push => {
+                DeValue::Array(items) if matches!(rule.below(), TableLevel::Push | TableLevel::Output) => {
                     for item in items {
                         let DeValue::Table(inner) = item.get_ref() else {
                             self.hidden.push(item.span());
                             continue;
                         };
-                        self.walk(inner, TableLevel::Push, &path);
+                        self.walk(inner, rule.below(), &path);
                         let (path, name, key, value) = (path.clone(), name.clone(), key.span(), item.span());
                         self.entries.push(Entry { path, name, key, value, found: describe(item), rule });
                     }
@@ -222,6 +227,7 @@ impl Map {
             match level {
                 TableLevel::Secret => format!("a secret is one of {names}"),
                 TableLevel::Push => format!("known keys of push: {names}"),
+                TableLevel::Output => format!("known keys of outputs: {names}"),
                 TableLevel::Probe => format!("known keys of probe: {names}"),
                 _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
                 _ => format!("known keys: {names}"),

@@ -51,6 +51,7 @@ pub enum Kind {
     Secrets,
     Command,
     Pushes,
+    Outputs,
     Probe,
 }
 
@@ -60,7 +61,7 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{NameOrNumber, OneOrMany, RawProbe, RawPush, RawSecret};
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret};
 
     pub type Text = Spanned<String>;
     pub type Path = Text;
@@ -75,6 +76,7 @@ pub(super) mod raw {
     pub type Secrets = BTreeMap<Text, Secret>;
     pub type Command = Spanned<Vec<String>>;
     pub type Pushes = Vec<Spanned<RawPush>>;
+    pub type Outputs = Vec<Spanned<RawOutput>>;
     pub type Probe = Spanned<RawProbe>;
 }
 
@@ -96,6 +98,7 @@ impl Kind {
             Self::Secrets => "a table of secrets, each a string or a table such as { env = \"…\" }",
             Self::Command => "an array of strings, the program and its arguments",
             Self::Pushes => "an array of tables, each with a url",
+            Self::Outputs => "an array of tables, each with a path",
             Self::Probe => "a table with a url",
         }
     }
@@ -111,6 +114,7 @@ impl Kind {
                 | Self::Secrets
                 | Self::Command
                 | Self::Pushes
+                | Self::Outputs
                 | Self::Probe
         )
     }
@@ -270,8 +274,11 @@ KEYS, RawAccount {
         "the group of the token file, by name or number",
         r#""root""#;
     token_format: Account Text, "{access_token}",
-        "the content of the token file: {access_token}, {token_type}, {expires_at} (Unix seconds); {{ and }} are braces",
+        "the content of the token file: the name of a format, or a template (see FORMATS)",
         r#""Authorization: {token_type} {access_token}\n""#;
+    outputs: Own Outputs, "none",
+        "more files for the same access token, each in a format of its own: tables of path, format, mode, owner, group, write",
+        r#"[{ path = "~/.netrc", format = "netrc:api.example.com" }]"#;
     write: Account Text, "replace",
         "replace (readers never see half a token) or in-place (for a file that is itself a mount point)",
         r#""replace""#;
@@ -279,10 +286,10 @@ KEYS, RawAccount {
         "keep or remove: what to do with the token file when its token has expired and there is no new one",
         r#""remove""#;
     token_file_info: Account Bool, "false",
-        "also write TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file",
+        "also write TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file and of the outputs",
         "true";
     push: Own Pushes, "none",
-        "URLs that run also sends each new token to, for programs that cannot read the file: tables of url, body, headers, api_key",
+        "URLs that each new token is also sent to, for programs that cannot read the file: tables of url, method, content_type, body, headers, api_key",
         r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#;
     probe: Own Probe, "none",
         "a URL that run requests from time to time with the token; if it answers 401, run replaces the token",
@@ -309,18 +316,47 @@ keys! {
 /// The keys of one target in `push`.
 PUSH_KEYS, RawPush {
     url: Own Url, "required",
-        "the URL for the POST request: https, or http to this machine unless allow_http is set",
+        "the URL for the request: https, or http to this machine unless allow_http is set",
         r#""http://localhost:8741/v1/token""#;
+    method: Own Text, "POST",
+        "the method of the request: POST, PUT or PATCH",
+        r#""PUT""#;
+    content_type: Own Text, "application/json",
+        "the content type of the body; values in JSON are escaped",
+        r#""text/plain""#;
     // As ZeroGravity takes it.
     body: Own Text, r#"{{"token": "{access_token}"}}"#,
-        "the request body, a template like token_format; in JSON the values are escaped",
+        "the request body, like token_format",
         r#"'{{"access_token": "{access_token}", "expires_at": {expires_at}}}'"#;
-    headers: Own Params, "content-type: application/json",
-        "more headers; they may be secrets, so others must not be able to read the config",
+    headers: Own Secrets, "none",
+        "more headers, as strings or secrets; they may be secrets, so others must not be able to read the config",
         r#"{ x-account = "work" }"#;
     api_key: Own Secret, "none",
         "sent as Authorization: Bearer",
         r#"{ file = "zerogravity_api_key" }"#;
+}}
+
+keys! {
+/// The keys of one file in `outputs`.
+OUTPUT_KEYS, RawOutput {
+    path: Own Path, "required",
+        "the file; no two files of a config may be the same",
+        r#""~/.netrc""#;
+    format: Own Text, "bare",
+        "its content, like token_format",
+        r#""netrc:api.example.com""#;
+    mode: Own Text, "0600",
+        "its permissions, octal",
+        r#""0640""#;
+    owner: Own Principal, "the user who runs zg-tokend",
+        "its owner, by name or number",
+        r#""root""#;
+    group: Own Principal, "the group of the user who runs zg-tokend",
+        "its group, by name or number",
+        r#""root""#;
+    write: Own Text, "replace",
+        "replace or in-place, as for the token file",
+        r#""replace""#;
 }}
 
 keys! {
@@ -358,6 +394,7 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
     ("ZG_TOKEND_ACCOUNT", "the account's name"),
     ("ZG_TOKEND_CONFIG", "the config file"),
     ("ZG_TOKEND_TOKEN_FILE", "the token file"),
+    ("ZG_TOKEND_OUTPUTS", "the files in outputs, one on each line; empty if there are none"),
     ("ZG_TOKEND_MESSAGE", "what happened, in one line"),
     ("ZG_TOKEND_HINT", "what to do about it; empty if there is nothing to do"),
     ("ZG_TOKEND_EXPIRES_AT", "when the access token expires, in Unix seconds; unset if there is none"),
@@ -466,6 +503,7 @@ pub(super) enum NameOrNumber {
 pub fn find(path: &str) -> Option<&'static Key> {
     let (keys, name) = match path.split_once('.') {
         Some(("push", name)) => (PUSH_KEYS, name),
+        Some(("outputs", name)) => (OUTPUT_KEYS, name),
         Some(("probe", name)) => (PROBE_KEYS, name),
         _ => (KEYS, path),
     };

@@ -1,10 +1,13 @@
 //! The config file. [`locate`] finds it, [`load`] reads it, [`parse`] turns its text into
 //! [`Settings`] or into an error with a line and a caret. Only `load` touches the file system.
 
+pub mod collisions;
 pub mod diagnostic;
 pub mod document;
+pub mod formats;
 pub mod keys;
 pub mod login;
+pub mod paths;
 pub mod problem;
 pub mod settings;
 pub mod source;
@@ -21,12 +24,13 @@ use crate::files;
 use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
+pub use crate::config::formats::NoIdToken;
 pub use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
-    ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
+    OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SecretFlaw, SecretSource};
-pub use crate::config::token_format::TokenFormat;
+pub use crate::config::token_format::{TokenFormat, Values};
 pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
 
@@ -114,7 +118,7 @@ impl ConfigError {
                 path.display()
             ),
             Self::Writable { path, .. } => format!("chmod o-w {}", path.display()),
-            Self::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::Readable { path, .. } => files::read::private_hint(path),
             Self::Text(diagnostic) => diagnostic.hint().to_owned(),
         })
     }
@@ -167,7 +171,7 @@ pub fn load(path: &Path, environment: &Environment, symlinks: Symlinks) -> Resul
     let text = std::str::from_utf8(&contents.bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     let mut settings = validated(text, &absolute, environment, symlinks)?;
-    check_readers(&settings, contents.mode)?;
+    check_readers(&settings, contents.mode, contents.gid)?;
     if contents.mode & 0o020 != 0 {
         settings.warnings.push(ConfigWarning::ConfigGroupWritable { mode: contents.mode });
     }
@@ -185,13 +189,20 @@ fn check_owner(path: &Path, uid: u32, mode: u32, effective_uid: u32) -> Result<(
     Ok(())
 }
 
-fn check_readers(settings: &Settings, mode: u32) -> Result<(), ConfigError> {
+/// A group of the user's name is the user's own; one that several users share is not.
+fn check_readers(settings: &Settings, mode: u32, gid: u32) -> Result<(), ConfigError> {
     let holds_secret = |account: &AccountConfig| {
         account.secrets().any(|(_, source)| matches!(source, SecretSource::Inline(_)))
             || account.push.iter().any(PushConfig::may_hold_secret)
             || account.probe.as_ref().is_some_and(|probe| probe.url.query().is_some())
     };
-    if mode & 0o044 != 0 && settings.accounts.iter().any(|account| holds_secret(account)) {
+    let user = rustix::process::geteuid().as_raw();
+    let own_group = files::owner::group_name(gid) == files::owner::user_name(user);
+    let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !own_group);
+    if is_open
+        && !files::read::is_secret_mount(&settings.path)
+        && settings.accounts.iter().any(|account| holds_secret(account))
+    {
         return Err(ConfigError::Readable { path: settings.path.clone(), mode });
     }
     Ok(())

@@ -16,7 +16,6 @@ use crate::files::Missing;
 use crate::files::owner::Principal;
 use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
-use crate::secret::Secret;
 
 /// A whole config file, validated.
 #[derive(Debug, Clone)]
@@ -27,6 +26,8 @@ pub struct Settings {
     pub path_text: Arc<str>,
     /// Where the states of all accounts are. Not created yet.
     pub state_dir: PathBuf,
+    /// About missing directories on the way to it.
+    pub missing_state_dir: Missing,
     /// At least one, in file order.
     pub accounts: Vec<Arc<AccountConfig>>,
     /// Allowed, but worth one warning.
@@ -112,7 +113,9 @@ pub struct CommonConfig {
     pub allow_http: bool,
     /// The content of the token file.
     pub token_format: TokenFormat,
-    /// Whether the token file is removed when its token has expired.
+    /// More files for the same token.
+    pub outputs: Vec<OutputConfig>,
+    /// Whether the files are removed when their token has expired.
     pub remove_expired: bool,
     /// Whether a file beside it describes the token, without the token.
     pub token_file_info: bool,
@@ -123,6 +126,11 @@ pub struct CommonConfig {
 }
 
 impl AccountConfig {
+    /// Every format that a file of this account has.
+    pub fn formats(&self) -> impl Iterator<Item = &TokenFormat> {
+        std::iter::once(&self.token_format).chain(self.outputs.iter().map(|output| &output.format))
+    }
+
     /// Whether `zg-tokend login` can work: there is an endpoint for it, or an issuer to ask.
     pub fn can_log_in(&self) -> bool {
         let LoginConfig { authorization_endpoint, device_authorization_endpoint, .. } = &self.login;
@@ -133,6 +141,9 @@ impl AccountConfig {
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
+        let push_headers = self.push.iter().flat_map(|push| &push.headers);
+        let push_headers = push_headers.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
+        let push_headers = push_headers.map(|(_, source)| ("push.headers", source));
         let headers = self.request_headers.iter().filter(|(name, source)| {
             !PLAIN_HEADERS.contains(&&**name) || !matches!(source, SecretSource::Inline(_))
         });
@@ -141,7 +152,7 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        own.chain(headers).chain(params)
+        own.chain(headers).chain(params).chain(push_headers)
     }
 }
 
@@ -169,31 +180,47 @@ pub struct LoginConfig {
 /// Request headers of which a value in the config is no secret.
 const PLAIN_HEADERS: [&str; 5] = ["user-agent", "accept", "origin", "notion-version", "content-type"];
 
-/// A URL that each new access token is sent to, by POST.
+/// A URL that each new access token is sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     /// https, or http where the account's rules allow it.
     pub url: Url,
+    pub method: PushMethod,
+    pub content_type: String,
     pub body: TokenFormat,
-    /// Lower-case names, and values that may be secrets; one is content-type.
-    pub headers: Vec<(String, Secret)>,
+    /// Lower-case names, and values that may be secrets.
+    pub headers: Vec<(String, SecretSource)>,
     /// Sent as a Bearer token.
     pub api_key: Option<SecretSource>,
 }
 
-impl PushConfig {
-    /// The default of the content-type header.
-    pub const CONTENT_TYPE: &str = "application/json";
+/// The method of a push (RFC 9110 section 9.3, RFC 5789).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushMethod {
+    Post,
+    Put,
+    Patch,
+}
 
+impl PushMethod {
+    pub const ALL: [(&str, Self); 3] = [("POST", Self::Post), ("PUT", Self::Put), ("PATCH", Self::Patch)];
+
+    pub fn as_str(self) -> &'static str {
+        // In the order of the enum.
+        Self::ALL[self as usize].0
+    }
+}
+
+impl PushConfig {
     /// Whether there may be a secret beside the api_key: in a header of the user's, or in the query.
     pub fn may_hold_secret(&self) -> bool {
-        self.url.query().is_some() || self.headers.iter().any(|(name, _)| name != "content-type")
+        let is_inline = |(_, source): &(String, SecretSource)| matches!(source, SecretSource::Inline(_));
+        self.url.query().is_some() || self.headers.iter().any(is_inline)
     }
 
     /// Whether the body is JSON, so that values in it are escaped.
     pub fn is_json(&self) -> bool {
-        let content_type = self.headers.iter().find(|(name, _)| name == "content-type");
-        content_type.is_some_and(|(_, value)| value.expose().starts_with(Self::CONTENT_TYPE))
+        self.content_type.starts_with("application/json")
     }
 }
 
@@ -310,6 +337,13 @@ impl TokenFile {
     }
 }
 
+/// A file and what is written into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputConfig {
+    pub file: TokenFile,
+    pub format: TokenFormat,
+}
+
 /// How the token file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
@@ -320,11 +354,21 @@ pub enum WriteMode {
     InPlace,
 }
 
+impl WriteMode {
+    /// In place, if one of them is.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::InPlace { self } else { other }
+    }
+}
+
 /// Something that is allowed, but worth one warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigWarning {
     /// `token_file_mode` lets every user of the machine read the access token.
     TokenFileReadable { account: AccountName, mode: u32 },
+    /// The same of the mode of an output.
+    OutputReadable { path: PathBuf, mode: u32 },
     /// The config file can be written by its group.
     ConfigGroupWritable { mode: u32 },
 }
@@ -337,6 +381,9 @@ impl ConfigWarning {
                 "set token_file_mode = \"0640\", and token_file_group to a group that the readers are in"
                     .to_owned()
             }
+            Self::OutputReadable { .. } => {
+                "set its mode = \"0640\", and its group to a group that the readers are in".to_owned()
+            }
             Self::ConfigGroupWritable { .. } => format!("chmod g-w {}", config.display()),
         }
     }
@@ -348,6 +395,11 @@ impl fmt::Display for ConfigWarning {
             Self::TokenFileReadable { account, mode } => write!(
                 f,
                 "token_file_mode {mode:04o} of account {account} lets every user of this machine read the token"
+            ),
+            Self::OutputReadable { path, mode } => write!(
+                f,
+                "mode {mode:04o} of the output {} lets every user of this machine read the token",
+                path.display()
             ),
             Self::ConfigGroupWritable { mode } => {
                 write!(f, "the config file can be changed by its group (mode {mode:04o})")

@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::keys::{FORMS, KEYS, Key, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::keys::{FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place};
 use crate::config::*;
 use crate::files::Missing;
+use crate::files::owner;
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
 use crate::secret::Secret;
@@ -96,6 +97,8 @@ fn every_example_in_the_key_table_parses() {
     }
     let push: Vec<_> = PUSH_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
     account(&format!("push = [{{ {} }}]", push.join(", ")));
+    let output: Vec<_> = OUTPUT_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
+    account(&format!("outputs = [{{ {} }}]", output.join(", ")));
     let probe: Vec<_> = PROBE_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
     account(&format!("probe = {{ {} }}", probe.join(", ")));
     for form in FORMS {
@@ -126,6 +129,9 @@ fn the_example_config_has_every_key_once_and_parses() {
     let push = example["push"].get_ref().as_array().unwrap().iter();
     let push: Vec<_> = push.map(|target| target.get_ref().as_table().unwrap()).collect();
     assert_eq!(written(&push), names(PUSH_KEYS));
+    let outputs = example["outputs"].get_ref().as_array().unwrap().iter();
+    let outputs: Vec<_> = outputs.map(|output| output.get_ref().as_table().unwrap()).collect();
+    assert_eq!(written(&outputs), names(OUTPUT_KEYS));
     assert_eq!(written(&[example["probe"].get_ref().as_table().unwrap()]), names(PROBE_KEYS));
 }
 
@@ -309,7 +315,10 @@ fn load_with_mode(text: &str, mode: u32) -> Result<Settings, ConfigError> {
 #[test]
 fn a_config_with_a_secret_is_for_its_owner_only() {
     load_with_mode(MINIMAL, 0o600).unwrap();
-    for mode in [0o640, 0o604, 0o644] {
+    let own_group = owner::group_name(rustix::process::getegid().as_raw())
+        == owner::user_name(rustix::process::geteuid().as_raw());
+    assert_eq!(load_with_mode(MINIMAL, 0o640).is_ok(), own_group);
+    for mode in [0o604, 0o644] {
         let error = load_with_mode(MINIMAL, mode).unwrap_err();
         assert!(matches!(error, ConfigError::Readable { .. }), "{mode:o} {error}");
         assert!(error.hint().unwrap().starts_with("chmod 600 /"));
@@ -366,7 +375,10 @@ fn a_push_is_strict_and_has_defaults() {
     let push = |text: &str| account(&format!("push = [{{ {text} }}]")).push[0].clone();
     let default = push("url = \"http://localhost:8741/v1/token\"");
     assert!(default.is_json() && default.api_key.is_none());
-    assert_eq!(default.body.render(&Secret::new("t"), "Bearer", 1).expose(), r#"{"token": "t"}"#);
+    let (access_token, scope) = (&Secret::new("t"), "");
+    let values =
+        Values { access_token, token_type: "", id_token: None, scope, account: "", expires_at: 1, now: 0 };
+    assert_eq!(default.body.render(&values).unwrap().expose(), r#"{"token": "t"}"#);
     for (text, words) in [
         ("url = \"http://other.example/\"", "unencrypted"),
         ("body = \"{access_token}\"", "url"),

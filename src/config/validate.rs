@@ -1,7 +1,6 @@
 //! From [`RawFile`] to [`Settings`]: the rules between values.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +9,21 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::config::Environment;
+use crate::config::collisions;
+use crate::config::collisions::Checked;
 use crate::config::document::RawFile;
 use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig,
-    Settings, TokenFile, WriteMode,
+    PushMethod, Settings, TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
-    REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name, header_value, host, issuer,
-    missing, mode, no_nul, param_name, principal, provider, provider_part, push_headers, refuse_pasted,
-    remove_expired, scope, template, text, with_preset,
+    PUSH_OWN_HEADERS, REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name,
+    header_value, host, issuer, missing, mode, no_nul, param_name, principal, provider, provider_part,
+    refuse_pasted, remove_expired, scope, template, text, with_preset, write_mode,
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
@@ -49,18 +50,16 @@ pub(super) struct Scope<'a> {
     pub(super) real: &'a dyn Fn(&Path) -> PathBuf,
 }
 
-/// An account with the places of the values that are compared between accounts.
-struct Checked {
-    account: AccountConfig,
-    refresh_token: Range<usize>,
-    token_file: Range<usize>,
-}
-
 impl Scope<'_> {
     pub(super) fn settings(&self, raw: RawFile) -> Result<Settings, ConfigProblem> {
-        let state_dir = match &raw.top.state_dir {
-            Some(path) => self.path("state_dir", path)?,
-            None => self.default_state_dir()?,
+        let (state_dir, missing_state_dir) = match &raw.top.state_dir {
+            Some(path) => {
+                let path = self.path("state_dir", path)?;
+                let missing = self.missing(&path);
+                (path, missing)
+            }
+            // It is on the disk of the system or at home.
+            None => (self.default_state_dir()?, Missing::CreateAll),
         };
         let checked = if let Some(accounts) = raw.accounts {
             self.tables(&raw.top, accounts)?
@@ -68,22 +67,22 @@ impl Scope<'_> {
             let token_file = self.environment.zerogravity_token();
             vec![self.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
         };
-        let warnings = checked
-            .iter()
-            .filter(|checked| checked.account.token_file.mode & 0o004 != 0)
-            .map(|checked| ConfigWarning::TokenFileReadable {
-                account: checked.account.name.clone(),
-                mode: checked.account.token_file.mode,
-            })
-            .collect();
-        self.no_collisions(&checked, &state_dir)?;
+        let warnings = checked.iter().flat_map(|checked| readable(&checked.account)).collect();
+        collisions::refuse(&checked, &state_dir, self.path, self.real)?;
         let secret_variables = secret_variables(&checked);
         let accounts = checked.into_iter().map(|checked| {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
         let accounts = accounts.collect();
         let path_text = self.path.to_string_lossy().into();
-        Ok(Settings { path: self.path.to_owned(), path_text, state_dir, accounts, warnings })
+        Ok(Settings {
+            path: self.path.to_owned(),
+            path_text,
+            state_dir,
+            missing_state_dir,
+            accounts,
+            warnings,
+        })
     }
 
     fn tables(
@@ -192,12 +191,14 @@ impl Scope<'_> {
         );
         let refresh_token_span = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
         let token_file_span = raw.token_file.as_ref().map_or(0..0, Spanned::span);
-        let path = raw.token_file.map(|path| self.path("token_file", &path)).transpose()?;
-        let path = path.or(default_token_file).ok_or_else(|| missing("token_file"))?;
+        let token_file = raw.token_file.map(|path| self.place("token_file", &path)).transpose()?;
+        let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
+        let token_file = token_file.ok_or_else(|| missing("token_file"))?;
         let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
-        let write = or_default("write", raw.write);
-        let write =
-            choice("write", &write, &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])?;
+        let write = write_mode("write", raw.write)?;
+        let outputs = raw.outputs.unwrap_or_default();
+        let outputs = outputs.into_iter().map(|raw| self.output(raw)).collect::<Result<Vec<_>, _>>()?;
+        let (outputs, output_spans): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
         let common = CommonConfig {
             preset,
             endpoint,
@@ -223,7 +224,11 @@ impl Scope<'_> {
             ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
             allow_http,
             token_format: template("token_format", &or_default("token_format", raw.token_format))?,
-            remove_expired: remove_expired(&or_default("on_expired", raw.on_expired), write)?,
+            remove_expired: remove_expired(
+                &or_default("on_expired", raw.on_expired),
+                outputs.iter().map(|output| output.file.write).fold(write, WriteMode::or),
+            )?,
+            outputs,
             token_file_info: raw.token_file_info.unwrap_or(false),
             push: raw
                 .push
@@ -243,54 +248,22 @@ impl Scope<'_> {
             name,
             refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
             token_file: TokenFile {
-                // A directory that is missing at home is no disk that is not mounted (XDG Base
-                // Directory Specification).
-                missing: if self.is_in_home(&path) { Missing::CreateAll } else { Missing::CreateLast },
-                path,
-                mode: mode(&or_default("token_file_mode", raw.token_file_mode))?,
+                mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
                 owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
                 group: raw.token_file_group.map(|raw| principal("token_file_group", raw)).transpose()?,
                 write,
+                ..token_file
             },
             common: shared(known, common),
             // Known when all accounts are.
             secret_variables: Arc::default(),
         };
-        Ok(Checked { account, refresh_token: refresh_token_span, token_file: token_file_span })
-    }
-
-    /// `value` with `~/` expanded, and relative to the directory of the config file.
-    fn path(&self, key: &str, value: &Spanned<String>) -> Result<PathBuf, ConfigProblem> {
-        let text = value.get_ref().as_str();
-        let (what, hint) = if text.trim().is_empty() {
-            ("is empty", "write the path of a file, or leave the key out")
-        } else if text.contains('\0') {
-            ("contains a NUL character", "write the path of a file, or leave the key out")
-        } else if let Some(rest) = text.strip_prefix("~/") {
-            match &self.environment.home {
-                Some(home) => return Ok(home.join(rest)),
-                None => (
-                    "begins with `~/`, but no home directory is known",
-                    "set HOME, or write the path in full",
-                ),
-            }
-        } else if text.starts_with('~') {
-            (
-                "begins with `~`, but not with `~/`",
-                "write the path in full, or ./~ for a name that begins with ~",
-            )
-        } else {
-            return Ok(self.path.parent().unwrap_or(Path::new("")).join(text));
-        };
-        Err(bad_value(key, value.span(), what, hint))
-    }
-
-    /// Below the home directory or the config directory, unless that is the root of everything.
-    fn is_in_home(&self, path: &Path) -> bool {
-        let homes = [&self.environment.home, &self.environment.config_home];
-        let mut homes = homes.into_iter().flatten().filter(|home| home.parent().is_some());
-        let path = (self.real)(path);
-        homes.any(|home| path.starts_with((self.real)(home)))
+        Ok(Checked {
+            account,
+            refresh_token: refresh_token_span,
+            token_file: token_file_span,
+            outputs: output_spans,
+        })
     }
 
     fn default_state_dir(&self) -> Result<PathBuf, ConfigProblem> {
@@ -392,12 +365,56 @@ impl Scope<'_> {
     fn push(&self, raw: Spanned<RawPush>, allow_http: bool) -> Result<PushConfig, ConfigProblem> {
         let (place, raw) = (raw.span(), raw.into_inner());
         let url = raw.url.ok_or_else(|| missing("push.url", place, ""))?;
+        let own = raw.content_type.map(|value| {
+            header_value("push.content_type", value.span(), value.get_ref()).map(|()| value.into_inner())
+        });
+        let mut content_type = own.transpose()?;
+        let headers = self.push_headers(raw.headers, raw.api_key.is_some(), &mut content_type)?;
+        let default = || or_default("push.content_type", None).into_inner();
+        let content_type = content_type.unwrap_or_else(default);
         Ok(PushConfig {
             url: endpoint("push.url", &url, allow_http)?,
+            method: choice("push.method", &or_default("push.method", raw.method), &PushMethod::ALL)?,
             body: template("push.body", &or_default("push.body", raw.body))?,
-            headers: push_headers(raw.headers, raw.api_key.is_some())?,
+            content_type,
+            headers,
             api_key: raw.api_key.map(|raw| self.secret("push.api_key", raw)).transpose()?,
         })
+    }
+
+    /// A content type may stand among them.
+    fn push_headers(
+        &self,
+        headers: Option<raw::Secrets>,
+        has_api_key: bool,
+        content_type: &mut Option<String>,
+    ) -> Result<Vec<(String, SecretSource)>, ConfigProblem> {
+        const KEY: &str = "push.headers";
+        let mut checked: Vec<(String, SecretSource)> = Vec::new();
+        for (name, value) in headers.unwrap_or_default() {
+            let place = name.span();
+            let other = checked.iter().map(|(name, _)| name.as_str());
+            let name = header_name(KEY, name, PUSH_OWN_HEADERS, other)?;
+            if name == "authorization" && has_api_key {
+                let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
+                return Err(bad_value(KEY, place, "has an authorization beside the api_key", hint));
+            }
+            let (span, value) = (value.span(), self.secret_or_text(KEY, value)?);
+            if let SecretSource::Inline(text) = &value {
+                header_value(KEY, span, text.expose())?;
+            }
+            match (name.as_str(), value) {
+                ("content-type", SecretSource::Inline(text)) if content_type.is_none() => {
+                    *content_type = Some(text.expose().to_owned());
+                }
+                ("content-type", _) => {
+                    let hint = "set content_type alone: the request has this header already";
+                    return Err(bad_value(KEY, place, "must not repeat `content-type`", hint));
+                }
+                (_, value) => checked.push((name, value)),
+            }
+        }
+        Ok(checked)
     }
 
     /// An empty command is none: so an account can do without the default.
@@ -426,71 +443,6 @@ impl Scope<'_> {
         }
         Ok(argv)
     }
-
-    /// Accounts share no login and no token file, and a token file is no input.
-    fn no_collisions(&self, checked: &[Checked], state_dir: &Path) -> Result<(), ConfigProblem> {
-        let (config_file, state_dir) = ((self.real)(self.path), (self.real)(state_dir));
-        let inputs = self.input_files(checked);
-        let mut token_files = HashMap::new();
-        let mut seeds = HashMap::new();
-        for Checked { account, refresh_token, token_file: span } in checked {
-            let info_file = account.token_file_info.then(|| account.token_file.info_file().path);
-            let paths =
-                [(Some(account.token_file.path.clone()), "is"), (info_file, "with .json after it is")];
-            for (path, what) in paths {
-                let Some(path) = path.as_deref().map(self.real) else { continue };
-                let clash = |other: &str| {
-                    let hint = format!("choose another path than {} for the access token", path.display());
-                    Err(bad_value("token_file", span.clone(), format!("{what} also {other}"), hint))
-                };
-                if path == config_file {
-                    return clash("the config file");
-                }
-                if path.starts_with(&state_dir) {
-                    let hint = "choose a path outside state_dir, which only zg-tokend writes to";
-                    return Err(bad_value("token_file", span.clone(), "is inside state_dir", hint));
-                }
-                if let Some((key, other)) = inputs.get(&path) {
-                    return clash(&format!("the {key} of account `{other}`"));
-                }
-                if let Some(earlier) = token_files.insert(path.clone(), &account.name) {
-                    return clash(&format!("that of account `{earlier}`"));
-                }
-            }
-            if let Some(seed) = &account.refresh_token
-                && let Some(earlier) = seeds.insert(self.identity(seed), &account.name)
-            {
-                let what = format!("is also that of account `{earlier}`");
-                let hint =
-                    "log in once for each account: with one login they would invalidate each other's token";
-                return Err(bad_value("refresh_token", refresh_token.clone(), what, hint));
-            }
-        }
-        Ok(())
-    }
-
-    /// The files that accounts read: by which key, and of which account.
-    fn input_files<'a>(&self, checked: &'a [Checked]) -> HashMap<PathBuf, (&'static str, &'a AccountName)> {
-        let mut files = HashMap::new();
-        for Checked { account, .. } in checked {
-            let secrets = account.secrets().filter_map(|(key, source)| match source {
-                SecretSource::File(file) => Some((key, file)),
-                _ => None,
-            });
-            for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file)).chain(secrets) {
-                files.entry((self.real)(file)).or_insert((key, &account.name));
-            }
-        }
-        files
-    }
-
-    /// Equal for sources of the same secret.
-    fn identity<'a>(&self, source: &'a SecretSource) -> Cow<'a, SecretSource> {
-        match source {
-            SecretSource::File(file) => Cow::Owned(SecretSource::File((self.real)(file))),
-            other => Cow::Borrowed(other),
-        }
-    }
 }
 
 /// The equal one among the last that are known, or this one.
@@ -518,6 +470,19 @@ fn probe(raw: Spanned<RawProbe>, allow_http: bool) -> Result<ProbeConfig, Config
     let every = duration("probe.every", &or_default("probe.every", raw.every), PROBE_INTERVALS)?;
     let url = raw.url.ok_or_else(|| missing("probe.url", place, ""))?;
     Ok(ProbeConfig { url: endpoint("probe.url", &url, allow_http)?, every })
+}
+
+/// Warnings of files that every user of the machine can read.
+fn readable(account: &AccountConfig) -> impl Iterator<Item = ConfigWarning> {
+    let is_open = |file: &TokenFile| file.mode & 0o004 != 0;
+    let token_file = is_open(&account.token_file).then(|| ConfigWarning::TokenFileReadable {
+        account: account.name.clone(),
+        mode: account.token_file.mode,
+    });
+    let outputs = account.outputs.iter().map(|output| &output.file).filter(move |file| is_open(file));
+    let outputs =
+        outputs.map(|file| ConfigWarning::OutputReadable { path: file.path.clone(), mode: file.mode });
+    token_file.into_iter().chain(outputs)
 }
 
 /// The environment variables that secrets are taken from, each once.

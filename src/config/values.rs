@@ -7,9 +7,9 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::keys::{NameOrNumber, raw};
+use crate::config::keys::{NameOrNumber, or_default};
 use crate::config::problem::{ConfigProblem, bad_value};
-use crate::config::settings::{PushConfig, WriteMode};
+use crate::config::settings::WriteMode;
 use crate::config::source::SecretSource;
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
@@ -25,7 +25,7 @@ const OWN_PARAMS: &[&str] =
     &["grant_type", "refresh_token", "client_id", "client_secret", "scope", "audience", "resource"];
 
 /// Headers that the client sets itself.
-const PUSH_OWN_HEADERS: &[&str] =
+pub(super) const PUSH_OWN_HEADERS: &[&str] =
     &["host", "content-length", "transfer-encoding", "connection", "user-agent", "accept"];
 
 /// Headers of a token request that the connection depends on.
@@ -311,7 +311,11 @@ pub(super) fn duration(
     Ok(duration)
 }
 
-pub(super) fn mode(value: &Spanned<String>) -> Result<u32, ConfigProblem> {
+pub(super) fn write_mode(key: &str, raw: Option<Spanned<String>>) -> Result<WriteMode, ConfigProblem> {
+    choice(key, &or_default(key, raw), &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
+}
+
+pub(super) fn mode(key: &str, value: &Spanned<String>) -> Result<u32, ConfigProblem> {
     let digits = value.get_ref();
     let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
     let both = "\"0600\" is for one user, \"0640\" for a group";
@@ -322,7 +326,7 @@ pub(super) fn mode(value: &Spanned<String>) -> Result<u32, ConfigProblem> {
         Some(mode) if mode & 0o400 == 0 => ("would keep the owner from reading the token", both),
         Some(mode) => return Ok(mode),
     };
-    Err(bad_value("token_file_mode", value.span(), what, hint))
+    Err(bad_value(key, value.span(), what, hint))
 }
 
 pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, ConfigProblem> {
@@ -345,11 +349,7 @@ pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Princ
 }
 
 pub(super) fn template(key: &str, value: &Spanned<String>) -> Result<TokenFormat, ConfigProblem> {
-    value.get_ref().parse().map_err(|error: FormatError| {
-        let hint =
-            "placeholders are {access_token}, {token_type} and {expires_at}; write {{ or }} for a brace";
-        bad_value(key, value.span(), error, hint)
-    })
+    value.get_ref().parse().map_err(|error: FormatError| bad_value(key, value.span(), &error, error.hint()))
 }
 
 /// RFC 9110 section 5.1: a token, in lower case.
@@ -380,27 +380,4 @@ pub(super) fn header_value(key: &str, span: Range<usize>, value: &str) -> Result
     }
     let hint = "a value is printable ASCII, on one line";
     Err(bad_value(key, span, "has a value that is not allowed in HTTP", hint))
-}
-
-/// The headers of a push: RFC 9110 section 5, names as tokens and visible values.
-pub(super) fn push_headers(
-    headers: Option<raw::Params>,
-    has_api_key: bool,
-) -> Result<Vec<(String, Secret)>, ConfigProblem> {
-    const KEY: &str = "push.headers";
-    let mut checked: Vec<(String, Secret)> = Vec::new();
-    for (name, value) in headers.unwrap_or_default() {
-        let span = name.span();
-        let name = header_name(KEY, name, PUSH_OWN_HEADERS, checked.iter().map(|(name, _)| name.as_str()))?;
-        if name == "authorization" && has_api_key {
-            let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
-            return Err(bad_value(KEY, span, "has an authorization beside the api_key", hint));
-        }
-        header_value(KEY, value.span(), value.get_ref())?;
-        checked.push((name, Secret::new(value.into_inner())));
-    }
-    if !checked.iter().any(|(name, _)| name == "content-type") {
-        checked.push(("content-type".into(), Secret::new(PushConfig::CONTENT_TYPE)));
-    }
-    Ok(checked)
 }

@@ -4,6 +4,7 @@
 mod tests;
 
 pub mod control;
+mod network;
 mod overview;
 mod queue;
 mod reload;
@@ -14,16 +15,19 @@ mod systemd;
 mod waiters;
 mod watches;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::account::context::Context;
 use crate::config::Settings;
+use crate::daemon::network::NetworkChanges;
 pub use crate::daemon::supervisor::RunError;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::systemd::{Notifier, Watchdog};
@@ -50,6 +54,8 @@ pub struct RunOptions<'a> {
     /// Reads the config again; the error says what is wrong with it.
     pub reload: &'a dyn Fn() -> Result<Settings, Message>,
     pub control: Option<control::SocketPlace>,
+    /// Where to serve probes and metrics by TCP.
+    pub listen: Option<SocketAddr>,
     /// Completes when it is time to stop, like a first SIGTERM.
     pub stop: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
@@ -81,12 +87,16 @@ impl Supervisor {
     /// 6. waits until one thing happens: a task ends, a deadline passes, a clock, file or state
     ///    changes, a request or a signal arrives. Most of these only put events into the queue.
     async fn run(mut self, options: RunOptions<'_>) -> Result<(), RunError> {
-        let RunOptions { reload, control, mut stop, .. } = options;
+        let RunOptions { reload, control, listen, mut stop, .. } = options;
+        if let Some(address) = listen {
+            self.listen(address).await?;
+        }
         let mut received =
             Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1])?;
         signals::unblock_refresh();
         let mut notifier = Notifier::of_process();
         let mut watchdog = Watchdog::of_process();
+        let network = NetworkChanges::new();
         let socket = self.open_socket(control);
         // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
@@ -132,6 +142,8 @@ impl Supervisor {
                 },
                 _ = self.config_watch.changed() => self.reload(reload),
                 changes = self.state_watch.changed() => self.check_states(&changes),
+                // Not while all is well: an idle process is not to wake.
+                () = network.next(), if self.waits_for_network() => self.try_network(),
                 () = watchdog.due() => notifier.alive(),
                 () = sleep(NOTIFY_AGAIN), if notifier.is_pending() => notifier.flush(),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -158,6 +170,19 @@ impl Supervisor {
                 },
             }
         }
+    }
+
+    async fn listen(&self, address: SocketAddr) -> Result<(), RunError> {
+        let listen = |source| RunError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        // A port 0 is any free port.
+        let address = listener.local_addr().map_err(listen)?;
+        let (requests, context, counts) =
+            (self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts));
+        control::listen(listener, requests, context, counts);
+        let text = format!("serving /healthz, /readyz and /metrics on {address}");
+        self.report(&Message::new(Level::Info, "listening", text));
+        Ok(())
     }
 
     fn begin_stop(&mut self, notifier: &mut Notifier) {

@@ -13,7 +13,11 @@ use crate::probe::Probes;
 use crate::push::Pushes;
 use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
+use crate::refresh::outcome::Outcome;
 use crate::store::lock::SupervisorLock;
+
+/// Kinds of failures that a change of the network may end: no address, no route, no proxy.
+const LOCAL: [&str; 3] = ["dns", "connect", "proxy"];
 
 /// Events for accounts, each with the account's name.
 pub type Events = Queue<(AccountName, Event)>;
@@ -121,6 +125,12 @@ impl Slot {
 
     pub fn add_trigger(&mut self, trigger: Trigger) {
         self.next_trigger = Some(self.next_trigger.unwrap_or_default().and(trigger));
+    }
+
+    /// Whether its last request reached no server.
+    pub fn waits_for_network(&self) -> bool {
+        let outcome = self.account.as_ref().and_then(|account| account.outcome());
+        matches!(outcome, Some(Outcome::Failed(problem) | Outcome::Held { problem, .. }) if LOCAL.contains(&&*problem.kind))
     }
 
     /// The facts as they are now. They change only where the slot does; then

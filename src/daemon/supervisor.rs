@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub enum RunError {
     Supervise { account: String, source: LockError },
     #[error("cannot set up the event loop")]
     Setup(#[from] io::Error),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
     /// The process ends while file work hangs.
     #[error("leaving account {account}, since its file system does not answer")]
     Hang { account: String },
@@ -50,6 +53,9 @@ impl RunError {
         match self {
             Self::Supervise { source, .. } => source.hint(),
             Self::Setup(_) => Some(RAISE_LIMITS.into()),
+            Self::Listen { .. } => {
+                Some("choose an address of this machine and a free port: ss -ltn shows those in use".into())
+            }
             Self::Hang { .. } => {
                 Some("check the file system of its token file and state: mount, df, dmesg".into())
             }
@@ -190,6 +196,17 @@ impl Supervisor {
 
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.slots.get(self.overview.first()?)?.next_wakeup(self.stopping)
+    }
+
+    pub fn waits_for_network(&self) -> bool {
+        !self.stopping && self.slots.values().any(Slot::waits_for_network)
+    }
+
+    /// The network has changed: those that could not reach their server try at once.
+    pub fn try_network(&mut self) {
+        for (name, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.waits_for_network()) {
+            slot.request_pass(name, Trigger { anew: true, ..Trigger::default() }, &mut self.queue);
+        }
     }
 
     /// True when no exchange is running and nothing remains to be stored, but for accounts whose

@@ -46,6 +46,7 @@ fn a_deadline_in_the_past_does_not_starve_other_events() {
             only: None,
             reload: &|| unreachable!("nothing requests a reload"),
             control: None,
+            listen: None,
             // After the first pass.
             stop: Box::pin(async { tokio::time::sleep(std::time::Duration::from_millis(100)).await }),
         };

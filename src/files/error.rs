@@ -113,7 +113,10 @@ impl PlaceError {
                     user.trim_start_matches('#')
                 )
             }
-            Self::OthersCanWrite { path, .. } => format!("chmod o-w {}", path.display()),
+            Self::OthersCanWrite { path, .. } => format!(
+                "chmod o-w {0}, or chmod +t {0}; in Kubernetes, give the emptyDir medium: Memory",
+                path.display()
+            ),
             Self::MountPoint { path } => mount_hint(path),
             Self::Io { path, source, .. } => io_hint(source, path),
         })

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::files::read::irregular;
 use crate::files::replace::write_all_at;
-use crate::files::{Attributes, FileError, Step, Target, uninterrupted};
+use crate::files::{Attributes, FileError, Step, Target, mark, uninterrupted};
 
 /// An existing file, open to be overwritten.
 ///
@@ -39,6 +39,11 @@ impl InPlace {
             done => done.map_err(|error| target.failed(Step::Reserve, error))?,
         }
         Ok(Some(Self { target, file }))
+    }
+
+    /// Notes something on it, where the file system can.
+    pub fn mark(&self, note: &str) {
+        mark::set(&self.file, note);
     }
 
     /// Overwrites the file with `bytes`: one write, then the cut to length, then fsync(2).

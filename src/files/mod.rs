@@ -11,11 +11,13 @@
 pub mod error;
 pub mod in_place;
 pub mod links;
+pub mod mark;
 pub mod mount;
 pub mod owner;
 pub mod path;
 pub mod read;
 pub mod replace;
+pub mod shared;
 pub mod watch;
 
 use rustix::io::Errno;
@@ -23,7 +25,7 @@ use rustix::io::Errno;
 pub use crate::files::error::{FileError, FileWarning, PlaceError, Step};
 pub use crate::files::in_place::InPlace;
 pub use crate::files::mount::is_mounted;
-pub use crate::files::path::{Directory, Missing, Rules, Target};
+pub use crate::files::path::{Directory, Missing, Readers, Rules, Target};
 pub use crate::files::read::Contents;
 pub use crate::files::replace::{Attributes, Temporary};
 

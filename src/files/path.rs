@@ -24,7 +24,7 @@ use rustix::fs::{
     readlinkat, statat,
 };
 use rustix::io::Errno;
-use rustix::process::Uid;
+use rustix::process::{Gid, Uid};
 
 use crate::files::links::MAX_LINKS;
 use crate::files::read::{Contents, irregular};
@@ -45,8 +45,8 @@ const STAYING: OFlags =
 pub enum Missing {
     /// Refuse the path.
     Refuse,
-    /// Create the last one, 0700, and give it to the owner in the rules. If one further up is
-    /// missing, more likely a disk is not mounted.
+    /// Create the last one, 0700 or as the rules say, and give it to the owner in the rules. If one
+    /// further up is missing, more likely a disk is not mounted.
     CreateLast,
     /// Create them all, in the same way.
     CreateAll,
@@ -61,6 +61,35 @@ pub struct Rules {
     pub missing: Missing,
     /// Whether the file is written in place, and may be a mount point.
     pub in_place: bool,
+    /// The readers of the file, who must be able to enter the directories that are created for it.
+    pub readers: Readers,
+}
+
+impl Rules {
+    /// For what is ours alone.
+    pub fn private(missing: Missing) -> Self {
+        Self { owner: None, missing, in_place: false, readers: Readers::default() }
+    }
+}
+
+/// The users beside the owner who may enter a new directory. Nobody can list it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readers {
+    /// Members of the directory's group.
+    pub group: bool,
+    /// The group; unset, what the system gives.
+    pub group_id: Option<u32>,
+    /// Everybody.
+    pub all: bool,
+}
+
+impl Readers {
+    fn mode(self) -> Mode {
+        let mut mode = Mode::RWXU;
+        mode.set(Mode::XGRP, self.group);
+        mode.set(Mode::XOTH, self.all);
+        mode
+    }
 }
 
 /// An open directory whose path was checked.
@@ -89,7 +118,7 @@ impl Directory {
         let path = self.path.join(name);
         let handle = match uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty())) {
             Err(Errno::NOENT) if create => {
-                make_directory(self.handle.as_fd(), name, &path, None)?;
+                make_directory(self.handle.as_fd(), name, &path, None, Readers::default())?;
                 uninterrupted(|| openat(&self.handle, name, STAYING, Mode::empty()))
             }
             Err(Errno::NOENT) => return Ok(None),
@@ -240,7 +269,7 @@ impl<'a> Walk<'a> {
         let open = |at: &OwnedFd| uninterrupted(|| openat(at, &step.name, PASSING, Mode::empty()));
         let opened = match open(&self.at) {
             Err(Errno::NOENT) if self.may_create(step) => {
-                make_directory(self.at.as_fd(), &step.name, &path, self.rules.owner)?;
+                make_directory(self.at.as_fd(), &step.name, &path, self.rules.owner, self.rules.readers)?;
                 open(&self.at)
             }
             opened => opened,
@@ -370,20 +399,21 @@ fn open_root() -> Result<OwnedFd, PlaceError> {
     attempt("open the directory", Path::new("/"), || openat(CWD, c"/", PASSING, Mode::empty()))
 }
 
-/// Creates a directory, 0700 and the `owner`'s, and makes that durable. Not an error if somebody
+/// Creates a directory for the `owner` and those who may enter, and makes that durable. Not an error if somebody
 /// else was faster.
 fn make_directory(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     path: &Path,
     owner: Option<u32>,
+    readers: Readers,
 ) -> Result<(), PlaceError> {
     let create = || -> rustix::io::Result<()> {
         match uninterrupted(|| mkdirat(parent, name, Mode::RWXU)) {
             Err(Errno::EXIST) => {}
             done => {
                 done?;
-                own_directory(parent, name, owner)?;
+                own_directory(parent, name, owner, readers)?;
             }
         }
         let parent = uninterrupted(|| openat(parent, c".", STAYING, Mode::empty()))?;
@@ -394,16 +424,26 @@ fn make_directory(
 
 /// Gives a new directory its mode, whatever the umask, and its owner. By a handle: whoever may
 /// rename in the parent can have put something else in its place, a link even.
-fn own_directory(parent: BorrowedFd<'_>, name: &OsStr, owner: Option<u32>) -> rustix::io::Result<()> {
+fn own_directory(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    owner: Option<u32>,
+    readers: Readers,
+) -> rustix::io::Result<()> {
     let handle = match uninterrupted(|| openat(parent, name, STAYING, Mode::empty())) {
         // The umask has taken even our own right to open it; so we are not root, and can change
         // nothing but what is ours.
         Err(Errno::ACCESS) => {
-            return uninterrupted(|| chmodat(parent, name, Mode::RWXU, AtFlags::empty()));
+            return uninterrupted(|| chmodat(parent, name, readers.mode(), AtFlags::empty()));
         }
         opened => opened?,
     };
-    uninterrupted(|| fchmod(&handle, Mode::RWXU))?;
+    if let Some(group) = readers.group_id.filter(|_| readers.group) {
+        // Before the mode: else members of our group could enter in between. Whoever may not give it
+        // to the group may not give the file to it either, which is reported.
+        let _ = uninterrupted(|| fchown(&handle, None, Some(Gid::from_raw(group))));
+    }
+    uninterrupted(|| fchmod(&handle, readers.mode()))?;
     let us = rustix::process::geteuid().as_raw();
     let Some(owner) = owner.filter(|owner| *owner != us) else { return Ok(()) };
     // A directory that was put in its place may be ours as well: then it has something in it, or is

@@ -6,17 +6,18 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statfs, statvfs};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::files::{FileError, Step, uninterrupted};
+use crate::files::{FileError, Step, is_mounted, uninterrupted};
 
 /// A file's bytes and attributes, all from one open handle.
 pub struct Contents {
     /// Wiped on drop, as they may be secret.
     pub bytes: Zeroizing<Vec<u8>>,
     pub uid: u32,
+    pub gid: u32,
     /// Permission bits.
     pub mode: u32,
     /// When it was last written: milliseconds since 1970 by the file system's wall clock.
@@ -57,7 +58,7 @@ impl Contents {
             return Err(FileError::TooLong { path: path.to_owned(), max });
         }
         let modified_at = stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000;
-        Ok(Some(Self { bytes, uid: stat.st_uid, mode: stat.st_mode & 0o7777, modified_at }))
+        Ok(Some(Self { bytes, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, modified_at }))
     }
 }
 
@@ -95,3 +96,30 @@ pub(super) fn irregular(stat: &Stat) -> Option<&'static str> {
 pub fn is_stranger(uid: u32, effective_uid: u32) -> bool {
     uid != 0 && uid != effective_uid
 }
+
+/// Whether a file with a secret is for us alone, or only for those whom a service manager lets see it:
+/// Docker, Podman and Kubernetes mount secrets that everybody in the container can read, and nobody can
+/// change. They do so in memory, or mount the single file; a read-only disk such as /nix/store is another
+/// thing.
+pub fn is_secret_mount(path: &Path) -> bool {
+    let Ok(found) = statvfs(path) else { return false };
+    let in_memory = || statfs(path).is_ok_and(|found| IN_MEMORY.contains(&found.f_type));
+    found.f_flag.contains(StatVfsMountFlags::RDONLY) && (in_memory() || is_mounted(path))
+}
+
+/// Where chmod(1) cannot help.
+pub fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// How a file with a secret gets another mode.
+pub fn private_hint(path: &Path) -> String {
+    if is_read_only(path) {
+        return "mount it with another mode: mode=0400 (Docker, Podman), defaultMode: 0400 (Kubernetes)"
+            .into();
+    }
+    format!("chmod 600 {}", path.display())
+}
+
+/// tmpfs and ramfs, statfs(2).
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];

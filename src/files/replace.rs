@@ -14,7 +14,7 @@ use rustix::io::{Errno, pwrite};
 
 use crate::files::path::{PREFIX, sync_directory};
 use crate::files::read::irregular;
-use crate::files::{Directory, FileError, Step, Target, uninterrupted};
+use crate::files::{Directory, FileError, Step, Target, mark, uninterrupted};
 
 /// The end of the names of temporaries, after [`PREFIX`] and sixteen hexadecimal digits. The name of
 /// the target may have 255 bytes, which leaves no room for more.
@@ -153,6 +153,11 @@ impl Temporary {
         self.write_at(bytes, self.written, Step::Write)?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Notes something on it, where the file system can.
+    pub fn mark(&self, note: &str) {
+        mark::set(&self.file, note);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64, step: Step) -> Result<(), FileError> {

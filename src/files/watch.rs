@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::files::links::{Apart, entries};
+use crate::files::shared::is_shared;
 use crate::timer::async_fd;
 use crate::workers;
 
@@ -51,7 +52,7 @@ pub struct Watch<K = ()> {
     /// The watched names and their keys, by the watch on their directory.
     names: HashMap<i32, HashMap<OsString, BTreeSet<K>>>,
     /// Paths may be on a file system that hangs.
-    apart: Apart<Result<Vec<(i32, OsString)>, WatchRefusal>>,
+    apart: Apart<Result<WatchedPath, WatchRefusal>>,
     /// The files that are not watched, their keys, and what they were like when last looked at.
     polled: RefCell<HashMap<PathBuf, (FileMark, BTreeSet<K>)>>,
     /// When they are looked at again.
@@ -60,6 +61,14 @@ pub struct Watch<K = ()> {
     refusal: Cell<Option<io::Error>>,
     /// Changes that are not reported yet.
     unreported: RefCell<Option<Unreported<K>>>,
+}
+
+/// A file under watch.
+struct WatchedPath {
+    /// The watches, each with the name in its directory.
+    names: Vec<(i32, OsString)>,
+    /// If its file system is shared with other machines: their changes make no event here.
+    shared: Option<FileMark>,
 }
 
 /// The kernel refuses to watch a file.
@@ -78,19 +87,20 @@ fn look_at(path: &Path) -> FileMark {
 }
 
 /// Watches the directories that decide where a path leads.
-fn watch_entries(queue: Option<&OwnedFd>, path: &Path) -> Result<Vec<(i32, OsString)>, WatchRefusal> {
+fn watch_entries(queue: Option<&OwnedFd>, path: &Path) -> Result<WatchedPath, WatchRefusal> {
     let refused = |error: io::Error| WatchRefusal { error, look: look_at(path) };
     let queue = queue.ok_or_else(|| refused(Errno::MFILE.into()))?;
-    let mut watched = Vec::new();
+    let mut names = Vec::new();
     for (directory, name) in entries(path) {
         match inotify::add_watch(queue, &directory, CHANGES) {
-            Ok(id) => watched.push((id, name)),
+            Ok(id) => names.push((id, name)),
             Err(error @ (Errno::NOSPC | Errno::NOMEM)) => return Err(refused(error.into())),
             // A directory that does not exist cannot be watched.
             Err(_) => {}
         }
     }
-    Ok(watched)
+    let shared = is_shared(path).then(|| look_at(path));
+    Ok(WatchedPath { names, shared })
 }
 
 /// The keys of files that have changed.
@@ -177,20 +187,24 @@ impl<K: Ord + Clone> Watch<K> {
     }
 
     fn watch(&mut self, path: &Path, key: &K) {
-        match self.apart.ask(path) {
-            None => {}
-            Some(Ok(watched)) => {
-                for (id, name) in watched {
+        let look = match self.apart.ask(path) {
+            None => None,
+            Some(Ok(WatchedPath { names, shared })) => {
+                for (id, name) in names {
                     self.names.entry(id).or_default().entry(name).or_default().insert(key.clone());
                 }
+                shared
             }
             Some(Err(WatchRefusal { error, look })) => {
                 self.refusal.set(Some(error));
-                let mut polled = self.polled.borrow_mut();
-                let (mark, keys) = polled.entry(path.to_owned()).or_default();
-                *mark = look;
-                keys.insert(key.clone());
+                Some(look)
             }
+        };
+        if let Some(look) = look {
+            let mut polled = self.polled.borrow_mut();
+            let (mark, keys) = polled.entry(path.to_owned()).or_default();
+            *mark = look;
+            keys.insert(key.clone());
         }
     }
 

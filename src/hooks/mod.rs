@@ -124,11 +124,14 @@ impl Hooks {
             return None;
         }
         let words = words(&Report::Finished(pass.outcome.clone()));
+        let outputs = self.account.outputs.iter().map(|output| output.file.path.to_string_lossy());
+        let outputs: Vec<_> = outputs.collect();
         let mut environment = vec![
             ("ZG_TOKEND_EVENT", event.to_owned()),
             ("ZG_TOKEND_ACCOUNT", self.account.name.to_string()),
             ("ZG_TOKEND_CONFIG", self.settings.path.to_string_lossy().into_owned()),
             ("ZG_TOKEND_TOKEN_FILE", self.account.token_file.path.to_string_lossy().into_owned()),
+            ("ZG_TOKEND_OUTPUTS", outputs.join("\n")),
             ("ZG_TOKEND_MESSAGE", words.text),
             ("ZG_TOKEND_HINT", words.hint.unwrap_or_default()),
         ];

@@ -91,19 +91,22 @@ impl HttpEndpoint {
         self.exchange(url, HttpMessage { method: Method::GET, ..HttpMessage::default() }).await
     }
 
-    /// One POST of any other body than a refresh request, under the same rules. Header values are
-    /// kept out of logs.
+    /// One request with any other body than a refresh request, under the same rules as a POST. Header
+    /// values are kept out of logs.
     pub async fn send(
         &self,
+        method: &'static str,
         url: &Url,
         headers: &[(String, Secret)],
         body: &Secret,
     ) -> Result<Reply, TransportFailure> {
-        let mut post = HttpMessage::post(body);
+        // The methods come from the program, not from the user.
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
+        let mut request = HttpMessage { method, ..HttpMessage::post(body) };
         for (name, value) in headers {
-            post.headers.append(header_name(name)?, sensitive(value)?);
+            request.headers.append(header_name(name)?, sensitive(value)?);
         }
-        self.exchange(url, post).await
+        self.exchange(url, request).await
     }
 
     /// The status of the answer to a GET with this token, under the same rules as a POST. The body is

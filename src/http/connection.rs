@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
 
+use crate::http::proxy::HttpsProxy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -22,7 +23,6 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
 use rustls::ClientConfig;
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -39,11 +39,11 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) struct Connector {
     tls: Arc<ClientConfig>,
     /// The proxy for https, if there is one.
-    proxy: Option<Matcher>,
+    proxy: Option<HttpsProxy>,
 }
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, proxy: Option<Matcher>) -> Self {
+    pub(super) fn new(tls: ClientConfig, proxy: Option<HttpsProxy>) -> Self {
         Self { tls: Arc::new(tls), proxy }
     }
 

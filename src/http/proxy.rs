@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper::Uri;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use url::Url;
 
 /// The variables, read once. No Debug: a proxy's URL may hold a password.
@@ -36,16 +37,16 @@ impl ProxyVariables {
 
     /// The proxy for https, if one is set; the error is without its password. Never for plain http: a
     /// proxy would see the refresh token.
-    pub(super) fn https_proxy(&self) -> Result<Option<Matcher>, &'static str> {
+    pub(super) fn https_proxy(&self) -> Result<Option<HttpsProxy>, &'static str> {
         let proxy = self.proxy_url()?;
-        Ok(proxy.map(|proxy| Matcher::builder().https(proxy.as_str()).no(self.direct_hosts()).build()))
+        Ok(proxy.map(|url| HttpsProxy { url, no_proxy: self.no_proxy.clone() }))
     }
 
     /// Host and port of the proxy for requests to this URL.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
-        self.https_proxy().ok()??.intercept(&url.as_str().parse().ok()?)?;
-        let proxy = self.proxy_url().ok()??;
-        Some(format!("{}:{}", proxy.host_str()?, proxy.port_or_known_default()?))
+        let proxy = self.https_proxy().ok()??;
+        proxy.intercept(&url.as_str().parse().ok()?)?;
+        Some(format!("{}:{}", proxy.url.host_str()?, proxy.url.port_or_known_default()?))
     }
 
     fn proxy_url(&self) -> Result<Option<Url>, &'static str> {
@@ -57,13 +58,39 @@ impl ProxyVariables {
         }
         Ok(Some(url))
     }
+}
 
-    fn direct_hosts(&self) -> String {
-        match &self.no_proxy {
-            Some(hosts) => format!("{hosts},{LOOPBACK}"),
-            None => LOOPBACK.to_owned(),
-        }
+/// The proxy for https. No Debug: its URL may hold a password.
+pub(super) struct HttpsProxy {
+    url: Url,
+    no_proxy: Option<String>,
+}
+
+impl HttpsProxy {
+    /// `None` for a host that is reached without it.
+    pub(super) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
+        let hosts = direct_hosts(self.no_proxy.as_deref(), uri.port_u16().unwrap_or(HTTPS));
+        Matcher::builder().https(self.url.as_str()).no(hosts).build().intercept(uri)
     }
+}
+
+/// The port of https, where a URL has none.
+const HTTPS: u16 = 443;
+
+/// The entries of NO_PROXY for a URL of this port, as the matcher knows them. Go and Python also take
+/// `*.example` and `host:port`.
+fn direct_hosts(no_proxy: Option<&str>, target_port: u16) -> String {
+    let entries = no_proxy.unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
+    let entries = entries.filter_map(|entry| match entry.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let same = port.parse().ok() == Some(target_port);
+            same.then(|| host.trim_start_matches('[').trim_end_matches(']'))
+        }
+        _ => Some(entry),
+    });
+    let entries =
+        entries.map(|entry| entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry));
+    entries.chain([LOOPBACK]).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -92,8 +119,29 @@ mod tests {
 
     #[test]
     fn loopback_is_always_direct() {
-        assert_eq!(environment(&[]).direct_hosts(), "localhost,127.0.0.0/8,::1");
-        assert_eq!(environment(&[("no_proxy", "x.y")]).direct_hosts(), "x.y,localhost,127.0.0.0/8,::1");
+        assert_eq!(direct_hosts(None, HTTPS), "localhost,127.0.0.0/8,::1");
+        assert_eq!(direct_hosts(Some("x.y"), HTTPS), "x.y,localhost,127.0.0.0/8,::1");
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_by_go_and_python() {
+        for (no_proxy, url, direct) in [
+            ("*.example", "https://a.example/", true),
+            (".example", "https://a.example/", true),
+            ("*.example", "https://a.other/", false),
+            ("a.example:8443", "https://a.example:8443/", true),
+            ("a.example:8443", "https://a.example/", false),
+            ("a.example:443", "https://a.example/", true),
+            ("b.example, *.example:443", "https://a.example/", true),
+            ("[fd00::1]:443", "https://[fd00::1]/", true),
+            ("fd00::1", "https://[fd00::1]/", true),
+            ("10.0.0.0/8", "https://10.1.2.3:8443/", true),
+            ("*", "https://a.example/", true),
+        ] {
+            let named = environment(&[("HTTPS_PROXY", "p.example:1"), ("NO_PROXY", no_proxy)])
+                .proxy_for(&url.parse().unwrap());
+            assert_eq!(named.is_none(), direct, "{no_proxy} {url}");
+        }
     }
 
     #[test]
@@ -103,7 +151,7 @@ mod tests {
             assert!(environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap().is_some(), "{proxy}");
         }
         for proxy in ["socks5://p.example:1080", "http://user:pw@:bad"] {
-            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().unwrap_err();
+            let said = environment(&[("HTTPS_PROXY", proxy)]).https_proxy().err().unwrap();
             assert!(!said.contains("pw"));
         }
     }

@@ -78,7 +78,7 @@ impl LoginSession {
         }));
         let (headers, body) = self.server.client.form(&params);
         let http: &HttpEndpoint = &self.client.endpoint(&self.context);
-        let reply = http.send(endpoint, &headers, &body).await.map_err(|failure| {
+        let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
             DeviceFault::Problem(Problem {
                 class: Class::Unavailable,
                 kind: failure.kind.name().into(),

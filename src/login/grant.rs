@@ -256,13 +256,17 @@ fn store(mut files: Files, record: &Record, publishes: bool) -> Result<(), Probl
         std::thread::sleep(pause);
         pause = (pause * 2).min(longest);
     }
-    match (early, token) {
-        (Some(Ok(())), _) | (_, None) => Ok(()),
-        (_, Some(token)) => files.publish(token).map_err(|problem| Problem {
-            message: format!("the login is stored, but its token is not published: {}", problem.message),
-            ..problem
-        }),
-    }
+    let failed = match (early, token) {
+        (Some(Ok(failed)), _) => failed,
+        (_, None) => return Ok(()),
+        (_, Some(token)) => files.publish(token).map_err(unpublished)?,
+    };
+    failed.into_iter().next().map_or(Ok(()), |problem| Err(unpublished(problem)))
+}
+
+fn unpublished(problem: Problem) -> Problem {
+    let message = format!("the login is stored, but its token is not published: {}", problem.message);
+    Problem { message, ..problem }
 }
 
 fn is_unsent(answer: &Answer) -> bool {

@@ -42,7 +42,7 @@ pub async fn revoke(
         message,
         hint: Some(hint.into()),
     };
-    let reply = http.send(endpoint, &headers, &body).await.map_err(|failure| {
+    let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
         let message = format!("the revocation endpoint did not answer: {failure}");
         problem(Class::Unavailable, failure.kind.name(), message, failure.kind.hint().unwrap_or(AGAIN))
     })?;

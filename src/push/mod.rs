@@ -4,25 +4,29 @@ pub mod request;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, LocalSet};
 
 use crate::account::client::read;
-use crate::account::context::Context;
-use crate::config::{AccountConfig, Settings};
+use crate::account::context::{Context, Observer};
+use crate::account::outputs::values;
+use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
 use crate::problem::chain;
 use crate::push::request::PushRequest;
 use crate::refresh::record::{AccessToken, Record};
+use crate::runtime::event_loop;
 use crate::secret::Fingerprint;
 use crate::secrets::SecretError;
 use crate::store;
+use crate::store::lock::Supervision;
 use crate::store::note::Note;
 use crate::workers;
 
@@ -40,6 +44,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub enum PushError {
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    NoIdToken(#[from] NoIdToken),
     #[error("{0}")]
     Transport(TransportFailure),
     #[error("it answered HTTP {0}")]
@@ -50,6 +56,7 @@ impl PushError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Secret(error) => error.hint(),
+            Self::NoIdToken(_) => Some(NoIdToken::HINT.into()),
             Self::Transport(_) => Some("check that the target is running there".into()),
             Self::Status(401 | 403) => Some("check that push.api_key is the key of the target".into()),
             Self::Status(300..=399) => {
@@ -81,6 +88,13 @@ pub struct PushResult {
     /// Why it failed; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+impl PushResult {
+    /// Whether the target got the token of this number.
+    pub fn has(&self, generation: u64) -> bool {
+        self.problem.is_none() && self.generation == generation
+    }
 }
 
 /// The push targets of one account.
@@ -123,6 +137,7 @@ impl Pushes {
                 token: token.clone(),
                 generation: record.generation,
                 failing: Rc::clone(&self.failing),
+                once: false,
             };
             self.tasks.push(tokio::task::spawn_local(push.run(Rc::clone(context))));
         }
@@ -139,6 +154,57 @@ impl Drop for Pushes {
     }
 }
 
+/// Sends each target the stored token that it lacks, one time: for a command that ends. Where `run`
+/// supervises the account, that sends it.
+pub fn send_lacking(
+    settings: &Arc<Settings>,
+    accounts: &[&Arc<AccountConfig>],
+    observer: Rc<dyn Observer>,
+) -> io::Result<()> {
+    let context = Rc::new(Context::new(observer));
+    let mut tasks = Vec::new();
+    for account in accounts.iter().filter(|account| !account.push.is_empty()) {
+        let mut store = store::open(settings, &account.name);
+        let is_supervised = matches!(store.supervision(), Ok(Supervision::Alive(_)));
+        // The pass has reported a state that cannot be read.
+        let record = store.load().ok().and_then(|stored| stored.into_parts().0);
+        let Some(Record { generation, access_token: Some(token), .. }) = record.filter(|_| !is_supervised)
+        else {
+            continue;
+        };
+        let sent: PushNote = store.note();
+        for (target, push) in account.push.iter().enumerate() {
+            if sent.0.get(&shown(&push.url)).is_some_and(|last| last.has(generation)) {
+                continue;
+            }
+            tasks.push(PushTask {
+                account: Arc::clone(account),
+                target,
+                settings: Arc::clone(settings),
+                token: token.clone(),
+                generation,
+                failing: Rc::default(),
+                once: true,
+            });
+        }
+    }
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let runtime = event_loop()?;
+    LocalSet::new().block_on(&runtime, async {
+        let tasks: Vec<_> =
+            tasks.into_iter().map(|task| tokio::task::spawn_local(task.run(Rc::clone(&context)))).collect();
+        for task in tasks {
+            // A panic aborts the process, and nothing cancels a task.
+            let _ = task.await;
+        }
+    });
+    // Do not wait for a DNS lookup that is still running.
+    runtime.shutdown_background();
+    Ok(())
+}
+
 /// One token on its way to one target.
 struct PushTask {
     account: Arc<AccountConfig>,
@@ -148,6 +214,8 @@ struct PushTask {
     token: AccessToken,
     generation: u64,
     failing: Rc<RefCell<HashSet<String>>>,
+    /// Give up after one failure.
+    once: bool,
 }
 
 impl PushTask {
@@ -156,7 +224,7 @@ impl PushTask {
         let mut wait = BACKOFF_FIRST;
         let target = shown(&self.account.push[self.target].url);
         while self.token.is_live(context.clock.now()) {
-            let result = self.send().await;
+            let result = self.send(context.clock.now().wall / 1000).await;
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
             let note = PushResult { generation: self.generation, at, problem };
@@ -164,7 +232,7 @@ impl PushTask {
             // Without the note, `status` shows no result.
             workers::run(move || store.update_note(|last: &mut PushNote| last.0.insert(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
-            if result.is_ok() {
+            if result.is_ok() || self.once {
                 return;
             }
             tokio::time::sleep(wait).await;
@@ -183,15 +251,19 @@ impl PushTask {
         Message { hint: error.hint(), ..Message::new(level, "push_failed", text) }
     }
 
-    async fn send(&self) -> Result<(), PushError> {
+    /// `now` in Unix seconds.
+    async fn send(&self, now: i64) -> Result<(), PushError> {
         let push = &self.account.push[self.target];
         let api_key = match &push.api_key {
             Some(source) => Some(read(&self.account, "push.api_key", source).await?),
             None => None,
         };
-        let expires_at = self.token.expires_at().wall / 1000;
-        let request =
-            PushRequest::new(push, api_key.as_ref(), &self.token.value, &self.token.token_type, expires_at);
+        let mut headers = Vec::new();
+        for (name, source) in &push.headers {
+            headers.push((name.clone(), read(&self.account, "push.headers", source).await?));
+        }
+        let values = values(&self.account, &self.token, now);
+        let request = PushRequest::new(push, headers, api_key.as_ref(), &values)?;
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
         let url = request.url.clone();
         // It reads the root certificates.
@@ -202,7 +274,7 @@ impl PushTask {
         })
         .await;
         prepared.map_err(PushError::Transport)?;
-        let reply = endpoint.send(&request.url, &request.headers, &request.body).await;
+        let reply = endpoint.send(request.method, &request.url, &request.headers, &request.body).await;
         match reply.map_err(PushError::Transport)?.status {
             200..=299 => Ok(()),
             status => Err(PushError::Status(status)),

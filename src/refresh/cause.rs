@@ -30,7 +30,7 @@ pub fn cause(token: &RefreshToken, words: &str, at: Timestamp) -> String {
             .into();
     }
     let Some(used_at) = token.used_at else {
-        return "it has never worked here: it may belong to another client, be mistyped, or be used up elsewhere".into();
+        return "it has never worked here: it may belong to another client, be mistyped, or be used up elsewhere or by a state that is missing now".into();
     };
     if REUSE_WORDS.iter().any(|word| words.contains(word)) {
         return "another holder of the same login has used it: only one program may refresh with it".into();

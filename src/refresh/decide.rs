@@ -7,6 +7,7 @@
 //!    was set back, the margin before expiry, a rejection, force, the horizon.
 //! 3. If not: Rest, or Republish if the token file lacks the live token.
 //! 4. If so, with the inputs: does the verdict still apply? Refused.
+//!    Was its refresh token replaced, by a state that is not here? Lost.
 //! 5. Does the wait after a failure still apply? Hold; otherwise Refresh.
 
 use std::sync::Arc;
@@ -25,13 +26,35 @@ use crate::secret::{Fingerprint, Secret};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileView {
     Missing,
-    /// It holds exactly the token of the state.
+    /// It holds exactly the token of the state, and so do all outputs.
     Current,
+    /// It holds exactly the token of the state, and another output does not.
+    Incomplete,
+    /// It holds a newer token than all that the state knows: the state went missing, or back in time.
+    Ahead(Origin),
     /// It holds something else.
     Other {
         /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
     },
+}
+
+/// The login that the token in a token file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The number of the token.
+    pub generation: u64,
+    /// The last seed that was in use.
+    pub seed: Option<Fingerprint>,
+    /// The refresh token that was to be sent next.
+    pub refresh_token: Option<Fingerprint>,
+}
+
+impl FileView {
+    /// Whether the token file holds the token of the state.
+    pub fn has_token(self) -> bool {
+        matches!(self, Self::Current | Self::Incomplete)
+    }
 }
 
 /// State and token file, read at one time.
@@ -104,6 +127,8 @@ pub enum Decision {
     Hold { reason: Reason, wait: Duration, failure: Box<Failure> },
     /// A refresh is due, but the server has refused it before.
     Refused(Box<Verdict>),
+    /// A refresh is due, and the refresh token for it was replaced, by a state that is not here.
+    Lost(Origin),
 }
 
 /// Why a refresh is due.
@@ -140,16 +165,22 @@ pub fn decide(
         Decision::Rest(_) if unpublished(loaded, now).is_some() => return Decision::Republish,
         decision => return decision,
     };
+    let lost = lost(loaded, policy, inputs, trigger);
+    // A verdict may be about this refresh token, which the inputs show.
+    let has_verdict = loaded.record.as_ref().is_some_and(|record| record.verdict.is_some());
     let (Some(record), Some(inputs)) = (&loaded.record, inputs) else {
-        return Decision::Refresh(reason);
+        return lost.filter(|_| !has_verdict).map_or(Decision::Refresh(reason), Decision::Lost);
     };
     let new_login = new_seed(Some(record), policy, Some(inputs)).is_some();
     if !new_login && let Some(verdict) = current_verdict(record, inputs, trigger, now) {
         return Decision::Refused(Box::new(verdict.clone()));
     }
+    if let Some(origin) = lost {
+        return Decision::Lost(origin);
+    }
     // A person who has just logged in waits for the result.
     let anew = trigger.anew || new_login;
-    if let Some((failure, wait)) = current_wait(record, inputs, anew, now) {
+    if let Some((failure, wait)) = current_wait(record, policy, inputs, anew, now) {
         return Decision::Hold { reason, wait, failure: Box::new(failure.clone()) };
     }
     Decision::Refresh(reason)
@@ -196,6 +227,20 @@ fn refresh_or_rest(
     })
 }
 
+/// The origin of the token in the token file, if the refresh token at hand was replaced before that: the
+/// server may take it for stolen, and end the login. A new login is at hand if its seed is another one.
+fn lost(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, trigger: Trigger) -> Option<Origin> {
+    let FileView::Ahead(origin) = loaded.file else { return None };
+    let record = loaded.record.as_ref();
+    let seed = new_seed(record, policy, inputs);
+    let stored = || record?.refresh_token.as_ref().map(|token| token.value.fingerprint());
+    let is_old = match seed {
+        Some(_) => seed == origin.seed && seed != origin.refresh_token,
+        None => stored().is_some_and(|stored| Some(stored) != origin.refresh_token),
+    };
+    (is_old && !trigger.force).then_some(origin)
+}
+
 /// True if a resource refused this token and no refresh has followed. One rejection causes one
 /// refresh, which other passes repeat until it succeeds.
 fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprint>, now: Timestamp) -> bool {
@@ -215,8 +260,8 @@ fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprin
 pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToken> {
     let record = loaded.record.as_ref()?;
     let is_lacking = match loaded.file {
-        FileView::Current => false,
-        FileView::Missing => true,
+        FileView::Current | FileView::Ahead(_) => false,
+        FileView::Missing | FileView::Incomplete => true,
         // The file may hold the newer token of an answer that could not be stored: never go back.
         FileView::Other { .. } => !is_unclear(record),
     };
@@ -226,7 +271,7 @@ pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToke
 /// The token in the token file, if it has expired and must be removed.
 pub(super) fn expired<'a>(loaded: &'a Loaded, policy: &Policy, now: Timestamp) -> Option<&'a AccessToken> {
     let token = loaded.record.as_ref()?.access_token.as_ref()?;
-    (policy.remove_expired && loaded.file == FileView::Current && !token.is_live(now)).then_some(token)
+    (policy.remove_expired && loaded.file.has_token() && !token.is_live(now)).then_some(token)
 }
 
 /// True if a request has no definite answer.
@@ -283,6 +328,7 @@ fn current_verdict<'a>(
 
 fn current_wait<'a>(
     record: &'a Record,
+    policy: &Policy,
     inputs: &Inputs,
     anew: bool,
     now: Timestamp,
@@ -296,6 +342,10 @@ fn current_wait<'a>(
         return None;
     }
     let wait = schedule::wait_after(failure, now)?;
+    // `once` and `token` ask for it, and the network may be back.
+    if failure.not_sent && !policy.patient && now.since(failure.last_at) >= schedule::BACKOFF_FIRST {
+        return None;
+    }
     let wait = if anew { wait.min(schedule::wait_anew(failure, now)?) } else { wait };
     Some((failure, wait))
 }

@@ -94,6 +94,31 @@ impl Refresher {
         }
     }
 
+    /// The token file holds the token. An output that failed is tried again after the wait for problems
+    /// of this machine, and reported once.
+    pub(super) fn on_published(&mut self, now: Timestamp, then: Then, failed: Vec<Problem>) -> Vec<Action> {
+        let before = self.loaded.as_ref().map(|loaded| loaded.file);
+        if failed.is_empty() {
+            self.failed_outputs.clear();
+            self.note_file(FileView::Current);
+            return self.unlock(then);
+        }
+        self.note_file(FileView::Incomplete);
+        self.note_local_problem(now);
+        let then = match (then, before) {
+            // No file has changed that hooks and logs would have to know of.
+            (Then::Finish(outcome), Some(FileView::Incomplete)) if *outcome == Outcome::Republished => {
+                Then::Finish(Box::new(self.fresh(now, Duration::ZERO)))
+            }
+            (then, _) => then,
+        };
+        let new = failed.iter().filter(|problem| !self.failed_outputs.contains(problem));
+        let mut actions: Vec<_> = new.map(|problem| report(Report::OutputFailed(problem.clone()))).collect();
+        self.failed_outputs = failed;
+        actions.extend(self.unlock(then));
+        actions
+    }
+
     pub(super) fn expired(&self, now: Timestamp) -> Option<Box<AccessToken>> {
         let loaded = self.loaded.as_ref()?;
         decide::expired(loaded, &self.policy, now).cloned().map(Box::new)
@@ -121,7 +146,7 @@ impl Refresher {
 
     /// When the token in the token file expires, if it must be removed then.
     fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let loaded = self.loaded.as_ref().filter(|loaded| loaded.file == FileView::Current)?;
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.file.has_token())?;
         let left = loaded.record.as_ref()?.access_token.as_ref()?.life_left(now);
         (self.policy.remove_expired && !left.is_zero()).then(|| now.plus(left))
     }
@@ -189,6 +214,8 @@ impl Refresher {
             || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
         let wait = match decision {
             Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),
+            // Only a pass shows it, and sets the wait.
+            Decision::Lost(_) => None,
             Decision::Refused(verdict) => {
                 // The wait of the verdict may end, or a secret may change.
                 return [schedule::wait_of(&verdict, now), self.policy.reread_secrets]

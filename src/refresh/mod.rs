@@ -97,8 +97,8 @@ pub enum Event {
     Answered(Answer),
     /// Answers [`Action::Persist`].
     Persisted(Result<(), Problem>),
-    /// Answers [`Action::Publish`].
-    Published(Result<(), Problem>),
+    /// Answers [`Action::Publish`]: the outputs beside the token file that could not be written.
+    Published(Result<Vec<Problem>, Problem>),
     /// Answers [`Action::Withdraw`].
     Withdrawn(Result<(), Problem>),
     /// Answers [`Action::Unlock`].
@@ -132,7 +132,7 @@ pub enum Action {
     Request(Box<TokenRequest>),
     /// Store this record durably.
     Persist(Box<Record>),
-    /// Replace the token file.
+    /// Replace the token file and the other outputs that do not hold this token.
     Publish(Box<AccessToken>),
     /// Remove the token file, which holds this expired token.
     Withdraw(Box<AccessToken>),
@@ -160,6 +160,8 @@ pub struct Refresher {
     /// number, and the end of the wait after the last one.
     local_problems: Option<Box<(Timestamp, u32)>>,
     local_wait: Option<Box<Timestamp>>,
+    /// The outputs that could not be written last, as reported.
+    failed_outputs: Vec<Problem>,
     /// The last request got no definite answer and will be sent again within seconds.
     resend_soon: bool,
     /// Begin another pass when this one is over.
@@ -225,6 +227,7 @@ impl Refresher {
             lock_busy: None,
             local_problems: None,
             local_wait: None,
+            failed_outputs: Vec::new(),
             resend_soon: false,
             again: false,
             stopping: false,
@@ -381,9 +384,8 @@ impl Refresher {
                 self.phase = Phase::PersistFailed(persisting);
                 Vec::new()
             }
-            (Phase::Publishing { then }, Event::Published(Ok(()))) => {
-                self.note_file(FileView::Current);
-                self.unlock(then)
+            (Phase::Publishing { then }, Event::Published(Ok(failed))) => {
+                self.on_published(now, then, failed)
             }
             (Phase::Publishing { .. }, Event::Published(Err(problem))) => {
                 self.note_local_problem(now);

@@ -121,6 +121,8 @@ pub enum Report {
     SeedUnreadable(Problem),
     /// The new refresh token is only in memory so far.
     NotYetStored(Problem),
+    /// An output beside the token file could not be written.
+    OutputFailed(Problem),
     /// The token file is removed, because its token has expired.
     Withdrawn,
     /// The expired token is still in the token file.

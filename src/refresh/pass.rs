@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
-use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Reason, Trigger};
+use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Origin, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Failure, InFlight, Record, Rejection};
 use crate::refresh::{
@@ -83,6 +83,10 @@ impl Refresher {
             }
             Decision::Hold { wait, failure, .. } => self.rest(now, hold(wait, &failure)),
             Decision::Refused(verdict) => self.rest(now, Outcome::Refused(verdict)),
+            Decision::Lost(origin) => {
+                let problem = self.lost(origin);
+                self.give_up(now, problem)
+            }
             Decision::Refresh(_) if unread => self.read_inputs(),
             Decision::Refresh(_) | Decision::Republish => self.lock(),
         });
@@ -180,6 +184,11 @@ impl Refresher {
             Decision::Republish => Outcome::Republished,
             Decision::Hold { wait, failure, .. } => hold(wait, &failure),
             Decision::Refused(verdict) => Outcome::Refused(verdict),
+            Decision::Lost(origin) => {
+                let problem = self.lost(origin);
+                actions.extend(self.leave_failed(now, problem));
+                return actions;
+            }
             Decision::Refresh(reason) => {
                 let token = self.record().and_then(|record| record.access_token.as_ref());
                 if let (Reason::ClockSetBack, Some(token)) = (reason, token) {
@@ -191,6 +200,28 @@ impl Refresher {
         };
         actions.extend(if found_marker { self.persist(outcome) } else { self.leave(now, outcome) });
         actions
+    }
+
+    fn lost(&self, origin: Origin) -> Problem {
+        let Origin { generation, .. } = origin;
+        let what = match self.record() {
+            None => "the state is missing".to_owned(),
+            Some(record) => {
+                format!("the state was restored from an earlier time, of token {}", record.generation)
+            }
+        };
+        Problem {
+            class: Class::Io,
+            kind: "state_lost".into(),
+            message: format!(
+                "{what}: the token file has token {generation} of this account. The refresh token at hand was replaced \
+                 since, and the server may end the login for it, so it is not sent"
+            ),
+            hint: Some(
+                "mount or restore state_dir, or log in again; `zg-tokend once --force` tries the old refresh token"
+                    .into(),
+            ),
+        }
     }
 
     /// Without the lock, the writer of the marker may be dead or at work: the lock shows which.
@@ -326,7 +357,7 @@ impl Refresher {
     }
 
     /// `wait`, until the next refresh is due, is all that is known of a token without a state.
-    fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
+    pub(super) fn fresh(&self, now: Timestamp, wait: Duration) -> Outcome {
         let token = self.record().and_then(|record| record.access_token.as_ref());
         Outcome::Fresh {
             generation: self.record().map_or(0, |record| record.generation),

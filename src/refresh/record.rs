@@ -235,6 +235,9 @@ pub struct Failure {
     pub last_at: Timestamp,
     /// No request before this instant.
     pub not_before: Timestamp,
+    /// The last request reached no server: another one costs nobody anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_sent: bool,
     /// The end of the server's Retry-After, which nothing shortens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Timestamp>,

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, ErrorReply, ExpectedClaims, ExpiresInSource, TokenResponse, check_id_token};
+use crate::oauth::{
+    Answer, ErrorReply, ExpectedClaims, ExpiresInSource, ServerFailure, TokenResponse, Unavailable,
+    check_id_token,
+};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
@@ -74,6 +77,15 @@ impl Refresher {
                 self.remember(record);
                 Outcome::Failed(problem)
             }
+            Answer::Unavailable(Unavailable { reason: ServerFailure::NotSent(_), .. }) => {
+                let wait = schedule::backoff(tries(&record), Duration::ZERO, self.next_random());
+                let mut record = self.failed(now, record, &problem, Some(wait), None, issued_at);
+                if let Some(failure) = &mut record.failure {
+                    failure.not_sent = true;
+                }
+                self.remember(record);
+                Outcome::Failed(problem)
+            }
             Answer::Unavailable(_) | Answer::InvalidGrant(_) => {
                 let record = self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
                 self.remember(record);
@@ -109,7 +121,10 @@ impl Refresher {
             jitter_ms: schedule::jitter_ms(lifetime, self.next_random()),
             repeated: earlier.is_some(),
             given: false,
-            id_token: id_token.clone().and_then(Result::ok),
+            id_token: match &id_token {
+                Some(checked) => checked.clone().ok(),
+                None => earlier.as_ref().and_then(|earlier| earlier.id_token.clone()),
+            },
         };
         if !token.is_live(now) {
             return self.arrived_dead(now, record, &token);
@@ -321,11 +336,17 @@ impl Refresher {
             count,
             last_at: now,
             not_before: now.plus(wait),
+            not_sent: false,
             retry_after: retry_after.map(|wait| now.plus(wait)),
             request,
         });
         record
     }
+}
+
+/// The number of the present try in its run of failures.
+fn tries(record: &Record) -> u32 {
+    record.failure.as_ref().map_or(1, |failure| failure.count.saturating_add(1))
 }
 
 /// Adopts the refresh token of a reply; without one the old one stays (RFC 6749 section 6). Either

@@ -29,7 +29,7 @@ const WALL_TOLERANCE: Duration = Duration::from_secs(60);
 const REPEAT_FLOOR: Duration = Duration::from_secs(1);
 
 /// The first wait after a failure. Most outages are a dropped connection.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
 /// The longest wait while an outage is young: recovery is noticed within a minute.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);

@@ -17,6 +17,8 @@ pub fn facts(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, now: Tim
     let file = match loaded.file {
         FileView::Missing => "missing",
         FileView::Current => "current",
+        FileView::Incomplete => "incomplete",
+        FileView::Ahead(_) => "ahead",
         FileView::Other { .. } => "other",
     };
     let mut facts = format!(

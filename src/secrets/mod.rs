@@ -67,8 +67,8 @@ impl SecretError {
                 io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
                 _ => format!("check that `cat {}` can read it", path.display()),
             },
+            Self::Loose { path, .. } => read::private_hint(path),
             Self::Hang { .. } => "check the file system: mount, df, dmesg".into(),
-            Self::Loose { path, .. } => format!("chmod 600 {}", path.display()),
             Self::Stranger { path, .. } => {
                 format!("change its owner to the user who runs zg-tokend: chown USER {}", path.display())
             }
@@ -154,7 +154,9 @@ fn check_access(
     if read::is_stranger(uid, effective_uid) {
         return Err(SecretError::Stranger { key, path, uid });
     }
-    if mode & 0o026 != 0 {
+    // Nobody can change a file on a read-only mount.
+    let loose = mode & 0o026;
+    if loose != 0 && !(loose & 0o022 == 0 && read::is_secret_mount(&path)) {
         return Err(SecretError::Loose { key, path, mode });
     }
     Ok(())

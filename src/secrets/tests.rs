@@ -104,7 +104,7 @@ fn a_secret_file_is_closed_to_others() {
 #[test]
 fn a_secret_file_belongs_to_root_or_the_effective_user() {
     for (uid, effective_uid, good) in [(0, 7, true), (7, 7, true), (8, 7, false), (7, 0, false)] {
-        let contents = Contents { bytes: Zeroizing::default(), uid, mode: 0o600, modified_at: 0 };
+        let contents = Contents { bytes: Zeroizing::default(), uid, gid: 0, mode: 0o600, modified_at: 0 };
         let checked = check_access("refresh_token", Path::new("/s"), &contents, effective_uid);
         assert_eq!(checked.is_ok(), good, "{uid} {effective_uid}");
         if let Err(error) = checked {

@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
+use crate::account::barrier::barrier;
+use crate::account::outputs::matches;
 use crate::account::token_file::Observation;
 use crate::clock::{Timestamp, millis};
-use crate::config::{AccountConfig, SecretSource};
+use crate::config::{AccountConfig, SecretSource, TokenFile};
 use crate::http::shown;
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
-use crate::problem::chain;
+use crate::problem::{Class, chain};
 use crate::refresh::Policy;
 use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide};
 use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
@@ -28,6 +30,7 @@ use crate::store::lock::Supervision;
 /// is no problem yet.
 const OVERDUE_GRACE: Duration = Duration::from_secs(10 * 60);
 
+const STATE_LOST: &str = "mount or restore state_dir, or log in again";
 const REFRESH_IT: &str = "run `zg-tokend once` to see it refreshed, or `zg-tokend run` to keep it so";
 const RUN_IT: &str = "run `zg-tokend run`, or `zg-tokend once` from cron or a timer";
 const PUBLISH_IT: &str = "run `zg-tokend once`: it writes the live token again";
@@ -43,6 +46,11 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             status.state = State::Unknown;
             let hint = "the next refresh begins anew with the configured refresh_token";
             status.find(Severity::Unknown, format!("the state file {why}"), hint);
+        }
+        Ok(Loaded { file: FileView::Ahead(_), .. }) => {
+            status.state = State::Due;
+            let problem = "the state is missing: the token file has a token of it";
+            status.find(Severity::Critical, problem, STATE_LOST);
         }
         Ok(_) => {
             status.state = State::Due;
@@ -83,15 +91,13 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
     AccountStatus {
         account: account.name.to_string(),
         source: "file",
-        token_file: TokenFileStatus {
-            path: account.token_file.path.clone(),
-            exists: !matches!(look.file, Observation::Missing),
-            modified_at: match look.file {
-                Observation::Holds { modified_at, .. } => Some(modified_at / 1000),
-                _ => None,
-            },
-            ..TokenFileStatus::default()
-        },
+        token_file: file_status(&account.token_file, &look.file),
+        outputs: account
+            .outputs
+            .iter()
+            .zip(&look.outputs)
+            .map(|(output, seen)| file_status(&output.file, seen))
+            .collect(),
         refresh_token: RefreshTokenStatus {
             available: account.refresh_token.is_some(),
             source: account.refresh_token.as_ref().map(|source| match source {
@@ -110,6 +116,18 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
             }
         },
         ..AccountStatus::default()
+    }
+}
+
+fn file_status(file: &TokenFile, seen: &Observation) -> TokenFileStatus {
+    TokenFileStatus {
+        path: file.path.clone(),
+        exists: !matches!(seen, Observation::Missing),
+        modified_at: match seen {
+            Observation::Holds { modified_at, .. } => Some(modified_at / 1000),
+            _ => None,
+        },
+        ..TokenFileStatus::default()
     }
 }
 
@@ -198,8 +216,10 @@ impl AccountStatus {
             self.next_refresh_at = self.refresh_at;
         }
         self.judge_login(account, policy, record, now);
-        if record.access_token.is_some() {
+        if let Some(token) = &record.access_token {
             self.judge_file(loaded.file, look);
+            self.judge_outputs(account, token, look);
+            self.judge_readers(account, look);
         }
         self.judge_push(account, look);
         self.judge_probe(account, record, look);
@@ -327,7 +347,13 @@ impl AccountStatus {
                 let problem = format!("the token file {path} is missing");
                 self.find(Severity::Critical, problem, PUBLISH_IT);
             }
-            FileView::Current => self.token_file.current = Some(true),
+            FileView::Current | FileView::Incomplete => self.token_file.current = Some(true),
+            FileView::Ahead(_) => {
+                let problem = format!("the state was restored: the token file {path} holds a newer token");
+                self.token_file.current = Some(false);
+                // It is the cause of everything else that is wrong, or will be.
+                self.blame(Severity::Warning, problem, Some(STATE_LOST.into()));
+            }
             FileView::Other { .. } => {
                 let problem = format!("the token file {path} holds something else than the newest token");
                 self.token_file.current = Some(false);
@@ -336,11 +362,52 @@ impl AccountStatus {
         }
     }
 
+    /// The token file has the token: without it, that is the problem.
+    fn judge_outputs(&mut self, account: &AccountConfig, token: &AccessToken, look: &Look) {
+        for (index, (output, seen)) in account.outputs.iter().zip(&look.outputs).enumerate() {
+            let is_current = matches(account, &output.format, token, seen);
+            self.outputs[index].current = Some(is_current);
+            if is_current {
+                continue;
+            }
+            let path = output.file.path.display();
+            let obstacle = match seen {
+                Observation::Unreadable(error) => Some((chain(error), error.hint())),
+                _ => output.file.check().err().map(|error| (chain(&error), error.hint())),
+            };
+            match obstacle {
+                Some((why, hint)) => {
+                    let hint = hint.unwrap_or_else(|| way_out(Class::Config, None).to_owned());
+                    self.find(Severity::Warning, format!("output {path}: {why}"), hint);
+                }
+                None if matches!(seen, Observation::Missing) => {
+                    self.find(Severity::Warning, format!("the output {path} is missing"), PUBLISH_IT);
+                }
+                None => {
+                    let problem = format!("the output {path} holds something else than the newest token");
+                    self.find(Severity::Warning, problem, PUBLISH_IT);
+                }
+            }
+        }
+    }
+
+    /// Whether those for whom the files are can get to them.
+    fn judge_readers(&mut self, account: &AccountConfig, look: &Look) {
+        let outputs = account.outputs.iter().map(|output| &output.file);
+        let files = std::iter::once(&account.token_file).chain(outputs).filter(|_| look.hangs.is_none());
+        for file in files {
+            if let Some(barrier) = barrier(file) {
+                let problem = format!("{barrier}, and so not read {}", file.path.display());
+                self.find(Severity::Warning, problem, barrier.hint());
+            }
+        }
+    }
+
     fn judge_push(&mut self, account: &AccountConfig, look: &Look) {
         for target in &account.push {
             let url = shown(&target.url);
             let last = look.pushed.0.get(&url);
-            let current = last.map(|last| last.problem.is_none() && Some(last.generation) == self.generation);
+            let current = last.map(|last| self.generation.is_some_and(|generation| last.has(generation)));
             let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
             if let Some(problem) = &problem {
                 let problem = format!("cannot send the token to {url}: {problem}");

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::account::context::Mode;
-use crate::account::files::{load_state, render};
+use crate::account::files::load_state;
+use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
@@ -117,6 +118,9 @@ pub struct AccountStatus {
     /// does not know the token in the file.
     pub source: &'static str,
     pub token_file: TokenFileStatus,
+    /// The other files for the same token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<TokenFileStatus>,
     /// The number of the current token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -283,6 +287,8 @@ struct Look {
     file: Observation,
     /// Why the file cannot be replaced, if that shows.
     obstacle: Option<PublishError>,
+    /// The outputs; none if the files hang.
+    outputs: Vec<Observation>,
     supervision: Supervision,
     /// When the config was changed last, Unix milliseconds; looked at only after a refusal.
     config_changed_at: Option<i64>,
@@ -329,13 +335,17 @@ fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &Accoun
         _ => None,
     };
     // A file that hangs would hang `status` as well.
-    let (file, obstacle) = match hangs {
-        Some(_) => (Observation::Missing, None),
-        None => (account.token_file.observe(), account.token_file.obstacle()),
+    let (file, obstacle, outputs) = match hangs {
+        Some(_) => (Observation::Missing, None, Vec::new()),
+        None => (
+            account.token_file.observe(),
+            account.token_file.obstacle(),
+            account.outputs.iter().map(|output| output.file.observe()).collect(),
+        ),
     };
     let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
-        let file = view(&file, account, record.as_ref());
+        let file = view(&file, account, record.as_ref(), garbage.is_some());
         Loaded { record, garbage, file }
     });
     let record = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
@@ -349,19 +359,15 @@ fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &Accoun
         loaded,
         file,
         obstacle,
+        outputs,
         supervision,
         hangs,
     }
 }
 
 /// The token file beside the token of the record. Without the info file, which `status` does not judge.
-fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>) -> FileView {
+fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>, garbage: bool) -> FileView {
     let token = record.and_then(|record| record.access_token.as_ref());
-    let content = token.map(|token| render(&account.token_format, token).fingerprint());
-    match file {
-        Observation::Missing => FileView::Missing,
-        Observation::Holds { fingerprint, .. } if content == Some(*fingerprint) => FileView::Current,
-        Observation::Holds { modified_at, .. } => FileView::Other { modified_at: *modified_at },
-        Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
-    }
+    let is_current = token.is_some_and(|token| matches(account, &account.token_format, token, file));
+    if is_current { FileView::Current } else { other(account, file, Known::of(record, garbage)) }
 }

@@ -96,7 +96,8 @@ fn paths(settings: &Settings, only: Option<&str>, missing: &MissingDirectories) 
     let notes = [SUPERVISOR, PushNote::FILE, Option::<ProbeNote>::FILE, HangNote::FILE];
     let files = settings.chosen(only).flat_map(|account| {
         let state = store::open(settings, &account.name).watched(&notes);
-        state.into_iter().chain([account.token_file.path.clone()])
+        let outputs = account.outputs.iter().map(|output| output.file.path.clone());
+        state.into_iter().chain([account.token_file.path.clone()]).chain(outputs)
     });
     let paths = files.flat_map(|file| missing.with(&file)).collect();
     missing.0.rest();

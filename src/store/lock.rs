@@ -134,9 +134,9 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens it, created 0700 with its parents if need be.
-    pub fn create(path: &Path) -> Result<Self, LockError> {
-        Self::open(path, Missing::CreateAll)
+    /// Opens it, created 0700 as far as the rule permits.
+    pub fn create(path: &Path, missing: Missing) -> Result<Self, LockError> {
+        Self::open(path, missing)
     }
 
     /// Opens it; `None` if it does not exist. Creates nothing.
@@ -150,8 +150,13 @@ impl StateDir {
     /// Whether states can be kept at `path`: checks owners, permissions and locks, and changes
     /// nothing. If the path does not exist yet, checks and returns the directory that it will be
     /// created in.
-    pub fn check(path: &Path) -> Result<Self, LockError> {
+    pub fn check(path: &Path, missing: Missing) -> Result<Self, LockError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let parent = absolute.parent().unwrap_or(&absolute);
+        if missing == Missing::CreateLast && !absolute.exists() && Self::find(parent)?.is_none() {
+            // As a refresh would report it.
+            Self::open(path, Missing::Refuse)?;
+        }
         let existing = absolute.ancestors().find_map(|ancestor| Self::find(ancestor).transpose());
         let found = existing.unwrap_or_else(|| Self::open(path, Missing::Refuse))?;
         let (directory, path) = (&found.directory, found.directory.path());
@@ -169,7 +174,7 @@ impl StateDir {
     }
 
     fn open(path: &Path, missing: Missing) -> Result<Self, LockError> {
-        let rules = Rules { owner: None, missing, in_place: false };
+        let rules = Rules::private(missing);
         let directory = Directory::open(path, &rules)?;
         let configured = std::path::absolute(path).unwrap_or_else(|_| directory.path().to_owned());
         Ok(Self { directory, configured })

@@ -14,7 +14,7 @@ use crate::store::state::Store;
 
 /// The store of an account. Touches no file until it is used.
 pub fn open(settings: &Settings, account: &AccountName) -> Store {
-    Store::new(&settings.state_dir, account.as_str())
+    Store::new(&settings.state_dir, settings.missing_state_dir, account.as_str())
 }
 
 /// The stores of several accounts: the path to their common directory is checked once for all.

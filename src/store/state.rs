@@ -11,7 +11,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::files::{Attributes, FileError, FileWarning, Temporary};
+use crate::files::{Attributes, FileError, FileWarning, Missing, Temporary};
 use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
@@ -25,9 +25,9 @@ use crate::store::seeds;
 /// The file that is locked while a user logs in. It is empty.
 const LOGIN: &str = "login";
 
-/// Reserved for the next state before a request: two refresh tokens and an access token of 16 KiB
-/// each, and the rest.
-const RESERVE: u64 = 64 * 1024;
+/// Reserved for the next state before a request: two refresh tokens, an access token and an ID token
+/// of 16 KiB each, and the rest.
+const RESERVE: u64 = 80 * 1024;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +113,8 @@ impl Stored {
 #[derive(Debug)]
 pub struct Store {
     state_dir: PathBuf,
+    /// About missing directories on the way to it.
+    missing: Missing,
     account: String,
     dir: Option<AccountDir>,
     lock: Option<Lock>,
@@ -123,9 +125,10 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn new(state_dir: &Path, account: &str) -> Self {
+    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
+            missing,
             account: account.to_owned(),
             dir: None,
             lock: None,
@@ -346,7 +349,7 @@ impl Store {
 
     /// The account's directory, created with its parents if need be.
     pub(super) fn create(&self) -> Result<AccountDir, LockError> {
-        StateDir::create(&self.state_dir)?.create_account(&self.account)
+        StateDir::create(&self.state_dir, self.missing)?.create_account(&self.account)
     }
 
     /// The account's directory, if there is one.

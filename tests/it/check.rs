@@ -316,7 +316,7 @@ fn places_are_judged() {
         78,
         &[
             "problem  default: token_file: directory ROOT/home/open can be written by anybody (mode 0777)\n         \
-           hint: chmod o-w ROOT/home/open",
+           hint: chmod o-w ROOT/home/open, or chmod +t ROOT/home/open; in Kubernetes, give the emptyDir medium: Memory",
         ],
     );
     configure(&home.join("token"), &format!("state_dir = \"{}\"", home.join("open").display()));
@@ -325,7 +325,7 @@ fn places_are_judged() {
         &[],
         78,
         &["problem  state_dir: directory ROOT/home/open can be written by anybody (mode 0777)\n         \
-           hint: chmod o-w ROOT/home/open"],
+           hint: chmod o-w ROOT/home/open, or chmod +t ROOT/home/open; in Kubernetes, give the emptyDir medium: Memory"],
     );
     fs::write(home.join("file"), "").unwrap();
     configure(&home.join("token"), &format!("state_dir = \"{}\"", home.join("file/state").display()));

@@ -120,7 +120,7 @@ fn a_config_with_a_secret_is_for_its_owner_alone() {
     chmod(&seed, Mode::from_raw_mode(0o600)).unwrap();
     for (text, mode, code) in [
         ("refresh_token = \"SECRET\"", 0o644, 78),
-        ("refresh_token = \"SECRET\"", 0o640, 78),
+        ("refresh_token = \"SECRET\"", 0o640, 0),
         ("client_secret = \"SECRET\"", 0o604, 78),
         ("refresh_token = \"SECRET\"", 0o600, 0),
         ("push = [{ url = \"https://a.example\", api_key = \"SECRET\" }]", 0o644, 78),
@@ -225,7 +225,7 @@ fn the_token_file_is_as_configured() {
     let token = text.strip_prefix("Authorization: Bearer ").unwrap().strip_suffix('\n').unwrap();
     assert!(world.server.is_live(&zg_tokend::testing::secret::Secret::new(token)));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
-    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o710);
 }
 
 #[test]

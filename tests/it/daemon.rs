@@ -286,11 +286,12 @@ fn supervision_follows_the_state_directory() {
     let world = World::new();
     let seed = world.configure("");
     let mut run = world.run();
-    world.server.issuer(|issuer| issuer.options_mut().reuse_grace = HOUR);
     let moved = world.sandbox.path("home/elsewhere");
     world.configure_seed(&seed, &format!("state_dir = \"{}\"", moved.display()));
     run.signal(Signal::HUP);
-    wait_until("the state", || moved.join("default/state").exists().then_some(()));
+    // The token file tells of the login in the earlier directory, so that no state begins anew here.
+    wait_until("the lock", || moved.join("default/supervisor").exists().then_some(()));
+    run.wait_for("the new config is in use");
     // In the background: without supervision it would stay.
     let mut command = world.sandbox.command(["run"]);
     let mut second = Background::start(&mut command, world.sandbox.path("second"));

@@ -112,7 +112,8 @@ fn on_a_terminal_the_hint_has_its_own_line_and_words_stay_whole() {
         assert!(indented(&&screen[hint.unwrap()]), "{screen:#?}");
         let whole = screen.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
         assert!(
-            whole.contains("may belong to another client, be mistyped, or be used up elsewhere"),
+            whole
+                .contains("may belong to another client, be mistyped, or be used up elsewhere or by a state"),
             "{whole}"
         );
         assert!(pane.colours().contains("\u{1b}["), "an error has a colour");

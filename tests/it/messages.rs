@@ -293,6 +293,7 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     told("the token file was overwritten, and a target fails");
     fs::remove_file(world.token_file()).unwrap();
     world.once_gives(0, []);
+    fs::write(world.state_path("default", "pushed"), pushed.to_string()).unwrap();
     told("a target fails");
     fs::remove_file(world.state_path("default", "pushed")).unwrap();
     let probed = json!({
@@ -302,7 +303,25 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     fs::write(world.state_path("default", "probed"), probed.to_string()).unwrap();
     world.configure(probe);
     told("the resource refuses the token");
+    let output = world.sandbox.path("home/other");
+    world.configure(&format!("outputs = [{{ path = \"{}\" }}]", output.display()));
+    told("an output is missing");
+    fs::write(&output, "another").unwrap();
+    told("an output was overwritten");
+    fs::remove_file(&output).unwrap();
+    fs::create_dir(&output).unwrap();
+    told("an output is a directory");
+    world.configure("token_file_mode = \"0640\"\ntoken_file_group = 65502");
+    fs::set_permissions(world.sandbox.path("config/zerogravity"), fs::Permissions::from_mode(0o700)).unwrap();
+    told("a group that cannot get to the file");
     world.configure("");
+    let mut earlier = state.clone();
+    earlier["generation"] = json!(0);
+    earlier["access_token"]["value"] = json!("earlier");
+    world.write_state(&earlier);
+    told("a state that was restored");
+    fs::remove_file(world.state_path("default", "state")).unwrap();
+    told("a state that went missing");
     world.write_state(&state);
     let mut run = world.run();
     let hang_pid = format!("process {}", run.id());

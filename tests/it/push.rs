@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use zg_tokend::testing::clock::monotonic;
 use zg_tokend::testing::demo::Outage;
 
 use crate::common::world::World;
-use crate::common::{closed_port, wait_until};
+use crate::common::{closed_port, finish, wait_until};
 
 /// A request to a target.
 #[derive(Debug, Clone)]
@@ -317,4 +318,43 @@ fn a_token_is_sent_once() {
     assert_eq!(target.tokens(), [&*first, "second"]);
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn commands_that_end_push_as_well_unless_run_does() {
+    let target = Target::new();
+    let world = World::new();
+    let push = format!(
+        "[[push]]\nurl = \"{}\"\nmethod = \"PUT\"\ncontent_type = \"text/plain\"\nbody = \"{{access_token}}\"\n\
+         headers = {{ x-key = {{ env = \"ZG_KEY\" }} }}",
+        target.url
+    );
+    world.configure(&push);
+    let run = |args: &[&str]| {
+        let output = finish(world.sandbox.command(args.iter().copied()).env("ZG_KEY", "the-key"));
+        assert_eq!(output.code, Some(0), "{output:?}");
+    };
+    run(&["once"]);
+    let first = target.received();
+    assert_eq!((first.len(), &*first[0].body), (1, world.token().expose()));
+    assert!(
+        first[0].head.starts_with("put /v1/token ") && first[0].head.contains("x-key: the-key\r\n"),
+        "{first:?}"
+    );
+    assert!(first[0].head.contains("content-type: text/plain\r\n"), "{first:?}");
+    run(&["once"]);
+    assert_eq!(target.received().len(), 1, "it has this token");
+    world.pass_time(Duration::from_secs(3600));
+    run(&["token"]);
+    assert_eq!(target.received().len(), 2);
+    let sha256 = world.token().fingerprint().to_string();
+    run(&["rejected", "--sha256", &sha256]);
+    assert_eq!(target.received().len(), 3);
+    // A target that fails is told, and tried by the next command.
+    *target.replies.lock().unwrap() = vec!["503 Service Unavailable"];
+    world.permit_force();
+    let output = finish(world.sandbox.command(["once", "--force"]).env("ZG_KEY", "the-key"));
+    assert!(output.code == Some(0) && output.stderr.contains("cannot send the token"), "{output:?}");
+    run(&["once"]);
+    assert_eq!(target.received().last().unwrap().body, world.token().expose());
 }

@@ -12,10 +12,17 @@ use zg_tokend::testing::demo::Fault;
 use crate::common::world::World;
 use crate::common::{Output, curl, finish, under};
 
-/// The fenced block of the README that holds these words.
+/// The README and the longer recipes.
+const PAGES: [&str; 3] = [
+    include_str!("../../README.md"),
+    include_str!("../../docs/recipes/mail.md"),
+    include_str!("../../docs/recipes/prometheus.md"),
+];
+
+/// The fenced block that holds these words.
 pub fn block(words: &str) -> &'static str {
-    let readme = include_str!("../../README.md");
-    let block = readme.split("```").skip(1).step_by(2).find(|block| block.contains(words)).unwrap();
+    let mut blocks = PAGES.iter().flat_map(|page| page.split("```").skip(1).step_by(2));
+    let block = blocks.find(|block| block.contains(words)).unwrap();
     block.split_once('\n').unwrap().1
 }
 

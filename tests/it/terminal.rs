@@ -164,8 +164,10 @@ fn watch_sees_what_comes_of_pushes_and_probes() {
     // Of a token that lives so long, time alone changes what is shown once an hour.
     let world = World::with_lifetime(30 * 86_400);
     let url = "http://127.0.0.1:1/me";
-    world.configure(&format!("push = [{{ url = \"{url}\" }}]\nprobe = {{ url = \"{url}\" }}"));
+    let seed = world.configure("");
     world.once_gives(0, []);
+    // Only now: `once` would send the token itself.
+    world.configure_seed(&seed, &format!("push = [{{ url = \"{url}\" }}]\nprobe = {{ url = \"{url}\" }}"));
     let pane = Pane::open(&world.sandbox, (100, 24), &[], "status --watch");
     pane.wait_for("● default  fresh");
     let note = |name: &str, note: &Value| {

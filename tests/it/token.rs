@@ -238,3 +238,38 @@ fn git_is_given_no_token_for_an_open_connection() {
     let hint = "git config credential.https://HOST.helper '!zg-tokend token --format git'";
     assert!(answer.code == Some(2) && answer.stderr.contains(hint), "{answer:?}");
 }
+
+#[test]
+fn a_file_stays_fresh_while_the_command_runs() {
+    let world = World::with_lifetime(4);
+    world.configure("");
+    let script = "first=$(cat {}); while now=$(cat {}); [ \"$now\" = \"$first\" ] || [ -z \"$now\" ]; do n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done; printf '%s\n%s' \"$first\" \"$now\"";
+    let output = world.sandbox.run(["exec", "--file", "--", "sh", "-c", script]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let (first, now) = output.stdout.split_once('\n').unwrap();
+    assert!(!first.is_empty() && !now.is_empty() && first != now, "{output:?}");
+    assert!(world.posts() >= 2);
+}
+
+#[test]
+fn a_template_is_printed_and_passed_on() {
+    let world = World::new();
+    world.configure("");
+    let printed = |args: &[&str]| world.sandbox.run(args.iter().copied());
+    let bearer = printed(&["token", "--format", "bearer"]).stdout;
+    let token = world.token();
+    assert_eq!(bearer, format!("Bearer {}\n", token.expose()));
+    assert_eq!(
+        printed(&["token", "--template", "{account} {access_token}"]).stdout,
+        format!("default {}", token.expose())
+    );
+    assert_eq!(printed(&["token", "--template", "bearer"]).stdout, format!("Bearer {}", token.expose()));
+    let passed =
+        printed(&["exec", "--template", "x {access_token}", "--", "sh", "-c", "printf %s \"$ACCESS_TOKEN\""]);
+    assert_eq!(passed.stdout, format!("x {}", token.expose()));
+    let wrong = printed(&["token", "--template", "{refresh_token}"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("login of its own"), "{wrong:?}");
+    let absent = printed(&["token", "--format", "id-token"]);
+    assert!(absent.code == Some(78) && absent.stderr.contains("sent no id_token"), "{absent:?}");
+    assert_eq!(world.posts(), 1);
+}

@@ -148,7 +148,9 @@ impl Judge {
         }
     }
 
-    pub(crate) fn posted(&mut self, now: i64, token: &Secret, client: u32) {
+    /// `reaches`: the server gets it. A request that never leaves this machine costs the server nothing,
+    /// and is tried each minute (DESIGN.md, Time).
+    pub(crate) fn posted(&mut self, now: i64, token: &Secret, client: u32, reaches: bool) {
         let token = token.fingerprint();
         self.figures.posts += 1;
         self.expect_refresh(now, 0);
@@ -166,7 +168,7 @@ impl Judge {
         if self.budget.as_ref().is_some_and(|budget| budget.is_over(now, held_until)) {
             self.note_budget();
         }
-        if let Some(budget) = &mut self.budget
+        if let Some(budget) = self.budget.as_mut().filter(|_| reaches)
             && !budget.take(now)
         {
             let budget = budget.clone();

@@ -79,7 +79,7 @@ pub(crate) fn week() -> Plan {
     let mut plan = Plan::quiet(3600, 7 * DAY);
     plan.incidents = vec![
         (3 * HOUR, Incident::LoseNext { committed: false }),
-        (10 * HOUR, Incident::Outage(Outage::Refused, 3 * HOUR)),
+        (10 * HOUR, Incident::Outage(Outage::Unavailable, 3 * HOUR)),
         (20 * HOUR, Incident::Outage(Outage::Busy(1800), 10 * MINUTE)),
         (20 * HOUR + SECOND, Incident::ForceOnce),
         (30 * HOUR, Incident::Suspend(5 * HOUR)),
@@ -88,7 +88,7 @@ pub(crate) fn week() -> Plan {
         (50 * HOUR, Incident::DiskFails { state: true, duration: 2 * MINUTE }),
         (60 * HOUR, Incident::Kill(5 * SECOND)),
         (80 * HOUR, Incident::PowerLoss { down: MINUTE, wrong_by: 0 }),
-        (100 * HOUR, Incident::Outage(Outage::Unavailable, 30 * MINUTE)),
+        (100 * HOUR, Incident::Outage(Outage::Refused, 30 * MINUTE)),
         (120 * HOUR, Incident::Revoke),
         (130 * HOUR, Incident::Login { mistyped: false }),
     ];

@@ -12,7 +12,7 @@ use zg_tokend::testing::refresh::{FileView, Inputs, Loaded};
 use zg_tokend::testing::secret::Secret;
 
 use super::mutants::Mutant;
-use super::plan::{Incident, SECOND};
+use super::plan::{Incident, Outage, SECOND};
 use super::server::Post;
 use super::world::World;
 
@@ -136,7 +136,8 @@ impl World {
         let doing = if let Action::Request(request) = action {
             let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
             let token = self.mutate_request(token);
-            self.judge.posted(self.now, &token, self.processes[place].client);
+            let reaches = self.server.outage != Some(Outage::Refused);
+            self.judge.posted(self.now, &token, self.processes[place].client, reaches);
             let post = self.server.post(self.now, clock, token, &mut self.random);
             if post.answer.is_some() {
                 // The network has decided already that nothing will come of it.
@@ -230,7 +231,7 @@ impl World {
             Action::Publish(token) => {
                 let token = self.mutate_publish(token.value);
                 self.publish(&token, 2);
-                Event::Published(Ok(()))
+                Event::Published(Ok(Vec::new()))
             }
             Action::Withdraw(_) => unreachable!("nobody asked for it"),
             Action::Unlock => {

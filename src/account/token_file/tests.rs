@@ -30,7 +30,7 @@ fn a_token_is_published_and_observed() {
     assert!(!dir.join("zerogravity").exists(), "check and observe change nothing");
 
     let token = Secret::new("ya29.token");
-    file.prepare().unwrap().publish(&token).unwrap();
+    file.prepare().unwrap().publish(&token, None).unwrap();
     match file.observe() {
         Observation::Holds { fingerprint, len, modified_at, mode } => {
             assert_eq!((fingerprint, len, mode), (token.fingerprint(), 10, 0o600));
@@ -55,10 +55,10 @@ fn in_place_keeps_the_inode_and_creates_what_is_missing() {
     let (_guard, dir) = temp();
     let file = TokenFile { write: WriteMode::InPlace, ..token_file(dir.join("token")) };
     file.check().unwrap();
-    file.prepare().unwrap().publish(&Secret::new("first, and long")).unwrap();
+    file.prepare().unwrap().publish(&Secret::new("first, and long"), None).unwrap();
     let inode = fs::metadata(&file.path).unwrap().ino();
     file.check().unwrap();
-    file.prepare().unwrap().publish(&Secret::new("second")).unwrap();
+    file.prepare().unwrap().publish(&Secret::new("second"), None).unwrap();
     assert_eq!(fs::read_to_string(&file.path).unwrap(), "second");
     assert_eq!(fs::metadata(&file.path).unwrap().ino(), inode);
 }
@@ -97,12 +97,12 @@ fn giving_the_file_away_is_foreseen() {
     assert_eq!(file.check().is_ok(), root);
     match file.prepare() {
         Ok(prepared) => {
-            prepared.publish(&Secret::new("token")).unwrap();
+            prepared.publish(&Secret::new("token"), None).unwrap();
             let found = fs::metadata(&file.path).unwrap();
             assert!(root);
             assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (54321, 54321, 0o640));
             // Again, over a file that now belongs to the other user.
-            file.prepare().unwrap().publish(&Secret::new("next")).unwrap();
+            file.prepare().unwrap().publish(&Secret::new("next"), None).unwrap();
         }
         Err(error) => {
             assert!(!root);

@@ -86,6 +86,7 @@ fn supervise(
             // SIGHUP ends the demo.
             reload: &|| Err(Message::new(Level::Debug, "demo", "the demo has no config to reload")),
             control: None,
+            listen: None,
             stop: Box::pin(async move { stop.notified().await }),
         };
         run(settings, Context::new(Rc::new(Reporter(reporter))), options)

@@ -124,7 +124,7 @@ fn invalid(error: &config::ConfigError) -> InitError {
 
 /// The whole file appears at once, 0600, or not at all.
 fn store(path: &Path, text: &Zeroizing<String>, replaces: bool) -> Result<(), InitError> {
-    let rules = Rules { owner: None, missing: Missing::CreateAll, in_place: false };
+    let rules = Rules::private(Missing::CreateAll);
     let target = Target::resolve(path, &rules)?;
     let mut temporary = Temporary::create(&target, Attributes::PRIVATE)?;
     temporary.write_all(text.as_bytes())?;

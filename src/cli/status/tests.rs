@@ -22,6 +22,7 @@ fn account(name: &str) -> AccountStatus {
             modified_at: Some(NOW - 1020),
             masked_by: None,
         },
+        outputs: Vec::new(),
         generation: Some(7),
         expires_at: Some(NOW + 2580),
         expires_in: Some(2580),

@@ -30,6 +30,7 @@ fn account(status: &AccountStatus) -> String {
 /// The facts beside the headline, each with its name; `time` words an instant.
 pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> Vec<(&'static str, String)> {
     let mut details = vec![("token file", token_file(&status.token_file))];
+    details.extend(status.outputs.iter().map(|output| ("output", token_file(output))));
     if let Some(variable) = status.token_file.masked_by {
         details.push(("masked by", masked(variable)));
     }

@@ -53,6 +53,8 @@ pub struct Service {
     pub counts: Rc<RefCell<Counts>>,
     /// Places for requests that wait for a pass: a crowd of them leaves health and metrics alone.
     pub waiting: Semaphore,
+    /// Serve health and metrics alone.
+    pub probes_only: bool,
 }
 
 /// The account of a request, and its config.
@@ -117,6 +119,15 @@ impl Service {
     ) -> ControlReply {
         let (head, body) = request.into_parts();
         let handler = match find(head.method.as_str(), head.uri.path()) {
+            Found::Handler(handler) if self.probes_only && !handler.is_probe() => {
+                let hint = "the control socket serves it";
+                return ControlReply::error(
+                    404,
+                    "not_found",
+                    "this address serves probes and metrics alone",
+                    hint,
+                );
+            }
             Found::Handler(handler) => handler,
             Found::OtherMethod(method) => {
                 return ControlReply::error(

@@ -23,8 +23,8 @@ use fs4::{FileExt, TryLockError};
 use hyper_util::rt::TokioIo;
 use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::process::geteuid;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -168,9 +168,26 @@ pub fn open(
 ) -> Result<Socket, ControlError> {
     let path = place.path().join(NAME);
     let (lock, listener) = bind(place, &path)?;
-    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING) };
-    let accepting = tokio::task::spawn_local(accept(listener, Rc::new(service)));
+    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: false };
+    let accepting = tokio::task::spawn_local(accept(AnyListener::Unix(listener), Rc::new(service)));
     Ok(Socket { path, accepting, _lock: lock })
+}
+
+/// Serves probes and metrics to everybody who can connect, in a task of the current LocalSet. Never a
+/// token, and nothing that changes one.
+pub fn listen(
+    listener: TcpListener,
+    requests: mpsc::UnboundedSender<LoopRequest>,
+    context: Rc<Context>,
+    counts: Rc<RefCell<Counts>>,
+) {
+    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: true };
+    tokio::task::spawn_local(accept(AnyListener::Tcp(listener), Rc::new(service)));
+}
+
+enum AnyListener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
 }
 
 fn bind(place: &SocketPlace, path: &Path) -> Result<(File, UnixListener), ControlError> {
@@ -206,7 +223,7 @@ fn directory(place: &SocketPlace) -> Result<Directory, ControlError> {
         SocketPlace::Existing(_) => Missing::Refuse,
         SocketPlace::Own(_) => Missing::CreateAll,
     };
-    let directory = Directory::open(place.path(), &Rules { owner: None, missing, in_place: false })?;
+    let directory = Directory::open(place.path(), &Rules::private(missing))?;
     let (path, stat) = (directory.path().to_owned(), directory.stat());
     let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
     if owner != geteuid().as_raw() {
@@ -236,7 +253,7 @@ impl Connection {
 
 /// Accepts connections. Where there are too many, a slow one gives way: it has not sent its request, or
 /// does not take its reply. While none is slow the rest waits in the kernel, at no cost.
-async fn accept(listener: UnixListener, service: Rc<Service>) {
+async fn accept(listener: AnyListener, service: Rc<Service>) {
     let mut open: Vec<Connection> = Vec::new();
     loop {
         open.retain(|connection| !connection.task.is_finished());
@@ -252,12 +269,22 @@ async fn accept(listener: UnixListener, service: Rc<Service>) {
             }
             continue;
         }
-        let Ok((stream, _)) = listener.accept().await else {
+        let waits = Rc::new(Cell::new(false));
+        let (service, waiting) = (Rc::clone(&service), Rc::clone(&waits));
+        let accepted = match &listener {
+            AnyListener::Unix(listener) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| tokio::task::spawn_local(serve(stream, service, waiting)))
+            }
+            AnyListener::Tcp(listener) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| tokio::task::spawn_local(exchange(stream, service, waiting)))
+            }
+        };
+        let Ok(task) = accepted else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let waits = Rc::new(Cell::new(false));
-        let task = tokio::task::spawn_local(serve(stream, Rc::clone(&service), Rc::clone(&waits)));
         open.push(Connection { waits, since: monotonic(), task });
     }
 }
@@ -268,6 +295,11 @@ async fn serve(stream: UnixStream, service: Rc<Service>, waits: Rc<Cell<bool>>) 
         refuse(stream).await;
         return;
     }
+    exchange(stream, service, waits).await;
+}
+
+/// Reads one request and sends the reply.
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, service: Rc<Service>, waits: Rc<Cell<bool>>) {
     let (arrived, answered) = (Notify::new(), Notify::new());
     let respond = hyper::service::service_fn(async |request| {
         let answer = service.answer(request, &arrived, &waits);

@@ -13,6 +13,11 @@ pub(super) enum Handler {
 }
 
 impl Handler {
+    /// Whether it may be served to everybody.
+    pub(super) fn is_probe(self) -> bool {
+        matches!(self, Self::Metrics | Self::Health | Self::Ready)
+    }
+
     pub(super) fn takes_json(self) -> bool {
         matches!(self, Self::Set | Self::Rejected)
     }

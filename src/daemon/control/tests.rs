@@ -100,6 +100,13 @@ fn everything() -> AccountStatus {
             modified_at: Some(1),
             masked_by: Some("V"),
         },
+        outputs: vec![TokenFileStatus {
+            path: "/o".into(),
+            exists: true,
+            current: Some(true),
+            modified_at: Some(1),
+            masked_by: None,
+        }],
         generation: Some(1),
         expires_at: Some(1),
         expires_in: Some(1),

@@ -14,9 +14,10 @@ use std::time::Duration;
 fn event(world: &mut World, kind: u8, detail: u8) -> Event {
     let io = || problem(Class::Io, "disk_full");
     let record = world.disk.clone().filter(|_| !detail.is_multiple_of(4));
-    let file = match detail % 3 {
+    let file = match detail % 4 {
         0 => FileView::Missing,
         1 => FileView::Current,
+        2 => FileView::Incomplete,
         _ => FileView::Other { modified_at: 7 },
     };
     let garbage = (detail % 8 == 4).then(|| "state.corrupt-1".into());
@@ -53,7 +54,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         }),
         22 | 23 => Event::Persisted(Ok(())),
         24 => Event::Persisted(Err(io())),
-        25 => Event::Published(Ok(())),
+        25 => Event::Published(Ok(Vec::new())),
         26 => Event::Published(Err(io())),
         27 => Event::Withdrawn(if detail < 128 { Ok(()) } else { Err(io()) }),
         _ => Event::Unlocked,

@@ -161,6 +161,7 @@ fn failure(last_at: Timestamp, not_before: Timestamp, count: u32) -> Failure {
         count,
         last_at,
         not_before,
+        not_sent: false,
         retry_after: None,
         request: None,
     }

@@ -305,7 +305,7 @@ impl World {
             Action::Publish(token) => {
                 assert!(self.locked);
                 self.file = Some((token.value.expose().to_owned(), self.now.wall));
-                Event::Published(Ok(()))
+                Event::Published(Ok(Vec::new()))
             }
             Action::Withdraw(token) => {
                 assert!(self.locked && !token.is_live(self.now));

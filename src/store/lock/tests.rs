@@ -11,7 +11,7 @@ fn state() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn account(state: &Path) -> AccountDir {
-    StateDir::create(state).unwrap().create_account("default").unwrap()
+    StateDir::create(state, Missing::CreateAll).unwrap().create_account("default").unwrap()
 }
 
 /// Tries again while the lock is busy: a child that another test forks keeps a copy of the
@@ -33,7 +33,7 @@ fn finding_creates_nothing_and_creating_is_private() {
     let (_guard, path) = state();
     assert!(StateDir::find(&path.join("deeper")).unwrap().is_none());
     assert!(!path.exists());
-    let dir = StateDir::create(&path.join("deeper")).unwrap();
+    let dir = StateDir::create(&path.join("deeper"), Missing::CreateAll).unwrap();
     assert!(dir.find_account("default").unwrap().is_none());
     assert!(dir.create_account("default").unwrap().warning().is_none());
     assert!(dir.find_account("default").unwrap().is_some());
@@ -109,7 +109,7 @@ fn a_repointed_symlink_voids_the_lock() {
 #[test]
 fn an_account_is_a_directory_of_our_own() {
     let (_guard, path) = state();
-    let dir = StateDir::create(&path).unwrap();
+    let dir = StateDir::create(&path, Missing::CreateAll).unwrap();
     fs::create_dir(path.join("real")).unwrap();
     symlink("real", path.join("link")).unwrap();
     fs::write(path.join("file"), "").unwrap();
@@ -123,7 +123,8 @@ fn an_account_is_a_directory_of_our_own() {
         assert_eq!(error.class(), Class::Config);
         assert_eq!(error.hint().unwrap(), "run as its owner: sudo -u '#54321' zg-tokend …");
     } else {
-        let error = StateDir::create(Path::new("/")).unwrap().find_account("etc").unwrap_err();
+        let error =
+            StateDir::create(Path::new("/"), Missing::CreateAll).unwrap().find_account("etc").unwrap_err();
         assert!(matches!(error, LockError::NotOurs { owner: 0, .. }), "{error}");
     }
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::files::Missing;
 use crate::store::seeds::*;
 
 /// A state directory with these accounts, each with one seed: the fingerprint of its name.
@@ -10,7 +11,7 @@ fn state_dir(accounts: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().canonicalize().unwrap().join("state");
     for account in accounts {
-        StateDir::create(&path).unwrap().create_account(account).unwrap();
+        StateDir::create(&path, Missing::CreateAll).unwrap().create_account(account).unwrap();
         store(&path, account, account);
     }
     (dir, path)

@@ -175,7 +175,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
             }
             Action::Publish(token) => {
                 assert!(token.expires_at().wall >= token.issued_at.wall);
-                Event::Published(Ok(()))
+                Event::Published(Ok(Vec::new()))
             }
             Action::Withdraw(_) => Event::Withdrawn(Ok(())),
             Action::Unlock => Event::Unlocked,

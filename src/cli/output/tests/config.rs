@@ -93,6 +93,8 @@ const MISTAKES: &[&str] = &[
     "token_format = \"{token}\"",
     "token_file = \"~bob/token\"",
     "token_file = \"\"",
+    "token_file = \"$HOME/token\"",
+    "token_file = \"%t/token\"",
     "token_file = \"../c/./config.toml\"",
     "token_file = \"ca\"\nca_file = \"./ca\"",
     "token_file = \"s\"\nrefresh_token = { file = \"s\" }",
@@ -111,6 +113,23 @@ const MISTAKES: &[&str] = &[
     "ca_file = \"\"",
     "token_format = \"{access_token\"",
     "token_format = \"x\"",
+    "token_format = \"{refresh_token}\"",
+    "token_format = \"{access_token|hex}\"",
+    "token_format = \"{access_token|ms}\"",
+    "token_format = \"netrc\"",
+    "token_format = \"netrc:a b\"",
+    "token_format = \"bare:a\"",
+    "outputs = [{ format = \"bare\" }]",
+    "outputs = [{ path = \"a\", fromat = \"bare\" }]",
+    "outputs = [{ path = \"a\", zzz = 1 }]",
+    "outputs = [{ path = \"a\", mode = \"0666\" }]",
+    "outputs = [{ path = \"a\", write = \"twice\" }]",
+    "outputs = \"a\"",
+    "outputs = [{ path = \"a\" }, { path = \"./a\" }]",
+    "outputs = [{ path = \"s\" }]\ntoken_file = \"s\"",
+    "outputs = [{ path = \"a\" }]\n[accounts.a]\ntoken_file = \"t\"",
+    "[[push]]\nurl = \"https://a.example\"\nmethod = \"GET\"",
+    "[[push]]\nurl = \"https://a.example\"\ncontent_type = \"a\"\nheaders = { content-type = \"b\" }",
     "client_secret = { file = \"GOCSPX-a1b2\" }",
     "on_refresh = [\"\"]",
     "on_refresh = [\"a\\u0000\"]",
@@ -186,7 +205,7 @@ fn every_mistake_in_a_config_is_told_with_a_way_out() {
         let _ = writeln!(page, "{}{shown}", quoted.concat());
     }
     compare("config", &page);
-    let places = ["values", "validate", "document", "token_format"];
+    let places = ["values", "validate", "collisions", "document", "token_format"];
     let sentences = sentences(&places.map(|place| format!("config/{place}.rs")));
     let is_missing = |said: &&String| !page.contains(*said) && !UNREACHABLE.contains(&said.as_str());
     let missing: Vec<_> = sentences.iter().filter(is_missing).collect();

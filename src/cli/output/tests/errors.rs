@@ -19,7 +19,7 @@ use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
 use crate::cli::output::tests::shown;
 use crate::cli::output::tests::sources::variants;
-use crate::config::{ConfigError, SecretFlaw};
+use crate::config::{ConfigError, NoIdToken, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
 use crate::demo::server;
@@ -36,7 +36,7 @@ use crate::store::lock::LockError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 20] = [
+const ELSEWHERE: [&str; 27] = [
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -46,15 +46,22 @@ const ELSEWHERE: [&str; 20] = [
     "NoAnswer::OwnAddress",
     "NoAnswer::State",
     "ConfigError::Text",
+    "FormatError::Argument",
+    "FormatError::Forbidden",
+    "FormatError::Misplaced",
     "FormatError::NoToken",
+    "FormatError::OtherSecret",
+    "FormatError::Surplus",
     "FormatError::Unbalanced",
     "FormatError::Unknown",
+    "FormatError::UnknownFilter",
     "TemplateError::NoToken",
     "TemplateError::Unbalanced",
     "TemplateError::Unknown",
     "NotAnAccountName",
     "NotAFingerprint",
     "Dropped",
+    "NoIdToken",
     "EndlessInterim",
     "ResolveError",
 ];
@@ -319,6 +326,7 @@ fn network(page: &mut Page) {
     }
     for error in [
         PushError::Secret(SecretError::Unset { key: "push.api_key", name: "ZG_KEY".into() }),
+        PushError::NoIdToken(NoIdToken),
         PushError::Transport(reset()),
         PushError::Status(401),
         PushError::Status(307),
@@ -346,6 +354,7 @@ fn surroundings(page: &mut Page) {
         },
         RunError::Setup(os(Errno::MFILE)),
         RunError::Hang { account: "work".into() },
+        RunError::Listen { address: ([127, 0, 0, 1], 9464).into(), source: os(Errno::ADDRINUSE) },
     ] {
         page.tell(&error, error.hint());
     }
