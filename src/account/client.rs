@@ -133,7 +133,7 @@ impl Client {
             Endpoint::Discovered { issuer } => issuer,
         };
         let now = context.clock.now();
-        let mut store = store::open(&self.settings, &self.account.name);
+        let mut store = store::open(&self.settings, &self.account);
         let cached = self.on_files(context, move || store.discovered()).await;
         let cached = cached.filter(|cached| cached.issuer == *issuer);
         if let Some(cached) = &cached
@@ -160,7 +160,7 @@ impl Client {
                 let endpoint = self.confirmed(&fetched, fetched.token_endpoint.clone())?;
                 // Without the cache the next pass fetches the document again: no reason to fail.
                 let kept = Discovered { confirmed_host: host(&endpoint), ..fetched };
-                let store = store::open(&self.settings, &self.account.name);
+                let store = store::open(&self.settings, &self.account);
                 let _ = self.on_files(context, move || store.keep_discovered(&kept)).await;
                 Ok(endpoint)
             }

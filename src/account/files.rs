@@ -37,7 +37,7 @@ impl Files {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
-            store: store::open(settings, &account.name),
+            store: store::open(settings, account),
             outputs: Outputs::new(account),
             generation: 0,
             origin: None,

@@ -87,6 +87,17 @@ pub enum SetResult {
     Known,
 }
 
+/// An account with `from` has no login that could be replaced or ended.
+pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
+    let Some(login) = &account.from else { return Ok(()) };
+    Err(Problem {
+        class: Class::Config,
+        kind: "no_own_login".into(),
+        message: format!("it uses the login of account {login}, and has none of its own"),
+        hint: Some(format!("name that account: --account {login}")),
+    })
+}
+
 /// Stores the login under the account's lock, and publishes its access token. The next pass, which is
 /// due at once, uses the refresh token.
 pub fn set(
@@ -94,6 +105,7 @@ pub fn set(
     account: &Arc<config::AccountConfig>,
     login: NewLogin,
 ) -> Result<SetResult, Problem> {
+    has_login(account)?;
     // A command may take seconds: before the lock.
     let configured = account.refresh_token.as_ref().filter(|_| login.refresh_token.is_some());
     let configured =

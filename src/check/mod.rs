@@ -236,7 +236,7 @@ fn secret(
 
 /// The refresh token: the one in the state, and the configured one.
 fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
-    let mut store = store::open(settings, &account.name);
+    let mut store = store::open(settings, account);
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
         Ok(stored) => stored.into_parts(),

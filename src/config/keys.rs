@@ -147,7 +147,7 @@ macro_rules! keys {
             example: $example,
         }),*];
 
-        #[derive(Clone, Deserialize)]
+        #[derive(Clone, Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind>),* }
 
@@ -212,6 +212,9 @@ KEYS, RawAccount {
     refresh_token: Own Secret, "the one in the state",
         "the refresh token of a login; it is read once, its successors are kept in the state",
         r#"{ file = "refresh_token" }"#;
+    from: Own Text, "none",
+        "another account, whose login this one uses: one refresh token, and an access token for each scope, audience or resource",
+        r#""work""#;
     scope: Account Text, "the scope of the login",
         "narrows the access token: words separated by spaces (RFC 6749 section 3.3)",
         r#""openid email""#;
@@ -425,6 +428,33 @@ impl RawAccount {
             defaults.client_secret = None;
         }
         self.or(defaults)
+    }
+
+    /// The keys of an account with `from`: client, server and login are those of the other account. The
+    /// error is a key that both would have.
+    pub(super) fn use_login(self, login: Self) -> Result<Self, &'static str> {
+        macro_rules! taken {
+            ($($name:ident)*) => {{
+                $(if self.$name.is_some() {
+                    return Err(stringify!($name));
+                })*
+                Self { $($name: login.$name,)* ..self }
+            }};
+        }
+        let own = taken!(
+            provider tenant host shop data_center issuer token_endpoint confirmed_endpoint_host
+            authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
+            token_endpoint_auth_method refresh_token login_scope redirect_uri authorization_params identity
+            request_body
+        );
+        Ok(Self {
+            extra_params: own.extra_params.or(login.extra_params),
+            request_headers: own.request_headers.or(login.request_headers),
+            timeout: own.timeout.or(login.timeout),
+            ca_file: own.ca_file.or(login.ca_file),
+            allow_http: own.allow_http.or(login.allow_http),
+            ..own
+        })
     }
 }
 

@@ -58,6 +58,9 @@ pub struct AccountConfig {
     pub name: AccountName,
     /// The seed; `None` if the state has to hold a refresh token already.
     pub refresh_token: Option<SecretSource>,
+    /// The account whose login it uses. The state of that account has the refresh token and the access
+    /// tokens of both.
+    pub from: Option<AccountName>,
     pub token_file: TokenFile,
     /// The environment variables that hold secrets of any account; child processes do not get them.
     pub secret_variables: Arc<[String]>,
@@ -126,6 +129,11 @@ pub struct CommonConfig {
 }
 
 impl AccountConfig {
+    /// The account that has the login: `from`, or this one.
+    pub fn login_account(&self) -> &AccountName {
+        self.from.as_ref().unwrap_or(&self.name)
+    }
+
     /// Every format that a file of this account has.
     pub fn formats(&self) -> impl Iterator<Item = &TokenFormat> {
         std::iter::once(&self.token_format).chain(self.outputs.iter().map(|output| &output.format))

@@ -1,6 +1,6 @@
 //! From [`RawFile`] to [`Settings`]: the rules between values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -98,11 +98,17 @@ impl Scope<'_> {
             ));
         }
         let mut known = Vec::new();
+        let named: BTreeSet<_> =
+            accounts.iter().filter_map(|(_, raw)| Some(raw.from.as_ref()?.get_ref().clone())).collect();
+        let logins = accounts.iter().filter(|(name, _)| named.contains(name.get_ref()));
+        let logins: BTreeMap<_, _> =
+            logins.map(|(name, raw)| (name.get_ref().clone(), raw.clone())).collect();
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
+            let raw = with_login(raw, &logins, top)?;
             self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
@@ -195,6 +201,15 @@ impl Scope<'_> {
         let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
         let token_file = token_file.ok_or_else(|| missing("token_file"))?;
         let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
+        let from = match raw.from {
+            // `tables` has looked it up.
+            Some(from) if !place.is_empty() => from.get_ref().parse().ok(),
+            Some(from) => {
+                let hint = "an account takes its login from another one: write both as [accounts.NAME]";
+                return Err(bad_value("from", from.span(), "needs [accounts.NAME]", hint));
+            }
+            None => None,
+        };
         let write = write_mode("write", raw.write)?;
         let outputs = raw.outputs.unwrap_or_default();
         let outputs = outputs.into_iter().map(|raw| self.output(raw)).collect::<Result<Vec<_>, _>>()?;
@@ -247,6 +262,7 @@ impl Scope<'_> {
         let account = AccountConfig {
             name,
             refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            from,
             token_file: TokenFile {
                 mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
                 owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
@@ -443,6 +459,30 @@ impl Scope<'_> {
         }
         Ok(argv)
     }
+}
+
+/// An account with `from` gets the keys of that login.
+fn with_login(
+    raw: Box<RawAccount>,
+    logins: &BTreeMap<String, Box<RawAccount>>,
+    top: &RawAccount,
+) -> Result<Box<RawAccount>, ConfigProblem> {
+    let Some(from) = raw.from.clone() else { return Ok(raw) };
+    let name = from.get_ref();
+    let place = from.span();
+    let Some(login) = logins.get(name) else {
+        let hint = "write the name of another account in this file, as in [accounts.NAME]";
+        return Err(bad_value("from", place, "names no account", hint));
+    };
+    if login.from.is_some() {
+        let hint = "name the account that has the login itself";
+        return Err(bad_value("from", place, format!("names `{name}`, which has `from` as well"), hint));
+    }
+    let login = login.clone().inherit(top.clone());
+    raw.use_login(login).map(Box::new).map_err(|key| {
+        let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
+        bad_value("from", place, format!("stands beside `{key}`"), hint)
+    })
 }
 
 /// The equal one among the last that are known, or this one.

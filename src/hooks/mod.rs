@@ -166,7 +166,7 @@ impl Hooks {
                 (queue.finished.pop_front(), queue.note)
             };
             let Some(pass) = next else { return };
-            let mut store = store::open(&self.settings, &self.account.name);
+            let mut store = store::open(&self.settings, &self.account);
             let noting = workers::run(move || (pass.note(&mut note, &mut store), note, pass));
             let (events, note, pass) = noting.await;
             let mut queue = self.queue.borrow_mut();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
-use crate::account::set::lock;
+use crate::account::set::{has_login, lock};
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::login::request::Nonces;
@@ -70,6 +70,7 @@ impl LoginSession {
         context: Context,
         options: LoginOptions,
     ) -> Result<Self, Problem> {
+        has_login(account)?;
         let client = Client::new(settings, account);
         let one_at_a_time = one_at_a_time(settings, account)?;
         let inputs = client.read_inputs(&context).await?;
@@ -145,7 +146,7 @@ pub(super) struct Held {
 }
 
 fn one_at_a_time(settings: &Settings, account: &AccountConfig) -> Result<File, Problem> {
-    store::open(settings, &account.name).lock_login().map_err(|error| match error {
+    store::open(settings, account).lock_login().map_err(|error| match error {
         LockError::Busy { .. } => Problem {
             class: Class::Busy,
             kind: "login_under_way".into(),

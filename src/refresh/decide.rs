@@ -215,6 +215,9 @@ fn refresh_or_rest(
     let Some(token) = &record.access_token else {
         return Decision::Refresh(Reason::FirstToken);
     };
+    if policy.from.is_some() && record.token_seed != record.seeds.last().copied() {
+        return Decision::Refresh(Reason::NewLogin);
+    }
     Decision::Refresh(match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
         Due::ClockSetBack => Reason::ClockSetBack,
         Due::Since(late) => Reason::Due(late),
@@ -323,7 +326,8 @@ fn current_verdict<'a>(
         Some(_) => schedule::wait_of(verdict, now).is_some(),
         None => !trigger.retry_dead,
     };
-    (applies && verdict.binding == binding(token, inputs.request)).then_some(verdict)
+    let is_same = verdict.is_of_login || verdict.binding == binding(token, inputs.request);
+    (applies && is_same).then_some(verdict)
 }
 
 fn current_wait<'a>(

@@ -115,8 +115,11 @@ pub struct Store {
     state_dir: PathBuf,
     /// About missing directories on the way to it.
     missing: Missing,
+    /// The account with the login: its directory has state and lock.
     account: String,
     dir: Option<AccountDir>,
+    /// The account that uses this login, if it is another one, and its own directory, for notes.
+    user: Option<Box<(String, Option<AccountDir>)>>,
     lock: Option<Lock>,
     /// The next state's file, with room reserved.
     next: Option<Temporary>,
@@ -125,11 +128,13 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str) -> Self {
+    /// `user`: the account that uses the login of `account`, if it is another one.
+    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str, user: Option<&str>) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
             missing,
             account: account.to_owned(),
+            user: user.map(|user| Box::new((user.to_owned(), None))),
             dir: None,
             lock: None,
             next: None,
@@ -150,16 +155,20 @@ impl Store {
 
     /// The files to watch for a new state, and for changes of these others beside it.
     pub fn watched(&self, others: &[&str]) -> Vec<PathBuf> {
-        let path = self.path();
-        others.iter().map(|other| path.with_file_name(other)).chain([path.clone()]).collect()
+        let own = self.state_dir.join(self.user.as_ref().map_or(&self.account, |user| &user.0));
+        others.iter().map(|other| own.join(other)).chain([self.path()]).collect()
     }
 
     /// Reads the state, and changes nothing.
     pub fn load(&mut self) -> Result<Stored, StateError> {
-        match self.open()? {
-            Some(dir) => read(dir, STATE),
-            None => Ok(Stored::Nothing),
-        }
+        let stored = match self.open()? {
+            Some(dir) => read(dir, STATE)?,
+            None => Stored::Nothing,
+        };
+        Ok(match stored {
+            Stored::Record(record) => Stored::Record(self.seen(record)),
+            stored => stored,
+        })
     }
 
     /// Takes the lock, creating the directories if need be; [`LockError::Busy`] if it is taken.
@@ -170,6 +179,11 @@ impl Store {
         };
         self.lock = Some(dir.try_lock()?);
         self.dir = Some(dir);
+        if let Some((user, own @ None)) = self.user.as_deref_mut() {
+            // Only notes are lost without it.
+            *own =
+                StateDir::create(&self.state_dir, self.missing).and_then(|dir| dir.create_account(user)).ok();
+        }
         Ok(())
     }
 
@@ -222,16 +236,45 @@ impl Store {
             let lock = other.try_lock()?;
             let Stored::Record(record) = read(&other, STATE)? else { continue };
             self.taken_over = Some((other, lock));
-            return Ok(Some(record));
+            return Ok(Some(self.seen(record)));
         }
-        Ok(left_half_way)
+        Ok(left_half_way.map(|record| self.seen(record)))
+    }
+
+    /// The record as the account of this store sees it.
+    fn seen(&self, mut record: Box<Record>) -> Box<Record> {
+        if let Some(user) = &self.user {
+            record.seen_by(&user.0);
+        }
+        record
+    }
+
+    fn encode(&self, record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        let Some(user) = &self.user else { return encode(record, max) };
+        let mut record = record.clone();
+        record.unseen_by(&user.0);
+        encode(&record, max)
+    }
+
+    /// The account's own directory, for notes: that of the state, unless the login is another account's.
+    fn own(&mut self) -> Result<Option<&AccountDir>, StateError> {
+        if self.user.is_none() {
+            return self.open();
+        }
+        let Some((user, own)) = self.user.as_deref_mut() else { return Ok(None) };
+        if own.is_none()
+            && let Some(state_dir) = StateDir::find(&self.state_dir)?
+        {
+            *own = state_dir.find_account(user)?;
+        }
+        Ok(own.as_ref())
     }
 
     /// Makes sure that the next state can be stored, then stores this one durably.
     pub fn prepare(&mut self, record: &Record) -> Result<(), StateError> {
         let dir = self.locked()?;
         // The answer needs room as well.
-        let bytes = encode(record, STATE_MAX - RESERVE as usize)?;
+        let bytes = self.encode(record, STATE_MAX - RESERVE as usize)?;
         // The marker comes last: without a request it would be mistaken for a request without an
         // answer.
         let next = reserve(dir, RESERVE.max(2 * bytes.len() as u64))?;
@@ -259,7 +302,7 @@ impl Store {
     /// Stores the record durably: file, rename, directory. If the directory was moved or removed
     /// meanwhile, the record goes to the directory that the path leads to now.
     pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
-        let bytes = encode(record, STATE_MAX)?;
+        let bytes = self.encode(record, STATE_MAX)?;
         let written = self.write_next(&bytes);
         match self.lock.as_ref().map(Lock::still_there) {
             Some(Err(LockError::Replaced { .. })) => {
@@ -315,22 +358,25 @@ impl Store {
         self.taken_over = None;
         self.lock = None;
         self.dir = None;
+        self.user.iter_mut().for_each(|user| user.1 = None);
     }
 
     /// The note of a feature, or its default.
     pub fn note<N: Note>(&mut self) -> N {
-        self.open().ok().flatten().map(note::read).unwrap_or_default()
+        self.own().ok().flatten().map(note::read).unwrap_or_default()
     }
 
     /// Changes the note of a feature, and returns what `change` returns; `None` if the note cannot
     /// be read or written. Creates no directory.
     pub fn update_note<N: Note, T>(&mut self, change: impl FnOnce(&mut N) -> T) -> Option<T> {
-        note::update(self.open().ok()??, change).ok()
+        note::update(self.own().ok()??, change).ok()
     }
 
     /// Takes the account under supervision, for the life of the value.
     pub fn supervise(&self, now: Timestamp) -> Result<SupervisorLock, LockError> {
-        SupervisorLock::acquire(&self.create()?, now)
+        let account = self.user.as_ref().map_or(&self.account, |user| &user.0);
+        let own = StateDir::create(&self.state_dir, self.missing)?.create_account(account)?;
+        SupervisorLock::acquire(&own, now)
     }
 
     /// Whether a process holds the lock. Changes nothing.
@@ -344,7 +390,7 @@ impl Store {
 
     /// Whether a process supervises the account. Changes nothing.
     pub fn supervision(&mut self) -> Result<Supervision, StateError> {
-        Ok(self.open()?.map_or(Ok(Supervision::None), supervision)?)
+        Ok(self.own()?.map_or(Ok(Supervision::None), supervision)?)
     }
 
     /// The account's directory, created with its parents if need be.

@@ -5,6 +5,7 @@
 
 mod ambiguity;
 mod answers;
+mod audiences;
 mod booted;
 mod certified;
 mod check;
