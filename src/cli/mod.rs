@@ -17,6 +17,7 @@ mod prompt;
 mod reaper;
 mod rejected;
 mod run;
+mod session;
 mod set;
 mod status;
 mod terminal;

@@ -53,6 +53,7 @@ pub enum Kind {
     Pushes,
     Outputs,
     Probe,
+    Signal,
 }
 
 /// The Rust type of each [`Kind`], as serde reads it.
@@ -61,7 +62,7 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret};
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret, RawSignal};
 
     pub type Text = Spanned<String>;
     pub type Path = Text;
@@ -78,6 +79,7 @@ pub(super) mod raw {
     pub type Pushes = Vec<Spanned<RawPush>>;
     pub type Outputs = Vec<Spanned<RawOutput>>;
     pub type Probe = Spanned<RawProbe>;
+    pub type Signal = Spanned<RawSignal>;
 }
 
 impl Kind {
@@ -100,6 +102,7 @@ impl Kind {
             Self::Pushes => "an array of tables, each with a url",
             Self::Outputs => "an array of tables, each with a path",
             Self::Probe => "a table with a url",
+            Self::Signal => "a table with a pid_file",
         }
     }
 
@@ -116,6 +119,7 @@ impl Kind {
                 | Self::Pushes
                 | Self::Outputs
                 | Self::Probe
+                | Self::Signal
         )
     }
 }
@@ -300,6 +304,9 @@ KEYS, RawAccount {
     on_refresh: Account Command, "none",
         "a command to run, without a shell, after the token file was replaced; [] for none",
         r#"["systemctl", "--user", "reload", "example.service"]"#;
+    signal: Own Signal, "none",
+        "a signal to send after the token file was replaced, where no command can be run: a table of pid_file and signal",
+        r#"{ pid_file = "/run/nginx.pid", signal = "HUP" }"#;
     on_failure: Account Command, "none",
         "a command to run when refreshes begin to fail, once until they succeed again",
         r#"["notify-send", "zg-tokend", "the token is not being refreshed"]"#;
@@ -375,6 +382,17 @@ PROBE_KEYS, RawProbe {
 }}
 
 keys! {
+/// The keys of `signal`.
+SIGNAL_KEYS, RawSignal {
+    pid_file: Own Path, "required",
+        "the file that begins with the process id of the program",
+        r#""/run/nginx.pid""#;
+    signal: Own Text, "HUP",
+        "HUP, USR1, USR2 or WINCH",
+        r#""USR1""#;
+}}
+
+keys! {
 /// The sources of a secret that is not inline: exactly one of them.
 FORMS, RawForms {
     file: Own Path, "none",
@@ -403,60 +421,6 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
     ("ZG_TOKEND_EXPIRES_AT", "when the access token expires, in Unix seconds; unset if there is none"),
     ("ZG_TOKEND_GENERATION", "how many access tokens the account was granted so far; unset if unknown"),
 ];
-
-impl RawAccount {
-    /// These keys, and `defaults` where there are none.
-    ///
-    /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
-    /// not send its secrets to the default one, and a client secret belongs to its client_id.
-    pub(super) fn inherit(self, mut defaults: Self) -> Self {
-        if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
-            defaults.provider = None;
-            defaults.tenant = None;
-            defaults.host = None;
-            defaults.shop = None;
-            defaults.data_center = None;
-            defaults.issuer = None;
-            defaults.token_endpoint = None;
-            defaults.confirmed_endpoint_host = None;
-            defaults.authorization_endpoint = None;
-            defaults.device_authorization_endpoint = None;
-            defaults.revocation_endpoint = None;
-        }
-        if self.client_id.is_some() {
-            defaults.client_id = None;
-            defaults.client_secret = None;
-        }
-        self.or(defaults)
-    }
-
-    /// The keys of an account with `from`: client, server and login are those of the other account. The
-    /// error is a key that both would have.
-    pub(super) fn use_login(self, login: Self) -> Result<Self, &'static str> {
-        macro_rules! taken {
-            ($($name:ident)*) => {{
-                $(if self.$name.is_some() {
-                    return Err(stringify!($name));
-                })*
-                Self { $($name: login.$name,)* ..self }
-            }};
-        }
-        let own = taken!(
-            provider tenant host shop data_center issuer token_endpoint confirmed_endpoint_host
-            authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
-            token_endpoint_auth_method refresh_token login_scope redirect_uri authorization_params identity
-            request_body
-        );
-        Ok(Self {
-            extra_params: own.extra_params.or(login.extra_params),
-            request_headers: own.request_headers.or(login.request_headers),
-            timeout: own.timeout.or(login.timeout),
-            ca_file: own.ca_file.or(login.ca_file),
-            allow_http: own.allow_http.or(login.allow_http),
-            ..own
-        })
-    }
-}
 
 /// A secret: the value itself, or a table that names its source.
 #[derive(Clone)]
@@ -535,6 +499,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
         Some(("push", name)) => (PUSH_KEYS, name),
         Some(("outputs", name)) => (OUTPUT_KEYS, name),
         Some(("probe", name)) => (PROBE_KEYS, name),
+        Some(("signal", name)) => (SIGNAL_KEYS, name),
         _ => (KEYS, path),
     };
     keys.iter().find(|key| key.name == name)

@@ -5,6 +5,7 @@ pub mod collisions;
 pub mod diagnostic;
 pub mod document;
 pub mod formats;
+mod inherit;
 pub mod keys;
 pub mod login;
 pub mod paths;

@@ -126,6 +126,7 @@ pub struct CommonConfig {
     pub push: Vec<PushConfig>,
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
+    pub signal: Option<SignalConfig>,
 }
 
 impl AccountConfig {
@@ -239,6 +240,28 @@ pub struct ProbeConfig {
     pub url: Url,
     /// From one answer to the next request.
     pub every: Duration,
+}
+
+/// A signal that tells a program of a new token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalConfig {
+    /// It begins with the process id.
+    pub pid_file: PathBuf,
+    pub signal: SignalName,
+}
+
+/// The signals by which programs are told to read their files again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalName {
+    Hup,
+    Usr1,
+    Usr2,
+    Winch,
+}
+
+impl SignalName {
+    pub const ALL: [(&str, Self); 4] =
+        [("HUP", Self::Hup), ("USR1", Self::Usr1), ("USR2", Self::Usr2), ("WINCH", Self::Winch)];
 }
 
 /// Commands to run after an event, each a program with its arguments; empty for none.

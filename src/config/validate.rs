@@ -1,6 +1,6 @@
 //! From [`RawFile`] to [`Settings`]: the rules between values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::RawFile;
-use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::inherit;
+use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, RawSignal, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig,
-    PushMethod, Settings, TokenFile, WriteMode,
+    PushMethod, Settings, SignalConfig, SignalName, TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
@@ -98,17 +99,13 @@ impl Scope<'_> {
             ));
         }
         let mut known = Vec::new();
-        let named: BTreeSet<_> =
-            accounts.iter().filter_map(|(_, raw)| Some(raw.from.as_ref()?.get_ref().clone())).collect();
-        let logins = accounts.iter().filter(|(name, _)| named.contains(name.get_ref()));
-        let logins: BTreeMap<_, _> =
-            logins.map(|(name, raw)| (name.get_ref().clone(), raw.clone())).collect();
+        let logins = inherit::logins(&accounts);
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
-            let raw = with_login(raw, &logins, top)?;
+            let raw = inherit::with_login(raw, &logins, top)?;
             self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
@@ -252,6 +249,7 @@ impl Scope<'_> {
                 .map(|raw| self.push(raw, allow_http))
                 .collect::<Result<_, _>>()?,
             probe: raw.probe.map(|raw| probe(raw, allow_http)).transpose()?,
+            signal: raw.signal.map(|raw| self.signal(raw)).transpose()?,
             hooks: HooksConfig {
                 on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                 on_failure: self.hook("on_failure", raw.on_failure)?,
@@ -279,6 +277,16 @@ impl Scope<'_> {
             refresh_token: refresh_token_span,
             token_file: token_file_span,
             outputs: output_spans,
+        })
+    }
+
+    fn signal(&self, raw: Spanned<RawSignal>) -> Result<SignalConfig, ConfigProblem> {
+        let (place, raw) = (raw.span(), raw.into_inner());
+        let pid_file = raw.pid_file.ok_or_else(|| missing("signal.pid_file", place, ""))?;
+        let signal = or_default("signal.signal", raw.signal);
+        Ok(SignalConfig {
+            pid_file: self.path("signal.pid_file", &pid_file)?,
+            signal: choice("signal.signal", &signal, &SignalName::ALL)?,
         })
     }
 
@@ -459,30 +467,6 @@ impl Scope<'_> {
         }
         Ok(argv)
     }
-}
-
-/// An account with `from` gets the keys of that login.
-fn with_login(
-    raw: Box<RawAccount>,
-    logins: &BTreeMap<String, Box<RawAccount>>,
-    top: &RawAccount,
-) -> Result<Box<RawAccount>, ConfigProblem> {
-    let Some(from) = raw.from.clone() else { return Ok(raw) };
-    let name = from.get_ref();
-    let place = from.span();
-    let Some(login) = logins.get(name) else {
-        let hint = "write the name of another account in this file, as in [accounts.NAME]";
-        return Err(bad_value("from", place, "names no account", hint));
-    };
-    if login.from.is_some() {
-        let hint = "name the account that has the login itself";
-        return Err(bad_value("from", place, format!("names `{name}`, which has `from` as well"), hint));
-    }
-    let login = login.clone().inherit(top.clone());
-    raw.use_login(login).map(Box::new).map_err(|key| {
-        let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
-        bad_value("from", place, format!("stands beside `{key}`"), hint)
-    })
 }
 
 /// The equal one among the last that are known, or this one.

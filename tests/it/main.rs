@@ -50,6 +50,7 @@ mod rejected;
 mod secrets;
 mod seeds;
 mod servers;
+mod sessions;
 mod soak;
 mod status;
 mod suspend;
