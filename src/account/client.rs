@@ -45,6 +45,7 @@ impl Client {
     /// Reads the secrets, and finds the token endpoint.
     pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
         let account = &self.account;
+        let client_id = read(account, "client_id", &account.client_id).await?;
         let client_secret = match &account.client_secret {
             Some(source) => Some(read(account, "client_secret", source).await?),
             None => None,
@@ -69,7 +70,7 @@ impl Client {
         }
         let client = TokenClient {
             token_endpoint: self.token_endpoint(context).await?,
-            client_id: account.client_id.clone(),
+            client_id: client_id.expose().to_owned(),
             client_authentication: authentication(account.auth_method, client_secret),
             scope: account.scope.clone(),
             extra_params: extra.chain(plain).collect(),

@@ -11,9 +11,10 @@ use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon;
 use crate::daemon::control::SocketPlace;
-use crate::daemon::{RunError, RunOptions};
+use crate::daemon::{RunError, RunOptions, standby};
 use crate::message::{Level, Message};
 use crate::problem::chain;
+use crate::store::lock::LockError;
 
 pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
     if let Some(exit) = reaper::as_first_process() {
@@ -30,23 +31,41 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
         log::write(None, &Message::new(Level::Debug, "no_control", text));
     }
-    let options = RunOptions {
-        only: args.common.account.as_deref(),
-        reload: &|| reload(args),
-        control,
-        listen: flags.listen,
-        stop: Box::pin(std::future::pending()),
-    };
-    match daemon::run(settings, Context::new(Rc::new(log::Log::default())), options) {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            output::error(chain(&error), error.hint().as_deref());
-            match &error {
-                RunError::Supervise { source, .. } => Exit::from(source.class()),
-                RunError::Hang { .. } => Exit::Io,
-                RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
+    let context = || Context::new(Rc::new(log::Log::default()));
+    let mut settings = settings;
+    loop {
+        let options = RunOptions {
+            only: args.common.account.as_deref(),
+            reload: &|| reload(args),
+            control: control.clone(),
+            listen: flags.listen,
+            stop: Box::pin(std::future::pending()),
+        };
+        match daemon::run(settings.clone(), context(), options) {
+            Ok(()) => return Exit::Success,
+            Err(RunError::Supervise { account, source: LockError::Supervised { .. } }) if flags.wait => {
+                match standby::wait_for(settings, &account, context(), flags.listen) {
+                    Ok(true) => {}
+                    Ok(false) => return Exit::Success,
+                    Err(error) => return failed(&error),
+                }
+                // It may have changed meanwhile.
+                settings = match self::settings(args) {
+                    Some(settings) => settings,
+                    None => return Exit::Config,
+                };
             }
+            Err(error) => return failed(&error),
         }
+    }
+}
+
+fn failed(error: &RunError) -> Exit {
+    output::error(chain(error), error.hint().as_deref());
+    match error {
+        RunError::Supervise { source, .. } => Exit::from(source.class()),
+        RunError::Hang { .. } => Exit::Io,
+        RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
     }
 }
 

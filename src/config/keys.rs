@@ -44,6 +44,8 @@ pub enum Kind {
     Duration,
     Bool,
     Secret,
+    /// Text that may also come from where secrets come from.
+    TextSource,
     Principal,
     List,
     Body,
@@ -70,6 +72,7 @@ pub(super) mod raw {
     pub type Duration = Text;
     pub type Bool = bool;
     pub type Secret = Spanned<RawSecret>;
+    pub type TextSource = Secret;
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
     pub type Body = Text;
@@ -91,7 +94,7 @@ impl Kind {
             Self::Url => "a URL in quotes",
             Self::Duration => "a duration in quotes",
             Self::Bool => "true or false",
-            Self::Secret => {
+            Self::Secret | Self::TextSource => {
                 "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }"
             }
             Self::Principal => "a name in quotes or a number",
@@ -203,8 +206,8 @@ KEYS, RawAccount {
     revocation_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
         "the URL where `zg-tokend logout` revokes the login (RFC 7009)",
         r#""https://oauth2.googleapis.com/revoke""#;
-    client_id: Account Text, "required",
-        "your OAuth client (RFC 6749 section 2.2)",
+    client_id: Account TextSource, "required",
+        "your OAuth client (RFC 6749 section 2.2); like a secret, it may come from a file, a variable, a command or a credential",
         r#""1234-abc.apps.googleusercontent.com""#;
     client_secret: Account Secret, "none",
         "the secret of the client, if it has one; belongs to the client_id in the same table",

@@ -89,7 +89,7 @@ pub struct CommonConfig {
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
     /// RFC 6749 section 2.2.
-    pub client_id: String,
+    pub client_id: SecretSource,
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
@@ -149,6 +149,8 @@ impl AccountConfig {
     /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
         let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
+        let client_id = Some(("client_id", &self.client_id));
+        let client_id = client_id.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
         let push_headers = self.push.iter().flat_map(|push| &push.headers);
         let push_headers = push_headers.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
@@ -161,7 +163,7 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        own.chain(headers).chain(params).chain(push_headers)
+        own.chain(client_id).chain(headers).chain(params).chain(push_headers)
     }
 }
 

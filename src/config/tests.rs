@@ -177,7 +177,11 @@ fn accounts_inherit_what_they_may() {
     let [zoe, adam, eve] = &settings.accounts[..] else { panic!("three accounts") };
     assert_eq!([&zoe.name, &adam.name, &eve.name].map(AccountName::as_str), ["zoe", "adam", "eve"]);
     assert_eq!((zoe.timeout.as_secs(), adam.timeout.as_secs()), (6, 5));
-    assert_eq!((zoe.client_id.as_str(), adam.client_id.as_str()), ("shared", "own"));
+    let id = |account: &AccountConfig| match &account.client_id {
+        SecretSource::Inline(id) => id.expose().to_owned(),
+        source => panic!("{source:?}"),
+    };
+    assert_eq!((id(zoe).as_str(), id(adam).as_str()), ("shared", "own"));
     // A secret goes with its client_id, and a preset with its endpoint.
     assert!(zoe.client_secret.is_some() && adam.client_secret.is_none());
     assert_eq!(
@@ -493,4 +497,14 @@ fn an_account_may_use_the_login_of_another() {
     let error =
         parse_text("token_endpoint = \"https://a.example/t\"\nfrom = \"a\"\nclient_id = \"c\"").unwrap_err();
     assert!(error.to_string().contains("needs [accounts.NAME]"), "{error}");
+}
+
+#[test]
+fn a_client_id_may_come_from_elsewhere() {
+    let settings = parse_text(
+        "token_endpoint = \"https://a.example/t\"\nclient_id = { env = \"ZG_CLIENT\" }\nrefresh_token = \"r\"",
+    );
+    let account = &settings.unwrap().accounts[0];
+    assert!(matches!(&account.client_id, SecretSource::Env(name) if name == "ZG_CLIENT"));
+    assert_eq!(&*account.secret_variables, ["ZG_CLIENT"]);
 }

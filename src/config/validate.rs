@@ -28,6 +28,7 @@ use crate::config::values::{
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
+use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
 /// its durable writes are not over when those who wait for the lock give up, after 45 s.
@@ -158,7 +159,7 @@ impl Scope<'_> {
             }
             (None, None, None) => return Err(missing("token_endpoint")),
         };
-        let client_id = text("client_id", raw.client_id.ok_or_else(|| missing("client_id"))?)?;
+        let client_id = self.client_id(raw.client_id.ok_or_else(|| missing("client_id"))?)?;
         // With Basic, some servers take a key as the user and no password.
         let basic =
             raw.token_endpoint_auth_method.as_ref().is_some_and(|method| method.get_ref().contains("basic"));
@@ -347,6 +348,16 @@ impl Scope<'_> {
                 let hint = "keep one of file, env, command and credential";
                 Err(bad_value(key, span, "must have exactly one source", hint))
             }
+        }
+    }
+
+    fn client_id(&self, raw: raw::TextSource) -> Result<SecretSource, ConfigProblem> {
+        match raw.get_ref() {
+            RawSecret::Inline(id) => {
+                let id = Spanned::new(raw.span(), id.expose().to_owned());
+                text("client_id", id).map(|id| SecretSource::Inline(Secret::new(id)))
+            }
+            RawSecret::Table(_) => self.secret("client_id", raw),
         }
     }
 

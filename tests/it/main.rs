@@ -52,6 +52,7 @@ mod seeds;
 mod servers;
 mod sessions;
 mod soak;
+mod standby;
 mod status;
 mod suspend;
 mod terminal;
