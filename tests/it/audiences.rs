@@ -1,6 +1,7 @@
 //! Several access tokens of one login (`from`): one refresh token, one chain, one lock.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -162,7 +163,7 @@ fn a_killed_exchange_is_made_up_for() {
         state.as_object_mut().unwrap().remove("forced");
         let tokens = state["tokens"].as_object_mut().unwrap();
         tokens.values_mut().for_each(|part| drop(part.as_object_mut().unwrap().remove("forced")));
-        std::fs::write(world.state_path("main", "state"), state.to_string()).unwrap();
+        fs::write(world.state_path("main", "state"), state.to_string()).unwrap();
     }
 }
 
@@ -229,6 +230,29 @@ fn run_follows_a_new_login_of_the_other_account() {
     assert_eq!(set.code, Some(0), "{set:?}");
     wait_until("a token of the new login", || (tokens(&world, &["mail"]) != before).then_some(()));
     assert_all_live(&world, &["mail"]);
+}
+
+/// An account with a login of its own becomes one with `from`, and is renamed. Its token file has more
+/// tokens behind it than the state knows of.
+#[test]
+fn an_account_may_begin_to_use_another_login_and_be_renamed() {
+    let world = server("mail api", 0);
+    let (main, mail) = (world.seed(), world.seed());
+    world.configure_accounts(&[("main", &main), ("mail", &mail)]);
+    world.once_gives(0, []);
+    for _ in 0..3 {
+        world.once_gives(0, ["--force"]);
+    }
+    configure(&world, &main, &["mail"]);
+    world.once_gives(0, []);
+    assert_eq!(world.state_of("main")["tokens"]["mail"]["generation"], 1);
+    assert_all_live(&world, &["main", "mail"]);
+    world.once_gives(0, ["--force"]);
+    let config = fs::read_to_string(world.sandbox.config_path()).unwrap();
+    world.sandbox.write_config(&config.replace("[accounts.mail]", "[accounts.imap]"));
+    world.once_gives(0, []);
+    assert_eq!(world.state_of("main")["tokens"]["imap"]["generation"], 1);
+    assert_all_live(&world, &["main", "mail"]);
 }
 
 #[test]

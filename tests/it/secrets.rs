@@ -411,7 +411,7 @@ fn neither_a_debugger_nor_a_core_dump_gets_at_the_tokens() {
 fn a_client_id_comes_from_where_secrets_come_from() {
     let world = World::new();
     let file = world.sandbox.path("client_id");
-    std::fs::write(&file, "demo\n").unwrap();
+    fs::write(&file, "demo\n").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     for source in [
         format!("{{ file = \"{}\" }}", file.display()),
