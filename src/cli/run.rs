@@ -20,7 +20,8 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
     if let Some(exit) = reaper::as_first_process() {
         return exit;
     }
-    let Some(settings) = settings(args) else { return Exit::Config };
+    let read = || settings(args);
+    let Some(mut settings) = read() else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
     if let Some((text, hint)) = linger::warning() {
@@ -32,7 +33,6 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
         log::write(None, &Message::new(Level::Debug, "no_control", text));
     }
     let context = || Context::new(Rc::new(log::Log::default()));
-    let mut settings = settings;
     loop {
         let options = RunOptions {
             only: args.common.account.as_deref(),
@@ -41,21 +41,20 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
             listen: flags.listen,
             stop: Box::pin(std::future::pending()),
         };
-        match daemon::run(settings.clone(), context(), options) {
-            Ok(()) => return Exit::Success,
-            Err(RunError::Supervise { account, source: LockError::Supervised { .. } }) if flags.wait => {
-                match standby::wait_for(settings, &account, context(), flags.listen) {
+        let spare = flags.wait.then(|| settings.clone());
+        match (daemon::run(settings, context(), options), spare) {
+            (Ok(()), _) => return Exit::Success,
+            (Err(RunError::Supervise { account, source: LockError::Supervised { .. } }), Some(spare)) => {
+                match standby::wait_for(spare, &account, context(), flags.listen) {
                     Ok(true) => {}
                     Ok(false) => return Exit::Success,
                     Err(error) => return failed(&error),
                 }
                 // It may have changed meanwhile.
-                settings = match self::settings(args) {
-                    Some(settings) => settings,
-                    None => return Exit::Config,
-                };
+                let Some(new) = read() else { return Exit::Config };
+                settings = new;
             }
-            Err(error) => return failed(&error),
+            (Err(error), _) => return failed(&error),
         }
     }
 }

@@ -74,7 +74,7 @@ pub struct Hook {
     pub act: Act,
 }
 
-/// What a hook does.
+/// The act of a hook.
 #[derive(Debug)]
 pub enum Act {
     Command {

@@ -89,7 +89,7 @@ pub struct Record {
     pub tokens: BTreeMap<String, TokenPart>,
 }
 
-/// What an account keeps of its access token. The rest of a [`Record`] is the login's.
+/// The part of a [`Record`] that is about the access token. The rest is the login's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenPart {
     pub generation: u64,

@@ -412,7 +412,7 @@ fn a_client_id_comes_from_where_secrets_come_from() {
     let world = World::new();
     let file = world.sandbox.path("client_id");
     fs::write(&file, "demo\n").unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     for source in [
         format!("{{ file = \"{}\" }}", file.display()),
         format!("{{ command = [\"cat\", \"{}\"] }}", file.display()),
@@ -425,7 +425,7 @@ fn a_client_id_comes_from_where_secrets_come_from() {
         world.once_gives(0, []);
         world.assert_live();
     }
-    std::fs::remove_file(&file).unwrap();
+    fs::remove_file(&file).unwrap();
     world.pass_time(std::time::Duration::from_secs(3590));
     let output = world.once_gives(69, []);
     assert!(output.stderr.contains("client_id"), "{output:?}");

@@ -292,13 +292,13 @@ fn children(page: &mut Page) {
         page.tell(&error, Some(error.hint()));
     }
     let path = || PathBuf::from("/run/nginx.pid");
-    let send = |errno: rustix::io::Errno| SignalError::Send { path: path(), pid: 7, source: errno.into() };
+    let send = |errno: Errno| SignalError::Send { path: path(), pid: 7, source: errno.into() };
     for error in [
         SignalError::Missing { path: path() },
         SignalError::NotAPid { path: path() },
         SignalError::Stranger { path: path(), mode: 0o666, owner: 0 },
-        send(rustix::io::Errno::SRCH),
-        send(rustix::io::Errno::PERM),
+        send(Errno::SRCH),
+        send(Errno::PERM),
     ] {
         let error = HookError::from(error);
         page.tell(&error, Some(error.hint()));
