@@ -79,6 +79,14 @@ pub enum Observation {
 }
 
 impl Observation {
+    /// Whether both found the same: the same content, no file, or one that cannot be read.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Holds { fingerprint: one, .. }, Self::Holds { fingerprint: other, .. }) => one == other,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+
     /// Whether the file has exactly this content.
     pub fn holds(&self, content: &Secret) -> bool {
         matches!(self, Self::Holds { fingerprint, .. } if *fingerprint == content.fingerprint())

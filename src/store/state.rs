@@ -335,11 +335,7 @@ impl Store {
 
     /// Whether a process holds the lock. Changes nothing.
     pub fn is_locked(&mut self) -> Result<bool, StateError> {
-        match self.open()?.map(AccountDir::try_lock) {
-            Some(Err(LockError::Busy { .. })) => Ok(true),
-            Some(Err(error)) => Err(error.into()),
-            Some(Ok(_)) | None => Ok(false),
-        }
+        Ok(self.open()?.map(AccountDir::is_locked).transpose()?.unwrap_or(false))
     }
 
     /// Whether a process supervises the account. Changes nothing.
