@@ -80,18 +80,8 @@ fn encrypted(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
     run(&argv(&[&["systemd-creds"], scope, &["encrypt", &name, "-", &file]].concat()), key)?;
     let decrypt = argv(&[&["systemd-creds"], scope, &["decrypt", &name, &file, "-"]].concat());
     read_back(&SecretSource::Command(decrypt.clone()), key)?;
-    // The service of the system gets it from its manager; whoever else is root can decrypt it as well.
-    let is_system = is_root && settings.path.starts_with("/etc/zg-tokend");
     let place = format!("{file}, which this machine alone decrypts");
-    if !is_system {
-        return Ok(KeptKey { source: command(&decrypt), place, next: None });
-    }
-    let stem = settings.path.file_stem().unwrap_or_default().to_string_lossy();
-    let next = format!(
-        "let the service have the key: systemctl edit zg-tokend@{stem}, write the lines [Service] and \
-         LoadCredentialEncrypted={CREDENTIAL}:{file}, and restart it"
-    );
-    Ok(KeptKey { source: format!("{{ credential = \"{CREDENTIAL}\" }}"), place, next: Some(next) })
+    Ok(KeptKey { source: command(&decrypt), place, next: None })
 }
 
 /// Another key there may be the only one that opens another state.

@@ -32,7 +32,7 @@ fn kept_id_token(world: &mut World) -> Option<Secret> {
     grant.id_token = Some(token);
     world.answers.push_back(answer);
     world.begin_with(FORCE);
-    world.disk.as_ref()?.access_token.as_ref()?.id_token.clone()
+    world.disk.as_ref()?.access_token.as_ref()?.id_token.as_ref()?.open().cloned()
 }
 
 #[test]

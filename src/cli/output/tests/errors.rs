@@ -37,7 +37,8 @@ use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 28] = [
+    "NotAKey",
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
