@@ -71,11 +71,8 @@ pub enum Observation {
     Holds {
         /// The SHA-256 of the content.
         fingerprint: Fingerprint,
-        /// In bytes.
-        len: usize,
         /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
-        mode: u32,
     },
     /// It cannot be read, or is not a regular file.
     Unreadable(PublishError),
@@ -162,9 +159,7 @@ impl TokenFile {
             Ok(None) => Observation::Missing,
             Ok(Some(contents)) => Observation::Holds {
                 fingerprint: Fingerprint::of([&contents.bytes]),
-                len: contents.bytes.len(),
                 modified_at: contents.modified_at,
-                mode: contents.mode,
             },
             Err(error) => Observation::Unreadable(error.into()),
         }

@@ -185,6 +185,9 @@ pub struct RefreshTokenStatus {
     /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<&'static str>,
+    /// How the state keeps it: `plain` (0600 in a 0700 directory) or `sealed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_rest: Option<&'static str>,
     /// When the user logged in, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<i64>,
