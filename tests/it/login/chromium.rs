@@ -56,11 +56,14 @@ fn a_login_in_the_browser_rotates_and_is_revoked() {
     let sandbox = Sandbox::below(Path::new("/dev/shm"));
     configure(&oidc, &sandbox);
     // The command starts a browser, which here only notes the address.
-    let (opener, opened) = (sandbox.path("opener"), sandbox.path("opened"));
-    write_script(&opener, &format!("#!/bin/sh\necho \"$1\" >'{0}~' && mv '{0}~' '{0}'\n", opened.display()));
+    let (opener, address_file) = (sandbox.path("opener"), sandbox.path("address_file"));
+    write_script(
+        &opener,
+        &format!("#!/bin/sh\necho \"$1\" >'{0}~' && mv '{0}~' '{0}'\n", address_file.display()),
+    );
     let desktop = [("BROWSER", opener.to_str().unwrap()), ("DISPLAY", ":0")];
     let mut login = LoginRun::start_in(&sandbox, "", &desktop);
-    let url = wait_until("the browser's start", || fs::read_to_string(&opened).ok());
+    let url = wait_until("the browser's start", || fs::read_to_string(&address_file).ok());
     browser.open(url.trim());
     consent(&browser);
     wait_until("the page", || browser.address().ends_with("/done").then_some(()));
