@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::account::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::login::request::ungranted;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::login::session::{Held, LoggedIn, LoginSession, OlderSeed};
 use crate::message::{duration, login_command};
@@ -94,6 +95,17 @@ impl LoginSession {
                 "the server does not say that it knows PKCE with S256, which was sent all the same".into(),
                 "ask the operator to support it: it protects the code on its way through the browser".into(),
             ));
+        }
+        // A server that names no scope has granted the requested one (RFC 6749 section 5.1).
+        let granted = response.as_ref().and_then(|response| response.scope.as_deref());
+        if let (Some(requested), Some(granted)) = (&self.server.scope, granted) {
+            let missed = ungranted(requested, granted);
+            if !missed.is_empty() {
+                warnings.push((
+                    format!("the server granted less than the login asked for: not {}", missed.join(", ")),
+                    "log in again and allow all of it, or allow the scope for this client in the provider's console".into(),
+                ));
+            }
         }
         let Held { files, mut record } = held;
         let life = response.as_ref().and_then(|response| response.login_expires_in);

@@ -293,3 +293,22 @@ impl PushTask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PushNote, PushResult};
+
+    #[test]
+    fn a_late_result_does_not_replace_that_of_a_newer_token() {
+        let mut note = PushNote::default();
+        let result = |generation, at| PushResult { generation, at, problem: None };
+        let mut noted = |result: PushResult| {
+            note.note("target".to_owned(), result);
+            note.0["target"].clone()
+        };
+        assert_eq!(noted(result(2, 10)), result(2, 10));
+        assert_eq!(noted(result(1, 10)), result(2, 10), "it was stopped, and comes late");
+        assert_eq!(noted(result(2, 11)), result(2, 11), "another try");
+        assert_eq!(noted(result(1, 12)), result(1, 12), "the state was lost, and the numbers begin anew");
+    }
+}

@@ -218,7 +218,7 @@ fn conclude(settings: &Settings, account: &AccountConfig, flags: &Login, login: 
     if exit == Exit::Success && !flags.json {
         let place = account.token_file.path.display();
         output::print_line(format!(
-            "the token is in {place}; `zg-tokend run` keeps it fresh, also one that runs already"
+            "the token is in {place}; `zg-tokend run` keeps it fresh, and needs no restart"
         ));
     }
     exit

@@ -1,6 +1,7 @@
 //! The harness: a sandbox for the binary, its children, and patience.
 
 pub mod audit;
+pub mod chromium;
 pub mod documents;
 pub mod golden;
 pub mod mounts;
