@@ -1,6 +1,5 @@
 //! The exchange of a code, and the login that comes of it: locked, exchanged, stored, published.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::files::Files;
@@ -33,9 +32,9 @@ impl LoginSession {
     pub(super) async fn exchange(&self, grant: Grant, nonce: &Secret) -> Result<LoggedIn, Problem> {
         self.exchanging.set(true);
         let held = self.lock(true).await?;
-        let request = self.request(grant);
         let mut tries = 1;
         let (issued_at, answer) = loop {
+            let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
             let answer = self.client.post(&request, &self.context).await;
             if tries == TRIES || !is_unsent(&answer) {
@@ -47,8 +46,9 @@ impl LoginSession {
         self.take(held, answer, issued_at, Some(nonce)).await
     }
 
-    pub(super) fn request(&self, grant: Grant) -> TokenRequest {
-        TokenRequest { client: Arc::clone(&self.server.client), grant }
+    pub(super) async fn request(&self, grant: Grant) -> Result<TokenRequest, Problem> {
+        let client = self.client.renewed(&self.server.client, &self.context).await?;
+        Ok(TokenRequest { client, grant })
     }
 
     /// Stores the login in an answer, under the lock that was held for the request.
@@ -75,8 +75,8 @@ impl LoginSession {
                 drop(held);
                 // Nobody will use it.
                 if let Some(endpoint) = &self.server.revocation_endpoint {
-                    let http = self.client.endpoint(&self.context);
-                    let client = &self.server.client;
+                    let http = self.client.endpoint_for(&self.server.client, &self.context);
+                    let client = &self.client.renewed(&self.server.client, &self.context).await?;
                     let _ = revoke(&http, client, endpoint, TokenKind::RefreshToken, &refresh_token).await;
                 }
                 return Err(problem);

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, LocalSet};
 
-use crate::account::client::read;
 use crate::account::context::{Context, Observer};
 use crate::account::outputs::values;
+use crate::account::sources::read;
 use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
@@ -279,7 +279,8 @@ impl PushTask {
         let url = request.url.clone();
         // It reads the root certificates.
         let (endpoint, prepared) = workers::run(move || {
-            let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+            let endpoint =
+                HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
             let prepared = endpoint.prepare(&url);
             (endpoint, prepared)
         })

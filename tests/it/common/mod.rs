@@ -200,6 +200,14 @@ pub fn feed(command: &mut Command, input: &str) -> Output {
     Output::of(child.wait_with_output().unwrap())
 }
 
+/// A file that only its owner can read, not even for a moment anybody else. It replaces an older one.
+pub fn write_private(path: &Path, content: &[u8]) {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).unwrap();
+    file.write_all(content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
 /// Writes an executable script. A child does it: were the file open for writing in this process,
 /// any child that another test forks at this moment would keep it open, and it could not be run.
 pub fn write_script(path: &Path, text: &str) {
