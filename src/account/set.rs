@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth;
@@ -87,17 +88,6 @@ pub enum SetResult {
     Known,
 }
 
-/// An account with `from` has no login that could be replaced or ended.
-pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
-    let Some(login) = &account.from else { return Ok(()) };
-    Err(Problem {
-        class: Class::Config,
-        kind: "no_own_login".into(),
-        message: format!("it uses the login of account {login}, and has none of its own"),
-        hint: Some(format!("name that account: --account {login}")),
-    })
-}
-
 /// Stores the login under the account's lock, and publishes its access token. The next pass, which is
 /// due at once, uses the refresh token.
 pub fn set(
@@ -110,8 +100,12 @@ pub fn set(
     let configured = account.refresh_token.as_ref().filter(|_| login.refresh_token.is_some());
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
+    let keys = match &login.refresh_token {
+        Some(_) => sealing::read_keys_here(settings, account)?,
+        None => None,
+    };
     let clock = SystemClock::new();
-    let mut files = Files::new(&Arc::new(settings.clone()), account, false);
+    let mut files = Files::new(&Arc::new(settings.clone()), account, false).with_keys(keys);
     let mut record = lock(&mut files, clock)?
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
     let now = clock.now();
@@ -144,6 +138,34 @@ pub fn set(
     }
     files.unlock();
     Ok(SetResult::Stored { older, failed })
+}
+
+/// Why this account has no login that could be replaced or ended, if it has none.
+pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
+    if let Some(login) = &account.from {
+        return Err(Problem {
+            class: Class::Config,
+            kind: "no_own_login".into(),
+            message: format!("it uses the login of account {login}, and has none of its own"),
+            hint: Some(format!("name that account: --account {login}")),
+        });
+    }
+    let grant_type = account.grant.grant_type;
+    if grant_type.has_login() {
+        return Ok(());
+    }
+    Err(Problem {
+        class: Class::Config,
+        kind: "no_login".into(),
+        message: format!(
+            "account {} has no login: its tokens come from {}, which is made anew for each request",
+            account.name,
+            grant_type.name()
+        ),
+        hint: Some(
+            "run `zg-tokend once` to get a token; for a login set grant_type = \"refresh_token\"".into(),
+        ),
+    })
 }
 
 fn is_known(record: &Record, seed: &Secret) -> bool {

@@ -35,6 +35,10 @@ pub(super) fn with_login(
         return Err(bad_value("from", place, format!("names `{name}`, which has `from` as well"), hint));
     }
     let login = login.clone().inherit(top.clone());
+    if login.grant_type.as_ref().is_some_and(|grant| grant.get_ref() != "refresh_token") {
+        let hint = "an account without a login needs no other one: give this one the same keys";
+        return Err(bad_value("from", place, format!("names `{name}`, which has no login"), hint));
+    }
     raw.use_login(login).map(Box::new).map_err(|key| {
         let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
         bad_value("from", place, format!("stands beside `{key}`"), hint)
@@ -45,7 +49,7 @@ impl RawAccount {
     /// These keys, and `defaults` where there are none.
     ///
     /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
-    /// not send its secrets to the default one, and a client secret belongs to its client_id.
+    /// not send its secrets to the default one, and secrets and keys of a client belong to its client_id.
     pub(super) fn inherit(self, mut defaults: Self) -> Self {
         if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
             defaults.provider = None;
@@ -63,6 +67,12 @@ impl RawAccount {
         if self.client_id.is_some() {
             defaults.client_id = None;
             defaults.client_secret = None;
+            defaults.private_key = None;
+            defaults.key_id = None;
+            defaults.certificate = None;
+            defaults.client_assertion = None;
+            defaults.tls_certificate = None;
+            defaults.tls_private_key = None;
         }
         self.or(defaults)
     }
@@ -81,8 +91,9 @@ impl RawAccount {
         let own = taken!(
             provider tenant host shop data_center issuer token_endpoint confirmed_endpoint_host
             authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
-            token_endpoint_auth_method refresh_token login_scope redirect_uri authorization_params identity
-            request_body
+            token_endpoint_auth_method private_key key_id certificate client_assertion client_assertion_audience
+            tls_certificate tls_private_key grant_type refresh_token login_scope redirect_uri authorization_params
+            identity request_body
         );
         Ok(Self {
             extra_params: own.extra_params.or(login.extra_params),

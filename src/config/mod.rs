@@ -4,12 +4,16 @@
 pub mod collisions;
 pub mod diagnostic;
 pub mod document;
+pub mod edit;
 pub mod formats;
-mod inherit;
+pub mod grant;
+pub mod grant_keys;
+pub mod inherit;
 pub mod keys;
 pub mod login;
 pub mod paths;
 pub mod problem;
+pub mod raw_values;
 pub mod settings;
 pub mod source;
 #[cfg(test)]
@@ -26,6 +30,7 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::formats::NoIdToken;
+pub use crate::config::grant::AssertionAudience;
 pub use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
     OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::grant::GrantConfig;
 use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
@@ -88,11 +89,13 @@ pub struct CommonConfig {
     pub login: LoginConfig,
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
-    /// RFC 6749 section 2.2.
+    /// RFC 6749 section 2.2. Empty if the grant says who asks.
     pub client_id: SecretSource,
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
+    /// The grant, and the keys of the client.
+    pub grant: GrantConfig,
     /// RFC 6749 section 3.3, words with one space between.
     pub scope: Option<String>,
     /// Sent as `audience`.
@@ -127,6 +130,10 @@ pub struct CommonConfig {
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
     pub signal: Option<SignalConfig>,
+    /// Seals the secrets in the state; the same for all accounts, and never inline.
+    pub state_key: Option<SecretSource>,
+    /// Opens them as well; without a state_key they are written in plain again.
+    pub state_key_previous: Option<SecretSource>,
 }
 
 impl AccountConfig {
@@ -143,12 +150,20 @@ impl AccountConfig {
     /// Whether `zg-tokend login` can work: there is an endpoint for it, or an issuer to ask.
     pub fn can_log_in(&self) -> bool {
         let LoginConfig { authorization_endpoint, device_authorization_endpoint, .. } = &self.login;
+        if !self.grant.grant_type.has_login() {
+            return false;
+        }
         authorization_endpoint.is_some() || device_authorization_endpoint.is_some() || self.issuer.is_some()
     }
 
     /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
-        let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
+        let own = [
+            ("client_secret", &self.client_secret),
+            ("refresh_token", &self.refresh_token),
+            ("state_key", &self.state_key),
+            ("state_key_previous", &self.state_key_previous),
+        ];
         let client_id = Some(("client_id", &self.client_id));
         let client_id = client_id.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
@@ -163,7 +178,8 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        own.chain(client_id).chain(headers).chain(params).chain(push_headers)
+        let own = own.chain(client_id).chain(headers).chain(params).chain(push_headers);
+        own.chain(self.grant.secrets())
     }
 }
 

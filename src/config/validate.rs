@@ -115,7 +115,7 @@ impl Scope<'_> {
     fn account(
         &self,
         name: AccountName,
-        raw: RawAccount,
+        mut raw: RawAccount,
         default_token_file: Option<PathBuf>,
         place: Range<usize>,
         known: &mut Vec<Arc<CommonConfig>>,
@@ -123,6 +123,8 @@ impl Scope<'_> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
         let preset = raw.provider.as_ref().map(provider).transpose()?;
+        let has_google_credentials = raw.google_credentials.is_some();
+        let grant = self.grant(&mut raw, preset)?;
         let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
         let parts = [
             ("tenant", raw.tenant),
@@ -157,9 +159,15 @@ impl Scope<'_> {
                 let url = Spanned::new(0..0, url);
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
             }
+            (None, None, None) if has_google_credentials => Endpoint::Explicit(Self::google_endpoint()),
             (None, None, None) => return Err(missing("token_endpoint")),
         };
-        let client_id = self.client_id(raw.client_id.ok_or_else(|| missing("client_id"))?)?;
+        let has_client_id = raw.client_id.is_some();
+        let client_id = match raw.client_id {
+            Some(client_id) => self.client_id(client_id)?,
+            None if grant.names_itself() => SecretSource::Inline(Secret::new("")),
+            None => return Err(missing("client_id")),
+        };
         // With Basic, some servers take a key as the user and no password.
         let basic =
             raw.token_endpoint_auth_method.as_ref().is_some_and(|method| method.get_ref().contains("basic"));
@@ -172,8 +180,12 @@ impl Scope<'_> {
                 _ => self.secret("client_secret", raw),
             })
             .transpose()?;
-        let auth_method =
-            auth_method(raw.token_endpoint_auth_method.as_ref(), client_secret.is_some(), preset)?;
+        let auth_method = auth_method(
+            raw.token_endpoint_auth_method.as_ref(),
+            grant.credentials(client_secret.is_some()),
+            preset,
+        )?;
+        grant.check_client(auth_method, has_client_id, raw.request_body.is_some(), place.clone())?;
         let extra_params =
             with_preset(self.extra_params(raw.extra_params)?, preset.map_or(&[], |preset| preset.params));
         let request_body = raw.request_body.map(|raw| {
@@ -221,6 +233,7 @@ impl Scope<'_> {
             client_id,
             client_secret,
             auth_method,
+            grant,
             scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
             audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
@@ -257,6 +270,8 @@ impl Scope<'_> {
                 on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                 on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
             },
+            state_key: self.state_key("state_key", raw.state_key)?,
+            state_key_previous: self.state_key("state_key_previous", raw.state_key_previous)?,
         };
         let account = AccountConfig {
             name,
@@ -301,7 +316,7 @@ impl Scope<'_> {
         state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
     }
 
-    fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+    pub(super) fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
             RawSecret::Inline(secret) => {
@@ -361,8 +376,18 @@ impl Scope<'_> {
         }
     }
 
+    /// A key that lies in the config guards nothing: the state is beside it, and in the same backup.
+    fn state_key(&self, key: &str, raw: Option<raw::Secret>) -> Result<Option<SecretSource>, ConfigProblem> {
+        let Some(raw) = raw else { return Ok(None) };
+        if matches!(raw.get_ref(), RawSecret::Inline(_)) {
+            let hint = "keep it elsewhere: `zg-tokend seal --help` shows how";
+            return Err(bad_value(key, raw.span(), "must not be written into the config itself", hint));
+        }
+        self.secret(key, raw).map(Some)
+    }
+
     /// A parameter in the config may be any text; one from elsewhere is a secret.
-    fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+    pub(super) fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         if let RawSecret::Inline(text) = raw.get_ref() {
             no_nul(key, &raw.span(), text.expose())?;
             return Ok(SecretSource::Inline(text.clone()));

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::account::client::{Client, read};
+use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::account::set::{has_login, lock};
+use crate::account::sources::read;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{AccountConfig, Settings};
-use crate::http::HttpEndpoint;
 use crate::http::discovery;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::message::local;
 use crate::oauth::TokenClient;
 use crate::problem::{Class, Problem};
 use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::stored::StoredSecret;
 use crate::secret::Secret;
 use crate::workers;
 
@@ -41,9 +43,11 @@ pub async fn logout(
 ) -> Result<LoggedOut, Problem> {
     has_login(account)?;
     let client = Client::new(settings, account);
-    let (server, seed) = if is_local {
-        (None, configured_seed(account).await)
+    let (server, seed, keys) = if is_local {
+        // A sealed login can be forgotten without its key.
+        (None, configured_seed(account).await, None)
     } else {
+        let keys = sealing::read_keys(settings, account, context.inline).await?;
         let inputs = client.read_inputs(context).await?;
         let endpoint = revocation_endpoint(&client, account, context).await?;
         let seed = match (inputs.seed, inputs.seed_problem) {
@@ -51,12 +55,12 @@ pub async fn logout(
             (None, Some(_)) => ConfiguredSeed::Unread,
             (None, None) => ConfiguredSeed::None,
         };
-        (Some((inputs.client, endpoint)), seed)
+        (Some((inputs.client, endpoint)), seed, keys)
     };
     let (mut files, record) = {
         let (settings, account) = (Arc::clone(settings), Arc::clone(account));
         workers::run(move || {
-            let mut files = Files::new(&settings, &account, true);
+            let mut files = Files::new(&settings, &account, true).with_keys(keys);
             let record = lock(&mut files, SystemClock::new())?;
             Ok::<_, Problem>((files, record))
         })
@@ -70,7 +74,7 @@ pub async fn logout(
     let warnings = match &server {
         None => live_tokens(&record, !tokens.is_empty(), now),
         Some((token_client, endpoint)) => {
-            let revocation = Revocation { http: client.endpoint(context), client: token_client, endpoint };
+            let revocation = Revocation { token_client, endpoint, client: &client, context };
             revocation.all(&record, &tokens, now).await?
         }
     };
@@ -107,14 +111,14 @@ async fn configured_seed(account: &AccountConfig) -> ConfiguredSeed {
 }
 
 /// The refresh tokens that may live: that of the state, the one before it, and an unused one in the config.
-fn refresh_tokens(record: &Record, seed: &ConfiguredSeed) -> Vec<Secret> {
+fn refresh_tokens(record: &Record, seed: &ConfiguredSeed) -> Vec<StoredSecret> {
     let stored = [&record.refresh_token, &record.previous].into_iter().flatten();
     let mut tokens: Vec<_> = stored.map(|token| token.value.clone()).collect();
     if let ConfiguredSeed::Read(seed) = seed
         && !record.config_is_older
         && !record.seeds.contains(&seed.fingerprint())
     {
-        tokens.push(seed.clone());
+        tokens.push(seed.clone().into());
     }
     tokens
 }
@@ -141,27 +145,33 @@ async fn revocation_endpoint(
 }
 
 struct Revocation<'a> {
-    http: Arc<HttpEndpoint>,
-    client: &'a TokenClient,
+    client: &'a Client,
+    context: &'a Context,
+    token_client: &'a Arc<TokenClient>,
     endpoint: &'a Url,
 }
 
 impl Revocation<'_> {
+    async fn revoke(&self, kind: TokenKind, token: &Secret) -> Result<(), Problem> {
+        let client = self.client.renewed(self.token_client, self.context).await?;
+        let http = self.client.endpoint_for(&client, self.context);
+        revoke(&http, &client, self.endpoint, kind, token).await
+    }
+
     /// The refresh tokens must go. An access token ends soon by itself.
     async fn all(
         &self,
         record: &Record,
-        tokens: &[Secret],
+        tokens: &[StoredSecret],
         now: Timestamp,
     ) -> Result<Vec<(String, String)>, Problem> {
         for token in tokens {
-            revoke(&self.http, self.client, self.endpoint, TokenKind::RefreshToken, token).await?;
+            let token = sealing::open(token)?;
+            self.revoke(TokenKind::RefreshToken, token).await?;
         }
         let mut warnings = Vec::new();
         for token in live(record, now) {
-            let revoked =
-                revoke(&self.http, self.client, self.endpoint, TokenKind::AccessToken, &token.value).await;
-            if let Err(problem) = revoked {
+            if let Err(problem) = self.revoke(TokenKind::AccessToken, &token.value).await {
                 let until = local(token.expires_at().wall / 1000);
                 let text =
                     format!("the access token was not revoked and works until {until}: {}", problem.message);

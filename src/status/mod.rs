@@ -1,15 +1,19 @@
 //! The present state, from config, state, token file and locks alone. Never the network, never a
 //! secret's source, and nothing is written.
 
+pub mod credentials;
 pub mod judge;
 pub mod metrics;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::account::context::Mode;
+use crate::account::credentials::read_certificate;
 use crate::account::files::load_state;
 use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
@@ -139,6 +143,15 @@ pub struct AccountStatus {
     /// When the next refresh, or the next try, is planned; Unix seconds. Absent if that is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_refresh_at: Option<i64>,
+    /// The kind of grant; absent for a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant_type: Option<&'static str>,
+    /// The thing that a refresh waits for, where nothing can be tried: `key`, or the file of somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The client's certificates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The refresh token, or the lack of one.
     pub refresh_token: RefreshTokenStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +184,18 @@ pub struct TokenFileStatus {
     pub masked_by: Option<&'static str>,
 }
 
+/// A certificate that the client shows or signs with.
+#[derive(Debug, Clone, Serialize)]
+pub struct CertificateStatus {
+    /// Its key in the config.
+    pub key: &'static str,
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Unix seconds; absent if it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<i64>,
+}
+
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
@@ -183,6 +208,9 @@ pub struct RefreshTokenStatus {
     /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<&'static str>,
+    /// How the state keeps it: `plain` (0600 in a 0700 directory) or `sealed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_rest: Option<&'static str>,
     /// When the user logged in, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<i64>,
@@ -296,9 +324,17 @@ struct Look {
     hangs: Option<i64>,
     /// Another process holds the refresh lock; looked at only if a request is under way.
     is_locked: bool,
+    /// The certificates: their key in the config, and when they end.
+    certificates: Vec<(&'static str, PathBuf, Result<i64, Problem>)>,
     pushed: PushNote,
     probed: Option<ProbeNote>,
 }
+
+/// How often an account is looked at that seems to be amid a refresh, and the pause in between: a second
+/// in all, and a refresh needs milliseconds for what follows its answer.
+const LOOKS: u32 = 50;
+/// See [`LOOKS`].
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The status of all accounts, or of one. `masked` is a variable that is set, and the token file whose
 /// reader prefers it.
@@ -325,7 +361,44 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
 }
 
+/// Looks until what it sees is of one moment. A refresh stores its answer and then publishes it: between
+/// the two, or between two reads here, a file that is in order looks stale, and a request that was
+/// answered looks lost.
 fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
+    let mut seen = look_once(settings, policy, &mut store, account);
+    for _ in 0..LOOKS {
+        let loaded = match &seen.loaded {
+            Ok(loaded) if seen.hangs.is_none() => loaded,
+            _ => break,
+        };
+        let is_in_flight = loaded.record.as_ref().is_some_and(|record| record.in_flight.is_some());
+        let outputs = account.outputs.iter().zip(&seen.outputs);
+        let token = loaded.record.as_ref().and_then(|record| record.access_token.as_ref());
+        let are_current = token.is_none_or(|token| {
+            matches!(loaded.file, FileView::Current)
+                && outputs.into_iter().all(|(output, seen)| matches(account, &output.format, token, seen))
+        });
+        let is_of_one_moment = if is_in_flight { seen.is_locked } else { are_current };
+        if is_of_one_moment {
+            break;
+        }
+        // A refresh that is at this point ends within the time of some writes.
+        let is_locked = store.is_locked().unwrap_or(false);
+        if is_locked {
+            thread::sleep(LOOK_PAUSE);
+        }
+        let next = look_once(settings, policy, &mut store, account);
+        let record = |look: &Look| look.loaded.as_ref().ok().and_then(|loaded| loaded.record.clone());
+        let is_same = !is_locked && record(&next) == record(&seen) && next.file.is_same(&seen.file);
+        seen = next;
+        if is_same {
+            break;
+        }
+    }
+    seen
+}
+
+fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &AccountConfig) -> Look {
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let hangs = match &supervision {
         Supervision::Alive(Some(supervisor)) => {
@@ -343,7 +416,7 @@ fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &Accoun
             account.outputs.iter().map(|output| output.file.observe()).collect(),
         ),
     };
-    let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
+    let loaded = load_state(store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
         let file = view(&file, account, record.as_ref(), garbage.is_some());
         Loaded { record, garbage, file }
@@ -354,6 +427,12 @@ fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &Accoun
     Look {
         config_changed_at: is_refused.then(|| settings.changed_at()).flatten(),
         is_locked: is_in_flight && store.is_locked().unwrap_or(false),
+        certificates: account
+            .grant
+            .certificates()
+            .filter(|_| hangs.is_none())
+            .map(|(key, path)| (key, path.clone(), read_certificate(key, path).map(|(_, read)| read.ends_at)))
+            .collect(),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),
         loaded,

@@ -23,6 +23,9 @@ fn account(name: &str) -> AccountStatus {
             masked_by: None,
         },
         outputs: Vec::new(),
+        grant_type: None,
+        waits_for: None,
+        certificates: Vec::new(),
         generation: Some(7),
         expires_at: Some(NOW + 2580),
         expires_in: Some(2580),
@@ -32,6 +35,7 @@ fn account(name: &str) -> AccountStatus {
         refresh_token: RefreshTokenStatus {
             available: true,
             source: Some("state"),
+            at_rest: Some("plain"),
             seeded_at: Some(NOW - 90_000),
             rotated_at: Some(NOW - 1020),
             ends_at: None,

@@ -131,6 +131,7 @@ const MISTAKES: &[&str] = &[
     "[[push]]\nurl = \"https://a.example\"\nmethod = \"GET\"",
     "[[push]]\nurl = \"https://a.example\"\ncontent_type = \"a\"\nheaders = { content-type = \"b\" }",
     "client_secret = { file = \"GOCSPX-a1b2\" }",
+    "state_key = \"0123456789\"",
     "on_refresh = [\"\"]",
     "on_refresh = [\"a\\u0000\"]",
     "on_expired = \"remove\"\nwrite = \"in-place\"",
@@ -168,6 +169,18 @@ const MISTAKES: &[&str] = &[
     "token_endpoint = \"https:\"",
     "token_endpoint = \"data:x\"",
     "refresh_token = { file = \"\" }",
+    "token_endpoint_auth_method = \"private_key_jwt\"",
+    "token_endpoint_auth_method = \"tls_client_auth\"",
+    "client_secret = \"s\"\nprivate_key = \"k\"\ntoken_endpoint_auth_method = \"private_key_jwt\"",
+    "grant_type = \"client_credentials\"\nrefresh_token = \"r\"",
+    "grant_type = \"client_credentials\"",
+    "subject_token = \"t\"",
+    "grant_type = \"jwt-bearer\"",
+    "certificate = \"c\"",
+    "tls_certificate = \"c\"",
+    "private_key = \"k\"\nclient_assertion = \"a\"",
+    "grant_type = \"token-exchange\"",
+    "grant_type = \"client_credentials\"\ngoogle_credentials = \"k\"",
 ];
 
 /// Instead of it.

@@ -33,11 +33,16 @@ use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
 use crate::process::{ChildError, ProgramError};
 use crate::push::PushError;
 use crate::secrets::{CommandError, SecretError};
+use crate::signing::key::KeyError;
 use crate::store::lock::LockError;
+use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 30] = [
+    "NotACertificate",
+    "NotAKey",
+    "SignatureError",
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -110,15 +115,23 @@ fn every_error_is_told_with_a_way_out() {
     config(&mut page);
     files(&mut page);
     state(&mut page);
+    seals(&mut page);
     secrets(&mut page);
     given(&mut page);
     children(&mut page);
     network(&mut page);
     surroundings(&mut page);
     init(&mut page);
+    keys(&mut page);
     compare("errors", &page.text);
     let known: BTreeSet<_> = ELSEWHERE.map(str::to_owned).into_iter().chain(page.told).collect();
     assert_eq!(known, variants(), "each variant has a golden text, and no other has one");
+}
+
+fn keys(page: &mut Page) {
+    for error in [KeyError::NotAKey, KeyError::Encrypted, KeyError::Sec1, KeyError::Short, KeyError::Kind] {
+        page.tell(&error, Some(error.hint(Some("client.pem"))));
+    }
 }
 
 fn config(page: &mut Page) {
@@ -212,6 +225,9 @@ fn state(page: &mut Page) {
         StateError::Encode { account: "work".into(), source },
         StateError::TooLong { account: "work".into(), bytes: 1_234_567 },
         StateError::NotLocked { account: "work".into() },
+        StateError::Seal { account: "work".into(), source: SealError::NoKey },
+        StateError::Seal { account: "work".into(), source: SealError::WrongKey },
+        StateError::Seal { account: "work".into(), source: SealError::Random },
         StateError::SeedTaken { account: "work".into(), owner: "mail".into() },
     ] {
         page.tell(&error, error.hint());
@@ -346,6 +362,12 @@ fn network(page: &mut Page) {
         PushError::Status(500),
     ] {
         page.tell(&error, error.hint());
+    }
+}
+
+fn seals(page: &mut Page) {
+    for error in [SealError::NoKey, SealError::WrongKey, SealError::Random] {
+        page.tell(&error, Some(error.hint().into()));
     }
 }
 
