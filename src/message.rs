@@ -390,10 +390,10 @@ pub fn way_out(class: Class, hint: Option<&str>) -> &str {
     })
 }
 
-/// The command that logs this account in.
-pub fn login_command(settings: &config::Settings, account: &config::AccountConfig) -> String {
-    let mut command = "zg-tokend login".to_owned();
-    if settings.accounts.len() > 1 {
+/// A command line of this program for a config, and for an account if there are several.
+pub fn command(name: &str, settings: &config::Settings, account: Option<&config::AccountConfig>) -> String {
+    let mut command = format!("zg-tokend {name}");
+    if let Some(account) = account.filter(|_| settings.accounts.len() > 1) {
         command = format!("{command} --account {}", account.name);
     }
     // The file that everybody else finds by itself need not be named.
@@ -407,7 +407,7 @@ pub fn login_command(settings: &config::Settings, account: &config::AccountConfi
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
     if account.can_log_in() {
-        return format!("log in with `{}`", login_command(settings, account));
+        return format!("log in with `{}`", command("login", settings, Some(account)));
     }
     let name = &account.name;
     match &account.refresh_token {

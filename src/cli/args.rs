@@ -85,6 +85,7 @@ pub enum Command {
 Examples:
   zg-tokend init                                      ask for everything
   zg-tokend init --provider '?'                       list the providers with a preset
+  zg-tokend init --account mail                       add an account to the config
   zg-tokend init --from authorized_user.json          take client and login from Google's file
   zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
     Init(Box<Init>),
@@ -255,8 +256,14 @@ pub struct Init {
     #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
     /// Replace an existing config
-    #[arg(long)]
+    #[arg(long, conflicts_with = "yes")]
     pub overwrite: bool,
+    /// Add the account to an existing config without a question
+    #[arg(long)]
+    pub yes: bool,
+    /// Do not ask the servers whether the answers are right
+    #[arg(long)]
+    pub offline: bool,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -298,7 +305,7 @@ pub struct Login {
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub port: u16,
     /// Maximum wait for the login in the browser
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = LOGIN_TIMEOUT, value_parser = duration)]
     pub timeout: Duration,
     /// Scope of the login [default: login_scope, else scope and what the provider needs]
     #[arg(long, value_name = "SCOPE")]
@@ -315,6 +322,16 @@ pub struct Login {
     /// Only there to be refused: other users can see a command line.
     #[arg(hide = true, value_name = "CODE")]
     pub code: Option<String>,
+}
+
+/// Enough for a password, a second factor and a consent.
+const LOGIN_TIMEOUT: &str = "5m";
+
+impl Login {
+    /// As without flags on the command line.
+    pub fn by_default() -> Self {
+        Self { timeout: duration(LOGIN_TIMEOUT).unwrap_or_default(), ..Self::default() }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@
 pub mod collisions;
 pub mod diagnostic;
 pub mod document;
+pub mod edit;
 pub mod formats;
 pub mod keys;
 pub mod login;
@@ -36,7 +37,7 @@ use toml::de::DeTable;
 
 /// The longest config file: room for ten thousand accounts with long tokens, and a limit for a wrong
 /// path.
-const MAX_LEN: usize = 16 << 20;
+pub const MAX_LEN: usize = 16 << 20;
 
 /// Shown when there is no config file.
 pub const MINIMAL: &str = r#"provider = "google"

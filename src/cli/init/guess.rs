@@ -1,0 +1,58 @@
+//! A URL is taken for an issuer or for a token endpoint. The guess is stated, and tried by a GET, which
+//! spends nothing.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::cli::output::printable;
+use crate::http::{HttpEndpoint, HttpOptions, discovery};
+use crate::problem::chain;
+use crate::runtime::event_loop;
+
+/// Somebody waits for the next question.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the guess may be wrong.
+pub(super) struct Doubt {
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+/// What the URL was taken for, by the key of the config.
+pub(super) fn unproved(key: &str) -> Result<String, Doubt> {
+    Ok(format!("taken as the {}", noun(key)))
+}
+
+/// The same, and what the server says to it.
+pub(super) fn prove(key: &str, url: &str) -> Result<String, Doubt> {
+    let runtime = event_loop().map_err(|error| doubt(key, &error.to_string(), None))?;
+    let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file: None, allow_http: false });
+    let said = runtime.block_on(async {
+        if key == "issuer" {
+            let found = discovery::fetch(&endpoint, url).await;
+            let found = found.map_err(|error| doubt(key, &chain(&error), error.hint()))?;
+            return Ok(format!("taken as the issuer: its token endpoint is {}", found.token_endpoint));
+        }
+        let url = Url::parse(url).map_err(|error| doubt(key, &error.to_string(), None))?;
+        match endpoint.get(&url).await {
+            Ok(reply) if reply.status != 404 => {
+                Ok(format!("taken as the token endpoint: it answers (HTTP {})", reply.status))
+            }
+            Ok(_) => Err(doubt(key, "it answers HTTP 404", None)),
+            Err(failure) => Err(doubt(key, &failure.detail, failure.kind.hint().map(str::to_owned))),
+        }
+    });
+    // Do not wait for a name lookup that is still running.
+    runtime.shutdown_background();
+    said.map(|said| printable(&said))
+}
+
+fn doubt(key: &str, why: &str, hint: Option<String>) -> Doubt {
+    let hint = hint.unwrap_or_else(|| "check the URL for mistakes".into());
+    Doubt { message: format!("taken as the {}, but: {why}", noun(key)), hint }
+}
+
+fn noun(key: &str) -> &str {
+    if key == "issuer" { "issuer" } else { "token endpoint" }
+}
