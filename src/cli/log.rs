@@ -219,6 +219,11 @@ impl Observer for Log {
                 write(Some(account), &message);
             }
             Notice::Hang { account, message, .. } => write(Some(account), message),
+            // Names may come and go as long as `run` lives.
+            Notice::Removed { account } => {
+                self.repeated.borrow_mut().remove(*account);
+                self.told.borrow_mut().remove(*account);
+            }
             Notice::Message { account, message } => write(*account, message),
         }
     }

@@ -33,12 +33,10 @@ pub enum EditError {
     /// No table can be added to it.
     #[error("`accounts` is an inline table")]
     Inline,
-    /// The text is written in a way that this program does not change.
-    #[error("account {0} would not be as before")]
+    /// The text is written in a way that this program does not change, or keys above the tables would
+    /// change what was answered.
+    #[error("account {0} would get other settings")]
     Changed(AccountName),
-    /// Keys above the tables would change what was answered.
-    #[error("account {account} would inherit `{key}` from the top of the file")]
-    Inherited { account: AccountName, key: &'static str },
 }
 
 impl EditError {
@@ -48,11 +46,6 @@ impl EditError {
             Self::Inline | Self::Changed(_) => {
                 Some("nothing was written: add [accounts.NAME] by hand; `zg-tokend man config` explains it".into())
             }
-            Self::Inherited { .. } => Some(
-                "nothing was written: keys above the tables hold for all accounts, so move this one into the \
-                 tables of the accounts that it is meant for"
-                    .into(),
-            ),
         }
     }
 }
@@ -119,17 +112,16 @@ pub fn prove(
         }
     }
     for account in &alone.accounts {
-        let Some(added) = find(&account.name) else { return Err(EditError::Changed(account.name.clone())) };
-        let same = [
-            ("client_secret", added.client_secret == account.client_secret),
-            ("token_endpoint_auth_method", added.auth_method == account.auth_method),
-            ("token_endpoint", added.endpoint == account.endpoint),
-            ("issuer", added.issuer == account.issuer),
-            ("provider", added.preset == account.preset),
-            ("authorization_endpoint", added.login.authorization_endpoint == account.login.authorization_endpoint),
-        ];
-        if let Some((key, _)) = same.into_iter().find(|(_, is_same)| !is_same) {
-            return Err(EditError::Inherited { account: account.name.clone(), key });
+        // Whatever else differs is a default that the user has set for all accounts.
+        let is_answered = |added: &AccountConfig| {
+            added.client_secret == account.client_secret
+                && added.auth_method == account.auth_method
+                && added.endpoint == account.endpoint
+                && added.preset == account.preset
+                && added.login.authorization_endpoint == account.login.authorization_endpoint
+        };
+        if !find(&account.name).is_some_and(|added| is_answered(added)) {
+            return Err(EditError::Changed(account.name.clone()));
         }
     }
     Ok(after)
@@ -183,6 +175,7 @@ fn tables<'a>(text: &'a str, parsed: &DeTable<'_>, token_file_line: &str) -> Vec
     changed.push(LineChange::Added(format!("[accounts.{}]\n", AccountName::flat())));
     if !parsed.contains_key("token_file") {
         changed.push(LineChange::Added(token_file_line.to_owned()));
+        changed.push(LineChange::Added("\n".into()));
     }
     for index in begin..lines.len() {
         let line = lines[index].1;
@@ -274,6 +267,7 @@ state_dir = "/other"
 
 [accounts.default]
 token_file = "~/.config/zerogravity/token"
+
 # The server.
 provider = "google" # as ever
 client_id = "id"
@@ -309,19 +303,20 @@ url = "http://localhost/"
     fn what_would_change_an_account_is_refused() {
         let inline = "accounts = { work = { provider = \"google\", client_id = \"i\", token_file = \"/w\" } }\n";
         assert!(matches!(add(inline), Err(EditError::Inline)));
-        let inherits = "authorization_endpoint = \"https://as.example/a\"\n[accounts.work]\n\
-                        provider = \"google\"\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_file = \"/w\"\n";
-        let result = add(inherits);
-        assert!(matches!(result, Err(EditError::Inherited { key: "authorization_endpoint", .. })), "{result:?}");
         let dotted = "extra_params.a = \"b\"\nprovider = \"google\"\nclient_id = \"i\"\nclient_secret.file = \"s\"\n";
         assert!(add(dotted).is_ok());
     }
 
     #[test]
-    fn another_token_file_is_noticed() {
+    fn other_settings_are_noticed() {
         let text = "provider = \"google\"\nclient_id = \"id\"\nclient_secret = \"s\"\n";
         let addition = Addition::new(text, TABLE, "token_file = \"/elsewhere\"\n").unwrap();
-        let result = prove(text, &addition.text(), TABLE, Path::new("/c.toml"), &environment());
+        let prove = |after: &str, alone: &str| prove(text, after, alone, Path::new("/c.toml"), &environment());
+        let result = prove(&addition.text(), TABLE);
+        assert!(matches!(result, Err(EditError::Changed(_))), "{result:?}");
+        let addition = Addition::new(text, TABLE, "token_file = \"~/.config/zerogravity/token\"\n").unwrap();
+        assert!(prove(&addition.text(), TABLE).is_ok());
+        let result = prove(&addition.text(), &TABLE.replace("issuer", "token_endpoint"));
         assert!(matches!(result, Err(EditError::Changed(_))), "{result:?}");
     }
 }

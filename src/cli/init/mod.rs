@@ -3,7 +3,7 @@
 mod addition;
 mod answers;
 mod document;
-mod google;
+pub(in crate::cli) mod google;
 mod guess;
 mod next;
 

@@ -112,14 +112,15 @@ fn steps(settings: &Settings, account: &AccountConfig, is_added: bool, is_ready:
         FirstStep::Once => Some((of_account("once"), "get the first token")),
     };
     let supervisor = is_added.then(|| supervisor(settings)).flatten();
-    let run = match supervisor {
-        Some(pid) => (format!("kill -HUP {pid}"), "let the running `zg-tokend run` load the change"),
-        None => (of_all("run"), "keep it fresh"),
-    };
-    let steps: Vec<_> = first.into_iter().chain([run, (of_all("status"), "show its state")]).collect();
+    let run = supervisor.is_none().then(|| (of_all("run"), "keep it fresh"));
+    let steps: Vec<_> = first.into_iter().chain(run).chain([(of_all("status"), "show its state")]).collect();
     let width = steps.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
     let line = |(command, purpose): &(String, &str)| format!("  {command:<width$}   {purpose}");
-    steps.iter().map(line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<_> = steps.iter().map(line).collect();
+    lines.extend(supervisor.map(|pid| {
+        format!("`zg-tokend run` (process {pid}) loads the changed config by itself and keeps the token fresh")
+    }));
+    lines.join("\n")
 }
 
 /// The process that supervises the earlier accounts.
