@@ -4,6 +4,7 @@
 mod certified;
 mod device;
 mod disks;
+mod hour;
 mod logout;
 mod paste;
 mod refused;
@@ -404,7 +405,7 @@ fn init_ends_with_the_login() {
     let issuer = world.server.url().to_owned();
     let output = world.sandbox.run(["init", "--issuer", &issuer, "--client-id", "demo"]);
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stdout.ends_with("\nnow: zg-tokend login\n"), "{output:?}");
+    assert!(output.stdout.contains("\nnext:\n  zg-tokend login    log in with a browser\n"), "{output:?}");
     assert_eq!(log_in(&world, "", "alice").0, 0);
     world.assert_live();
 }
