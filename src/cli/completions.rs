@@ -16,7 +16,7 @@ use crate::config::{Environment, Symlinks};
 /// no command for clap.
 pub(super) const ACCOUNTS: &str = "__accounts";
 
-/// What completes a value of `--account`, with the text that clap_complete writes in its place.
+/// For each shell, the text of clap_complete that completes a value of `--account`, and its replacement.
 const OF_SHELL: [(Shell, &str, &str); 3] = [
     (
         Shell::Bash,

@@ -120,19 +120,20 @@ fn a_running_supervisor_takes_the_account_over() {
     assert_eq!(world.grants(), 2);
 }
 
-/// What bash offers after a line.
+/// The words that bash offers after a line.
 fn completed(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
     let script = sandbox.path("completions");
     fs::write(&script, sandbox.run(["completions", "bash"]).stdout).unwrap();
+    let program = env!("CARGO_BIN_EXE_zg-tokend");
+    let words: Vec<_> = [program].iter().chain(words).map(|word| format!("'{word}'")).collect();
     let line = format!(
-        "source '{}'; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=()\n\
+        "source '{}'; set -- {}; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=()\n\
          _zg__tokend \"$1\" \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"\n\
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        script.display()
+        script.display(),
+        words.join(" ")
     );
-    let program = env!("CARGO_BIN_EXE_zg-tokend");
-    let command = ["bash", "--norc", "-c", &line, "bash", program].into_iter().chain(words.iter().copied());
-    let output = finish(&mut under(command, &sandbox.command([])));
+    let output = finish(&mut under(["bash", "--norc", "-c", &line], &sandbox.command([])));
     assert_eq!(output.stderr, "", "{output:?}");
     output.stdout.lines().map(str::to_owned).collect()
 }

@@ -85,7 +85,7 @@ impl Existing {
     }
 }
 
-/// What a flat config leaves to a default that a table does not have.
+/// A table has no default for `token_file`, as a flat config has.
 fn token_file_line(environment: &Environment) -> String {
     let path = environment.zerogravity_token().unwrap_or_default();
     let in_home = environment.home.as_ref().and_then(|home| path.strip_prefix(home).ok());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::args::Init;
-use crate::cli::init::guess::Doubt;
+use crate::cli::init::guess::WrongGuess;
 use crate::cli::init::{InitError, google, guess};
 use crate::cli::{output, prompt};
 use crate::oauth::providers;
@@ -174,7 +174,7 @@ fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
                     output::note(said);
                     return Ok((key, url));
                 }
-                Err(Doubt { message, hint }) => {
+                Err(WrongGuess { message, hint }) => {
                     output::error(message, Some(&hint));
                     let question = "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
                     match optional(question)?.as_deref() {

@@ -13,34 +13,34 @@ use crate::runtime::event_loop;
 /// Somebody waits for the next question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the guess may be wrong.
-pub(super) struct Doubt {
+/// The guess may be wrong.
+pub(super) struct WrongGuess {
     pub(super) message: String,
     pub(super) hint: String,
 }
 
-/// What the URL was taken for, by the key of the config.
-pub(super) fn unproved(key: &str) -> Result<String, Doubt> {
+/// Names the key of the config that the URL is taken for.
+pub(super) fn unproved(key: &str) -> Result<String, WrongGuess> {
     Ok(format!("taken as the {}", noun(key)))
 }
 
-/// The same, and what the server says to it.
-pub(super) fn prove(key: &str, url: &str) -> Result<String, Doubt> {
-    let runtime = event_loop().map_err(|error| doubt(key, &error.to_string(), None))?;
+/// The same with the answer of the server.
+pub(super) fn prove(key: &str, url: &str) -> Result<String, WrongGuess> {
+    let runtime = event_loop().map_err(|error| wrong(key, &error.to_string(), None))?;
     let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file: None, allow_http: false });
     let said = runtime.block_on(async {
         if key == "issuer" {
             let found = discovery::fetch(&endpoint, url).await;
-            let found = found.map_err(|error| doubt(key, &chain(&error), error.hint()))?;
+            let found = found.map_err(|error| wrong(key, &chain(&error), error.hint()))?;
             return Ok(format!("taken as the issuer: its token endpoint is {}", found.token_endpoint));
         }
-        let url = Url::parse(url).map_err(|error| doubt(key, &error.to_string(), None))?;
+        let url = Url::parse(url).map_err(|error| wrong(key, &error.to_string(), None))?;
         match endpoint.get(&url).await {
             Ok(reply) if reply.status != 404 => {
                 Ok(format!("taken as the token endpoint: it answers (HTTP {})", reply.status))
             }
-            Ok(_) => Err(doubt(key, "it answers HTTP 404", None)),
-            Err(failure) => Err(doubt(key, &failure.detail, failure.kind.hint().map(str::to_owned))),
+            Ok(_) => Err(wrong(key, "it answers HTTP 404", None)),
+            Err(failure) => Err(wrong(key, &failure.detail, failure.kind.hint().map(str::to_owned))),
         }
     });
     // Do not wait for a name lookup that is still running.
@@ -48,9 +48,9 @@ pub(super) fn prove(key: &str, url: &str) -> Result<String, Doubt> {
     said.map(|said| printable(&said))
 }
 
-fn doubt(key: &str, why: &str, hint: Option<String>) -> Doubt {
+fn wrong(key: &str, why: &str, hint: Option<String>) -> WrongGuess {
     let hint = hint.unwrap_or_else(|| "check the URL for mistakes".into());
-    Doubt { message: format!("taken as the {}, but: {why}", noun(key)), hint }
+    WrongGuess { message: format!("taken as the {}, but: {why}", noun(key)), hint }
 }
 
 fn noun(key: &str) -> &str {

@@ -35,7 +35,7 @@ pub(super) fn conclude(args: &Args, flags: &Init, written: &Written) -> Exit {
     let mut exit = exit_of(&findings);
     if !flags.offline {
         match check::live(settings, only) {
-            // What a server says today is no mistake in the config.
+            // A server that fails today is no mistake in the config.
             Ok(found) if exit_of(&found) != Exit::Success => {
                 exit = Exit::worst([exit, Exit::Unavailable]);
                 findings.extend(found);
@@ -85,7 +85,7 @@ fn offer(args: &Args, settings: &Settings, account: &AccountConfig) -> Result<Op
     })
 }
 
-/// What an account without a token needs.
+/// The way to the first token of an account.
 #[derive(PartialEq, Eq)]
 enum FirstStep {
     Login,

@@ -8,15 +8,27 @@ use super::words::{login, page, plain};
 use crate::common::golden::compare;
 use crate::common::world::World;
 use crate::common::{Background, finish};
+use crate::messages::without_times;
 
 /// A command to its end.
 fn tell(world: &World, line: &str) -> String {
     let output = world.sandbox.run(line.replace("SERVER", world.server.url()).split(' '));
-    let shown = without_processes(&format!("{}{}", output.stdout, output.stderr));
+    let shown = masked(&format!("{}{}", output.stdout, output.stderr));
     page(world, line, output.code.unwrap(), &shown)
 }
 
-/// PID for the number of each process.
+/// PID for the number of each process, and TIME for a time without its date.
+fn masked(text: &str) -> String {
+    let is_time = |word: &str| word.len() == 8 && word.split(':').all(|part| part.parse::<u8>().is_ok());
+    let word = |word: &str| {
+        let time = word.trim_end_matches(';');
+        if is_time(time) { word.replace(time, "TIME") } else { word.to_owned() }
+    };
+    // A date before a time is masked with it.
+    let line = |line: &str| without_times(line).split(' ').map(word).collect::<Vec<_>>().join(" ");
+    without_processes(&text.lines().map(line).collect::<Vec<_>>().join("\n"))
+}
+
 fn without_processes(text: &str) -> String {
     let mut parts = text.split("process ");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -38,7 +50,7 @@ fn demo(world: &World) -> String {
 fn log(world: &World, mut run: Background) -> String {
     run.signal(Signal::TERM);
     let code = run.wait().code().unwrap();
-    page(world, "run", code, &without_processes(&run.log()))
+    page(world, "run", code, &masked(&run.log()))
 }
 
 #[test]
