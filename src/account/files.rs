@@ -58,15 +58,17 @@ impl Files {
         load_state(&mut self.store, &self.account, &self.config)
     }
 
-    /// Reads state and token file.
+    /// Reads token file and state. In this order: a token is stored before it is published, so that
+    /// a state that is older than the token file is never one that another process has just replaced.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
+        let seen = self.outputs.observe();
         let (record, garbage) = self.load_state()?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
             self.origin = Some(origin::of_record(record));
             self.generation = record.generation;
         }
-        let file = self.outputs.view(Known::of(record.as_ref(), garbage.is_some()));
+        let file = self.outputs.view(&seen, Known::of(record.as_ref(), garbage.is_some()));
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 

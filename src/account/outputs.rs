@@ -117,14 +117,18 @@ impl Outputs {
         Ok(())
     }
 
-    /// The files beside the newest token.
-    pub fn view(&self, stored: Known<'_>) -> FileView {
+    /// The token file as it is.
+    pub fn observe(&self) -> Observation {
+        self.account.token_file.observe()
+    }
+
+    /// The token file that was seen, and the other files as they are, beside the newest token.
+    pub fn view(&self, seen: &Observation, stored: Known<'_>) -> FileView {
         let account = &self.account;
-        let seen = account.token_file.observe();
         let token = stored.record().and_then(|record| record.access_token.as_ref());
         let generation = stored.record().map_or(0, |record| record.generation);
-        let Some(token) = token.filter(|token| matches(account, &account.token_format, token, &seen)) else {
-            return other(account, &seen, stored);
+        let Some(token) = token.filter(|token| matches(account, &account.token_format, token, seen)) else {
+            return other(account, seen, stored);
         };
         let is_complete =
             account.outputs.iter().all(|output| holds(account, &output.file, &output.format, token))

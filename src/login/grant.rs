@@ -137,7 +137,7 @@ impl LoginSession {
         };
         let expected = ExpectedClaims {
             issuer: self.server.issuer.as_deref(),
-            client_id: &self.server.client.client_id,
+            client_id: Some(&self.server.client.client_id),
             nonce: nonce.filter(|_| asked),
             now: now.wall / 1000,
         };

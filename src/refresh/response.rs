@@ -170,12 +170,13 @@ impl Refresher {
         actions
     }
 
-    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer and user.
+    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer, user and client of the login. Of a
+    /// login that the config gives, none of them is known.
     fn check_id_token(&self, record: &Record, token: &Secret, now: Timestamp) -> Result<Secret, String> {
         let known = record.identity.as_ref();
         let expected = ExpectedClaims {
             issuer: known.map(|known| known.issuer.as_str()),
-            client_id: self.inputs.as_ref().map_or("", |inputs| inputs.client.client_id.as_str()),
+            client_id: known.and(self.inputs.as_ref()).map(|inputs| inputs.client.client_id.as_str()),
             nonce: None,
             now: now.wall / 1000,
         };

@@ -126,8 +126,11 @@ fn a_target_that_fails_is_tried_again_and_fails_nothing_else() {
     let mut run = world.run();
     assert_eq!(world.token().expose(), good_token(&good));
     run.wait_for("cannot send the token");
-    let (status, code) = wait_until("the note of the good one", || {
-        Some(world.status()).filter(|(status, _)| status["push"][1]["current"] == true)
+    // Both come in at the same moment, and neither may be lost.
+    let (status, code) = wait_until("both notes", || {
+        Some(world.status()).filter(|(status, _)| {
+            status["push"][1]["current"] == true && status["push"][0]["problem"].is_string()
+        })
     });
     assert_eq!((code, &status["severity"], &status["state"]), (1, &json!("warning"), &json!("fresh")));
     assert!(status["problem"].as_str().unwrap().contains(&bad.url), "{status:#}");
