@@ -80,7 +80,7 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a config from a few answers and check it
+    /// Write a config, or add an account to it, and check it
     #[command(after_help = "\
 Examples:
   zg-tokend init                                      ask for everything
@@ -105,8 +105,17 @@ Examples:
   0 * * * *  zg-tokend once --quiet --every 1h")]
     Once(Once),
     /// Log in with a browser, by device code or by paste, and store the login
+    #[command(after_help = "\
+Examples:
+  zg-tokend login                         with the browser of this machine
+  zg-tokend login --device                enter a code on another device
+  zg-tokend login --remote alice@server   log in on a server, with this machine's browser")]
     Login(Box<Login>),
     /// Revoke the login and forget it
+    #[command(after_help = "\
+Examples:
+  zg-tokend logout --account work
+  zg-tokend logout --local                if the server cannot be reached")]
     Logout(Logout),
     /// Store a new refresh token from stdin and refresh with it
     #[command(after_help = "\
@@ -208,6 +217,7 @@ pub enum LogFormat {
 }
 
 // No flag takes a secret: other users can see a command line.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Default, clap::Args)]
 pub struct Init {
     /// Read client and login from an authorized_user JSON file (Google)

@@ -46,7 +46,10 @@ pub(super) fn script(shell: Shell) -> String {
     // then knows no flag of a command: https://github.com/clap-rs/clap/issues/6421
     let script = String::from_utf8_lossy(&script).replace("zg__subcmd__tokend", "zg__tokend");
     let ours = OF_SHELL.iter().filter(|(of, ..)| *of == shell);
-    ours.fold(script, |script, (_, theirs, ours)| script.replace(theirs, ours))
+    let script = ours.fold(script, |script, (_, theirs, ours)| script.replace(theirs, ours));
+    // The condition of clap_complete does not hold before a command while a flag lacks its value.
+    let before_command = (shell == Shell::Fish).then(|| format!("complete -c zg-tokend {}\n", OF_SHELL[2].2));
+    script + &before_command.unwrap_or_default()
 }
 
 /// Prints the names of the accounts in the config that the words of a command line choose. Without a

@@ -43,9 +43,9 @@ impl EditError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Config(error) => error.hint(),
-            Self::Inline | Self::Changed(_) => {
-                Some("nothing was written: add [accounts.NAME] by hand; `zg-tokend man config` explains it".into())
-            }
+            Self::Inline | Self::Changed(_) => Some(
+                "nothing was written: add [accounts.NAME] by hand; `zg-tokend man config` explains it".into(),
+            ),
         }
     }
 }
@@ -146,7 +146,8 @@ fn tables<'a>(text: &'a str, parsed: &DeTable<'_>, token_file_line: &str) -> Vec
         let above = lines[..first].iter().rev().take_while(|(_, line)| line.trim_start().starts_with('#'));
         first - above.count()
     };
-    let is_inside = |start: usize| literals.iter().any(|literal| literal.start < start && start < literal.end);
+    let is_inside =
+        |start: usize| literals.iter().any(|literal| literal.start < start && start < literal.end);
     let is_header = |index: usize| {
         let (start, line) = lines[index];
         line.trim_start().starts_with('[') && !is_inside(start)
@@ -177,8 +178,7 @@ fn tables<'a>(text: &'a str, parsed: &DeTable<'_>, token_file_line: &str) -> Vec
         changed.push(LineChange::Added(token_file_line.to_owned()));
         changed.push(LineChange::Added("\n".into()));
     }
-    for index in begin..lines.len() {
-        let line = lines[index].1;
+    for (index, (_, line)) in lines.iter().enumerate().skip(begin) {
         if moved.iter().any(|range| range.contains(&index)) {
             changed.push(LineChange::Removed(line));
         } else if is_header(index) {
@@ -218,7 +218,8 @@ fn is_literal(text: &str, value: &Spanned<DeValue<'_>>) -> bool {
 mod tests {
     use crate::config::edit::*;
 
-    const TABLE: &str = "[accounts.mail]\nissuer = \"https://login.example\"\nclient_id = \"m\"\ntoken_file = \"/m\"\n";
+    const TABLE: &str =
+        "[accounts.mail]\nissuer = \"https://login.example\"\nclient_id = \"m\"\ntoken_file = \"/m\"\n";
 
     fn environment() -> Environment {
         Environment {
@@ -257,7 +258,8 @@ a = """
 """
 [[ push ]]
 url = "http://localhost/"
-"#).unwrap();
+"#)
+        .unwrap();
         assert_eq!(
             after,
             r#"# Mine.
@@ -301,9 +303,11 @@ url = "http://localhost/"
 
     #[test]
     fn what_would_change_an_account_is_refused() {
-        let inline = "accounts = { work = { provider = \"google\", client_id = \"i\", token_file = \"/w\" } }\n";
+        let inline =
+            "accounts = { work = { provider = \"google\", client_id = \"i\", token_file = \"/w\" } }\n";
         assert!(matches!(add(inline), Err(EditError::Inline)));
-        let dotted = "extra_params.a = \"b\"\nprovider = \"google\"\nclient_id = \"i\"\nclient_secret.file = \"s\"\n";
+        let dotted =
+            "extra_params.a = \"b\"\nprovider = \"google\"\nclient_id = \"i\"\nclient_secret.file = \"s\"\n";
         assert!(add(dotted).is_ok());
     }
 
@@ -311,7 +315,8 @@ url = "http://localhost/"
     fn other_settings_are_noticed() {
         let text = "provider = \"google\"\nclient_id = \"id\"\nclient_secret = \"s\"\n";
         let addition = Addition::new(text, TABLE, "token_file = \"/elsewhere\"\n").unwrap();
-        let prove = |after: &str, alone: &str| prove(text, after, alone, Path::new("/c.toml"), &environment());
+        let prove =
+            |after: &str, alone: &str| prove(text, after, alone, Path::new("/c.toml"), &environment());
         let result = prove(&addition.text(), TABLE);
         assert!(matches!(result, Err(EditError::Changed(_))), "{result:?}");
         let addition = Addition::new(text, TABLE, "token_file = \"~/.config/zerogravity/token\"\n").unwrap();

@@ -58,7 +58,10 @@ fn nothing_is_written_without_a_yes() {
     assert_eq!(output.code, Some(2), "{output:?}");
     assert!(output.stdout.contains("\n+ [accounts.default]\n+ token_file = "), "{output:?}");
     assert!(output.stdout.contains("\n+ [accounts.mail]\n"), "{output:?}");
-    assert!(output.stderr.ends_with("hint: pass --yes to make the change without a question\n"), "{output:?}");
+    assert!(
+        output.stderr.ends_with("hint: pass --yes to make the change without a question\n"),
+        "{output:?}"
+    );
     assert_eq!(config(&world), before);
     // Nor if it is there already, or if the config is wrong.
     assert_eq!(add(&world, &["--yes"]).code, Some(0));
@@ -113,9 +116,7 @@ fn a_running_supervisor_takes_the_account_over() {
     let output = add(&world, &["--yes"]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.stdout.contains(&format!("`zg-tokend run` (process {}) loads", run.id())), "{output:?}");
-    wait_until("the token of the second account", || {
-        world.token_file_of("mail").exists().then_some(())
-    });
+    wait_until("the token of the second account", || world.token_file_of("mail").exists().then_some(()));
     run.stop();
     assert_eq!(world.grants(), 2);
 }

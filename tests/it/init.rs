@@ -53,7 +53,10 @@ fn flags_alone_make_a_config_that_works() {
     let args = ["--token-endpoint", &endpoint, "--client-id", "demo", "--refresh-token-file", "seed"];
     let output = init_live(sandbox, &args, None);
     let root = sandbox.path("");
-    let said = output.stdout.replace(&endpoint, "ENDPOINT").replace(root.to_str().unwrap().trim_end_matches('/'), "ROOT");
+    let said = output
+        .stdout
+        .replace(&endpoint, "ENDPOINT")
+        .replace(root.to_str().unwrap().trim_end_matches('/'), "ROOT");
     assert_eq!(
         (output.code, said.as_str(), output.stderr.as_str()),
         (

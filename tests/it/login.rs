@@ -281,7 +281,7 @@ fn a_running_supervisor_goes_on_with_the_login() {
     let world = World::new();
     configure(&world, "");
     let run = world.start_run();
-    run.wait_for("has no refresh token");
+    run.wait_for("there is no refresh token");
     assert_eq!(log_in(&world, "", "alice").0, 0);
     world.assert_live();
     wait_until("the supervisor's note of the login", || {

@@ -208,7 +208,8 @@ fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
     let installed = shell(&world, &format!("set -e\n{}", block("zg-tokend man config")));
     assert_eq!(installed.code, Some(0), "{installed:?}");
     let share = world.sandbox.path("home/.local/share");
-    let files = ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"];
+    let files =
+        ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"];
     for file in files {
         assert!(fs::metadata(share.join(file)).unwrap().len() > 1000, "{file}");
     }
@@ -359,7 +360,10 @@ fn hooks_notify_the_desktop_and_send_a_mail() {
     assert!(head.starts_with("TO:<alice>\n") && head.contains("\nSubject: log in again"), "{mail}");
     assert!(body.starts_with("the server refuses the refresh token: invalid_grant"), "{mail}");
     assert!(
-        body.lines().nth(1).unwrap().starts_with("log in again, and pass the new refresh token to `zg-tokend set`"),
+        body.lines()
+            .nth(1)
+            .unwrap()
+            .starts_with("log in again, and pass the new refresh token to `zg-tokend set`"),
         "{mail}"
     );
 }

@@ -24,8 +24,9 @@ pub(super) struct Existing {
 impl Existing {
     pub(super) fn read(path: &Path, environment: &Environment) -> Result<Self, InitError> {
         let settings = config::load(path, environment, Symlinks::Keep).map_err(InitError::Existing)?;
-        let contents = read::read(path, config::MAX_LEN)
-            .map_err(|source| InitError::Existing(config::ConfigError::Read { path: path.to_owned(), source }))?;
+        let contents = read::read(path, config::MAX_LEN).map_err(|source| {
+            InitError::Existing(config::ConfigError::Read { path: path.to_owned(), source })
+        })?;
         // It was UTF-8 when it was loaded.
         let text = Zeroizing::new(String::from_utf8_lossy(&contents.bytes).into_owned());
         let user = rustix::process::geteuid().as_raw();

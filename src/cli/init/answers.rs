@@ -169,14 +169,15 @@ fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
                 ));
             }
             ("provider", name) => return Ok(("provider", name)),
-            (key, url) => match if offline { guess::unproved(key) } else { guess::prove(key, &url) } {
+            (key, url) => match guess::prove(key, &url, offline) {
                 Ok(said) => {
                     output::note(said);
                     return Ok((key, url));
                 }
                 Err(WrongGuess { message, hint }) => {
                     output::error(message, Some(&hint));
-                    let question = "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
+                    let question =
+                        "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
                     match optional(question)?.as_deref() {
                         Some("i") => return Ok(("issuer", url)),
                         Some("t") => return Ok(("token_endpoint", url)),

@@ -107,8 +107,7 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
     match write(&path, args, flags, &environment) {
         Ok(written) => conclude(args, flags, &written),
         Err(error) => {
-            let excerpt =
-                if let InitError::Existing(error) = &error { error.excerpt() } else { None };
+            let excerpt = if let InitError::Existing(error) = &error { error.excerpt() } else { None };
             output::error_with(chain(&error), excerpt.as_deref(), error.hint().as_deref());
             error.exit()
         }

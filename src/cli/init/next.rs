@@ -118,7 +118,9 @@ fn steps(settings: &Settings, account: &AccountConfig, is_added: bool, is_ready:
     let line = |(command, purpose): &(String, &str)| format!("  {command:<width$}   {purpose}");
     let mut lines: Vec<_> = steps.iter().map(line).collect();
     lines.extend(supervisor.map(|pid| {
-        format!("`zg-tokend run` (process {pid}) loads the changed config by itself and keeps the token fresh")
+        format!(
+            "`zg-tokend run` (process {pid}) loads the changed config by itself and keeps the token fresh"
+        )
     }));
     lines.join("\n")
 }
