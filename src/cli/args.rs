@@ -1,6 +1,7 @@
 //! The command line.
 
 mod init;
+mod seal;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,11 +11,11 @@ use std::time::Duration;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use crate::cli::args::init::Init;
+pub use crate::cli::args::seal::{KeyPlace, Seal};
 use crate::config::token_format::FormatError;
 use crate::config::{AccountName, NotAnAccountName, TokenFormat};
 use crate::secret::Fingerprint;
-
-pub use crate::cli::args::init::Init;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,6 +120,9 @@ Examples:
   zg-tokend logout --account work
   zg-tokend logout --local                if the server cannot be reached")]
     Logout(Logout),
+    /// Seal the logins in the state with a key that is kept elsewhere, or lay them open again
+    #[command(after_help = seal::EXAMPLES)]
+    Seal(Seal),
     /// Store a new refresh token from stdin and refresh with it
     #[command(after_help = "\
 Examples:

@@ -2,6 +2,7 @@
 //! [`Settings`] or into an error with a line and a caret. Only `load` and `changed_at` touch the file
 //! system.
 
+pub mod addition;
 pub mod collisions;
 pub mod diagnostic;
 pub mod document;

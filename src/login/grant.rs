@@ -233,7 +233,7 @@ fn access_token(response: &TokenResponse, issued_at: Timestamp) -> AccessToken {
         jitter_ms: schedule::jitter_ms(lifetime, getrandom::u64().unwrap_or_default()),
         repeated: false,
         given: false,
-        id_token: response.id_token.clone(),
+        id_token: response.id_token.clone().map(Into::into),
     }
 }
 

@@ -47,6 +47,7 @@ mod races;
 mod readme;
 mod refusals;
 mod rejected;
+mod seal;
 mod secrets;
 mod seeds;
 mod servers;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::cli::init::answers::{Answers, Source};
 use crate::cli::init::{InitError, document};
 use crate::cli::output;
-use crate::config::edit::{Addition, LineChange, prove};
+use crate::config::addition::{Addition, LineChange, prove};
 use crate::config::{self, Environment, Settings, Symlinks};
 use crate::files::read;
 use crate::files::{Attributes, Missing, Rules, Target, Temporary};

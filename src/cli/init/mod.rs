@@ -18,7 +18,7 @@ use crate::cli::init::answers::Answers;
 use crate::cli::init::next::{Written, conclude};
 use crate::cli::{locate, output, prompt};
 use crate::config;
-use crate::config::edit::EditError;
+use crate::config::addition::AdditionError;
 use crate::config::{AccountName, ConfigError, Environment};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
 use crate::oauth::providers::{PROVIDERS, Provider};
@@ -45,7 +45,7 @@ pub(in crate::cli) enum InitError {
     #[error(transparent)]
     Existing(ConfigError),
     #[error("cannot add the account")]
-    Edit(#[from] EditError),
+    Edit(#[from] AdditionError),
     #[error("nothing was written: the change was not confirmed")]
     NotConfirmed,
     #[error("nothing was written: {} was changed meanwhile", .0.display())]

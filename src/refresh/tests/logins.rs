@@ -32,7 +32,7 @@ fn kept_id_token(world: &mut World) -> Option<Secret> {
     grant.id_token = Some(token);
     world.answers.push_back(answer);
     world.begin_with(FORCE);
-    world.disk.as_ref()?.access_token.as_ref()?.id_token.clone()
+    world.disk.as_ref()?.access_token.as_ref()?.id_token.as_ref()?.open().cloned()
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_first_grant_ends_the_fallback() {
 fn a_refused_refresh_token_that_was_replaced_meanwhile_is_not_dead() {
     let mut world = World::refreshed();
     let mut other = world.disk.clone().unwrap();
-    other.refresh_token.as_mut().unwrap().value = Secret::new("rt-other");
+    other.refresh_token.as_mut().unwrap().value = Secret::new("rt-other").into();
     // During the request, a writer that ignores the lock replaces the state.
     world.answers.push_back(invalid_grant());
     world.written_during_request = Some(other);

@@ -19,7 +19,7 @@ use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
 use crate::cli::output::tests::shown;
 use crate::cli::output::tests::sources::variants;
-use crate::config::edit::EditError;
+use crate::config::addition::AdditionError;
 use crate::config::{ConfigError, NoIdToken, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
@@ -34,10 +34,12 @@ use crate::process::{ChildError, ProgramError};
 use crate::push::PushError;
 use crate::secrets::{CommandError, SecretError};
 use crate::store::lock::LockError;
+use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 28] = [
+    "NotAKey",
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -110,6 +112,7 @@ fn every_error_is_told_with_a_way_out() {
     config(&mut page);
     files(&mut page);
     state(&mut page);
+    seals(&mut page);
     secrets(&mut page);
     given(&mut page);
     children(&mut page);
@@ -212,6 +215,9 @@ fn state(page: &mut Page) {
         StateError::Encode { account: "work".into(), source },
         StateError::TooLong { account: "work".into(), bytes: 1_234_567 },
         StateError::NotLocked { account: "work".into() },
+        StateError::Seal { account: "work".into(), source: SealError::NoKey },
+        StateError::Seal { account: "work".into(), source: SealError::WrongKey },
+        StateError::Seal { account: "work".into(), source: SealError::Random },
         StateError::SeedTaken { account: "work".into(), owner: "mail".into() },
     ] {
         page.tell(&error, error.hint());
@@ -337,6 +343,12 @@ fn network(page: &mut Page) {
     }
 }
 
+fn seals(page: &mut Page) {
+    for error in [SealError::NoKey, SealError::WrongKey, SealError::Random] {
+        page.tell(&error, Some(error.hint().into()));
+    }
+}
+
 fn surroundings(page: &mut Page) {
     for error in [
         ControlError::InUse { path: path() },
@@ -381,9 +393,9 @@ fn surroundings(page: &mut Page) {
 
 fn init(page: &mut Page) {
     for error in [
-        EditError::Inline,
-        EditError::Changed("work".parse().unwrap()),
-        EditError::Config(ConfigError::NoHome),
+        AdditionError::Inline,
+        AdditionError::Changed("work".parse().unwrap()),
+        AdditionError::Config(ConfigError::NoHome),
     ] {
         page.tell(&error, error.hint());
     }
@@ -405,7 +417,7 @@ fn init(page: &mut Page) {
         InitError::Unanswered("no answer".into()),
         InitError::Known("work".into()),
         InitError::Existing(ConfigError::NoHome),
-        InitError::Edit(EditError::Inline),
+        InitError::Edit(AdditionError::Inline),
         InitError::NotConfirmed,
         InitError::Edited(path()),
         InitError::Place(PlaceError::NotADirectory { path: path() }),
