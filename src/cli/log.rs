@@ -311,3 +311,23 @@ fn time_of_day(at: Timestamp) -> String {
         _ => at,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::cli::log::*;
+
+    #[test]
+    fn an_account_that_the_config_lost_is_forgotten() {
+        let log = Log::default();
+        let report = Report::Finished(Outcome::Fresh { generation: 1, remaining: Duration::from_secs(60) });
+        let now = SystemClock::new().now();
+        let (account, token_file) = ("a", Path::new("/token"));
+        log.notice(&Notice::Report { account, token_file, report: &report, next_pass: None, now });
+        log.repeated.borrow_mut().insert(account.to_owned(), ("refused", 1));
+        assert_eq!(log.told.borrow().len(), 1);
+        log.notice(&Notice::Removed { account });
+        assert!(log.told.borrow().is_empty() && log.repeated.borrow().is_empty());
+    }
+}

@@ -351,7 +351,7 @@ impl SupervisorLock {
         let (mut supervisors, mut looks) = (1, 1);
         while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
             let LockError::Busy { .. } = error else { return Err(error) };
-            // Who only looks has a shared lock.
+            // One that only looks has a shared lock.
             let is_look = try_flock(&path, || FileExt::try_lock_shared(&handle)).is_ok();
             let (tries, most) =
                 if is_look { (&mut looks, LOOK_TRIES) } else { (&mut supervisors, SUPERVISOR_TRIES) };
