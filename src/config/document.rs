@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
 use crate::config::keys::{
-    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable,
+    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
 use crate::config::values::is_pasted;
@@ -92,6 +92,7 @@ enum TableLevel {
     Push,
     Output,
     Probe,
+    Signal,
     Unknown,
 }
 
@@ -104,6 +105,7 @@ impl TableLevel {
             Self::Push => PUSH_KEYS,
             Self::Output => OUTPUT_KEYS,
             Self::Probe => PROBE_KEYS,
+            Self::Signal => SIGNAL_KEYS,
             Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
     }
@@ -128,13 +130,14 @@ impl Rule {
         match self {
             Self::Accounts => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
-            Self::Key(key) if key.kind == Kind::Secret => TableLevel::Secret,
+            Self::Key(Key { kind: Kind::Secret | Kind::TextSource, .. }) => TableLevel::Secret,
             Self::SecretParam => TableLevel::Secret,
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
             Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
             Self::Key(key) if key.kind == Kind::Outputs => TableLevel::Output,
             Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
+            Self::Key(key) if key.kind == Kind::Signal => TableLevel::Signal,
             _ => TableLevel::Unknown,
         }
     }
@@ -229,6 +232,7 @@ impl Map {
                 TableLevel::Push => format!("known keys of push: {names}"),
                 TableLevel::Output => format!("known keys of outputs: {names}"),
                 TableLevel::Probe => format!("known keys of probe: {names}"),
+                TableLevel::Signal => format!("known keys of signal: {names}"),
                 _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
                 _ => format!("known keys: {names}"),
             }

@@ -12,12 +12,13 @@ use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::RawFile;
-use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::inherit;
+use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, RawSignal, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig,
-    PushMethod, Settings, TokenFile, WriteMode,
+    PushMethod, Settings, SignalConfig, SignalName, TokenFile, WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
@@ -27,6 +28,7 @@ use crate::config::values::{
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
+use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
 /// its durable writes are not over when those who wait for the lock give up, after 45 s.
@@ -98,11 +100,13 @@ impl Scope<'_> {
             ));
         }
         let mut known = Vec::new();
+        let logins = inherit::logins(&accounts);
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
+            let raw = inherit::with_login(raw, &logins, top)?;
             self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
@@ -158,9 +162,10 @@ impl Scope<'_> {
             (None, None, None) if has_google_credentials => Endpoint::Explicit(Self::google_endpoint()),
             (None, None, None) => return Err(missing("token_endpoint")),
         };
+        let has_client_id = raw.client_id.is_some();
         let client_id = match raw.client_id {
-            Some(client_id) => text("client_id", client_id)?,
-            None if grant.names_itself() => String::new(),
+            Some(client_id) => self.client_id(client_id)?,
+            None if grant.names_itself() => SecretSource::Inline(Secret::new("")),
             None => return Err(missing("client_id")),
         };
         // With Basic, some servers take a key as the user and no password.
@@ -180,7 +185,7 @@ impl Scope<'_> {
             grant.credentials(client_secret.is_some()),
             preset,
         )?;
-        grant.check_client(auth_method, &client_id, raw.request_body.is_some(), place.clone())?;
+        grant.check_client(auth_method, has_client_id, raw.request_body.is_some(), place.clone())?;
         let extra_params =
             with_preset(self.extra_params(raw.extra_params)?, preset.map_or(&[], |preset| preset.params));
         let request_body = raw.request_body.map(|raw| {
@@ -206,6 +211,15 @@ impl Scope<'_> {
         let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
         let token_file = token_file.ok_or_else(|| missing("token_file"))?;
         let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
+        let from = match raw.from {
+            // `tables` has looked it up.
+            Some(from) if !place.is_empty() => from.get_ref().parse().ok(),
+            Some(from) => {
+                let hint = "an account takes its login from another one: write both as [accounts.NAME]";
+                return Err(bad_value("from", from.span(), "needs [accounts.NAME]", hint));
+            }
+            None => None,
+        };
         let write = write_mode("write", raw.write)?;
         let outputs = raw.outputs.unwrap_or_default();
         let outputs = outputs.into_iter().map(|raw| self.output(raw)).collect::<Result<Vec<_>, _>>()?;
@@ -249,6 +263,7 @@ impl Scope<'_> {
                 .map(|raw| self.push(raw, allow_http))
                 .collect::<Result<_, _>>()?,
             probe: raw.probe.map(|raw| probe(raw, allow_http)).transpose()?,
+            signal: raw.signal.map(|raw| self.signal(raw)).transpose()?,
             hooks: HooksConfig {
                 on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                 on_failure: self.hook("on_failure", raw.on_failure)?,
@@ -261,6 +276,7 @@ impl Scope<'_> {
         let account = AccountConfig {
             name,
             refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            from,
             token_file: TokenFile {
                 mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
                 owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
@@ -277,6 +293,16 @@ impl Scope<'_> {
             refresh_token: refresh_token_span,
             token_file: token_file_span,
             outputs: output_spans,
+        })
+    }
+
+    fn signal(&self, raw: Spanned<RawSignal>) -> Result<SignalConfig, ConfigProblem> {
+        let (place, raw) = (raw.span(), raw.into_inner());
+        let pid_file = raw.pid_file.ok_or_else(|| missing("signal.pid_file", place, ""))?;
+        let signal = or_default("signal.signal", raw.signal);
+        Ok(SignalConfig {
+            pid_file: self.path("signal.pid_file", &pid_file)?,
+            signal: choice("signal.signal", &signal, &SignalName::ALL)?,
         })
     }
 
@@ -337,6 +363,16 @@ impl Scope<'_> {
                 let hint = "keep one of file, env, command and credential";
                 Err(bad_value(key, span, "must have exactly one source", hint))
             }
+        }
+    }
+
+    fn client_id(&self, raw: raw::TextSource) -> Result<SecretSource, ConfigProblem> {
+        match raw.get_ref() {
+            RawSecret::Inline(id) => {
+                let id = Spanned::new(raw.span(), id.expose().to_owned());
+                text("client_id", id).map(|id| SecretSource::Inline(Secret::new(id)))
+            }
+            RawSecret::Table(_) => self.secret("client_id", raw),
         }
     }
 

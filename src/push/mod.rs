@@ -175,7 +175,7 @@ pub fn send_lacking(
     let context = Rc::new(Context::new(observer));
     let mut tasks = Vec::new();
     for account in accounts.iter().filter(|account| !account.push.is_empty()) {
-        let mut store = store::open(settings, &account.name);
+        let mut store = store::open(settings, account);
         let is_supervised = matches!(store.supervision(), Ok(Supervision::Alive(_)));
         // The pass has reported a state that cannot be read.
         let record = store.load().ok().and_then(|stored| stored.into_parts().0);
@@ -239,7 +239,7 @@ impl PushTask {
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
             let note = PushResult { generation: self.generation, at, problem };
-            let (mut store, noted) = (store::open(&self.settings, &self.account.name), target.clone());
+            let (mut store, noted) = (store::open(&self.settings, &self.account), target.clone());
             // Without the note, `status` shows no result.
             workers::run(move || store.update_note(|last: &mut PushNote| last.note(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
