@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::account::origin;
 use crate::account::outputs::{Known, Outputs};
+use crate::account::sealing;
 use crate::config;
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
@@ -13,6 +14,7 @@ use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::lock::LockError;
+use crate::store::seal::{SealRules, StateKeys};
 use crate::store::state::{StateError, Store, Stored};
 
 /// Every function that reads or writes blocks for as long as the file system takes.
@@ -21,6 +23,7 @@ pub struct Files {
     account: String,
     config: String,
     settings: Arc<config::Settings>,
+    rules: SealRules,
     store: Store,
     outputs: Outputs,
     /// The number of the newest token.
@@ -37,12 +40,25 @@ impl Files {
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
+            rules: sealing::rules(account),
             store: store::open(settings, &account.name),
             outputs: Outputs::new(account),
             generation: 0,
             origin: None,
             swept,
         }
+        .with_keys(None)
+    }
+
+    /// With the keys of the state, which open and seal it.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Option<Arc<StateKeys>>) -> Self {
+        self.set_keys(keys);
+        self
+    }
+
+    pub fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
+        self.store.set_keys(keys, self.rules);
     }
 
     pub fn swept(&self) -> bool {

@@ -16,6 +16,8 @@ pub mod once;
 pub mod origin;
 pub mod outputs;
 pub mod queue;
+pub mod reseal;
+pub mod sealing;
 pub mod set;
 pub mod token_file;
 
@@ -35,11 +37,13 @@ use crate::config;
 use crate::config::Endpoint;
 use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
+use crate::refresh::decide::Inputs;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
+use crate::store::seal::StateKeys;
 use crate::workers;
 
 /// How often the secrets are read while only a new login can help: soon enough for a user who has
@@ -74,6 +78,8 @@ pub struct Account {
     client: Client,
     /// Absent between passes, and while another thread works on them.
     files: Option<Box<Files>>,
+    /// The keys of the state, from the reading of the secrets to the end of the pass.
+    keys: Option<Arc<StateKeys>>,
     /// The temporaries of killed processes are removed: once per process is enough.
     swept: bool,
     /// The outcome of the last pass.
@@ -98,6 +104,7 @@ impl Account {
             core: Refresher::new(policy, getrandom::u64().unwrap_or_default()),
             client: Client::new(settings, account),
             files: None,
+            keys: None,
             swept: false,
             outcome: None,
             finished: Vec::new(),
@@ -145,7 +152,13 @@ impl Account {
     /// file, whose file system may hang.
     pub fn is_outdated(&mut self) -> bool {
         let loaded = self.files().load_state();
-        loaded.is_ok_and(|stored| stored.into_parts().0.as_ref() != self.core.record())
+        let Ok(stored) = loaded else { return false };
+        let mut stored = stored.into_parts().0;
+        // Sealing changes nothing else.
+        if let (Some(stored), Some(known)) = (&mut stored, self.core.record()) {
+            stored.version = known.version;
+        }
+        stored.as_ref() != self.core.record()
     }
 
     /// Whether it has received [`Event::Stop`].
@@ -158,7 +171,10 @@ impl Account {
     }
 
     pub fn files(&mut self) -> &mut Files {
-        self.files.get_or_insert_with(|| Box::new(Files::new(&self.settings, &self.configured, self.swept)))
+        let keys = || self.keys.clone();
+        self.files.get_or_insert_with(|| {
+            Box::new(Files::new(&self.settings, &self.configured, self.swept).with_keys(keys()))
+        })
     }
 
     /// The outcomes of the passes since the last call, in order.
@@ -220,7 +236,7 @@ impl Account {
 
     async fn perform(&mut self, action: Action, context: &Context) {
         let event = match action {
-            Action::ReadInputs => Some(Event::InputsRead(self.client.read_inputs(context).await)),
+            Action::ReadInputs => Some(Event::InputsRead(self.read_inputs(context).await)),
             Action::Request(request) => Some(Event::Answered(self.client.post(&request, context).await)),
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
@@ -230,6 +246,18 @@ impl Account {
         if let Some(event) = event {
             self.handle(event, context);
         }
+    }
+
+    /// Reads the keys of the state before the other secrets: without them no answer could be stored.
+    async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
+        let keys = sealing::read_keys(&self.settings, &self.configured, context.inline).await?;
+        self.set_keys(keys);
+        self.client.read_inputs(context).await
+    }
+
+    fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
+        self.keys = keys;
+        self.files.iter_mut().for_each(|files| files.set_keys(self.keys.clone()));
     }
 
     /// Performs an action on another thread: a file system that hangs must stop this account alone.
@@ -343,6 +371,7 @@ impl Account {
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());
             self.outcome = Some(outcome);
+            self.set_keys(None);
             // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }

@@ -13,6 +13,7 @@ use crate::config::{AccountConfig, NoIdToken, OutputConfig, TokenFile, TokenForm
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Origin};
 use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::stored::StoredSecret;
 use crate::secret::Secret;
 
 #[derive(Debug)]
@@ -240,7 +241,7 @@ pub fn values<'a>(account: &'a AccountConfig, token: &'a AccessToken, now: i64) 
     Values {
         access_token: &token.value,
         token_type: &token.token_type,
-        id_token: token.id_token.as_ref(),
+        id_token: token.id_token.as_ref().and_then(StoredSecret::open),
         // A server that states no scope has granted the requested one (RFC 6749 section 5.1).
         scope: token.scope.as_deref().or(account.scope.as_deref()).unwrap_or_default(),
         account: account.name.as_str(),

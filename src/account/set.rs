@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth;
@@ -98,8 +99,12 @@ pub fn set(
     let configured = account.refresh_token.as_ref().filter(|_| login.refresh_token.is_some());
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
+    let keys = match &login.refresh_token {
+        Some(_) => sealing::read_keys_here(settings, account)?,
+        None => None,
+    };
     let clock = SystemClock::new();
-    let mut files = Files::new(&Arc::new(settings.clone()), account, false);
+    let mut files = Files::new(&Arc::new(settings.clone()), account, false).with_keys(keys);
     let mut record = lock(&mut files, clock)?
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
     let now = clock.now();

@@ -71,17 +71,22 @@ pub enum Observation {
     Holds {
         /// The SHA-256 of the content.
         fingerprint: Fingerprint,
-        /// In bytes.
-        len: usize,
         /// Wall clock, in milliseconds since 1970.
         modified_at: i64,
-        mode: u32,
     },
     /// It cannot be read, or is not a regular file.
     Unreadable(PublishError),
 }
 
 impl Observation {
+    /// Whether both found the same: the same content, no file, or one that cannot be read.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Holds { fingerprint: one, .. }, Self::Holds { fingerprint: other, .. }) => one == other,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+
     /// Whether the file has exactly this content.
     pub fn holds(&self, content: &Secret) -> bool {
         matches!(self, Self::Holds { fingerprint, .. } if *fingerprint == content.fingerprint())
@@ -154,9 +159,7 @@ impl TokenFile {
             Ok(None) => Observation::Missing,
             Ok(Some(contents)) => Observation::Holds {
                 fingerprint: Fingerprint::of([&contents.bytes]),
-                len: contents.bytes.len(),
                 modified_at: contents.modified_at,
-                mode: contents.mode,
             },
             Err(error) => Observation::Unreadable(error.into()),
         }

@@ -4,6 +4,7 @@
 pub mod hooks;
 pub mod linger;
 pub mod live;
+pub mod seal;
 pub mod space;
 
 use std::collections::HashSet;
@@ -101,6 +102,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(linger::linger(&Environment::of_process()));
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();
+    let mut keys = seal::KnownKeys::default();
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
     for account in settings.chosen(only) {
         let of_account = [
@@ -112,6 +114,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 .map(|source| secret(account, "client_secret", source, false).1)
                 .collect(),
             login(settings, account),
+            seal::seal(settings, account, &mut keys),
             token_file(account, &mut file_systems),
             outputs(account, &mut file_systems),
             push(account, &mut endpoints),
@@ -285,7 +288,9 @@ fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str
         }
         Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
         None => {
-            let holds = format!("holds the refresh token of {}", local(token.obtained_at.wall / 1000));
+            let kept = if token.value.sealed().is_some() { "sealed" } else { "in plain, mode 0600" };
+            let at = local(token.obtained_at.wall / 1000);
+            let holds = format!("holds the refresh token of {at}, {kept}");
             let Some(life) = &record.login_life else { return Finding::ok("state", holds) };
             let message = format!("{holds}; the login ends {}", local(life.ends_at().wall / 1000));
             if life.ends_soon(SystemClock::new().now()) {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod seal;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use crate::cli::args::seal::{KeyPlace, Seal};
 use crate::config::token_format::FormatError;
 use crate::config::{AccountName, NotAnAccountName, TokenFormat};
 use crate::oauth::providers::PROVIDERS;
@@ -107,6 +110,9 @@ Examples:
     Login(Box<Login>),
     /// Revoke the login and forget it
     Logout(Logout),
+    /// Seal the logins in the state with a key that is kept elsewhere, or lay them open again
+    #[command(after_help = seal::EXAMPLES)]
+    Seal(Seal),
     /// Store a new refresh token from stdin and refresh with it
     #[command(after_help = "\
 Examples:

@@ -17,11 +17,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::account::obtain;
 use crate::account::obtain::{Replacement, TokenRequirements};
+use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, Exec};
 use crate::cli::once::Warnings;
 use crate::cli::{one_account, output, rejected, report, token};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AccountConfig, NoIdToken, Settings};
+use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat};
 use crate::message::RAISE_LIMITS;
 use crate::problem::RAISE_PROCESSES;
 use crate::refresh::record::AccessToken;
@@ -63,7 +64,13 @@ fn live(
     account: &Arc<AccountConfig>,
     flags: &Exec,
 ) -> Result<(AccessToken, Secret), u8> {
-    let token = token::live(settings, account, &flags.wanted).map_err(|_| FAILED)?.token;
+    let mut token = token::live(settings, account, &flags.wanted).map_err(|_| FAILED)?.token;
+    if flags.template.as_ref().is_some_and(TokenFormat::needs_id_token)
+        && let Err(problem) = open_id_token(settings, account, &mut token)
+    {
+        report(account, &problem);
+        return Err(FAILED);
+    }
     match text(flags, account, &token) {
         Ok(text) => Ok((token, text)),
         Err(error) => {

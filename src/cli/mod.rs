@@ -17,6 +17,7 @@ mod prompt;
 mod reaper;
 mod rejected;
 mod run;
+mod seal;
 mod set;
 mod status;
 mod terminal;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Rejected(flags) => rejected::execute(&args, flags).into(),
         Command::Login(flags) => login::execute(&args, flags).into(),
         Command::Logout(flags) => logout::execute(&args, flags).into(),
+        Command::Seal(flags) => seal::execute(&args, flags).into(),
         Command::Set(flags) => set::execute(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),
         Command::Init(flags) => init::execute(&args, flags).into(),

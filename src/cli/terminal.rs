@@ -38,8 +38,7 @@ impl Terminal {
 
 /// The columns of the terminal on a stream.
 pub(super) fn columns_of(stream: impl AsFd) -> usize {
-    let size = tcgetwinsize(stream).ok();
-    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+    size_of(tcgetwinsize(stream).ok()).0
 }
 
 /// Columns and rows of the terminal on standard output.
@@ -54,7 +53,7 @@ pub(super) fn picture_columns() -> Option<usize> {
     let is_able = stderr.is_terminal()
         && AutoStream::choice(&stderr) != ColorChoice::Never
         && is_utf8(|name| std::env::var(name).ok());
-    is_able.then(|| size_of(tcgetwinsize(&stderr).ok()).0)
+    is_able.then(|| columns_of(&stderr))
 }
 
 fn size_of(size: Option<Winsize>) -> (usize, usize) {

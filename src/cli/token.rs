@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::account::obtain;
 use crate::account::obtain::{LiveToken, Replacement, TokenRequirements};
 use crate::account::outputs::render;
+use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
@@ -64,10 +65,17 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
         }
         (_, None) => None,
     };
-    let token = match live(&settings, &account, &flags.wanted) {
+    let mut token = match live(&settings, &account, &flags.wanted) {
         Ok(token) => token,
         Err(exit) => return exit,
     };
+    let wants_id_token = match &flags.template {
+        Some(template) => template.needs_id_token(),
+        None => flags.format == TokenOutput::IdToken,
+    };
+    if wants_id_token && let Err(problem) = open_id_token(&settings, &account, &mut token.token) {
+        return report(&account, &problem);
+    }
     let username = username.and_then(|mut query| query.remove("username")).unwrap_or(flags.username.clone());
     let text = match flags.template.as_ref() {
         Some(template) => text(template, &account, &token.token),

@@ -306,6 +306,12 @@ KEYS, RawAccount {
     on_needs_login: Account Command, "none",
         "a command to run when only a new login can help, once for each dead login",
         r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#;
+    state_key: File Secret, "none: the state is in plain, 0600 in a 0700 directory",
+        "the key that seals refresh tokens in the state: 32 random bytes in base64, never in this file; `zg-tokend seal` makes one",
+        r#"{ credential = "state_key" }"#;
+    state_key_previous: File Secret, "none",
+        "the key before state_key, which opens states and seals none; alone, it has them written in plain again",
+        r#"{ file = "old_key" }"#;
     state_dir: File Path,
         "/var/lib/zg-tokend/NAME for /etc/zg-tokend/NAME.toml, else zg-tokend in the user's state directory",
         "the directory for refresh tokens and locks",

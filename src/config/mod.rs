@@ -4,6 +4,7 @@
 pub mod collisions;
 pub mod diagnostic;
 pub mod document;
+pub mod edit;
 pub mod formats;
 pub mod keys;
 pub mod login;

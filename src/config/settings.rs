@@ -123,6 +123,10 @@ pub struct CommonConfig {
     pub push: Vec<PushConfig>,
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
+    /// Seals the secrets in the state; the same for all accounts, and never inline.
+    pub state_key: Option<SecretSource>,
+    /// Opens them as well; without a state_key they are written in plain again.
+    pub state_key_previous: Option<SecretSource>,
 }
 
 impl AccountConfig {
@@ -139,7 +143,12 @@ impl AccountConfig {
 
     /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
-        let own = [("client_secret", &self.client_secret), ("refresh_token", &self.refresh_token)];
+        let own = [
+            ("client_secret", &self.client_secret),
+            ("refresh_token", &self.refresh_token),
+            ("state_key", &self.state_key),
+            ("state_key_previous", &self.state_key_previous),
+        ];
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
         let push_headers = self.push.iter().flat_map(|push| &push.headers);
         let push_headers = push_headers.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));

@@ -237,6 +237,11 @@ impl TokenFormat {
         self.0.iter().any(|piece| matches!(piece, Piece::Value(_, filters) if filters.contains(&Filter::In)))
     }
 
+    /// Whether the text has the ID token in it.
+    pub fn needs_id_token(&self) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::Value(TokenValue::IdToken, _)))
+    }
+
     /// The access token in a file of this format; `None` if the file has another one. Only where
     /// the token stands between fixed texts is it certain which part is the token.
     pub fn parse(&self, content: &str) -> Option<Secret> {

@@ -243,6 +243,8 @@ impl Scope<'_> {
                 on_recovery: self.hook("on_recovery", raw.on_recovery)?,
                 on_needs_login: self.hook("on_needs_login", raw.on_needs_login)?,
             },
+            state_key: self.state_key("state_key", raw.state_key)?,
+            state_key_previous: self.state_key("state_key_previous", raw.state_key_previous)?,
         };
         let account = AccountConfig {
             name,
@@ -324,6 +326,16 @@ impl Scope<'_> {
                 Err(bad_value(key, span, "must have exactly one source", hint))
             }
         }
+    }
+
+    /// A key that lies in the config guards nothing: the state is beside it, and in the same backup.
+    fn state_key(&self, key: &str, raw: Option<raw::Secret>) -> Result<Option<SecretSource>, ConfigProblem> {
+        let Some(raw) = raw else { return Ok(None) };
+        if matches!(raw.get_ref(), RawSecret::Inline(_)) {
+            let hint = "keep it elsewhere: `zg-tokend seal --help` shows how";
+            return Err(bad_value(key, raw.span(), "must not be written into the config itself", hint));
+        }
+        self.secret(key, raw).map(Some)
     }
 
     /// A parameter in the config may be any text; one from elsewhere is a secret.

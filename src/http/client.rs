@@ -28,6 +28,7 @@ use crate::http::failure::{ANSWER, failure, timed_out};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
 use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
+use crate::problem::chain;
 use crate::secret::Secret;
 
 /// The longest body that is read. Token responses have a few KiB, discovery documents up to 10.
@@ -387,15 +388,4 @@ fn not_sent(kind: FailureKind, detail: String) -> TransportFailure {
 
 fn no_roots(error: impl Error) -> TransportFailure {
     not_sent(FailureKind::Roots, chain(&error))
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

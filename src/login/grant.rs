@@ -137,7 +137,7 @@ impl LoginSession {
         };
         let expected = ExpectedClaims {
             issuer: self.server.issuer.as_deref(),
-            client_id: &self.server.client.client_id,
+            client_id: Some(&self.server.client.client_id),
             nonce: nonce.filter(|_| asked),
             now: now.wall / 1000,
         };
@@ -233,7 +233,7 @@ fn access_token(response: &TokenResponse, issued_at: Timestamp) -> AccessToken {
         jitter_ms: schedule::jitter_ms(lifetime, getrandom::u64().unwrap_or_default()),
         repeated: false,
         given: false,
-        id_token: response.id_token.clone(),
+        id_token: response.id_token.clone().map(Into::into),
     }
 }
 

@@ -7,6 +7,7 @@ use url::Url;
 use crate::account::client::{Client, read};
 use crate::account::context::Context;
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::account::set::lock;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{AccountConfig, Settings};
@@ -17,6 +18,7 @@ use crate::message::local;
 use crate::oauth::TokenClient;
 use crate::problem::{Class, Problem};
 use crate::refresh::record::Record;
+use crate::refresh::stored::StoredSecret;
 use crate::secret::Secret;
 use crate::workers;
 
@@ -40,9 +42,11 @@ pub async fn logout(
     is_local: bool,
 ) -> Result<LoggedOut, Problem> {
     let client = Client::new(settings, account);
-    let (server, seed) = if is_local {
-        (None, configured_seed(account).await)
+    let (server, seed, keys) = if is_local {
+        // A sealed login can be forgotten without its key.
+        (None, configured_seed(account).await, None)
     } else {
+        let keys = sealing::read_keys(settings, account, context.inline).await?;
         let inputs = client.read_inputs(context).await?;
         let endpoint = revocation_endpoint(&client, account, context).await?;
         let seed = match (inputs.seed, inputs.seed_problem) {
@@ -50,12 +54,12 @@ pub async fn logout(
             (None, Some(_)) => ConfiguredSeed::Unread,
             (None, None) => ConfiguredSeed::None,
         };
-        (Some((inputs.client, endpoint)), seed)
+        (Some((inputs.client, endpoint)), seed, keys)
     };
     let (mut files, record) = {
         let (settings, account) = (Arc::clone(settings), Arc::clone(account));
         workers::run(move || {
-            let mut files = Files::new(&settings, &account, true);
+            let mut files = Files::new(&settings, &account, true).with_keys(keys);
             let record = lock(&mut files, SystemClock::new())?;
             Ok::<_, Problem>((files, record))
         })
@@ -104,14 +108,14 @@ async fn configured_seed(account: &AccountConfig) -> ConfiguredSeed {
 }
 
 /// The refresh tokens that may live: that of the state, the one before it, and an unused one in the config.
-fn refresh_tokens(record: &Record, seed: &ConfiguredSeed) -> Vec<Secret> {
+fn refresh_tokens(record: &Record, seed: &ConfiguredSeed) -> Vec<StoredSecret> {
     let stored = [&record.refresh_token, &record.previous].into_iter().flatten();
     let mut tokens: Vec<_> = stored.map(|token| token.value.clone()).collect();
     if let ConfiguredSeed::Read(seed) = seed
         && !record.config_is_older
         && !record.seeds.contains(&seed.fingerprint())
     {
-        tokens.push(seed.clone());
+        tokens.push(seed.clone().into());
     }
     tokens
 }
@@ -148,10 +152,11 @@ impl Revocation<'_> {
     async fn all(
         &self,
         record: &Record,
-        tokens: &[Secret],
+        tokens: &[StoredSecret],
         now: Timestamp,
     ) -> Result<Vec<(String, String)>, Problem> {
         for token in tokens {
+            let token = sealing::open(token)?;
             revoke(&self.http, self.client, self.endpoint, TokenKind::RefreshToken, token).await?;
         }
         let token = record.access_token.as_ref().filter(|token| token.is_live(now));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::account::set::lock;
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
@@ -18,6 +19,7 @@ use crate::refresh::record::Record;
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::lock::LockError;
+use crate::store::seal::StateKeys;
 use crate::store::state::StateError;
 use crate::workers;
 
@@ -46,6 +48,8 @@ pub struct LoginSession {
     pub(super) client: Client,
     pub(super) server: LoginServer,
     pub(super) options: LoginOptions,
+    /// They seal the new login.
+    keys: Option<Arc<StateKeys>>,
     /// The configured refresh_token, which counts as older than this login.
     pub(super) older: OlderSeed,
     /// An answer is being exchanged, and must be stored.
@@ -72,6 +76,7 @@ impl LoginSession {
     ) -> Result<Self, Problem> {
         let client = Client::new(settings, account);
         let one_at_a_time = one_at_a_time(settings, account)?;
+        let keys = sealing::read_keys(settings, account, context.inline).await?;
         let inputs = client.read_inputs(&context).await?;
         let older = match (&inputs.seed, &inputs.seed_problem) {
             (Some(seed), _) => OlderSeed::Known(seed.fingerprint()),
@@ -88,6 +93,7 @@ impl LoginSession {
             client,
             server,
             options,
+            keys,
             older,
             exchanging: Cell::new(false),
             _one_at_a_time: one_at_a_time,
@@ -109,8 +115,9 @@ impl LoginSession {
     /// Takes the lock of the account, and with `reserve` room for the login.
     pub(super) async fn lock(&self, reserve: bool) -> Result<Held, Problem> {
         let (settings, account) = (Arc::clone(&self.settings), Arc::clone(&self.account));
+        let keys = self.keys.clone();
         workers::run(move || {
-            let mut files = Files::new(&settings, &account, true);
+            let mut files = Files::new(&settings, &account, true).with_keys(keys);
             let record = lock(&mut files, SystemClock::new())?;
             if reserve {
                 files.reserve()?;

@@ -48,7 +48,9 @@ impl fmt::Display for Identity {
 pub struct ExpectedClaims<'a> {
     /// May have Entra ID's placeholder; `None` if no issuer is known.
     pub issuer: Option<&'a str>,
-    pub client_id: &'a str,
+    /// `None` if it may be meant for another program: a server can issue ID tokens for a reader that
+    /// expects its own `aud`.
+    pub client_id: Option<&'a str>,
     /// The nonce of the request; `None` if the request had none.
     pub nonce: Option<&'a Secret>,
     /// Unix seconds.
@@ -88,6 +90,16 @@ struct Claims {
     email: Option<String>,
 }
 
+impl Claims {
+    fn is_for(&self, client_id: &str) -> bool {
+        let (is_named, is_alone) = match &self.aud {
+            Audience::One(audience) => (audience == client_id, true),
+            Audience::Several(list) => (list.iter().any(|one| one == client_id), list.len() == 1),
+        };
+        is_named && self.azp.as_deref().map_or(is_alone, |azp| azp == client_id)
+    }
+}
+
 /// The payload of a JWT (RFC 7519).
 pub(super) fn claims<T: DeserializeOwned>(token: &Secret) -> Option<T> {
     let mut parts = token.expose().split('.');
@@ -106,12 +118,7 @@ pub fn check_id_token(token: &Secret, expected: &ExpectedClaims<'_>) -> Result<I
     if expected.issuer.is_some_and(|issuer| !is_issuer(issuer, &claims.iss)) {
         return Err(IdTokenFault::Issuer(shown(&claims.iss)));
     }
-    let (is_ours, is_alone) = match &claims.aud {
-        Audience::One(audience) => (audience == expected.client_id, true),
-        Audience::Several(list) => (list.iter().any(|one| one == expected.client_id), list.len() == 1),
-    };
-    let is_authorized = claims.azp.as_deref().map_or(is_alone, |azp| azp == expected.client_id);
-    if !is_ours || !is_authorized {
+    if expected.client_id.is_some_and(|client_id| !claims.is_for(client_id)) {
         return Err(IdTokenFault::Audience);
     }
     if claims.exp + LEEWAY < expected.now as f64 {
@@ -158,7 +165,7 @@ mod tests {
         let nonce = Secret::new("n");
         let expected = ExpectedClaims {
             issuer: Some("https://as.example"),
-            client_id: "c",
+            client_id: Some("c"),
             nonce: Some(&nonce),
             now: 2100,
         };
@@ -186,6 +193,11 @@ mod tests {
         let several = json!({ "iss": "https://as.example", "sub": "u", "aud": ["c", "d"], "azp": "c", "exp": 2000,
             "nonce": "n" });
         assert!(check_id_token(&token(&several), &expected).is_ok());
+        let of_a_reader =
+            json!({ "iss": "https://as.example", "sub": "u", "aud": "reader", "exp": 2000, "nonce": "n" });
+        assert!(
+            check_id_token(&token(&of_a_reader), &ExpectedClaims { client_id: None, ..expected }).is_ok()
+        );
         assert_eq!(check_id_token(&Secret::new("a.b"), &expected), Err(IdTokenFault::NotAnIdToken));
     }
 

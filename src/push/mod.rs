@@ -80,6 +80,17 @@ impl Note for PushNote {
     const FILE: &'static str = "pushed";
 }
 
+impl PushNote {
+    /// A result that comes late does not replace that of a newer token: the thread that notes it goes on
+    /// when its task is stopped. After the loss of a state the numbers begin anew, and only the time counts.
+    fn note(&mut self, target: String, result: PushResult) {
+        match self.0.get(&target) {
+            Some(last) if last.generation > result.generation && last.at >= result.at => {}
+            _ => drop(self.0.insert(target, result)),
+        }
+    }
+}
+
 /// The last try for one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushResult {
@@ -236,7 +247,7 @@ impl PushTask {
             let note = PushResult { generation: self.generation, at, problem };
             let (mut store, noted) = (store::open(&self.settings, &self.account.name), target.clone());
             // Without the note, `status` shows no result.
-            workers::run(move || store.update_note(|last: &mut PushNote| last.0.insert(noted, note))).await;
+            workers::run(move || store.update_note(|last: &mut PushNote| last.note(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
             if result.is_ok() || self.once {
                 return;
@@ -283,5 +294,24 @@ impl PushTask {
             200..=299 => Ok(()),
             status => Err(PushError::Status(status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PushNote, PushResult};
+
+    #[test]
+    fn a_late_result_does_not_replace_that_of_a_newer_token() {
+        let mut note = PushNote::default();
+        let result = |generation, at| PushResult { generation, at, problem: None };
+        let mut noted = |result: PushResult| {
+            note.note("target".to_owned(), result);
+            note.0["target"].clone()
+        };
+        assert_eq!(noted(result(2, 10)), result(2, 10));
+        assert_eq!(noted(result(1, 10)), result(2, 10), "it was stopped, and comes late");
+        assert_eq!(noted(result(2, 11)), result(2, 11), "another try");
+        assert_eq!(noted(result(1, 12)), result(1, 12), "the state was lost, and the numbers begin anew");
     }
 }

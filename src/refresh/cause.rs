@@ -75,7 +75,7 @@ mod tests {
     fn the_history_shows_the_cause() {
         let login = Timestamp { wall: 1_700_000_000_000, boot: 0, boot_id: Fingerprint::of([b"a"]) };
         let fresh = RefreshToken {
-            value: Secret::new("rt"),
+            value: Secret::new("rt").into(),
             source: LoginSource::Rotation,
             seeded_at: login,
             obtained_at: login,

@@ -17,7 +17,7 @@ use crate::clock::{BootId, Timestamp};
 use crate::oauth::TokenClient;
 use crate::problem::Problem;
 use crate::refresh::Policy;
-use crate::refresh::record::{AccessToken, Failure, Record, Verdict};
+use crate::refresh::record::{AccessToken, Failure, Record, STATE_KEY, STATE_KEY_UNREAD, Verdict};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::secret::{Fingerprint, Secret};
@@ -317,7 +317,8 @@ fn current_verdict<'a>(
     trigger: Trigger,
     now: Timestamp,
 ) -> Option<&'a Verdict> {
-    let token = &record.refresh_token.as_ref()?.value;
+    // While it is sealed, the verdict may apply or not: it is open under the lock, where the decision counts.
+    let token = record.refresh_token.as_ref()?.value.open()?;
     let verdict = record.verdict.as_ref()?;
     let applies = match verdict.not_before {
         Some(_) => schedule::wait_of(verdict, now).is_some(),
@@ -342,6 +343,10 @@ fn current_wait<'a>(
         return None;
     }
     let wait = schedule::wait_after(failure, now)?;
+    // The inputs are here, so that the key is, too.
+    if matches!(failure.kind.as_str(), STATE_KEY | STATE_KEY_UNREAD) {
+        return None;
+    }
     // `once` and `token` ask for it, and the network may be back.
     if failure.not_sent && !policy.patient && now.since(failure.last_at) >= schedule::BACKOFF_FIRST {
         return None;

@@ -13,6 +13,7 @@ pub mod pass;
 pub mod record;
 pub mod response;
 pub mod schedule;
+pub mod stored;
 #[cfg(test)]
 pub mod tests;
 pub mod view;

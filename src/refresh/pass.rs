@@ -351,7 +351,11 @@ impl Refresher {
         let (Some(token), Some(inputs)) = (record.refresh_token, &self.inputs) else {
             return self.no_refresh_token(now);
         };
-        let (client, grant) = (Arc::clone(&inputs.client), Grant::RefreshToken(token.value));
+        // Under the lock it is open: else the state could not be loaded.
+        let Some(value) = token.value.open() else {
+            return self.leave_failed(now, Problem::bug("the refresh token is sealed"));
+        };
+        let (client, grant) = (Arc::clone(&inputs.client), Grant::RefreshToken(value.clone()));
         self.phase = Phase::Requesting { issued_at: now };
         vec![Action::Request(Box::new(TokenRequest { client, grant }))]
     }
@@ -368,7 +372,7 @@ impl Refresher {
 
 fn hold(wait: Duration, failure: &Failure) -> Outcome {
     let problem = Problem {
-        class: Class::Unavailable,
+        class: failure.class(),
         kind: failure.kind.clone(),
         message: failure.message.clone(),
         hint: failure.hint.clone(),

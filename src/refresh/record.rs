@@ -16,11 +16,16 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Timestamp, millis};
 use crate::oauth::Identity;
 use crate::problem::Class;
+use crate::refresh::stored::StoredSecret;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
 
-/// The version this program writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// The newest version that this program reads: it writes it where something is sealed, so that an older
+/// program stops instead of taking the state for damaged.
+pub const VERSION: u32 = 2;
+
+/// The version of a state in plain.
+pub const PLAIN_VERSION: u32 = 1;
 
 /// The number of seeds in the list. Another program may rotate the configured refresh token every
 /// hour, and each seed takes 75 bytes of the state. A seed that has left the list counts as new again:
@@ -85,8 +90,7 @@ pub struct Record {
 /// A refresh token and its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshToken {
-    #[serde(with = "secret::stored")]
-    pub value: Secret,
+    pub value: StoredSecret,
     pub source: LoginSource,
     /// When this program first got the login.
     pub seeded_at: Timestamp,
@@ -170,8 +174,8 @@ pub struct AccessToken {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given: bool,
     /// The ID token that came with it, checked.
-    #[serde(default, with = "secret::stored_option", skip_serializing_if = "Option::is_none")]
-    pub id_token: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<StoredSecret>,
 }
 
 impl AccessToken {
@@ -267,6 +271,19 @@ pub struct Verdict {
     pub not_before: Option<Timestamp>,
 }
 
+/// The kind of the failure of a state that cannot be opened with the configured key.
+pub const STATE_KEY: &str = "state_key";
+
+/// The same where that key cannot be read at present.
+pub const STATE_KEY_UNREAD: &str = "state_key_unread";
+
+impl Failure {
+    /// Its meaning for the exit code.
+    pub fn class(&self) -> Class {
+        if self.kind == STATE_KEY { Class::Config } else { Class::Unavailable }
+    }
+}
+
 impl Verdict {
     pub fn class(&self) -> Class {
         match self.kind {
@@ -315,7 +332,7 @@ pub struct Attempt {
 
 impl Record {
     pub fn new(account: impl Into<String>, config: impl Into<String>) -> Self {
-        Self { version: VERSION, account: account.into(), config: config.into(), ..Self::default() }
+        Self { version: PLAIN_VERSION, account: account.into(), config: config.into(), ..Self::default() }
     }
 
     /// Adopts a seed that is not listed: the user has logged in (again).
@@ -334,7 +351,7 @@ impl Record {
         self.refresh_token_unusable = false;
         self.config_is_older = false;
         self.refresh_token = Some(RefreshToken {
-            value: seed,
+            value: seed.into(),
             source: LoginSource::Seed,
             seeded_at: now,
             obtained_at: now,

@@ -122,7 +122,7 @@ impl Refresher {
             repeated: earlier.is_some(),
             given: false,
             id_token: match &id_token {
-                Some(checked) => checked.clone().ok(),
+                Some(checked) => checked.clone().ok().map(Into::into),
                 None => earlier.as_ref().and_then(|earlier| earlier.id_token.clone()),
             },
         };
@@ -170,12 +170,13 @@ impl Refresher {
         actions
     }
 
-    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer and user.
+    /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer, user and client of the login. Of a
+    /// login that the config gives, none of them is known.
     fn check_id_token(&self, record: &Record, token: &Secret, now: Timestamp) -> Result<Secret, String> {
         let known = record.identity.as_ref();
         let expected = ExpectedClaims {
             issuer: known.map(|known| known.issuer.as_str()),
-            client_id: self.inputs.as_ref().map_or("", |inputs| inputs.client.client_id.as_str()),
+            client_id: known.and(self.inputs.as_ref()).map(|inputs| inputs.client.client_id.as_str()),
             nonce: None,
             now: now.wall / 1000,
         };
@@ -268,7 +269,8 @@ impl Refresher {
         at: Timestamp,
     ) -> Verdict {
         let empty = Secret::new("");
-        let token = record.refresh_token.as_ref().map_or(&empty, |token| &token.value);
+        // It was sent, so it is open.
+        let token = record.refresh_token.as_ref().and_then(|token| token.value.open()).unwrap_or(&empty);
         let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.request);
         let dead = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
         Verdict {
@@ -353,9 +355,9 @@ fn tries(record: &Record) -> u32 {
 /// way the answer was definite.
 fn rotate(record: &mut Record, rotated: Option<&Secret>, at: Timestamp) {
     let Some(token) = &mut record.refresh_token else { return };
-    if let Some(value) = rotated.filter(|value| **value != token.value) {
+    if let Some(value) = rotated.filter(|value| token.value != **value) {
         *token = RefreshToken {
-            value: value.clone(),
+            value: value.clone().into(),
             source: LoginSource::Rotation,
             obtained_at: at,
             ..token.clone()

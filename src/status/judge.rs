@@ -174,6 +174,7 @@ impl AccountStatus {
             self.refresh_token = RefreshTokenStatus {
                 available: !record.needs_login(),
                 source: Some("state"),
+                at_rest: Some(if token.value.sealed().is_some() { "sealed" } else { "plain" }),
                 seeded_at: Some(token.seeded_at.wall / 1000),
                 rotated_at: (token.source == LoginSource::Rotation).then_some(token.obtained_at.wall / 1000),
                 ends_at: record.login_life.as_ref().map(|life| life.ends_at().wall / 1000),

@@ -6,6 +6,8 @@ pub mod metrics;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -183,6 +185,9 @@ pub struct RefreshTokenStatus {
     /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<&'static str>,
+    /// How the state keeps it: `plain` (0600 in a 0700 directory) or `sealed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_rest: Option<&'static str>,
     /// When the user logged in, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<i64>,
@@ -300,6 +305,12 @@ struct Look {
     probed: Option<ProbeNote>,
 }
 
+/// How often an account is looked at that seems to be amid a refresh, and the pause in between: a second
+/// in all, and a refresh needs milliseconds for what follows its answer.
+const LOOKS: u32 = 50;
+/// See [`LOOKS`].
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The status of all accounts, or of one. `masked` is a variable that is set, and the token file whose
 /// reader prefers it.
 pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static str, &Path)>) -> Snapshot {
@@ -325,7 +336,44 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
     Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
 }
 
+/// Looks until what it sees is of one moment. A refresh stores its answer and then publishes it: between
+/// the two, or between two reads here, a file that is in order looks stale, and a request that was
+/// answered looks lost.
 fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &AccountConfig) -> Look {
+    let mut seen = look_once(settings, policy, &mut store, account);
+    for _ in 0..LOOKS {
+        let loaded = match &seen.loaded {
+            Ok(loaded) if seen.hangs.is_none() => loaded,
+            _ => break,
+        };
+        let is_in_flight = loaded.record.as_ref().is_some_and(|record| record.in_flight.is_some());
+        let outputs = account.outputs.iter().zip(&seen.outputs);
+        let token = loaded.record.as_ref().and_then(|record| record.access_token.as_ref());
+        let are_current = token.is_none_or(|token| {
+            matches!(loaded.file, FileView::Current)
+                && outputs.into_iter().all(|(output, seen)| matches(account, &output.format, token, seen))
+        });
+        let is_of_one_moment = if is_in_flight { seen.is_locked } else { are_current };
+        if is_of_one_moment {
+            break;
+        }
+        // A refresh that is at this point ends within the time of some writes.
+        let is_locked = store.is_locked().unwrap_or(false);
+        if is_locked {
+            thread::sleep(LOOK_PAUSE);
+        }
+        let next = look_once(settings, policy, &mut store, account);
+        let record = |look: &Look| look.loaded.as_ref().ok().and_then(|loaded| loaded.record.clone());
+        let is_same = !is_locked && record(&next) == record(&seen) && next.file.is_same(&seen.file);
+        seen = next;
+        if is_same {
+            break;
+        }
+    }
+    seen
+}
+
+fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &AccountConfig) -> Look {
     let supervision = store.supervision().unwrap_or(Supervision::None);
     let hangs = match &supervision {
         Supervision::Alive(Some(supervisor)) => {
@@ -343,7 +391,7 @@ fn look(settings: &Settings, policy: &Policy, mut store: Store, account: &Accoun
             account.outputs.iter().map(|output| output.file.observe()).collect(),
         ),
     };
-    let loaded = load_state(&mut store, &policy.account, &policy.config).map(|stored| {
+    let loaded = load_state(store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
         let file = view(&file, account, record.as_ref(), garbage.is_some());
         Loaded { record, garbage, file }

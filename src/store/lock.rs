@@ -34,10 +34,15 @@ pub(super) const STATE_MAX: usize = 1024 * 1024;
 /// The file that names the `run` which supervises the account.
 pub const SUPERVISOR: &str = "supervisor";
 
-/// A `status` holds the supervisor's lock for microseconds when it looks: these tries outlast many
-/// of them, and are no noticeable wait.
+/// Tries to become the supervisor: a child that another one has just forked has its lock until it runs
+/// a program of its own.
 const SUPERVISOR_TRIES: u32 = 6;
-/// See [`SUPERVISOR_TRIES`].
+
+/// The same while no other supervisor has the lock, but a `status` that looks: it takes microseconds,
+/// or seconds on a machine that has no processor for it.
+const LOOK_TRIES: u32 = 500;
+
+/// The pause between two tries.
 const SUPERVISOR_PAUSE: Duration = Duration::from_millis(20);
 
 /// The most that is read of the supervisor's file, in bytes; it holds about 150.
@@ -264,6 +269,16 @@ impl AccountDir {
         Ok(Lock { account: self.clone(), _handle: handle })
     }
 
+    /// Whether a process holds the lock. Two that look at the same time do not see each other.
+    pub fn is_locked(&self) -> Result<bool, LockError> {
+        let handle = open_again(&self.directory)?;
+        match try_flock(self.directory.path(), || FileExt::try_lock_shared(&handle)) {
+            Ok(()) => Ok(false),
+            Err(LockError::Busy { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a file in it, created if need be, and locks it for the life of the value.
     pub fn hold(&self, name: &str) -> Result<File, LockError> {
         let (handle, path) = self.open_lock_file(name)?;
@@ -330,20 +345,29 @@ pub struct SupervisorLock {
 
 impl SupervisorLock {
     /// Takes the account under supervision; [`LockError::Supervised`] if another process has it.
-    /// Waits up to 100 ms for a `status` that holds it.
+    /// Waits up to 100 ms for it, and up to 10 s for a `status` that looks.
     pub fn acquire(account: &AccountDir, now: Timestamp) -> Result<Self, LockError> {
         let (handle, path) = account.open_lock_file(SUPERVISOR)?;
-        let mut tries = 1;
+        let (mut supervisors, mut looks) = (1, 1);
         while let Err(error) = try_flock(&path, || FileExt::try_lock(&handle)) {
-            match error {
-                LockError::Busy { .. } if tries < SUPERVISOR_TRIES => std::thread::sleep(SUPERVISOR_PAUSE),
-                LockError::Busy { .. } => {
-                    let pid = read_supervisor(&handle).map(|other| other.pid);
-                    return Err(LockError::Supervised { pid, stopped: pid.is_some_and(is_stopped) });
-                }
-                error => return Err(error),
+            let LockError::Busy { .. } = error else { return Err(error) };
+            // One that only looks has a shared lock.
+            let is_look = try_flock(&path, || FileExt::try_lock_shared(&handle)).is_ok();
+            let (tries, most) =
+                if is_look { (&mut looks, LOOK_TRIES) } else { (&mut supervisors, SUPERVISOR_TRIES) };
+            if *tries >= most {
+                let pid = read_supervisor(&handle).map(|other| other.pid);
+                return Err(LockError::Supervised { pid, stopped: pid.is_some_and(is_stopped) });
             }
-            tries += 1;
+            *tries += 1;
+            if is_look {
+                FileExt::unlock(&handle).map_err(|source| LockError::Io {
+                    doing: "unlock",
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+            std::thread::sleep(SUPERVISOR_PAUSE);
         }
         let text = serde_json::to_vec(&SupervisorFile { pid: std::process::id(), started_at: now });
         text.map_err(io::Error::from)

@@ -3,9 +3,11 @@
 pub mod discovery;
 pub mod lock;
 pub mod note;
+pub mod seal;
 pub mod seeds;
 pub mod state;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{AccountConfig, AccountName, Settings};
@@ -31,6 +33,23 @@ pub fn open_all<'a>(
         }
         (account, store)
     })
+}
+
+/// Files below the state directory that have a refresh token in plain, or that cannot be read: what
+/// earlier programs and accounts left behind. The states of `accounts` do not count.
+pub fn plain_leftovers(settings: &Settings) -> Vec<PathBuf> {
+    let Ok(Some(state_dir)) = StateDir::find(&settings.state_dir) else { return Vec::new() };
+    let names = state_dir.accounts().unwrap_or_default().into_iter();
+    let directories = names.filter_map(|name| Some((state_dir.find_account(&name).ok()??, name)));
+    let leftovers = directories.flat_map(|(directory, name)| {
+        let is_ours = settings.accounts.iter().any(|account| account.name.as_str() == name);
+        let names = directory.names().unwrap_or_default().into_iter();
+        let states = names.filter(move |name| name.starts_with("state.") || (name == "state" && !is_ours));
+        let plain = states.filter(|name| state::is_plain(&directory, name));
+        let path = directory.directory().path().to_owned();
+        plain.map(|name| path.join(name)).collect::<Vec<_>>()
+    });
+    leftovers.collect()
 }
 
 /// Whether both configs keep their states in the same place.

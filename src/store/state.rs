@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::renameat;
 use serde::Deserialize;
@@ -20,14 +21,15 @@ use crate::store::lock::{
     supervision,
 };
 use crate::store::note::{self, Note};
+use crate::store::seal::{self, SealError, SealRules, StateKeys};
 use crate::store::seeds;
 
 /// The file that is locked while a user logs in. It is empty.
 const LOGIN: &str = "login";
 
-/// Reserved for the next state before a request: two refresh tokens, an access token and an ID token
-/// of 16 KiB each, and the rest.
-const RESERVE: u64 = 80 * 1024;
+/// Reserved for the next state before a request: two refresh tokens and an ID token of 16 KiB each, which
+/// take a third more if they are sealed, an access token, and the rest.
+const RESERVE: u64 = 96 * 1024;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,9 @@ pub enum StateError {
     TooLong { account: String, bytes: usize },
     #[error("the state of {account} is not locked")]
     NotLocked { account: String },
+    /// The secrets cannot be opened, or must not be written.
+    #[error("the refresh token in the state of {account} {source}")]
+    Seal { account: String, source: SealError },
     /// Another account's state lists the seed.
     #[error("the refresh_token of account {account} belongs to account {owner} already")]
     SeedTaken {
@@ -65,6 +70,7 @@ impl StateError {
             Self::Encode { .. } | Self::TooLong { .. } | Self::NotLocked { .. } => {
                 Some("this is a bug: please report it".into())
             }
+            Self::Seal { source, .. } => Some(source.hint().into()),
             Self::SeedTaken { .. } => {
                 Some("log in once more for this account: each needs a refresh token of its own".into())
             }
@@ -75,13 +81,16 @@ impl StateError {
     pub fn class(&self) -> Class {
         match self {
             Self::Lock(error) => error.class(),
-            Self::SeedTaken { .. } => Class::Config,
+            Self::SeedTaken { .. } | Self::Seal { source: SealError::NoKey | SealError::WrongKey, .. } => {
+                Class::Config
+            }
             // The user does not choose the path of the state file.
             Self::File(FileError::NotAFile { .. })
             | Self::Newer { .. }
             | Self::Encode { .. }
             | Self::TooLong { .. }
-            | Self::NotLocked { .. } => Class::Io,
+            | Self::NotLocked { .. }
+            | Self::Seal { .. } => Class::Io,
             Self::File(error) => error.class(),
         }
     }
@@ -120,6 +129,9 @@ pub struct Store {
     lock: Option<Lock>,
     /// The next state's file, with room reserved.
     next: Option<Temporary>,
+    /// The keys at hand; without them nothing that is sealed is opened.
+    keys: Option<Arc<StateKeys>>,
+    rules: SealRules,
     /// The directory of the account that was taken over, locked until its state is retired.
     taken_over: Option<(AccountDir, Lock)>,
 }
@@ -133,8 +145,32 @@ impl Store {
             dir: None,
             lock: None,
             next: None,
+            keys: None,
+            rules: SealRules::default(),
             taken_over: None,
         }
+    }
+
+    /// From now on states are opened and sealed with these keys, if any, and by these rules.
+    pub fn set_keys(&mut self, keys: Option<Arc<StateKeys>>, rules: SealRules) {
+        (self.keys, self.rules) = (keys, rules);
+    }
+
+    /// Opens the secrets of a record, if keys are at hand.
+    fn opened(&self, mut record: Box<Record>) -> Result<Box<Record>, StateError> {
+        if let Some(keys) = &self.keys {
+            seal::open(&mut record, keys)
+                .map_err(|source| StateError::Seal { account: record.account.clone(), source })?;
+        }
+        Ok(record)
+    }
+
+    /// The bytes of the state file, with its secrets sealed as the rules want it.
+    fn encode(&self, record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        let mut record = record.clone();
+        seal::close(&mut record, self.keys.as_deref(), self.rules)
+            .map_err(|source| StateError::Seal { account: record.account.clone(), source })?;
+        encode(&record, max)
     }
 
     /// Opens the account's directory in a state directory that is open already. An error is
@@ -156,9 +192,13 @@ impl Store {
 
     /// Reads the state, and changes nothing.
     pub fn load(&mut self) -> Result<Stored, StateError> {
-        match self.open()? {
-            Some(dir) => read(dir, STATE),
-            None => Ok(Stored::Nothing),
+        let stored = match self.open()? {
+            Some(dir) => read(dir, STATE)?,
+            None => Stored::Nothing,
+        };
+        match stored {
+            Stored::Record(record) => Ok(Stored::Record(self.opened(record)?)),
+            other => Ok(other),
         }
     }
 
@@ -222,16 +262,16 @@ impl Store {
             let lock = other.try_lock()?;
             let Stored::Record(record) = read(&other, STATE)? else { continue };
             self.taken_over = Some((other, lock));
-            return Ok(Some(record));
+            return self.opened(record).map(Some);
         }
-        Ok(left_half_way)
+        left_half_way.map(|record| self.opened(record)).transpose()
     }
 
     /// Makes sure that the next state can be stored, then stores this one durably.
     pub fn prepare(&mut self, record: &Record) -> Result<(), StateError> {
         let dir = self.locked()?;
         // The answer needs room as well.
-        let bytes = encode(record, STATE_MAX - RESERVE as usize)?;
+        let bytes = self.encode(record, STATE_MAX - RESERVE as usize)?;
         // The marker comes last: without a request it would be mistaken for a request without an
         // answer.
         let next = reserve(dir, RESERVE.max(2 * bytes.len() as u64))?;
@@ -259,7 +299,7 @@ impl Store {
     /// Stores the record durably: file, rename, directory. If the directory was moved or removed
     /// meanwhile, the record goes to the directory that the path leads to now.
     pub fn persist(&mut self, record: &Record) -> Result<(), StateError> {
-        let bytes = encode(record, STATE_MAX)?;
+        let bytes = self.encode(record, STATE_MAX)?;
         let written = self.write_next(&bytes);
         match self.lock.as_ref().map(Lock::still_there) {
             Some(Err(LockError::Replaced { .. })) => {
@@ -335,11 +375,7 @@ impl Store {
 
     /// Whether a process holds the lock. Changes nothing.
     pub fn is_locked(&mut self) -> Result<bool, StateError> {
-        match self.open()?.map(AccountDir::try_lock) {
-            Some(Err(LockError::Busy { .. })) => Ok(true),
-            Some(Err(error)) => Err(error.into()),
-            Some(Ok(_)) | None => Ok(false),
-        }
+        Ok(self.open()?.map(AccountDir::is_locked).transpose()?.unwrap_or(false))
     }
 
     /// Whether a process supervises the account. Changes nothing.
@@ -388,6 +424,17 @@ fn read(dir: &AccountDir, name: &str) -> Result<Stored, StateError> {
         .map_err(|found| StateError::Newer { path: dir.directory().path().join(name), found })
 }
 
+/// Whether the file has a refresh token in plain, or nothing that can be read.
+pub(super) fn is_plain(dir: &AccountDir, name: &str) -> bool {
+    match read(dir, name) {
+        Ok(Stored::Record(mut record)) => {
+            seal::secrets(&mut record).any(|(_, secret)| secret.was_read_plain())
+        }
+        Ok(Stored::Nothing) => false,
+        Ok(Stored::Garbage(_)) | Err(_) => true,
+    }
+}
+
 /// Reads a state's bytes; the error is the version of a state that is too new.
 pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
     #[derive(Deserialize)]
@@ -405,7 +452,10 @@ pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
         })
     };
     match serde_json::from_slice::<Box<Record>>(bytes) {
-        Ok(record) if record.version <= VERSION => Ok(Stored::Record(record)),
+        Ok(mut record) if record.version <= VERSION => {
+            seal::note_places(&mut record);
+            Ok(Stored::Record(record))
+        }
         Ok(record) => Err(record.version.into()),
         // It may be no state at all, or one with members that this program does not know.
         Err(error) => match serde_json::from_slice::<Head>(bytes) {

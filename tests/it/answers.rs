@@ -27,14 +27,14 @@ impl Endpoint {
         let seen = Arc::clone(&request);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                *seen.lock().unwrap() = answer(stream, &reply);
+                answer(stream, &reply, &seen);
             }
         });
         Self { port, request }
     }
 }
 
-fn answer(mut stream: TcpStream, reply: &[u8]) -> String {
+fn answer(mut stream: TcpStream, reply: &[u8], seen: &Mutex<String>) {
     let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
     let text = loop {
         let length = stream.read(&mut chunk).unwrap_or(0);
@@ -51,8 +51,8 @@ fn answer(mut stream: TcpStream, reply: &[u8]) -> String {
             break text;
         }
     };
+    *seen.lock().unwrap() = text;
     let _ = stream.write_all(reply);
-    text
 }
 
 fn reply(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {

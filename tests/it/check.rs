@@ -405,7 +405,7 @@ fn a_state_that_will_not_do_is_told() {
     let path = world.state_path("default", "state");
     fs::write(&path, r#"{"version":7}"#).unwrap();
     let newer = "problem  default: state: state file ROOT/state/zg-tokend/default/state has version 7; this zg-tokend \
-                 reads versions up to 1\n         hint: install the newer zg-tokend again; nothing has changed";
+                 reads versions up to 2\n         hint: install the newer zg-tokend again; nothing has changed";
     assert_found(&world, &[], 78, &[newer]);
     fs::write(&path, "garbage").unwrap();
     assert_found(

@@ -15,7 +15,7 @@ use zg_tokend::testing::clock::monotonic;
 use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Fault;
 
-use crate::common::world::{World, read};
+use crate::common::world::World;
 use crate::common::{Background, finish, leave_out, wait_until};
 
 const HOUR: i64 = 3600;
@@ -255,11 +255,14 @@ fn a_wait_ends_under_a_boot_clock_with_another_offset() {
 
 #[test]
 fn timers_run_by_a_boot_clock_with_an_offset() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(6);
     world.configure("");
     let Some(mut command) = ahead(&world, "run", 100_000) else { return };
+    let begun = monotonic();
     let _run = Background::start(&mut command, world.sandbox.path("run.log"));
-    wait_until("three refreshes", || (world.grants() == 3).then_some(()));
-    assert!(world.server.is_live(&read(&world.token_file())));
-    assert_eq!(world.posts(), 3);
+    wait_until("three refreshes", || (world.grants() >= 3).then_some(()));
+    world.assert_live();
+    // At half its life, and up to 5 % of it earlier.
+    let most = 1 + (monotonic() - begun) / 2700;
+    assert!(world.posts() as i64 <= most, "{} requests, and {most} were due", world.posts());
 }

@@ -56,7 +56,7 @@ fn an_overdue_token_is_refreshed_before_run_is_ready() {
     world.fault(Fault { delay_before_commit_ms: 300, ..Fault::default() });
     let path = world.sandbox.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     let mut command = world.sandbox.command(["run"]);
     let mut run = Background::start(command.env("NOTIFY_SOCKET", &path), world.sandbox.path("log"));
     let mut message = [0; 1024];
@@ -72,12 +72,13 @@ fn an_overdue_token_is_refreshed_before_run_is_ready() {
         let length = socket.recv(&mut message).unwrap();
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let reloading = receive();
-    assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    assert!(receive().starts_with("READY=1\n"));
+    // A look at what it stored itself may have something to say in between.
+    let hear = |words: &str| std::iter::repeat_with(receive).find(|message| message.contains(words)).unwrap();
+    let reloading = hear("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    hear("READY=1\n");
     assert_eq!(run.stop().code(), Some(0));
-    // The look that the reload called for may have had something to say before.
-    assert!(std::iter::repeat_with(receive).take(2).any(|message| message.contains("STOPPING=1")));
+    hear("STOPPING=1");
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn a_start_with_many_accounts_asks_for_time() {
     world.configure_accounts(&[("a", &seeds[0]), ("b", &seeds[1])]);
     let path = world.sandbox.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     let mut command = world.sandbox.command(["run"]);
     let _run = Background::start(command.env("NOTIFY_SOCKET", &path), world.sandbox.path("log"));
     let mut messages = String::new();
@@ -113,7 +114,7 @@ fn it_is_ready_when_the_reason_why_not_is_known() {
 
 #[test]
 fn the_token_is_live_over_many_rotations() {
-    let world = World::in_memory(4);
+    let world = World::in_memory(8);
     world.configure("");
     let mut run = world.run();
     let reads = hammer(&world, || wait_for_grants(&world, 5));
@@ -195,7 +196,7 @@ fn usr1_refreshes_now() {
 
 #[test]
 fn a_wrong_config_changes_nothing() {
-    let world = World::in_memory(4);
+    let world = World::in_memory(8);
     let seed = world.configure("");
     let mut run = world.run();
     for wrong in ["nonsense", "[accounts]\n", ""] {
@@ -398,7 +399,7 @@ fn the_watchdog_is_answered() {
     world.configure("");
     let path = world.sandbox.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     let mut command = world.sandbox.command(["run"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let _run = Background::start(&mut command, world.sandbox.path("log"));

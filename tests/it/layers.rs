@@ -392,6 +392,22 @@ fn no_file_is_long() {
     assert!(long.is_empty(), "files of more than {MAX_LINES} lines: {long:#?}");
 }
 
+/// Where a newcomer is sent, there must be a file. `X/tests.rs` and `cli/NAME.rs` are patterns.
+#[test]
+fn the_design_names_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let design = fs::read_to_string(root.join("docs/DESIGN.md")).unwrap();
+    let quoted = design.split('`').skip(1).step_by(2);
+    let files = quoted.filter(|name| {
+        Path::new(name).extension().is_some_and(|ending| ending == "rs") && !name.contains(char::is_uppercase)
+    });
+    let files: Vec<_> = files.filter(|name| name.contains('/')).collect();
+    assert!(files.len() > 20, "{files:?}");
+    let missing =
+        files.iter().filter(|name| !root.join(name).exists() && !root.join("src").join(name).exists());
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
+}
+
 /// The paragraphs of the comments in a text.
 fn paragraphs(text: &str) -> Vec<String> {
     let mut paragraphs = vec![String::new()];

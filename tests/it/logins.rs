@@ -271,7 +271,7 @@ fn run_without_login(world: &World) -> Background {
 
 #[test]
 fn run_notices_a_login_that_was_set() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(8);
     let _run = run_without_login(&world);
     set_gives(&world, 0, &[], world.seed().expose());
     let posts = world.posts();
@@ -293,7 +293,7 @@ fn run_uses_a_login_that_set_could_not() {
 
 #[test]
 fn run_begins_with_a_login_that_was_set() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(8);
     world.configure_inputs("");
     let run = world.start_run();
     run.wait_for("has no refresh token");

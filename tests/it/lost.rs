@@ -73,7 +73,8 @@ fn run_goes_on_when_the_state_is_back() {
     let mut run = world.start_run();
     run.wait_for("the state is missing");
     assert_eq!(world.posts(), 1);
-    fs::copy(kept.join(name).join("state"), state_dir(&world).join(name).join("state")).unwrap();
+    // At once: `run` looks as soon as there is a file.
+    fs::rename(kept.join(name).join("state"), state_dir(&world).join(name).join("state")).unwrap();
     wait_until("all is well", || (world.status().1 == 0).then_some(()));
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());

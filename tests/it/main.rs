@@ -46,6 +46,7 @@ mod races;
 mod readme;
 mod refusals;
 mod rejected;
+mod seal;
 mod secrets;
 mod seeds;
 mod servers;

@@ -98,13 +98,14 @@ fn run_with_more_accounts_than_descriptors() {
 
 #[test]
 fn accounts_that_wait_for_their_turn_cost_nothing() {
-    // More than may be at work together become due together, and the server is slow.
-    let world = World::with_lifetime(4);
+    // More than may be at work together ask together, and the server is slow.
+    let world = World::new();
     accounts(&world, 100);
     let mut run = world.run();
     world.server.faults(|faults| {
         faults.standing = Some(Fault { delay_before_commit_ms: 1500, ..Fault::default() });
     });
+    run.signal(Signal::USR1);
     wait_until("the wave", || (world.posts() >= 164).then_some(()));
     let before = processor_time(run.id());
     wait_until("the second half", || (world.posts() > 164).then_some(()));
@@ -262,7 +263,7 @@ fn forced_passes_at_the_same_instant_never_send_a_refresh_token_twice() {
 
 #[test]
 fn once_in_a_loop_beside_run_never_sends_a_refresh_token_twice() {
-    let world = World::in_memory(4);
+    let world = World::in_memory(8);
     world.configure("");
     let mut run = world.run();
     let mut passes = 0;

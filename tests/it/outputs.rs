@@ -121,7 +121,7 @@ fn an_output_that_was_changed_or_removed_is_written_again() {
 
 #[test]
 fn outputs_go_with_the_token_that_expires() {
-    let world = World::with_lifetime(2);
+    let world = World::in_memory(6);
     let path = output(&world, "other");
     configure(&world, &[(&path, "")], "on_expired = \"remove\"");
     world.once_gives(0, []);

@@ -211,11 +211,11 @@ fn no_other_answer_means_anything_and_the_token_follows_no_redirect() {
 #[test]
 fn a_probe_that_hangs_delays_neither_a_refresh_nor_the_end() {
     let resource = Resource::new(Manner::Silent);
-    let world = World::in_memory(4);
+    let world = World::in_memory(6);
     world.configure(&resource.probe());
     let mut run = world.run();
     resource.wait_for(1);
-    for _ in 0..3 {
+    for _ in 0..2 {
         let before = world.grants();
         wait_until("a refresh", || {
             world.assert_live();

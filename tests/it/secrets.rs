@@ -374,7 +374,9 @@ fn neither_a_debugger_nor_a_core_dump_gets_at_the_tokens() {
     world.configure("");
     let root = world.sandbox.path("");
     let binary = root.join("zg-tokend");
-    fs::copy(env!("CARGO_BIN_EXE_zg-tokend"), &binary).unwrap();
+    // Not by this process, whose other children would have it open for writing.
+    let copied = finish(Command::new("cp").arg(env!("CARGO_BIN_EXE_zg-tokend")).arg(&binary));
+    assert_eq!(copied.code, Some(0), "{copied:?}");
     let owner = format!("{SOMEBODY}:{SOMEBODY}");
     assert_eq!(finish(Command::new("chown").args(["-R", &owner]).arg(&root)).code, Some(0));
     let identity = ["--reuid", SOMEBODY, "--regid", SOMEBODY, "--clear-groups"];

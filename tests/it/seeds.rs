@@ -288,11 +288,11 @@ fn a_state_of_a_newer_version_is_left_alone() {
     world.configure("");
     world.once_gives(0, []);
     let mut state = world.state();
-    (state["version"], state["novelty"]) = (json!(2), json!("?"));
+    (state["version"], state["novelty"]) = (json!(3), json!("?"));
     world.write_state(&state);
     for args in [&[][..], &["--force"]] {
         let output = world.once_gives(74, args.iter().copied());
-        assert!(output.stderr.contains("version 2"), "{output:?}");
+        assert!(output.stderr.contains("version 3"), "{output:?}");
     }
     assert_eq!((world.state(), world.posts()), (state, 1));
 }

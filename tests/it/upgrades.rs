@@ -67,11 +67,11 @@ fn a_supervisor_leaves_a_newer_state_alone_until_it_is_replaced() {
     let mut run = world.run();
     let (state, token) = (world.state(), world.token());
     let mut newer = state.clone();
-    newer["version"] = json!(2);
+    newer["version"] = json!(3);
     add_members(&mut newer);
     world.write_state(&newer);
     run.signal(Signal::USR1);
-    run.wait_for("has version 2");
+    run.wait_for("has version 3");
     assert_eq!((world.state(), world.posts(), run.ended()), (newer, 1, None));
     assert_eq!(world.token(), token);
 

@@ -208,7 +208,7 @@ impl World {
 
     fn revoke(&mut self) {
         let token = self.disk.state.as_ref().and_then(|record| record.refresh_token.as_ref());
-        let Some(token) = token.map(|token| token.value.clone()) else { return };
+        let Some(token) = token.and_then(|token| token.value.open().cloned()) else { return };
         let seen = self.server.audit_len();
         if !self.login_is_dead && self.server.revoke(self.now, &token) {
             self.judge.audit(self.now, None, self.server.audit_from(seen));

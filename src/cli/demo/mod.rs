@@ -8,8 +8,6 @@ mod show;
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use crate::cli::args::Demo;
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -18,10 +16,10 @@ use crate::daemon::RunError;
 use crate::demo::server;
 use crate::message::RAISE_LIMITS;
 use crate::problem::chain;
+use crate::runtime::{END, Signals, event_loop};
 
 pub(super) fn execute(flags: &Demo) -> Exit {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(DemoError::Setup).and_then(|runtime| {
+    let ended = event_loop().map_err(DemoError::Setup).and_then(|runtime| {
         runtime.block_on(async {
             // First, so that no signal leaves files behind.
             let ending = Ending::new(flags.for_).map_err(DemoError::Setup)?;
@@ -71,32 +69,17 @@ impl DemoError {
 /// The end of the demo: its time, or a signal. SIGHUP: the terminal was closed.
 struct Ending {
     after: Option<Duration>,
-    signals: [Signal; 3],
+    signals: Signals,
 }
 
 impl Ending {
     fn new(after: Option<Duration>) -> io::Result<Self> {
-        let signals = [
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ];
-        Ok(Self { after, signals })
+        Ok(Self { after, signals: Signals::new(&END)? })
     }
 
     async fn comes(mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        let time = async {
-            match self.after {
-                Some(after) => tokio::time::sleep(after).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = time => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        // Without a time it has no end.
+        let after = self.after.unwrap_or(Duration::MAX);
+        let _ = tokio::time::timeout(after, self.signals.next()).await;
     }
 }

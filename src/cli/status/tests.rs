@@ -32,6 +32,7 @@ fn account(name: &str) -> AccountStatus {
         refresh_token: RefreshTokenStatus {
             available: true,
             source: Some("state"),
+            at_rest: Some("plain"),
             seeded_at: Some(NOW - 90_000),
             rotated_at: Some(NOW - 1020),
             ends_at: None,

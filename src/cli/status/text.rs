@@ -99,7 +99,8 @@ fn refresh_token(status: &AccountStatus, time: impl Fn(i64) -> String) -> String
     let seeded = token.seeded_at.map(|at| format!(", login of {}", time(at))).unwrap_or_default();
     let rotated = token.rotated_at.map(|at| format!(", rotated {}", time(at))).unwrap_or_default();
     let ends = token.ends_at.map(|at| format!(", ends {}", time(at))).unwrap_or_default();
-    format!("{source}{condition}{seeded}{rotated}{ends}")
+    let sealed = if token.at_rest == Some("sealed") { ", sealed" } else { "" };
+    format!("{source}{sealed}{condition}{seeded}{rotated}{ends}")
 }
 
 /// Said of a target that does not have the newest token.

@@ -116,6 +116,7 @@ fn everything() -> AccountStatus {
         refresh_token: RefreshTokenStatus {
             available: true,
             source: Some("state"),
+            at_rest: Some("plain"),
             seeded_at: Some(1),
             rotated_at: Some(1),
             ends_at: Some(1),

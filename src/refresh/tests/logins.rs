@@ -1,5 +1,6 @@
 //! Seeds, renamed accounts, and other writers.
 
+use crate::oauth::{Answer, Identity};
 use crate::problem::Class;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
@@ -18,6 +19,33 @@ fn a_seed_that_is_not_listed_wins_and_a_listed_one_never_again() {
     assert_eq!(world.posts.len(), 1, "a listed seed is nothing new");
     world.live(seconds(2400));
     assert_eq!(world.sent(), ["seed-2", "rt-2"]);
+}
+
+/// The ID token in the next answer, in the state; its audience is a reader, not our client.
+fn kept_id_token(world: &mut World) -> Option<Secret> {
+    use base64::Engine;
+    let claims = r#"{"iss":"https://as.example","sub":"u","aud":"reader","exp":4000000000}"#;
+    let token =
+        Secret::new(format!("e30.{}.", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims)));
+    let mut answer = world.grant();
+    let Answer::Granted(grant) = &mut answer else { panic!("a grant") };
+    grant.id_token = Some(token);
+    world.answers.push_back(answer);
+    world.begin_with(FORCE);
+    world.disk.as_ref()?.access_token.as_ref()?.id_token.as_ref()?.open().cloned()
+}
+
+#[test]
+fn an_id_token_for_a_reader_is_kept_where_no_user_is_pinned() {
+    let mut world = World::refreshed();
+    assert!(kept_id_token(&mut world).is_some());
+    assert!(!world.reports.iter().any(|report| matches!(report, Report::IdTokenUnusable { .. })));
+
+    let mut world = World::refreshed();
+    let user = Identity { issuer: "https://as.example".into(), subject: "u".into(), email: None };
+    world.disk.as_mut().unwrap().identity = Some(user);
+    assert_eq!(kept_id_token(&mut world), None, "of a login with an ID token for us");
+    assert!(world.reports.iter().any(|report| matches!(report, Report::IdTokenUnusable { .. })));
 }
 
 #[test]
@@ -139,7 +167,7 @@ fn the_first_grant_ends_the_fallback() {
 fn a_refused_refresh_token_that_was_replaced_meanwhile_is_not_dead() {
     let mut world = World::refreshed();
     let mut other = world.disk.clone().unwrap();
-    other.refresh_token.as_mut().unwrap().value = Secret::new("rt-other");
+    other.refresh_token.as_mut().unwrap().value = Secret::new("rt-other").into();
     // During the request, a writer that ignores the lock replaces the state.
     world.answers.push_back(invalid_grant());
     world.written_during_request = Some(other);

@@ -195,7 +195,7 @@ impl World {
     }
 
     pub fn refresh_token(&self) -> &str {
-        self.disk.as_ref().unwrap().refresh_token.as_ref().unwrap().value.expose()
+        self.disk.as_ref().unwrap().refresh_token.as_ref().unwrap().value.open().unwrap().expose()
     }
 
     pub fn sent(&self) -> Vec<&str> {

@@ -343,6 +343,34 @@ fn an_encrypted_credential() {
     with_credential(&it, "LoadCredentialEncrypted");
 }
 
+/// The service alone has the key, and seals by itself.
+#[test]
+fn a_state_is_sealed_with_an_encrypted_credential() {
+    let Some(it) = Instance::new("kay", seconds(3600)) else { return };
+    it.configure("");
+    it.do_systemctl("start");
+    it.assert_live();
+    it.do_systemctl("stop");
+    let machine = &it.person.machine;
+    let state = || machine.shell("cat /var/lib/zg-tokend/kay/default/state").stdout;
+    assert!(!state().contains("\"sealed\""), "{}", state());
+    machine.run(
+        "head -c 32 /dev/urandom | base64 | \
+         systemd-creds encrypt --with-key=host --name=state_key - /etc/zg-tokend/kay.key.cred",
+    );
+    it.edit("[Service]\nLoadCredentialEncrypted=state_key:/etc/zg-tokend/kay.key.cred\n");
+    // The login is in the state: the config needs none.
+    it.person
+        .put(&it.config(), &format!("{}state_key = {{ credential = \"state_key\" }}\n", it.world.client()));
+    it.do_systemctl("start");
+    for _ in 0..2 {
+        it.refresh();
+        assert!(state().contains("\"sealed\""), "{}", state());
+    }
+    it.do_systemctl("stop");
+    audit::assert_one_post_per_epoch(&it.world.server.audit());
+}
+
 /// The drop-in that the README shows.
 fn drop_in() -> &'static str {
     let readme = include_str!("../../../README.md");

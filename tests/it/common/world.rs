@@ -1,9 +1,11 @@
 //! A sandbox beside an embedded server: what most tests begin with.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use zg_tokend::testing::clock::millis;
 use zg_tokend::testing::demo::DemoClient;
@@ -179,21 +181,37 @@ impl World {
         serde_json::from_slice(&fs::read(self.state_path(account, "state")).unwrap()).unwrap()
     }
 
+    /// Replaces the state, whoever has the lock: a reader finds the earlier one or this.
     pub fn write_state(&self, state: &Value) {
-        fs::write(self.state_path("default", "state"), state.to_string()).unwrap();
+        self.replace_state("default", state);
+    }
+
+    fn replace_state(&self, account: &str, state: &Value) {
+        let path = self.state_path(account, "state");
+        let next = path.with_extension("next");
+        fs::write(&next, state.to_string()).unwrap();
+        fs::set_permissions(&next, Permissions::from_mode(0o600)).unwrap();
+        fs::rename(next, path).unwrap();
+    }
+
+    /// Changes the state with its lock: what a pass has just stored is not lost.
+    fn change_state(&self, account: &str, change: impl FnOnce(&mut Value)) {
+        let directory = File::open(self.state_path(account, "")).unwrap();
+        super::wait_until("the lock of the account", || {
+            flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()
+        });
+        let mut state = self.state_of(account);
+        change(&mut state);
+        self.replace_state(account, &state);
+        // Not by closing it alone: a child that another test has just forked has a copy.
+        flock(&directory, FlockOperation::Unlock).unwrap();
     }
 
     /// Lets a test force more refreshes within a minute than the program permits: the state forgets
     /// those so far.
     pub fn permit_force(&self) {
         super::wait_until("the end of a request", || self.state()["in_flight"].is_null().then_some(()));
-        std::thread::sleep(Duration::from_millis(20));
-        let mut state = self.state();
-        state.as_object_mut().unwrap().remove("forced");
-        let path = self.state_path("default", "state");
-        let next = path.with_extension("next");
-        fs::write(&next, state.to_string()).unwrap();
-        fs::rename(next, path).unwrap();
+        self.change_state("default", |state| drop(state.as_object_mut().unwrap().remove("forced")));
     }
 
     /// The SHA-256 of the refresh token in the state.
@@ -207,9 +225,7 @@ impl World {
     }
 
     pub fn pass_time_of(&self, account: &str, by: Duration) {
-        let mut state = self.state_of(account);
-        shift(&mut state, millis(by));
-        fs::write(self.state_path(account, "state"), state.to_string()).unwrap();
+        self.change_state(account, |state| shift(state, millis(by)));
     }
 }
 

@@ -9,13 +9,13 @@ const CROWD: &str = "import signal, socket, sys\n\
     print('connected', flush=True)\n\
     signal.pause()";
 
-/// Clients of every bad sort at once, while tokens live four seconds.
+/// Clients of every bad sort at once, while tokens live eight seconds.
 #[test]
 fn hostile_clients_delay_no_refresh() {
-    let world = World::in_memory(4);
+    let world = World::in_memory(8);
     world.configure("");
     let mut run = world.run();
-    let calm = gaps_between_grants(&world, 4);
+    let calm = gaps_between_grants(&world, 2);
     let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
     let path = socket(&world);
     let siege = thread::scope(|scope| {
@@ -59,17 +59,17 @@ fn hostile_clients_delay_no_refresh() {
             }
             reads
         });
-        let siege = gaps_between_grants(&world, 8);
+        let siege = gaps_between_grants(&world, 5);
         over.store(true, Ordering::Relaxed);
         let reads = reader.join().unwrap();
         assert!(reads > 0);
-        figure(format!("{reads} reads of tokens that live 4 s, none dead"));
+        figure(format!("{reads} reads of tokens that live 8 s, none dead"));
         siege
     });
     let opened = opened.into_inner();
     assert!(opened > 64, "{opened} connections are no siege");
     figure(format!(
-        "longest time between refreshes of 4 s tokens: {calm} ms in peace, {siege} ms under siege by {opened} half-open \
+        "longest time between refreshes of 8 s tokens: {calm} ms in peace, {siege} ms under siege by {opened} half-open \
          connections"
     ));
     assert_stops(&mut run);

@@ -13,6 +13,7 @@ mod power;
 mod reader;
 mod readers;
 mod refusals;
+mod sealing;
 mod signals;
 mod supervised;
 mod threads;

@@ -22,7 +22,7 @@ fn full_pipe() -> (File, File) {
     (reader, writer)
 }
 
-/// It refreshes tokens of four seconds, answers `status`, and ends on SIGTERM.
+/// It refreshes tokens of eight seconds, answers `status`, and ends on SIGTERM.
 fn assert_works(world: &World, mut command: Command) {
     let mut run = command.spawn().unwrap();
     let before = world.grants();
@@ -35,7 +35,7 @@ fn assert_works(world: &World, mut command: Command) {
 
 #[test]
 fn a_full_pipe_on_stderr_stops_nothing_and_is_reported_later() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(8);
     world.configure("");
     let (mut reader, writer) = full_pipe();
     let mut command = world.sandbox.command(["run"]);
@@ -85,7 +85,7 @@ fn a_pass_whose_warnings_nobody_reads_makes_its_exchange_and_ends() {
 
 #[test]
 fn a_socket_on_stderr_that_nobody_reads_stops_nothing() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(8);
     world.configure("");
     let (_reader, writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
@@ -98,7 +98,7 @@ fn a_socket_on_stderr_that_nobody_reads_stops_nothing() {
 
 #[test]
 fn a_service_manager_that_does_not_read_stops_nothing_and_hears_ready_later() {
-    let world = World::with_lifetime(4);
+    let world = World::in_memory(8);
     world.configure("");
     let path = world.sandbox.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

@@ -28,7 +28,7 @@ fn without_timers_and_watches_tokens_are_refreshed_and_a_new_config_is_used() {
         &REFUSALS,
         |(injection, _)| (*injection).to_owned(),
         |(injection, words)| {
-            let world = World::with_lifetime(6);
+            let world = World::in_memory(8);
             world.configure("");
             let (name, _) = injection.split_once(':').unwrap();
             let (trace, inject) = (format!("trace={name}"), format!("inject={injection}"));

@@ -100,7 +100,7 @@ fn a_server_that_revokes_nothing_asks_for_local() {
 
 #[test]
 fn a_supervisor_waits_without_a_request_after_a_logout() {
-    let world = World::with_lifetime(3);
+    let world = World::in_memory(8);
     configure(&world, "");
     assert_eq!(log_in(&world, "", "alice").0, 0);
     let run = world.run();

@@ -33,10 +33,12 @@ use crate::process::{ChildError, ProgramError};
 use crate::push::PushError;
 use crate::secrets::{CommandError, SecretError};
 use crate::store::lock::LockError;
+use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 28] = [
+    "NotAKey",
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -109,6 +111,7 @@ fn every_error_is_told_with_a_way_out() {
     config(&mut page);
     files(&mut page);
     state(&mut page);
+    seals(&mut page);
     secrets(&mut page);
     given(&mut page);
     children(&mut page);
@@ -211,6 +214,9 @@ fn state(page: &mut Page) {
         StateError::Encode { account: "work".into(), source },
         StateError::TooLong { account: "work".into(), bytes: 1_234_567 },
         StateError::NotLocked { account: "work".into() },
+        StateError::Seal { account: "work".into(), source: SealError::NoKey },
+        StateError::Seal { account: "work".into(), source: SealError::WrongKey },
+        StateError::Seal { account: "work".into(), source: SealError::Random },
         StateError::SeedTaken { account: "work".into(), owner: "mail".into() },
     ] {
         page.tell(&error, error.hint());
@@ -333,6 +339,12 @@ fn network(page: &mut Page) {
         PushError::Status(500),
     ] {
         page.tell(&error, error.hint());
+    }
+}
+
+fn seals(page: &mut Page) {
+    for error in [SealError::NoKey, SealError::WrongKey, SealError::Random] {
+        page.tell(&error, Some(error.hint().into()));
     }
 }
 

@@ -1,0 +1,121 @@
+//! The keys of an account's state, read when a refresh or a login needs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{AccountConfig, SecretSource, Settings, TokenFormat};
+use crate::problem::{Class, Problem};
+use crate::refresh::record::{AccessToken, STATE_KEY, STATE_KEY_UNREAD};
+use crate::refresh::stored::StoredSecret;
+use crate::secret::Secret;
+use crate::secrets;
+use crate::secrets::SecretError;
+use crate::store;
+use crate::store::seal;
+use crate::store::seal::{SealError, SealRules, StateKey, StateKeys};
+use crate::store::state::{StateError, Stored};
+use crate::workers;
+
+/// How long the keys may take: two commands, or a file system that is slow.
+const FILE_TIME: Duration = Duration::from_secs(25);
+
+/// How the states of an account are written.
+pub fn rules(account: &AccountConfig) -> SealRules {
+    SealRules {
+        seals: account.state_key.is_some(),
+        plain_id_token: account.formats().any(TokenFormat::needs_id_token),
+    }
+}
+
+/// Reads the keys that the config names, on another thread: a file or a command may hang. If nobody else
+/// waits (`inline`), only a key file is read there.
+pub async fn read_keys(
+    settings: &Arc<Settings>,
+    account: &Arc<AccountConfig>,
+    inline: bool,
+) -> Result<Option<Arc<StateKeys>>, Problem> {
+    let sources = [("state_key", &account.state_key), ("state_key_previous", &account.state_key_previous)];
+    let file = sources.into_iter().find_map(|(key, source)| match source {
+        Some(SecretSource::File(path)) => Some((key, path.clone())),
+        _ => None,
+    });
+    let (settings, account) = (Arc::clone(settings), Arc::clone(account));
+    let work = move || read_keys_here(&settings, &account);
+    let Some((key, path)) = file else {
+        return if inline { work() } else { workers::run(work).await };
+    };
+    let read = workers::run_within(&path, FILE_TIME, work).await;
+    read.unwrap_or_else(|| {
+        Err(Problem { kind: STATE_KEY_UNREAD.into(), ..SecretError::Hang { key, path }.into() })
+    })
+}
+
+/// Reads the keys that the config names; `None` if none is needed. They are tried on the state, so that a
+/// wrong one is known before anything is locked or sent. The previous key is read only if the state asks
+/// for it.
+pub fn read_keys_here(
+    settings: &Settings,
+    account: &AccountConfig,
+) -> Result<Option<Arc<StateKeys>>, Problem> {
+    let read = |name: &'static str, source: &Option<SecretSource>| {
+        let read = |source| key(name, source, secrets::read(name, source, &account.secret_variables));
+        source.as_ref().map(read).transpose()
+    };
+    let mut keys = StateKeys { current: read("state_key", &account.state_key)?, previous: None };
+    let mut fault = try_on_state(settings, account, &keys)?;
+    if fault.is_some() && account.state_key_previous.is_some() {
+        keys.previous = read("state_key_previous", &account.state_key_previous)?;
+        fault = try_on_state(settings, account, &keys)?;
+    }
+    let has_keys = keys.current.is_some() || keys.previous.is_some();
+    fault.map_or_else(|| Ok(has_keys.then(|| Arc::new(keys))), Err)
+}
+
+/// Opens the ID token, which `token` prints.
+pub fn open_id_token(
+    settings: &Settings,
+    account: &AccountConfig,
+    token: &mut AccessToken,
+) -> Result<(), Problem> {
+    if token.id_token.as_ref().is_none_or(|id_token| id_token.open().is_some()) {
+        return Ok(());
+    }
+    let keys = read_keys_here(settings, account)?.unwrap_or_default();
+    let mut store = store::open(settings, &account.name);
+    store.set_keys(Some(keys), rules(account));
+    if let Stored::Record(record) = store.load()? {
+        let stored = record.access_token.filter(|stored| stored.value == token.value);
+        token.id_token = stored.and_then(|stored| stored.id_token).or(token.id_token.take());
+    }
+    Ok(())
+}
+
+/// Why these keys do not open the state; `None` if they do.
+pub fn try_on_state(
+    settings: &Settings,
+    account: &AccountConfig,
+    keys: &StateKeys,
+) -> Result<Option<Problem>, Problem> {
+    let Stored::Record(mut record) = store::open(settings, &account.name).load()? else { return Ok(None) };
+    let Err(mut source) = seal::open(&mut record, keys) else { return Ok(None) };
+    if account.state_key.is_none() && account.state_key_previous.is_none() {
+        source = SealError::NoKey;
+    }
+    let error = StateError::Seal { account: account.name.to_string(), source };
+    Ok(Some(Problem { kind: STATE_KEY.into(), ..error.into() }))
+}
+
+fn key(name: &str, source: &SecretSource, read: Result<Secret, SecretError>) -> Result<StateKey, Problem> {
+    let read = read.map_err(|error| Problem { kind: STATE_KEY_UNREAD.into(), ..error.into() })?;
+    StateKey::new(read).map_err(|error| Problem {
+        class: Class::Config,
+        kind: STATE_KEY.into(),
+        message: format!("{name} from {source} {error}"),
+        hint: Some("make one: `zg-tokend seal --help` shows how".into()),
+    })
+}
+
+/// The open value, or a problem that says that it is not.
+pub fn open(secret: &StoredSecret) -> Result<&Secret, Problem> {
+    secret.open().ok_or_else(|| Problem::bug("a refresh token is still sealed"))
+}

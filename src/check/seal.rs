@@ -1,0 +1,58 @@
+//! Whether the state can be opened and sealed with the configured keys, and where they lie.
+
+use crate::account::sealing::try_on_state;
+use crate::check::{Finding, secret};
+use crate::config::{AccountConfig, SecretSource, Settings};
+use crate::store;
+use crate::store::seal::{StateKey, StateKeys};
+
+/// The keys, which are the same for all accounts: read once.
+#[derive(Default)]
+pub(super) struct KnownKeys(Option<(StateKeys, bool)>);
+
+pub(super) fn seal(settings: &Settings, account: &AccountConfig, known: &mut KnownKeys) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if known.0.is_none() {
+        let mut is_complete = true;
+        let mut read = |key: &'static str, source: &Option<SecretSource>| {
+            let (value, finding) = secret(account, key, source.as_ref()?, false);
+            findings.push(finding);
+            findings.extend(source.as_ref().and_then(|source| place(settings, key, source)));
+            is_complete &= value.is_some();
+            let made = StateKey::new(value?);
+            if let Err(error) = &made {
+                let hint = "make one: `zg-tokend seal --help` shows how";
+                findings.push(Finding::problem(key, error.to_string(), Some(hint.into())));
+            }
+            made.ok()
+        };
+        let current = read("state_key", &account.state_key);
+        let previous = read("state_key_previous", &account.state_key_previous);
+        known.0 = Some((StateKeys { current, previous }, is_complete));
+        if account.state_key.is_some() {
+            findings.extend(store::plain_leftovers(settings).into_iter().map(|path| {
+                let message = format!("{} may have an old refresh token in plain", path.display());
+                Finding::warning("state", message, "remove it if nothing needs it")
+            }));
+        }
+    }
+    // Without the key, which perhaps only the service can read, nothing can be said of the state.
+    if let Some((keys, true)) = &known.0
+        && let Ok(Some(problem)) = try_on_state(settings, account, keys)
+    {
+        findings.push(Finding::problem("state", problem.message, problem.hint));
+    }
+    findings
+}
+
+/// A key file that a backup of the state has as well guards nothing there.
+fn place(settings: &Settings, key: &'static str, source: &SecretSource) -> Option<Finding> {
+    let SecretSource::File(path) = source else { return None };
+    let together = path.ancestors().skip(1).find(|ancestor| settings.state_dir.starts_with(ancestor))?;
+    together.parent()?;
+    let (path, together) = (path.display(), together.display());
+    let message =
+        format!("the key file {path} is below {together}, as the state is: a backup of both opens it");
+    let hint = "leave the key file out of the backup, or keep the key in a keyring or with systemd-creds";
+    Some(Finding::warning(key, message, hint))
+}
