@@ -39,7 +39,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
 
 /// The next step where only a new login helps and nothing is known of the account.
-pub const LOG_IN_AGAIN: &str = "log in again, and give the new refresh token to `zg-tokend set`";
+pub const LOG_IN_AGAIN: &str = "log in again, and pass the new refresh token to `zg-tokend set`";
 
 /// While the server's answer is only in memory.
 pub const UNSTORED: &str = "the new refresh token is only in memory; retrying to store it";
@@ -395,10 +395,10 @@ pub fn way_out(class: Class, hint: Option<&str>) -> &str {
     })
 }
 
-/// The command that logs this account in.
-pub fn login_command(settings: &config::Settings, account: &config::AccountConfig) -> String {
-    let mut command = "zg-tokend login".to_owned();
-    if settings.accounts.len() > 1 {
+/// A command line of this program for a config, and for an account if there are several.
+pub fn command(name: &str, settings: &config::Settings, account: Option<&config::AccountConfig>) -> String {
+    let mut command = format!("zg-tokend {name}");
+    if let Some(account) = account.filter(|_| settings.accounts.len() > 1) {
         command = format!("{command} --account {}", account.name);
     }
     // The file that everybody else finds by itself need not be named.
@@ -411,30 +411,20 @@ pub fn login_command(settings: &config::Settings, account: &config::AccountConfi
 /// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
     use config::SecretSource::{Command, Credential, Env, File, Inline};
+    let set = command("set", settings, Some(account));
     if account.can_log_in() {
-        return format!("log in with `{}`", login_command(settings, account));
+        let login = command("login", settings, Some(account));
+        return format!("log in with `{login}`, or pass a new refresh token to `{set}`");
     }
-    let name = &account.name;
-    match &account.refresh_token {
-        None | Some(Inline(_)) => {
-            format!(
-                "log in again, and put the new refresh_token of account {name} into {}",
-                settings.path.display()
-            )
-        }
-        Some(File(path)) => format!("log in again, and put the new refresh token into {}", path.display()),
-        Some(Env(variable)) => {
-            format!("log in again, put the new refresh token into ${variable}, and restart zg-tokend")
-        }
-        Some(source @ Command(_)) => {
-            format!("log in again, and store the new refresh token where {source} finds it")
-        }
-        Some(Credential(credential)) => {
-            format!(
-                "log in again, store the new refresh token as credential {credential}, and restart the unit"
-            )
-        }
-    }
+    let place = match &account.refresh_token {
+        None => return format!("log in again, and pass the new refresh token to `{set}`"),
+        Some(Inline(_)) => format!("put it into {}", settings.path.display()),
+        Some(File(path)) => format!("put it into {}", path.display()),
+        Some(Env(variable)) => format!("put it into ${variable} and restart zg-tokend"),
+        Some(source @ Command(_)) => format!("store it where {source} finds it"),
+        Some(Credential(credential)) => format!("store it as credential {credential} and restart the unit"),
+    };
+    format!("log in again, and pass the new refresh token to `{set}`, or {place}")
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub enum Notice<'a> {
     },
     /// The files of an account hang, or do not hang any more.
     Hang { account: &'a str, hangs: bool, message: &'a Message },
+    /// The config has no such account any more.
+    Removed { account: &'a str },
     /// A message of a feature or the daemon; some are about no account.
     Message { account: Option<&'a str>, message: &'a Message },
 }

@@ -18,7 +18,7 @@ use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
+use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::{BodyTemplate, assertion};
@@ -341,7 +341,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
 /// The refresh token in a state, if the config has no newer one.
 fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
-        Some(verdict) if record.needs_login() || settings.changed_at() <= Some(verdict.at.wall) => {
+        Some(verdict) if record.needs_login() || config::changed_at(settings) <= Some(verdict.at.wall) => {
             Finding::problem("state", verdict.explanation(), verdict.hint.clone())
         }
         Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),

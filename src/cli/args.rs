@@ -1,5 +1,6 @@
 //! The command line.
 
+mod init;
 mod seal;
 
 use std::ffi::OsString;
@@ -7,14 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use crate::cli::args::init::Init;
 pub use crate::cli::args::seal::{KeyPlace, Seal};
 use crate::config::token_format::FormatError;
 use crate::config::{AccountName, NotAnAccountName, TokenFormat};
-use crate::oauth::providers::PROVIDERS;
 use crate::secret::Fingerprint;
 
 const EXAMPLES: &str = "\
@@ -83,11 +83,12 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a config from a few answers and check it
+    /// Write a config, or add an account to it, and check it
     #[command(after_help = "\
 Examples:
   zg-tokend init                                      ask for everything
   zg-tokend init --provider '?'                       list the providers with a preset
+  zg-tokend init --account mail                       add an account to the config
   zg-tokend init --from authorized_user.json          take client and login from Google's file
   zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
     Init(Box<Init>),
@@ -107,8 +108,17 @@ Examples:
   0 * * * *  zg-tokend once --quiet --every 1h")]
     Once(Once),
     /// Log in with a browser, by device code or by paste, and store the login
+    #[command(after_help = "\
+Examples:
+  zg-tokend login                         with the browser of this machine
+  zg-tokend login --device                enter a code on another device
+  zg-tokend login --remote alice@server   log in on a server, with this machine's browser")]
     Login(Box<Login>),
     /// Revoke the login and forget it
+    #[command(after_help = "\
+Examples:
+  zg-tokend logout --account work
+  zg-tokend logout --local                if the server cannot be reached")]
     Logout(Logout),
     /// Seal the logins in the state with a key that is kept elsewhere, or lay them open again
     #[command(after_help = seal::EXAMPLES)]
@@ -215,59 +225,6 @@ pub enum LogFormat {
     Json,
 }
 
-// No flag takes a secret: other users can see a command line.
-#[derive(Debug, Default, clap::Args)]
-pub struct Init {
-    /// Read client and login from an authorized_user JSON file (Google)
-    #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
-    /// A provider with a preset; '?' lists them
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["issuer", "token_endpoint"], value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|provider| provider.name).chain(["?"])), hide_possible_values = true)]
-    pub provider: Option<String>,
-    /// Your tenant at the provider (microsoft); the Web API key (firebase)
-    #[arg(long, value_name = "TENANT")]
-    pub tenant: Option<String>,
-    /// Host of the provider's server (exact-online, gitlab, salesforce)
-    #[arg(long, value_name = "HOST")]
-    pub host: Option<String>,
-    /// Your shop at the provider (shopify)
-    #[arg(long, value_name = "SHOP")]
-    pub shop: Option<String>,
-    /// Your data center at the provider (zoho)
-    #[arg(long, value_name = "NAME")]
-    pub data_center: Option<String>,
-    /// URL of the issuer, to discover the token endpoint
-    #[arg(long, value_name = "URL", conflicts_with = "token_endpoint")]
-    pub issuer: Option<String>,
-    /// URL of the token endpoint
-    #[arg(long, value_name = "URL")]
-    pub token_endpoint: Option<String>,
-    /// ID of your OAuth client
-    #[arg(long, value_name = "ID", conflicts_with = "from")]
-    pub client_id: Option<String>,
-    /// File that holds the client secret; leave it out for a public client
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "client_secret_env"])]
-    pub client_secret_file: Option<PathBuf>,
-    /// Environment variable that holds the client secret
-    #[arg(long, value_name = "NAME", conflicts_with = "from")]
-    pub client_secret_env: Option<String>,
-    /// File that holds the refresh token
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "refresh_token_env", "refresh_token_stdin"])]
-    pub refresh_token_file: Option<PathBuf>,
-    /// Environment variable that holds the refresh token
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "refresh_token_stdin"])]
-    pub refresh_token_env: Option<String>,
-    /// Read the refresh token from stdin and write it into the config
-    #[arg(long, conflicts_with = "from")]
-    pub refresh_token_stdin: bool,
-    /// File to write the access token to [default: ~/.config/zerogravity/token]
-    #[arg(long, value_name = "PATH")]
-    pub token_file: Option<PathBuf>,
-    /// Replace an existing config
-    #[arg(long)]
-    pub overwrite: bool,
-}
-
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Default, clap::Args)]
 pub struct Once {
@@ -307,7 +264,7 @@ pub struct Login {
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub port: u16,
     /// Maximum wait for the login in the browser
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = LOGIN_TIMEOUT, value_parser = duration)]
     pub timeout: Duration,
     /// Scope of the login [default: login_scope, else scope and what the provider needs]
     #[arg(long, value_name = "SCOPE")]
@@ -324,6 +281,16 @@ pub struct Login {
     /// Only there to be refused: other users can see a command line.
     #[arg(hide = true, value_name = "CODE")]
     pub code: Option<String>,
+}
+
+/// Enough for a password, a second factor and a consent.
+const LOGIN_TIMEOUT: &str = "5m";
+
+impl Login {
+    /// As without flags on the command line.
+    pub fn by_default() -> Self {
+        Self { timeout: duration(LOGIN_TIMEOUT).unwrap_or_default(), ..Self::default() }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -219,6 +219,11 @@ impl Observer for Log {
                 write(Some(account), &message);
             }
             Notice::Hang { account, message, .. } => write(Some(account), message),
+            // Names may come and go as long as `run` lives.
+            Notice::Removed { account } => {
+                self.repeated.borrow_mut().remove(*account);
+                self.told.borrow_mut().remove(*account);
+            }
             Notice::Message { account, message } => write(*account, message),
         }
     }
@@ -304,5 +309,25 @@ fn time_of_day(at: Timestamp) -> String {
     match at.split_once(' ') {
         Some((date, time)) if now.starts_with(date) => time.to_owned(),
         _ => at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::cli::log::*;
+
+    #[test]
+    fn an_account_that_the_config_lost_is_forgotten() {
+        let log = Log::default();
+        let report = Report::Finished(Outcome::Fresh { generation: 1, remaining: Duration::from_secs(60) });
+        let now = SystemClock::new().now();
+        let (account, token_file) = ("a", Path::new("/token"));
+        log.notice(&Notice::Report { account, token_file, report: &report, next_pass: None, now });
+        log.repeated.borrow_mut().insert(account.to_owned(), ("refused", 1));
+        assert_eq!(log.told.borrow().len(), 1);
+        log.notice(&Notice::Removed { account });
+        assert!(log.told.borrow().is_empty() && log.repeated.borrow().is_empty());
     }
 }

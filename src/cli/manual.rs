@@ -1,12 +1,9 @@
-//! `zg-tokend man` and `zg-tokend completions`.
+//! `zg-tokend man`.
 //!
 //! The pages are files, and tests keep them in step with the command line and the exit codes.
 //! Only the keys of the config come from their table.
 
-use clap::CommandFactory as _;
-use clap_complete::{Shell, generate};
-
-use crate::cli::args::{Args, Completions, Man, ManualPage};
+use crate::cli::args::{Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::config::formats::FORMATS;
@@ -26,20 +23,8 @@ pub(super) fn man(flags: &Man) -> Exit {
     print(&page)
 }
 
-pub(super) fn completions(flags: &Completions) -> Exit {
-    print(&script(flags.shell))
-}
-
 fn print(text: &str) -> Exit {
     if output::print(text.trim_end()) { Exit::Success } else { Exit::Io }
-}
-
-fn script(shell: Shell) -> String {
-    let mut script = Vec::new();
-    generate(shell, &mut Args::command(), "zg-tokend", &mut script);
-    // clap_complete spells its labels in two ways when the program's name has a hyphen, and bash
-    // then knows no flag of a command: https://github.com/clap-rs/clap/issues/6421
-    String::from_utf8_lossy(&script).replace("zg__subcmd__tokend", "zg__tokend")
 }
 
 fn commands() -> String {

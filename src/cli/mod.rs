@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod completions;
 mod demo;
 mod exec;
 mod exit;
@@ -50,6 +51,12 @@ pub fn main() -> ExitCode {
     signals::block_unused();
     // Neither a core dump nor a debugger of the same user gets at the tokens (PR_SET_DUMPABLE(2const)).
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let line: Vec<OsString> = std::env::args_os().collect();
+    if let [_, command, words @ ..] = &*line
+        && command == completions::ACCOUNTS
+    {
+        return completions::accounts(words).into();
+    }
     let args = match Args::of_process() {
         Ok(args) => args,
         Err(error) => return usage(&error),
@@ -58,7 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(flags) => run::execute(&args, flags).into(),
         Command::Once(flags) => once::execute(&args, flags).into(),
         Command::Man(flags) => manual::man(flags).into(),
-        Command::Completions(flags) => manual::completions(flags).into(),
+        Command::Completions(flags) => completions::execute(flags).into(),
         Command::Token(flags) => token::execute(&args, flags).into(),
         Command::Exec(flags) => exec::execute(&args, flags),
         Command::Rejected(flags) => rejected::execute(&args, flags).into(),

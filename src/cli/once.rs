@@ -142,7 +142,7 @@ pub(super) struct Warnings;
 impl Observer for Warnings {
     fn notice(&self, notice: &Notice<'_>) {
         match notice {
-            Notice::Report { report: Report::Finished(_), .. } => {}
+            Notice::Report { report: Report::Finished(_), .. } | Notice::Removed { .. } => {}
             Notice::Report { account, report, .. } => warn(account, &words(report)),
             Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
                 warn(account, message);

@@ -23,6 +23,11 @@ pub fn print_line(line: impl Display) {
     let _ = writeln!(anstream::stdout(), "{}", printable(&line.to_string()));
 }
 
+/// The same in a style.
+pub fn print_styled(style: Style, line: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{style}{}{style:#}", printable(&line.to_string()));
+}
+
 /// A whole result on stdout. False, with an error on stderr, if stdout did not take all of it:
 /// half a result must not pass for a whole one. The caller escapes the text, see [`printable`].
 pub fn print(text: impl Display) -> bool {
@@ -66,6 +71,13 @@ pub fn warning_at_once(message: impl Display, way_out: impl Display) {
 
 pub fn hint(message: impl Display) {
     let _ = write!(anstream::stderr(), "{}", line(HINT, "hint", message));
+}
+
+/// A line on stderr that is neither an error nor a hint.
+pub fn note(message: impl Display) {
+    let message = message.to_string();
+    let message = if stderr().is_terminal() { fold(&message, columns_of(stderr()), 0) } else { message };
+    let _ = writeln!(anstream::stderr(), "{message}");
 }
 
 pub fn error(message: impl Display, way_out: Option<&str>) {

@@ -46,6 +46,12 @@ pub(super) fn line(question: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// The answer to a question whose default is yes.
+pub(super) fn agree(question: &str) -> Result<bool, String> {
+    let answer = line(question)?.unwrap_or_default().to_lowercase();
+    Ok(answer.is_empty() || answer == "y" || answer == "yes")
+}
+
 /// A secret that is typed and not shown; `None` if it is empty.
 pub(super) fn hidden(what: &str, note: &str) -> Result<Option<Secret>, String> {
     output::question(format!("{what} ({note}): "));

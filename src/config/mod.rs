@@ -1,6 +1,8 @@
 //! The config file. [`locate`] finds it, [`load`] reads it, [`parse`] turns its text into
-//! [`Settings`] or into an error with a line and a caret. Only `load` touches the file system.
+//! [`Settings`] or into an error with a line and a caret. Only `load` and `changed_at` touch the file
+//! system.
 
+pub mod addition;
 pub mod collisions;
 pub mod diagnostic;
 pub mod document;
@@ -25,6 +27,7 @@ pub mod validate;
 pub mod values;
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -44,7 +47,7 @@ use toml::de::DeTable;
 
 /// The longest config file: room for ten thousand accounts with long tokens, and a limit for a wrong
 /// path.
-const MAX_LEN: usize = 16 << 20;
+pub const MAX_LEN: usize = 16 << 20;
 
 /// Shown when there is no config file.
 pub const MINIMAL: &str = r#"provider = "google"
@@ -184,6 +187,12 @@ pub fn load(path: &Path, environment: &Environment, symlinks: Symlinks) -> Resul
         settings.warnings.push(ConfigWarning::ConfigGroupWritable { mode: contents.mode });
     }
     Ok(settings)
+}
+
+/// When the config file was changed last, in Unix milliseconds.
+pub fn changed_at(settings: &Settings) -> Option<i64> {
+    let file = std::fs::metadata(&settings.path).ok()?;
+    Some(file.mtime().saturating_mul(1000).saturating_add(file.mtime_nsec() / 1_000_000))
 }
 
 /// Only root and the effective user may decide which programs run and where tokens go.

@@ -36,13 +36,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// When the config file was changed last, in Unix milliseconds.
-    pub fn changed_at(&self) -> Option<i64> {
-        use std::os::unix::fs::MetadataExt as _;
-        let file = std::fs::metadata(&self.path).ok()?;
-        Some(file.mtime().saturating_mul(1000).saturating_add(file.mtime_nsec() / 1_000_000))
-    }
-
     /// The account of this name, or all.
     pub fn chosen(&self, only: Option<&str>) -> impl Iterator<Item = &Arc<AccountConfig>> {
         self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))

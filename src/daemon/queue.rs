@@ -114,7 +114,7 @@ impl Supervisor {
             && account.core().is_idle()
             && !matches!(account.outcome(), Some(Outcome::NotStored(_)))
         {
-            pushes.send(account.core().record(), &self.context);
+            pushes.send(account.core().record(), &self.push_clients, &self.context);
         }
         if let Some(probes) = &mut features.probes {
             probes.begin(&self.probe_places, &self.report_refusal, &self.context);

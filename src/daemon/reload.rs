@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::account::accounts;
+use crate::account::context::Notice;
 use crate::config::{AccountName, Settings};
 use crate::daemon::overview::Facts;
 use crate::daemon::slot::{ConfigState, Slot};
@@ -92,6 +93,7 @@ impl Supervisor {
             ConfigState::Removed => {
                 self.overview.change(name, slot.facts, Facts::default());
                 self.slots.remove(name);
+                self.context.notice(&Notice::Removed { account: name.as_str() });
             }
         }
     }

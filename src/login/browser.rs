@@ -13,7 +13,7 @@ use crate::login::page::Page;
 use crate::login::redirect::{ExpectedAnswer, LoginAnswer, NoAnswer, judge_pasted};
 use crate::login::request::Nonces;
 use crate::login::session::{LoggedIn, LoginSession, denied, new_nonces};
-use crate::message::{duration, login_command};
+use crate::message::{command, duration};
 use crate::oauth::Grant;
 use crate::problem::{Class, Problem};
 use crate::process;
@@ -162,7 +162,7 @@ impl LoginSession {
     }
 
     fn timed_out(&self, timeout: Duration, redirect_uri: &str) -> Problem {
-        let command = login_command(&self.settings, &self.account);
+        let command = command("login", &self.settings, Some(&self.account));
         Problem {
             class: Class::Unavailable,
             kind: "timeout".into(),

@@ -16,7 +16,7 @@ use crate::login::grant::refusal;
 use crate::login::request::Nonces;
 use crate::login::server::no_endpoint;
 use crate::login::session::{LoggedIn, LoginSession, denied, new_nonces};
-use crate::message::login_command;
+use crate::message::command;
 use crate::oauth::{ErrorReply, Grant, Reply, ReplyContext, error_of};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
@@ -59,7 +59,7 @@ impl LoginSession {
             message: "the code expired before it was entered".into(),
             hint: Some(format!(
                 "run `{} --device` again for a new code",
-                login_command(&self.settings, &self.account)
+                command("login", &self.settings, Some(&self.account))
             )),
         }
     }

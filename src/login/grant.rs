@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::login::request::ungranted;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::login::session::{Held, LoggedIn, LoginSession, OlderSeed};
-use crate::message::{duration, login_command};
+use crate::message::{command, duration};
 use crate::oauth::{
     Answer, ExpectedClaims, Grant, Identity, ServerFailure, TokenRequest, TokenResponse, Unavailable,
     check_id_token,
@@ -187,7 +187,7 @@ impl LoginSession {
     fn remedy(&self) -> String {
         let is_offline = |(name, value): &(String, String)| name == "access_type" && value == "offline";
         if self.server.params.iter().any(is_offline) {
-            let command = login_command(&self.settings, &self.account);
+            let command = command("login", &self.settings, Some(&self.account));
             return format!(
                 "remove the app from your account (Google: https://myaccount.google.com/permissions), then `{command}` again"
             );

@@ -352,7 +352,7 @@ impl Refresher {
         let problem = Problem {
             class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
-            message: format!("account {} has no refresh token", self.policy.account),
+            message: "there is no refresh token".into(),
             hint: Some(self.policy.login_hint.clone()),
         };
         self.leave(now, Outcome::Failed(problem))

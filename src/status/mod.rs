@@ -19,7 +19,7 @@ use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AccountConfig, Settings};
+use crate::config::{self, AccountConfig, Settings};
 use crate::probe::rules::ProbeNote;
 use crate::problem::Problem;
 use crate::push::PushNote;
@@ -425,7 +425,7 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
     let is_in_flight = record.is_some_and(|record| record.in_flight.is_some());
     let is_refused = record.is_some_and(|record| record.verdict.is_some());
     Look {
-        config_changed_at: is_refused.then(|| settings.changed_at()).flatten(),
+        config_changed_at: is_refused.then(|| config::changed_at(settings)).flatten(),
         is_locked: is_in_flight && store.is_locked().unwrap_or(false),
         certificates: account
             .grant

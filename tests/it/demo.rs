@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::common::{Background, Sandbox, curl, finish, wait_until};
+use crate::common::{Background, Sandbox, curl, finish, under, wait_until};
 
 /// The demo, its temporary directory inside the sandbox.
 fn demo<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -> Command {
@@ -39,7 +39,9 @@ fn a_token_lives_through_an_outage() {
         "recovered; refreshed: token ",
         "1 outage survived",
         " reads of the token file, 0 refused",
-        "zg-tokend check",
+        "zg-tokend init ",
+        "zg-tokend login ",
+        "zg-tokend run ",
     ];
     let mut rest = output.stdout.as_str();
     for text in story {
@@ -74,7 +76,7 @@ fn signals_end_it_at_every_stage() {
         child.signal(signal);
         let status = child.wait();
         assert_eq!(status.code(), Some(0), "{signal:?} at {stage:?}: {}", child.log());
-        assert!(child.log().contains("zg-tokend check"), "{}", child.log());
+        assert!(child.log().contains("zg-tokend login"), "{}", child.log());
         assert_no_trace(&sandbox);
     }
 }
@@ -137,11 +139,20 @@ fn the_server_alone_serves_other_programs() {
         assert!(output.code == Some(0) && output.stdout.contains("refresh_token"), "{command}: {output:?}");
     }
 
-    let config: Vec<&str> = guide.lines().skip_while(|line| !line.starts_with("  token_endpoint")).collect();
-    sandbox.write_config(&config.join("\n"));
-    let output = sandbox.run(["once"]);
-    assert_eq!(output.code, Some(0), "{output:?}");
-    let token = fs::read_to_string(sandbox.path("config/zg-tokend/token")).unwrap();
+    // The commands for zg-tokend, as a reader would copy them. Those with a browser are tried by the
+    // tests of login.
+    let script: Vec<&str> = guide
+        .lines()
+        .skip_while(|line| !line.contains("a refresh token that you have"))
+        .filter_map(|line| line.strip_prefix("#   "))
+        .collect();
+    let script = script.join("\n").replace("zg-tokend run", "zg-tokend once");
+    let mut command = under(["sh", "-ec", &script], &sandbox.command([]));
+    let programs = Path::new(env!("CARGO_BIN_EXE_zg-tokend")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = finish(command.env("PATH", path));
+    assert_eq!(output.code, Some(0), "{script}\n{output:?}");
+    let token = fs::read_to_string(sandbox.path("home/seed.token")).unwrap();
     assert_eq!(curl(["-H", &format!("Authorization: Bearer {token}"), value["resource"]]).status, 200);
 
     child.signal(Signal::INT);

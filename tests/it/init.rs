@@ -11,8 +11,13 @@ use crate::common::pane::Pane;
 use crate::common::world::World;
 use crate::common::{Output, Sandbox, finish, wait_until};
 
-/// `init` with these arguments, and this on its standard input.
+/// `init` with these arguments, and this on its standard input. No test asks a real server.
 fn init(sandbox: &Sandbox, args: &[&str], input: Option<&str>) -> Output {
+    init_live(sandbox, &[args, &["--offline"]].concat(), input)
+}
+
+/// The same with a server that the arguments name.
+fn init_live(sandbox: &Sandbox, args: &[&str], input: Option<&str>) -> Output {
     let mut command = sandbox.command(["init"].into_iter().chain(args.iter().copied()));
     if let Some(input) = input {
         let path = sandbox.path("input");
@@ -46,9 +51,12 @@ fn flags_alone_make_a_config_that_works() {
     let seed = secret_file(sandbox, "seed", world.seed().expose());
     let endpoint = world.server.token_endpoint();
     let args = ["--token-endpoint", &endpoint, "--client-id", "demo", "--refresh-token-file", "seed"];
-    let output = init(sandbox, &args, None);
+    let output = init_live(sandbox, &args, None);
     let root = sandbox.path("");
-    let said = output.stdout.replace(root.to_str().unwrap().trim_end_matches('/'), "ROOT");
+    let said = output
+        .stdout
+        .replace(&endpoint, "ENDPOINT")
+        .replace(root.to_str().unwrap().trim_end_matches('/'), "ROOT");
     assert_eq!(
         (output.code, said.as_str(), output.stderr.as_str()),
         (
@@ -59,7 +67,9 @@ fn flags_alone_make_a_config_that_works() {
              ok       state_dir: ROOT/state/zg-tokend will be created; ROOT/state can be written, and has locks\n\
              ok       default: refresh_token: read from file ROOT/home/seed\n\
              ok       default: token_file: the token goes to ROOT/config/zerogravity/token\n\
-             all is well; `zg-tokend check --live` asks the servers, too\n\
+             ok       token_endpoint: ENDPOINT answers (HTTP 405 to a GET; nothing was spent)\n\
+             ok       clock: agrees with the server's to the minute\n\
+             all is well\n\
              \n\
              next:\n  \
                zg-tokend once     get the first token\n  \
@@ -108,13 +118,14 @@ fn a_secret_comes_from_stdin_or_by_the_name_of_a_variable() {
         "work",
         "--token-file",
         "work.token",
+        "--offline",
     ]);
     let output = finish(command.env("ZG_SECRET", "HIDDEN").env("ZG_TOKEN", "HIDDEN"));
     assert_eq!(output.code, Some(0), "{output:?}");
     let text = fs::read_to_string(sandbox.config_path()).unwrap();
     let token_file = sandbox.path("home/work.token");
     for line in [
-        "[accounts.\"work\"]\n",
+        "[accounts.work]\n",
         "provider = \"google\"\n",
         "client_secret = { env = \"ZG_SECRET\" }\n",
         "refresh_token = { env = \"ZG_TOKEN\" }\n",
@@ -281,7 +292,8 @@ fn an_existing_config_is_replaced_only_with_overwrite() {
         (
             Some(2),
             "error: ROOT/config/zg-tokend/config.toml already exists\n\
-             hint: pass --overwrite to replace it, or --config PATH for another file\n"
+             hint: pass --account NAME to add an account to it, --overwrite to replace it, or --config PATH for \
+             another file\n"
         )
     );
     assert_eq!(fs::read_to_string(sandbox.config_path()).unwrap(), "# mine\n");
@@ -323,18 +335,58 @@ fn a_person_is_asked() {
     answer("client_secret (empty for a public client, not shown):", "");
     answer("refresh_token (empty to pass it to `zg-tokend set` later, not shown):", seed.expose());
     answer("token_file [~/.config/zerogravity/token]:", "");
+    answer("Get the first token now? [Y/n]", "");
     let screen = pane.wait_for("code 0").join("\n");
     assert!(!screen.contains(seed.expose()), "{screen}");
-    assert!(screen.contains("all is well; `zg-tokend check --live` asks the servers, too"), "{screen}");
-    world.once_gives(0, []);
+    assert!(screen.contains("taken as the token endpoint: it answers (HTTP 405)"), "{screen}");
+    assert!(screen.contains("all is well") && !screen.contains("check --live"), "{screen}");
     world.assert_live();
-    // Again: it asks before it replaces.
+    assert_eq!(world.posts(), 1);
+    // Again: a config that exists is not replaced.
     let before = fs::read(world.sandbox.config_path()).unwrap();
     let pane = Pane::open(&world.sandbox, (100, 40), &[], "init");
-    pane.wait_for("already exists. Replace it? [y/N]");
+    pane.wait_for("name of the new account (Enter to stop):");
     pane.key("Enter");
     pane.wait_for("code 2");
     assert_eq!(fs::read(world.sandbox.config_path()).unwrap(), before);
+}
+
+#[test]
+fn a_guess_is_stated_and_tried() {
+    let world = World::new();
+    let pane = Pane::open(&world.sandbox, (140, 40), &[], "init");
+    let answer = |question: &str, text: &str| {
+        wait_until(question, || {
+            pane.screen().last().is_some_and(|line| line.starts_with(question)).then_some(())
+        });
+        pane.text(text);
+        pane.key("Enter");
+    };
+    // Not the issuer: the document is not there.
+    answer("provider (?", &format!("{}/nothing", world.server.url()));
+    answer("i: it is the issuer,", "");
+    answer("provider (?", world.server.url());
+    answer("client_id:", "demo");
+    answer("client_secret", "");
+    answer("refresh_token", "");
+    answer("token_file", "");
+    answer("Log in now? [Y/n]", "n");
+    let screen = pane.wait_for("code 0").join("\n");
+    assert!(screen.contains("error: taken as the issuer, but: "), "{screen}");
+    let said = format!("taken as the issuer: its token endpoint is {}", world.server.token_endpoint());
+    assert!(screen.contains(&said), "{screen}");
+    assert!(screen.contains("next:\n  zg-tokend login "), "{screen}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_told_and_the_config_stays() {
+    let sandbox = Sandbox::new();
+    let args = ["--token-endpoint", "http://127.0.0.1:1/token", "--client-id", "id", "--refresh-token-stdin"];
+    let output = init_live(&sandbox, &args, Some("RT\n"));
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(output.stdout.contains("problem  token_endpoint: http://127.0.0.1:1/token: "), "{output:?}");
+    assert!(output.stdout.ends_with("\nnext: fix the problems above, then run `zg-tokend check --live`\n"));
+    assert!(sandbox.config_path().exists());
 }
 
 #[test]
@@ -354,7 +406,7 @@ fn a_person_is_asked_for_the_part_of_an_endpoint() {
         ),
     ] {
         let sandbox = Sandbox::new();
-        let pane = Pane::open(&sandbox, (140, 40), &[], "init");
+        let pane = Pane::open(&sandbox, (140, 40), &[], "init --offline");
         let say = |question: &str, text: &str| {
             wait_until(question, || {
                 pane.screen().last().is_some_and(|line| line.starts_with(question)).then_some(())
@@ -378,7 +430,7 @@ fn a_person_is_asked_for_the_part_of_an_endpoint() {
 fn ctrl_c_leaves_nothing_and_a_terminal_that_works() {
     for answers in [&["google"][..], &["google", "id"], &["google", "id", "secret"]] {
         let sandbox = Sandbox::new();
-        let pane = Pane::open(&sandbox, (100, 40), &[], "init");
+        let pane = Pane::open(&sandbox, (100, 40), &[], "init --offline");
         for (count, answer) in answers.iter().enumerate() {
             let questions = ["provider", "client_id:", "client_secret"];
             pane.wait_for(questions[count]);

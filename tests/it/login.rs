@@ -5,6 +5,7 @@ mod certified;
 mod chromium;
 mod device;
 mod disks;
+mod hour;
 mod kill;
 mod logout;
 mod paste;
@@ -303,7 +304,7 @@ fn a_running_supervisor_goes_on_with_the_login() {
     let world = World::new();
     configure(&world, "");
     let run = world.start_run();
-    run.wait_for("has no refresh token");
+    run.wait_for("there is no refresh token");
     assert_eq!(log_in(&world, "", "alice").0, 0);
     world.assert_live();
     wait_until("the supervisor's note of the login", || {
@@ -414,7 +415,7 @@ fn init_ends_with_the_login() {
     let issuer = world.server.url().to_owned();
     let output = world.sandbox.run(["init", "--issuer", &issuer, "--client-id", "demo"]);
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stdout.ends_with("\nnow: zg-tokend login\n"), "{output:?}");
+    assert!(output.stdout.contains("\nnext:\n  zg-tokend login    log in with a browser\n"), "{output:?}");
     assert_eq!(log_in(&world, "", "alice").0, 0);
     world.assert_live();
 }

@@ -296,7 +296,7 @@ fn run_begins_with_a_login_that_was_set() {
     let world = World::in_memory(8);
     world.configure_inputs("");
     let run = world.start_run();
-    run.wait_for("has no refresh token");
+    run.wait_for("there is no refresh token");
     assert_eq!(world.posts(), 0);
     set_gives(&world, 0, &[], world.seed().expose());
     wait_until("refreshes by run", || (world.posts() >= 3).then_some(()));

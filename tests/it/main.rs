@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(unreachable_pub, reason = "pub marks what the harness offers to the tests")]
 
+mod accounts;
 mod ambiguity;
 mod answers;
 mod audiences;

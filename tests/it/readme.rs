@@ -13,8 +13,11 @@ use crate::common::world::World;
 use crate::common::{Output, curl, finish, under};
 
 /// The README and the longer recipes.
-const PAGES: [&str; 3] = [
+const PAGES: [&str; 6] = [
     include_str!("../../README.md"),
+    include_str!("../../docs/recipes/hooks.md"),
+    include_str!("../../docs/recipes/http.md"),
+    include_str!("../../docs/recipes/login.md"),
     include_str!("../../docs/recipes/mail.md"),
     include_str!("../../docs/recipes/prometheus.md"),
 ];
@@ -204,10 +207,34 @@ fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
     let world = World::new();
     let installed = shell(&world, &format!("set -e\n{}", block("zg-tokend man config")));
     assert_eq!(installed.code, Some(0), "{installed:?}");
-    for file in ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"]
-    {
-        let path = world.sandbox.path("home/.local/share").join(file);
-        assert!(fs::metadata(path).unwrap().len() > 1000, "{file}");
+    let share = world.sandbox.path("home/.local/share");
+    let files =
+        ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"];
+    for file in files {
+        assert!(fs::metadata(share.join(file)).unwrap().len() > 1000, "{file}");
+    }
+    let removed = shell(&world, &format!("set -e\n{}", block("rm -f ~/.local/share/man")));
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    for file in files {
+        assert!(!share.join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn the_config_of_two_accounts_is_valid() {
+    let world = World::new();
+    world.sandbox.write_config(block("[accounts.mail]"));
+    fs::create_dir_all(world.sandbox.path("home/.local/share")).unwrap();
+    let secret = world.sandbox.path("config/zg-tokend/mail-secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let checked = world.sandbox.run(["check"]);
+    assert!(checked.code == Some(0) && checked.stdout.contains("2 accounts"), "{checked:?}");
+    // Both can log in, and neither has yet.
+    let once = world.sandbox.run(["once"]);
+    assert_eq!(once.code, Some(77), "{once:?}");
+    for account in ["default", "mail"] {
+        assert!(once.stderr.contains(&format!("`zg-tokend login --account {account}`")), "{once:?}");
     }
 }
 
@@ -333,7 +360,10 @@ fn hooks_notify_the_desktop_and_send_a_mail() {
     assert!(head.starts_with("TO:<alice>\n") && head.contains("\nSubject: log in again"), "{mail}");
     assert!(body.starts_with("the server refuses the refresh token: invalid_grant"), "{mail}");
     assert!(
-        body.lines().nth(1).unwrap().starts_with("log in again, and put the new refresh_token"),
+        body.lines()
+            .nth(1)
+            .unwrap()
+            .starts_with("log in again, and pass the new refresh token to `zg-tokend set`"),
         "{mail}"
     );
 }

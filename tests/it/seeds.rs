@@ -343,6 +343,6 @@ fn an_account_without_a_refresh_token_says_so() {
     let world = World::new();
     world.configure_inputs("");
     let output = world.once_gives(77, []);
-    assert!(output.stderr.contains("has no refresh token"), "{output:?}");
+    assert!(output.stderr.contains("there is no refresh token"), "{output:?}");
     assert_eq!(world.posts(), 0);
 }

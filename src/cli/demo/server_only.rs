@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::demo::setup::{CLIENT_ID, config};
+use crate::cli::demo::setup::CLIENT_ID;
 use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -49,20 +49,22 @@ refresh_token = {}
 # Another login with its own refresh token:
   curl -X POST {url}/seed
 
-# A login in a browser:
-#   zg-tokend init --config login.toml --issuer {url} --client-id {CLIENT_ID} --token-file login.token
-#   zg-tokend login --config login.toml
+# With zg-tokend, and a login in a browser:
+#   zg-tokend init --config demo.toml --issuer {url} --client-id {CLIENT_ID} --token-file demo.token
+#   zg-tokend login --config demo.toml
+#   zg-tokend run --config demo.toml
+#   curl -H \"Authorization: Bearer $(cat demo.token)\" {url}/resource
 
-# A config for zg-tokend. Save it as demo.toml, then run
-#   chmod 600 demo.toml; zg-tokend run --config demo.toml
-#   curl -H \"Authorization: Bearer $(cat token)\" {url}/resource
-  {}
+# With zg-tokend, and a refresh token that you have:
+#   echo {} |
+#     zg-tokend init --config seed.toml --token-endpoint {token_endpoint} --client-id {CLIENT_ID} \\
+#     --token-file seed.token --refresh-token-stdin
+#   zg-tokend run --config seed.toml
 
 # Ctrl-C ends it.",
         LIFETIME.as_secs(),
         login()?.expose(),
         login()?.expose(),
-        // Indented, so that no line of it is taken for one of the above.
-        config(server)?.expose().trim_end().replace('\n', "\n  "),
+        login()?.expose(),
     ))
 }

@@ -66,7 +66,7 @@ impl Setup {
 
 /// A config for an account of this server, with a refresh token of its own. `None` if the client
 /// is unknown.
-pub(super) fn config(server: &Server) -> Option<Secret> {
+fn config(server: &Server) -> Option<Secret> {
     let refresh_token = server.seed(CLIENT_ID)?;
     Some(Secret::new(format!(
         "\

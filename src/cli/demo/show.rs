@@ -311,8 +311,8 @@ impl ShowCounts {
             text(self.reads()),
             Line::default(),
             Line::one(STRONG, "The same for your own token:"),
-            text("zg-tokend init     write a config".to_owned()),
-            text("zg-tokend check    check it".to_owned()),
+            text("zg-tokend init     write a config and check it".to_owned()),
+            text("zg-tokend login    log in with a browser".to_owned()),
             text("zg-tokend run      keep the token fresh".to_owned()),
         ]
     }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::cli::args::Init;
-use crate::cli::init::{InitError, google};
+use crate::cli::init::guess::WrongGuess;
+use crate::cli::init::{InitError, google, guess};
 use crate::cli::{output, prompt};
 use crate::oauth::providers;
 use crate::oauth::providers::{PROVIDERS, Placeholder, Provider};
@@ -51,7 +52,7 @@ impl Answers {
         let mut token_file = flags.token_file.as_deref().map(absolute).transpose()?;
         let asks = prompt::can_ask() && !flags.refresh_token_stdin;
         if asks {
-            let chosen = server.map_or_else(ask_for_server, Ok)?;
+            let chosen = server.map_or_else(|| ask_for_server(flags.offline), Ok)?;
             if let Some((provider, place)) = missing_part(&chosen, &parts) {
                 parts.extend(ask_for_part(provider.token_endpoint, place)?);
             }
@@ -154,8 +155,8 @@ fn flag_of(key: &str) -> &'static str {
     }
 }
 
-/// Asks again until the answer is a URL or the name of a preset.
-fn ask_for_server() -> Result<(&'static str, String), InitError> {
+/// Asks again until the answer is the name of a preset, or a URL that works or is kept all the same.
+fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
     loop {
         let answer = needed("provider (? lists them), or the URL of an issuer or token endpoint: ")?;
         match which_server(&answer) {
@@ -167,7 +168,23 @@ fn ask_for_server() -> Result<(&'static str, String), InitError> {
                     if alike.is_empty() { all } else { alike }.join(", ")
                 ));
             }
-            server => return Ok(server),
+            ("provider", name) => return Ok(("provider", name)),
+            (key, url) => match guess::prove(key, &url, offline) {
+                Ok(said) => {
+                    output::note(said);
+                    return Ok((key, url));
+                }
+                Err(WrongGuess { message, hint }) => {
+                    output::error(message, Some(&hint));
+                    let question =
+                        "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
+                    match optional(question)?.as_deref() {
+                        Some("i") => return Ok(("issuer", url)),
+                        Some("t") => return Ok(("token_endpoint", url)),
+                        _ => {}
+                    }
+                }
+            },
         }
     }
 }

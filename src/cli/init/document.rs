@@ -9,40 +9,56 @@ use crate::cli::init::answers::{Answers, Source, can_log_in};
 /// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
 
+/// How the secrets of the answers are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Written,
+    /// As `…`, for people.
+    Masked,
+}
+
+/// A whole config.
 pub(super) fn render(answers: &Answers) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(ROOM));
     // Writing to a string does not fail.
-    let _ = write(&mut text, answers);
+    let _ = writeln!(text, "# Config of zg-tokend(1). All keys: zg-tokend man config | man -l -");
+    if answers.account.is_some() {
+        let _ = writeln!(text, "\n# `zg-tokend init --account NAME` adds a table like this one.");
+    }
+    let _ = write(&mut text, answers, Secrets::Written);
     text
 }
 
-fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
-    writeln!(text, "# Config of zg-tokend(1). All keys: zg-tokend man config | man -l -")?;
-    if let Some(account) = &answers.account {
-        writeln!(
-            text,
-            "\n# Add a table like this one for each further login.\n[accounts.{}]",
-            quoted(account)
-        )?;
+/// The table of the account alone.
+pub(super) fn table(answers: &Answers, secrets: Secrets) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(ROOM));
+    let _ = write(&mut text, answers, secrets);
+    text
+}
+
+fn write(text: &mut String, answers: &Answers, secrets: Secrets) -> std::fmt::Result {
+    match &answers.account {
+        Some(account) => writeln!(text, "[accounts.{}]", key(account))?,
+        None => writeln!(text)?,
     }
     let (key, value) = &answers.server;
-    writeln!(text, "\n# The server that issues the tokens.\n{key} = {}", quoted(value))?;
+    writeln!(text, "# The server that issues the tokens.\n{key} = {}", quoted(value))?;
     for (key, value) in &answers.parts {
         writeln!(text, "{key} = {}", quoted(value))?;
     }
     writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
     match &answers.client_secret {
-        Some(secret) => line(text, "client_secret", secret)?,
+        Some(secret) => line(text, "client_secret", secret, secrets)?,
         None => writeln!(text, "# A public client has no client_secret.")?,
     }
     match &answers.refresh_token {
         Some(token) => {
             writeln!(
                 text,
-                "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes this\n\
-                 # file. After a new login, write the new refresh token here."
+                "\n# Your login. zg-tokend reads it once and keeps later refresh tokens in its state; it never changes\n\
+                 # this line. After a new login, write the new refresh token here, or pass it to `zg-tokend set`."
             )?;
-            line(text, "refresh_token", token)?;
+            line(text, "refresh_token", token, secrets)?;
         }
         None if can_log_in(&answers.server) => {
             let scope = if *key == "issuer" { "openid email offline_access" } else { "openid email" };
@@ -61,8 +77,9 @@ fn write(text: &mut String, answers: &Answers) -> std::fmt::Result {
     }
 }
 
-fn line(text: &mut String, key: &str, source: &Source) -> std::fmt::Result {
+fn line(text: &mut String, key: &str, source: &Source, secrets: Secrets) -> std::fmt::Result {
     match source {
+        Source::Inline(_) if secrets == Secrets::Masked => writeln!(text, "{key} = \"…\""),
         Source::Inline(secret) => {
             let secret = Zeroizing::new(quoted(secret.expose()));
             writeln!(text, "{key} = {}", *secret)
@@ -72,8 +89,14 @@ fn line(text: &mut String, key: &str, source: &Source) -> std::fmt::Result {
     }
 }
 
+/// A name as it is where TOML permits it, else in quotes.
+fn key(name: &str) -> String {
+    let is_bare = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if is_bare { name.to_owned() } else { quoted(name) }
+}
+
 /// A basic string of TOML, which a string of JSON is, but for one character: DEL must be escaped.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 

@@ -1,22 +1,26 @@
-//! `zg-tokend init`: writes a config from a few answers and checks it.
+//! `zg-tokend init`: writes a config from a few answers, or adds an account to one, and checks it.
 
-pub mod answers;
-pub mod document;
-pub mod google;
+mod addition;
+mod answers;
+mod document;
+pub(in crate::cli) mod google;
+mod guess;
+mod next;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::cli::args::{Args, Init};
 use crate::cli::exit::Exit;
+use crate::cli::init::addition::Existing;
 use crate::cli::init::answers::Answers;
-use crate::cli::{check, locate, output, prompt};
+use crate::cli::init::next::{Written, conclude};
+use crate::cli::{locate, output, prompt};
 use crate::config;
-use crate::config::{AccountConfig, Environment, Settings};
+use crate::config::addition::AdditionError;
+use crate::config::{AccountName, ConfigError, Environment};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
-use crate::message::login_command;
 use crate::oauth::providers::{PROVIDERS, Provider};
 use crate::problem::chain;
 
@@ -32,6 +36,20 @@ pub(in crate::cli) enum InitError {
     Google(#[from] google::GoogleError),
     #[error("{} already exists", .0.display())]
     Exists(PathBuf),
+    /// A question after the config was written.
+    #[error("{0}")]
+    Unanswered(String),
+    #[error("the config has an account {0} already")]
+    Known(String),
+    /// The config that exists cannot be used.
+    #[error(transparent)]
+    Existing(ConfigError),
+    #[error("cannot add the account")]
+    Edit(#[from] AdditionError),
+    #[error("nothing was written: the change was not confirmed")]
+    NotConfirmed,
+    #[error("nothing was written: {} was changed meanwhile", .0.display())]
+    Edited(PathBuf),
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error(transparent)]
@@ -45,9 +63,19 @@ impl InitError {
             Self::Answer(_) => Some("start again; nothing was written".into()),
             Self::Config { hint, .. } => hint.clone().or_else(|| Some("correct that answer".into())),
             Self::Google(error) => Some(error.hint()),
-            Self::Exists(_) => {
-                Some("pass --overwrite to replace it, or --config PATH for another file".into())
+            Self::Exists(_) => Some(
+                "pass --account NAME to add an account to it, --overwrite to replace it, or --config PATH for \
+                 another file"
+                    .into(),
+            ),
+            Self::Unanswered(_) => Some("the config is written: `zg-tokend check` checks it".into()),
+            Self::Known(_) => {
+                Some("choose another name with --account; to change that account, edit the config".into())
             }
+            Self::Existing(error) => error.hint(),
+            Self::Edit(error) => error.hint(),
+            Self::NotConfirmed => Some("pass --yes to make the change without a question".into()),
+            Self::Edited(_) => Some("run the command again".into()),
             Self::Place(error) => error.hint(),
             Self::File(error) => error.hint(),
         }
@@ -57,6 +85,7 @@ impl InitError {
         match self {
             Self::Place(error) => Exit::from(error.class()),
             Self::File(error) => Exit::from(error.class()),
+            Self::Existing(_) => Exit::Config,
             _ => Exit::Usage,
         }
     }
@@ -76,9 +105,10 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
         }
     };
     match write(&path, args, flags, &environment) {
-        Ok(settings) => conclude(&settings),
+        Ok(written) => conclude(args, flags, &written),
         Err(error) => {
-            output::error(chain(&error), error.hint().as_deref());
+            let excerpt = if let InitError::Existing(error) = &error { error.excerpt() } else { None };
+            output::error_with(chain(&error), excerpt.as_deref(), error.hint().as_deref());
             error.exit()
         }
     }
@@ -94,29 +124,55 @@ fn list_providers() -> String {
 }
 
 /// Asks and validates everything before the first byte is written.
-fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> Result<Settings, InitError> {
+fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> Result<Written, InitError> {
     let replaces = path.symlink_metadata().is_ok();
-    if replaces && !flags.overwrite && !prompt::can_ask() {
-        return Err(InitError::Exists(path.to_owned()));
-    }
+    let name = args.common.account.as_deref();
     if replaces && !flags.overwrite {
-        let question = format!("{} already exists. Replace it? [y/N] ", path.display());
-        let answer = prompt::line(&question).map_err(InitError::Answer)?.unwrap_or_default();
-        if !matches!(answer.as_str(), "y" | "Y" | "yes") {
-            return Err(InitError::Exists(path.to_owned()));
+        let existing = match name {
+            None if !prompt::can_ask() => return Err(InitError::Exists(path.to_owned())),
+            _ => Existing::read(path, environment)?,
+        };
+        let name = name.map_or_else(|| ask_for_name(path), |name| Ok(name.to_owned()))?;
+        if existing.has(&name) {
+            return Err(InitError::Known(name));
         }
+        let answers = Answers::collect(Some(&name), flags)?;
+        let settings = existing.add(&answers, environment, || agree(flags))?;
+        return Ok(Written { settings, added: Some(name) });
     }
-    let answers = Answers::collect(args.common.account.as_deref(), flags)?;
+    let answers = Answers::collect(name, flags)?;
     let text = document::render(&answers);
     let settings = config::parse(&text, path, environment).map_err(|error| invalid(&error))?;
     store(path, &text, replaces)?;
-    Ok(settings)
+    Ok(Written { settings, added: None })
+}
+
+/// The name of an account for a config that exists.
+fn ask_for_name(path: &Path) -> Result<String, InitError> {
+    output::note(format!("{} exists; an account can be added to it", path.display()));
+    loop {
+        let answer = prompt::line("name of the new account (Enter to stop): ").map_err(InitError::Answer)?;
+        let Some(answer) = answer else { return Err(InitError::Exists(path.to_owned())) };
+        match answer.parse::<AccountName>() {
+            Ok(name) => return Ok(name.to_string()),
+            Err(error) => output::hint(error),
+        }
+    }
+}
+
+/// Whether the change that was shown is to be made.
+fn agree(flags: &Init) -> Result<bool, InitError> {
+    let asks = prompt::can_ask() && !flags.refresh_token_stdin;
+    if flags.yes || !asks {
+        return Ok(flags.yes);
+    }
+    prompt::agree("Make this change? [Y/n] ").map_err(InitError::Answer)
 }
 
 /// The parser's error without its line: the file was never written.
-fn invalid(error: &config::ConfigError) -> InitError {
+fn invalid(error: &ConfigError) -> InitError {
     let message = match error {
-        config::ConfigError::Text(diagnostic) => diagnostic.message().to_owned(),
+        ConfigError::Text(diagnostic) => diagnostic.message().to_owned(),
         _ => chain(error),
     };
     InitError::Config { message, hint: error.hint() }
@@ -134,29 +190,4 @@ fn store(path: &Path, text: &Zeroizing<String>, replaces: bool) -> Result<(), In
     }
     temporary.commit()?;
     Ok(())
-}
-
-fn conclude(settings: &Settings) -> Exit {
-    output::print_line(format!("wrote {}, mode 0600", settings.path.display()));
-    output::print_line("");
-    let findings = crate::check::check(settings, None);
-    check::show(&findings, true);
-    let exit = check::exit_of(&findings);
-    let asks_for_login =
-        |account: &Arc<AccountConfig>| account.refresh_token.is_none() && account.can_log_in();
-    if let Some(account) = settings.accounts.iter().find(|account| asks_for_login(account))
-        && exit == Exit::Success
-    {
-        output::print(format!("\nnow: {}", login_command(settings, account)));
-        return exit;
-    }
-    let next = match exit {
-        Exit::Success => {
-            "next:\n  zg-tokend once     get the first token\n  zg-tokend run      keep it fresh\n  \
-             zg-tokend status   show its state"
-        }
-        _ => "next: fix the problems above, then run `zg-tokend check`",
-    };
-    output::print(format!("\n{next}"));
-    exit
 }

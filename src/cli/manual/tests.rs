@@ -2,8 +2,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::builder::StyledStr;
-use clap::{Arg, Command};
+use clap::{Arg, Command, CommandFactory as _};
+use clap_complete::Shell;
 
+use crate::cli::args::Args;
+use crate::cli::completions::script;
 use crate::cli::exec;
 use crate::cli::manual::*;
 use crate::config::{Environment, MINIMAL, parse};

@@ -87,7 +87,7 @@ fn json(settings: &Settings, snapshot: &Snapshot) -> String {
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
 
-/// The state in a word or two, at most 11 characters: the state of the token goes before that of
+/// The state in a word or two, at most 12 characters: the state of the token goes before that of
 /// the next refresh.
 fn word(status: &AccountStatus) -> &'static str {
     let now = status.expires_at.zip(status.expires_in).map(|(at, left)| at - left);
@@ -100,7 +100,7 @@ fn word(status: &AccountStatus) -> &'static str {
         State::BackingOff | State::NeedsConfig if status.waits_for.as_deref() == Some("key") => "needs a key",
         State::BackingOff | State::NeedsConfig if status.waits_for.is_some() => "needs file",
         State::BackingOff => "backing off",
-        State::NeedsConfig => "bad config",
+        State::NeedsConfig => "needs config",
         State::Due if status.severity != Severity::Ok && status.refresh_at < now => "overdue",
         State::Due => "due",
         State::Fresh if status.token_file.current != Some(true) => "not in file",

@@ -26,8 +26,8 @@ const GAP: usize = 2;
 /// An account's name is cut to this where there is little room.
 const NAME_MIN: usize = 12;
 
-/// The width of the longest state.
-const STATE: usize = 11;
+/// The width of most states.
+const STATE_MIN: usize = 11;
 
 /// The labels of the details, with their gap.
 const LABEL: usize = 15;
@@ -72,6 +72,7 @@ struct Row<'a> {
 /// How wide each column is; 0 where it is left out.
 struct Widths {
     name: usize,
+    state: usize,
     bar: usize,
     left: usize,
     expires: usize,
@@ -121,7 +122,8 @@ impl TablePage<'_> {
             rows.iter().map(cell).max().unwrap_or(0).max(columns(header))
         };
         let left = widest(|row| columns(&row.left), LEFT);
-        let fixed = 2 + GAP + STATE + GAP + left;
+        let state = widest(|row| columns(word(row.status)), STATE_HEADER).max(STATE_MIN);
+        let fixed = 2 + GAP + state + GAP + left;
         let name = widest(|row| columns(&row.status.account), ACCOUNT);
         let name = name.min(self.width.saturating_sub(fixed + GAP + BAR_MIN).max(NAME_MIN)).min(name);
         let mut room = self.width.saturating_sub(fixed + name);
@@ -134,14 +136,14 @@ impl TablePage<'_> {
         let refresh = take(widest(|row| columns(&row.refresh), REFRESH));
         let expires = take(widest(|row| columns(&row.expires), EXPIRES));
         let bar = if bar > 0 { (bar + room).min(BAR_MAX) } else { 0 };
-        Widths { name, bar, left, expires, refresh }
+        Widths { name, state, bar, left, expires, refresh }
     }
 
     fn header(widths: &Widths) -> Line {
-        let Widths { name, bar, left, expires, refresh } = *widths;
+        let Widths { name, state, bar, left, expires, refresh } = *widths;
         let cells = [
             (name, format!("  {ACCOUNT:<name$}")),
-            (STATE, format!("  {STATE_HEADER:<STATE$}")),
+            (state, format!("  {STATE_HEADER:<state$}")),
             (bar, format!("  {LIFE:<bar$}")),
             (left, format!("  {LEFT:>left$}")),
             (expires, format!("  {EXPIRES:<expires$}")),
@@ -152,11 +154,11 @@ impl TablePage<'_> {
     }
 
     fn line(&self, row: &Row<'_>, widths: &Widths) -> Line {
-        let Widths { name, bar, left, expires, refresh } = *widths;
+        let Widths { name, state, bar, left, expires, refresh } = *widths;
         let style = style(row.status.severity);
         let mut line = self.named(row.status.severity, &shortened(&row.status.account, name));
         line.push(PLAIN, " ".repeat(name.saturating_sub(columns(&row.status.account)) + GAP));
-        line.push(style, format!("{:<STATE$}", word(row.status)));
+        line.push(style, format!("{:<state$}", word(row.status)));
         if bar > 0 {
             line.push(PLAIN, " ".repeat(GAP));
             self.bar(row.status, bar, &mut line);

@@ -30,12 +30,16 @@ pub struct Count {
 
 impl Observer for RefCell<Counts> {
     fn notice(&self, notice: &Notice<'_>) {
-        if let Notice::Report { account, report: Report::Finished(outcome), now, .. } = notice {
-            let Counts(counts) = &mut *self.borrow_mut();
-            match counts.get_mut(*account) {
-                Some(count) => count.note(outcome, *now),
-                None => counts.entry((*account).to_owned()).or_default().note(outcome, *now),
+        let Counts(counts) = &mut *self.borrow_mut();
+        match notice {
+            Notice::Report { account, report: Report::Finished(outcome), now, .. } => {
+                match counts.get_mut(*account) {
+                    Some(count) => count.note(outcome, *now),
+                    None => counts.entry((*account).to_owned()).or_default().note(outcome, *now),
+                }
             }
+            Notice::Removed { account } => drop(counts.remove(*account)),
+            _ => {}
         }
     }
 }

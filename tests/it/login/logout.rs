@@ -107,7 +107,7 @@ fn a_supervisor_waits_without_a_request_after_a_logout() {
     wait_until("a refresh", || (world.posts() > 1).then_some(()));
     logout_gives(&world, 0, &[]);
     let posts = world.posts();
-    run.wait_for("has no refresh token");
+    run.wait_for("there is no refresh token");
     assert_eq!(world.posts(), posts);
     assert_eq!(log_in(&world, "", "alice").0, 0);
     wait_until("a refresh of the new login", || (world.posts() > posts + 1).then_some(()));

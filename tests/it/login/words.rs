@@ -14,7 +14,7 @@ use crate::common::world::World;
 use crate::messages::without_times;
 
 /// All that a terminal showed, without the parts that differ from run to run.
-fn page(world: &World, line: &str, code: i32, shown: &str) -> String {
+pub(super) fn page(world: &World, line: &str, code: i32, shown: &str) -> String {
     let sandbox = world.sandbox.path("").display().to_string();
     let shown = shown.replace("\r\n", "\n").replace(sandbox.trim_end_matches('/'), "SANDBOX");
     let shown = shown.replace(world.server.url(), "SERVER").replace('\r', "");
@@ -45,7 +45,7 @@ fn without_ports(line: &str) -> String {
 }
 
 /// A login to its end; `browser` gets the redirect, and says where it goes instead.
-fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, &str)) -> String {
+pub(super) fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, &str)) -> String {
     let mut login = LoginRun::start_in(&world.sandbox, &format!("--no-browser {args}"), &[("NO_COLOR", "1")]);
     let url = login.url();
     let redirect = consent(&url, "alice");
@@ -54,7 +54,7 @@ fn login(world: &World, args: &str, browser: impl FnOnce(&mut LoginRun, &str)) -
     page(world, format!("login --no-browser {args}").trim(), code, &shown)
 }
 
-fn plain(_: &mut LoginRun, redirect: &str) {
+pub(super) fn plain(_: &mut LoginRun, redirect: &str) {
     follow(redirect);
 }
 

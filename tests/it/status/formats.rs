@@ -134,7 +134,7 @@ fn one_line_for_a_prompt() {
         (
             Some(2),
             "dead needs login; none no token; missing not in file; expired expired; newer unreadable; \
-             failing backing off; client bad config; 1 fresh; 1 due, 14 min left\n",
+             failing backing off; client needs config; 1 fresh; 1 due, 14 min left\n",
             ""
         )
     );

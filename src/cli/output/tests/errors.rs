@@ -19,6 +19,7 @@ use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
 use crate::cli::output::tests::shown;
 use crate::cli::output::tests::sources::variants;
+use crate::config::addition::AdditionError;
 use crate::config::{ConfigError, NoIdToken, SecretFlaw};
 use crate::daemon::RunError;
 use crate::daemon::control::ControlError;
@@ -417,6 +418,13 @@ fn surroundings(page: &mut Page) {
 
 fn init(page: &mut Page) {
     for error in [
+        AdditionError::Inline,
+        AdditionError::Changed("work".parse().unwrap()),
+        AdditionError::Config(ConfigError::NoHome),
+    ] {
+        page.tell(&error, error.hint());
+    }
+    for error in [
         GoogleError::Read { path: path(), source: os(Errno::NOENT) },
         GoogleError::NotJson(path()),
         GoogleError::ServiceAccount(path()),
@@ -431,6 +439,12 @@ fn init(page: &mut Page) {
         InitError::Config { message: "`client_id` is empty".into(), hint: None },
         InitError::Google(GoogleError::NotJson(path())),
         InitError::Exists(path()),
+        InitError::Unanswered("no answer".into()),
+        InitError::Known("work".into()),
+        InitError::Existing(ConfigError::NoHome),
+        InitError::Edit(AdditionError::Inline),
+        InitError::NotConfirmed,
+        InitError::Edited(path()),
         InitError::Place(PlaceError::NotADirectory { path: path() }),
         InitError::File(FileError::Vanished { path: path() }),
     ] {
