@@ -92,7 +92,12 @@ mod tests {
                 let (sending, url) = (clients.begin(), silent.clone());
                 tokio::task::spawn_local(async move { sending.place(&url).await })
             };
-            let options = || HttpOptions { timeout: Duration::from_secs(1), ca_file: None, allow_http: true };
+            let options = || HttpOptions {
+                timeout: Duration::from_secs(1),
+                ca_file: None,
+                allow_http: true,
+                certificate: None,
+            };
             let (waiting, other) = (next(), clients.begin());
             assert!(other.place(&well).await.is_some());
             assert!(Arc::ptr_eq(&other.endpoint(options()), &first.endpoint(options())));
