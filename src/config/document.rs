@@ -15,6 +15,7 @@ use crate::config::keys::{
     FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
+use crate::config::spelling;
 use crate::config::values::is_pasted;
 
 /// The whole file.
@@ -284,7 +285,7 @@ fn did_you_mean<'a>(word: &str, mut names: impl Iterator<Item = &'a str>) -> Opt
     if matches!(word, "token_url" | "token_uri") && names.any(|name| name == "token_endpoint") {
         return Some("token_endpoint");
     }
-    keys::nearest(word, names)
+    spelling::nearest(word, names)
 }
 
 fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {

@@ -142,6 +142,7 @@ const MISTAKES: &[&str] = &[
     "[accounts.a]\nfrom = \"b\"",
     "[accounts.a]\nfrom = \"a\"",
     "[accounts.a]\nclient_id = \"b\"\nfrom = \"b\"\n[accounts.b]",
+    "[accounts.a]\nfrom = \"b\"\n[accounts.b]\ngrant_type = \"client_credentials\"",
     "signal = \"HUP\"",
     "signal = { pidfile = \"a\" }",
     "signal = { zzz = 1 }",
@@ -227,7 +228,7 @@ fn every_mistake_in_a_config_is_told_with_a_way_out() {
         let _ = writeln!(page, "{}{shown}", quoted.concat());
     }
     compare("config", &page);
-    let places = ["values", "validate", "inherit", "collisions", "document", "token_format"];
+    let places = ["values", "validate", "inherit", "targets", "collisions", "document", "token_format"];
     let sentences = sentences(&places.map(|place| format!("config/{place}.rs")));
     let is_missing = |said: &&String| !page.contains(*said) && !UNREACHABLE.contains(&said.as_str());
     let missing: Vec<_> = sentences.iter().filter(is_missing).collect();

@@ -312,11 +312,13 @@ fn children(page: &mut Page) {
     let send = |errno: Errno| SignalError::Send { path: path(), pid: 7, source: errno.into() };
     for error in [
         SignalError::Missing { path: path() },
+        SignalError::File(FileError::TooLong { path: path(), max: 1024 }),
         SignalError::NotAPid { path: path() },
         SignalError::Stranger { path: path(), mode: 0o666, owner: 0 },
         send(Errno::SRCH),
         send(Errno::PERM),
     ] {
+        page.told.insert(variant(&error));
         let error = HookError::from(error);
         page.tell(&error, Some(error.hint()));
     }
