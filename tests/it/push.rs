@@ -384,7 +384,7 @@ fn a_wave_of_pushes_is_no_crowd_for_the_target() {
                 // Long enough for others to come meanwhile, if they may.
                 thread::sleep(Duration::from_millis(200));
                 crowd.lock().unwrap().0 -= 1;
-                if serve(stream, "200 OK").is_some() {
+                if serve(stream, "200 OK", &Mutex::default()).is_some() {
                     *received.lock().unwrap() += 1;
                 }
             });
