@@ -13,7 +13,7 @@
 //! | `http`, `message`, `secrets`, `store` | the network, the sentences, the secrets, the state |
 //! | `config` | the config file: one table of keys, errors with a caret |
 //! | `files`, `refresh` | safe and durable files; the core, which is pure |
-//! | `demo`, `oauth`, `process`, `timer`, `workers` | the demo server; RFC 6749, pure; children; timers; threads |
+//! | `demo`, `oauth`, `process`, `signing`, `timer`, `workers` | the demo server; RFC 6749, pure; children; signatures; timers; threads |
 //! | `clock`, `redact`, `runtime`, `signals`, `sink`, `template` | clocks, redaction, event loop, signals, the log's output, templates |
 //! | `problem`, `secret` | failures as users meet them; values that are never shown |
 
@@ -48,6 +48,7 @@ mod runtime;
 mod secret;
 mod secrets;
 mod signals;
+mod signing;
 mod sink;
 mod status;
 mod store;
@@ -80,8 +81,8 @@ pub mod testing {
     }
     pub mod oauth {
         pub use crate::oauth::{
-            Answer, ClientAuthentication, FailureKind, Grant, MAX_TOKEN_BYTES, Reply, ReplyContext, Sent,
-            Shape, TokenClient, TransportFailure, classify,
+            Answer, ClientAuthentication, FailureKind, Grant, GrantType, MAX_TOKEN_BYTES, Reply,
+            ReplyContext, Sent, Shape, TokenClient, TransportFailure, classify,
         };
     }
     pub mod problem {

@@ -158,6 +158,11 @@ pub fn words(report: &Report) -> Message {
             "the server sent a refresh token that cannot be kept: it is too long, or has characters that none may have",
         )
         .hint("the earlier one stays in use; if the server refuses it, log in again and report this to the provider"),
+        Report::RefreshTokenIgnored => Message::new(
+            Level::Info,
+            "refresh_token_ignored",
+            "the server also sent a refresh token, which is not kept: the next request is made anew",
+        ),
         Report::LifetimeUnreadable { assumed } => Message::new(
             Level::Warn,
             "lifetime_unreadable",

@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde_json::json;
 use url::Url;
 
 use crate::account::context::Context;
+use crate::account::credentials::CredentialReader;
+use crate::account::google;
+use crate::account::sources::read;
+use crate::clock::Timestamp;
 use crate::config;
 use crate::config::{AccountConfig, Endpoint, SecretSource};
 use crate::http::discovery;
@@ -13,13 +19,11 @@ use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
 use crate::oauth::{
-    Answer, AuthMethod, ClientAuthentication, Field, ReplyContext, Shape, TokenClient, TokenRequest,
+    Answer, ClientAuthentication, Field, GrantType, Reply, ReplyContext, Shape, TokenClient, TokenRequest,
 };
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::secret::Secret;
-use crate::secrets;
-use crate::secrets::SecretError;
 use crate::store;
 use crate::store::discovery::Discovered;
 use crate::workers;
@@ -27,7 +31,7 @@ use crate::workers;
 /// A discovery document is fetched again after this time; it hardly ever changes.
 const DISCOVERY_FRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a secret file or root certificates may take: as long as a secret command.
+/// How long root certificates may take: as long as a secret file.
 const FILE_TIME: Duration = Duration::from_secs(10);
 
 /// One account as a client of its token endpoint.
@@ -45,10 +49,6 @@ impl Client {
     /// Reads the secrets, and finds the token endpoint.
     pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
         let account = &self.account;
-        let client_secret = match &account.client_secret {
-            Some(source) => Some(read(account, "client_secret", source).await?),
-            None => None,
-        };
         let seed = match &account.refresh_token {
             Some(source) => read(account, "refresh_token", source).await.map(Some),
             None => Ok(None),
@@ -67,33 +67,118 @@ impl Client {
         for param in account.extra_params.iter().filter(is_elsewhere) {
             shape.secret_params.push(field(account, "extra_params", param).await?);
         }
-        let client = TokenClient {
-            token_endpoint: self.token_endpoint(context).await?,
+        let token_endpoint = self.token_endpoint(context).await?;
+        let mut reader = CredentialReader::new(account, context.clock.now());
+        let mut client = TokenClient {
+            client_authentication: self.authentication(&mut reader, &token_endpoint).await?,
+            token_endpoint,
             client_id: account.client_id.clone(),
-            client_authentication: authentication(account.auth_method, client_secret),
             scope: account.scope.clone(),
             extra_params: extra.chain(plain).collect(),
             shape,
         };
-        Ok(match seed {
-            Ok(seed) => Inputs::new(seed, None, client),
-            Err(error) => Inputs::new(None, Some(error.into()), client),
-        })
+        let grant = match account.grant.grant_type {
+            GrantType::GoogleCredentials => Some(Box::pin(google::grant(&mut reader, &mut client)).await?),
+            _ => Box::pin(reader.grant(&client.token_endpoint)).await?,
+        };
+        let mut inputs = reader.finish(client, grant);
+        self.prepare_client(&inputs.client, context).await?;
+        match seed {
+            Ok(seed) => inputs.seed = seed,
+            Err(error) => inputs.seed_problem = Some(error.into()),
+        }
+        Ok(inputs)
+    }
+
+    /// The authentication of one request, with the client_secret read anew.
+    async fn authentication(
+        &self,
+        reader: &mut CredentialReader<'_>,
+        token_endpoint: &Url,
+    ) -> Result<ClientAuthentication, Problem> {
+        let client_secret = match &self.account.client_secret {
+            Some(source) => Some(read(&self.account, "client_secret", source).await?),
+            None => None,
+        };
+        // On the heap: a login waits for it, and its future is large.
+        Box::pin(reader.authentication(client_secret, token_endpoint)).await
+    }
+
+    /// The client with an assertion for another request: each assertion serves one (RFC 7523 section 3,
+    /// jti), and none lives as long as a person may take to log in.
+    pub async fn renewed(
+        &self,
+        client: &Arc<TokenClient>,
+        context: &Context,
+    ) -> Result<Arc<TokenClient>, Problem> {
+        if !matches!(client.client_authentication, ClientAuthentication::Assertion { .. }) {
+            return Ok(Arc::clone(client));
+        }
+        let mut reader = CredentialReader::new(&self.account, context.clock.now());
+        let client_authentication = self.authentication(&mut reader, &client.token_endpoint).await?;
+        Ok(Arc::new(TokenClient { client_authentication, ..TokenClient::clone(client) }))
+    }
+
+    /// Certificates and the endpoint of Google's files are known only now.
+    async fn prepare_client(&self, client: &TokenClient, context: &Context) -> Result<(), Problem> {
+        let endpoint = self.endpoint_for(client, context);
+        if client.client_authentication.certificate().is_some() {
+            let url = client.token_endpoint.clone();
+            let prepared = workers::run(move || endpoint.prepare(&url)).await;
+            return prepared.map_err(|failure| Problem {
+                class: Class::Config,
+                kind: "certificate".into(),
+                message: format!("the certificate for TLS cannot be used: {failure}"),
+                hint: Some("check that tls_private_key is the key of tls_certificate".into()),
+            });
+        }
+        self.prepare(&client.token_endpoint, context).await
     }
 
     pub async fn post(&self, request: &TokenRequest, context: &Context) -> Answer {
         let now = context.clock.now();
-        let reply = self.endpoint(context).post(request).await;
+        let endpoint = self.endpoint_for(&request.client, context);
+        let reply = endpoint.post(request).await;
         let (default_lifetime, known_secrets) = (self.account.default_lifetime, &request.secrets()[..]);
-        oauth::classify(reply.as_ref(), &ReplyContext { now, default_lifetime, known_secrets })
+        let reply_context = ReplyContext { now, default_lifetime, known_secrets };
+        let mut answer = oauth::classify(reply.as_ref(), &reply_context);
+        let may_concern_clock = request.has_assertion();
+        if let Ok(reply) = &reply
+            && may_concern_clock
+            && let Some(ahead) = clock_ahead(reply, now, context.clock.now())
+        {
+            answer.note_clock(ahead);
+        }
+        match (&answer, &request.client.shape.impersonation) {
+            (Answer::Granted(granted), Some((url, scopes))) => {
+                impersonate(&endpoint, url, scopes, &granted.access_token, &reply_context).await
+            }
+            _ => answer,
+        }
     }
 
     pub fn endpoint(&self, context: &Context) -> Arc<HttpEndpoint> {
-        context.endpoint(HttpOptions {
+        context.endpoint(self.options())
+    }
+
+    /// The endpoint that shows the certificate of this client.
+    pub fn endpoint_for(&self, client: &TokenClient, context: &Context) -> Arc<HttpEndpoint> {
+        let mut options = self.options();
+        options.certificate = client.client_authentication.certificate().cloned();
+        // Two exchanges, in the time of one: others wait for the lock.
+        if client.shape.impersonation.is_some() {
+            options.timeout /= 2;
+        }
+        context.endpoint(options)
+    }
+
+    fn options(&self) -> HttpOptions {
+        HttpOptions {
             timeout: self.account.timeout,
             ca_file: self.account.ca_file.clone(),
             allow_http: self.account.allow_http,
-        })
+            certificate: None,
+        }
     }
 
     /// Reads the root certificates on another thread: their file system may hang. If they cannot be read,
@@ -132,10 +217,11 @@ impl Client {
             }
             Endpoint::Discovered { issuer } => issuer,
         };
+        let mtls = self.account.grant.tls.is_some();
         let now = context.clock.now();
         let mut store = store::open(&self.settings, &self.account.name);
         let cached = self.on_files(context, move || store.discovered()).await;
-        let cached = cached.filter(|cached| cached.issuer == *issuer);
+        let cached = cached.filter(|cached| cached.issuer == *issuer && cached.mtls == mtls);
         if let Some(cached) = &cached
             && cached.fetched_at.wall <= now.wall
             && now.since(cached.fetched_at) < DISCOVERY_FRESH
@@ -148,12 +234,18 @@ impl Client {
         }
         match discovery::fetch(&self.endpoint(context), issuer).await {
             Ok(found) => {
+                // RFC 8705 section 5.
+                let token_endpoint = match found.mtls_token_endpoint {
+                    Some(alias) if mtls => alias,
+                    _ => found.token_endpoint,
+                };
                 let confirmed_host = cached
                     .as_ref()
-                    .map_or_else(|| host(&found.token_endpoint), |cached| cached.confirmed_host.clone());
+                    .map_or_else(|| host(&token_endpoint), |cached| cached.confirmed_host.clone());
                 let fetched = Discovered {
                     issuer: issuer.clone(),
-                    token_endpoint: found.token_endpoint,
+                    mtls,
+                    token_endpoint,
                     confirmed_host,
                     fetched_at: now,
                 };
@@ -195,36 +287,49 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
-fn authentication(method: AuthMethod, client_secret: Option<Secret>) -> ClientAuthentication {
-    match (method, client_secret) {
-        (AuthMethod::ClientSecretBasic, Some(client_secret)) => ClientAuthentication::Basic { client_secret },
-        (AuthMethod::ClientSecretBasicRaw, Some(client_secret)) => {
-            ClientAuthentication::BasicRaw { client_secret }
-        }
-        (AuthMethod::ClientSecretPost, Some(client_secret)) => ClientAuthentication::Post { client_secret },
-        (AuthMethod::None, _) | (_, None) => ClientAuthentication::None,
-    }
+/// By how many seconds this machine's clock is ahead of the server's, if that is worth a word: a clock of
+/// half a minute's error is what nobody keeps on purpose. `before` and `after` are the clocks around the
+/// exchange.
+fn clock_ahead(reply: &Reply, before: Timestamp, after: Timestamp) -> Option<i64> {
+    const NOTABLE: i64 = 30;
+    let date = oauth::retry_after::epoch_millis(reply.date.as_deref()?)? / 1000;
+    let (before, after) = (before.wall / 1000, after.wall / 1000);
+    let ahead = if date < before { before - date } else { (after - date).min(0) };
+    (ahead.abs() > NOTABLE).then_some(ahead)
 }
 
-/// Runs commands and reads files on another thread: either may take seconds.
-pub async fn read(
-    account: &AccountConfig,
-    key: &'static str,
-    source: &SecretSource,
-) -> Result<Secret, SecretError> {
-    let variables = &account.secret_variables;
-    if !matches!(source, SecretSource::Command(_) | SecretSource::File(_)) {
-        return secrets::read(key, source, variables);
+/// Exchanges a token for that of a service account: Google's `generateAccessToken`.
+async fn impersonate(
+    endpoint: &HttpEndpoint,
+    url: &Url,
+    scopes: &[String],
+    token: &Secret,
+    context: &ReplyContext<'_>,
+) -> Answer {
+    let headers = [
+        ("authorization".to_owned(), Secret::new(format!("Bearer {}", token.expose()))),
+        ("content-type".to_owned(), Secret::new("application/json")),
+    ];
+    let body = Secret::new(json!({ "scope": scopes, "lifetime": "3600s" }).to_string());
+    let known_secrets: Vec<_> = context.known_secrets.iter().copied().chain([token]).collect();
+    let context = ReplyContext { known_secrets: &known_secrets, ..*context };
+    let mut reply = endpoint.send("POST", url, &headers, &body).await;
+    if let Ok(reply) = &mut reply
+        && let Ok(granted) = serde_json::from_slice::<Impersonated>(&reply.body)
+    {
+        let words = json!({ "access_token": granted.access_token, "expires_at": granted.expire_time });
+        reply.body = words.to_string().into_bytes().into();
     }
-    let (source, variables) = (source.clone(), Arc::clone(variables));
-    if let SecretSource::File(path) = &source {
-        let path = path.clone();
-        let read = move || secrets::read(key, &source, &variables);
-        let done = workers::run_within(&path, FILE_TIME, read).await;
-        return done.unwrap_or(Err(SecretError::Hang { key, path }));
-    }
-    // It has a deadline of its own.
-    workers::run(move || secrets::read(key, &source, &variables)).await
+    oauth::classify(reply.as_ref(), &context)
+}
+
+/// The reply of `generateAccessToken`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Impersonated {
+    access_token: String,
+    /// RFC 3339.
+    expire_time: String,
 }
 
 async fn field(
@@ -234,12 +339,6 @@ async fn field(
 ) -> Result<Field, Problem> {
     let value = read(account, key, source).await?;
     Ok(Field { name: name.clone(), value, made_anew: matches!(source, SecretSource::Command(_)) })
-}
-
-impl From<SecretError> for Problem {
-    fn from(error: SecretError) -> Self {
-        Self::new(&error, Class::Unavailable, "secret", error.hint())
-    }
 }
 
 impl From<DiscoveryError> for Problem {

@@ -9,7 +9,9 @@
 pub mod barrier;
 pub mod client;
 pub mod context;
+pub mod credentials;
 pub mod files;
+pub mod google;
 pub mod info_file;
 pub mod obtain;
 pub mod once;
@@ -19,6 +21,7 @@ pub mod queue;
 pub mod reseal;
 pub mod sealing;
 pub mod set;
+pub mod sources;
 pub mod token_file;
 
 use std::collections::VecDeque;
@@ -144,6 +147,9 @@ impl Account {
 
     /// Whether only a new login can help. `set` may bring it, through the state.
     pub fn waits_for_login(&self) -> bool {
+        if !self.configured.grant.grant_type.has_login() {
+            return false;
+        }
         let has_login = self.core.record().is_some_and(|record| record.refresh_token.is_some());
         self.core.is_idle() && (!has_login || matches!(self.outcome, Some(Outcome::Refused(_))))
     }
@@ -414,6 +420,7 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
     Policy {
         account: account.name.shared(),
         config: Arc::clone(&settings.path_text),
+        grant_type: account.grant.grant_type,
         skew: account.skew,
         default_lifetime: account.default_lifetime,
         horizon: mode.horizon,

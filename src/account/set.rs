@@ -95,6 +95,7 @@ pub fn set(
     account: &Arc<config::AccountConfig>,
     login: NewLogin,
 ) -> Result<SetResult, Problem> {
+    has_login(account)?;
     // A command may take seconds: before the lock.
     let configured = account.refresh_token.as_ref().filter(|_| login.refresh_token.is_some());
     let configured =
@@ -137,6 +138,26 @@ pub fn set(
     }
     files.unlock();
     Ok(SetResult::Stored { older, failed })
+}
+
+/// Why this account has no login, if it has none.
+pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
+    let grant_type = account.grant.grant_type;
+    if grant_type.has_login() {
+        return Ok(());
+    }
+    Err(Problem {
+        class: Class::Config,
+        kind: "no_login".into(),
+        message: format!(
+            "account {} has no login: its tokens come from {}, which is made anew for each request",
+            account.name,
+            grant_type.name()
+        ),
+        hint: Some(
+            "run `zg-tokend once` to get a token; for a login set grant_type = \"refresh_token\"".into(),
+        ),
+    })
 }
 
 fn is_known(record: &Record, seed: &Secret) -> bool {

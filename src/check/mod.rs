@@ -13,6 +13,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::account::barrier::barrier;
+use crate::account::credentials::read_certificate;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
@@ -20,12 +21,13 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
-use crate::oauth::BodyTemplate;
+use crate::oauth::{BodyTemplate, assertion};
 use crate::problem::chain;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
+use crate::signing::key::SigningKey;
 use crate::store;
 use crate::store::lock::StateDir;
 
@@ -113,6 +115,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 .iter()
                 .map(|source| secret(account, "client_secret", source, false).1)
                 .collect(),
+            credentials(account),
             login(settings, account),
             seal::seal(settings, account, &mut keys),
             token_file(account, &mut file_systems),
@@ -143,7 +146,12 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
 }
 
 fn options(account: &AccountConfig) -> HttpOptions {
-    HttpOptions { timeout: account.timeout, ca_file: account.ca_file.clone(), allow_http: account.allow_http }
+    HttpOptions {
+        timeout: account.timeout,
+        ca_file: account.ca_file.clone(),
+        allow_http: account.allow_http,
+        certificate: None,
+    }
 }
 
 /// The settings of an account with a preset: those that are in force, without the account's own values.
@@ -237,8 +245,58 @@ fn secret(
     (None, Finding::new(level, key, message, error.hint()))
 }
 
+/// Keys, certificates, and what somebody else writes: read as for a request, and nothing is sent.
+fn credentials(account: &AccountConfig) -> Vec<Finding> {
+    let grant = &account.grant;
+    let mut findings = Vec::new();
+    for (key, source) in grant.secrets() {
+        let bad_key = match secrets::read_text(key, source, &account.secret_variables) {
+            Ok(text) if key == "private_key" => SigningKey::from_pem(&text).err(),
+            _ => None,
+        };
+        findings.push(match (bad_key, key) {
+            (Some(error), _) => {
+                let file = if let SecretSource::File(path) = source { path.to_str() } else { None };
+                Finding::problem(key, format!("{source} {error}"), Some(error.hint(file)))
+            }
+            (None, "private_key" | "tls_private_key" | "google_credentials") => {
+                match secrets::read_text(key, source, &account.secret_variables) {
+                    Ok(_) => Finding::ok(key, format!("read from {source}")),
+                    Err(error) => Finding::problem(key, chain(&error), error.hint()),
+                }
+            }
+            (None, _) => given(account, key, source),
+        });
+    }
+    for (key, path) in grant.certificates() {
+        findings.push(match read_certificate(key, path) {
+            Ok((_, found)) => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
+            Err(problem) => Finding::problem(key, problem.message, problem.hint),
+        });
+    }
+    findings
+}
+
+/// An assertion or token of somebody else.
+fn given(account: &AccountConfig, key: &'static str, source: &SecretSource) -> Finding {
+    let (found, finding) = secret(account, key, source, false);
+    let now = SystemClock::new().now().wall / 1000;
+    match found.as_ref().and_then(assertion::expires_at) {
+        Some(at) if at <= now => {
+            let message =
+                format!("the one from {source} expired {}: whatever writes it has stopped", local(at));
+            Finding::problem(key, message, Some("start that program again, or set the clock".into()))
+        }
+        Some(at) => Finding::ok(key, format!("read from {source}; it expires {}", local(at))),
+        None => finding,
+    }
+}
+
 /// The refresh token: the one in the state, and the configured one.
 fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
+    if !account.grant.grant_type.has_login() {
+        return Vec::new();
+    }
     let mut store = store::open(settings, &account.name);
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {

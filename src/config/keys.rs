@@ -4,10 +4,11 @@
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::config::raw_values::{NameOrNumber, OneOrMany};
 use crate::secret::Secret;
 
 /// One key of the config file.
@@ -206,9 +207,63 @@ KEYS, RawAccount {
         "the secret of the client, if it has one; belongs to the client_id in the same table",
         r#"{ file = "client_secret" }"#;
     token_endpoint_auth_method: Account Text,
-        "none without client_secret, else the provider's, else client_secret_basic",
-        "client_secret_basic, client_secret_post, none (RFC 7591 section 2), or client_secret_basic_raw for servers that do not decode id and secret",
+        "what the keys allow; with client_secret the provider's, else client_secret_basic",
+        "client_secret_basic, client_secret_post, none, private_key_jwt, tls_client_auth, self_signed_tls_client_auth (RFC 7591, RFC 8705), or client_secret_basic_raw for servers that do not decode id and secret",
         r#""client_secret_post""#;
+    private_key: Account Secret, "none",
+        "the key that signs assertions (RFC 7523), PEM of PKCS#8 or PKCS#1: for private_key_jwt, and for jwt-bearer without assertion",
+        r#"{ file = "client.pem" }"#;
+    key_id: Account Text, "none",
+        "the kid in the header of assertions, by which the server finds the public key",
+        r#""2026-11""#;
+    certificate: Account Path, "none",
+        "the certificate of private_key, PEM: its thumbprints x5t and x5t#S256 go into the header of assertions",
+        r#""client.crt""#;
+    client_assertion: Account Secret, "none",
+        "an assertion that somebody else signs, for private_key_jwt; read anew for each request",
+        r#"{ file = "/var/run/secrets/azure/tokens/azure-identity-token" }"#;
+    client_assertion_audience: Account Text, "the provider's, else issuer if it is known, else token_endpoint",
+        "the aud of assertions for private_key_jwt: issuer, token_endpoint, or any other text",
+        r#""token_endpoint""#;
+    tls_certificate: Account Path, "none",
+        "the certificate for tls_client_auth (RFC 8705), PEM, with its chain; read again when it has changed",
+        r#""client.crt""#;
+    tls_private_key: Account Secret, "none",
+        "the key of tls_certificate, PEM",
+        r#"{ file = "client.key" }"#;
+    grant_type: Account Text, "the provider's, else refresh_token",
+        "what is exchanged for access tokens: refresh_token (a login), client_credentials, jwt-bearer (RFC 7523), token-exchange (RFC 8693)",
+        r#""client_credentials""#;
+    assertion: Account Secret, "signed here with private_key",
+        "the assertion for jwt-bearer, if somebody else signs it; read anew for each request",
+        r#"{ file = "assertion.jwt" }"#;
+    assertion_issuer: Account Text, "client_id",
+        "the iss of the assertion for jwt-bearer",
+        r#""robot@project.example""#;
+    assertion_subject: Account Text, "assertion_issuer",
+        "the sub of the assertion for jwt-bearer: the user or service to act for",
+        r#""user@example.com""#;
+    assertion_audience: Account Text, "token_endpoint",
+        "the aud of the assertion for jwt-bearer: issuer, token_endpoint, or any other text",
+        r#""https://login.example.com""#;
+    subject_token: Account Secret, "none",
+        "the token for token-exchange; read anew for each request",
+        r#"{ file = "/var/run/secrets/tokens/token" }"#;
+    subject_token_type: Account Text, "none",
+        "its type: jwt, access_token, id_token, refresh_token, saml1, saml2 or a URI",
+        r#""jwt""#;
+    actor_token: Account Secret, "none",
+        "the token of whoever acts for the subject (RFC 8693)",
+        r#"{ file = "actor.jwt" }"#;
+    actor_token_type: Account Text, "none",
+        "its type, as for subject_token_type",
+        r#""jwt""#;
+    requested_token_type: Account Text, "none",
+        "the type of token to ask for, as for subject_token_type",
+        r#""access_token""#;
+    google_credentials: Account Path, "none",
+        "a file of Google in place of all these: service_account, authorized_user, or external_account with a file",
+        r#""key.json""#;
     refresh_token: Own Secret, "the one in the state",
         "the refresh token of a login; it is read once, its successors are kept in the state",
         r#"{ file = "refresh_token" }"#;
@@ -407,33 +462,6 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
     ("ZG_TOKEND_GENERATION", "how many access tokens the account was granted so far; unset if unknown"),
 ];
 
-impl RawAccount {
-    /// These keys, and `defaults` where there are none.
-    ///
-    /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
-    /// not send its secrets to the default one, and a client secret belongs to its client_id.
-    pub(super) fn inherit(self, mut defaults: Self) -> Self {
-        if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
-            defaults.provider = None;
-            defaults.tenant = None;
-            defaults.host = None;
-            defaults.shop = None;
-            defaults.data_center = None;
-            defaults.issuer = None;
-            defaults.token_endpoint = None;
-            defaults.confirmed_endpoint_host = None;
-            defaults.authorization_endpoint = None;
-            defaults.device_authorization_endpoint = None;
-            defaults.revocation_endpoint = None;
-        }
-        if self.client_id.is_some() {
-            defaults.client_id = None;
-            defaults.client_secret = None;
-        }
-        self.or(defaults)
-    }
-}
-
 /// A secret: the value itself, or a table that names its source.
 #[derive(Clone)]
 pub(super) enum RawSecret {
@@ -467,42 +495,6 @@ impl<'de> Deserialize<'de> for RawSecret {
 
         deserializer.deserialize_any(SecretVisitor)
     }
-}
-
-/// One string or several. By hand, since `untagged` would lose the place of a wrong item.
-#[derive(Clone)]
-pub(super) struct OneOrMany(pub(super) Vec<String>);
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor;
-
-        impl<'de> Visitor<'de> for ListVisitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of strings")
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![value.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
-                std::iter::from_fn(|| seq.next_element().transpose()).collect::<Result<_, _>>().map(OneOrMany)
-            }
-        }
-
-        deserializer.deserialize_any(ListVisitor)
-    }
-}
-
-/// A user or group.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum NameOrNumber {
-    Name(String),
-    Number(i64),
 }
 
 /// The key of this name; those of a table with its name before them, as in `push.url`.

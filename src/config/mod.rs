@@ -8,10 +8,14 @@ pub mod diagnostic;
 pub mod document;
 pub mod edit;
 pub mod formats;
+pub mod grant;
+pub mod grant_keys;
+pub mod inherit;
 pub mod keys;
 pub mod login;
 pub mod paths;
 pub mod problem;
+pub mod raw_values;
 pub mod settings;
 pub mod source;
 #[cfg(test)]
@@ -29,6 +33,7 @@ use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
 pub use crate::config::formats::NoIdToken;
+pub use crate::config::grant::AssertionAudience;
 pub use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
     OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,

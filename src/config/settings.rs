@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::grant::GrantConfig;
 use crate::config::source::SecretSource;
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
@@ -78,11 +79,13 @@ pub struct CommonConfig {
     pub login: LoginConfig,
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
-    /// RFC 6749 section 2.2.
+    /// RFC 6749 section 2.2. Empty if the grant says who asks.
     pub client_id: String,
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
+    /// The grant, and the keys of the client.
+    pub grant: GrantConfig,
     /// RFC 6749 section 3.3, words with one space between.
     pub scope: Option<String>,
     /// Sent as `audience`.
@@ -131,6 +134,9 @@ impl AccountConfig {
     /// Whether `zg-tokend login` can work: there is an endpoint for it, or an issuer to ask.
     pub fn can_log_in(&self) -> bool {
         let LoginConfig { authorization_endpoint, device_authorization_endpoint, .. } = &self.login;
+        if !self.grant.grant_type.has_login() {
+            return false;
+        }
         authorization_endpoint.is_some() || device_authorization_endpoint.is_some() || self.issuer.is_some()
     }
 
@@ -154,7 +160,7 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        own.chain(headers).chain(params).chain(push_headers)
+        own.chain(headers).chain(params).chain(push_headers).chain(self.grant.secrets())
     }
 }
 

@@ -111,7 +111,7 @@ impl Scope<'_> {
     fn account(
         &self,
         name: AccountName,
-        raw: RawAccount,
+        mut raw: RawAccount,
         default_token_file: Option<PathBuf>,
         place: Range<usize>,
         known: &mut Vec<Arc<CommonConfig>>,
@@ -119,6 +119,8 @@ impl Scope<'_> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
         let preset = raw.provider.as_ref().map(provider).transpose()?;
+        let has_google_credentials = raw.google_credentials.is_some();
+        let grant = self.grant(&mut raw, preset)?;
         let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
         let parts = [
             ("tenant", raw.tenant),
@@ -153,9 +155,14 @@ impl Scope<'_> {
                 let url = Spanned::new(0..0, url);
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
             }
+            (None, None, None) if has_google_credentials => Endpoint::Explicit(Self::google_endpoint()),
             (None, None, None) => return Err(missing("token_endpoint")),
         };
-        let client_id = text("client_id", raw.client_id.ok_or_else(|| missing("client_id"))?)?;
+        let client_id = match raw.client_id {
+            Some(client_id) => text("client_id", client_id)?,
+            None if grant.names_itself() => String::new(),
+            None => return Err(missing("client_id")),
+        };
         // With Basic, some servers take a key as the user and no password.
         let basic =
             raw.token_endpoint_auth_method.as_ref().is_some_and(|method| method.get_ref().contains("basic"));
@@ -168,8 +175,12 @@ impl Scope<'_> {
                 _ => self.secret("client_secret", raw),
             })
             .transpose()?;
-        let auth_method =
-            auth_method(raw.token_endpoint_auth_method.as_ref(), client_secret.is_some(), preset)?;
+        let auth_method = auth_method(
+            raw.token_endpoint_auth_method.as_ref(),
+            grant.credentials(client_secret.is_some()),
+            preset,
+        )?;
+        grant.check_client(auth_method, &client_id, raw.request_body.is_some(), place.clone())?;
         let extra_params =
             with_preset(self.extra_params(raw.extra_params)?, preset.map_or(&[], |preset| preset.params));
         let request_body = raw.request_body.map(|raw| {
@@ -208,6 +219,7 @@ impl Scope<'_> {
             client_id,
             client_secret,
             auth_method,
+            grant,
             scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
             audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
@@ -278,7 +290,7 @@ impl Scope<'_> {
         state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
     }
 
-    fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+    pub(super) fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
             RawSecret::Inline(secret) => {
@@ -339,7 +351,7 @@ impl Scope<'_> {
     }
 
     /// A parameter in the config may be any text; one from elsewhere is a secret.
-    fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+    pub(super) fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         if let RawSecret::Inline(text) = raw.get_ref() {
             no_nul(key, &raw.span(), text.expose())?;
             return Ok(SecretSource::Inline(text.clone()));

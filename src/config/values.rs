@@ -7,8 +7,9 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::keys::{NameOrNumber, or_default};
+use crate::config::keys::or_default;
 use crate::config::problem::{ConfigProblem, bad_value};
+use crate::config::raw_values::NameOrNumber;
 use crate::config::settings::WriteMode;
 use crate::config::source::SecretSource;
 use crate::config::token_format::{FormatError, TokenFormat};
@@ -163,23 +164,49 @@ pub(super) fn remove_expired(value: &Spanned<String>, write: WriteMode) -> Resul
     Ok(remove)
 }
 
+/// The means of the client to prove who it is.
+#[derive(Clone, Copy)]
+pub(super) struct Credentials {
+    pub(super) secret: bool,
+    /// An assertion, or a key that signs one.
+    pub(super) assertion: bool,
+    pub(super) certificate: bool,
+}
+
 pub(super) fn auth_method(
     value: Option<&Spanned<String>>,
-    has_secret: bool,
+    has: Credentials,
     provider: Option<&Provider>,
 ) -> Result<AuthMethod, ConfigProblem> {
     const KEY: &str = "token_endpoint_auth_method";
     let Some(value) = value else {
         let with_secret = provider.map_or(AuthMethod::ClientSecretBasic, |provider| provider.auth_method);
-        return Ok(if has_secret { with_secret } else { AuthMethod::None });
+        return Ok(match has {
+            Credentials { secret: true, .. } => with_secret,
+            Credentials { assertion: true, .. } => AuthMethod::PrivateKeyJwt,
+            Credentials { certificate: true, .. } => AuthMethod::TlsClientAuth,
+            _ => AuthMethod::None,
+        });
     };
     let method = choice(KEY, value, &AuthMethod::ALL.map(|method| (method.as_str(), method)))?;
-    let (what, hint) = match (method, has_secret) {
-        (AuthMethod::None, true) => ("is none, but there is a client_secret", "remove one of the two"),
-        (
-            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretBasicRaw | AuthMethod::ClientSecretPost,
-            false,
-        ) => ("needs a client_secret", "add client_secret, or use \"none\" for a public client"),
+    let (what, hint) = match method {
+        AuthMethod::None if has.secret => ("is none, but there is a client_secret", "remove one of the two"),
+        AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretBasicRaw | AuthMethod::ClientSecretPost
+            if !has.secret =>
+        {
+            ("needs a client_secret", "add client_secret, or use \"none\" for a public client")
+        }
+        AuthMethod::PrivateKeyJwt if !has.assertion => {
+            ("needs a private_key", "add private_key, or client_assertion if somebody else signs it")
+        }
+        AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth if !has.certificate => {
+            ("needs a tls_certificate", "add tls_certificate and tls_private_key")
+        }
+        AuthMethod::PrivateKeyJwt | AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth
+            if has.secret =>
+        {
+            ("uses no client_secret, but there is one", "remove one of the two")
+        }
         _ => return Ok(method),
     };
     Err(bad_value(KEY, value.span(), what, hint))

@@ -12,7 +12,9 @@ pub fn inputs(settings: &Settings) -> Watch {
         SecretSource::File(path) => Some(path.as_path()),
         _ => None,
     });
-    Watch::new(files.chain([settings.path.as_path()]))
+    let certificates = settings.accounts.iter().flat_map(|account| account.grant.certificates());
+    let certificates = certificates.map(|(_, path)| path.as_path());
+    Watch::new(files.chain(certificates).chain([settings.path.as_path()]))
 }
 
 /// The states of accounts with push targets: the targets get every new token, even if another

@@ -15,6 +15,8 @@ use hyper::header::{
 use hyper::{Method, Request, Uri};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::time::{Sleep, sleep, timeout};
@@ -27,7 +29,7 @@ use crate::http::encoding::{EncodingError, decode};
 use crate::http::failure::{ANSWER, failure, timed_out};
 use crate::http::proxy::ProxyVariables;
 use crate::http::roots;
-use crate::oauth::{FailureKind, Reply, Sent, TokenRequest, TransportFailure};
+use crate::oauth::{ClientCertificate, FailureKind, Reply, Sent, TokenRequest, TransportFailure};
 use crate::problem::chain;
 use crate::secret::Secret;
 
@@ -49,6 +51,8 @@ pub struct HttpOptions {
     pub ca_file: Option<PathBuf>,
     /// Permits plain http to other machines than this one.
     pub allow_http: bool,
+    /// The client's own, for servers that ask for one.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Token endpoints reached by HTTP. Nothing is built or read before the first request; root
@@ -177,7 +181,18 @@ impl HttpEndpoint {
             // No bundle where distributions put it: the platform is asked.
             None => builder.with_platform_verifier().map_err(no_roots)?,
         };
-        Ok(Connector::new(without_memory(tls.with_no_client_auth()), proxy))
+        let tls = match &self.options.certificate {
+            None => tls.with_no_client_auth(),
+            Some(own) => {
+                let unusable = |error: &dyn Error| not_sent(FailureKind::Tls, error.to_string());
+                let chain = CertificateDer::pem_slice_iter(own.chain.as_bytes()).collect::<Result<_, _>>();
+                let key = PrivateKeyDer::from_pem_slice(own.key.expose().as_bytes());
+                let (chain, key) =
+                    (chain.map_err(|error| unusable(&error))?, key.map_err(|error| unusable(&error))?);
+                tls.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+            }
+        };
+        Ok(Connector::new(without_memory(tls), proxy))
     }
 
     fn build_http() -> Result<Connector, TransportFailure> {

@@ -14,6 +14,8 @@ pub struct Discovery {
     pub issuer: String,
     /// https, or http on this machine if the issuer is on this machine, too.
     pub token_endpoint: Url,
+    /// For clients with a certificate, RFC 8705 section 5; as safe as the token endpoint, or absent.
+    pub mtls_token_endpoint: Option<Url>,
     /// RFC 8414's default, `client_secret_basic`, if it is missing.
     pub token_endpoint_auth_methods_supported: Vec<String>,
     /// As the document states it: with the placeholder of Entra ID's endpoints for several tenants.
@@ -171,6 +173,12 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
         scopes_supported: Option<Vec<String>>,
         code_challenge_methods_supported: Option<Vec<String>>,
         authorization_response_iss_parameter_supported: Option<bool>,
+        mtls_endpoint_aliases: Option<Aliases>,
+    }
+
+    #[derive(Deserialize)]
+    struct Aliases {
+        token_endpoint: Option<String>,
     }
 
     let document: Metadata = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotADocument)?;
@@ -191,6 +199,7 @@ pub fn parse_document(bytes: &[u8], issuer: &str) -> Result<Discovery, DocumentE
         stated_issuer: stated,
         authorization_endpoint: safe(document.authorization_endpoint),
         device_authorization_endpoint: safe(document.device_authorization_endpoint),
+        mtls_token_endpoint: safe(document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint)),
         revocation_endpoint: safe(document.revocation_endpoint),
         scopes_supported: document.scopes_supported.unwrap_or_default(),
         code_challenge_methods_supported: document.code_challenge_methods_supported,

@@ -43,7 +43,10 @@ fn request(token_endpoint: Url) -> TokenRequest {
 }
 
 fn endpoint_with(timeout: Duration, ca_file: Option<PathBuf>, environment: ProxyVariables) -> HttpEndpoint {
-    HttpEndpoint::with_environment(HttpOptions { timeout, ca_file, allow_http: false }, environment)
+    HttpEndpoint::with_environment(
+        HttpOptions { timeout, ca_file, allow_http: false, certificate: None },
+        environment,
+    )
 }
 
 fn endpoint(timeout: Duration) -> HttpEndpoint {
@@ -120,7 +123,7 @@ async fn a_refused_connection_sent_nothing() {
 async fn an_unknown_host_sent_nothing() {
     // A label of 64 characters is no name anywhere, and is never asked for.
     let url = format!("http://{}.invalid/token", "x".repeat(64)).parse().unwrap();
-    let options = HttpOptions { timeout: AMPLE, ca_file: None, allow_http: true };
+    let options = HttpOptions { timeout: AMPLE, ca_file: None, allow_http: true, certificate: None };
     let endpoint = HttpEndpoint::with_environment(options, ProxyVariables::default());
     assert_failure(endpoint.post(&request(url)).await, Sent::NotSent, FailureKind::Dns);
 }

@@ -76,8 +76,10 @@ impl LoginSession {
         params.extend(self.server.params.iter().filter_map(|(name, value)| {
             ["audience", "resource"].contains(&name.as_str()).then_some((name.as_str(), value.as_str()))
         }));
-        let (headers, body) = self.server.client.form(&params);
-        let http: &HttpEndpoint = &self.client.endpoint(&self.context);
+        let client = self.client.renewed(&self.server.client, &self.context).await;
+        let client = client.map_err(DeviceFault::Problem)?;
+        let (headers, body) = client.form(&params);
+        let http: &HttpEndpoint = &self.client.endpoint_for(&client, &self.context);
         let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
             DeviceFault::Problem(Problem {
                 class: Class::Unavailable,
@@ -108,10 +110,10 @@ impl LoginSession {
     ) -> Result<Option<LoggedIn>, Problem> {
         screen.show(&LoginEvent::Code(code));
         let began_at = self.context.clock.now();
-        let request = self.request(Grant::DeviceCode {
+        let grant = Grant::DeviceCode {
             device_code: code.secret.clone(),
             code_verifier: nonces.code_verifier.clone(),
-        });
+        };
         let (mut slower, troubled) = (0, Cell::new(false));
         loop {
             self.sleep(pause(code, slower)).await;
@@ -120,6 +122,7 @@ impl LoginSession {
             }
             // A grant must be stored at once, and nobody may refresh the old login meanwhile.
             let held = self.lock(false).await?;
+            let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
             let answer = self.client.post(&request, &self.context).await;
             match judge_poll(&answer) {

@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_server_without_the_flow_is_told_from_a_fault() {
-        let reply = |code: &str| ErrorReply { code: code.into(), description: None, uri: None };
+        let reply =
+            |code: &str| ErrorReply { code: code.into(), description: None, uri: None, clock_ahead: None };
         for (status, code, is_offered) in [
             (404, "", false),
             (403, "", false),

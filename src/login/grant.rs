@@ -1,10 +1,10 @@
 //! The exchange of a code, and the login that comes of it: locked, exchanged, stored, published.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::files::Files;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::login::request::ungranted;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::login::session::{Held, LoggedIn, LoginSession, OlderSeed};
 use crate::message::{command, duration};
@@ -32,9 +32,9 @@ impl LoginSession {
     pub(super) async fn exchange(&self, grant: Grant, nonce: &Secret) -> Result<LoggedIn, Problem> {
         self.exchanging.set(true);
         let held = self.lock(true).await?;
-        let request = self.request(grant);
         let mut tries = 1;
         let (issued_at, answer) = loop {
+            let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
             let answer = self.client.post(&request, &self.context).await;
             if tries == TRIES || !is_unsent(&answer) {
@@ -46,8 +46,9 @@ impl LoginSession {
         self.take(held, answer, issued_at, Some(nonce)).await
     }
 
-    pub(super) fn request(&self, grant: Grant) -> TokenRequest {
-        TokenRequest { client: Arc::clone(&self.server.client), grant }
+    pub(super) async fn request(&self, grant: Grant) -> Result<TokenRequest, Problem> {
+        let client = self.client.renewed(&self.server.client, &self.context).await?;
+        Ok(TokenRequest { client, grant })
     }
 
     /// Stores the login in an answer, under the lock that was held for the request.
@@ -74,8 +75,8 @@ impl LoginSession {
                 drop(held);
                 // Nobody will use it.
                 if let Some(endpoint) = &self.server.revocation_endpoint {
-                    let http = self.client.endpoint(&self.context);
-                    let client = &self.server.client;
+                    let http = self.client.endpoint_for(&self.server.client, &self.context);
+                    let client = &self.client.renewed(&self.server.client, &self.context).await?;
                     let _ = revoke(&http, client, endpoint, TokenKind::RefreshToken, &refresh_token).await;
                 }
                 return Err(problem);
@@ -94,6 +95,17 @@ impl LoginSession {
                 "the server does not say that it knows PKCE with S256, which was sent all the same".into(),
                 "ask the operator to support it: it protects the code on its way through the browser".into(),
             ));
+        }
+        // A server that names no scope has granted the requested one (RFC 6749 section 5.1).
+        let granted = response.as_ref().and_then(|response| response.scope.as_deref());
+        if let (Some(requested), Some(granted)) = (&self.server.scope, granted) {
+            let missed = ungranted(requested, granted);
+            if !missed.is_empty() {
+                warnings.push((
+                    format!("the server granted less than the login asked for: not {}", missed.join(", ")),
+                    "log in again and allow all of it, or allow the scope for this client in the provider's console".into(),
+                ));
+            }
         }
         let Held { files, mut record } = held;
         let life = response.as_ref().and_then(|response| response.login_expires_in);

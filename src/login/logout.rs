@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::account::client::{Client, read};
+use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
 use crate::account::sealing;
-use crate::account::set::lock;
+use crate::account::set::{has_login, lock};
+use crate::account::sources::read;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::{AccountConfig, Settings};
-use crate::http::HttpEndpoint;
 use crate::http::discovery;
 use crate::login::revocation::{TokenKind, revoke};
 use crate::message::local;
@@ -41,6 +41,7 @@ pub async fn logout(
     context: &Context,
     is_local: bool,
 ) -> Result<LoggedOut, Problem> {
+    has_login(account)?;
     let client = Client::new(settings, account);
     let (server, seed, keys) = if is_local {
         // A sealed login can be forgotten without its key.
@@ -73,7 +74,7 @@ pub async fn logout(
     let warnings = match &server {
         None => live_tokens(&record, !tokens.is_empty(), now),
         Some((token_client, endpoint)) => {
-            let revocation = Revocation { http: client.endpoint(context), client: token_client, endpoint };
+            let revocation = Revocation { token_client, endpoint, client: &client, context };
             revocation.all(&record, &tokens, now).await?
         }
     };
@@ -142,12 +143,19 @@ async fn revocation_endpoint(
 }
 
 struct Revocation<'a> {
-    http: Arc<HttpEndpoint>,
-    client: &'a TokenClient,
+    client: &'a Client,
+    context: &'a Context,
+    token_client: &'a Arc<TokenClient>,
     endpoint: &'a Url,
 }
 
 impl Revocation<'_> {
+    async fn revoke(&self, kind: TokenKind, token: &Secret) -> Result<(), Problem> {
+        let client = self.client.renewed(self.token_client, self.context).await?;
+        let http = self.client.endpoint_for(&client, self.context);
+        revoke(&http, &client, self.endpoint, kind, token).await
+    }
+
     /// The refresh tokens must go. An access token ends soon by itself.
     async fn all(
         &self,
@@ -157,12 +165,11 @@ impl Revocation<'_> {
     ) -> Result<Vec<(String, String)>, Problem> {
         for token in tokens {
             let token = sealing::open(token)?;
-            revoke(&self.http, self.client, self.endpoint, TokenKind::RefreshToken, token).await?;
+            self.revoke(TokenKind::RefreshToken, token).await?;
         }
         let token = record.access_token.as_ref().filter(|token| token.is_live(now));
         let Some(token) = token else { return Ok(Vec::new()) };
-        let revoked =
-            revoke(&self.http, self.client, self.endpoint, TokenKind::AccessToken, &token.value).await;
+        let revoked = self.revoke(TokenKind::AccessToken, &token.value).await;
         Ok(match revoked {
             Ok(()) => Vec::new(),
             Err(problem) => vec![(

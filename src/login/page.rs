@@ -50,7 +50,7 @@ impl Page {
             is_failure: false,
             title: "You are logged in".into(),
             paragraphs: vec![
-                "The login is stored, and zg-tokend keeps its token fresh. You can close this tab.".into(),
+                "The login is stored. You can close this tab and go back to the terminal.".into(),
             ],
             facts,
         }
@@ -101,6 +101,8 @@ impl Page {
     pub fn html(&self) -> String {
         let class = if self.is_failure { " class=\"failed\"" } else { "" };
         let title = escape(&self.title);
+        // With --remote it is not the one in front of the user.
+        let host = escape(&rustix::system::uname().nodename().to_string_lossy());
         let mut body = String::new();
         // Writing to a string does not fail.
         for text in &self.paragraphs {
@@ -118,7 +120,7 @@ impl Page {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title} - zg-tokend</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
              </head>\n<body>\n<main{class}>\n<h1>{title}</h1>\n{body}</main>\n\
-             <footer>zg-tokend on this computer</footer>\n</body>\n</html>\n"
+             <footer>zg-tokend on {host}</footer>\n</body>\n</html>\n"
         )
     }
 
@@ -191,7 +193,7 @@ mod tests {
     fn a_page_loads_nothing_and_can_be_read_aloud() {
         let html = Page::logged_in("work", Some("u@example.com"), "/home/u/token").html();
         assert!(html.contains("<html lang=\"en\">") && html.matches("<h1>").count() == 1);
-        assert!(!html.contains("http") && !html.contains("src="), "{html}");
+        assert!(!html.contains("://") && !html.contains("src="), "{html}");
         for fact in ["work", "u@example.com", "/home/u/token"] {
             assert!(html.contains(&format!("<dd>{fact}</dd>")), "{html}");
         }

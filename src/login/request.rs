@@ -99,6 +99,23 @@ pub fn login_scope(
     (!words.is_empty()).then(|| words.join(" "))
 }
 
+/// Words that steer a login. Many servers do not repeat them, or repeat them otherwise.
+const STEERING: [&str; 6] =
+    ["openid", "profile", "email", "offline_access", "offline.access", "refresh_token"];
+
+/// The requested words that are not among the granted ones. Servers grant a word in its short or its long
+/// form (`Mail.Read` and `https://graph.microsoft.com/Mail.Read`), and some put commas between them.
+pub fn ungranted<'a>(requested: &'a str, granted: &str) -> Vec<&'a str> {
+    let short = |word: &str| word.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let granted: Vec<String> = granted.split([' ', ',']).filter(|word| !word.is_empty()).map(short).collect();
+    let is_missed = |word: &&str| {
+        // `.default` stands for whatever the client may have.
+        let word = short(word);
+        !STEERING.contains(&&*word) && word != ".default" && !granted.contains(&word)
+    };
+    requested.split_whitespace().filter(is_missed).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -165,6 +182,21 @@ mod tests {
             let query = query(&request(scope, params));
             assert_eq!(query.get("prompt").map(String::as_str), prompt, "{scope} {params:?}");
             assert_eq!(query.contains_key("nonce"), scope == "openid");
+        }
+    }
+
+    #[test]
+    fn what_was_not_granted_is_named_and_nothing_else() {
+        for (requested, granted, missed) in [
+            ("openid offline_access mail.read", "mail.read", &[][..]),
+            ("mail.read mail.send", "openid mail.read", &["mail.send"]),
+            ("a b", "b,a", &[]),
+            ("https://graph.example/Mail.Read", "Mail.read", &[]),
+            ("Mail.Read", "https://graph.example/Mail.Read", &[]),
+            ("https://graph.example/.default", "User.Read", &[]),
+            ("a b", "", &["a", "b"]),
+        ] {
+            assert_eq!(ungranted(requested, granted), missed, "{requested} {granted}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
 use crate::account::sealing;
-use crate::account::set::lock;
+use crate::account::set::{has_login, lock};
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::login::request::Nonces;
@@ -74,6 +74,7 @@ impl LoginSession {
         context: Context,
         options: LoginOptions,
     ) -> Result<Self, Problem> {
+        has_login(account)?;
         let client = Client::new(settings, account);
         let one_at_a_time = one_at_a_time(settings, account)?;
         let keys = sealing::read_keys(settings, account, context.inline).await?;

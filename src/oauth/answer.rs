@@ -77,6 +77,9 @@ pub struct ErrorReply {
     /// The `error_uri`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+    /// Seconds by which this machine's clock is ahead of the server's, where that may be the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
 }
 
 /// Why a success cannot be used.
@@ -183,6 +186,19 @@ impl Answer {
                 Doubt::Gateway { status, .. } => http_kind(*status),
                 Doubt::Unreadable { .. } => "unreadable_reply",
             },
+        }
+    }
+
+    /// Notes in a refusal that the clocks differ.
+    pub fn note_clock(&mut self, ahead: i64) {
+        match self {
+            Self::InvalidGrant(error)
+            | Self::ClientRefused(error)
+            | Self::Unavailable(Unavailable {
+                reason: ServerFailure::Refused(error) | ServerFailure::Status { words: Some(error), .. },
+                ..
+            }) => error.clock_ahead = Some(ahead),
+            _ => {}
         }
     }
 
@@ -301,6 +317,14 @@ impl fmt::Display for ErrorReply {
         }
         if let Some(uri) = &self.uri {
             write!(f, " (see {uri})")?;
+        }
+        if let Some(ahead) = self.clock_ahead {
+            let (minutes, direction) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
+            let span = match minutes {
+                0..120 => format!("{minutes} s"),
+                seconds => format!("{} min", seconds / 60),
+            };
+            write!(f, "; the clock of this machine is {span} {direction} the server's")?;
         }
         Ok(())
     }

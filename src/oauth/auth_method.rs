@@ -12,11 +12,24 @@ pub enum AuthMethod {
     ClientSecretPost,
     /// A public client sends its client_id only.
     None,
+    /// A JWT that the client has signed, RFC 7523 section 2.2.
+    PrivateKeyJwt,
+    /// A certificate in TLS, RFC 8705 section 2.1.
+    TlsClientAuth,
+    /// The same, of a certificate that the client has registered, RFC 8705 section 2.2.
+    SelfSignedTlsClientAuth,
 }
 
 impl AuthMethod {
-    pub const ALL: [Self; 4] =
-        [Self::ClientSecretBasic, Self::ClientSecretPost, Self::None, Self::ClientSecretBasicRaw];
+    pub const ALL: [Self; 7] = [
+        Self::ClientSecretBasic,
+        Self::ClientSecretPost,
+        Self::None,
+        Self::ClientSecretBasicRaw,
+        Self::PrivateKeyJwt,
+        Self::TlsClientAuth,
+        Self::SelfSignedTlsClientAuth,
+    ];
 
     /// The registered name.
     pub fn as_str(self) -> &'static str {
@@ -25,6 +38,9 @@ impl AuthMethod {
             Self::ClientSecretBasicRaw => "client_secret_basic_raw",
             Self::ClientSecretPost => "client_secret_post",
             Self::None => "none",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
         }
     }
 }

@@ -308,7 +308,12 @@ fn error_reply(
     // Reddit's and Spring's "no": it says as little as a bare invalid_request, and means the same.
     let is_bare = |text: Option<&str>| text.is_none_or(|text| squeeze(text) == "badrequest");
     if status == 400 && is_bare(code) && error.words.iter().all(|text| is_bare(Some(text.expose()))) {
-        let reply = ErrorReply { code: "invalid_request".to_owned(), description: None, uri: None };
+        let reply = ErrorReply {
+            code: "invalid_request".to_owned(),
+            description: None,
+            uri: None,
+            clock_ahead: None,
+        };
         return Some((reply, Some(Meaning::Client)));
     }
     let reply = ErrorReply {
@@ -320,6 +325,7 @@ fn error_reply(
             .unwrap_or_default(),
         description,
         uri: error.uri.as_ref().map(plain).filter(|text| !text.is_empty()),
+        clock_ahead: None,
     };
     Some((reply, meaning(codes(), words())))
 }

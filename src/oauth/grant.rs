@@ -4,6 +4,50 @@ use std::fmt;
 
 use crate::secret::Secret;
 
+/// The kinds of grants that an account can have; `grant_type` in the config.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GrantType {
+    /// The refresh token of a login, RFC 6749 section 6.
+    #[default]
+    RefreshToken,
+    /// The client's own name, RFC 6749 section 4.4.
+    ClientCredentials,
+    /// A signed assertion, RFC 7523 section 2.1.
+    JwtBearer,
+    /// Another token, RFC 8693.
+    TokenExchange,
+    /// Whatever the file of `google_credentials` holds.
+    GoogleCredentials,
+}
+
+impl GrantType {
+    /// The values of the key `grant_type`, and their URNs.
+    pub const ALL: [(&str, Self); 6] = [
+        ("refresh_token", Self::RefreshToken),
+        ("client_credentials", Self::ClientCredentials),
+        ("jwt-bearer", Self::JwtBearer),
+        ("token-exchange", Self::TokenExchange),
+        (JWT_BEARER, Self::JwtBearer),
+        (TOKEN_EXCHANGE, Self::TokenExchange),
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GoogleCredentials => "google_credentials",
+            _ => Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name),
+        }
+    }
+
+    /// Whether a person logs in, so that there is a refresh token that can be lost. All other grants are
+    /// made anew for each request.
+    pub fn has_login(self) -> bool {
+        self == Self::RefreshToken
+    }
+}
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
 /// A new kind of grant is a variant here. account/client.rs or login/ obtains it, and the core knows
 /// whether it can be lost.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,6 +58,22 @@ pub enum Grant {
     AuthorizationCode { code: Secret, redirect_uri: String, code_verifier: Secret },
     /// The code that a device polls with, RFC 8628 section 3.4.
     DeviceCode { device_code: Secret, code_verifier: Secret },
+    /// The client asks for itself, RFC 6749 section 4.4.2.
+    ClientCredentials,
+    /// RFC 7523 section 2.1.
+    JwtBearer { assertion: Secret },
+    /// RFC 8693 section 2.1.
+    TokenExchange(Box<TokenExchange>),
+}
+
+/// The parameters of a token exchange, RFC 8693 section 2.1. A type is a URN.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenExchange {
+    pub subject_token: Secret,
+    pub subject_token_type: String,
+    /// With its type.
+    pub actor_token: Option<(Secret, String)>,
+    pub requested_token_type: Option<String>,
 }
 
 impl Grant {
@@ -22,6 +82,9 @@ impl Grant {
             Self::RefreshToken(_) => "refresh_token",
             Self::AuthorizationCode { .. } => "authorization_code",
             Self::DeviceCode { .. } => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::ClientCredentials => "client_credentials",
+            Self::JwtBearer { .. } => JWT_BEARER,
+            Self::TokenExchange(_) => TOKEN_EXCHANGE,
         }
     }
 
@@ -37,6 +100,20 @@ impl Grant {
             Self::DeviceCode { device_code, code_verifier } => {
                 vec![("device_code", device_code.expose()), ("code_verifier", code_verifier.expose())]
             }
+            Self::ClientCredentials => Vec::new(),
+            Self::JwtBearer { assertion } => vec![("assertion", assertion.expose())],
+            Self::TokenExchange(exchange) => {
+                let mut params = vec![
+                    ("subject_token", exchange.subject_token.expose()),
+                    ("subject_token_type", &*exchange.subject_token_type),
+                ];
+                if let Some((token, kind)) = &exchange.actor_token {
+                    params.extend([("actor_token", token.expose()), ("actor_token_type", kind)]);
+                }
+                params
+                    .extend(exchange.requested_token_type.as_deref().map(|it| ("requested_token_type", it)));
+                params
+            }
         }
     }
 
@@ -46,6 +123,12 @@ impl Grant {
             Self::RefreshToken(token) => vec![token],
             Self::AuthorizationCode { code, code_verifier, .. } => vec![code, code_verifier],
             Self::DeviceCode { device_code, code_verifier } => vec![device_code, code_verifier],
+            Self::ClientCredentials => Vec::new(),
+            Self::JwtBearer { assertion } => vec![assertion],
+            Self::TokenExchange(exchange) => {
+                let actor = exchange.actor_token.as_ref().map(|(token, _)| token);
+                std::iter::once(&exchange.subject_token).chain(actor).collect()
+            }
         }
     }
 }

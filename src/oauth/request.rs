@@ -25,6 +25,26 @@ pub enum ClientAuthentication {
     Post { client_secret: Secret },
     /// `none`: a public client, which sends its client_id alone.
     None,
+    /// `private_key_jwt`: an assertion made for one request, RFC 7523 section 2.2. `key` is what stays:
+    /// the fingerprint of the key that signed it.
+    Assertion { assertion: Secret, key: Fingerprint },
+    /// `tls_client_auth` and `self_signed_tls_client_auth`: in the TLS handshake, RFC 8705.
+    Tls { certificate: Arc<ClientCertificate>, method: AuthMethod },
+}
+
+/// A certificate and its private key, for TLS. Equal if both are.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ClientCertificate {
+    /// PEM, the client's own first.
+    pub chain: String,
+    /// PEM.
+    pub key: Secret,
+}
+
+impl ClientCertificate {
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of([self.chain.as_bytes(), self.key.expose().as_bytes()])
+    }
 }
 
 impl ClientAuthentication {
@@ -34,6 +54,8 @@ impl ClientAuthentication {
             Self::BasicRaw { .. } => AuthMethod::ClientSecretBasicRaw.as_str(),
             Self::Post { .. } => AuthMethod::ClientSecretPost.as_str(),
             Self::None => AuthMethod::None.as_str(),
+            Self::Assertion { .. } => AuthMethod::PrivateKeyJwt.as_str(),
+            Self::Tls { method, .. } => method.as_str(),
         }
     }
 
@@ -42,10 +64,29 @@ impl ClientAuthentication {
             Self::Basic { client_secret }
             | Self::BasicRaw { client_secret }
             | Self::Post { client_secret } => Some(client_secret),
-            Self::None => None,
+            Self::None | Self::Assertion { .. } | Self::Tls { .. } => None,
+        }
+    }
+
+    /// The certificate to show in TLS.
+    pub fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        match self {
+            Self::Tls { certificate, .. } => Some(certificate),
+            _ => None,
+        }
+    }
+
+    /// The secret that the request has for it.
+    fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Assertion { assertion, .. } => Some(assertion),
+            _ => self.client_secret(),
         }
     }
 }
+
+/// RFC 7523 section 2.2.
+const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A client of a token endpoint: everything in a request except the grant.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,6 +155,12 @@ impl TokenRequest {
         }
     }
 
+    /// Whether the server compares times in it with its clock.
+    pub fn has_assertion(&self) -> bool {
+        matches!(self.client.client_authentication, ClientAuthentication::Assertion { .. })
+            || matches!(self.grant, Grant::JwtBearer { .. } | Grant::TokenExchange(_))
+    }
+
     pub fn content_type(&self) -> &'static str {
         match &self.client.shape.body {
             Some(template) if template.is_json() => "application/json",
@@ -123,7 +170,7 @@ impl TokenRequest {
 
     /// The secrets in the request, which no message may repeat.
     pub fn secrets(&self) -> Vec<&Secret> {
-        let client_secret = self.client.client_authentication.client_secret();
+        let client_secret = self.client.client_authentication.secret();
         let shape = &self.client.shape;
         let hidden = shape.headers.iter().chain(&shape.secret_params).map(|field| &field.value);
         // A short one would blot out innocent words.
@@ -140,7 +187,7 @@ impl TokenClient {
         let (client_secret, raw) = match &self.client_authentication {
             ClientAuthentication::Basic { client_secret } => (client_secret, false),
             ClientAuthentication::BasicRaw { client_secret } => (client_secret, true),
-            ClientAuthentication::Post { .. } | ClientAuthentication::None => return None,
+            _ => return None,
         };
         let encoded = |text: &str| {
             let encode = || byte_serialize(text.as_bytes()).collect::<String>();
@@ -174,8 +221,17 @@ impl TokenClient {
                 form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_secret", client_secret.expose());
             }
-            ClientAuthentication::None => {
+            // RFC 8705 section 2 wants the client_id as well.
+            ClientAuthentication::None | ClientAuthentication::Tls { .. } => {
+                // A grant that names its subject itself needs no client.
+                if !self.client_id.is_empty() {
+                    form.append_pair("client_id", &self.client_id);
+                }
+            }
+            ClientAuthentication::Assertion { assertion, .. } => {
                 form.append_pair("client_id", &self.client_id);
+                form.append_pair("client_assertion_type", CLIENT_ASSERTION_TYPE);
+                form.append_pair("client_assertion", assertion.expose());
             }
         }
     }
@@ -186,10 +242,17 @@ impl TokenClient {
         let mut params = Serializer::new(String::new());
         self.append_params(&mut params);
         let params = params.finish();
+        // An assertion differs from request to request; its key and a certificate do not.
+        let lasting = match &self.client_authentication {
+            ClientAuthentication::Assertion { key, .. } => key.to_string(),
+            ClientAuthentication::Tls { certificate, .. } => certificate.fingerprint().to_string(),
+            _ => String::new(),
+        };
+        let secret = self.client_authentication.client_secret().map(|secret| secret.expose().as_bytes());
         let parts: [&[u8]; 5] = [
             self.token_endpoint.as_str().as_bytes(),
             self.client_id.as_bytes(),
-            self.client_authentication.client_secret().map_or(&[], |secret| secret.expose().as_bytes()),
+            secret.unwrap_or(lasting.as_bytes()),
             self.client_authentication.method().as_bytes(),
             params.as_bytes(),
         ];
@@ -205,7 +268,7 @@ impl TokenClient {
 
     fn params_len(&self) -> usize {
         let extra: usize = self.extra_params.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
-        let secret = self.client_authentication.client_secret().map_or(0, |secret| secret.expose().len());
+        let secret = self.client_authentication.secret().map_or(0, |secret| secret.expose().len() + 128);
         let hidden =
             self.shape.secret_params.iter().map(|field| field.name.len() + field.value.expose().len() + 2);
         extra + hidden.sum::<usize>() + secret + self.scope.as_ref().map_or(0, String::len)

@@ -21,7 +21,7 @@ pub(super) fn parse(retry_after: Option<&str>, date: Option<&str>, now: Timestam
     Some(wait.min(LONGEST))
 }
 
-pub(super) fn epoch_millis(http_date: &str) -> Option<i64> {
+pub fn epoch_millis(http_date: &str) -> Option<i64> {
     let at = httpdate::parse_http_date(http_date).ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(crate::clock::millis(at))
 }

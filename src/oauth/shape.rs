@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use form_urlencoded::{Serializer, byte_serialize};
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -17,6 +18,9 @@ pub struct Shape {
     pub secret_params: Vec<Field>,
     /// In place of the form.
     pub body: Option<BodyTemplate>,
+    /// The granted token is exchanged here for that of a service account, for this scope: Google's
+    /// `generateAccessToken`.
+    pub impersonation: Option<(Url, Vec<String>)>,
 }
 
 impl Shape {

@@ -1,6 +1,7 @@
 //! Every answer a token endpoint can give, in one table; and what must hold for any bytes.
 
 mod meaning;
+mod providers;
 
 use std::time::Duration;
 

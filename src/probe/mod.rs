@@ -163,7 +163,8 @@ impl ProbeTarget {
         let (record, _) = stored.into_parts();
         let (token, generation) = candidate(record?, &self.policy, now)?;
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+        let endpoint =
+            HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
         let prepared = endpoint.prepare(&self.probe.url);
         Some(Trial { token, generation, last: store.note(), endpoint, prepared })
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, LocalSet};
 
-use crate::account::client::read;
 use crate::account::context::{Context, Observer};
 use crate::account::outputs::values;
+use crate::account::sources::read;
 use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
@@ -279,7 +279,8 @@ impl PushTask {
         let url = request.url.clone();
         // It reads the root certificates.
         let (endpoint, prepared) = workers::run(move || {
-            let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http });
+            let endpoint =
+                HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
             let prepared = endpoint.prepare(&url);
             (endpoint, prepared)
         })
@@ -290,5 +291,24 @@ impl PushTask {
             200..=299 => Ok(()),
             status => Err(PushError::Status(status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PushNote, PushResult};
+
+    #[test]
+    fn a_late_result_does_not_replace_that_of_a_newer_token() {
+        let mut note = PushNote::default();
+        let result = |generation, at| PushResult { generation, at, problem: None };
+        let mut noted = |result: PushResult| {
+            note.note("target".to_owned(), result);
+            note.0["target"].clone()
+        };
+        assert_eq!(noted(result(2, 10)), result(2, 10));
+        assert_eq!(noted(result(1, 10)), result(2, 10), "it was stopped, and comes late");
+        assert_eq!(noted(result(2, 11)), result(2, 11), "another try");
+        assert_eq!(noted(result(1, 12)), result(1, 12), "the state was lost, and the numbers begin anew");
     }
 }

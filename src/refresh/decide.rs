@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{BootId, Timestamp};
-use crate::oauth::TokenClient;
+use crate::oauth::{Grant, TokenClient};
 use crate::problem::Problem;
 use crate::refresh::Policy;
-use crate::refresh::record::{AccessToken, Failure, Record, STATE_KEY, STATE_KEY_UNREAD, Verdict};
+use crate::refresh::record::{
+    AccessToken, Failure, Record, RefreshToken, STATE_KEY, STATE_KEY_UNREAD, Verdict,
+};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
 use crate::secret::{Fingerprint, Secret};
@@ -104,13 +106,39 @@ pub struct Inputs {
     /// Why it cannot be read. Fatal only while there is no other refresh token.
     pub seed_problem: Option<Problem>,
     pub client: Arc<TokenClient>,
-    /// The client's fingerprint. A verdict is bound to it and to the refresh token.
+    /// The client's fingerprint. A wait is bound to it.
     pub request: Fingerprint,
+    /// The grant, if no login is needed.
+    pub grant: Option<Grant>,
+    pub evidence: Evidence,
+}
+
+/// The proof of a request beside a refresh token and a client_secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Of the client, and of each assertion or token that somebody else has written. A verdict is bound to
+    /// it and to the refresh token: other content may be accepted.
+    pub fingerprint: Fingerprint,
+    /// In words: "the assertion that private_key has signed".
+    pub name: Option<String>,
+    pub origin: EvidenceOrigin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvidenceOrigin {
+    /// There is none but the client's secret.
+    Client,
+    /// This program has signed it.
+    SignedHere,
+    /// Somebody else writes it.
+    Given,
 }
 
 impl Inputs {
     pub fn new(seed: Option<Secret>, seed_problem: Option<Problem>, client: TokenClient) -> Self {
-        Self { seed, seed_problem, request: client.fingerprint(), client: Arc::new(client) }
+        let request = client.fingerprint();
+        let evidence = Evidence { fingerprint: request, name: None, origin: EvidenceOrigin::Client };
+        Self { seed, seed_problem, request, client: Arc::new(client), grant: None, evidence }
     }
 }
 
@@ -162,7 +190,7 @@ pub fn decide(
 ) -> Decision {
     let reason = match refresh_or_rest(loaded, policy, inputs, trigger, now) {
         Decision::Refresh(reason) => reason,
-        Decision::Rest(_) if unpublished(loaded, now).is_some() => return Decision::Republish,
+        Decision::Rest(_) if unpublished(loaded, policy, now).is_some() => return Decision::Republish,
         decision => return decision,
     };
     let lost = lost(loaded, policy, inputs, trigger);
@@ -172,7 +200,7 @@ pub fn decide(
         return lost.filter(|_| !has_verdict).map_or(Decision::Refresh(reason), Decision::Lost);
     };
     let new_login = new_seed(Some(record), policy, Some(inputs)).is_some();
-    if !new_login && let Some(verdict) = current_verdict(record, inputs, trigger, now) {
+    if !new_login && let Some(verdict) = current_verdict(record, policy, inputs, trigger, now) {
         return Decision::Refused(Box::new(verdict.clone()));
     }
     if let Some(origin) = lost {
@@ -203,13 +231,14 @@ fn refresh_or_rest(
     if new_seed(Some(record), policy, inputs).is_some() {
         return Decision::Refresh(Reason::NewLogin);
     }
-    if is_unclear(record) {
+    if is_unclear(record, policy) {
         return Decision::Refresh(Reason::Unclear);
     }
     if record.verdict.is_some() {
         return Decision::Refresh(Reason::AfterVerdict);
     }
-    if record.refresh_token.as_ref().is_some_and(|token| token.used_at.is_none()) {
+    let is_unused = |token: &RefreshToken| policy.grant_type.has_login() && token.used_at.is_none();
+    if record.refresh_token.as_ref().is_some_and(is_unused) {
         return Decision::Refresh(Reason::NewLogin);
     }
     let Some(token) = &record.access_token else {
@@ -231,6 +260,9 @@ fn refresh_or_rest(
 /// server may take it for stolen, and end the login. A new login is at hand if its seed is another one.
 fn lost(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, trigger: Trigger) -> Option<Origin> {
     let FileView::Ahead(origin) = loaded.file else { return None };
+    if !policy.grant_type.has_login() {
+        return None;
+    }
     let record = loaded.record.as_ref();
     let seed = new_seed(record, policy, inputs);
     let stored = || record?.refresh_token.as_ref().map(|token| token.value.fingerprint());
@@ -257,13 +289,17 @@ fn is_rejected(record: &Record, token: &AccessToken, reported: Option<Fingerprin
 }
 
 /// The live token that the token file should hold and does not.
-pub(super) fn unpublished(loaded: &Loaded, now: Timestamp) -> Option<&AccessToken> {
+pub(super) fn unpublished<'a>(
+    loaded: &'a Loaded,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<&'a AccessToken> {
     let record = loaded.record.as_ref()?;
     let is_lacking = match loaded.file {
         FileView::Current | FileView::Ahead(_) => false,
         FileView::Missing | FileView::Incomplete => true,
         // The file may hold the newer token of an answer that could not be stored: never go back.
-        FileView::Other { .. } => !is_unclear(record),
+        FileView::Other { .. } => !is_unclear(record, policy),
     };
     record.access_token.as_ref().filter(|token| is_lacking && token.is_live(now))
 }
@@ -274,9 +310,10 @@ pub(super) fn expired<'a>(loaded: &'a Loaded, policy: &Policy, now: Timestamp) -
     (policy.remove_expired && loaded.file.has_token() && !token.is_live(now)).then_some(token)
 }
 
-/// True if a request has no definite answer.
-fn is_unclear(record: &Record) -> bool {
-    record.in_flight.is_some() || record.refresh_token.as_ref().is_some_and(|token| token.unclear_sends > 0)
+/// True if a request has no definite answer, and a refresh token may be lost with it.
+fn is_unclear(record: &Record, policy: &Policy) -> bool {
+    let sends = record.refresh_token.as_ref().map_or(0, |token| token.unclear_sends);
+    policy.grant_type.has_login() && (record.in_flight.is_some() || sends > 0)
 }
 
 /// The configured seed, if this account has never used it.
@@ -297,6 +334,9 @@ fn presumed(loaded: &Loaded, policy: &Policy, now: Timestamp) -> Option<Duration
     let (Some(_), FileView::Other { modified_at }) = (&loaded.garbage, loaded.file) else {
         return None;
     };
+    if !policy.grant_type.has_login() {
+        return None;
+    }
     let lifetime = policy.default_lifetime;
     let written = Timestamp { wall: modified_at, boot: 0, boot_id: BootId::of([b"unknown"]) };
     let after = lifetime.saturating_sub(schedule::skew(lifetime, policy.skew));
@@ -313,18 +353,24 @@ pub(super) fn binding(refresh_token: &Secret, request: Fingerprint) -> Fingerpri
 
 fn current_verdict<'a>(
     record: &'a Record,
+    policy: &Policy,
     inputs: &Inputs,
     trigger: Trigger,
     now: Timestamp,
 ) -> Option<&'a Verdict> {
-    // While it is sealed, the verdict may apply or not: it is open under the lock, where the decision counts.
-    let token = record.refresh_token.as_ref()?.value.open()?;
+    let no_token = Secret::new("");
+    let token = if policy.grant_type.has_login() {
+        // While it is sealed, the verdict may apply or not: it is open under the lock, where the decision counts.
+        record.refresh_token.as_ref()?.value.open()?
+    } else {
+        &no_token
+    };
     let verdict = record.verdict.as_ref()?;
     let applies = match verdict.not_before {
         Some(_) => schedule::wait_of(verdict, now).is_some(),
         None => !trigger.retry_dead,
     };
-    (applies && verdict.binding == binding(token, inputs.request)).then_some(verdict)
+    (applies && verdict.binding == binding(token, inputs.evidence.fingerprint)).then_some(verdict)
 }
 
 fn current_wait<'a>(
@@ -338,8 +384,9 @@ fn current_wait<'a>(
     if failure.request.is_some_and(|request| request != inputs.request) {
         return None;
     }
-    // Before the first login only the inputs can have failed, and they could be read now.
-    if record.refresh_token.is_none() && inputs.seed.is_some() {
+    // Only the inputs can have failed before the first login, and they could be read now.
+    let failed_here = failure.from_inputs && !policy.grant_type.has_login();
+    if failed_here || (record.refresh_token.is_none() && inputs.seed.is_some()) {
         return None;
     }
     let wait = schedule::wait_after(failure, now)?;

@@ -71,7 +71,7 @@ impl Refresher {
 
     pub(super) fn unpublished(&self, now: Timestamp) -> Option<Box<AccessToken>> {
         let loaded = self.loaded.as_ref()?;
-        decide::unpublished(loaded, now).cloned().map(Box::new)
+        decide::unpublished(loaded, &self.policy, now).cloned().map(Box::new)
     }
 
     pub(super) fn note_file(&mut self, file: FileView) {
@@ -210,7 +210,8 @@ impl Refresher {
             return Some(*at);
         }
         let (decision, _) = self.decide(now);
-        let has_refresh_token = self.record().is_some_and(|record| record.refresh_token.is_some())
+        let has_refresh_token = !self.policy.grant_type.has_login()
+            || self.record().is_some_and(|record| record.refresh_token.is_some())
             || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
         let wait = match decision {
             Decision::Rest(wait) | Decision::Hold { wait, .. } => Some(wait),

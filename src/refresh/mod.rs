@@ -6,6 +6,7 @@
 //! questions that lead to a refresh.
 
 pub mod cause;
+pub mod credentials;
 pub mod decide;
 pub mod finish;
 pub mod outcome;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, TokenRequest};
+use crate::oauth::{Answer, GrantType, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
@@ -55,6 +56,8 @@ pub struct Policy {
     pub account: Arc<str>,
     /// The path of the config file, as the state records it.
     pub config: Arc<str>,
+    /// The kind of grant.
+    pub grant_type: GrantType,
     pub skew: Option<Duration>,
     /// The lifetime of a token if neither server nor token states one.
     pub default_lifetime: Duration,

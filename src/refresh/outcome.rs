@@ -100,6 +100,8 @@ pub enum Report {
     ArrivedDead { took: Duration },
     /// The reply has a refresh token that no request could send: the old one stays, but may be dead.
     RefreshTokenUnusable,
+    /// The reply to a grant without a login has a refresh token, which nothing will use.
+    RefreshTokenIgnored,
     /// The reply has a lifetime that cannot be read; `assumed` is used instead.
     LifetimeUnreadable { assumed: Duration },
     /// The reply has an ID token that is not this user's, or not for this client.

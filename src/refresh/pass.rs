@@ -132,6 +132,10 @@ impl Refresher {
     /// A change of the inputs would end a wait. Without them, assume that there is none.
     fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
+        // Nothing was sent, and what cannot be read now is news.
+        if failure.from_inputs && !self.policy.grant_type.has_login() {
+            return None;
+        }
         let wait = schedule::wait_after(failure, now)?;
         Some(hold(wait, failure))
     }
@@ -273,7 +277,10 @@ impl Refresher {
             // Another process has recorded this failure, or another one, meanwhile.
             return self.leave(now, outcome);
         }
-        let record = self.failed(now, record, &problem, None, None, now);
+        let mut record = self.failed(now, record, &problem, None, None, now);
+        if let Some(failure) = &mut record.failure {
+            failure.from_inputs = true;
+        }
         self.remember(record);
         self.persist(Outcome::Failed(problem))
     }
@@ -297,9 +304,21 @@ impl Refresher {
     }
 
     fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
-        let Some(mut record) = self.record().cloned() else { return self.no_refresh_token(now) };
-        let Some(token) = &record.refresh_token else { return self.no_refresh_token(now) };
-        record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
+        let has_login = self.policy.grant_type.has_login();
+        let new = || Record::new(&*self.policy.account, &*self.policy.config);
+        let mut record = match self.record().cloned() {
+            Some(record) => record,
+            None if has_login => return self.no_refresh_token(now),
+            None => new(),
+        };
+        match &record.refresh_token {
+            // A request that cannot lose anything needs no marker.
+            _ if !has_login => {}
+            Some(token) => {
+                record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
+            }
+            None => return self.no_refresh_token(now),
+        }
         record.config = self.policy.config.to_string();
         self.note_rejection(now, &mut record);
         if self.permitted_trigger(now).force {
@@ -348,14 +367,18 @@ impl Refresher {
             self.remember(record);
             return self.persist(Outcome::Stopped);
         }
-        let (Some(token), Some(inputs)) = (record.refresh_token, &self.inputs) else {
-            return self.no_refresh_token(now);
+        let Some(inputs) = &self.inputs else { return self.no_refresh_token(now) };
+        let grant = match &record.refresh_token {
+            _ if !self.policy.grant_type.has_login() => inputs.grant.clone(),
+            None => None,
+            Some(token) => match token.value.open() {
+                Some(value) => Some(Grant::RefreshToken(value.clone())),
+                // Under the lock it is open: else the state could not be loaded.
+                None => return self.leave_failed(now, Problem::bug("the refresh token is sealed")),
+            },
         };
-        // Under the lock it is open: else the state could not be loaded.
-        let Some(value) = token.value.open() else {
-            return self.leave_failed(now, Problem::bug("the refresh token is sealed"));
-        };
-        let (client, grant) = (Arc::clone(&inputs.client), Grant::RefreshToken(value.clone()));
+        let Some(grant) = grant else { return self.no_refresh_token(now) };
+        let client = Arc::clone(&inputs.client);
         self.phase = Phase::Requesting { issued_at: now };
         vec![Action::Request(Box::new(TokenRequest { client, grant }))]
     }

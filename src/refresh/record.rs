@@ -242,6 +242,9 @@ pub struct Failure {
     /// The last request reached no server: another one costs nobody anything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_sent: bool,
+    /// There was no request: a secret, an assertion or the endpoint could not be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_inputs: bool,
     /// The end of the server's Retry-After, which nothing shortens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Timestamp>,

@@ -35,27 +35,29 @@ impl Refresher {
         let issued_at = Timestamp { wall: now.wall.saturating_sub(elapsed), ..issued_at };
         record.in_flight = None;
         self.resend_soon = false;
+        let has_login = self.policy.grant_type.has_login();
         let repeated = |reply: &ErrorReply| {
             let known = record.verdict.as_ref().filter(|verdict| verdict.kind == VerdictKind::Client);
             is_bare(&record, reply) && known.is_some_and(|verdict| verdict.error == reply.code)
         };
-        if let Answer::ClientRefused(reply) = &answer
+        if has_login
+            && let Answer::ClientRefused(reply) = &answer
             && repeated(reply)
         {
             let refusal = Answer::InvalidGrant(reply.clone());
             self.phase = Phase::Rechecking { issued_at, refusal: Box::new(refusal) };
             return vec![Action::Load];
         }
-        if let Answer::InvalidGrant(_) = answer {
+        if has_login && let Answer::InvalidGrant(_) = answer {
             self.phase = Phase::Rechecking { issued_at, refusal: Box::new(answer) };
             return vec![Action::Load];
         }
-        let problem = problem(&answer);
+        let problem = self.problem(&answer);
         let outcome = match &answer {
             Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
-            Answer::ClientRefused(reply) => {
+            Answer::ClientRefused(reply) | Answer::InvalidGrant(reply) => {
                 let mut problem = problem;
-                if is_bare(&record, reply) {
+                if has_login && is_bare(&record, reply) {
                     problem.hint = Some(BARE_HINT.into());
                 }
                 let verdict =
@@ -72,7 +74,9 @@ impl Refresher {
                 Outcome::Failed(problem)
             }
             Answer::Defective { refresh_token, .. } => {
-                rotate(&mut record, refresh_token.as_ref(), issued_at);
+                if has_login {
+                    rotate(&mut record, refresh_token.as_ref(), issued_at);
+                }
                 let record = self.failed(now, record, &problem, None, None, issued_at);
                 self.remember(record);
                 Outcome::Failed(problem)
@@ -86,7 +90,7 @@ impl Refresher {
                 self.remember(record);
                 Outcome::Failed(problem)
             }
-            Answer::Unavailable(_) | Answer::InvalidGrant(_) => {
+            Answer::Unavailable(_) => {
                 let record = self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
                 self.remember(record);
                 Outcome::Failed(problem)
@@ -102,7 +106,10 @@ impl Refresher {
         mut record: Record,
         grant: &TokenResponse,
     ) -> Vec<Action> {
-        rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
+        let has_login = self.policy.grant_type.has_login();
+        if has_login {
+            rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
+        }
         let id_token = grant.id_token.as_ref().map(|token| self.check_id_token(&record, token, now));
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
         let lifetime = match &earlier {
@@ -134,30 +141,28 @@ impl Refresher {
             remaining: token.life_left(now),
             took: now.since(issued_at),
         };
-        if let Some(refresh_token) = &mut record.refresh_token {
-            refresh_token.used_at = Some(issued_at);
-        }
+        // RFC 6749 section 4.4.3 and RFC 8693 section 2.2.1: nothing to keep, since the next request is made
+        // anew.
+        let ignored = !has_login && grant.refresh_token.is_some() && record.generation == 0;
         record.generation = record.generation.saturating_add(u64::from(earlier.is_none()));
         record.access_token = Some(token);
         if let Some(rejection) = &mut record.rejection {
             rejection.answered |=
                 earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
         }
-        if let Some(life) = grant.login_expires_in {
-            record.login_life = Some(LoginLife::stated(issued_at, life, record.login_life.as_ref()));
-        } else if grant.refresh_token.is_some() {
-            // The life of an earlier token need not be the life of this one.
-            record.login_life = None;
+        if has_login {
+            note_login(&mut record, grant, issued_at);
         }
-        record.refresh_token_unusable = grant.refresh_token_unusable;
-        record.previous = None;
         record.failure = None;
         record.verdict = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
         self.remember(record);
         self.note_file(FileView::Other { modified_at: now.wall });
         let mut actions = Vec::new();
-        if grant.refresh_token_unusable {
+        if ignored {
+            actions.push(report(Report::RefreshTokenIgnored));
+        }
+        if has_login && grant.refresh_token_unusable {
             actions.push(report(Report::RefreshTokenUnusable));
         }
         if grant.expires_in_unreadable {
@@ -173,7 +178,7 @@ impl Refresher {
     /// OpenID Connect Core 1.0 section 12.2: a refresh keeps issuer, user and client of the login. Of a
     /// login that the config gives, none of them is known.
     fn check_id_token(&self, record: &Record, token: &Secret, now: Timestamp) -> Result<Secret, String> {
-        let known = record.identity.as_ref();
+        let known = record.identity.as_ref().filter(|_| self.policy.grant_type.has_login());
         let expected = ExpectedClaims {
             issuer: known.map(|known| known.issuer.as_str()),
             client_id: known.and(self.inputs.as_ref()).map(|inputs| inputs.client.client_id.as_str()),
@@ -238,7 +243,7 @@ impl Refresher {
         if stored_token.is_some_and(|token| Some(token.value.fingerprint()) != sent) {
             return report_first(Report::Adopted, self.unlock(Then::Again));
         }
-        let problem = problem(refusal);
+        let problem = self.problem(refusal);
         record.in_flight = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
         if let Some(previous) = record.previous.take() {
@@ -269,9 +274,10 @@ impl Refresher {
         at: Timestamp,
     ) -> Verdict {
         let empty = Secret::new("");
+        let own = record.refresh_token.as_ref().filter(|_| self.policy.grant_type.has_login());
         // It was sent, so it is open.
-        let token = record.refresh_token.as_ref().and_then(|token| token.value.open()).unwrap_or(&empty);
-        let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.request);
+        let token = own.and_then(|token| token.value.open()).unwrap_or(&empty);
+        let request = self.inputs.as_ref().map_or(empty.fingerprint(), |inputs| inputs.evidence.fingerprint);
         let dead = record.refresh_token.as_ref().filter(|_| kind == VerdictKind::RefreshToken);
         Verdict {
             kind,
@@ -295,7 +301,8 @@ impl Refresher {
         issued_at: Timestamp,
     ) -> Record {
         record.in_flight = None;
-        let resend = record.refresh_token.as_mut().and_then(|token| {
+        let has_login = self.policy.grant_type.has_login();
+        let resend = record.refresh_token.as_mut().filter(|_| has_login).and_then(|token| {
             token.unclear_sends = token.unclear_sends.saturating_add(1);
             schedule::resend(token.unclear_sends)
         });
@@ -339,11 +346,27 @@ impl Refresher {
             last_at: now,
             not_before: now.plus(wait),
             not_sent: false,
+            from_inputs: false,
             retry_after: retry_after.map(|wait| now.plus(wait)),
             request,
         });
         record
     }
+}
+
+/// A reply that granted a token, and its part about the login.
+fn note_login(record: &mut Record, grant: &TokenResponse, issued_at: Timestamp) {
+    if let Some(refresh_token) = &mut record.refresh_token {
+        refresh_token.used_at = Some(issued_at);
+    }
+    if let Some(life) = grant.login_expires_in {
+        record.login_life = Some(LoginLife::stated(issued_at, life, record.login_life.as_ref()));
+    } else if grant.refresh_token.is_some() {
+        // The life of an earlier token need not be the life of this one.
+        record.login_life = None;
+    }
+    record.refresh_token_unusable = grant.refresh_token_unusable;
+    record.previous = None;
 }
 
 /// The number of the present try in its run of failures.
@@ -377,17 +400,4 @@ const BARE_HINT: &str = "if nothing in the config has changed since it last work
 
 fn life_left(record: &Record, now: Timestamp) -> Duration {
     record.access_token.as_ref().map_or(Duration::ZERO, |token| token.life_left(now))
-}
-
-fn problem(answer: &Answer) -> Problem {
-    Problem {
-        class: match answer {
-            Answer::InvalidGrant(_) => Class::NeedsLogin,
-            Answer::ClientRefused(_) => Class::Config,
-            _ => Class::Unavailable,
-        },
-        kind: answer.kind().into(),
-        message: answer.to_string(),
-        hint: answer.hint(),
-    }
 }

@@ -7,6 +7,7 @@ mod failures;
 mod forced;
 mod lifetimes;
 mod logins;
+mod machines;
 mod rejections;
 mod times;
 pub mod world;

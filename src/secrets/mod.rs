@@ -99,6 +99,22 @@ pub fn read(
     read_with(key, source, secret_variables, &|name| std::env::var_os(name), effective_uid)
 }
 
+/// The same of a text of several lines: a key in PEM, a file of JSON.
+pub fn read_text(
+    key: &'static str,
+    source: &SecretSource,
+    secret_variables: &[String],
+) -> Result<Secret, SecretError> {
+    let effective_uid = rustix::process::geteuid().as_raw();
+    let bytes = bytes(key, source, secret_variables, &|name| std::env::var_os(name), effective_uid)?;
+    let unusable = |flaw| SecretError::Unusable { key, place: source.to_string(), flaw };
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(SecretFlaw::NotText))?;
+    if text.trim().is_empty() {
+        return Err(unusable(SecretFlaw::Empty));
+    }
+    Ok(Secret::new(text))
+}
+
 fn read_with(
     key: &'static str,
     source: &SecretSource,
@@ -106,8 +122,27 @@ fn read_with(
     variable: &dyn Fn(&str) -> Option<OsString>,
     effective_uid: u32,
 ) -> Result<Secret, SecretError> {
-    let bytes = match source {
-        SecretSource::Inline(secret) => return Ok(secret.clone()),
+    if let SecretSource::Inline(secret) = source {
+        return Ok(secret.clone());
+    }
+    let bytes = bytes(key, source, secret_variables, variable, effective_uid)?;
+    SecretSource::secret_from(&bytes).map_err(|flaw| SecretError::Unusable {
+        key,
+        place: source.to_string(),
+        flaw,
+    })
+}
+
+/// The bytes of the source, unchecked.
+fn bytes(
+    key: &'static str,
+    source: &SecretSource,
+    secret_variables: &[String],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+    effective_uid: u32,
+) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    Ok(match source {
+        SecretSource::Inline(secret) => Zeroizing::new(secret.expose().as_bytes().to_vec()),
         SecretSource::File(path) => {
             let contents = read::read(path, MAX_LEN).map_err(|source| SecretError::File {
                 key,
@@ -134,11 +169,6 @@ fn read_with(
                 .map_err(|source| SecretError::Credential { key, name: name.clone(), source })?
                 .bytes
         }
-    };
-    SecretSource::secret_from(&bytes).map_err(|flaw| SecretError::Unusable {
-        key,
-        place: source.to_string(),
-        flaw,
     })
 }
 

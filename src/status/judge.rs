@@ -20,9 +20,10 @@ use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide
 use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
+use crate::status::credentials::waits_for;
 use crate::status::{
-    AccountStatus, AttemptStatus, Look, ProbeStatus, PushStatus, RefreshTokenStatus, Severity, State,
-    SupervisorStatus, TokenFileStatus,
+    AccountStatus, AttemptStatus, CertificateStatus, Look, ProbeStatus, PushStatus, RefreshTokenStatus,
+    Severity, State, SupervisorStatus, TokenFileStatus,
 };
 use crate::store::lock::Supervision;
 
@@ -60,7 +61,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
                 "there is no token yet"
             };
             status.find(Severity::Critical, problem, REFRESH_IT);
-            if !status.refresh_token.available {
+            if !status.can_refresh() {
                 status.state = State::NeedsLogin;
                 let hint = "log in, and give the refresh token to `zg-tokend set`".into();
                 let hint = if account.can_log_in() { policy.login_hint.clone() } else { hint };
@@ -72,6 +73,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             status.blame(Severity::Unknown, &*problem.message, problem.hint.clone());
         }
     }
+    status.judge_certificates(look, now);
     if let Some(since) = look.hangs {
         let text = format!("the file system of its files does not answer since {}", local(since));
         let hint = "check the file system of token file and state: mount, df, dmesg".into();
@@ -91,6 +93,16 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
     AccountStatus {
         account: account.name.to_string(),
         source: "file",
+        grant_type: (!account.grant.grant_type.has_login()).then(|| account.grant.grant_type.name()),
+        certificates: look
+            .certificates
+            .iter()
+            .map(|(key, path, ends_at)| CertificateStatus {
+                key,
+                path: path.clone(),
+                ends_at: ends_at.as_ref().ok().copied(),
+            })
+            .collect(),
         token_file: file_status(&account.token_file, &look.file),
         outputs: account
             .outputs
@@ -132,8 +144,13 @@ fn file_status(file: &TokenFile, seen: &Observation) -> TokenFileStatus {
 }
 
 impl AccountStatus {
+    /// Whether there is something to exchange for the next token.
+    pub fn can_refresh(&self) -> bool {
+        self.grant_type.is_some() || self.refresh_token.available
+    }
+
     /// Adds a finding, which is reported if it is the worst so far.
-    fn find(&mut self, severity: Severity, problem: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn find(&mut self, severity: Severity, problem: impl Into<String>, hint: impl Into<String>) {
         let worst = self.severity.or(severity);
         if worst != self.severity || self.problem.is_none() {
             self.blame(worst, problem, Some(hint.into()));
@@ -170,7 +187,7 @@ impl AccountStatus {
                 Due::ClockSetBack => None,
             };
         }
-        if let Some(token) = &record.refresh_token {
+        if let Some(token) = record.refresh_token.as_ref().filter(|_| self.grant_type.is_none()) {
             self.refresh_token = RefreshTokenStatus {
                 available: !record.needs_login(),
                 source: Some("state"),
@@ -205,18 +222,21 @@ impl AccountStatus {
             Some(token) => self.judge_token(account, token, now),
             None => self.find(Severity::Critical, "there is no token yet", REFRESH_IT),
         }
-        if !self.refresh_token.available && record.verdict.is_none() {
+        if !self.can_refresh() && record.verdict.is_none() {
             self.judge_missing_login(account, policy, record, now);
         }
         // Without secrets, which `status` does not read, the core decides nothing else.
         if let Decision::Refresh(reason) = decide(loaded, policy, None, Trigger::default(), now) {
-            let has_login = self.refresh_token.available || record.verdict.is_some();
+            let has_login = self.can_refresh() || record.verdict.is_some();
             self.state = if has_login { State::Due } else { State::NeedsLogin };
             self.judge_due(record, reason, look, now);
+            self.waits_for = waits_for(account, record);
         } else {
             self.next_refresh_at = self.refresh_at;
         }
-        self.judge_login(account, policy, record, now);
+        if self.grant_type.is_none() {
+            self.judge_login(account, policy, record, now);
+        }
         if let Some(token) = &record.access_token {
             self.judge_file(loaded.file, look);
             self.judge_outputs(account, token, look);

@@ -48,7 +48,12 @@ pub fn page(accounts: &[AccountStatus]) -> MetricsPage<'_> {
     gauge(
         "refresh_token_available",
         "Whether there is a refresh token that is not known to be dead.",
-        &|status| Some(status.refresh_token.available.into()),
+        &|status| status.grant_type.is_none().then(|| status.refresh_token.available.into()),
+    );
+    gauge(
+        "certificate_expiry_timestamp_seconds",
+        "When the first certificate of the client ends, Unix time.",
+        &|status| status.certificates.iter().filter_map(|certificate| certificate.ends_at).min(),
     );
     gauge("login_expiry_timestamp_seconds", "When the login ends, Unix time.", &|status| {
         status.refresh_token.ends_at

@@ -1,6 +1,7 @@
 //! The present state, from config, state, token file and locks alone. Never the network, never a
 //! secret's source, and nothing is written.
 
+pub mod credentials;
 pub mod judge;
 pub mod metrics;
 pub mod watch;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::account::context::Mode;
+use crate::account::credentials::read_certificate;
 use crate::account::files::load_state;
 use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
@@ -141,6 +143,15 @@ pub struct AccountStatus {
     /// When the next refresh, or the next try, is planned; Unix seconds. Absent if that is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_refresh_at: Option<i64>,
+    /// The kind of grant; absent for a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant_type: Option<&'static str>,
+    /// The thing that a refresh waits for, where nothing can be tried: `key`, or the file of somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The client's certificates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The refresh token, or the lack of one.
     pub refresh_token: RefreshTokenStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +182,18 @@ pub struct TokenFileStatus {
     /// A variable in the environment of `status` that the reader prefers to the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_by: Option<&'static str>,
+}
+
+/// A certificate that the client shows or signs with.
+#[derive(Debug, Clone, Serialize)]
+pub struct CertificateStatus {
+    /// Its key in the config.
+    pub key: &'static str,
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Unix seconds; absent if it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<i64>,
 }
 
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -301,6 +324,8 @@ struct Look {
     hangs: Option<i64>,
     /// Another process holds the refresh lock; looked at only if a request is under way.
     is_locked: bool,
+    /// The certificates: their key in the config, and when they end.
+    certificates: Vec<(&'static str, PathBuf, Result<i64, Problem>)>,
     pushed: PushNote,
     probed: Option<ProbeNote>,
 }
@@ -402,6 +427,12 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
     Look {
         config_changed_at: is_refused.then(|| config::changed_at(settings)).flatten(),
         is_locked: is_in_flight && store.is_locked().unwrap_or(false),
+        certificates: account
+            .grant
+            .certificates()
+            .filter(|_| hangs.is_none())
+            .map(|(key, path)| (key, path.clone(), read_certificate(key, path).map(|(_, read)| read.ends_at)))
+            .collect(),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),
         loaded,

@@ -22,6 +22,9 @@ const DISCOVERY_MAX: usize = 64 * 1024;
 pub struct Discovered {
     /// The issuer, as it was configured.
     pub issuer: String,
+    /// Whether it is the endpoint for clients with a certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mtls: bool,
     pub token_endpoint: Url,
     /// The host that refresh tokens go to.
     pub confirmed_host: String,

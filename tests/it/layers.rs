@@ -9,7 +9,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 12] = [
     &["problem", "secret"],
     &["clock", "redact", "runtime", "signals", "sink", "template"],
-    &["demo", "oauth", "process", "timer", "workers"],
+    &["demo", "oauth", "process", "signing", "timer", "workers"],
     &["files", "refresh"],
     &["config"],
     &["http", "message", "secrets", "store"],

@@ -2,9 +2,11 @@
 //! address that the terminal shows, consents, and follows the redirect.
 
 mod certified;
+mod chromium;
 mod device;
 mod disks;
 mod hour;
+mod kill;
 mod logout;
 mod paste;
 mod refused;
@@ -14,7 +16,7 @@ use std::io::{PipeWriter, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use zg_tokend::testing::demo::{AuditEvent, Fault, IssuerOptions, RevocationReason};
 
 use crate::common::world::World;
@@ -76,6 +78,27 @@ impl LoginRun {
     #[track_caller]
     fn type_text(&mut self, text: &str) {
         self.keys.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The binary, which runs below `script`.
+    #[track_caller]
+    fn pid(&self) -> Pid {
+        let children = |parent: u32| {
+            let path = format!("/proc/{parent}/task/{parent}/children");
+            let list = std::fs::read_to_string(path).unwrap_or_default();
+            list.split_whitespace().map(|child| child.parse::<u32>().unwrap()).collect::<Vec<_>>()
+        };
+        wait_until("the binary below script", || {
+            let mut found = children(self.process.id());
+            while let Some(child) = found.pop() {
+                found.extend(children(child));
+                let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+                if name.trim() == "zg-tokend" {
+                    return Pid::from_raw(child.cast_signed());
+                }
+            }
+            None
+        })
     }
 
     /// Waits for the end, and gives the exit code and all that was shown.
@@ -369,20 +392,7 @@ fn a_login_that_was_killed_leaves_the_old_one() {
 
 /// Kills the binary that runs below `script`.
 fn kill_login(login: &mut LoginRun) {
-    let children = |parent: u32| {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let list = std::fs::read_to_string(path).unwrap_or_default();
-        list.split_whitespace().map(|child| child.parse::<u32>().unwrap()).collect::<Vec<_>>()
-    };
-    let mut found = children(login.process.id());
-    while let Some(child) = found.pop() {
-        found.extend(children(child));
-        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-        if name.trim() == "zg-tokend" {
-            let pid = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
-            rustix::process::kill_process(pid, Signal::KILL).unwrap();
-        }
-    }
+    rustix::process::kill_process(login.pid(), Signal::KILL).unwrap();
     login.process.wait();
 }
 

@@ -20,6 +20,7 @@ mod expired;
 mod faults;
 mod formats;
 mod fuzz;
+mod grants;
 mod growth;
 mod harness;
 mod hooks;

@@ -32,6 +32,10 @@ const SECOND_RESEND: i64 = 5000;
 /// How long a refresh may take once it is allowed, in milliseconds.
 const SLACK: i64 = 1000;
 
+/// How long a refresh may be late after the machine or its disk stood still, in milliseconds: it has
+/// half of the life of a token for all of its turns of the processor.
+const LATE_AFTER_STALL: i64 = 3000;
+
 /// Between two looks of the reader.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -106,7 +110,7 @@ fn disk_stalls(world: &World, end: i64) -> Vec<Range<i64>> {
         let took = monotonic() - begun;
         if took > STARVED {
             let server = world.server.now();
-            stalls.push(server - took..server + SLACK);
+            stalls.push(server - took..server + LATE_AFTER_STALL);
         }
     }
     stalls
@@ -354,7 +358,7 @@ fn no_reader_is_without_a_token_but_in_outages() {
             let now = monotonic();
             if now - last > STARVED {
                 let server = world.server.now();
-                starved.push(server - (now - last)..server + SLACK);
+                starved.push(server - (now - last)..server + LATE_AFTER_STALL);
             }
             last = now;
             looks += 1;

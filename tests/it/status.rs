@@ -13,7 +13,7 @@ use serde_json::json;
 use zg_tokend::testing::demo::{Fault, Outage};
 
 use crate::common::world::World;
-use crate::common::{Background, wait_until};
+use crate::common::{Background, under, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -159,6 +159,22 @@ fn a_request_under_way_is_no_failure() {
     once.signal(Signal::KILL);
     wait_until("its end", || once.ended());
     assert_status(&world, "due", 1, "a process died while its request was under way");
+}
+
+/// A refresh stores the token and then publishes it. A monitor that looks in between reports nothing.
+#[test]
+fn a_token_that_is_being_published_is_no_problem() {
+    let world = with_token();
+    let delay = "inject=renameat:delay_enter=300000";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat", "-e", delay, "--"];
+    let mut command = under(strace, &world.sandbox.command(["once", "--force"]));
+    let mut once = Background::start(&mut command, world.sandbox.path("log"));
+    let ended = wait_until("the end of the pass", || {
+        let (status, code) = world.status();
+        assert_eq!(code, 0, "{status:#}");
+        once.ended()
+    });
+    assert_eq!((ended.code(), world.posts()), (Some(0), 2), "{}", once.log());
 }
 
 #[test]

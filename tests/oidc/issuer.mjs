@@ -6,12 +6,12 @@
 // says where: {"http": URL, "https": URL, "ca": PATH}. It ends when its stdin is closed, so
 // that it cannot outlive the test that started it.
 //
-// From the environment: ACCESS_TOKEN_TTL (5) and REFRESH_TOKEN_TTL (3600) in seconds; ROTATE
-// (1): 0 keeps one refresh token for ever. With rotation, reuse of a replaced refresh token
+// From the environment: ACCESS_TOKEN_TTL (5) and REFRESH_TOKEN_TTL (3600) in seconds; MACHINES (0): 1 adds
+// the clients of machines.mjs; ROTATE (1): 0 keeps one refresh token for ever. With rotation, reuse of a replaced refresh token
 // revokes the whole grant.
 //
 // Beside the provider's own endpoints, POST /_seed?client=ID gives a first refresh token
-// without a browser.
+// without a browser. Clients without a person are in machines.mjs.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -19,10 +19,14 @@ import http from 'node:http';
 import https from 'node:https';
 import path from 'node:path';
 import Provider from 'oidc-provider';
+import { machines, makeKeys } from './machines.mjs';
 
 const directory = process.argv[2];
 if (!directory) throw new Error('usage: node issuer.mjs DIRECTORY');
 const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
+
+// Keys take a second, which most tests need not wait.
+const MACHINES = number('MACHINES', 0) === 1;
 
 const redirects = { redirect_uris: ['https://client.example/callback'], response_types: ['code'] };
 const grants = { grant_types: ['authorization_code', 'refresh_token'] };
@@ -40,9 +44,12 @@ clients.push({
   grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
 });
 
-function provider(issuer) {
+function provider(issuer, mtls) {
+  const others = MACHINES ? machines(directory) : { clients: [], features: {}, register() {} };
   const it = new Provider(issuer, {
-    clients,
+    clients: [...clients, ...others.clients],
+    ...others.configuration,
+    discovery: mtls && { mtls_endpoint_aliases: { token_endpoint: `${mtls}/token` } },
     scopes: ['openid', 'offline_access', 'api'],
     features: {
       // Its own pages for login and consent, which take any user.
@@ -50,8 +57,10 @@ function provider(issuer) {
       deviceFlow: { enabled: true },
       introspection: { enabled: true },
       revocation: { enabled: true },
+      ...others.features,
     },
     ttl: {
+      ClientCredentials: number('ACCESS_TOKEN_TTL', 5),
       AccessToken: number('ACCESS_TOKEN_TTL', 5),
       RefreshToken: number('REFRESH_TOKEN_TTL', 3600),
       Grant: 86400,
@@ -61,6 +70,7 @@ function provider(issuer) {
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     cookies: { keys: ['not a secret here'] },
   });
+  others.register(it);
   it.use(async (ctx, next) => {
     if (ctx.path !== '/_seed') return next();
     const client = await it.Client.find(ctx.query.client);
@@ -96,16 +106,29 @@ function certificate() {
 }
 
 // The issuer's URL holds the port, so the port comes first and the provider second.
-async function listen(server, url) {
+async function listen(server, url, mtls) {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const issuer = url(server.address().port);
-  server.on('request', provider(issuer));
+  let other;
+  if (mtls) {
+    await new Promise((resolve) => mtls.listen(0, '127.0.0.1', resolve));
+    other = url(mtls.address().port);
+  }
+  const handler = provider(issuer, other);
+  server.on('request', handler);
+  mtls?.on('request', handler);
   return issuer;
 }
 
+const pair = certificate();
+if (MACHINES) makeKeys(directory);
+// Asks every client for a certificate, and takes also those that no CA vouches for (RFC 8705 section 2.2).
+const mtls = https.createServer({ ...pair, requestCert: true, rejectUnauthorized: false,
+  ca: readFileSync(path.join(directory, 'ca.pem')) });
+
 const ready = {
   http: await listen(http.createServer(), (port) => `http://127.0.0.1:${port}`),
-  https: await listen(https.createServer(certificate()), (port) => `https://localhost:${port}`),
+  https: await listen(https.createServer(pair), (port) => `https://localhost:${port}`, mtls),
   ca: path.resolve(directory, 'ca.pem'),
 };
 console.log(JSON.stringify(ready));

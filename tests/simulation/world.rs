@@ -237,6 +237,7 @@ impl World {
             lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),
+            grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
             skew: if late { Some(Duration::from_secs(1)) } else { self.plan.skew },
             default_lifetime: Duration::from_secs(3600),
             horizon: None,

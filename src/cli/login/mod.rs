@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::account::context::Context;
+use crate::account::set::has_login;
 use crate::cli::args::{Args, Login, Once};
 use crate::cli::exit::Exit;
 use crate::cli::login::screen::{JsonScreen, TextScreen};
@@ -36,6 +37,14 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
     if let Some(host) = &flags.remote {
         return remote::execute(args, flags, host);
     }
+    let (settings, account) = match one_account(args) {
+        Ok(chosen) => chosen,
+        Err(exit) => return exit,
+    };
+    // Nobody has to be there to hear that there is no login.
+    if let Err(problem) = has_login(&account) {
+        return report(&account, &problem);
+    }
     let needs_no_terminal = flags.device && flags.json;
     if !prompt::can_ask() && !needs_no_terminal {
         output::error(
@@ -46,10 +55,6 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
         );
         return Exit::Usage;
     }
-    let (settings, account) = match one_account(args) {
-        Ok(chosen) => chosen,
-        Err(exit) => return exit,
-    };
     for warning in &settings.warnings {
         output::warning(warning, warning.hint(&settings.path));
     }
@@ -116,7 +121,7 @@ async fn run(session: &LoginSession, flags: &Login, screen: &dyn LoginScreen) ->
     let mut paste = prompt::can_ask().then(prompt::Paste::begin);
     if flow == Flow::Device {
         let again = paste.as_mut().map(|paste| &mut paste.texts);
-        match session.by_device(again, screen).await {
+        match Box::pin(session.by_device(again, screen)).await {
             Ok(login) => return Ok(login),
             Err(DeviceFault::Problem(problem)) => return Err(problem),
             Err(DeviceFault::NotOffered(message)) => {
@@ -213,7 +218,7 @@ fn conclude(settings: &Settings, account: &AccountConfig, flags: &Login, login: 
     if exit == Exit::Success && !flags.json {
         let place = account.token_file.path.display();
         output::print_line(format!(
-            "the token is in {place}; `zg-tokend run` keeps it fresh, also one that runs already"
+            "the token is in {place}; `zg-tokend run` keeps it fresh, and needs no restart"
         ));
     }
     exit

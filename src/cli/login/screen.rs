@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::exit::Exit;
 use crate::cli::{output, terminal};
@@ -38,8 +38,9 @@ impl TextScreen {
         });
         let forward = forward.filter(|_| std::env::var_os("SSH_CONNECTION").is_some()).unwrap_or_default();
         format!(
-            "{begin}\n\n{url}\n\nWaiting for {life}. If the last page does not load, paste its\n\
-             address here and press Enter. It is not shown.{forward}\n"
+            "{begin}\n\n{url}\n\nWaiting for {life}. If the browser ends at a page that does\n\
+             not load, paste the address of that page here and press\n\
+             Enter. The terminal does not show it.{forward}\n"
         )
     }
 
@@ -47,10 +48,11 @@ impl TextScreen {
         let target = code.verification_uri_complete.as_deref().unwrap_or(&code.verification_uri);
         let columns = terminal::picture_columns().filter(|_| self.shows_qr);
         let picture = columns.and_then(|columns| qr::lines(target, columns));
-        let picture = picture.map(|lines| format!("\n{}\n", lines.join("\n"))).unwrap_or_default();
+        let picture =
+            picture.map(|lines| format!("\nor scan this:\n\n{}\n", lines.join("\n"))).unwrap_or_default();
         format!(
             "Open this address on any device:\n\n  {}\n\nand enter the code:\n\n  {}\n{picture}\n\
-             The code lives for {}. Never enter a code that somebody else sent you.\n",
+             The code works for {}. Never enter a code that somebody else sent you.\n",
             output::printable(&code.verification_uri),
             output::printable(&code.user_code),
             code.life()
@@ -101,17 +103,13 @@ impl LoginScreen for JsonScreen {
             LoginEvent::Trouble(what) => json!({ "event": "trouble", "message": what }),
             LoginEvent::Exchanging => json!({ "event": "exchanging" }),
         };
-        print(&line);
+        output::print(&line);
     }
-}
-
-fn print(line: &Value) {
-    output::print(line);
 }
 
 pub(super) fn print_success(account: &AccountConfig, login: &LoggedIn) {
     let identity = login.identity.as_ref();
-    print(&json!({
+    output::print(json!({
         "event": "logged_in",
         "account": account.name.as_str(),
         "identity": identity.map(ToString::to_string),
@@ -122,7 +120,7 @@ pub(super) fn print_success(account: &AccountConfig, login: &LoggedIn) {
 
 pub(super) fn print_failure(account: &AccountConfig, problem: &Problem) -> Exit {
     let exit = Exit::from(problem.class);
-    print(&json!({
+    output::print(json!({
         "event": "failed",
         "account": account.name.as_str(),
         "kind": problem.kind,

@@ -97,6 +97,8 @@ fn word(status: &AccountStatus) -> &'static str {
         State::Refreshing => "refreshing",
         _ if status.expires_in.is_none() => "no token",
         _ if status.expires_in <= Some(0) => "expired",
+        State::BackingOff | State::NeedsConfig if status.waits_for.as_deref() == Some("key") => "needs a key",
+        State::BackingOff | State::NeedsConfig if status.waits_for.is_some() => "needs file",
         State::BackingOff => "backing off",
         State::NeedsConfig => "needs config",
         State::Due if status.severity != Severity::Ok && status.refresh_at < now => "overdue",

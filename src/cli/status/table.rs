@@ -107,7 +107,7 @@ impl TablePage<'_> {
             (State::Unknown, _) => self.glyphs.nothing.into(),
             (State::NeedsLogin, _) => "after login".into(),
             (State::Refreshing, _) => "under way".into(),
-            _ if !status.refresh_token.available => "never".into(),
+            _ if !status.can_refresh() => "never".into(),
             (State::BackingOff | State::NeedsConfig, Some(wait)) => format!("retry in {}", span(wait)),
             (_, Some(wait)) => format!("in {}", span(wait)),
             (_, None) if status.supervisor.is_none() => "overdue".into(),

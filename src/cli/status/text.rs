@@ -34,7 +34,14 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     if let Some(variable) = status.token_file.masked_by {
         details.push(("masked by", masked(variable)));
     }
-    details.push(("refresh token", refresh_token(status, &time)));
+    match status.grant_type {
+        Some(grant_type) => details.push(("grant", grant_type.to_owned())),
+        None => details.push(("refresh token", refresh_token(status, &time))),
+    }
+    details.extend(status.certificates.iter().map(|certificate| {
+        let ends = certificate.ends_at.map_or_else(|| "unreadable".into(), |at| format!("ends {}", time(at)));
+        ("certificate", format!("{} ({ends})", certificate.path.display()))
+    }));
     if let Some(identity) = &status.refresh_token.identity {
         let email = status.refresh_token.email.as_ref().map(|email| format!(", {email}")).unwrap_or_default();
         details.push(("user", format!("{identity}{email}")));
@@ -66,7 +73,11 @@ pub(super) fn masked(variable: &str) -> String {
 }
 
 fn headline(status: &AccountStatus) -> String {
-    let state = status.state.name().replace('_', " ");
+    let state = match &status.waits_for {
+        None => status.state.name().replace('_', " "),
+        Some(waits_for) if waits_for == "key" => "needs a key".into(),
+        Some(source) => format!("waits for {source}"),
+    };
     let mut parts = vec![format!("{}: {state}", status.account)];
     if let (Some(left), Some(at)) = (status.expires_in, status.expires_at) {
         let span = duration(Duration::from_secs(left.unsigned_abs()));

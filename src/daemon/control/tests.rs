@@ -10,8 +10,8 @@ use crate::daemon::control::answer::{Condition, PassBody, RejectedBody, TokenBod
 use crate::daemon::control::reply::ErrorBody;
 use crate::daemon::control::routes::{Handler, ROUTES};
 use crate::status::{
-    AccountStatus, AttemptStatus, ProbeStatus, PushStatus, RefreshTokenStatus, Severity, State,
-    SupervisorStatus, TokenFileStatus,
+    AccountStatus, AttemptStatus, CertificateStatus, ProbeStatus, PushStatus, RefreshTokenStatus, Severity,
+    State, SupervisorStatus, TokenFileStatus,
 };
 
 fn document() -> Value {
@@ -107,6 +107,9 @@ fn everything() -> AccountStatus {
             modified_at: Some(1),
             masked_by: None,
         }],
+        grant_type: Some("client_credentials"),
+        waits_for: Some("key".into()),
+        certificates: vec![CertificateStatus { key: "certificate", path: "/c".into(), ends_at: Some(1) }],
         generation: Some(1),
         expires_at: Some(1),
         expires_in: Some(1),

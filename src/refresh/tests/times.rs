@@ -162,6 +162,7 @@ fn failure(last_at: Timestamp, not_before: Timestamp, count: u32) -> Failure {
         last_at,
         not_before,
         not_sent: false,
+        from_inputs: false,
         retry_after: None,
         request: None,
     }

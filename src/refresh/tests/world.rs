@@ -69,6 +69,7 @@ impl World {
             lock_patience: crate::refresh::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),
+            grant_type: crate::oauth::GrantType::RefreshToken,
             skew: None,
             default_lifetime: Duration::from_secs(3600),
             horizon: None,
@@ -273,13 +274,16 @@ impl World {
                 Event::Prepared(Err(problem(Class::Io, "disk_full")))
             }
             Action::Prepare(record) => {
-                assert!(self.locked && record.in_flight.is_some());
+                assert!(self.locked && record.in_flight.is_some() == self.policy.grant_type.has_login());
                 self.prepared = true;
                 self.disk = Some(*record);
                 Event::Prepared(Ok(()))
             }
             Action::Request(request) => {
-                let Grant::RefreshToken(token) = request.grant else { panic!("a refresh sends its token") };
+                let token = match request.grant {
+                    Grant::RefreshToken(token) => token,
+                    grant => Secret::new(grant.grant_type()),
+                };
                 assert!(self.locked && self.prepared, "a request out of order");
                 self.posts.push((self.now.boot, token.expose().to_owned()));
                 self.sleep(self.latency);
@@ -370,7 +374,7 @@ pub fn problem(class: Class, kind: &str) -> Problem {
 }
 
 pub fn error(code: &str) -> ErrorReply {
-    ErrorReply { code: code.into(), description: None, uri: None }
+    ErrorReply { code: code.into(), description: None, uri: None, clock_ahead: None }
 }
 
 pub fn invalid_grant() -> Answer {

@@ -179,8 +179,22 @@ fn a_supervisor_outlasts_those_who_only_look() {
     FileExt::try_lock_shared(&looking).unwrap();
     std::thread::scope(|scope| {
         let acquired = scope.spawn(|| SupervisorLock::acquire(&account, now).map(drop));
-        std::thread::sleep(SUPERVISOR_PAUSE);
+        // Longer than it waits for another supervisor.
+        std::thread::sleep(SUPERVISOR_PAUSE * 3 * SUPERVISOR_TRIES);
         drop(looking);
         acquired.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn two_that_look_whether_it_is_locked_do_not_see_each_other() {
+    let (_guard, path) = state();
+    let account = account(&path);
+    let looking = open_again(&account.directory).unwrap();
+    FileExt::try_lock_shared(&looking).unwrap();
+    assert!(!account.is_locked().unwrap());
+    drop(looking);
+    let held = once_free(|| account.try_lock()).unwrap();
+    assert!(account.is_locked().unwrap());
+    drop(held);
 }

@@ -125,6 +125,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
         lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
         account: record.account.as_str().into(),
         config: record.config.as_str().into(),
+        grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
         skew: None,
         default_lifetime: LONGEST,
         horizon: Some(Duration::from_secs(300)),

@@ -1,6 +1,7 @@
 //! The harness: a sandbox for the binary, its children, and patience.
 
 pub mod audit;
+pub mod chromium;
 pub mod documents;
 pub mod golden;
 pub mod mounts;
@@ -197,6 +198,14 @@ pub fn feed(command: &mut Command, input: &str) -> Output {
     let written = child.stdin.take().unwrap().write_all(input.as_bytes());
     assert!(!written.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe), "{command:?}");
     Output::of(child.wait_with_output().unwrap())
+}
+
+/// A file that only its owner can read, not even for a moment anybody else. It replaces an older one.
+pub fn write_private(path: &Path, content: &[u8]) {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).unwrap();
+    file.write_all(content).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 /// Writes an executable script. A child does it: were the file open for writing in this process,

@@ -203,6 +203,8 @@ impl World {
         let mut state = self.state_of(account);
         change(&mut state);
         self.replace_state(account, &state);
+        // Not by closing it alone: a child that another test has just forked has a copy.
+        flock(&directory, FlockOperation::Unlock).unwrap();
     }
 
     /// Lets a test force more refreshes within a minute than the program permits: the state forgets

@@ -17,7 +17,7 @@ mod sealing;
 mod signals;
 mod supervised;
 mod threads;
-mod trace;
+pub mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ use crate::common::world::World;
 const WORKERS: usize = 4;
 
 /// Every item if all are wanted; else those that are `fixed`, and `random` more.
-fn sample<T: Clone>(what: &str, items: &[T], fixed: impl Fn(&T) -> bool, random: usize) -> Vec<T> {
+pub fn sample<T: Clone>(what: &str, items: &[T], fixed: impl Fn(&T) -> bool, random: usize) -> Vec<T> {
     if at_full_size() {
         return items.to_vec();
     }
@@ -52,7 +52,7 @@ fn sample<T: Clone>(what: &str, items: &[T], fixed: impl Fn(&T) -> bool, random:
 
 /// Tries every item, several at a time. Panics at the end if any of them did, naming all.
 #[track_caller]
-fn in_parallel<T: Sync, R: Send>(
+pub fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     name: impl Fn(&T) -> String + Sync,
     try_one: impl Fn(&T) -> R + Sync,
@@ -98,7 +98,7 @@ fn revoked(log: &[AuditEntry]) -> bool {
 /// The state holds the newest refresh token that the server knows, the token file the access
 /// token that came with it, and nothing was revoked.
 #[track_caller]
-fn assert_login_lives(world: &World) {
+pub fn assert_login_lives(world: &World) {
     let log = world.server.audit();
     assert!(!revoked(&log), "{log:#?}");
     let (access_token, successor) = *granted(&log).last().unwrap();

@@ -73,7 +73,7 @@ fn attribute(html: &str, name: &str) -> Option<String> {
     Some(rest.split_once('"')?.0.to_owned())
 }
 
-fn configure(oidc: &Oidc, sandbox: &Sandbox) {
+pub fn configure(oidc: &Oidc, sandbox: &Sandbox) {
     sandbox.write_config(&format!(
         "issuer = \"{}\"\nclient_id = \"zglogin\"\nca_file = \"{}\"\n",
         oidc.https(),
@@ -81,12 +81,12 @@ fn configure(oidc: &Oidc, sandbox: &Sandbox) {
     ));
 }
 
-fn status(sandbox: &Sandbox) -> Value {
+pub fn status(sandbox: &Sandbox) -> Value {
     let status: Value = serde_json::from_str(&sandbox.run(["status", "--json"]).stdout).unwrap();
     status["accounts"][0].clone()
 }
 
-fn token(sandbox: &Sandbox) -> Secret {
+pub fn token(sandbox: &Sandbox) -> Secret {
     read(&sandbox.path("config/zerogravity/token"))
 }
 

@@ -129,7 +129,7 @@ fn a_camera_reads_the_picture_of_the_address() {
     let world = quick_devices(600);
     configure(&world, "");
     let mut login = LoginRun::start(&world, "--device");
-    login.process.wait_for("The code lives for 10 min");
+    login.process.wait_for("The code works for 10 min");
     let shown = login.process.log();
     let image = world.sandbox.path("code.pbm");
     std::fs::write(&image, picture(&shown)).unwrap();
@@ -146,7 +146,7 @@ fn a_camera_reads_the_picture_of_the_address() {
     // Where it does not fit, and where colours are not wanted, there is none.
     for (line, environment) in [("--device --no-qr", None), ("--device", Some(("NO_COLOR", "1")))] {
         let mut login = LoginRun::start_in(&world.sandbox, line, environment.as_slice());
-        login.process.wait_for("The code lives for 10 min");
+        login.process.wait_for("The code works for 10 min");
         assert!(!login.process.log().contains('▀'), "{}", login.process.log());
         login.type_text("\u{3}");
         login.ends_with(1);

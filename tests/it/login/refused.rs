@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use zg_tokend::testing::demo::{Fault, Outage};
+use zg_tokend::testing::demo::{Fault, IssuerOptions, Outage};
 
 use super::{LoginRun, configure, consent, fetch, follow, log_in, with_parameter};
+use crate::common::documents::Documents;
 use crate::common::world::World;
 
 #[test]
@@ -154,4 +155,76 @@ fn an_account_that_no_server_can_log_in_says_so() {
     world.configure("");
     let shown = LoginRun::by_browser(&world, "").ends_with(78);
     assert!(shown.contains("neither the config nor the issuer names the authorization_endpoint"), "{shown}");
+}
+
+/// A redirect could carry the code, or the whole login, to another server.
+#[test]
+fn no_redirect_is_followed() {
+    let world = World::new();
+    configure(&world, "");
+    assert_eq!(log_in(&world, "", "alice").0, 0);
+    let (token, login) = (world.token(), world.refresh_token());
+    let elsewhere = Documents::start();
+    let location = vec![("location".to_owned(), format!("{}/token", elsewhere.url()))];
+    for status in [302, 307] {
+        let posts = world.posts();
+        let mut fault = Fault::reply(status, "");
+        fault.reply.as_mut().unwrap().headers.extend(location.clone());
+        world.fault(fault);
+        let (code, shown) = log_in(&world, "", "alice");
+        assert!(code == 69 && shown.contains("redirects to"), "{code} {shown}");
+        assert_eq!(world.posts(), posts + 1, "the code is sent once");
+    }
+    assert!(elsewhere.requests().is_empty(), "{:?}", elsewhere.requests());
+    assert_eq!((world.token(), world.refresh_token()), (token, login));
+    world.once_gives(0, ["--force"]);
+
+    let moved = Documents::start();
+    let issuer = moved.url();
+    let location = format!("location: {}/.well-known/openid-configuration\r\n", world.server.url());
+    for name in ["oauth-authorization-server", "openid-configuration"] {
+        moved.put(&format!("/.well-known/{name}"), 302, &location, "");
+    }
+    world.sandbox.write_config(&format!("issuer = \"{issuer}\"\nclient_id = \"demo\"\n"));
+    let (code, shown) = LoginRun::by_browser(&world, "").end();
+    assert!(!shown.contains("code_challenge=") && shown.contains("302"), "{code} {shown}");
+    assert_ne!(code, 0, "{shown}");
+    assert!(!moved.requests().is_empty());
+}
+
+#[test]
+fn a_login_needs_https_but_on_loopback() {
+    let world = World::new();
+    let server = world.server.url();
+    for lines in [
+        "issuer = \"http://as.example\"\n".to_owned(),
+        format!("issuer = \"{server}\"\nauthorization_endpoint = \"http://as.example/authorize\"\n"),
+        format!("issuer = \"{server}\"\ndevice_authorization_endpoint = \"http://as.example/device\"\n"),
+        format!("issuer = \"{server}\"\nrevocation_endpoint = \"http://as.example/revoke\"\n"),
+    ] {
+        world.sandbox.write_config(&format!("client_id = \"demo\"\n{lines}"));
+        let shown = LoginRun::by_browser(&world, "").ends_with(78);
+        assert!(shown.contains("http://as.example") && shown.contains("https"), "{lines} {shown}");
+        assert!(!shown.contains("code_challenge="), "{shown}");
+    }
+}
+
+#[test]
+fn a_scope_that_was_not_granted_is_named() {
+    let scope = "mail.read mail.send".to_owned();
+    let world = World::with(IssuerOptions { scope, ..IssuerOptions::default() });
+    configure(&world, "login_scope = \"mail.read mail.send\"\n");
+    let reply = r#"{"access_token":"a","refresh_token":"r","token_type":"Bearer","expires_in":3600,"scope":"mail.read"}"#;
+    world.fault(Fault::reply(200, reply));
+    let (code, shown) = log_in(&world, "", "alice");
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("granted less than the login asked for: not mail.send"), "{shown}");
+    assert_eq!(world.token().expose(), "a");
+    // All of it, or a server that does not say: no warning.
+    for scope in [r#","scope":"mail.send mail.read""#, ""] {
+        let reply = reply.replace(r#","scope":"mail.read""#, scope);
+        world.fault(Fault::reply(200, reply));
+        let (code, shown) = log_in(&world, "", "alice");
+        assert!(code == 0 && !shown.contains("granted less"), "{shown}");
+    }
 }

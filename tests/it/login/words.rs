@@ -20,7 +20,7 @@ pub(super) fn page(world: &World, line: &str, code: i32, shown: &str) -> String 
     let shown = shown.replace(world.server.url(), "SERVER").replace('\r', "");
     let mut text = String::new();
     // The beginning of every login by browser is told once.
-    let shown = shown.split_once("It is not shown.\n").map_or(&*shown, |(_, rest)| rest);
+    let shown = shown.split_once("The terminal does not show it.\n").map_or(&*shown, |(_, rest)| rest);
     for line in shown.lines().filter(|line| !line.starts_with("Script ")) {
         let line = without_ports(&without_times(line));
         let line = if line.contains("code_challenge=") { "SERVER/authorize?…".to_owned() } else { line };

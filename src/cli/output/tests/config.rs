@@ -160,6 +160,18 @@ const MISTAKES: &[&str] = &[
     "token_endpoint = \"https:\"",
     "token_endpoint = \"data:x\"",
     "refresh_token = { file = \"\" }",
+    "token_endpoint_auth_method = \"private_key_jwt\"",
+    "token_endpoint_auth_method = \"tls_client_auth\"",
+    "client_secret = \"s\"\nprivate_key = \"k\"\ntoken_endpoint_auth_method = \"private_key_jwt\"",
+    "grant_type = \"client_credentials\"\nrefresh_token = \"r\"",
+    "grant_type = \"client_credentials\"",
+    "subject_token = \"t\"",
+    "grant_type = \"jwt-bearer\"",
+    "certificate = \"c\"",
+    "tls_certificate = \"c\"",
+    "private_key = \"k\"\nclient_assertion = \"a\"",
+    "grant_type = \"token-exchange\"",
+    "grant_type = \"client_credentials\"\ngoogle_credentials = \"k\"",
 ];
 
 /// Instead of it.

@@ -33,13 +33,16 @@ use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
 use crate::process::{ChildError, ProgramError};
 use crate::push::PushError;
 use crate::secrets::{CommandError, SecretError};
+use crate::signing::key::KeyError;
 use crate::store::lock::LockError;
 use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 28] = [
+const ELSEWHERE: [&str; 30] = [
+    "NotACertificate",
     "NotAKey",
+    "SignatureError",
     "IdTokenFault::Audience",
     "IdTokenFault::Expired",
     "IdTokenFault::Issuer",
@@ -119,9 +122,16 @@ fn every_error_is_told_with_a_way_out() {
     network(&mut page);
     surroundings(&mut page);
     init(&mut page);
+    keys(&mut page);
     compare("errors", &page.text);
     let known: BTreeSet<_> = ELSEWHERE.map(str::to_owned).into_iter().chain(page.told).collect();
     assert_eq!(known, variants(), "each variant has a golden text, and no other has one");
+}
+
+fn keys(page: &mut Page) {
+    for error in [KeyError::NotAKey, KeyError::Encrypted, KeyError::Sec1, KeyError::Short, KeyError::Kind] {
+        page.tell(&error, Some(error.hint(Some("client.pem"))));
+    }
 }
 
 fn config(page: &mut Page) {

@@ -1,0 +1,64 @@
+//! The judgement of keys, certificates, and tokens that somebody else writes.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::AccountConfig;
+use crate::message::duration;
+use crate::refresh::record::{Record, VerdictKind};
+use crate::status::{AccountStatus, Look, Severity};
+
+/// How long before the end of a certificate it is worth a warning, in seconds: authorities take days.
+const CERTIFICATE_NOTICE: i64 = 14 * 86_400;
+
+impl AccountStatus {
+    /// A certificate that ends is seen here, long before the server sees it.
+    pub(super) fn judge_certificates(&mut self, look: &Look, now: Timestamp) {
+        for (key, path, ends_at) in &look.certificates {
+            let path = path.display();
+            match ends_at {
+                Err(problem) => {
+                    let hint = problem.hint.clone().unwrap_or_default();
+                    self.find(Severity::Warning, &*problem.message, hint);
+                }
+                Ok(ends_at) => {
+                    let left = ends_at - now.wall / 1000;
+                    let span = duration(Duration::from_secs(left.unsigned_abs()));
+                    let problem = match left {
+                        ..=0 => format!("the {key} {path} ended {span} ago"),
+                        _ if left <= CERTIFICATE_NOTICE => format!("the {key} {path} ends in {span}"),
+                        _ => continue,
+                    };
+                    let hint = "renew it, and register it if the server wants that: a new one is used as soon as it is there";
+                    self.find(Severity::Warning, problem, hint);
+                }
+            }
+        }
+    }
+}
+
+/// The thing that only somebody else can bring: another key, or another file.
+pub(super) fn waits_for(account: &AccountConfig, record: &Record) -> Option<String> {
+    let grant = &account.grant;
+    let given = [
+        grant.assertion.as_ref(),
+        grant.subject_token.as_ref().map(|(source, _)| source),
+        grant.client_assertion.as_ref(),
+    ];
+    let given = given.into_iter().flatten().next();
+    let signs = grant.private_key.is_some() || grant.tls.is_some() || grant.google_credentials.is_some();
+    let of_key = |kind: &str| matches!(kind, "key" | "certificate" | "google_credentials");
+    let of_proof = |kind: &str| matches!(kind, "invalid_client" | "invalid_grant" | "unauthorized_client");
+    let needs_key = || signs.then(|| "key".to_owned());
+    let verdict = record.verdict.as_ref().filter(|verdict| verdict.kind == VerdictKind::Client);
+    match (&record.failure, verdict) {
+        (Some(failure), _) if failure.from_inputs && of_key(&failure.kind) => needs_key(),
+        (Some(failure), _)
+            if failure.from_inputs && matches!(&*failure.kind, "assertion_expired" | "secret") =>
+        {
+            given.map(ToString::to_string)
+        }
+        (_, Some(verdict)) if of_proof(&verdict.error) => given.map(ToString::to_string).or_else(needs_key),
+        _ => None,
+    }
+}
