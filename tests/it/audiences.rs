@@ -130,8 +130,8 @@ fn many_that_are_due_at_once_send_each_refresh_token_once() {
     wait_until("all tokens", || (world.grants() == 18).then_some(()));
     wait_until("the files", || {
         let all = SCOPES.iter().chain(&["main"]);
-        let live = |name: &&str| world.reads_live(&world.token_file_of(name));
-        all.clone().all(|name| live(&name)).then_some(())
+        let live = |name: &str| world.reads_live(&world.token_file_of(name));
+        all.clone().all(|name| live(name)).then_some(())
     });
     assert_sent_once(&world);
 }
