@@ -33,7 +33,7 @@ pub(super) fn refresh(
 ) -> Option<Exit> {
     let mut command = copy(settings, account, "token")?;
     command.args(["--min-valid", &millis(flags.min_valid), "--wait", &millis(flags.wait)]);
-    command.args(["--on-error", &name(flags.on_error), "--on-busy", &name(flags.on_busy)]);
+    command.args(["--on-error", &name(&flags.on_error), "--on-busy", &name(&flags.on_busy)]);
     if quiet {
         command.stderr(Stdio::null());
     }
@@ -75,6 +75,6 @@ fn millis(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-fn name(value: impl ValueEnum) -> String {
+fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

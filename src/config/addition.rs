@@ -118,6 +118,7 @@ pub fn prove(
                 && added.auth_method == account.auth_method
                 && added.endpoint == account.endpoint
                 && added.preset == account.preset
+                && added.grant == account.grant
                 && added.login.authorization_endpoint == account.login.authorization_endpoint
         };
         if !find(&account.name).is_some_and(|added| is_answered(added)) {

@@ -131,8 +131,9 @@ impl Rule {
         match self {
             Self::Accounts => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
-            Self::Key(Key { kind: Kind::Secret | Kind::TextSource, .. }) => TableLevel::Secret,
-            Self::SecretParam => TableLevel::Secret,
+            Self::Key(Key { kind: Kind::Secret | Kind::TextSource, .. }) | Self::SecretParam => {
+                TableLevel::Secret
+            }
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
             Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,

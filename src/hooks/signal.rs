@@ -54,7 +54,7 @@ pub fn send(config: &SignalConfig) -> Result<(), SignalError> {
     let path = || config.pid_file.clone();
     let file = Contents::of_path(&config.pid_file, PID_FILE_MAX)?;
     let file = file.ok_or_else(|| SignalError::Missing { path: path() })?;
-    let first = file.bytes.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let first = file.bytes.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let number = std::str::from_utf8(first).ok().and_then(|text| text.parse::<i32>().ok());
     // A negative number would be a group, and 0 our own.
     let pid = number.filter(|number| *number > 0).and_then(Pid::from_raw);

@@ -39,8 +39,8 @@ impl Sending {
     /// The client with these options. All pushes share it.
     pub fn endpoint(&self, options: HttpOptions) -> Arc<HttpEndpoint> {
         let mut endpoints = self.0.endpoints.borrow_mut();
-        let new = || Arc::new(HttpEndpoint::new(options.clone()));
-        Arc::clone(endpoints.entry(options.clone()).or_insert_with(new))
+        let new = |options: &HttpOptions| Arc::new(HttpEndpoint::new(options.clone()));
+        Arc::clone(endpoints.entry(options).or_insert_with_key(new))
     }
 
     /// Waits for a place, which is free again when the result is dropped. A target that does not answer

@@ -130,8 +130,8 @@ fn many_that_are_due_at_once_send_each_refresh_token_once() {
     wait_until("all tokens", || (world.grants() == 18).then_some(()));
     wait_until("the files", || {
         let all = SCOPES.iter().chain(&["main"]);
-        let live = |name: &&str| world.reads_live(&world.token_file_of(name));
-        all.clone().all(|name| live(&name)).then_some(())
+        let live = |name: &str| world.reads_live(&world.token_file_of(name));
+        all.clone().all(|name| live(name)).then_some(())
     });
     assert_sent_once(&world);
 }
@@ -237,8 +237,8 @@ fn run_follows_a_new_login_of_the_other_account() {
 #[test]
 fn an_account_may_begin_to_use_another_login_and_be_renamed() {
     let world = server("mail api", 0);
-    let (main, mail) = (world.seed(), world.seed());
-    world.configure_accounts(&[("main", &main), ("mail", &mail)]);
+    let (main, other) = (world.seed(), world.seed());
+    world.configure_accounts(&[("main", &main), ("mail", &other)]);
     world.once_gives(0, []);
     for _ in 0..3 {
         world.once_gives(0, ["--force"]);

@@ -96,6 +96,8 @@ enum FirstStep {
 fn first_step(account: &AccountConfig) -> FirstStep {
     match account.refresh_token {
         Some(_) => FirstStep::Once,
+        // Nobody logs in.
+        None if !account.grant.grant_type.has_login() => FirstStep::Once,
         None if account.can_log_in() => FirstStep::Login,
         None => FirstStep::Set,
     }
