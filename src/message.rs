@@ -444,6 +444,7 @@ mod tests {
 
     fn verdict(kind: VerdictKind) -> Outcome {
         Outcome::Refused(Box::new(Verdict {
+            is_of_login: false,
             kind,
             binding: Fingerprint::of([]),
             error: "no".into(),

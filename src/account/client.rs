@@ -49,6 +49,7 @@ impl Client {
     /// Reads the secrets, and finds the token endpoint.
     pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
         let account = &self.account;
+        let client_id = read(account, "client_id", &account.client_id).await?.expose().to_owned();
         let seed = match &account.refresh_token {
             Some(source) => read(account, "refresh_token", source).await.map(Some),
             None => Ok(None),
@@ -68,11 +69,11 @@ impl Client {
             shape.secret_params.push(field(account, "extra_params", param).await?);
         }
         let token_endpoint = self.token_endpoint(context).await?;
-        let mut reader = CredentialReader::new(account, context.clock.now());
+        let mut reader = CredentialReader::new(account, client_id.clone(), context.clock.now());
         let mut client = TokenClient {
             client_authentication: self.authentication(&mut reader, &token_endpoint).await?,
             token_endpoint,
-            client_id: account.client_id.clone(),
+            client_id,
             scope: account.scope.clone(),
             extra_params: extra.chain(plain).collect(),
             shape,
@@ -114,7 +115,7 @@ impl Client {
         if !matches!(client.client_authentication, ClientAuthentication::Assertion { .. }) {
             return Ok(Arc::clone(client));
         }
-        let mut reader = CredentialReader::new(&self.account, context.clock.now());
+        let mut reader = CredentialReader::new(&self.account, client.client_id.clone(), context.clock.now());
         let client_authentication = self.authentication(&mut reader, &client.token_endpoint).await?;
         Ok(Arc::new(TokenClient { client_authentication, ..TokenClient::clone(client) }))
     }
@@ -219,7 +220,7 @@ impl Client {
         };
         let mtls = self.account.grant.tls.is_some();
         let now = context.clock.now();
-        let mut store = store::open(&self.settings, &self.account.name);
+        let mut store = store::open(&self.settings, &self.account);
         let cached = self.on_files(context, move || store.discovered()).await;
         let cached = cached.filter(|cached| cached.issuer == *issuer && cached.mtls == mtls);
         if let Some(cached) = &cached
@@ -252,7 +253,7 @@ impl Client {
                 let endpoint = self.confirmed(&fetched, fetched.token_endpoint.clone())?;
                 // Without the cache the next pass fetches the document again: no reason to fail.
                 let kept = Discovered { confirmed_host: host(&endpoint), ..fetched };
-                let store = store::open(&self.settings, &self.account.name);
+                let store = store::open(&self.settings, &self.account);
                 let _ = self.on_files(context, move || store.keep_discovered(&kept)).await;
                 Ok(endpoint)
             }

@@ -30,6 +30,7 @@ const CERTIFICATES_MAX: usize = 256 << 10;
 /// Reads the credentials of one request.
 pub(super) struct CredentialReader<'a> {
     pub(super) account: &'a AccountConfig,
+    client_id: String,
     pub(super) now: Timestamp,
     /// Of everything that a verdict is bound to.
     given: Vec<Fingerprint>,
@@ -45,8 +46,8 @@ pub(super) struct NamedKey {
 }
 
 impl<'a> CredentialReader<'a> {
-    pub(super) fn new(account: &'a AccountConfig, now: Timestamp) -> Self {
-        Self { account, now, given: Vec::new(), name: None, origin: EvidenceOrigin::Client }
+    pub(super) fn new(account: &'a AccountConfig, client_id: String, now: Timestamp) -> Self {
+        Self { account, client_id, now, given: Vec::new(), name: None, origin: EvidenceOrigin::Client }
     }
 
     /// The grant of the config, if it needs no login and is not Google's.
@@ -101,7 +102,7 @@ impl<'a> CredentialReader<'a> {
                     let default =
                         if known { AssertionAudience::Issuer } else { AssertionAudience::TokenEndpoint };
                     let audience = grant.client_assertion_audience.as_ref().unwrap_or(&default);
-                    let id = &self.account.client_id;
+                    let id = &self.client_id.clone();
                     let audience = self.audience(audience, token_endpoint);
                     let assertion = self.sign(&named, id, Some(id), &audience, None)?;
                     self.claim(
@@ -138,7 +139,7 @@ impl<'a> CredentialReader<'a> {
             return Err(Problem::bug("nothing signs the assertion"));
         };
         let (named, key) = self.private_key(source).await?;
-        let issuer = grant.assertion_issuer.as_ref().unwrap_or(&self.account.client_id);
+        let issuer = &grant.assertion_issuer.clone().unwrap_or_else(|| self.client_id.clone());
         let subject = grant.assertion_subject.as_ref().unwrap_or(issuer);
         let audience = self.audience(&grant.assertion_audience, token_endpoint);
         let scope = self.account.scope.as_deref().filter(|_| grant.scope_in_assertion);

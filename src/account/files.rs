@@ -41,7 +41,7 @@ impl Files {
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
             rules: sealing::rules(account),
-            store: store::open(settings, &account.name),
+            store: store::open(settings, account),
             outputs: Outputs::new(account),
             generation: 0,
             origin: None,

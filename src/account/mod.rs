@@ -323,7 +323,7 @@ impl Account {
 
     /// The paths of the files, for messages.
     fn places(&self) -> String {
-        let state = store::open(&self.settings, &self.configured.name).path();
+        let state = store::open(&self.settings, &self.configured).path();
         let outputs = self.configured.outputs.iter().map(|output| &output.file);
         let files = std::iter::once(&self.configured.token_file).chain(outputs);
         let files: Vec<_> = files.map(|file| file.path.display().to_string()).collect();
@@ -419,6 +419,7 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
     };
     Policy {
         account: account.name.shared(),
+        from: account.from.as_ref().map(config::AccountName::shared),
         config: Arc::clone(&settings.path_text),
         grant_type: account.grant.grant_type,
         skew: account.skew,

@@ -46,6 +46,32 @@ pub struct LiveToken {
     pub passed: bool,
 }
 
+/// The stored token, if it lives for longer than `min_valid`; at most half its lifetime counts, or each
+/// call would refresh. Else the life that is asked for.
+pub fn stored(
+    settings: &config::Settings,
+    account: &Arc<config::AccountConfig>,
+    min_valid: Duration,
+) -> Result<Result<LiveToken, Duration>, Problem> {
+    let stored = access_token(settings, account)?;
+    let now = SystemClock::new().now();
+    let half = stored.as_ref().map_or(min_valid, |token| token.lifetime() / 2);
+    let min_valid = min_valid.min(half);
+    let is_enough = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
+    let token = stored.filter(is_enough).ok_or(min_valid);
+    Ok(token.map(|token| LiveToken { token, problem: None, passed: false }))
+}
+
+/// The stored token while it lives, after another process has made a pass for it.
+pub fn passed(
+    settings: &config::Settings,
+    account: &Arc<config::AccountConfig>,
+) -> Result<Option<LiveToken>, Problem> {
+    let now = SystemClock::new().now();
+    let token = access_token(settings, account)?.filter(|token| token.is_live(now));
+    Ok(token.map(|token| LiveToken { token, problem: None, passed: true }))
+}
+
 /// The stored token if it meets the requirements, else that of one pass.
 pub fn obtain(
     settings: &config::Settings,
@@ -53,15 +79,10 @@ pub fn obtain(
     requirements: TokenRequirements,
     observer: Rc<dyn Observer>,
 ) -> Result<LiveToken, Problem> {
-    let stored = access_token(settings, account)?;
-    let now = SystemClock::new().now();
-    // At most half the lifetime, or each call would refresh.
-    let half = stored.as_ref().map_or(requirements.min_valid, |token| token.lifetime() / 2);
-    let min_valid = requirements.min_valid.min(half);
-    let is_enough = |token: &AccessToken| token.remaining(now) > crate::clock::millis(min_valid);
-    if let Some(token) = stored.filter(is_enough) {
-        return Ok(LiveToken { token, problem: None, passed: false });
-    }
+    let min_valid = match stored(settings, account, requirements.min_valid)? {
+        Ok(token) => return Ok(token),
+        Err(min_valid) => min_valid,
+    };
     let mode =
         Mode { horizon: Some(min_valid), lock_patience: requirements.lock_patience, ..Mode::default() };
     let account = pass(settings, account, mode, Trigger::default(), observer)?;

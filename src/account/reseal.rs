@@ -48,7 +48,7 @@ fn verify(
     keys: Option<Arc<StateKeys>>,
     wanted: &mut Record,
 ) -> Result<AtRest, Problem> {
-    let mut store = store::open(settings, &account.name);
+    let mut store = store::open(settings, account);
     store.set_keys(keys, sealing::rules(account));
     let Stored::Record(mut stored) = store.load()? else { return Err(differs()) };
     let is_open = seal::secrets(&mut stored).all(|(_, secret)| secret.open().is_some());

@@ -81,7 +81,7 @@ pub fn open_id_token(
         return Ok(());
     }
     let keys = read_keys_here(settings, account)?.unwrap_or_default();
-    let mut store = store::open(settings, &account.name);
+    let mut store = store::open(settings, account);
     store.set_keys(Some(keys), rules(account));
     if let Stored::Record(record) = store.load()? {
         let stored = record.access_token.filter(|stored| stored.value == token.value);
@@ -96,7 +96,7 @@ pub fn try_on_state(
     account: &AccountConfig,
     keys: &StateKeys,
 ) -> Result<Option<Problem>, Problem> {
-    let Stored::Record(mut record) = store::open(settings, &account.name).load()? else { return Ok(None) };
+    let Stored::Record(mut record) = store::open(settings, account).load()? else { return Ok(None) };
     let Err(mut source) = seal::open(&mut record, keys) else { return Ok(None) };
     if account.state_key.is_none() && account.state_key_previous.is_none() {
         source = SealError::NoKey;

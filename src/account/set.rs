@@ -140,8 +140,16 @@ pub fn set(
     Ok(SetResult::Stored { older, failed })
 }
 
-/// Why this account has no login, if it has none.
+/// Why this account has no login that could be replaced or ended, if it has none.
 pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
+    if let Some(login) = &account.from {
+        return Err(Problem {
+            class: Class::Config,
+            kind: "no_own_login".into(),
+            message: format!("it uses the login of account {login}, and has none of its own"),
+            hint: Some(format!("name that account: --account {login}")),
+        });
+    }
     let grant_type = account.grant.grant_type;
     if grant_type.has_login() {
         return Ok(());

@@ -65,7 +65,7 @@ async fn discover(
             return (None, Finding::problem("issuer", message + &via, error.hint()));
         }
     };
-    let known = store::open(settings, &account.name).discovered();
+    let known = store::open(settings, account).discovered();
     let known = known.filter(|known| known.issuer == issuer).map(|known| known.confirmed_host);
     let host = url.host_str().unwrap_or_default();
     let finding = match known {

@@ -297,7 +297,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     if !account.grant.grant_type.has_login() {
         return Vec::new();
     }
-    let mut store = store::open(settings, &account.name);
+    let mut store = store::open(settings, account);
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
         Ok(stored) => stored.into_parts(),

@@ -212,6 +212,9 @@ pub struct Run {
     /// can connect
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
+    /// While another process supervises an account, stand by and take over when it ends
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -353,6 +356,9 @@ pub struct Token {
     /// Print this instead: a template or the name of a format, as for token_format in the config
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["format", "operation"], value_parser = template)]
     pub template: Option<TokenFormat>,
+    /// The copy of this program that makes the exchange for a reader
+    #[arg(long, hide = true)]
+    pub own_session: bool,
     #[command(flatten)]
     pub wanted: TokenFlags,
     /// User name for git
@@ -412,6 +418,12 @@ pub struct Rejected {
     /// Maximum wait for another process
     #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = duration)]
     pub wait: Duration,
+    /// The copy of this program that makes the exchange for a reader
+    #[arg(long, hide = true)]
+    pub own_session: bool,
+    /// Leave the hooks to the next pass
+    #[arg(long, hide = true)]
+    pub no_hooks: bool,
 }
 
 #[derive(Debug, clap::Args)]

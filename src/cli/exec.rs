@@ -8,18 +8,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{Command, ExitCode, ExitStatus};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::account::obtain;
-use crate::account::obtain::{Replacement, TokenRequirements};
+use crate::account::obtain::LiveToken;
 use crate::account::sealing::open_id_token;
-use crate::cli::args::{Args, Exec};
-use crate::cli::once::Warnings;
+use crate::cli::args::{Args, Exec, OnBusy, OnError, TokenFlags};
+use crate::cli::exit::Exit;
 use crate::cli::{one_account, output, rejected, report, token};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat};
@@ -64,7 +62,7 @@ fn live(
     account: &Arc<AccountConfig>,
     flags: &Exec,
 ) -> Result<(AccessToken, Secret), u8> {
-    let mut token = token::live(settings, account, &flags.wanted).map_err(|_| FAILED)?.token;
+    let mut token = token::live(settings, account, &flags.wanted, false).map_err(|_| FAILED)?.token;
     if flags.template.as_ref().is_some_and(TokenFormat::needs_id_token)
         && let Err(problem) = open_id_token(settings, account, &mut token)
     {
@@ -89,18 +87,7 @@ fn text(flags: &Exec, account: &AccountConfig, token: &AccessToken) -> Result<Se
 
 /// Reports the token; true if there is another one now.
 fn replaced(settings: &Settings, account: &Arc<AccountConfig>, flags: &Exec, token: &Secret) -> bool {
-    let warnings = Rc::new(Warnings);
-    match obtain::rejected(settings, account, token.fingerprint(), flags.wanted.wait, warnings, &mut None) {
-        Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => true,
-        Ok(replacement) => {
-            rejected::print(account.name.as_str(), &replacement);
-            false
-        }
-        Err(problem) => {
-            report(account, &problem);
-            false
-        }
-    }
+    rejected::replace(settings, account, token.fingerprint(), flags.wanted.wait) == Exit::Success
 }
 
 /// Runs the command to its end. Returns its exit code, or 128 plus the signal number.
@@ -173,18 +160,16 @@ async fn keep_fresh(
         let now = SystemClock::new().now();
         let early = schedule::skew(token.lifetime(), account.skew);
         tokio::time::sleep(token.life_left(now).saturating_sub(early).max(RENEWAL_PAUSE)).await;
-        let wanted = TokenRequirements {
+        let wanted = TokenFlags {
             min_valid: early,
-            use_existing_on_error: false,
-            use_existing_on_busy: false,
-            lock_patience: flags.wanted.wait,
+            on_error: OnError::Fail,
+            on_busy: OnBusy::Wait,
+            wait: flags.wanted.wait,
         };
         let (settings, configured) = (settings.clone(), Arc::clone(account));
-        let obtained = workers::run(move || {
-            obtain::obtain(&settings, &configured, wanted, Rc::new(Warnings)).map(|obtained| obtained.token)
-        });
+        let obtained = workers::run(move || token::live(&settings, &configured, &wanted, has_failed));
         match obtained.await {
-            Ok(new) => {
+            Ok(LiveToken { token: new, .. }) => {
                 has_failed = false;
                 if new != token
                     && let Ok(text) = text(flags, account, &new)
@@ -193,8 +178,7 @@ async fn keep_fresh(
                 }
                 token = new;
             }
-            Err(problem) if !std::mem::replace(&mut has_failed, true) => drop(report(account, &problem)),
-            Err(_) => {}
+            Err(_) => has_failed = true,
         }
     }
 }

@@ -7,7 +7,9 @@ use crate::cli::args::{Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::config::formats::FORMATS;
-use crate::config::keys::{FORMS, HOOK_VARIABLES, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::keys::{
+    FORMS, HOOK_VARIABLES, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS,
+};
 use crate::oauth::providers::{PROVIDERS, Provider};
 
 const COMMANDS: &str = include_str!("../../packaging/man/zg-tokend.1");
@@ -40,6 +42,7 @@ fn config() -> String {
         ("@FORMATS@", joined(FORMATS, |format| entry(&format.usage(), format.doc))),
         ("@KEYS push@", joined(PUSH_KEYS, key_entry)),
         ("@KEYS probe@", joined(PROBE_KEYS, key_entry)),
+        ("@KEYS signal@", joined(SIGNAL_KEYS, key_entry)),
         ("@HOOK VARIABLES@", joined(HOOK_VARIABLES, |(name, doc)| entry(name, doc))),
         ("@PROVIDERS@", joined(PROVIDERS, provider_entry)),
         ("@FORMS@", joined(FORMS, |form| entry(form.example, form.doc))),

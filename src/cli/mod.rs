@@ -19,6 +19,7 @@ mod reaper;
 mod rejected;
 mod run;
 mod seal;
+mod session;
 mod set;
 mod status;
 mod terminal;

@@ -2,16 +2,19 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::account::obtain;
-use crate::account::obtain::Replacement;
+use crate::account::obtain::{Replacement, StoredToken};
 use crate::cli::args::{Args, Rejected};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};
-use crate::cli::{one_account, output, report, set};
+use crate::cli::{one_account, output, report, session, set};
+use crate::config::{AccountConfig, Settings};
 use crate::hooks::due;
 use crate::message::duration;
 use crate::push;
+use crate::secret::Fingerprint;
 
 pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
     let (settings, account) = match one_account(args) {
@@ -29,17 +32,56 @@ pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
             }
         },
     };
+    if flags.own_session {
+        session::leave();
+    } else {
+        match obtain::compare(&settings, &account, refused) {
+            Ok(StoredToken::Other) => {
+                return print(account.name.as_str(), &Replacement::AlreadyReplaced);
+            }
+            Ok(_) => {}
+            Err(problem) => return report(&account, &problem),
+        }
+        if let Some(exit) = session::replace(&settings, &account, refused, flags.wait, true) {
+            return exit;
+        }
+    }
     let mut passed = None;
     let warnings = Rc::new(Warnings);
     let exit = match obtain::rejected(&settings, &account, refused, flags.wait, warnings, &mut passed) {
         Ok(replacement) => print(account.name.as_str(), &replacement),
         Err(problem) => report(&account, &problem),
     };
+    if flags.no_hooks {
+        return exit;
+    }
     // Nobody waits for this command as for `token`, so that hooks can run at once.
     let sent = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings));
     match sent.and_then(|()| run_hooks(passed.as_mut().map(due).unwrap_or_default())) {
         Ok(()) => exit,
         Err(error) => output::no_event_loop(&error),
+    }
+}
+
+/// Replaces the token if it is still the stored one, without hooks; prints a failure.
+pub(super) fn replace(
+    settings: &Settings,
+    account: &Arc<AccountConfig>,
+    refused: Fingerprint,
+    wait: Duration,
+) -> Exit {
+    match obtain::compare(settings, account, refused) {
+        Ok(StoredToken::Other) => return Exit::Success,
+        Ok(_) => {}
+        Err(problem) => return report(account, &problem),
+    }
+    if let Some(exit) = session::replace(settings, account, refused, wait, false) {
+        return exit;
+    }
+    match obtain::rejected(settings, account, refused, wait, Rc::new(Warnings), &mut None) {
+        Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => Exit::Success,
+        Ok(replacement) => print(account.name.as_str(), &replacement),
+        Err(problem) => report(account, &problem),
     }
 }
 

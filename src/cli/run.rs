@@ -11,15 +11,17 @@ use crate::cli::exit::Exit;
 use crate::config::Settings;
 use crate::daemon;
 use crate::daemon::control::SocketPlace;
-use crate::daemon::{RunError, RunOptions};
+use crate::daemon::{RunError, RunOptions, standby};
 use crate::message::{Level, Message};
 use crate::problem::chain;
+use crate::store::lock::LockError;
 
 pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
     if let Some(exit) = reaper::as_first_process() {
         return exit;
     }
-    let Some(settings) = settings(args) else { return Exit::Config };
+    let read = || settings(args);
+    let Some(mut settings) = read() else { return Exit::Config };
     log::set_up(flags.log_format);
     warn(&settings);
     if let Some((text, hint)) = linger::warning() {
@@ -30,23 +32,39 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
         let text = "there is no control socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set";
         log::write(None, &Message::new(Level::Debug, "no_control", text));
     }
-    let options = RunOptions {
-        only: args.common.account.as_deref(),
-        reload: &|| reload(args),
-        control,
-        listen: flags.listen,
-        stop: Box::pin(std::future::pending()),
-    };
-    match daemon::run(settings, Context::new(Rc::new(log::Log::default())), options) {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            output::error(chain(&error), error.hint().as_deref());
-            match &error {
-                RunError::Supervise { source, .. } => Exit::from(source.class()),
-                RunError::Hang { .. } => Exit::Io,
-                RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
+    let context = || Context::new(Rc::new(log::Log::default()));
+    loop {
+        let options = RunOptions {
+            only: args.common.account.as_deref(),
+            reload: &|| reload(args),
+            control: control.clone(),
+            listen: flags.listen,
+            stop: Box::pin(std::future::pending()),
+        };
+        let spare = flags.wait.then(|| settings.clone());
+        match (daemon::run(settings, context(), options), spare) {
+            (Ok(()), _) => return Exit::Success,
+            (Err(RunError::Supervise { account, source: LockError::Supervised { .. } }), Some(spare)) => {
+                match standby::wait_for(spare, &account, context(), flags.listen) {
+                    Ok(true) => {}
+                    Ok(false) => return Exit::Success,
+                    Err(error) => return failed(&error),
+                }
+                // It may have changed meanwhile.
+                let Some(new) = read() else { return Exit::Config };
+                settings = new;
             }
+            (Err(error), _) => return failed(&error),
         }
+    }
+}
+
+fn failed(error: &RunError) -> Exit {
+    output::error(chain(error), error.hint().as_deref());
+    match error {
+        RunError::Supervise { source, .. } => Exit::from(source.class()),
+        RunError::Hang { .. } => Exit::Io,
+        RunError::Setup(_) | RunError::Listen { .. } => Exit::Failure,
     }
 }
 

@@ -10,16 +10,17 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::account::obtain;
-use crate::account::obtain::{LiveToken, Replacement, TokenRequirements};
+use crate::account::obtain::{LiveToken, TokenRequirements};
 use crate::account::outputs::render;
 use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{one_account, output, rejected, report};
+use crate::cli::{one_account, output, rejected, report, session};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat, is_loopback};
 use crate::message::way_out;
+use crate::problem::Problem;
 use crate::push;
 use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
@@ -28,6 +29,10 @@ use crate::secret::Secret;
 const QUERY_MAX: u64 = 64 * 1024;
 
 pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
+    if flags.own_session {
+        session::leave();
+        return refresh(args, &flags.wanted);
+    }
     let (settings, account) = match one_account(args) {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
@@ -65,7 +70,7 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
         }
         (_, None) => None,
     };
-    let mut token = match live(&settings, &account, &flags.wanted) {
+    let mut token = match live(&settings, &account, &flags.wanted, false) {
         Ok(token) => token,
         Err(exit) => return exit,
     };
@@ -97,8 +102,39 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
     exit
 }
 
-/// A live token as the flags want it; warns if it is not the newest possible.
+/// A live token as the flags want it; reports a failure, unless `quiet`.
 pub(super) fn live(
+    settings: &Settings,
+    account: &Arc<AccountConfig>,
+    flags: &TokenFlags,
+    quiet: bool,
+) -> Result<LiveToken, Exit> {
+    let failed = |problem: Problem| {
+        if quiet { Exit::from(problem.class) } else { report(account, &problem) }
+    };
+    if let Ok(token) = obtain::stored(settings, account, flags.min_valid).map_err(failed)? {
+        return Ok(token);
+    }
+    match session::refresh(settings, account, flags, quiet) {
+        Some(Exit::Success) => {}
+        Some(exit) => return Err(exit),
+        None => return obtained(settings, account, flags),
+    }
+    match obtain::passed(settings, account).map_err(failed)? {
+        Some(token) => Ok(token),
+        // The state is damaged, and the token in the token file is presumed to live.
+        None => obtained(settings, account, flags),
+    }
+}
+
+/// Makes the pass in this process.
+fn refresh(args: &Args, flags: &TokenFlags) -> Exit {
+    let done = one_account(args).and_then(|(settings, account)| obtained(&settings, &account, flags));
+    done.map_or_else(|exit| exit, |_| Exit::Success)
+}
+
+/// The token of a pass in this process; warns if it is not the newest possible.
+fn obtained(
     settings: &Settings,
     account: &Arc<AccountConfig>,
     flags: &TokenFlags,
@@ -193,12 +229,6 @@ fn may_have_token(query: &HashMap<String, String>) -> Result<(), String> {
 /// git reports that the server refused the password, which is the token.
 fn erase(settings: &Settings, account: &Arc<AccountConfig>, flags: &Token) -> Exit {
     let Some(password) = git_query().remove("password").map(Secret::new) else { return Exit::Success };
-    let warnings = Rc::new(Warnings);
-    match obtain::rejected(settings, account, password.fingerprint(), flags.wanted.wait, warnings, &mut None)
-    {
-        // git reads nothing here, and runs `get` again.
-        Ok(Replacement::AlreadyReplaced | Replacement::Replaced) => Exit::Success,
-        Ok(replacement) => rejected::print(account.name.as_str(), &replacement),
-        Err(problem) => report(account, &problem),
-    }
+    // git reads nothing here, and runs `get` again.
+    rejected::replace(settings, account, password.fingerprint(), flags.wanted.wait)
 }

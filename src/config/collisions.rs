@@ -61,7 +61,8 @@ pub(super) fn refuse(
                 });
             }
         }
-        if let Some(seed) = &account.refresh_token
+        if account.from.is_none()
+            && let Some(seed) = &account.refresh_token
             && let Some(earlier) = seeds.insert(identity(seed, real), &account.name)
         {
             let what = format!("is also that of account `{earlier}`");

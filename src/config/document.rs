@@ -12,9 +12,10 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
 use crate::config::keys::{
-    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable,
+    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
+use crate::config::spelling;
 use crate::config::values::is_pasted;
 
 /// The whole file.
@@ -92,6 +93,7 @@ enum TableLevel {
     Push,
     Output,
     Probe,
+    Signal,
     Unknown,
 }
 
@@ -104,6 +106,7 @@ impl TableLevel {
             Self::Push => PUSH_KEYS,
             Self::Output => OUTPUT_KEYS,
             Self::Probe => PROBE_KEYS,
+            Self::Signal => SIGNAL_KEYS,
             Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
     }
@@ -128,13 +131,15 @@ impl Rule {
         match self {
             Self::Accounts => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
-            Self::Key(key) if key.kind == Kind::Secret => TableLevel::Secret,
-            Self::SecretParam => TableLevel::Secret,
+            Self::Key(Key { kind: Kind::Secret | Kind::TextSource, .. }) | Self::SecretParam => {
+                TableLevel::Secret
+            }
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
             Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
             Self::Key(key) if key.kind == Kind::Outputs => TableLevel::Output,
             Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
+            Self::Key(key) if key.kind == Kind::Signal => TableLevel::Signal,
             _ => TableLevel::Unknown,
         }
     }
@@ -229,6 +234,7 @@ impl Map {
                 TableLevel::Push => format!("known keys of push: {names}"),
                 TableLevel::Output => format!("known keys of outputs: {names}"),
                 TableLevel::Probe => format!("known keys of probe: {names}"),
+                TableLevel::Signal => format!("known keys of signal: {names}"),
                 _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
                 _ => format!("known keys: {names}"),
             }
@@ -279,7 +285,7 @@ fn did_you_mean<'a>(word: &str, mut names: impl Iterator<Item = &'a str>) -> Opt
     if matches!(word, "token_url" | "token_uri") && names.any(|name| name == "token_endpoint") {
         return Some("token_endpoint");
     }
-    keys::nearest(word, names)
+    spelling::nearest(word, names)
 }
 
 fn describe(value: &Spanned<DeValue<'_>>) -> &'static str {

@@ -208,7 +208,7 @@ impl GrantConfig {
     pub(super) fn check_client(
         &self,
         method: AuthMethod,
-        client_id: &str,
+        has_client_id: bool,
         has_body: bool,
         place: Range<usize>,
     ) -> Result<(), ConfigProblem> {
@@ -224,7 +224,7 @@ impl GrantConfig {
                 "remove request_body, or use another token_endpoint_auth_method",
             ),
             (_, AuthMethod::None) => Ok(()),
-            _ if client_id.is_empty() && self.grant_type != GrantType::GoogleCredentials => {
+            _ if !has_client_id && self.grant_type != GrantType::GoogleCredentials => {
                 problem("missing key `client_id`", "add it: the client has a secret, a key or a certificate")
             }
             _ => Ok(()),

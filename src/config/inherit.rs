@@ -1,6 +1,49 @@
-//! The inheritance of keys from the defaults of all accounts.
+//! The keys that an account takes from the top of the file, and from the account whose login it uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
 
 use crate::config::keys::{RawAccount, RawTable as _};
+use crate::config::problem::{ConfigProblem, bad_value};
+
+/// The accounts that `from` names, by name.
+pub(super) type Logins = BTreeMap<String, Box<RawAccount>>;
+
+pub(super) fn logins(accounts: &[(Spanned<String>, Box<RawAccount>)]) -> Logins {
+    let named: BTreeSet<_> =
+        accounts.iter().filter_map(|(_, raw)| Some(raw.from.as_ref()?.get_ref())).collect();
+    let logins = accounts.iter().filter(|(name, _)| named.contains(name.get_ref()));
+    logins.map(|(name, raw)| (name.get_ref().clone(), raw.clone())).collect()
+}
+
+/// An account with `from` gets the keys of that login.
+pub(super) fn with_login(
+    raw: Box<RawAccount>,
+    logins: &Logins,
+    top: &RawAccount,
+) -> Result<Box<RawAccount>, ConfigProblem> {
+    let Some(from) = raw.from.clone() else { return Ok(raw) };
+    let name = from.get_ref();
+    let place = from.span();
+    let Some(login) = logins.get(name) else {
+        let hint = "write the name of another account in this file, as in [accounts.NAME]";
+        return Err(bad_value("from", place, "names no account", hint));
+    };
+    if login.from.is_some() {
+        let hint = "name the account that has the login itself";
+        return Err(bad_value("from", place, format!("names `{name}`, which has `from` as well"), hint));
+    }
+    let login = login.clone().inherit(top.clone());
+    if login.grant_type.as_ref().is_some_and(|grant| grant.get_ref() != "refresh_token") {
+        let hint = "an account without a login needs no other one: give this one the same keys";
+        return Err(bad_value("from", place, format!("names `{name}`, which has no login"), hint));
+    }
+    raw.use_login(login).map(Box::new).map_err(|key| {
+        let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
+        bad_value("from", place, format!("stands beside `{key}`"), hint)
+    })
+}
 
 impl RawAccount {
     /// These keys, and `defaults` where there are none.
@@ -32,5 +75,33 @@ impl RawAccount {
             defaults.tls_private_key = None;
         }
         self.or(defaults)
+    }
+
+    /// The keys of an account with `from`: client, server and login are those of the other account. The
+    /// error is a key that both would have.
+    pub(super) fn use_login(self, login: Self) -> Result<Self, &'static str> {
+        macro_rules! taken {
+            ($($name:ident)*) => {{
+                $(if self.$name.is_some() {
+                    return Err(stringify!($name));
+                })*
+                Self { $($name: login.$name,)* ..self }
+            }};
+        }
+        let own = taken!(
+            provider tenant host shop data_center issuer token_endpoint confirmed_endpoint_host
+            authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
+            token_endpoint_auth_method private_key key_id certificate client_assertion client_assertion_audience
+            tls_certificate tls_private_key grant_type refresh_token login_scope redirect_uri authorization_params
+            identity request_body
+        );
+        Ok(Self {
+            extra_params: own.extra_params.or(login.extra_params),
+            request_headers: own.request_headers.or(login.request_headers),
+            timeout: own.timeout.or(login.timeout),
+            ca_file: own.ca_file.or(login.ca_file),
+            allow_http: own.allow_http.or(login.allow_http),
+            ..own
+        })
     }
 }

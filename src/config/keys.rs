@@ -45,6 +45,8 @@ pub enum Kind {
     Duration,
     Bool,
     Secret,
+    /// Text that may also come from where secrets come from.
+    TextSource,
     Principal,
     List,
     Body,
@@ -54,6 +56,7 @@ pub enum Kind {
     Pushes,
     Outputs,
     Probe,
+    Signal,
 }
 
 /// The Rust type of each [`Kind`], as serde reads it.
@@ -62,7 +65,7 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret};
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret, RawSignal};
 
     pub type Text = Spanned<String>;
     pub type Path = Text;
@@ -70,6 +73,7 @@ pub(super) mod raw {
     pub type Duration = Text;
     pub type Bool = bool;
     pub type Secret = Spanned<RawSecret>;
+    pub type TextSource = Secret;
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
     pub type Body = Text;
@@ -79,6 +83,7 @@ pub(super) mod raw {
     pub type Pushes = Vec<Spanned<RawPush>>;
     pub type Outputs = Vec<Spanned<RawOutput>>;
     pub type Probe = Spanned<RawProbe>;
+    pub type Signal = Spanned<RawSignal>;
 }
 
 impl Kind {
@@ -90,7 +95,7 @@ impl Kind {
             Self::Url => "a URL in quotes",
             Self::Duration => "a duration in quotes",
             Self::Bool => "true or false",
-            Self::Secret => {
+            Self::Secret | Self::TextSource => {
                 "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }"
             }
             Self::Principal => "a name in quotes or a number",
@@ -101,6 +106,7 @@ impl Kind {
             Self::Pushes => "an array of tables, each with a url",
             Self::Outputs => "an array of tables, each with a path",
             Self::Probe => "a table with a url",
+            Self::Signal => "a table with a pid_file",
         }
     }
 
@@ -117,6 +123,7 @@ impl Kind {
                 | Self::Pushes
                 | Self::Outputs
                 | Self::Probe
+                | Self::Signal
         )
     }
 }
@@ -148,7 +155,7 @@ macro_rules! keys {
             example: $example,
         }),*];
 
-        #[derive(Clone, Deserialize)]
+        #[derive(Clone, Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind>),* }
 
@@ -200,8 +207,8 @@ KEYS, RawAccount {
     revocation_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
         "the URL where `zg-tokend logout` revokes the login (RFC 7009)",
         r#""https://oauth2.googleapis.com/revoke""#;
-    client_id: Account Text, "required",
-        "your OAuth client (RFC 6749 section 2.2)",
+    client_id: Account TextSource, "required",
+        "your OAuth client (RFC 6749 section 2.2); like a secret, it may come from a file, a variable, a command or a credential",
         r#""1234-abc.apps.googleusercontent.com""#;
     client_secret: Account Secret, "none",
         "the secret of the client, if it has one; belongs to the client_id in the same table",
@@ -267,6 +274,9 @@ KEYS, RawAccount {
     refresh_token: Own Secret, "the one in the state",
         "the refresh token of a login; it is read once, its successors are kept in the state",
         r#"{ file = "refresh_token" }"#;
+    from: Own Text, "none",
+        "another account, whose login this one uses: one refresh token, and an access token for each scope, audience or resource",
+        r#""work""#;
     scope: Account Text, "the scope of the login",
         "narrows the access token: words separated by spaces (RFC 6749 section 3.3)",
         r#""openid email""#;
@@ -352,6 +362,9 @@ KEYS, RawAccount {
     on_refresh: Account Command, "none",
         "a command to run, without a shell, after the token file was replaced; [] for none",
         r#"["systemctl", "--user", "reload", "example.service"]"#;
+    signal: Own Signal, "none",
+        "a signal to send after the token file was replaced, where no command can be run: a table of pid_file and signal",
+        r#"{ pid_file = "/run/nginx.pid", signal = "HUP" }"#;
     on_failure: Account Command, "none",
         "a command to run when refreshes begin to fail, once until they succeed again",
         r#"["notify-send", "zg-tokend", "the token is not being refreshed"]"#;
@@ -433,6 +446,17 @@ PROBE_KEYS, RawProbe {
 }}
 
 keys! {
+/// The keys of `signal`.
+SIGNAL_KEYS, RawSignal {
+    pid_file: Own Path, "required",
+        "the file that begins with the process id of the program",
+        r#""/run/nginx.pid""#;
+    signal: Own Text, "HUP",
+        "HUP, USR1, USR2 or WINCH",
+        r#""USR1""#;
+}}
+
+keys! {
 /// The sources of a secret that is not inline: exactly one of them.
 FORMS, RawForms {
     file: Own Path, "none",
@@ -503,6 +527,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
         Some(("push", name)) => (PUSH_KEYS, name),
         Some(("outputs", name)) => (OUTPUT_KEYS, name),
         Some(("probe", name)) => (PROBE_KEYS, name),
+        Some(("signal", name)) => (SIGNAL_KEYS, name),
         _ => (KEYS, path),
     };
     keys.iter().find(|key| key.name == name)
@@ -512,17 +537,4 @@ pub fn find(path: &str) -> Option<&'static Key> {
 pub(super) fn or_default(path: &str, value: Option<Spanned<String>>) -> Spanned<String> {
     let default = || find(path).map_or("", |key| key.default);
     value.unwrap_or_else(|| Spanned::new(0..0, default().to_owned()))
-}
-
-/// How alike two words must be for "did you mean" (0 to 1). 0.8 lets a letter be lost,
-/// doubled or swapped in words as long as these, and keeps `issuer` and `user` apart.
-const ALIKE: f64 = 0.8;
-
-/// The one of `names` that is most like `word`, if one is.
-pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names
-        .map(|name| (strsim::jaro_winkler(word, name), name))
-        .filter(|(alike, _)| *alike > ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }

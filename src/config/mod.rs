@@ -18,6 +18,8 @@ pub mod problem;
 pub mod raw_values;
 pub mod settings;
 pub mod source;
+pub mod spelling;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 pub mod token_format;

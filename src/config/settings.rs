@@ -52,6 +52,9 @@ pub struct AccountConfig {
     pub name: AccountName,
     /// The seed; `None` if the state has to hold a refresh token already.
     pub refresh_token: Option<SecretSource>,
+    /// The account whose login it uses. The state of that account has the refresh token and the access
+    /// tokens of both.
+    pub from: Option<AccountName>,
     pub token_file: TokenFile,
     /// The environment variables that hold secrets of any account; child processes do not get them.
     pub secret_variables: Arc<[String]>,
@@ -80,7 +83,7 @@ pub struct CommonConfig {
     /// The host that a changed token endpoint of the issuer may have; lower case.
     pub confirmed_endpoint_host: Option<String>,
     /// RFC 6749 section 2.2. Empty if the grant says who asks.
-    pub client_id: String,
+    pub client_id: SecretSource,
     /// `Some` exactly if `auth_method` is not `None`.
     pub client_secret: Option<SecretSource>,
     pub auth_method: AuthMethod,
@@ -119,6 +122,7 @@ pub struct CommonConfig {
     pub push: Vec<PushConfig>,
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
+    pub signal: Option<SignalConfig>,
     /// Seals the secrets in the state; the same for all accounts, and never inline.
     pub state_key: Option<SecretSource>,
     /// Opens them as well; without a state_key they are written in plain again.
@@ -126,6 +130,11 @@ pub struct CommonConfig {
 }
 
 impl AccountConfig {
+    /// The account that has the login: `from`, or this one.
+    pub fn login_account(&self) -> &AccountName {
+        self.from.as_ref().unwrap_or(&self.name)
+    }
+
     /// Every format that a file of this account has.
     pub fn formats(&self) -> impl Iterator<Item = &TokenFormat> {
         std::iter::once(&self.token_format).chain(self.outputs.iter().map(|output| &output.format))
@@ -148,6 +157,8 @@ impl AccountConfig {
             ("state_key", &self.state_key),
             ("state_key_previous", &self.state_key_previous),
         ];
+        let client_id = Some(("client_id", &self.client_id));
+        let client_id = client_id.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
         let push_headers = self.push.iter().flat_map(|push| &push.headers);
         let push_headers = push_headers.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
@@ -160,7 +171,8 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        own.chain(headers).chain(params).chain(push_headers).chain(self.grant.secrets())
+        let own = own.chain(client_id).chain(headers).chain(params).chain(push_headers);
+        own.chain(self.grant.secrets())
     }
 }
 
@@ -239,6 +251,28 @@ pub struct ProbeConfig {
     pub url: Url,
     /// From one answer to the next request.
     pub every: Duration,
+}
+
+/// A signal that tells a program of a new token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalConfig {
+    /// It begins with the process id.
+    pub pid_file: PathBuf,
+    pub signal: SignalName,
+}
+
+/// The signals by which programs are told to read their files again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalName {
+    Hup,
+    Usr1,
+    Usr2,
+    Winch,
+}
+
+impl SignalName {
+    pub const ALL: [(&str, Self); 4] =
+        [("HUP", Self::Hup), ("USR1", Self::Usr1), ("USR2", Self::Usr2), ("WINCH", Self::Winch)];
 }
 
 /// Commands to run after an event, each a program with its arguments; empty for none.

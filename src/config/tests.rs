@@ -1,12 +1,13 @@
 mod errors;
 mod grant;
+mod logins;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::keys::{FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place};
+use crate::config::keys::{FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS};
 use crate::config::*;
 use crate::files::Missing;
 use crate::files::owner;
@@ -70,7 +71,8 @@ fn a_minimal_config_has_these_defaults() {
 #[test]
 fn each_key_is_taken_in_its_place_only() {
     const ACCOUNT: &str = "[accounts.a]\ntoken_file = \"a\"\nclient_secret = \"s\"\n";
-    for key in KEYS.iter().filter(|key| !["token_file", "client_secret"].contains(&key.name)) {
+    // `from` does without a client.
+    for key in KEYS.iter().filter(|key| !["token_file", "client_secret", "from"].contains(&key.name)) {
         let line = format!("{} = {}\n", key.name, key.example);
         let base = if BASE.contains(&format!("{} ", key.name)) { "" } else { BASE };
         let [top, own] = [format!("{line}{base}{ACCOUNT}"), format!("{base}{ACCOUNT}{line}")]
@@ -116,7 +118,8 @@ fn companions(key: &str) -> &'static [(&'static str, &'static str)] {
 fn every_example_in_the_key_table_parses() {
     let needed =
         [("token_endpoint", "\"https://a.example/t\""), ("client_id", "\"id\""), ("client_secret", "\"s\"")];
-    for key in KEYS {
+    // `from` needs another account.
+    for key in KEYS.iter().filter(|key| key.name != "from") {
         let companions = companions(key.name);
         let others = needed.into_iter().chain(companions.iter().copied());
         let others = others.filter(|(name, _)| *name != key.name);
@@ -132,6 +135,8 @@ fn every_example_in_the_key_table_parses() {
     account(&format!("outputs = [{{ {} }}]", output.join(", ")));
     let probe: Vec<_> = PROBE_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
     account(&format!("probe = {{ {} }}", probe.join(", ")));
+    let signal: Vec<_> = SIGNAL_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
+    account(&format!("signal = {{ {} }}", signal.join(", ")));
     for form in FORMS {
         account(&format!("refresh_token = {}", form.example));
     }
@@ -162,7 +167,10 @@ fn the_example_config_has_every_key_once_and_parses() {
     };
     // That a key is there twice is an error of TOML's.
     let example = DeTable::parse(&all).unwrap().into_inner();
-    assert_eq!(written(&[&example]), names(KEYS));
+    let mut keys = written(&[&example]);
+    // The example is flat, and has it in prose.
+    keys.insert("from".into());
+    assert_eq!(keys, names(KEYS));
     let push = example["push"].get_ref().as_array().unwrap().iter();
     let push: Vec<_> = push.map(|target| target.get_ref().as_table().unwrap()).collect();
     assert_eq!(written(&push), names(PUSH_KEYS));
@@ -170,6 +178,7 @@ fn the_example_config_has_every_key_once_and_parses() {
     let outputs: Vec<_> = outputs.map(|output| output.get_ref().as_table().unwrap()).collect();
     assert_eq!(written(&outputs), names(OUTPUT_KEYS));
     assert_eq!(written(&[example["probe"].get_ref().as_table().unwrap()]), names(PROBE_KEYS));
+    assert_eq!(written(&[example["signal"].get_ref().as_table().unwrap()]), names(SIGNAL_KEYS));
 }
 
 #[test]
@@ -206,7 +215,11 @@ fn accounts_inherit_what_they_may() {
     let [zoe, adam, eve] = &settings.accounts[..] else { panic!("three accounts") };
     assert_eq!([&zoe.name, &adam.name, &eve.name].map(AccountName::as_str), ["zoe", "adam", "eve"]);
     assert_eq!((zoe.timeout.as_secs(), adam.timeout.as_secs()), (6, 5));
-    assert_eq!((zoe.client_id.as_str(), adam.client_id.as_str()), ("shared", "own"));
+    let id = |account: &AccountConfig| match &account.client_id {
+        SecretSource::Inline(id) => id.expose().to_owned(),
+        source => panic!("{source:?}"),
+    };
+    assert_eq!((id(zoe).as_str(), id(adam).as_str()), ("shared", "own"));
     // A secret goes with its client_id, and a preset with its endpoint.
     assert!(zoe.client_secret.is_some() && adam.client_secret.is_none());
     assert_eq!(

@@ -12,28 +12,27 @@ use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::RawFile;
-use crate::config::keys::{RawAccount, RawForms, RawProbe, RawPush, RawSecret, or_default, raw};
+use crate::config::inherit;
+use crate::config::keys::{RawAccount, RawForms, RawSecret, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
-    AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, ProbeConfig, PushConfig,
-    PushMethod, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, Settings, TokenFile,
+    WriteMode,
 };
 use crate::config::source::SecretSource;
 use crate::config::values::{
-    PUSH_OWN_HEADERS, REQUEST_OWN_HEADERS, auth_method, choice, duration, endpoint, header_name,
-    header_value, host, issuer, missing, mode, no_nul, param_name, principal, provider, provider_part,
-    refuse_pasted, remove_expired, scope, template, text, with_preset, write_mode,
+    REQUEST_OWN_HEADERS, auth_method, duration, endpoint, header_name, header_value, host, issuer, missing,
+    mode, no_nul, param_name, principal, provider, provider_part, refuse_pasted, remove_expired, scope,
+    template, text, with_preset, write_mode,
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
+use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
 /// its durable writes are not over when those who wait for the lock give up, after 45 s.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-/// More often, probes would be a burden: 720 requests an hour are within the limits of any API. Less
-/// often, most tokens would never be tried.
-const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Below a second there is nothing to plan with; no lifetime counts beyond a year.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
 
@@ -98,11 +97,13 @@ impl Scope<'_> {
             ));
         }
         let mut known = Vec::new();
+        let logins = inherit::logins(&accounts);
         let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
             let parsed = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
+            let raw = inherit::with_login(raw, &logins, top)?;
             self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
@@ -158,9 +159,10 @@ impl Scope<'_> {
             (None, None, None) if has_google_credentials => Endpoint::Explicit(Self::google_endpoint()),
             (None, None, None) => return Err(missing("token_endpoint")),
         };
+        let has_client_id = raw.client_id.is_some();
         let client_id = match raw.client_id {
-            Some(client_id) => text("client_id", client_id)?,
-            None if grant.names_itself() => String::new(),
+            Some(client_id) => self.client_id(client_id)?,
+            None if grant.names_itself() => SecretSource::Inline(Secret::new("")),
             None => return Err(missing("client_id")),
         };
         // With Basic, some servers take a key as the user and no password.
@@ -180,7 +182,7 @@ impl Scope<'_> {
             grant.credentials(client_secret.is_some()),
             preset,
         )?;
-        grant.check_client(auth_method, &client_id, raw.request_body.is_some(), place.clone())?;
+        grant.check_client(auth_method, has_client_id, raw.request_body.is_some(), place.clone())?;
         let extra_params =
             with_preset(self.extra_params(raw.extra_params)?, preset.map_or(&[], |preset| preset.params));
         let request_body = raw.request_body.map(|raw| {
@@ -206,6 +208,15 @@ impl Scope<'_> {
         let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
         let token_file = token_file.ok_or_else(|| missing("token_file"))?;
         let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
+        let from = match raw.from {
+            // `tables` has looked it up.
+            Some(from) if !place.is_empty() => from.get_ref().parse().ok(),
+            Some(from) => {
+                let hint = "an account takes its login from another one: write both as [accounts.NAME]";
+                return Err(bad_value("from", from.span(), "needs [accounts.NAME]", hint));
+            }
+            None => None,
+        };
         let write = write_mode("write", raw.write)?;
         let outputs = raw.outputs.unwrap_or_default();
         let outputs = outputs.into_iter().map(|raw| self.output(raw)).collect::<Result<Vec<_>, _>>()?;
@@ -248,7 +259,8 @@ impl Scope<'_> {
                 .into_iter()
                 .map(|raw| self.push(raw, allow_http))
                 .collect::<Result<_, _>>()?,
-            probe: raw.probe.map(|raw| probe(raw, allow_http)).transpose()?,
+            probe: raw.probe.map(|raw| Self::probe(raw, allow_http)).transpose()?,
+            signal: raw.signal.map(|raw| self.signal(raw)).transpose()?,
             hooks: HooksConfig {
                 on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                 on_failure: self.hook("on_failure", raw.on_failure)?,
@@ -261,6 +273,7 @@ impl Scope<'_> {
         let account = AccountConfig {
             name,
             refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            from,
             token_file: TokenFile {
                 mode: mode("token_file_mode", &or_default("token_file_mode", raw.token_file_mode))?,
                 owner: raw.token_file_owner.map(|raw| principal("token_file_owner", raw)).transpose()?,
@@ -340,6 +353,16 @@ impl Scope<'_> {
         }
     }
 
+    fn client_id(&self, raw: raw::TextSource) -> Result<SecretSource, ConfigProblem> {
+        match raw.get_ref() {
+            RawSecret::Inline(id) => {
+                let id = Spanned::new(raw.span(), id.expose().to_owned());
+                text("client_id", id).map(|id| SecretSource::Inline(Secret::new(id)))
+            }
+            RawSecret::Table(_) => self.secret("client_id", raw),
+        }
+    }
+
     /// A key that lies in the config guards nothing: the state is beside it, and in the same backup.
     fn state_key(&self, key: &str, raw: Option<raw::Secret>) -> Result<Option<SecretSource>, ConfigProblem> {
         let Some(raw) = raw else { return Ok(None) };
@@ -382,61 +405,6 @@ impl Scope<'_> {
                 header_value(KEY, span, text.expose())?;
             }
             checked.push((name, value));
-        }
-        Ok(checked)
-    }
-
-    fn push(&self, raw: Spanned<RawPush>, allow_http: bool) -> Result<PushConfig, ConfigProblem> {
-        let (place, raw) = (raw.span(), raw.into_inner());
-        let url = raw.url.ok_or_else(|| missing("push.url", place, ""))?;
-        let own = raw.content_type.map(|value| {
-            header_value("push.content_type", value.span(), value.get_ref()).map(|()| value.into_inner())
-        });
-        let mut content_type = own.transpose()?;
-        let headers = self.push_headers(raw.headers, raw.api_key.is_some(), &mut content_type)?;
-        let default = || or_default("push.content_type", None).into_inner();
-        let content_type = content_type.unwrap_or_else(default);
-        Ok(PushConfig {
-            url: endpoint("push.url", &url, allow_http)?,
-            method: choice("push.method", &or_default("push.method", raw.method), &PushMethod::ALL)?,
-            body: template("push.body", &or_default("push.body", raw.body))?,
-            content_type,
-            headers,
-            api_key: raw.api_key.map(|raw| self.secret("push.api_key", raw)).transpose()?,
-        })
-    }
-
-    /// A content type may stand among them.
-    fn push_headers(
-        &self,
-        headers: Option<raw::Secrets>,
-        has_api_key: bool,
-        content_type: &mut Option<String>,
-    ) -> Result<Vec<(String, SecretSource)>, ConfigProblem> {
-        const KEY: &str = "push.headers";
-        let mut checked: Vec<(String, SecretSource)> = Vec::new();
-        for (name, value) in headers.unwrap_or_default() {
-            let place = name.span();
-            let other = checked.iter().map(|(name, _)| name.as_str());
-            let name = header_name(KEY, name, PUSH_OWN_HEADERS, other)?;
-            if name == "authorization" && has_api_key {
-                let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
-                return Err(bad_value(KEY, place, "has an authorization beside the api_key", hint));
-            }
-            let (span, value) = (value.span(), self.secret_or_text(KEY, value)?);
-            if let SecretSource::Inline(text) = &value {
-                header_value(KEY, span, text.expose())?;
-            }
-            match (name.as_str(), value) {
-                ("content-type", SecretSource::Inline(text)) if content_type.is_none() => {
-                    *content_type = Some(text.expose().to_owned());
-                }
-                ("content-type", _) => {
-                    let hint = "set content_type alone: the request has this header already";
-                    return Err(bad_value(KEY, place, "must not repeat `content-type`", hint));
-                }
-                (_, value) => checked.push((name, value)),
-            }
         }
         Ok(checked)
     }
@@ -487,13 +455,6 @@ fn secret_hint(key: &str) -> String {
         _ => "",
     };
     format!("write the secret alone, on one line; {key} = {{ file = \"PATH\" }} reads it from a file{later}")
-}
-
-fn probe(raw: Spanned<RawProbe>, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
-    let (place, raw) = (raw.span(), raw.into_inner());
-    let every = duration("probe.every", &or_default("probe.every", raw.every), PROBE_INTERVALS)?;
-    let url = raw.url.ok_or_else(|| missing("probe.url", place, ""))?;
-    Ok(ProbeConfig { url: endpoint("probe.url", &url, allow_http)?, every })
 }
 
 /// Warnings of files that every user of the machine can read.

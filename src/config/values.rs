@@ -12,6 +12,7 @@ use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::raw_values::NameOrNumber;
 use crate::config::settings::WriteMode;
 use crate::config::source::SecretSource;
+use crate::config::spelling;
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
 use crate::oauth::AuthMethod;
@@ -78,7 +79,7 @@ pub(super) fn choice<T: Copy>(
     let word = value.get_ref().as_str();
     choices.iter().find(|(name, _)| *name == word).map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let hint = match keys::nearest(word, names.iter().copied()) {
+        let hint = match spelling::nearest(word, names.iter().copied()) {
             Some(name) => format!("did you mean \"{name}\"?"),
             None => format!("known values: {}", names.join(", ")),
         };
@@ -89,7 +90,7 @@ pub(super) fn choice<T: Copy>(
 pub(super) fn provider(value: &Spanned<String>) -> Result<&'static Provider, ConfigProblem> {
     providers::find(value.get_ref()).ok_or_else(|| {
         let names = PROVIDERS.iter().map(|provider| provider.name);
-        let hint = match keys::nearest(value.get_ref(), names) {
+        let hint = match spelling::nearest(value.get_ref(), names) {
             Some(name) => format!("did you mean \"{name}\"?"),
             None => "`zg-tokend init --provider '?'` lists the providers; for another one, set issuer or token_endpoint".into(),
         };

@@ -10,6 +10,7 @@ mod queue;
 mod reload;
 mod requests;
 mod slot;
+pub mod standby;
 mod supervisor;
 mod systemd;
 mod waiters;

@@ -98,7 +98,8 @@ impl Supervisor {
         let mut outdated = false;
         if slot.waits_for_login {
             // Watch first, then compare: no change is missed in between.
-            watches::add_state(&mut self.state_watch, &self.settings, name);
+            let login = account.configured().login_account();
+            watches::add_state(&mut self.state_watch, &self.settings, name, login);
             outdated = account.is_outdated();
         }
         slot.ends_at = account.ends_at();
@@ -113,7 +114,7 @@ impl Supervisor {
             && account.core().is_idle()
             && !matches!(account.outcome(), Some(Outcome::NotStored(_)))
         {
-            pushes.send(account.core().record(), &self.context);
+            pushes.send(account.core().record(), &self.push_clients, &self.context);
         }
         if let Some(probes) = &mut features.probes {
             probes.begin(&self.probe_places, &self.report_refusal, &self.context);
@@ -165,13 +166,15 @@ impl Supervisor {
         let mut unneeded = BTreeSet::new();
         for name in names {
             let Some(slot) = self.slots.get_mut(&name) else { continue };
-            if slot.features.pushes.is_some() {
+            let is_watched = slot.features.pushes.is_some() || slot.features.login.is_some();
+            if is_watched {
                 // Its directory may be another one by now.
-                watches::add_state(&mut self.state_watch, &self.settings, &name);
+                let login = slot.features.login.as_ref().unwrap_or(&name);
+                watches::add_state(&mut self.state_watch, &self.settings, &name, login);
             }
             // A running pass may have read the state before it changed. An account that waits for
             // a login compares the state again when it comes back.
-            if slot.features.pushes.is_some() || (slot.account.is_some() && slot.waits_for_login) {
+            if is_watched || (slot.account.is_some() && slot.waits_for_login) {
                 slot.request_pass(&name, Trigger::default(), &mut self.queue);
             } else if slot.account.is_some() {
                 unneeded.insert(name);

@@ -53,6 +53,8 @@ pub struct Features {
     pub hooks: Option<Hooks>,
     pub pushes: Option<Box<Pushes>>,
     pub probes: Option<Probes>,
+    /// The account whose login it uses, if that is another one.
+    pub login: Option<AccountName>,
 }
 
 impl Features {
@@ -62,6 +64,7 @@ impl Features {
             hooks: Hooks::new(settings, configured),
             pushes: Pushes::new(settings, configured),
             probes: Probes::new(account),
+            login: configured.from.clone(),
         }
     }
 }

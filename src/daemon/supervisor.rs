@@ -23,6 +23,7 @@ use crate::files::watch::Watch;
 use crate::hooks;
 use crate::message::{Message, RAISE_LIMITS, local, no_threads, no_timer, no_watch};
 use crate::probe::{self, ReportRefusal};
+use crate::push::clients::Clients;
 use crate::refresh::decide::Trigger;
 use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
@@ -78,6 +79,7 @@ pub struct Supervisor {
     /// How many of these wait for files that do not answer.
     pub hanging: usize,
     pub hook_places: Arc<Semaphore>,
+    pub push_clients: Rc<Clients>,
     pub probe_places: Rc<Semaphore>,
     pub report_refusal: ReportRefusal,
     pub request_sender: mpsc::UnboundedSender<LoopRequest>,
@@ -140,6 +142,7 @@ impl Supervisor {
             hanging: 0,
             hangs,
             hook_places: hooks::places(),
+            push_clients: Rc::default(),
             probe_places: probe::places(),
             report_refusal: report_refusal(request_sender.clone()),
             request_sender,
@@ -239,7 +242,10 @@ impl Supervisor {
 
 /// Takes the lock that keeps another `run` away from the account.
 pub fn supervise(account: &mut Account, now: Timestamp) -> Result<SupervisorLock, LockError> {
-    account.files().store().supervise(now)
+    let lock = account.files().store().supervise(now);
+    // The paths of all accounts at once would be a third of the memory of `run`, and leave holes behind.
+    account.forget();
+    lock
 }
 
 /// Turns a refusal that a probe got into a request, as if a user had reported it.

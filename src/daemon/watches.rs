@@ -1,6 +1,8 @@
 //! The files that `run` watches.
 
-use crate::config::{AccountName, SecretSource, Settings};
+use std::sync::Arc;
+
+use crate::config::{AccountConfig, AccountName, SecretSource, Settings};
 use crate::files::watch::Watch;
 use crate::store;
 
@@ -17,20 +19,22 @@ pub fn inputs(settings: &Settings) -> Watch {
     Watch::new(files.chain(certificates).chain([settings.path.as_path()]))
 }
 
-/// The states of accounts with push targets: the targets get every new token, even if another
-/// process has refreshed it.
+/// The states of accounts with push targets, which get every new token, even if another process has
+/// refreshed it; and of accounts that use the login of another one, which may change.
 pub fn states(settings: &Settings) -> Watch<AccountName> {
-    let pushing = settings.accounts.iter().filter(|account| !account.push.is_empty());
-    let states = pushing.flat_map(|account| {
-        let paths = store::open(settings, &account.name).watched(&[]);
-        paths.into_iter().map(|path| (path, account.name.clone())).collect::<Vec<_>>()
-    });
-    Watch::keyed(states)
+    let watched = |account: &&Arc<AccountConfig>| !account.push.is_empty() || account.from.is_some();
+    let watched = settings.accounts.iter().filter(watched);
+    Watch::keyed(
+        watched.map(|account| (store::state_path(settings, account.login_account()), account.name.clone())),
+    )
 }
 
-/// Watches the state of one more account.
-pub fn add_state(watch: &mut Watch<AccountName>, settings: &Settings, account: &AccountName) {
-    for path in store::open(settings, account).watched(&[]) {
-        watch.add(&path, account);
-    }
+/// Watches the state of one more account, which has the login `login`.
+pub fn add_state(
+    watch: &mut Watch<AccountName>,
+    settings: &Settings,
+    account: &AccountName,
+    login: &AccountName,
+) {
+    watch.add(&store::state_path(settings, login), account);
 }

@@ -5,6 +5,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::settings::SignalConfig;
+use crate::hooks::signal;
+use crate::hooks::signal::SignalError;
 use crate::message::{Level, Message};
 use crate::problem::chain;
 use crate::process;
@@ -27,6 +30,8 @@ pub enum HookError {
         hook: &'static str,
         source: ChildError,
     },
+    #[error("the program was not told of the new token")]
+    Signal(#[from] SignalError),
     #[error("hook {hook} failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Failed {
         /// Its key in the config.
@@ -45,6 +50,7 @@ impl HookError {
 
     pub fn hint(&self) -> String {
         match self {
+            Self::Signal(error) => error.hint(),
             Self::Child { source: ChildError::Late(_), .. } => {
                 "a hook has no terminal and no input; run longer jobs in the background: sh -c '… >/dev/null 2>&1 &'".into()
             }
@@ -65,12 +71,21 @@ impl HookError {
 pub struct Hook {
     /// Its key in the config.
     pub key: &'static str,
-    /// The program and its arguments; there is no shell.
-    pub argv: Vec<String>,
-    /// The environment variables of the hook.
-    pub environment: Vec<(&'static str, String)>,
-    /// Variables that hold a secret, and are not for it.
-    pub secrets: Arc<[String]>,
+    pub act: Act,
+}
+
+/// The act of a hook.
+#[derive(Debug)]
+pub enum Act {
+    Command {
+        /// The program and its arguments; there is no shell.
+        argv: Vec<String>,
+        /// The environment variables of the hook.
+        environment: Vec<(&'static str, String)>,
+        /// Variables that hold a secret, and are not for it.
+        secrets: Arc<[String]>,
+    },
+    Signal(SignalConfig),
 }
 
 impl Hook {
@@ -81,8 +96,12 @@ impl Hook {
 
     fn run_for(&self, deadline: Duration, stop: Option<&PipeReader>) -> Result<(), HookError> {
         let failed = |source| HookError::Child { hook: self.key, source };
-        let mut command = process::command(&self.argv, &self.secrets).map_err(failed)?;
-        command.env_remove(MASK).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let (argv, environment, secrets) = match &self.act {
+            Act::Signal(config) => return Ok(signal::send(config)?),
+            Act::Command { argv, environment, secrets } => (argv, environment, secrets),
+        };
+        let mut command = process::command(argv, secrets).map_err(failed)?;
+        command.env_remove(MASK).envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null());
         let output = process::run(&mut command, deadline, 0, stop).map_err(failed)?;
         if output.status.success() {
@@ -107,7 +126,8 @@ mod tests {
     #[test]
     fn a_hook_that_does_not_end_is_killed_and_says_what_to_do() {
         let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
-        let hook = Hook { key: "on_refresh", argv, environment: Vec::new(), secrets: Arc::new([]) };
+        let act = Act::Command { argv, environment: Vec::new(), secrets: Arc::new([]) };
+        let hook = Hook { key: "on_refresh", act };
         let short = Duration::from_millis(50);
         let error = hook.run_for(short, None).unwrap_err();
         assert!(

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod rules;
+pub mod signal;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::account::Account;
 use crate::account::context::Context;
 use crate::config::{AccountConfig, HooksConfig, Settings};
-use crate::hooks::command::{Hook, HookError};
+use crate::hooks::command::{Act, Hook, HookError};
 use crate::hooks::rules::{HookEvent, HookNote, health};
 use crate::message::words;
 use crate::refresh::outcome::{Outcome, Report};
@@ -100,7 +101,7 @@ fn finished(account: &mut Account) -> Vec<FinishedPass> {
 impl Hooks {
     /// `None` if no command is configured.
     pub fn new(settings: &Arc<Settings>, account: &Arc<AccountConfig>) -> Option<Self> {
-        let is_any = account.hooks != HooksConfig::default();
+        let is_any = account.hooks != HooksConfig::default() || account.signal.is_some();
         is_any.then(|| Self {
             account: Arc::clone(account),
             settings: Arc::clone(settings),
@@ -109,7 +110,12 @@ impl Hooks {
     }
 
     fn chosen(&self, events: Vec<HookEvent>, pass: &FinishedPass) -> Vec<Hook> {
-        events.into_iter().filter_map(|event| self.hook(event, pass)).collect()
+        events.into_iter().flat_map(|event| [self.hook(event, pass), self.signal(event)]).flatten().collect()
+    }
+
+    fn signal(&self, event: HookEvent) -> Option<Hook> {
+        let signal = self.account.signal.as_ref().filter(|_| event == HookEvent::Refresh)?;
+        Some(Hook { key: "signal", act: Act::Signal(signal.clone()) })
     }
 
     fn hook(&self, event: HookEvent, pass: &FinishedPass) -> Option<Hook> {
@@ -142,7 +148,7 @@ impl Hooks {
             environment.push(("ZG_TOKEND_GENERATION", generation.to_string()));
         }
         let secrets = Arc::clone(&self.account.secret_variables);
-        Some(Hook { key, argv: argv.clone(), environment, secrets })
+        Some(Hook { key, act: Act::Command { argv: argv.clone(), environment, secrets } })
     }
 
     /// Runs the hooks for the finished passes in the background, after those that wait already. A hook
@@ -166,7 +172,7 @@ impl Hooks {
                 (queue.finished.pop_front(), queue.note)
             };
             let Some(pass) = next else { return };
-            let mut store = store::open(&self.settings, &self.account.name);
+            let mut store = store::open(&self.settings, &self.account);
             let noting = workers::run(move || (pass.note(&mut note, &mut store), note, pass));
             let (events, note, pass) = noting.await;
             let mut queue = self.queue.borrow_mut();

@@ -17,7 +17,7 @@ use crate::login::revocation::{TokenKind, revoke};
 use crate::message::local;
 use crate::oauth::TokenClient;
 use crate::problem::{Class, Problem};
-use crate::refresh::record::Record;
+use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::stored::StoredSecret;
 use crate::secret::Secret;
 use crate::workers;
@@ -84,9 +84,11 @@ pub async fn logout(
         ConfiguredSeed::Unread => record.config_is_older = true,
         ConfiguredSeed::None => {}
     }
+    let users = settings.accounts.iter().filter(|other| other.from.as_ref() == Some(&account.name));
+    let mut users: Vec<_> = users.map(|user| Files::new(settings, user, true)).collect();
     workers::run(move || {
         files.persist(&record)?;
-        files.remove()
+        users.iter_mut().chain([&mut files]).try_for_each(Files::remove)
     })
     .await?;
     Ok(LoggedOut { had_login, warnings })
@@ -167,21 +169,23 @@ impl Revocation<'_> {
             let token = sealing::open(token)?;
             self.revoke(TokenKind::RefreshToken, token).await?;
         }
-        let token = record.access_token.as_ref().filter(|token| token.is_live(now));
-        let Some(token) = token else { return Ok(Vec::new()) };
-        let revoked = self.revoke(TokenKind::AccessToken, &token.value).await;
-        Ok(match revoked {
-            Ok(()) => Vec::new(),
-            Err(problem) => vec![(
-                format!(
-                    "the access token was not revoked and works until {}: {}",
-                    local(token.expires_at().wall / 1000),
-                    problem.message
-                ),
-                "wait until then, or revoke it on the provider's page".into(),
-            )],
-        })
+        let mut warnings = Vec::new();
+        for token in live(record, now) {
+            if let Err(problem) = self.revoke(TokenKind::AccessToken, &token.value).await {
+                let until = local(token.expires_at().wall / 1000);
+                let text =
+                    format!("the access token was not revoked and works until {until}: {}", problem.message);
+                warnings.push((text, "wait until then, or revoke it on the provider's page".into()));
+            }
+        }
+        Ok(warnings)
     }
+}
+
+/// The live access tokens of the login: its own, and those of accounts that use it.
+fn live(record: &Record, now: Timestamp) -> impl Iterator<Item = &AccessToken> {
+    let others = record.tokens.values().filter_map(|part| part.access_token.as_ref());
+    record.access_token.iter().chain(others).filter(move |token| token.is_live(now))
 }
 
 /// The warnings of a logout on this machine alone.
@@ -196,7 +200,7 @@ fn live_tokens(record: &Record, has_login: bool, now: Timestamp) -> Vec<(String,
         warnings
             .push((format!("the server was not told: the refresh token works {until}"), way_out.to_owned()));
     }
-    if let Some(token) = record.access_token.as_ref().filter(|token| token.is_live(now)) {
+    for token in live(record, now) {
         let until = local(token.expires_at().wall / 1000);
         warnings.push((format!("the access token works until {until}"), way_out.to_owned()));
     }

@@ -153,7 +153,7 @@ pub(super) struct Held {
 }
 
 fn one_at_a_time(settings: &Settings, account: &AccountConfig) -> Result<File, Problem> {
-    store::open(settings, &account.name).lock_login().map_err(|error| match error {
+    store::open(settings, account).lock_login().map_err(|error| match error {
         LockError::Busy { .. } => Problem {
             class: Class::Busy,
             kind: "login_under_way".into(),

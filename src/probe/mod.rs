@@ -130,7 +130,7 @@ async fn probe(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Context)
     let (url, at) = (shown(&target.probe.url), context.clock.now().wall / 1000);
     let (note, meaning) = ProbeNote::after(trial.last.as_ref(), &url, trial.generation, at, answer);
     context.message(target.account.name.as_str(), &message(&note, meaning));
-    let mut store = store::open(&target.settings, &target.account.name);
+    let mut store = store::open(&target.settings, &target.account);
     // Without the note, `status` shows no result.
     workers::run(move || store.update_note(|last| *last = Some(note))).await;
     (meaning == ProbeMeaning::Refused).then(|| trial.token.value.fingerprint())
@@ -158,7 +158,7 @@ fn message(note: &ProbeNote, meaning: ProbeMeaning) -> Message {
 impl ProbeTarget {
     /// Another process may have refreshed: the token comes from the state.
     fn trial(&self, now: Timestamp) -> Option<Trial> {
-        let mut store = store::open(&self.settings, &self.account.name);
+        let mut store = store::open(&self.settings, &self.account);
         let stored = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
         let (record, _) = stored.into_parts();
         let (token, generation) = candidate(record?, &self.policy, now)?;

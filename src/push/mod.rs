@@ -1,5 +1,6 @@
 //! Sends each new token to the push targets of an account. A failure concerns that target alone.
 
+pub mod clients;
 pub mod request;
 
 use std::cell::RefCell;
@@ -16,10 +17,11 @@ use crate::account::context::{Context, Observer};
 use crate::account::outputs::values;
 use crate::account::sources::read;
 use crate::config::{AccountConfig, NoIdToken, Settings};
-use crate::http::{HttpEndpoint, HttpOptions, shown};
+use crate::http::{HttpOptions, shown};
 use crate::message::{Level, Message};
 use crate::oauth::TransportFailure;
 use crate::problem::chain;
+use crate::push::clients::Clients;
 use crate::push::request::PushRequest;
 use crate::refresh::record::{AccessToken, Record};
 use crate::runtime::event_loop;
@@ -131,7 +133,7 @@ impl Pushes {
     }
 
     /// Sends the token of the record, if it is a new one, and stops sending an older one.
-    pub fn send(&mut self, record: Option<&Record>, context: &Rc<Context>) {
+    pub fn send(&mut self, record: Option<&Record>, clients: &Rc<Clients>, context: &Rc<Context>) {
         let Some(record) = record else { return };
         let Some(token) = &record.access_token else { return };
         let newest = Some(token.value.fingerprint());
@@ -148,6 +150,7 @@ impl Pushes {
                 token: token.clone(),
                 generation: record.generation,
                 failing: Rc::clone(&self.failing),
+                clients: Rc::clone(clients),
                 once: false,
             };
             self.tasks.push(tokio::task::spawn_local(push.run(Rc::clone(context))));
@@ -173,9 +176,10 @@ pub fn send_lacking(
     observer: Rc<dyn Observer>,
 ) -> io::Result<()> {
     let context = Rc::new(Context::new(observer));
+    let clients = Rc::new(Clients::default());
     let mut tasks = Vec::new();
     for account in accounts.iter().filter(|account| !account.push.is_empty()) {
-        let mut store = store::open(settings, &account.name);
+        let mut store = store::open(settings, account);
         let is_supervised = matches!(store.supervision(), Ok(Supervision::Alive(_)));
         // The pass has reported a state that cannot be read.
         let record = store.load().ok().and_then(|stored| stored.into_parts().0);
@@ -195,6 +199,7 @@ pub fn send_lacking(
                 token: token.clone(),
                 generation,
                 failing: Rc::default(),
+                clients: Rc::clone(&clients),
                 once: true,
             });
         }
@@ -225,6 +230,7 @@ struct PushTask {
     token: AccessToken,
     generation: u64,
     failing: Rc<RefCell<HashSet<String>>>,
+    clients: Rc<Clients>,
     /// Give up after one failure.
     once: bool,
 }
@@ -239,7 +245,7 @@ impl PushTask {
             let problem = result.as_ref().err().map(|error| chain(error));
             let at = context.clock.now().wall / 1000;
             let note = PushResult { generation: self.generation, at, problem };
-            let (mut store, noted) = (store::open(&self.settings, &self.account.name), target.clone());
+            let (mut store, noted) = (store::open(&self.settings, &self.account), target.clone());
             // Without the note, `status` shows no result.
             workers::run(move || store.update_note(|last: &mut PushNote| last.note(noted, note))).await;
             context.message(self.account.name.as_str(), &self.message(&target, result.as_ref().err()));
@@ -276,16 +282,14 @@ impl PushTask {
         let values = values(&self.account, &self.token, now);
         let request = PushRequest::new(push, headers, api_key.as_ref(), &values)?;
         let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let url = request.url.clone();
+        let sending = self.clients.begin();
+        let endpoint =
+            sending.endpoint(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
+        let (preparing, url) = (Arc::clone(&endpoint), request.url.clone());
         // It reads the root certificates.
-        let (endpoint, prepared) = workers::run(move || {
-            let endpoint =
-                HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
-            let prepared = endpoint.prepare(&url);
-            (endpoint, prepared)
-        })
-        .await;
+        let prepared = workers::run(move || preparing.prepare(&url)).await;
         prepared.map_err(PushError::Transport)?;
+        let _place = sending.place(&request.url).await;
         let reply = endpoint.send(request.method, &request.url, &request.headers, &request.body).await;
         match reply.map_err(PushError::Transport)?.status {
             200..=299 => Ok(()),

@@ -244,6 +244,9 @@ fn refresh_or_rest(
     let Some(token) = &record.access_token else {
         return Decision::Refresh(Reason::FirstToken);
     };
+    if policy.from.is_some() && record.token_seed != record.seeds.last().copied() {
+        return Decision::Refresh(Reason::NewLogin);
+    }
     Decision::Refresh(match schedule::due(token.issued_at, schedule::due_after(token, policy.skew), now) {
         Due::ClockSetBack => Reason::ClockSetBack,
         Due::Since(late) => Reason::Due(late),
@@ -264,6 +267,10 @@ fn lost(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, trigger: Trig
         return None;
     }
     let record = loaded.record.as_ref();
+    if policy.from.is_some() && record.is_some_and(|record| record.generation == 0) {
+        // It has just begun to use this login, and the file is of an earlier one or of another name.
+        return None;
+    }
     let seed = new_seed(record, policy, inputs);
     let stored = || record?.refresh_token.as_ref().map(|token| token.value.fingerprint());
     let is_old = match seed {
@@ -370,7 +377,8 @@ fn current_verdict<'a>(
         Some(_) => schedule::wait_of(verdict, now).is_some(),
         None => !trigger.retry_dead,
     };
-    (applies && verdict.binding == binding(token, inputs.evidence.fingerprint)).then_some(verdict)
+    let is_same = verdict.is_of_login || verdict.binding == binding(token, inputs.evidence.fingerprint);
+    (applies && is_same).then_some(verdict)
 }
 
 fn current_wait<'a>(

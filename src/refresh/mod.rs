@@ -54,6 +54,8 @@ pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub account: Arc<str>,
+    /// The account whose login it uses, if that is another one.
+    pub from: Option<Arc<str>>,
     /// The path of the config file, as the state records it.
     pub config: Arc<str>,
     /// The kind of grant.
@@ -76,6 +78,18 @@ pub struct Policy {
     pub remove_expired: bool,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
+}
+
+impl Policy {
+    /// A record before the first login.
+    pub fn new_record(&self) -> Record {
+        let login = self.from.as_ref().unwrap_or(&self.account);
+        let mut record = Record::new(&**login, &*self.config);
+        if self.from.is_some() {
+            record.seen_by(&self.account);
+        }
+        record
+    }
 }
 
 /// An event of the account.

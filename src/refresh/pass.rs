@@ -271,8 +271,7 @@ impl Refresher {
 
     /// A secret or endpoint that cannot be read counts like an endpoint that is down.
     fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
-        let new = || Record::new(&*self.policy.account, &*self.policy.config);
-        let record = self.record().cloned().unwrap_or_else(new);
+        let record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         if let Some(outcome) = self.hold_without_inputs(now) {
             // Another process has recorded this failure, or another one, meanwhile.
             return self.leave(now, outcome);
@@ -286,8 +285,7 @@ impl Refresher {
     }
 
     pub(super) fn on_taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
-        let new = || Record::new(&*self.policy.account, &*self.policy.config);
-        let mut record = self.record().cloned().unwrap_or_else(new);
+        let mut record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         if let Some(other) = other {
             let took_over = Report::TookOver { account: other.account.clone() };
             record.take_over(*other);

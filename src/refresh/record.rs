@@ -9,6 +9,7 @@
 //! member that must be understood or kept, and a new value of an enum, raises the version: then only
 //! the newer program continues.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,37 @@ pub struct Record {
     /// The last request to the token endpoint, or the last that could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Attempt>,
+    /// The last seed when the access token was granted; kept for accounts with `from` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_seed: Option<Fingerprint>,
+    /// The access tokens that other accounts get for this login (`from`), by account.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<String, TokenPart>,
 }
+
+/// The part of a [`Record`] that is about the access token. The rest is the login's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenPart {
+    pub generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<AccessToken>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<Rejection>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Attempt>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_seed: Option<Fingerprint>,
+}
+
+/// Among the parts of a record that another account sees: the part of the account with the login. No
+/// account has this name.
+const LOGIN_PART: &str = "";
 
 /// A refresh token and its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,6 +303,9 @@ pub struct Verdict {
     /// The next attempt; absent if there will be none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// It is about the request of the account with the login, and this account uses that login.
+    #[serde(skip)]
+    pub is_of_login: bool,
 }
 
 /// The kind of the failure of a state that cannot be opened with the configured key.
@@ -336,6 +370,41 @@ pub struct Attempt {
 impl Record {
     pub fn new(account: impl Into<String>, config: impl Into<String>) -> Self {
         Self { version: PLAIN_VERSION, account: account.into(), config: config.into(), ..Self::default() }
+    }
+
+    /// The record of the login as the account `name`, which uses this login, sees it: with its own access
+    /// token.
+    pub fn seen_by(&mut self, name: &str) {
+        let mut part = self.tokens.remove(name).unwrap_or_default();
+        let dead = self.verdict.as_ref().filter(|verdict| verdict.kind == VerdictKind::RefreshToken);
+        if let Some(dead) = dead.filter(|_| part.verdict.is_none()) {
+            part.verdict = Some(Verdict { is_of_login: true, ..dead.clone() });
+        }
+        self.swap(&mut part);
+        self.tokens.insert(LOGIN_PART.into(), part);
+    }
+
+    /// Undoes [`Record::seen_by`], before the record is stored.
+    pub fn unseen_by(&mut self, name: &str) {
+        let mut part = self.tokens.remove(LOGIN_PART).unwrap_or_default();
+        // A new login, or a grant for this one: it is not dead.
+        let is_alive = self.verdict.is_none() && self.failure.is_none();
+        part.verdict.take_if(|verdict| is_alive && verdict.kind == VerdictKind::RefreshToken);
+        self.verdict.take_if(|verdict| verdict.is_of_login);
+        self.swap(&mut part);
+        self.tokens.insert(name.into(), part);
+    }
+
+    fn swap(&mut self, part: &mut TokenPart) {
+        use std::mem::swap;
+        swap(&mut self.generation, &mut part.generation);
+        swap(&mut self.access_token, &mut part.access_token);
+        swap(&mut self.failure, &mut part.failure);
+        swap(&mut self.verdict, &mut part.verdict);
+        swap(&mut self.rejection, &mut part.rejection);
+        swap(&mut self.forced, &mut part.forced);
+        swap(&mut self.last_attempt, &mut part.last_attempt);
+        swap(&mut self.token_seed, &mut part.token_seed);
     }
 
     /// Adopts a seed that is not listed: the user has logged in (again).
@@ -404,6 +473,10 @@ impl Record {
         self.failure = None;
         self.verdict = None;
         self.rejection = None;
+        for part in self.tokens.values_mut() {
+            // The number is not given twice.
+            *part = TokenPart { generation: part.generation, ..TokenPart::default() };
+        }
     }
 
     /// Lists a seed as the latest, so that it is not new any more.
@@ -420,6 +493,9 @@ impl Record {
         let dead = own.needs_login();
         self.previous = own.refresh_token.filter(|_| !dead).or(self.previous.take());
         self.generation = self.generation.max(own.generation);
+        for (name, part) in own.tokens {
+            self.tokens.entry(name).or_insert(part);
+        }
         let seeds = std::mem::replace(&mut self.seeds, own.seeds);
         for seed in seeds {
             self.list_seed(seed);

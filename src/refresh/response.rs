@@ -146,6 +146,7 @@ impl Refresher {
         let ignored = !has_login && grant.refresh_token.is_some() && record.generation == 0;
         record.generation = record.generation.saturating_add(u64::from(earlier.is_none()));
         record.access_token = Some(token);
+        record.token_seed = self.policy.from.as_ref().and_then(|_| record.seeds.last().copied());
         if let Some(rejection) = &mut record.rejection {
             rejection.answered |=
                 earlier.is_some_and(|earlier| earlier.value.fingerprint() == rejection.token);
@@ -246,7 +247,8 @@ impl Refresher {
         let problem = self.problem(refusal);
         record.in_flight = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
-        if let Some(previous) = record.previous.take() {
+        // The refusal may be about the scope of an account with `from`: the account with the login finds out.
+        if let Some(previous) = record.previous.take_if(|_| self.policy.from.is_none()) {
             record.refresh_token = Some(previous);
             record.failure = None;
             self.remember(record);
@@ -288,6 +290,7 @@ impl Refresher {
             message: problem.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),
+            is_of_login: false,
         }
     }
 

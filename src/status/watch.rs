@@ -95,7 +95,7 @@ fn when(second: i64, now: Timestamp) -> Timestamp {
 fn paths(settings: &Settings, only: Option<&str>, missing: &MissingDirectories) -> Vec<PathBuf> {
     let notes = [SUPERVISOR, PushNote::FILE, Option::<ProbeNote>::FILE, HangNote::FILE];
     let files = settings.chosen(only).flat_map(|account| {
-        let state = store::open(settings, &account.name).watched(&notes);
+        let state = store::open(settings, account).watched(&notes);
         let outputs = account.outputs.iter().map(|output| output.file.path.clone());
         state.into_iter().chain([account.token_file.path.clone()]).chain(outputs)
     });

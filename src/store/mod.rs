@@ -11,12 +11,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{AccountConfig, AccountName, Settings};
-use crate::store::lock::StateDir;
+use crate::store::lock::{STATE, StateDir};
 use crate::store::state::Store;
 
 /// The store of an account. Touches no file until it is used.
-pub fn open(settings: &Settings, account: &AccountName) -> Store {
-    Store::new(&settings.state_dir, settings.missing_state_dir, account.as_str())
+pub fn open(settings: &Settings, account: &AccountConfig) -> Store {
+    let user = account.from.is_some().then(|| account.name.as_str());
+    Store::new(&settings.state_dir, settings.missing_state_dir, account.login_account().as_str(), user)
+}
+
+/// The path of the state that has the login of this account.
+pub fn state_path(settings: &Settings, login: &AccountName) -> PathBuf {
+    settings.state_dir.join(login.as_str()).join(STATE)
 }
 
 /// The stores of several accounts: the path to their common directory is checked once for all.
@@ -27,7 +33,7 @@ pub fn open_all<'a>(
     // If it cannot be opened, each store reports that when it is used.
     let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
     settings.chosen(only).map(move |account| {
-        let mut store = open(settings, &account.name);
+        let mut store = open(settings, account);
         if let Some(state_dir) = &state_dir {
             store.open_within(state_dir);
         }

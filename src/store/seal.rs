@@ -119,9 +119,10 @@ impl SealError {
 pub fn secrets(record: &mut Record) -> impl Iterator<Item = (&'static str, &mut StoredSecret)> {
     let refresh_token = record.refresh_token.as_mut().map(|token| ("refresh_token", &mut token.value));
     let previous = record.previous.as_mut().map(|token| ("previous", &mut token.value));
-    let id_token = record.access_token.as_mut().and_then(|token| token.id_token.as_mut());
-    let id_token = id_token.map(|token| (ID_TOKEN, token));
-    [refresh_token, previous, id_token].into_iter().flatten()
+    let others = record.tokens.values_mut().map(|part| &mut part.access_token);
+    let tokens = others.chain([&mut record.access_token]).flatten();
+    let id_tokens = tokens.filter_map(|token| Some((ID_TOKEN, token.id_token.as_mut()?)));
+    [refresh_token, previous].into_iter().flatten().chain(id_tokens)
 }
 
 const ID_TOKEN: &str = "id_token";

@@ -124,8 +124,11 @@ pub struct Store {
     state_dir: PathBuf,
     /// About missing directories on the way to it.
     missing: Missing,
+    /// The account with the login: its directory has state and lock.
     account: String,
     dir: Option<AccountDir>,
+    /// The account that uses this login, if it is another one, and its own directory, for notes.
+    user: Option<Box<(String, Option<AccountDir>)>>,
     lock: Option<Lock>,
     /// The next state's file, with room reserved.
     next: Option<Temporary>,
@@ -137,11 +140,13 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str) -> Self {
+    /// `user`: the account that uses the login of `account`, if it is another one.
+    pub(super) fn new(state_dir: &Path, missing: Missing, account: &str, user: Option<&str>) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
             missing,
             account: account.to_owned(),
+            user: user.map(|user| Box::new((user.to_owned(), None))),
             dir: None,
             lock: None,
             next: None,
@@ -156,11 +161,14 @@ impl Store {
         (self.keys, self.rules) = (keys, rules);
     }
 
-    /// Opens the secrets of a record, if keys are at hand.
+    /// The record as the account of this store sees it; its secrets are open, if keys are at hand.
     fn opened(&self, mut record: Box<Record>) -> Result<Box<Record>, StateError> {
         if let Some(keys) = &self.keys {
             seal::open(&mut record, keys)
                 .map_err(|source| StateError::Seal { account: record.account.clone(), source })?;
+        }
+        if let Some(user) = &self.user {
+            record.seen_by(&user.0);
         }
         Ok(record)
     }
@@ -168,6 +176,9 @@ impl Store {
     /// The bytes of the state file, with its secrets sealed as the rules want it.
     fn encode(&self, record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError> {
         let mut record = record.clone();
+        if let Some(user) = &self.user {
+            record.unseen_by(&user.0);
+        }
         seal::close(&mut record, self.keys.as_deref(), self.rules)
             .map_err(|source| StateError::Seal { account: record.account.clone(), source })?;
         encode(&record, max)
@@ -186,8 +197,8 @@ impl Store {
 
     /// The files to watch for a new state, and for changes of these others beside it.
     pub fn watched(&self, others: &[&str]) -> Vec<PathBuf> {
-        let path = self.path();
-        others.iter().map(|other| path.with_file_name(other)).chain([path.clone()]).collect()
+        let own = self.state_dir.join(self.user.as_ref().map_or(&self.account, |user| &user.0));
+        others.iter().map(|other| own.join(other)).chain([self.path()]).collect()
     }
 
     /// Reads the state, and changes nothing.
@@ -210,6 +221,11 @@ impl Store {
         };
         self.lock = Some(dir.try_lock()?);
         self.dir = Some(dir);
+        if let Some((user, own @ None)) = self.user.as_deref_mut() {
+            // Only notes are lost without it.
+            *own =
+                StateDir::create(&self.state_dir, self.missing).and_then(|dir| dir.create_account(user)).ok();
+        }
         Ok(())
     }
 
@@ -265,6 +281,20 @@ impl Store {
             return self.opened(record).map(Some);
         }
         left_half_way.map(|record| self.opened(record)).transpose()
+    }
+
+    /// The account's own directory, for notes: that of the state, unless the login is another account's.
+    fn own(&mut self) -> Result<Option<&AccountDir>, StateError> {
+        if self.user.is_none() {
+            return self.open();
+        }
+        let Some((user, own)) = self.user.as_deref_mut() else { return Ok(None) };
+        if own.is_none()
+            && let Some(state_dir) = StateDir::find(&self.state_dir)?
+        {
+            *own = state_dir.find_account(user)?;
+        }
+        Ok(own.as_ref())
     }
 
     /// Makes sure that the next state can be stored, then stores this one durably.
@@ -355,22 +385,25 @@ impl Store {
         self.taken_over = None;
         self.lock = None;
         self.dir = None;
+        self.user.iter_mut().for_each(|user| user.1 = None);
     }
 
     /// The note of a feature, or its default.
     pub fn note<N: Note>(&mut self) -> N {
-        self.open().ok().flatten().map(note::read).unwrap_or_default()
+        self.own().ok().flatten().map(note::read).unwrap_or_default()
     }
 
     /// Changes the note of a feature, and returns what `change` returns; `None` if the note cannot
     /// be read or written. Creates no directory.
     pub fn update_note<N: Note, T>(&mut self, change: impl FnOnce(&mut N) -> T) -> Option<T> {
-        note::update(self.open().ok()??, change).ok()
+        note::update(self.own().ok()??, change).ok()
     }
 
     /// Takes the account under supervision, for the life of the value.
     pub fn supervise(&self, now: Timestamp) -> Result<SupervisorLock, LockError> {
-        SupervisorLock::acquire(&self.create()?, now)
+        let account = self.user.as_ref().map_or(&self.account, |user| &user.0);
+        let own = StateDir::create(&self.state_dir, self.missing)?.create_account(account)?;
+        SupervisorLock::acquire(&own, now)
     }
 
     /// Whether a process holds the lock. Changes nothing.
@@ -380,7 +413,7 @@ impl Store {
 
     /// Whether a process supervises the account. Changes nothing.
     pub fn supervision(&mut self) -> Result<Supervision, StateError> {
-        Ok(self.open()?.map_or(Ok(Supervision::None), supervision)?)
+        Ok(self.own()?.map_or(Ok(Supervision::None), supervision)?)
     }
 
     /// The account's directory, created with its parents if need be.

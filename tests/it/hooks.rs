@@ -333,3 +333,57 @@ fn no_program_is_given_the_secrets_of_any_account() {
         assert_eq!(found.contains("NOTIFY_SOCKET"), name == "exec", "{name}: {found}");
     }
 }
+
+/// A program that writes its process id to a file, and a line for each SIGUSR1.
+fn reader(world: &World) -> (Background, PathBuf, PathBuf) {
+    let (pid_file, told) = (world.sandbox.path("reader.pid"), world.sandbox.path("signals"));
+    let script = format!(
+        "trap 'echo usr1 >>\"{}\"' USR1; umask 077; echo $$ >'{1}.new'; mv '{1}.new' '{1}'; while :; do sleep 0.05; done",
+        told.display(),
+        pid_file.display()
+    );
+    let mut command = std::process::Command::new("sh");
+    let reader = Background::start(command.args(["-c", &script]), world.sandbox.path("reader.log"));
+    wait_until("the pid file", || pid_file.exists().then_some(()));
+    (reader, pid_file, told)
+}
+
+#[test]
+fn a_signal_tells_a_program_of_each_new_token() {
+    let world = World::new();
+    let (_reader, pid_file, told) = reader(&world);
+    world.configure(&format!("signal = {{ pid_file = \"{}\", signal = \"USR1\" }}\n", pid_file.display()));
+    let signals = || fs::read_to_string(&told).unwrap_or_default().lines().count();
+    let output = world.once_gives(0, []);
+    assert_eq!(output.stderr, "");
+    wait_until("the signal", || (signals() == 1).then_some(()));
+    world.once_gives(0, []);
+    let _run = world.run();
+    world.once_gives(0, ["--force"]);
+    wait_until("the signal of the next token", || (signals() == 2).then_some(()));
+}
+
+#[test]
+fn a_signal_goes_to_no_process_that_others_choose() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let (_reader, pid_file, told) = reader(&world);
+    world.configure(&format!("signal = {{ pid_file = \"{}\", signal = \"USR1\" }}\n", pid_file.display()));
+    fs::set_permissions(&pid_file, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = world.once_gives(0, []);
+    assert!(output.stderr.contains("can be changed by others"), "{output:?}");
+    for (text, expected) in
+        [("-1", "process id"), ("0", "process id"), ("x", "process id"), ("2147483647", "cannot send")]
+    {
+        fs::write(&pid_file, text).unwrap();
+        fs::set_permissions(&pid_file, fs::Permissions::from_mode(0o600)).unwrap();
+        world.permit_force();
+        let output = world.once_gives(0, ["--force"]);
+        assert!(output.stderr.contains(expected), "{text}: {output:?}");
+    }
+    fs::remove_file(&pid_file).unwrap();
+    world.permit_force();
+    let output = world.once_gives(0, ["--force"]);
+    assert!(output.stderr.contains("does not exist"), "{output:?}");
+    assert!(!told.exists());
+}

@@ -6,6 +6,7 @@
 mod accounts;
 mod ambiguity;
 mod answers;
+mod audiences;
 mod booted;
 mod certified;
 mod check;
@@ -52,7 +53,9 @@ mod seal;
 mod secrets;
 mod seeds;
 mod servers;
+mod sessions;
 mod soak;
+mod standby;
 mod status;
 mod suspend;
 mod terminal;

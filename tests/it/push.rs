@@ -361,3 +361,46 @@ fn commands_that_end_push_as_well_unless_run_does() {
     run(&["once"]);
     assert_eq!(target.received().last().unwrap().body, world.token().expose());
 }
+
+#[test]
+fn a_wave_of_pushes_is_no_crowd_for_the_target() {
+    const ACCOUNTS: usize = 60;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    // Exchanges under way, and the most of them so far.
+    let crowd = Arc::new(Mutex::new((0_usize, 0_usize)));
+    let received = Arc::new(Mutex::new(0));
+    let (counted, received_here) = (Arc::clone(&crowd), Arc::clone(&received));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (crowd, received) = (Arc::clone(&counted), Arc::clone(&received_here));
+            thread::spawn(move || {
+                let stream = stream.unwrap();
+                {
+                    let mut crowd = crowd.lock().unwrap();
+                    crowd.0 += 1;
+                    crowd.1 = crowd.1.max(crowd.0);
+                }
+                // Long enough for others to come meanwhile, if they may.
+                thread::sleep(Duration::from_millis(200));
+                crowd.lock().unwrap().0 -= 1;
+                if serve(stream, "200 OK", &Mutex::default()).is_some() {
+                    *received.lock().unwrap() += 1;
+                }
+            });
+        }
+    });
+    let world = World::new();
+    let names: Vec<String> = (0..ACCOUNTS).map(|number| format!("a{number}")).collect();
+    let seeds: Vec<_> = names.iter().map(|name| (name.as_str(), world.seed())).collect();
+    let accounts: Vec<_> = seeds.iter().map(|(name, seed)| (*name, seed)).collect();
+    world.configure_accounts(&accounts);
+    let config = std::fs::read_to_string(world.sandbox.config_path()).unwrap();
+    let target = format!("push = [{{ url = \"{url}\" }}]\nrefresh_token");
+    world.sandbox.write_config(&config.replace("refresh_token", &target));
+    let mut run = world.start_run();
+    wait_until("every token", || (*received.lock().unwrap() == ACCOUNTS).then_some(()));
+    let most = crowd.lock().unwrap().1;
+    assert!(most <= 16, "{most} exchanges at the same time");
+    assert_eq!(run.stop().code(), Some(0), "{}", run.log());
+}

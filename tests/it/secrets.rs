@@ -408,3 +408,27 @@ fn neither_a_debugger_nor_a_core_dump_gets_at_the_tokens() {
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&ended), "{ended:?}");
     assert_eq!(ended.code(), Some(0), "{ended:?}");
 }
+
+#[test]
+fn a_client_id_comes_from_where_secrets_come_from() {
+    let world = World::new();
+    let file = world.sandbox.path("client_id");
+    fs::write(&file, "demo\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    for source in [
+        format!("{{ file = \"{}\" }}", file.display()),
+        format!("{{ command = [\"cat\", \"{}\"] }}", file.display()),
+    ] {
+        let (seed, endpoint) = (world.seed(), world.server.token_endpoint());
+        let seed = seed.expose();
+        world.sandbox.write_config(&format!(
+            "token_endpoint = \"{endpoint}\"\nclient_id = {source}\nrefresh_token = \"{seed}\"\n"
+        ));
+        world.once_gives(0, []);
+        world.assert_live();
+    }
+    fs::remove_file(&file).unwrap();
+    world.pass_time(std::time::Duration::from_secs(3590));
+    let output = world.once_gives(69, []);
+    assert!(output.stderr.contains("client_id"), "{output:?}");
+}

@@ -234,6 +234,7 @@ impl World {
     pub(crate) fn policy(&self) -> Policy {
         let late = self.mutant == Some(Mutant::RefreshesLate);
         Policy {
+            from: None,
             lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),

@@ -131,7 +131,7 @@ mod tests {
             let settings = settings.unwrap_or_else(|error| panic!("{error}\n{}", *text));
             let read = &settings.accounts[0];
             assert_eq!(read.name.as_str(), account.as_deref().unwrap_or("default"));
-            assert_eq!(read.client_id, "id \"x\" # y");
+            assert_eq!(read.client_id, SecretSource::Inline(Secret::new("id \"x\" # y")));
             assert_eq!(read.client_secret, Some(SecretSource::Inline(Secret::new("s\"e\\c"))));
             assert_eq!(read.refresh_token, Some(SecretSource::File(format!("/{odd}").into())));
             assert!(text.capacity() == ROOM, "no copies");

@@ -28,8 +28,8 @@ pub(super) fn prove(key: &str, url: &str, offline: bool) -> Result<String, Wrong
     let endpoint = HttpEndpoint::new(HttpOptions {
         timeout: TIMEOUT,
         ca_file: None,
-        certificate: None,
         allow_http: false,
+        certificate: None,
     });
     let said = runtime.block_on(async {
         if key == "issuer" {

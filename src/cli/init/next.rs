@@ -130,7 +130,7 @@ fn steps(settings: &Settings, account: &AccountConfig, is_added: bool, is_ready:
 /// The process that supervises the earlier accounts.
 fn supervisor(settings: &Settings) -> Option<u32> {
     let first = settings.accounts.first()?;
-    match store::open(settings, &first.name).supervision() {
+    match store::open(settings, first).supervision() {
         Ok(Supervision::Alive(supervisor)) => supervisor.map(|supervisor| supervisor.pid),
         _ => None,
     }

@@ -152,6 +152,7 @@ fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
     for (key, heading) in (KEYS.iter().map(|key| (key, heading_of(key.place))))
         .chain(PUSH_KEYS.iter().map(|key| (key, ".SH PUSH")))
         .chain(PROBE_KEYS.iter().map(|key| (key, ".SH PROBE")))
+        .chain(SIGNAL_KEYS.iter().map(|key| (key, ".SH SIGNAL")))
     {
         for filled in [key.default, key.doc, key.example, key.kind.describe()] {
             assert!(!filled.is_empty(), "{}", key.name);

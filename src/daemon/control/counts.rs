@@ -115,6 +115,7 @@ mod tests {
     fn a_refusal_counts_once_and_stands_until_a_pass_ends_well() {
         let mut count = Count::default();
         let verdict = Verdict {
+            is_of_login: false,
             kind: VerdictKind::RefreshToken,
             binding: Fingerprint::of([b"binding"]),
             error: "invalid_grant".into(),

@@ -66,6 +66,7 @@ impl World {
     /// The config holds the seed `seed-1`, and there are no files yet.
     pub fn new() -> Self {
         let policy = Policy {
+            from: None,
             lock_patience: crate::refresh::LOCK_PATIENCE,
             account: "default".into(),
             config: "config.toml".into(),

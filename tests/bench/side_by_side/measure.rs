@@ -16,7 +16,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(figures: impl IntoIterator<Item = f64>) -> Result<Self> {
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Result<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (figures.first(), figures.last()) else { bail!("no figures") };

@@ -122,6 +122,7 @@ pub fn state(data: &[u8]) {
 
 fn pass(record: &Record, force: bool, granted: bool) {
     let policy = Policy {
+        from: None,
         lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
         account: record.account.as_str().into(),
         config: record.config.as_str().into(),

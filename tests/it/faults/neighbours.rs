@@ -37,3 +37,30 @@ fn a_server_that_never_answers_delays_no_account_of_another_server() {
     // Its exchanges would take half a minute to end.
     run.signal(Signal::KILL);
 }
+
+/// Secrets come from commands of other people, and a password manager may wait for its user.
+#[test]
+fn secret_commands_that_hang_delay_no_account_of_another_server() {
+    let world = World::new();
+    let elsewhere = world.server.token_endpoint().replace("127.0.0.1", "localhost");
+    let table = |name: &str, endpoint: &str, secret: &str| {
+        let file = world.token_file_of(name);
+        format!(
+            "[accounts.{name}]\ntoken_endpoint = \"{endpoint}\"\nrefresh_token = {secret}\ntoken_file = \"{}\"\n",
+            file.display()
+        )
+    };
+    // Each is killed after some seconds; one after the other they would take longer than any test waits.
+    let hung = "{ command = [\"sleep\", \"1000\"] }";
+    let mut tables: String =
+        (0..SILENT).map(|number| table(&format!("a{number}"), &elsewhere, hung)).collect();
+    let seed = format!("\"{}\"", world.seed().expose());
+    tables.push_str(&table("well", &world.server.token_endpoint(), &seed));
+    world.sandbox.write_config(&format!("client_id = \"demo\"\n{tables}"));
+    let mut run = world.start_run();
+    let file = world.token_file_of("well");
+    wait_until("the token of the account that is well", || file.exists().then_some(()));
+    assert!(world.reads_live(&file), "{}", run.log());
+    assert_eq!(world.posts(), 1);
+    run.signal(Signal::KILL);
+}

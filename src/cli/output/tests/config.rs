@@ -138,6 +138,16 @@ const MISTAKES: &[&str] = &[
     "on_expired = \"never\"",
     "[[push]]\nurl = \"https://a.example\"\nheaders = { \"a b\" = \"x\" }",
     "[[push]]\nurl = \"https://a.example\"\nheaders = { Host = \"x\" }",
+    "from = \"a\"",
+    "[accounts.a]\nfrom = \"b\"",
+    "[accounts.a]\nfrom = \"a\"",
+    "[accounts.a]\nclient_id = \"b\"\nfrom = \"b\"\n[accounts.b]",
+    "[accounts.a]\nfrom = \"b\"\n[accounts.b]\ngrant_type = \"client_credentials\"",
+    "signal = \"HUP\"",
+    "signal = { pidfile = \"a\" }",
+    "signal = { zzz = 1 }",
+    "signal = { signal = \"HUP\" }",
+    "signal = { pid_file = \"a\", signal = \"KILL\" }",
     "probe = \"https://a.example\"",
     "probe = { every = \"5m\" }",
     "[probe]\nevery = \"5m\"",
@@ -218,7 +228,7 @@ fn every_mistake_in_a_config_is_told_with_a_way_out() {
         let _ = writeln!(page, "{}{shown}", quoted.concat());
     }
     compare("config", &page);
-    let places = ["values", "validate", "collisions", "document", "token_format"];
+    let places = ["values", "validate", "inherit", "targets", "collisions", "document", "token_format"];
     let sentences = sentences(&places.map(|place| format!("config/{place}.rs")));
     let is_missing = |said: &&String| !page.contains(*said) && !UNREACHABLE.contains(&said.as_str());
     let missing: Vec<_> = sentences.iter().filter(is_missing).collect();

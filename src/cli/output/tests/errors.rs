@@ -27,6 +27,7 @@ use crate::demo::server;
 use crate::files::{FileError, PlaceError, Step};
 use crate::golden::compare;
 use crate::hooks::command::HookError;
+use crate::hooks::signal::SignalError;
 use crate::http::discovery::{DiscoveryError, DocumentError};
 use crate::http::roots::RootsError;
 use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
@@ -305,6 +306,20 @@ fn children(page: &mut Page) {
     let failed = HookError::Failed { hook: "on_refresh", status, stderr: String::new() };
     let ended = child_errors().map(|source| HookError::Child { hook: "on_failure", source });
     for error in ended.into_iter().chain([failed]) {
+        page.tell(&error, Some(error.hint()));
+    }
+    let path = || PathBuf::from("/run/nginx.pid");
+    let send = |errno: Errno| SignalError::Send { path: path(), pid: 7, source: errno.into() };
+    for error in [
+        SignalError::Missing { path: path() },
+        SignalError::File(FileError::TooLong { path: path(), max: 1024 }),
+        SignalError::NotAPid { path: path() },
+        SignalError::Stranger { path: path(), mode: 0o666, owner: 0 },
+        send(Errno::SRCH),
+        send(Errno::PERM),
+    ] {
+        page.told.insert(variant(&error));
+        let error = HookError::from(error);
         page.tell(&error, Some(error.hint()));
     }
 }
