@@ -198,7 +198,7 @@ fn wrong_answers_write_nothing() {
         (
             &["--provider", "gogle", "--refresh-token-env", "X"],
             None,
-            "error: invalid value 'gogle' for '--provider <NAME>'\n  [possible values: amazon, atlassian, bitbucket, box, discord, dropbox, ebay, exact-online, feishu, figma, firebase, fitbit, github, gitlab, google, hubspot, intuit, lark, linear, linkedin, microsoft, netatmo, notion, paypal, reddit, salesforce, shopify, slack, spotify, square, strava, tiktok, twitch, withings, x, xero, yahoo, zoho, zoom, ?]\n\n  \
+            "error: invalid value 'gogle' for '--provider <NAME>'\n  [possible values: amazon, atlassian, auth0, aws-cognito, bitbucket, box, discord, dropbox, ebay, entra, exact-online, feishu, figma, firebase, fitbit, github, gitlab, google, google-service-account, hubspot, intuit, lark, linear, linkedin, microsoft, netatmo, notion, okta, paypal, reddit, salesforce, shopify, slack, spotify, square, strava, tiktok, twitch, withings, x, xero, yahoo, zoho, zoom, ?]\n\n  \
              tip: a similar value exists: 'google'\n\nFor more information, try '--help'.\n",
         ),
         (
