@@ -3,6 +3,7 @@
 //! The wall clock continues across reboots, but people and NTP set it. The boot clock
 //! (`CLOCK_BOOTTIME`, which continues through suspend) is never set, and starts again at a reboot. A [`Timestamp`] carries both, and the boot's identity.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -77,12 +78,15 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Reads the boot's identity once. Without `/proc`, every process counts as a boot of its own:
-    /// then only the wall clock carries over from one to the next.
+    /// Reads the boot's identity once per process. Without `/proc`, every process counts as a boot of its
+    /// own: then only the wall clock carries over from one to the next.
     pub fn new() -> Self {
-        let boot_id = std::fs::read("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_else(|_| std::process::id().to_be_bytes().to_vec());
-        Self { boot_id: Fingerprint::of([&boot_id]) }
+        static BOOT_ID: OnceLock<BootId> = OnceLock::new();
+        let read = || {
+            let boot_id = std::fs::read("/proc/sys/kernel/random/boot_id");
+            Fingerprint::of([&boot_id.unwrap_or_else(|_| std::process::id().to_be_bytes().to_vec())])
+        };
+        Self { boot_id: *BOOT_ID.get_or_init(read) }
     }
 }
 

@@ -15,8 +15,16 @@ use tokio::sync::oneshot;
 
 use crate::clock::monotonic;
 
-/// Threads that work at the same time: more of them wait for the same disk.
-const THREADS: usize = 8;
+/// Threads of one pool that work on files at the same time: more of them wait for the same disk.
+const FILE_THREADS: usize = 8;
+
+/// Threads that look up names at the same time: more of them wait for the same name server.
+const NAME_THREADS: usize = 8;
+
+/// Threads that run programs of the user or read files that hold secrets at the same time. The 64 places
+/// of one host may be taken by programs that are killed after 10 s: six more each second, which count
+/// for two seconds. A host with such programs must leave threads to another.
+const PROGRAM_THREADS: usize = 32;
 
 /// Work that takes longer than this, in milliseconds, is held to hang: no disk that works needs so
 /// long, and a queue behind it must not wait any longer.
@@ -38,9 +46,15 @@ const STACK: usize = 512 * 1024;
 type Work = Box<dyn FnOnce() -> ResultSender + Send>;
 type ResultSender = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool = Pool { state: Mutex::new(PoolState::new()), work_came: Condvar::new() };
+static FILES: Pool = Pool::new(FILE_THREADS);
+static NAMES: Pool = Pool::new(NAME_THREADS);
+static PROGRAMS: Pool = Pool::new(PROGRAM_THREADS);
 
+/// Each kind of work has threads of its own: a password manager that waits for its user must not keep
+/// others from their files.
 struct Pool {
+    /// Threads that work at the same time.
+    threads: usize,
     state: Mutex<PoolState>,
     work_came: Condvar,
 }
@@ -60,9 +74,9 @@ impl PoolState {
         Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new(), refusal: None }
     }
 
-    /// Whether one more thread may be made for the work in the queue.
-    fn needs_thread(&self) -> bool {
-        self.queue.len() > self.idle && self.working() < THREADS && self.busy_since.len() < THREADS_MAX
+    /// Whether one more thread may be made for the work in the queue; `threads` may work at the same time.
+    fn needs_thread(&self, threads: usize) -> bool {
+        self.queue.len() > self.idle && self.working() < threads && self.busy_since.len() < THREADS_MAX
     }
 
     /// Threads that work and do not hang.
@@ -72,8 +86,22 @@ impl PoolState {
     }
 }
 
-/// Runs work on a thread of the pool and waits for its result without blocking.
+/// Runs work on files on a thread and waits for its result without blocking.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    run_on(&FILES, work).await
+}
+
+/// The same for the lookup of a name.
+pub async fn run_lookup<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    run_on(&NAMES, work).await
+}
+
+/// The same for a program of the user.
+pub async fn run_program<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    run_on(&PROGRAMS, work).await
+}
+
+async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, mut receive) = oneshot::channel();
     let work: Work = Box::new(move || {
         let result = work();
@@ -83,12 +111,12 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         })
     });
     let slot = Arc::new(Mutex::new(Some(work)));
-    POOL.lock().queue.push_back(Arc::clone(&slot));
+    pool.lock().queue.push_back(Arc::clone(&slot));
     loop {
-        if !POOL.offer_thread()
+        if !pool.offer_thread()
             && let Some(work) = take(&slot)
         {
-            POOL.lock().queue.retain(|queued| !Arc::ptr_eq(queued, &slot));
+            pool.lock().queue.retain(|queued| !Arc::ptr_eq(queued, &slot));
             work()();
         }
         tokio::select! {
@@ -104,7 +132,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
-/// Runs work on a file; `None` if it takes longer than `time`. Until that work ends, no more is begun on
+/// Runs work on a file that may be of another file system than all else; `None` if it takes longer than `time`. Until that work ends, no more is begun on
 /// this path: each would take a thread that does not come back.
 pub async fn run_within<T: Send + 'static>(
     path: &Path,
@@ -118,7 +146,7 @@ pub async fn run_within<T: Send + 'static>(
     }
     let ended = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&ended);
-    let work = run(move || {
+    let work = run_on(&PROGRAMS, move || {
         let result = work();
         end.store(true, Ordering::Release);
         result
@@ -132,7 +160,7 @@ pub async fn run_within<T: Send + 'static>(
 
 /// Why the kernel refused a thread since the last call, for the log: the work was done all the same.
 pub fn take_refusal() -> Option<io::Error> {
-    POOL.lock().refusal.take()
+    [&FILES, &NAMES, &PROGRAMS].into_iter().find_map(|pool| pool.lock().refusal.take())
 }
 
 fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
@@ -140,6 +168,10 @@ fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
 }
 
 impl Pool {
+    const fn new(threads: usize) -> Self {
+        Self { threads, state: Mutex::new(PoolState::new()), work_came: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +180,7 @@ impl Pool {
     /// made.
     fn offer_thread(&'static self) -> bool {
         let mut state = self.lock();
-        if !state.needs_thread() {
+        if !state.needs_thread(self.threads) {
             self.work_came.notify_one();
             return true;
         }
@@ -248,12 +280,33 @@ mod tests {
             let local = tokio::task::LocalSet::new();
             local
                 .run_until(async {
-                    for _ in 0..2 * THREADS {
+                    for _ in 0..2 * FILE_THREADS {
                         let hang = Arc::clone(&hang);
                         tokio::task::spawn_local(run(move || hang.lock().unwrap().recv().is_ok()));
                     }
                     tokio::task::yield_now().await;
                     assert_eq!(run(|| 7).await, 7);
+                })
+                .await;
+            drop(release);
+        });
+    }
+
+    #[test]
+    fn programs_that_hang_take_no_thread_from_files_and_names() {
+        runtime().block_on(async {
+            let (release, hang) = mpsc::channel::<()>();
+            let hang = Arc::new(Mutex::new(hang));
+            let local = tokio::task::LocalSet::new();
+            local
+                .run_until(async {
+                    // More than all threads of one pool: with these before it, nothing else would ever run.
+                    for _ in 0..THREADS_MAX + 50 {
+                        let hang = Arc::clone(&hang);
+                        tokio::task::spawn_local(run_program(move || hang.lock().unwrap().recv().is_ok()));
+                    }
+                    tokio::task::yield_now().await;
+                    assert_eq!((run(|| 7).await, run_lookup(|| 8).await), (7, 8));
                 })
                 .await;
             drop(release);

@@ -31,7 +31,7 @@ pub async fn read(
         return done.unwrap_or(Err(SecretError::Hang { key, path }));
     }
     // It has a deadline of its own.
-    workers::run(move || secrets::read(key, &source, &variables)).await
+    workers::run_program(move || secrets::read(key, &source, &variables)).await
 }
 
 /// The same of a text of several lines, as a key in PEM is.

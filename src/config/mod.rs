@@ -214,8 +214,9 @@ fn check_readers(settings: &Settings, mode: u32, gid: u32) -> Result<(), ConfigE
             || account.probe.as_ref().is_some_and(|probe| probe.url.query().is_some())
     };
     let user = rustix::process::geteuid().as_raw();
-    let own_group = files::owner::group_name(gid) == files::owner::user_name(user);
-    let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !own_group);
+    // Only where it matters: the names come from the user database, which costs more than the config.
+    let own_group = || files::owner::group_name(gid) == files::owner::user_name(user);
+    let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !own_group());
     if is_open
         && !files::read::is_secret_mount(&settings.path)
         && settings.accounts.iter().any(|account| holds_secret(account))

@@ -197,7 +197,7 @@ pub fn run_all(hooks: Vec<(String, Hook)>, failed: impl Fn(&str, &HookError)) ->
         let (stop, mut stopper) = (Arc::new(stop), Some(stopper));
         for (account, hook) in hooks {
             let stop = Arc::clone(&stop);
-            let mut work = pin!(workers::run(move || hook.run(Some(&stop))));
+            let mut work = pin!(workers::run_program(move || hook.run(Some(&stop))));
             let done = tokio::select! {
                 done = &mut work => Some(done),
                 _ = signals.next() => None,
@@ -231,7 +231,7 @@ async fn run_queue(hooks: Hooks, places: Arc<Semaphore>, context: Rc<Context>) {
         let Some(hook) = next else { return };
         // The semaphore is never closed.
         let permit = places.acquire().await;
-        let done = workers::run(move || hook.run(None)).await;
+        let done = workers::run_program(move || hook.run(None)).await;
         drop(permit);
         if let Err(error) = done {
             context.message(hooks.account.name.as_str(), &error.message());

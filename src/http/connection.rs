@@ -165,6 +165,6 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move { Ok(workers::run(move || (name.as_str(), 0).to_socket_addrs()).await?) })
+        Box::pin(async move { Ok(workers::run_lookup(move || (name.as_str(), 0).to_socket_addrs()).await?) })
     }
 }

@@ -10,7 +10,7 @@ use crate::measure::{Spread, finish};
 use crate::site::Site;
 use crate::table;
 
-/// What an fsync takes on a slow disk, in microseconds.
+/// The time of an fsync on a slow disk, in microseconds.
 const SLOW: u32 = 20_000;
 
 /// The time from reply to readers over the time that its fsyncs take alone, at most.
@@ -31,12 +31,13 @@ pub fn reply_to_readers(site: &Site, rounds: usize) -> Result<()> {
         return Ok(());
     }
     finish(&mut site.zg_tokend(&["once"]))?;
-    for (what, delay) in [("quick disk", 0), ("20 ms for each fsync", SLOW)] {
+    // On a quick disk strace itself takes longer than an fsync, so that the ratio has no goal there.
+    for (what, delay, goal) in [("quick disk", 0, None), ("20 ms for each fsync", SLOW, Some(GOAL))] {
         let measured = (0..rounds).map(|_| round(site, delay)).collect::<Result<Vec<_>>>()?;
         let spread = |of: fn(&(f64, f64)) -> f64| Spread::of(measured.iter().map(of));
         let (all, ratio) = (spread(|(all, _)| *all)?, spread(|(all, fsyncs)| all / fsyncs)?);
         table::figure(&format!("{what}: reply to readers"), all.median, "ms", None);
-        table::figure(&format!("{what}: over its fsyncs alone"), ratio.median, "", Some(GOAL));
+        table::figure(&format!("{what}: over its fsyncs alone"), ratio.median, "", goal);
     }
     Ok(())
 }
@@ -59,7 +60,7 @@ fn round(site: &Site, delay: u32) -> Result<(f64, f64)> {
         strace.arg("-e").arg(format!("inject=fsync:delay_enter={delay}"));
     }
     strace.arg("-y").arg("-o").arg(&trace).arg("--").arg(once.get_program()).args(once.get_args());
-    finish(&mut strace)?;
+    finish(&mut strace).context("is the process allowed to trace?")?;
     let text = fs::read_to_string(trace)?;
     let calls: Vec<Call<'_>> = text.lines().filter_map(call).collect();
     let is_token = |call: &&Call<'_>| call.text.starts_with("rename") && call.text.contains("tokens");

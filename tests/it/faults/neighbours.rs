@@ -50,10 +50,12 @@ fn secret_commands_that_hang_delay_no_account_of_another_server() {
             file.display()
         )
     };
-    // Each is killed after some seconds; one after the other they would take longer than any test waits.
-    let hung = "{ command = [\"sleep\", \"1000\"] }";
-    let mut tables: String =
-        (0..SILENT).map(|number| table(&format!("a{number}"), &elsewhere, hung)).collect();
+    // Each is killed after 10 s. Equal commands would be one login.
+    let hung = |number: usize| {
+        let secret = format!("{{ command = [\"sleep\", \"{}\"] }}", 1000 + number);
+        table(&format!("a{number}"), &elsewhere, &secret)
+    };
+    let mut tables: String = (0..SILENT).map(hung).collect();
     let seed = format!("\"{}\"", world.seed().expose());
     tables.push_str(&table("well", &world.server.token_endpoint(), &seed));
     world.sandbox.write_config(&format!("client_id = \"demo\"\n{tables}"));
