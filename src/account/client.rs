@@ -116,7 +116,9 @@ impl Client {
             return Ok(Arc::clone(client));
         }
         let mut reader = CredentialReader::new(&self.account, client.client_id.clone(), context.clock.now());
-        let client_authentication = self.authentication(&mut reader, &client.token_endpoint).await?;
+        // Boxed: rare, and much larger than what calls it.
+        let client_authentication =
+            Box::pin(self.authentication(&mut reader, &client.token_endpoint)).await?;
         Ok(Arc::new(TokenClient { client_authentication, ..TokenClient::clone(client) }))
     }
 

@@ -47,7 +47,7 @@ pub async fn read_text(
             let done = workers::run_within(path, FILE_TIME, read).await;
             done.unwrap_or(Err(SecretError::Hang { key, path: path.clone() }))
         }
-        _ => workers::run(read).await,
+        _ => workers::run_program(read).await,
     }
 }
 

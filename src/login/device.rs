@@ -124,11 +124,11 @@ impl LoginSession {
             let held = self.lock(false).await?;
             let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
-            let answer = self.client.post(&request, &self.context).await;
+            let answer = Box::pin(self.client.post(&request, &self.context)).await;
             match judge_poll(&answer) {
                 PollResult::Granted => {
                     screen.show(&LoginEvent::Exchanging);
-                    return self.take(held, answer, issued_at, None).await.map(Some);
+                    return Box::pin(self.take(held, answer, issued_at, None)).await.map(Some);
                 }
                 PollResult::Pending => troubled.set(false),
                 PollResult::SlowDown => slower += 1,

@@ -36,14 +36,14 @@ impl LoginSession {
         let (issued_at, answer) = loop {
             let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
-            let answer = self.client.post(&request, &self.context).await;
+            let answer = Box::pin(self.client.post(&request, &self.context)).await;
             if tries == TRIES || !is_unsent(&answer) {
                 break (issued_at, answer);
             }
             tries += 1;
             tokio::time::sleep(PAUSE).await;
         };
-        self.take(held, answer, issued_at, Some(nonce)).await
+        Box::pin(self.take(held, answer, issued_at, Some(nonce))).await
     }
 
     pub(super) async fn request(&self, grant: Grant) -> Result<TokenRequest, Problem> {
