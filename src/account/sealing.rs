@@ -62,10 +62,12 @@ pub fn read_keys_here(
         source.as_ref().map(read).transpose()
     };
     let mut keys = StateKeys { current: read("state_key", &account.state_key)?, previous: None };
-    let mut fault = try_on_state(settings, account, &keys)?;
+    // A state that cannot be read is no fault of the keys: what loads it next reports it.
+    let try_on = |keys: &StateKeys| try_on_state(settings, account, keys).unwrap_or_default();
+    let mut fault = try_on(&keys);
     if fault.is_some() && account.state_key_previous.is_some() {
         keys.previous = read("state_key_previous", &account.state_key_previous)?;
-        fault = try_on_state(settings, account, &keys)?;
+        fault = try_on(&keys);
     }
     let has_keys = keys.current.is_some() || keys.previous.is_some();
     fault.map_or_else(|| Ok(has_keys.then(|| Arc::new(keys))), Err)

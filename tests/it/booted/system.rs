@@ -371,15 +371,15 @@ fn a_state_is_sealed_with_an_encrypted_credential() {
     audit::assert_one_post_per_epoch(&it.world.server.audit());
 }
 
-/// The drop-in that the README shows.
+/// The drop-in that the recipe shows.
 fn drop_in() -> &'static str {
-    let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.split_once("# systemctl edit zg-tokend@alice\n").unwrap();
+    let recipe = include_str!("../../../docs/recipes/systemd.md");
+    let (_, rest) = recipe.split_once("# systemctl edit zg-tokend@alice\n").unwrap();
     rest.split("```").next().unwrap()
 }
 
 #[test]
-fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_readme() {
+fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_recipe() {
     let Some(it) = Instance::new("alice", seconds(3600)) else { return };
     // As gpg does: it writes beside its keys. As Node.js does: it makes code at run time.
     it.person.make(&it.person.home(".gnupg"));
@@ -405,7 +405,7 @@ fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_readme() {
 }
 
 #[test]
-fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_of_the_readme() {
+fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_of_the_recipe() {
     let Some(it) = Instance::new("mia", seconds(3600)) else { return };
     it.person.make(&it.person.home(".gnupg"));
     let told = it.person.home(".gnupg/told");
@@ -425,7 +425,7 @@ fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_o
 }
 
 #[test]
-fn a_group_reads_the_token_by_the_drop_in_of_the_readme() {
+fn a_group_reads_the_token_by_the_drop_in_of_the_recipe() {
     let Some(it) = Instance::new("lea", seconds(3600)) else { return };
     it.person.machine.run("groupadd readers && usermod -aG readers lea");
     it.configure("token_file = \"/run/zg-tokend/lea/token\"\ntoken_file_mode = \"0640\"\ntoken_file_group = \"readers\"");

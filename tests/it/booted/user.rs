@@ -52,8 +52,8 @@ fn installed_by_cargo_it_runs_from_the_users_own_directory() {
     }
     home.person.put(&home.person.home("source/systemd/user/zg-tokend.service"), &unit);
     home.person.run("cp /usr/bin/zg-tokend ~/.cargo/bin/");
-    let readme = include_str!("../../../README.md");
-    let commands = readme.split("```").find(|block| block.contains("%h/.cargo/bin")).unwrap();
+    let recipe = include_str!("../../../docs/recipes/systemd.md");
+    let commands = recipe.split("```").find(|block| block.contains("%h/.cargo/bin")).unwrap();
     home.person.run(&format!("cd source; {}", commands.strip_prefix("sh\n").unwrap()));
     home.assert_live();
     let program = machine.run(&format!("readlink /proc/{}/exe", home.property(UNIT, "MainPID")));

@@ -16,9 +16,9 @@ use crate::common::{Output, figure, finish, under};
 /// The directories of the state and of the token file, below the sandbox.
 pub const DISKS: [&str; 2] = ["state", "config/zerogravity"];
 
-/// The most room that a refresh can ask of one disk, in pages of 4 KiB: the reserve of 80 KiB, the
+/// The most room that a refresh can ask of one disk, in pages of 4 KiB: the reserve of 96 KiB, the
 /// marker, and a bit.
-const ENOUGH: u32 = 24;
+const ENOUGH: u32 = 28;
 
 /// The two things that can be scarce on a tmpfs: what df(1) calls it, and the mount option that limits it.
 const PAGES: (&str, &str) = ("used", "nr_blocks");
