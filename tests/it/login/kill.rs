@@ -138,7 +138,7 @@ fn run_publishes_a_login_that_its_command_could_not() {
     let world = World::new();
     configure(&world, "");
     let run = world.start_run();
-    run.wait_for("has no refresh token");
+    run.wait_for("there is no refresh token");
     let directory = world.token_file().parent().unwrap().to_owned();
     std::fs::create_dir_all(&directory).unwrap();
     // The one that puts the token file in its place.
