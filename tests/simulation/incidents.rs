@@ -242,10 +242,13 @@ impl World {
             self.judge.troubles.blip(self.now, self.now);
         } else {
             let login = self.server.login(self.now);
-            // `zg-tokend login` waits for the lock and needs a disk; a user who cannot have them edits
-            // the config.
-            if self.lock.is_none() && !self.disk.state_fails && self.random.one_in(2) {
+            // `zg-tokend login` waits for the lock, and needs a disk and a server that answers; a user who
+            // cannot have them edits the config.
+            let can_log_in = self.lock.is_none() && !self.disk.state_fails && self.server.outage.is_none();
+            if can_log_in && self.random.one_in(2) {
                 self.store_login(login);
+                // The token endpoint has granted a request since it asked for a wait.
+                self.judge.forget_wait(self.now);
             } else {
                 self.seed = login;
             }
