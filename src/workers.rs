@@ -132,8 +132,9 @@ async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T
     }
 }
 
-/// Runs work on a file that may be of another file system than all else; `None` if it takes longer than `time`. Until that work ends, no more is begun on
-/// this path: each would take a thread that does not come back.
+/// Runs work on a file that may be of another file system than all else; `None` if it takes longer than
+/// `time`. Until that work ends, no more is begun on this path: each would take a thread that does not
+/// come back.
 pub async fn run_within<T: Send + 'static>(
     path: &Path,
     time: Duration,
