@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,9 @@ use crate::table::Growth;
 const RESULTS: &str = "tests/bench/RESULTS.md";
 const PICTURE: &str = "docs/growth.svg";
 
+const HEAD: &str = "# Results of the bench\n\nMedians, with minimum and maximum in brackets; ratios are medians of pairs.\n\
+    [docs/PERFORMANCE.md](../../docs/PERFORMANCE.md) explains the rows. One table for each version, the newest first.\n\n";
+
 /// The drawing, in pixels: one row of bars for each command.
 const WIDTH: f64 = 720.0;
 const BAR: f64 = 12.0;
@@ -20,28 +24,40 @@ const LABEL: f64 = 250.0;
 /// Room for the figure behind the longest bar.
 const FIGURE: f64 = 110.0;
 
-/// Replaces both files by the rows of this run. The table says when, on which machine and how it was
-/// made, since a figure without them means nothing.
+/// Writes the rows of this run into the section of this version, above those of earlier versions, and draws
+/// the picture anew. The section says when, on which machine and how it was made, since a figure without
+/// them means nothing.
 pub fn write(started_with_load: &str) -> Result<()> {
     let (rows, growth) = table::take();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let text = format!(
-        "# Results of the bench\n\nZG-TOKEND {version}, {date}. Machine: {machine}. Load average before and after: \
-         {started_with_load} and {load}; a figure of a busy machine is worth little, a ratio more.\n\
-         Command: `cargo bench -- {arguments}`. Medians, with minimum and maximum in brackets; ratios are medians of \
-         pairs. [docs/PERFORMANCE.md](../../docs/PERFORMANCE.md) explains the rows.\n{rows}",
-        version = env!("CARGO_PKG_VERSION"),
+    let version = env!("CARGO_PKG_VERSION");
+    let section = format!(
+        "## {version}\n\n{date}. Machine: {machine}. Load average before and after: {started_with_load} and {load}; a \
+         figure of a busy machine is worth little, a ratio more. Command: `cargo bench -- {arguments}`.\n{rows}",
         date = date()?,
         machine = machine()?,
         load = load()?,
         arguments = arguments.join(" "),
     );
-    fs::write(root.join(RESULTS), text.replace("ZG-TOKEND", "zg-tokend")).context(RESULTS)?;
+    let path = root.join(RESULTS);
+    let earlier = match fs::read_to_string(&path) {
+        Ok(text) => other_versions(&text, version),
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).context(RESULTS),
+    };
+    fs::write(&path, format!("{HEAD}{section}{earlier}")).context(RESULTS)?;
     if !growth.is_empty() {
         fs::write(root.join(PICTURE), picture(&growth)).context(PICTURE)?;
     }
     Ok(())
+}
+
+/// The sections of the other versions.
+fn other_versions(text: &str, version: &str) -> String {
+    let sections = text.split("\n## ").skip(1);
+    let others = sections.filter(|section| section.lines().next() != Some(version));
+    others.fold(String::new(), |text, section| format!("{text}\n## {section}"))
 }
 
 /// Of the last minute.

@@ -105,9 +105,18 @@ impl<'a> Site<'a> {
 
     /// Lets the first account forget that a token was refused: the next report may count at once.
     pub fn forget_rejection(&self) -> Result<()> {
-        let path = self.path("state").join(&self.accounts[0]).join("state");
+        self.forget(&self.accounts[0], "rejection")
+    }
+
+    /// Lets all accounts forget that refreshes were forced: the next one need not wait for a minute.
+    pub fn forget_forced(&self) -> Result<()> {
+        self.accounts.iter().try_for_each(|account| self.forget(account, "forced"))
+    }
+
+    fn forget(&self, account: &str, member: &str) -> Result<()> {
+        let path = self.path("state").join(account).join("state");
         let mut state: Value = serde_json::from_slice(&fs::read(&path)?)?;
-        state.as_object_mut().context("the state is no object")?.remove("rejection");
+        state.as_object_mut().context("the state is no object")?.remove(member);
         Ok(fs::write(path, state.to_string())?)
     }
 
