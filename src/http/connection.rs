@@ -32,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use crate::http::proxy::{HttpsProxy, place};
-use crate::http::tunnel::{connect, socks5};
+use crate::http::tunnel::{TunnelError, connect, socks5};
 use crate::workers;
 
 /// Interim answers in one exchange. HTTP/1.1 knows few uses for them: a server that says every second
@@ -91,7 +91,12 @@ impl Connector {
             }
             // The h of socks5h: the proxy resolves the name.
             "socks5" => {
-                let mut addresses = lookup(host.to_owned(), port).await?;
+                let unresolved = |_| {
+                    TunnelError::Target(format!(
+                        "gets addresses, and the name {host} is not known here: socks5h:// lets the proxy resolve it"
+                    ))
+                };
+                let mut addresses = lookup(host.to_owned(), port).await.map_err(unresolved)?;
                 let address = addresses.next().map(|address| address.ip().to_string());
                 let address = address.unwrap_or_else(|| host.to_owned());
                 socks5(&mut stream, (&address, port), proxy.raw_auth()).await?;

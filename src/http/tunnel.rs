@@ -59,7 +59,10 @@ fn judge(answer: &Response<'_, '_>, target: &str, has_login: bool) -> Result<(),
     let code = answer.code.unwrap_or_default();
     Err(match code {
         200..=299 => return Ok(()),
-        407 if has_login => TunnelError::Login(format!("refuses its user name and password (HTTP {code})")),
+        // tinyproxy answers 401 to a wrong login.
+        401 | 407 if has_login => {
+            TunnelError::Login(format!("refuses its user name and password (HTTP {code})"))
+        }
         407 => {
             let schemes =
                 answer.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("proxy-authenticate"));
@@ -76,7 +79,7 @@ fn judge(answer: &Response<'_, '_>, target: &str, has_login: bool) -> Result<(),
             })
         }
         403 => TunnelError::Target(format!("does not allow connections to {target} (HTTP {code})")),
-        502..=504 => TunnelError::Target(format!("cannot reach {target} (HTTP {code} of the proxy)")),
+        500..=599 => TunnelError::Target(format!("cannot reach {target} (HTTP {code} of the proxy)")),
         _ => TunnelError::Target(format!("refuses to connect to {target} (HTTP {code} of the proxy)")),
     })
 }

@@ -121,7 +121,7 @@ impl FailureKind {
                 Some("check the host name in token_endpoint, and that no other server answers there")
             }
             Self::Authority => Some(
-                "if the authority is your own, put its certificate into a PEM file and name it in ca_file; \
+                "if the server is your own, put its certificate, or that of its authority, into a PEM file and name it in ca_file; \
                  else check that no other server answers here",
             ),
             Self::OtherAuthority => Some(

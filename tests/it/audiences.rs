@@ -295,9 +295,9 @@ fn audiences_may_stand_in_the_account_with_the_login() {
     assert_eq!(token.stdout.trim_end(), crate::common::world::read(&world.token_file_of("graph")).expose());
     let status = world.sandbox.run(["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-    let [main, mail] = [&status["accounts"][0], &status["accounts"][1]];
-    assert_eq!((&main["account"], main.get("from")), (&"main".into(), None), "{status:#}");
-    assert_eq!((&mail["account"], &mail["from"]), (&"main.mail".into(), &"main".into()), "{status:#}");
+    let [login, user] = [&status["accounts"][0], &status["accounts"][1]];
+    assert_eq!((&login["account"], login.get("from")), (&"main".into(), None), "{status:#}");
+    assert_eq!((&user["account"], &user["from"]), (&"main.mail".into(), &"main".into()), "{status:#}");
     let status = world.sandbox.run(["status", "--account", "main.mail"]);
     assert!(status.stdout.contains("of account main"), "{status:?}");
     for (table, words) in [

@@ -104,6 +104,8 @@ fn what_the_proxy_says_is_told_as_its_own_word() {
             "USER:PASSWORD@",
         ),
         (http("403 Forbidden"), "", "does not allow connections to as.test:443 (HTTP 403)", "NO_PROXY"),
+        (http("401 No"), "me:no@", "refuses its user name and password (HTTP 401)", "USER:PASSWORD@"),
+        (http("500 Error"), "", "cannot reach as.test:443 (HTTP 500 of the proxy)", "NO_PROXY"),
         (http("502 Bad Gateway"), "", "cannot reach as.test:443 (HTTP 502 of the proxy)", "NO_PROXY"),
         (http("503 Later"), "", "cannot reach as.test:443 (HTTP 503 of the proxy)", "NO_PROXY"),
         (http("504 Late"), "", "cannot reach as.test:443 (HTTP 504 of the proxy)", "NO_PROXY"),
@@ -137,6 +139,10 @@ fn what_the_proxy_says_is_told_as_its_own_word() {
 #[test]
 fn a_proxy_that_is_none_is_told() {
     let remote = Remote::new();
+    let proxy = remote.gateway(Manner::Socks { login: None, code: 0 });
+    remote.configure("nowhere.invalid", &format!("proxy = \"socks5://{}\"", proxy.address()));
+    let output = remote.once_gives(69);
+    assert!(output.stderr.contains("the name nowhere.invalid is not known here: socks5h://"), "{output:?}");
     // It speaks TLS.
     remote.configure("as.test", &format!("proxy = \"http://127.0.0.1:{}\"", remote.port));
     let output = remote.once_gives(69);
