@@ -13,6 +13,12 @@ use zeroize::Zeroize;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
 impl Secret {
     /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {

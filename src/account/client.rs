@@ -1,5 +1,6 @@
 //! The client of a token endpoint: reads the secrets, finds the endpoint, sends requests.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
 use crate::oauth::{
     Answer, ClientAuthentication, Field, GrantType, Reply, ReplyContext, Shape, TokenClient, TokenRequest,
+    other_way,
 };
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
@@ -39,16 +41,59 @@ const FILE_TIME: Duration = Duration::from_secs(10);
 pub struct Client {
     account: Arc<AccountConfig>,
     settings: Arc<config::Settings>,
+    current: RefCell<Current>,
+}
+
+/// The values from outside the config that decide where requests go, as last read.
+#[derive(Debug, Clone)]
+struct Current {
+    /// With its endpoints.
+    account: Arc<AccountConfig>,
+    /// The value of `proxy`.
+    proxy: Option<Secret>,
 }
 
 impl Client {
     pub fn new(settings: &Arc<config::Settings>, account: &Arc<AccountConfig>) -> Self {
-        Self { account: Arc::clone(account), settings: Arc::clone(settings) }
+        let current = Current { account: Arc::clone(account), proxy: None };
+        Self { account: Arc::clone(account), settings: Arc::clone(settings), current: current.into() }
+    }
+
+    /// Wipes what was read of the secrets.
+    pub fn forget(&self) {
+        let account = Arc::clone(&self.account);
+        self.current.replace(Current { account, proxy: None });
+    }
+
+    /// The account, with the endpoints that were read.
+    pub fn account(&self) -> Arc<AccountConfig> {
+        Arc::clone(&self.current.borrow().account)
+    }
+
+    async fn read_current(&self) -> Result<Arc<AccountConfig>, Problem> {
+        let account = &self.account;
+        let proxy = match &account.proxy {
+            Some(source) => Some(read(account, "proxy", source).await?),
+            None => None,
+        };
+        let mut values = Vec::new();
+        for (key, source) in account.elsewhere.iter() {
+            values.push((*key, read(account, key, source).await?));
+        }
+        let current = if values.is_empty() {
+            Ok(Arc::clone(account))
+        } else {
+            account.with_endpoints(&values).map(Arc::new)
+        };
+        let account = current
+            .map_err(|flaw| Problem::new(&flaw, Class::Config, "endpoint", Some(flaw.hint.clone())))?;
+        self.current.replace(Current { account: Arc::clone(&account), proxy });
+        Ok(account)
     }
 
     /// Reads the secrets, and finds the token endpoint.
     pub async fn read_inputs(&self, context: &Context) -> Result<Inputs, Problem> {
-        let account = &self.account;
+        let account = &self.read_current().await?;
         let client_id = read(account, "client_id", &account.client_id).await?.expose().to_owned();
         let seed = match &account.refresh_token {
             Some(source) => read(account, "refresh_token", source).await.map(Some),
@@ -115,7 +160,8 @@ impl Client {
         if !matches!(client.client_authentication, ClientAuthentication::Assertion { .. }) {
             return Ok(Arc::clone(client));
         }
-        let mut reader = CredentialReader::new(&self.account, client.client_id.clone(), context.clock.now());
+        let account = self.account();
+        let mut reader = CredentialReader::new(&account, client.client_id.clone(), context.clock.now());
         // Boxed: rare, and much larger than what calls it.
         let client_authentication =
             Box::pin(self.authentication(&mut reader, &client.token_endpoint)).await?;
@@ -138,7 +184,8 @@ impl Client {
         self.prepare(&client.token_endpoint, context).await
     }
 
-    pub async fn post(&self, request: &TokenRequest, context: &Context) -> Answer {
+    /// `last` is the way of the last grant.
+    pub async fn post(&self, request: &TokenRequest, last: Option<&str>, context: &Context) -> Answer {
         let now = context.clock.now();
         let endpoint = self.endpoint_for(&request.client, context);
         let reply = endpoint.post(request).await;
@@ -152,12 +199,20 @@ impl Client {
         {
             answer.note_clock(ahead);
         }
-        match (&answer, &request.client.shape.impersonation) {
-            (Answer::Granted(granted), Some((url, scopes))) => {
-                impersonate(&endpoint, url, scopes, &granted.access_token, &reply_context).await
-            }
-            _ => answer,
+        if let (Answer::Granted(granted), Some((url, scopes))) =
+            (&answer, &request.client.shape.impersonation)
+        {
+            answer = impersonate(&endpoint, url, scopes, &granted.access_token, &reply_context).await;
         }
+        answer.note_way(endpoint.way(&request.client.token_endpoint), last);
+        answer
+    }
+
+    /// The end of a message where the way is not that of the last grant.
+    pub fn other_way(&self, last: Option<&str>, context: &Context) -> String {
+        let issuer = self.account().issuer.as_ref().and_then(|issuer| issuer.parse().ok());
+        let way = issuer.and_then(|issuer| self.endpoint(context).way(&issuer));
+        other_way(way.as_deref(), last)
     }
 
     pub fn endpoint(&self, context: &Context) -> Arc<HttpEndpoint> {
@@ -176,12 +231,7 @@ impl Client {
     }
 
     fn options(&self) -> HttpOptions {
-        HttpOptions {
-            timeout: self.account.timeout,
-            ca_file: self.account.ca_file.clone(),
-            allow_http: self.account.allow_http,
-            certificate: None,
-        }
+        HttpOptions::new(&self.account, self.account.timeout, self.current.borrow().proxy.clone())
     }
 
     /// Reads the root certificates on another thread: their file system may hang. If they cannot be read,
@@ -213,12 +263,14 @@ impl Client {
 
     /// The configured endpoint, or the one in the issuer's discovery document.
     async fn token_endpoint(&self, context: &Context) -> Result<Url, Problem> {
-        let issuer = match &self.account.endpoint {
+        let account = self.account();
+        let issuer = match &account.endpoint {
             Endpoint::Explicit(url) => {
                 self.prepare(url, context).await?;
                 return Ok(url.clone());
             }
             Endpoint::Discovered { issuer } => issuer,
+            Endpoint::Elsewhere => return Err(Problem::bug("the endpoint was not read")),
         };
         let mtls = self.account.grant.tls.is_some();
         let now = context.clock.now();

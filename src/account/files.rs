@@ -3,13 +3,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use crate::account::machine::note_machine;
 use crate::account::origin;
+use crate::account::origin::{ahead_of_mates, observe_mates};
 use crate::account::outputs::{Known, Outputs};
 use crate::account::sealing;
+use crate::account::token_file::Observation;
 use crate::config;
 use crate::problem::{Class, Problem};
 use crate::refresh::LockFailure;
-use crate::refresh::decide::{Loaded, Origin};
+use crate::refresh::decide::{FileView, Loaded, Origin};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::store;
@@ -20,6 +23,7 @@ use crate::store::state::{StateError, Store, Stored};
 /// Every function that reads or writes blocks for as long as the file system takes.
 #[derive(Debug)]
 pub struct Files {
+    configured: Arc<config::AccountConfig>,
     account: String,
     config: String,
     settings: Arc<config::Settings>,
@@ -31,12 +35,14 @@ pub struct Files {
     /// The login of that token, if it is stored.
     origin: Option<Origin>,
     swept: bool,
+    moved: bool,
 }
 
 impl Files {
     /// Opens nothing. `swept`: the temporaries of killed processes are removed already.
     pub fn new(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>, swept: bool) -> Self {
         Self {
+            configured: Arc::clone(account),
             account: account.name.to_string(),
             config: settings.path.to_string_lossy().into_owned(),
             settings: Arc::clone(settings),
@@ -46,6 +52,7 @@ impl Files {
             generation: 0,
             origin: None,
             swept,
+            moved: false,
         }
         .with_keys(None)
     }
@@ -78,6 +85,8 @@ impl Files {
     /// a state that is older than the token file is never one that another process has just replaced.
     pub fn load(&mut self) -> Result<Box<Loaded>, Problem> {
         let seen = self.outputs.observe();
+        let settings = Arc::clone(&self.settings);
+        let mates = observe_mates(&settings, &self.configured);
         let (record, garbage) = self.load_state()?.into_parts();
         let garbage = garbage.map(|why| format!("state file {} {why}", self.store.path().display()));
         if let Some(record) = &record {
@@ -85,6 +94,7 @@ impl Files {
             self.generation = record.generation;
         }
         let file = self.outputs.view(&seen, Known::of(record.as_ref(), garbage.is_some()));
+        let file = with_mates(&mates, record.as_ref(), garbage.is_some(), file);
         Ok(Box::new(Loaded { record, garbage, file }))
     }
 
@@ -110,12 +120,16 @@ impl Files {
         })
     }
 
-    /// Finds the state of an account that is no longer configured and knows this seed.
+    /// Finds the state of an account that is no longer configured, or has no login any more, and knows this
+    /// seed.
     pub fn take_over(&mut self, seed: Fingerprint) -> Result<Option<Box<Record>>, Problem> {
         let (settings, config) = (&self.settings, &self.config);
         let is_in_use = |other: &Record| {
             belongs_elsewhere(other, config)
-                || settings.accounts.iter().any(|account| account.name.as_str() == other.account)
+                || settings
+                    .accounts
+                    .iter()
+                    .any(|account| account.name.as_str() == other.account && account.from.is_none())
         };
         Ok(self.store.find_seed(seed, is_in_use)?)
     }
@@ -129,7 +143,14 @@ impl Files {
             let _ = self.store.sweep();
             self.swept = true;
         }
-        Ok(self.store.prepare(record)?)
+        self.store.prepare(record)?;
+        self.moved |= note_machine(&mut self.store);
+        Ok(())
+    }
+
+    /// Whether the state was used on another machine before; tells it once.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// Creates the next token file and state, and stores nothing.
@@ -168,6 +189,19 @@ impl Files {
         self.outputs.forget();
         self.store.unlock();
     }
+}
+
+/// The view of the token file, or of that of another account of the login which is ahead of the state.
+pub fn with_mates(
+    mates: &[(&Arc<config::AccountConfig>, Observation)],
+    record: Option<&Record>,
+    is_garbage: bool,
+    own: FileView,
+) -> FileView {
+    if is_garbage || matches!(own, FileView::Ahead(_)) {
+        return own;
+    }
+    ahead_of_mates(mates, record).map_or(own, FileView::Ahead)
 }
 
 /// Reads the state, which must not be another config's: both would use one refresh token.

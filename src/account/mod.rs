@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod files;
 pub mod google;
 pub mod info_file;
+pub mod machine;
 pub mod obtain;
 pub mod once;
 pub mod origin;
@@ -192,6 +193,7 @@ impl Account {
     pub fn forget(&mut self) {
         if self.core.is_idle() {
             self.core.forget();
+            self.client.forget();
             self.queue.shrink_to_fit();
             self.swept |= self.files.take().is_some_and(|files| files.swept());
         }
@@ -243,12 +245,18 @@ impl Account {
     async fn perform(&mut self, action: Action, context: &Context) {
         let event = match action {
             Action::ReadInputs => Some(Event::InputsRead(self.read_inputs(context).await)),
-            Action::Request(request) => Some(Event::Answered(self.client.post(&request, context).await)),
+            Action::Request(request) => {
+                let last = self.core.record().and_then(|record| record.came_by.clone());
+                Some(Event::Answered(self.client.post(&request, last.as_deref(), context).await))
+            }
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
             }
             action => self.perform_elsewhere(action, context).await,
         };
+        if matches!(event, Some(Event::Prepared(Ok(())))) && self.files().take_moved() {
+            context.message(self.name(), &machine::moved());
+        }
         if let Some(event) = event {
             self.handle(event, context);
         }
@@ -258,7 +266,14 @@ impl Account {
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
         let keys = sealing::read_keys(&self.settings, &self.configured, context.inline).await?;
         self.set_keys(keys);
-        self.client.read_inputs(context).await
+        let inputs = self.client.read_inputs(context).await;
+        inputs.map_err(|mut problem| {
+            let last = self.core.record().and_then(|record| record.came_by.as_deref());
+            if problem.kind == "discovery" {
+                problem.message.push_str(&self.client.other_way(last, context));
+            }
+            problem
+        })
     }
 
     fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
@@ -340,6 +355,7 @@ impl Account {
         match &self.configured.endpoint {
             Endpoint::Explicit(url) => url.host_str().unwrap_or_default(),
             Endpoint::Discovered { issuer } => issuer.split('/').nth(2).unwrap_or_default(),
+            Endpoint::Elsewhere => "",
         }
     }
 

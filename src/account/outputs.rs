@@ -63,7 +63,7 @@ impl Outputs {
         let prepared = self.prepared.take();
         if prepared.is_some() || !holds(&account, &account.token_file, &account.token_format, token) {
             let content = content(&account, &account.token_format, token)?;
-            let note = origin.map(|origin| origin::note(account.name.as_str(), origin, &content));
+            let note = origin.map(|origin| origin::note(&account, origin, &content));
             prepared.map_or_else(|| account.token_file.prepare(), Ok)?.publish(&content, note.as_deref())?;
         }
         let mut failed = Vec::new();
@@ -159,10 +159,8 @@ pub fn other(account: &AccountConfig, seen: &Observation, stored: Known<'_>) -> 
         Observation::Holds { modified_at, .. } => {
             let ahead = match stored {
                 Known::Garbage => None,
-                Known::Nothing => origin::ahead(account.name.as_str(), &account.token_file, seen, None),
-                Known::Record(record) => {
-                    origin::ahead(account.name.as_str(), &account.token_file, seen, Some(record))
-                }
+                Known::Nothing => origin::ahead(account, seen, None, 0),
+                Known::Record(record) => origin::ahead(account, seen, Some(record), record.generation),
             };
             ahead.map_or(FileView::Other { modified_at: *modified_at }, FileView::Ahead)
         }

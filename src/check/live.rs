@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Finding, FindingLevel, options};
+use crate::check::{Finding, FindingLevel, options, with_endpoints};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, Endpoint, Settings};
 use crate::http::{HttpEndpoint, discovery, shown};
@@ -29,6 +29,7 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut asked = HashSet::new();
     for account in settings.chosen(only) {
+        let account = &with_endpoints(account);
         let endpoint = HttpEndpoint::new(options(account));
         let (url, discovered) = match &account.endpoint {
             Endpoint::Explicit(url) => (Some(url.clone()), None),
@@ -39,6 +40,8 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
                 let (url, finding) = discover(settings, account, &endpoint, issuer).await;
                 (url, Some(finding))
             }
+            // It cannot be read, as `check` has found.
+            Endpoint::Elsewhere => (None, None),
         };
         findings.extend(discovered);
         let Some(url) = url else { continue };
@@ -104,11 +107,6 @@ fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
             let hint = "wait: the server has a problem";
             Finding::warning("token_endpoint", message, hint)
         }
-        407 => Finding::problem(
-            "token_endpoint",
-            "the proxy in the environment asks for a password",
-            Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY".into()),
-        ),
         _ => Finding::ok("token_endpoint", message),
     }
 }

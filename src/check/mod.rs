@@ -18,6 +18,7 @@ use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::proxy::{NO_PROXY, proxy_url};
 use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
@@ -109,6 +110,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     for account in settings.chosen(only) {
         let of_account = [
             preset(account),
+            elsewhere(account),
             endpoint(account, &mut endpoints),
             account
                 .client_secret
@@ -145,13 +147,11 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
     std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
 }
 
+/// Of a proxy that cannot be read there is a finding of its own.
 fn options(account: &AccountConfig) -> HttpOptions {
-    HttpOptions {
-        timeout: account.timeout,
-        ca_file: account.ca_file.clone(),
-        allow_http: account.allow_http,
-        certificate: None,
-    }
+    let proxy = account.proxy.as_ref();
+    let proxy = proxy.and_then(|source| secrets::read("proxy", source, &account.secret_variables).ok());
+    HttpOptions::new(account, account.timeout, proxy)
 }
 
 /// The settings of an account with a preset: those that are in force, without the account's own values.
@@ -186,13 +186,52 @@ fn preset(account: &AccountConfig) -> Vec<Finding> {
     vec![Finding::ok("provider", format!("the preset {} sets {}", preset.name, sets.join(", ")))]
 }
 
+/// The account with the endpoints that stand outside the config; without them if they cannot be used, of
+/// which there is a finding.
+fn with_endpoints(account: &AccountConfig) -> AccountConfig {
+    let read = |(key, source): &(&'static str, SecretSource)| {
+        Some((*key, secrets::read(key, source, &account.secret_variables).ok()?))
+    };
+    let values: Option<Vec<_>> = account.elsewhere.iter().map(read).collect();
+    let resolved = values.and_then(|values| account.with_endpoints(&values).ok());
+    resolved.unwrap_or_else(|| account.clone())
+}
+
+/// The values from outside the config that are no secrets of a request: client, proxy, endpoints.
+fn elsewhere(account: &AccountConfig) -> Vec<Finding> {
+    let is_elsewhere = |(_, source): &(_, &SecretSource)| !matches!(source, SecretSource::Inline(_));
+    let own = [("client_id", &account.client_id)].into_iter();
+    let own = own.chain(account.proxy.as_ref().map(|source| ("proxy", source))).filter(is_elsewhere);
+    let endpoints = account.elsewhere.iter().map(|(key, source)| (*key, source));
+    own.chain(endpoints)
+        .map(|(key, source)| {
+            let (value, finding) = secret(account, key, source, false);
+            let flaw = value.and_then(|value| match key {
+                "client_id" => None,
+                "proxy" => {
+                    let flaw =
+                        Some(proxy_url(value.expose()).err()?).filter(|_| value.expose() != NO_PROXY)?;
+                    Some((format!("the proxy from {source} {flaw}"), flaw.hint().to_owned()))
+                }
+                _ => {
+                    let flaw = account.with_endpoints(&[(key, value)]).err()?;
+                    Some((format!("from {source}: {flaw}"), flaw.hint))
+                }
+            });
+            flaw.map_or(finding, |(message, hint)| Finding::problem(key, message, Some(hint)))
+        })
+        .collect()
+}
+
 /// Certificates and proxy, once for all accounts with the same options.
 fn endpoint(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> Vec<Finding> {
+    let account = &with_endpoints(account);
     let url = match &account.endpoint {
         Endpoint::Explicit(url) => Ok(url.clone()),
         Endpoint::Discovered { issuer } => issuer.parse(),
+        Endpoint::Elsewhere => return Vec::new(),
     };
-    // Validated with the config.
+    // Validated with the config, or not there.
     url.map(|url| prepare("token_endpoint", account, &url, known)).unwrap_or_default()
 }
 

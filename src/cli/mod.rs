@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what they share.
 
 mod args;
+mod ask;
 mod check;
 mod completions;
 mod demo;

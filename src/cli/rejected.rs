@@ -9,7 +9,7 @@ use crate::account::obtain::{Replacement, StoredToken};
 use crate::cli::args::{Args, Rejected};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};
-use crate::cli::{one_account, output, report, session, set};
+use crate::cli::{ask, one_account, output, report, session, set};
 use crate::config::{AccountConfig, Settings};
 use crate::hooks::due;
 use crate::message::duration;
@@ -41,6 +41,9 @@ pub(super) fn execute(args: &Args, flags: &Rejected) -> Exit {
             }
             Ok(_) => {}
             Err(problem) => return report(&account, &problem),
+        }
+        if let Some(replacement) = ask::replace(&settings, &account, refused, flags.wait) {
+            return print(account.name.as_str(), &replacement);
         }
         if let Some(exit) = session::replace(&settings, &account, refused, flags.wait, true) {
             return exit;
@@ -74,6 +77,9 @@ pub(super) fn replace(
         Ok(StoredToken::Other) => return Exit::Success,
         Ok(_) => {}
         Err(problem) => return report(account, &problem),
+    }
+    if ask::replace(settings, account, refused, wait).is_some() {
+        return Exit::Success;
     }
     if let Some(exit) = session::replace(settings, account, refused, wait, false) {
         return exit;

@@ -16,7 +16,7 @@ use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{one_account, output, rejected, report, session};
+use crate::cli::{ask, one_account, output, rejected, report, session};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat, is_loopback};
 use crate::message::way_out;
@@ -113,6 +113,12 @@ pub(super) fn live(
         if quiet { Exit::from(problem.class) } else { report(account, &problem) }
     };
     if let Ok(token) = obtain::stored(settings, account, flags.min_valid).map_err(failed)? {
+        return Ok(token);
+    }
+    if flags.on_busy == OnBusy::Wait
+        && ask::refresh(settings, account, flags.wait)
+        && let Ok(token) = obtain::stored(settings, account, flags.min_valid).map_err(failed)?
+    {
         return Ok(token);
     }
     match session::refresh(settings, account, flags, quiet) {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,48 @@ pub(super) struct Checked {
 
 /// Where a path leads to.
 type Real<'a> = &'a dyn Fn(&Path) -> PathBuf;
+
+/// Makes accounts of one refresh token use the login of the first: each would invalidate the other's. They
+/// have the same client at the same server, and ask for different access tokens.
+pub(super) fn share(checked: &mut [Checked], real: Real<'_>) {
+    let mut shared = Vec::new();
+    let mut seeds = HashMap::new();
+    for (place, Checked { account, .. }) in checked.iter().enumerate() {
+        let Some(seed) = account.refresh_token.as_ref().filter(|_| account.from.is_none()) else { continue };
+        match seeds.entry(identity(seed, real)) {
+            Entry::Vacant(first) => drop(first.insert((place, account))),
+            Entry::Occupied(first) => {
+                let (first, login) = *first.get();
+                // Others are an error.
+                if is_same_login(login, account) && !asks_for_the_same(login, account) {
+                    shared.push((place, first));
+                }
+            }
+        }
+    }
+    for (place, first) in shared {
+        checked[place].account.from = Some(checked[first].account.name.clone());
+    }
+}
+
+fn is_same_login(one: &AccountConfig, other: &AccountConfig) -> bool {
+    one.endpoint == other.endpoint
+        && one.elsewhere == other.elsewhere
+        && one.issuer == other.issuer
+        && one.login == other.login
+        && one.client_id == other.client_id
+        && one.client_secret == other.client_secret
+        && one.auth_method == other.auth_method
+        && one.grant == other.grant
+        && one.request_body == other.request_body
+}
+
+fn asks_for_the_same(one: &AccountConfig, other: &AccountConfig) -> bool {
+    one.scope == other.scope
+        && one.audience == other.audience
+        && one.resource == other.resource
+        && one.extra_params == other.extra_params
+}
 
 pub(super) fn refuse(
     checked: &[Checked],
@@ -63,11 +106,14 @@ pub(super) fn refuse(
         }
         if account.from.is_none()
             && let Some(seed) = &account.refresh_token
-            && let Some(earlier) = seeds.insert(identity(seed, real), &account.name)
+            && let Some(earlier) = seeds.insert(identity(seed, real), account)
         {
-            let what = format!("is also that of account `{earlier}`");
-            let hint =
-                "log in once for each account: with one login they would invalidate each other's token";
+            let what = format!("is also that of account `{}`", earlier.name);
+            let hint = if is_same_login(earlier, account) {
+                "write one account, and the other files for its token as outputs; or another scope, audience or resource"
+            } else {
+                "log in once for each account: with one login they would invalidate each other's token"
+            };
             return Err(bad_value("refresh_token", refresh_token.clone(), what, hint));
         }
     }

@@ -2,7 +2,6 @@
 //! errors only, the place of every key, and which text may be shown. Serde's own messages quote
 //! values, so none of them reaches an error.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -12,7 +11,8 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
 use crate::config::keys::{
-    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawTable, SIGNAL_KEYS,
+    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawAccounts, RawAudience,
+    RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
 use crate::config::spelling;
@@ -23,29 +23,56 @@ pub(super) struct RawFile {
     /// The keys of the file, and of the flat account or the defaults of all accounts.
     pub(super) top: RawAccount,
     /// In file order; `None` if the file is flat.
-    pub(super) accounts: Option<Vec<(Spanned<String>, Box<RawAccount>)>>,
+    pub(super) accounts: Option<Vec<RawEntry>>,
+}
+
+/// An account, as its table has it.
+pub(super) struct RawEntry {
+    pub(super) name: Spanned<String>,
+    pub(super) raw: Box<RawAccount>,
+    /// The key by which it names the account with the login, if it has none of its own.
+    pub(super) way: &'static str,
 }
 
 impl RawFile {
     /// Takes the table apart by hand: `serde(flatten)` would lose the spans.
     pub(super) fn from_table(mut table: Spanned<DeTable<'_>>) -> Result<Self, Error> {
-        let accounts = table.get_mut().remove("accounts").map(|accounts| {
-            BTreeMap::<Spanned<String>, Box<RawAccount>>::deserialize(ValueDeserializer::from(accounts))
-        });
-        let accounts = accounts.transpose()?.map(|accounts| {
-            let mut accounts: Vec<_> = accounts.into_iter().collect();
-            accounts.sort_by_key(|(name, _)| name.span().start);
+        let accounts = table.get_mut().remove("accounts");
+        let accounts = accounts
+            .map(|accounts| RawAccounts::deserialize(ValueDeserializer::from(accounts)))
+            .transpose()?;
+        let accounts = accounts.map(|accounts| {
+            let mut accounts: Vec<_> =
+                accounts.into_iter().flat_map(|(name, raw)| entries(name, raw)).collect();
+            accounts.sort_by_key(|entry| entry.name.span().start);
             accounts
         });
         let top = RawAccount::deserialize(toml::Deserializer::from(table))?;
         if let Some(accounts) = &accounts
-            && (top.has(Place::Own) || accounts.iter().any(|(_, account)| account.has(Place::File)))
+            && (top.has(Place::Own) || accounts.iter().any(|entry| entry.raw.has(Place::File)))
         {
             // The map says which one.
             return Err(Error::custom("misplaced"));
         }
         Ok(Self { top, accounts })
     }
+}
+
+/// The account, and those in its `audience`, which use its login.
+fn entries(name: Spanned<String>, mut raw: Box<RawAccount>) -> Vec<RawEntry> {
+    let audience = raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)));
+    let login = name.clone();
+    let mut entries = vec![RawEntry { name, raw, way: "from" }];
+    if let Some(RawAudience::Table(users)) = audience.map(Spanned::into_inner) {
+        entries.extend(users.into_iter().map(|(user, mut raw)| {
+            let name = format!("{}.{}", login.get_ref(), user.get_ref());
+            // One that names a login as well is an error, and so is one with audiences in it.
+            let way = if raw.from.is_some() { "from" } else { "audience" };
+            raw.from.get_or_insert_with(|| Spanned::new(user.span(), login.get_ref().clone()));
+            RawEntry { name: Spanned::new(user.span(), name), raw, way }
+        }));
+    }
+    entries
 }
 
 /// Every key of the text.
@@ -129,11 +156,10 @@ impl Rule {
     /// The level of the table that this key holds.
     fn below(self) -> TableLevel {
         match self {
-            Self::Accounts => TableLevel::Accounts,
+            Self::Accounts | Self::Key(Key { kind: Kind::Audience, .. }) => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
-            Self::Key(Key { kind: Kind::Secret | Kind::TextSource, .. }) | Self::SecretParam => {
-                TableLevel::Secret
-            }
+            Self::Key(Key { kind: Kind::Secret | Kind::TextSource | Kind::UrlSource, .. })
+            | Self::SecretParam => TableLevel::Secret,
             Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
             Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
             Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
@@ -154,7 +180,7 @@ impl Rule {
         plain
             && match self {
                 // A URL with an @ may carry a password, and a query may be a key.
-                Self::Key(key) if key.kind == Kind::Url => {
+                Self::Key(key) if matches!(key.kind, Kind::Url | Kind::UrlSource) => {
                     value.as_str().is_some_and(|url| !url.contains(['@', '?']))
                 }
                 Self::Key(key) => key.kind.may_be_shown(),

@@ -1,25 +1,26 @@
 //! The keys that an account takes from the top of the file, and from the account whose login it uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use toml::Spanned;
-
+use crate::config::document::RawEntry;
 use crate::config::keys::{RawAccount, RawTable as _};
 use crate::config::problem::{ConfigProblem, bad_value};
+use crate::config::settings::{AccountConfig, AccountName};
 
 /// The accounts that `from` names, by name.
 pub(super) type Logins = BTreeMap<String, Box<RawAccount>>;
 
-pub(super) fn logins(accounts: &[(Spanned<String>, Box<RawAccount>)]) -> Logins {
+pub(super) fn logins(accounts: &[RawEntry]) -> Logins {
     let named: BTreeSet<_> =
-        accounts.iter().filter_map(|(_, raw)| Some(raw.from.as_ref()?.get_ref())).collect();
-    let logins = accounts.iter().filter(|(name, _)| named.contains(name.get_ref()));
-    logins.map(|(name, raw)| (name.get_ref().clone(), raw.clone())).collect()
+        accounts.iter().filter_map(|entry| Some(entry.raw.from.as_ref()?.get_ref())).collect();
+    let logins = accounts.iter().filter(|entry| named.contains(entry.name.get_ref()));
+    logins.map(|entry| (entry.name.get_ref().clone(), entry.raw.clone())).collect()
 }
 
 /// An account with `from` gets the keys of that login.
 pub(super) fn with_login(
-    raw: Box<RawAccount>,
+    RawEntry { raw, way, .. }: RawEntry,
     logins: &Logins,
     top: &RawAccount,
 ) -> Result<Box<RawAccount>, ConfigProblem> {
@@ -28,20 +29,20 @@ pub(super) fn with_login(
     let place = from.span();
     let Some(login) = logins.get(name) else {
         let hint = "write the name of another account in this file, as in [accounts.NAME]";
-        return Err(bad_value("from", place, "names no account", hint));
+        return Err(bad_value(way, place, "names no account", hint));
     };
     if login.from.is_some() {
         let hint = "name the account that has the login itself";
-        return Err(bad_value("from", place, format!("names `{name}`, which has `from` as well"), hint));
+        return Err(bad_value(way, place, format!("names `{name}`, which has `from` as well"), hint));
     }
     let login = login.clone().inherit(top.clone());
     if login.grant_type.as_ref().is_some_and(|grant| grant.get_ref() != "refresh_token") {
         let hint = "an account without a login needs no other one: give this one the same keys";
-        return Err(bad_value("from", place, format!("names `{name}`, which has no login"), hint));
+        return Err(bad_value(way, place, format!("names `{name}`, which has no login"), hint));
     }
     raw.use_login(login).map(Box::new).map_err(|key| {
         let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
-        bad_value("from", place, format!("stands beside `{key}`"), hint)
+        bad_value(way, place, format!("stands beside `{key}`"), hint)
     })
 }
 
@@ -100,8 +101,21 @@ impl RawAccount {
             request_headers: own.request_headers.or(login.request_headers),
             timeout: own.timeout.or(login.timeout),
             ca_file: own.ca_file.or(login.ca_file),
+            proxy: own.proxy.or(login.proxy),
             allow_http: own.allow_http.or(login.allow_http),
             ..own
         })
     }
+}
+
+/// The places of the accounts that have a login in common, by the name of the one that has it.
+pub(super) fn shared_logins(accounts: &[Arc<AccountConfig>]) -> HashMap<AccountName, Vec<usize>> {
+    let users = accounts.iter().filter_map(|account| account.from.clone());
+    let mut logins: HashMap<_, _> = users.map(|login| (login, Vec::new())).collect();
+    for (place, account) in accounts.iter().enumerate() {
+        if let Some(places) = logins.get_mut(account.login_account()) {
+            places.push(place);
+        }
+    }
+    logins
 }

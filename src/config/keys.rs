@@ -1,14 +1,12 @@
 //! The config keys: one row each. The row gives the field that serde reads, the inheritance from
 //! the defaults, "did you mean", the hints of error messages and the manual page.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::raw_values::{NameOrNumber, OneOrMany};
+use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOrTable};
 use crate::secret::Secret;
 
 /// One key of the config file.
@@ -47,6 +45,10 @@ pub enum Kind {
     Secret,
     /// Text that may also come from where secrets come from.
     TextSource,
+    /// The same of a URL.
+    UrlSource,
+    /// A text, or tables of accounts.
+    Audience,
     Principal,
     List,
     Body,
@@ -65,7 +67,9 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{NameOrNumber, OneOrMany, RawOutput, RawProbe, RawPush, RawSecret, RawSignal};
+    use crate::config::keys::{
+        NameOrNumber, OneOrMany, RawAudience, RawOutput, RawProbe, RawPush, RawSecret, RawSignal,
+    };
 
     pub type Text = Spanned<String>;
     pub type Path = Text;
@@ -74,6 +78,8 @@ pub(super) mod raw {
     pub type Bool = bool;
     pub type Secret = Spanned<RawSecret>;
     pub type TextSource = Secret;
+    pub type UrlSource = Secret;
+    pub type Audience = Spanned<RawAudience>;
     pub type Principal = Spanned<NameOrNumber>;
     pub type List = Spanned<OneOrMany>;
     pub type Body = Text;
@@ -95,9 +101,10 @@ impl Kind {
             Self::Url => "a URL in quotes",
             Self::Duration => "a duration in quotes",
             Self::Bool => "true or false",
-            Self::Secret | Self::TextSource => {
+            Self::Secret | Self::TextSource | Self::UrlSource => {
                 "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }"
             }
+            Self::Audience => "a string, or a table for each audience: [accounts.NAME.audience.OTHER]",
             Self::Principal => "a name in quotes or a number",
             Self::List => "a string or an array of strings",
             Self::Params => "a table of strings",
@@ -189,22 +196,22 @@ KEYS, RawAccount {
     data_center: Account Text, "the provider's, if it has one",
         "the data center at the provider zoho, as in its address; belongs to the provider in the same table",
         r#""eu""#;
-    issuer: Account Url, "none",
+    issuer: Account UrlSource, "none",
         "the issuer, to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
         r#""https://accounts.google.com""#;
-    token_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+    token_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL for refresh requests (RFC 6749 section 3.2)",
         r#""https://oauth2.googleapis.com/token""#;
     confirmed_endpoint_host: Account Text, "none",
         "confirms the host of the token endpoint after the issuer has changed it",
         r#""oauth2.googleapis.com""#;
-    authorization_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+    authorization_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL that `zg-tokend login` opens in a browser (RFC 6749 section 3.1)",
         r#""https://accounts.google.com/o/oauth2/v2/auth""#;
-    device_authorization_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+    device_authorization_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL for a login by device code (RFC 8628)",
         r#""https://oauth2.googleapis.com/device/code""#;
-    revocation_endpoint: Account Url, "the provider's, else the one that the issuer publishes",
+    revocation_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL where `zg-tokend logout` revokes the login (RFC 7009)",
         r#""https://oauth2.googleapis.com/revoke""#;
     client_id: Account TextSource, "required",
@@ -292,8 +299,8 @@ KEYS, RawAccount {
     identity: Own Text, "the user of the first login",
         "the only user who may log in: ISSUER#SUBJECT, as `zg-tokend status` shows it",
         r#""https://accounts.google.com#1234567890""#;
-    audience: Account Text, "none",
-        "the parameter audience, which some servers need",
+    audience: Account Audience, "none",
+        "the parameter audience, which some servers need; or, as [accounts.NAME.audience.OTHER], more access tokens of this login, each an account NAME.OTHER with from = \"NAME\"",
         r#""https://api.example.com""#;
     resource: Account List, "none",
         "the parameter resource, once or several times (RFC 8707)",
@@ -322,6 +329,9 @@ KEYS, RawAccount {
     ca_file: Account Path, "the system's certificate authorities",
         "a PEM file with certificate authorities to trust instead of the system's",
         r#""/etc/ssl/example-ca.pem""#;
+    proxy: Account UrlSource, "HTTPS_PROXY, else ALL_PROXY, of the environment",
+        "the proxy for https: http, https, socks5 or socks5h (which resolves names at the proxy), with user name and password if it wants them; or none. NO_PROXY of the environment names hosts to reach without it",
+        r#""http://proxy.example.com:3128""#;
     allow_http: Account Bool, "false",
         "allows unencrypted http to hosts other than this machine; issuer must be https all the same",
         "true";
@@ -487,39 +497,13 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// A secret: the value itself, or a table that names its source.
-#[derive(Clone)]
-pub(super) enum RawSecret {
-    Inline(Secret),
-    Table(RawForms),
-}
+pub(super) type RawSecret = TextOrTable<Secret, RawForms>;
 
-impl<'de> Deserialize<'de> for RawSecret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SecretVisitor;
+/// Accounts, by name.
+pub(super) type RawAccounts = BTreeMap<Spanned<String>, Box<RawAccount>>;
 
-        impl<'de> Visitor<'de> for SecretVisitor {
-            type Value = RawSecret;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a table")
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<RawSecret, E> {
-                Ok(RawSecret::Inline(Secret::new(value)))
-            }
-
-            fn visit_string<E>(self, value: String) -> Result<RawSecret, E> {
-                Ok(RawSecret::Inline(Secret::new(value)))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawSecret, A::Error> {
-                RawForms::deserialize(MapAccessDeserializer::new(map)).map(RawSecret::Table)
-            }
-        }
-
-        deserializer.deserialize_any(SecretVisitor)
-    }
-}
+/// The parameter, or the accounts that use this login, by the last part of their names.
+pub(super) type RawAudience = TextOrTable<String, RawAccounts>;
 
 /// The key of this name; those of a table with its name before them, as in `push.url`.
 pub fn find(path: &str) -> Option<&'static Key> {

@@ -25,9 +25,9 @@ const OWN_PARAMS: &[&str] = &[
 ];
 
 pub(super) struct LoginKeys {
-    pub(super) authorization_endpoint: Option<raw::Url>,
-    pub(super) device_authorization_endpoint: Option<raw::Url>,
-    pub(super) revocation_endpoint: Option<raw::Url>,
+    pub(super) authorization_endpoint: Option<raw::Text>,
+    pub(super) device_authorization_endpoint: Option<raw::Text>,
+    pub(super) revocation_endpoint: Option<raw::Text>,
     pub(super) redirect_uri: Option<raw::Url>,
     pub(super) login_scope: Option<raw::Text>,
     pub(super) authorization_params: Option<raw::Params>,
@@ -44,7 +44,7 @@ impl LoginKeys {
     ) -> Result<LoginConfig, ConfigProblem> {
         let default_part = || preset?.place.as_ref().map_or(Some(""), |place| place.default);
         let part = part.or_else(default_part);
-        let find = |key: &str, own: Option<raw::Url>, preset_url: Option<&str>| {
+        let find = |key: &str, own: Option<raw::Text>, preset_url: Option<&str>| {
             if let Some(own) = own {
                 return endpoint(key, &own, allow_http).map(Some);
             }

@@ -54,9 +54,9 @@ impl Scope<'_> {
             ("is empty", "write the path of a file, or leave the key out")
         } else if text.contains('\0') {
             ("contains a NUL character", "write the path of a file, or leave the key out")
-        } else if text.starts_with(['$', '%']) {
+        } else if text.split('/').any(is_variable) {
             (
-                "begins with a variable, which nothing here replaces",
+                "contains a variable, which nothing here replaces",
                 "write the path in full, or ~/ for the home directory",
             )
         } else if let Some(rest) = text.strip_prefix("~/") {
@@ -85,4 +85,11 @@ impl Scope<'_> {
         let path = (self.real)(path);
         homes.any(|home| path.starts_with((self.real)(home)))
     }
+}
+
+/// Whether a part of a path begins as a variable of a shell or a specifier of systemd.
+fn is_variable(part: &str) -> bool {
+    let rest = part.strip_prefix('$').map(|rest| rest.strip_prefix('{').unwrap_or(rest));
+    let rest = rest.or_else(|| part.strip_prefix('%'));
+    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }

@@ -1,6 +1,7 @@
 //! The validated config.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::grant::GrantConfig;
-use crate::config::source::SecretSource;
+use crate::config::source::{EndpointSources, SecretSource};
 use crate::config::token_format::TokenFormat;
 use crate::files::Missing;
 use crate::files::owner::Principal;
@@ -33,9 +34,19 @@ pub struct Settings {
     pub accounts: Vec<Arc<AccountConfig>>,
     /// Allowed, but worth one warning.
     pub warnings: Vec<ConfigWarning>,
+    /// The places of the accounts of each login that several use.
+    pub shared_logins: HashMap<AccountName, Vec<usize>>,
 }
 
 impl Settings {
+    /// The other accounts of the same login.
+    pub fn login_mates(&self, account: &AccountConfig) -> impl Iterator<Item = &Arc<AccountConfig>> {
+        let places = self.shared_logins.get(account.login_account()).map_or(&[][..], Vec::as_slice);
+        let mates = places.iter().map(|place| &self.accounts[*place]);
+        let own = account.name.clone();
+        mates.filter(move |mate| mate.name != own)
+    }
+
     /// The account of this name, or all.
     pub fn chosen(&self, only: Option<&str>) -> impl Iterator<Item = &Arc<AccountConfig>> {
         self.accounts.iter().filter(move |account| only.is_none_or(|only| account.name.as_str() == only))
@@ -76,6 +87,8 @@ pub struct CommonConfig {
     pub preset: Option<&'static Provider>,
     /// Where refresh requests go.
     pub endpoint: Endpoint,
+    /// Of the endpoints that are read anew for each pass.
+    pub elsewhere: EndpointSources,
     /// The issuer, even if the token endpoint is not discovered.
     pub issuer: Option<String>,
     /// How a user logs in.
@@ -107,6 +120,8 @@ pub struct CommonConfig {
     /// Limit of one exchange, from name resolution to the last byte.
     pub timeout: Duration,
     pub ca_file: Option<PathBuf>,
+    /// A URL for [`proxy_url`](crate::config::proxy::proxy_url), or `none`.
+    pub proxy: Option<SecretSource>,
     /// Whether token_endpoint and push targets may be http to a host that is not loopback. An
     /// issuer may not, nor may an endpoint that it names.
     pub allow_http: bool,
@@ -146,7 +161,9 @@ impl AccountConfig {
         if !self.grant.grant_type.has_login() {
             return false;
         }
-        authorization_endpoint.is_some() || device_authorization_endpoint.is_some() || self.issuer.is_some()
+        let is_elsewhere = self.elsewhere.iter().any(|(key, _)| *key != "token_endpoint");
+        let is_here = authorization_endpoint.is_some() || device_authorization_endpoint.is_some();
+        is_here || self.issuer.is_some() || is_elsewhere
     }
 
     /// The key and the source of every secret.
@@ -157,6 +174,13 @@ impl AccountConfig {
             ("state_key", &self.state_key),
             ("state_key_previous", &self.state_key_previous),
         ];
+        // A URL without a password is no secret.
+        let proxy = self.proxy.as_ref().filter(|source| match source {
+            SecretSource::Inline(url) => url.expose().contains('@'),
+            _ => true,
+        });
+        let proxy = proxy.map(|source| ("proxy", source));
+        let endpoints = self.elsewhere.iter().map(|(key, source)| (*key, source));
         let client_id = Some(("client_id", &self.client_id));
         let client_id = client_id.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
         let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
@@ -171,7 +195,13 @@ impl AccountConfig {
         let headers = headers.map(|(_, source)| ("request_headers", source));
         let params = params.map(|(_, source)| ("extra_params", source));
         let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        let own = own.chain(client_id).chain(headers).chain(params).chain(push_headers);
+        let own = own
+            .chain(client_id)
+            .chain(proxy)
+            .chain(endpoints)
+            .chain(headers)
+            .chain(params)
+            .chain(push_headers);
         own.chain(self.grant.secrets())
     }
 }
@@ -350,6 +380,8 @@ pub enum Endpoint {
         /// (RFC 8414 section 3.3), and a parsed URL may gain a slash.
         issuer: String,
     },
+    /// It, or the issuer, is not in the config; see [`AccountConfig::with_endpoints`].
+    Elsewhere,
 }
 
 /// A file that is written for other programs to read.

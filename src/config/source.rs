@@ -20,6 +20,24 @@ pub enum SecretSource {
     Credential(String),
 }
 
+/// The endpoints that stand outside the config, as secrets do: their keys, with their sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointSources(Vec<(&'static str, SecretSource)>);
+
+impl EndpointSources {
+    pub fn iter(&self) -> impl Iterator<Item = &(&'static str, SecretSource)> {
+        self.0.iter()
+    }
+
+    pub(super) fn add(&mut self, key: &'static str, source: SecretSource) {
+        self.0.push((key, source));
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == key)
+    }
+}
+
 /// Names the source, never the value. Of a command only the program is named, since its
 /// arguments may be anything.
 impl fmt::Display for SecretSource {

@@ -1,6 +1,6 @@
 //! From [`RawFile`] to [`Settings`]: the rules between values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -11,16 +11,17 @@ use toml::Spanned;
 use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
-use crate::config::document::RawFile;
+use crate::config::document::{RawEntry, RawFile};
 use crate::config::inherit;
-use crate::config::keys::{RawAccount, RawForms, RawSecret, or_default, raw};
+use crate::config::keys::{RawAccount, RawAudience, RawForms, RawSecret, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
+use crate::config::proxy::{NO_PROXY, proxy_url};
 use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, Settings, TokenFile,
     WriteMode,
 };
-use crate::config::source::SecretSource;
+use crate::config::source::{EndpointSources, SecretSource};
 use crate::config::values::{
     REQUEST_OWN_HEADERS, auth_method, duration, endpoint, header_name, header_value, host, issuer, missing,
     mode, no_nul, param_name, principal, provider, provider_part, refuse_pasted, remove_expired, scope,
@@ -66,29 +67,28 @@ impl Scope<'_> {
             let token_file = self.environment.zerogravity_token();
             vec![self.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
         };
+        let mut checked = checked;
+        collisions::share(&mut checked, self.real);
         let warnings = checked.iter().flat_map(|checked| readable(&checked.account)).collect();
         collisions::refuse(&checked, &state_dir, self.path, self.real)?;
         let secret_variables = secret_variables(&checked);
         let accounts = checked.into_iter().map(|checked| {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
-        let accounts = accounts.collect();
+        let accounts: Vec<_> = accounts.collect();
         let path_text = self.path.to_string_lossy().into();
         Ok(Settings {
             path: self.path.to_owned(),
             path_text,
             state_dir,
             missing_state_dir,
+            shared_logins: inherit::shared_logins(&accounts),
             accounts,
             warnings,
         })
     }
 
-    fn tables(
-        &self,
-        top: &RawAccount,
-        accounts: Vec<(Spanned<String>, Box<RawAccount>)>,
-    ) -> Result<Vec<Checked>, ConfigProblem> {
+    fn tables(&self, top: &RawAccount, accounts: Vec<RawEntry>) -> Result<Vec<Checked>, ConfigProblem> {
         if accounts.is_empty() {
             return Err(ConfigProblem::new(
                 0..0,
@@ -98,12 +98,18 @@ impl Scope<'_> {
         }
         let mut known = Vec::new();
         let logins = inherit::logins(&accounts);
-        let account = |(name, raw): (Spanned<String>, Box<RawAccount>)| {
-            let parsed = name.get_ref().parse().map_err(|error| {
+        let mut names = HashSet::new();
+        let account = |entry: RawEntry| {
+            let name = entry.name.clone();
+            let parsed: AccountName = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
                 bad_value("accounts", name.span(), what, "choose another, for example [accounts.work]")
             })?;
-            let raw = inherit::with_login(raw, &logins, top)?;
+            if !names.insert(parsed.clone()) {
+                let what = format!("makes another account `{parsed}`");
+                return Err(bad_value("audience", name.span(), what, "choose another name for one of them"));
+            }
+            let raw = inherit::with_login(entry, &logins, top)?;
             self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
@@ -133,25 +139,35 @@ impl Scope<'_> {
             Some(_) => None,
             None => provider_part(spanned, parts)?,
         };
+        let mut elsewhere = EndpointSources::default();
+        let mut url = |key, raw| self.url_text(key, raw, &mut elsewhere);
+        // In the order in which they are put in.
+        let raw_issuer = url("issuer", raw.issuer)?;
+        let token_endpoint = url("token_endpoint", raw.token_endpoint)?;
         let preset_endpoint = preset.zip(part.as_deref());
         let preset_endpoint =
             preset_endpoint.map(|(preset, part)| preset.endpoint(preset.token_endpoint, part));
         let allow_http = raw.allow_http.unwrap_or(false);
         // Checked even if it is not used, beside an explicit endpoint.
-        let issuer = raw.issuer.as_ref().map(issuer).transpose()?;
+        let issuer = raw_issuer.as_ref().map(issuer).transpose()?;
         let login = LoginKeys {
-            authorization_endpoint: raw.authorization_endpoint,
-            device_authorization_endpoint: raw.device_authorization_endpoint,
-            revocation_endpoint: raw.revocation_endpoint,
+            authorization_endpoint: url("authorization_endpoint", raw.authorization_endpoint)?,
+            device_authorization_endpoint: url(
+                "device_authorization_endpoint",
+                raw.device_authorization_endpoint,
+            )?,
+            revocation_endpoint: url("revocation_endpoint", raw.revocation_endpoint)?,
             redirect_uri: raw.redirect_uri,
             login_scope: raw.login_scope,
             authorization_params: raw.authorization_params,
             identity: raw.identity,
         };
         let login = login.check(preset, part.as_deref(), allow_http)?;
-        let endpoint = match (raw.token_endpoint, issuer.clone(), preset_endpoint) {
+        let endpoint = match (token_endpoint, issuer.clone(), preset_endpoint) {
+            _ if elsewhere.has("token_endpoint") => Endpoint::Elsewhere,
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
             (None, Some(issuer), _) => Endpoint::Discovered { issuer },
+            _ if elsewhere.has("issuer") => Endpoint::Elsewhere,
             (None, None, Some(url)) => {
                 let url = Spanned::new(0..0, url);
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
@@ -224,6 +240,7 @@ impl Scope<'_> {
         let common = CommonConfig {
             preset,
             endpoint,
+            elsewhere,
             issuer,
             login,
             confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
@@ -232,7 +249,7 @@ impl Scope<'_> {
             auth_method,
             grant,
             scope: raw.scope.as_ref().map(|raw| scope("scope", raw)).transpose()?,
-            audience: raw.audience.map(|raw| text("audience", raw)).transpose()?,
+            audience: raw.audience.map(audience).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
                 let span = list.span();
                 let items = list.into_inner().0.into_iter();
@@ -244,6 +261,7 @@ impl Scope<'_> {
             skew: raw.skew.map(|raw| duration("skew", &raw, LIFETIMES)).transpose()?,
             default_lifetime: duration("default_lifetime", &default_lifetime, LIFETIMES)?,
             timeout: duration("timeout", &or_default("timeout", raw.timeout), TIMEOUTS)?,
+            proxy: raw.proxy.map(|raw| self.proxy(raw)).transpose()?,
             ca_file: raw.ca_file.map(|path| self.path("ca_file", &path)).transpose()?,
             allow_http,
             token_format: template("token_format", &or_default("token_format", raw.token_format))?,
@@ -363,6 +381,31 @@ impl Scope<'_> {
         }
     }
 
+    /// The text of a URL that stands in the config; else its source is noted.
+    fn url_text(
+        &self,
+        key: &'static str,
+        raw: Option<raw::UrlSource>,
+        elsewhere: &mut EndpointSources,
+    ) -> Result<Option<Spanned<String>>, ConfigProblem> {
+        let Some(raw) = raw else { return Ok(None) };
+        if let RawSecret::Inline(url) = raw.get_ref() {
+            return Ok(Some(Spanned::new(raw.span(), url.expose().to_owned())));
+        }
+        elsewhere.add(key, self.secret(key, raw)?);
+        Ok(None)
+    }
+
+    fn proxy(&self, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
+        let (span, source) = (raw.span(), self.secret("proxy", raw)?);
+        if let SecretSource::Inline(url) = &source
+            && url.expose() != NO_PROXY
+        {
+            proxy_url(url.expose()).map_err(|flaw| bad_value("proxy", span, flaw, flaw.hint()))?;
+        }
+        Ok(source)
+    }
+
     /// A key that lies in the config guards nothing: the state is beside it, and in the same backup.
     fn state_key(&self, key: &str, raw: Option<raw::Secret>) -> Result<Option<SecretSource>, ConfigProblem> {
         let Some(raw) = raw else { return Ok(None) };
@@ -446,6 +489,18 @@ fn shared(known: &mut Vec<Arc<CommonConfig>>, config: CommonConfig) -> Arc<Commo
         known.push(Arc::clone(&new));
         new
     })
+}
+
+/// The parameter. Tables stand in an account that has a login, which has taken them out.
+fn audience(raw: raw::Audience) -> Result<String, ConfigProblem> {
+    let span = raw.span();
+    match raw.into_inner() {
+        RawAudience::Inline(audience) => text("audience", Spanned::new(span, audience)),
+        RawAudience::Table(_) => {
+            let hint = "write it as [accounts.NAME.audience.OTHER], where NAME has the login";
+            Err(bad_value("audience", span, "has tables where no account has its login", hint))
+        }
+    }
 }
 
 /// The next step after a bad secret.

@@ -2,6 +2,7 @@
 //! where the new container starts before the old one ends.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::account::context::{Context, Notice};
 use crate::config::Settings;
@@ -57,13 +58,14 @@ async fn stand_by(
     let message = Message::new(Level::Info, "standby", text);
     context.notice(&Notice::Message { account: None, message: &message });
     let (sender, mut requests) = mpsc::unbounded_channel();
-    if let Some(address) = listen {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| RunError::Listen { address, source })?;
+    let listener = bind(listen).await?;
+    let lacks_port = listen.is_some() && listener.is_none();
+    if let Some(listener) = listener {
         control::listen(listener, sender.clone(), Rc::clone(&context), Rc::<RefCell<Counts>>::default());
     }
     let (mut signals, mut notifier) = (Signals::new(&END)?, Notifier::of_process());
-    let mut start = interval(STARTING);
+    // Ticks of their own: many probes must not put them off.
+    let (mut start, mut look) = (interval(STARTING), interval(LOOK));
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(false),
@@ -72,10 +74,23 @@ async fn stand_by(
                 // A client that has gone needs no reply.
                 let _ = reply.send(CurrentConfig { settings: Arc::clone(&settings), ready: false });
             },
-            () = sleep(LOOK) => if is_free(&settings, account).await {
-                return Ok(true);
+            _ = look.tick() => if is_free(&settings, account).await {
+                // The other process may still be about to end.
+                if !lacks_port || bind(listen).await?.is_some() {
+                    return Ok(true);
+                }
             },
         }
+    }
+}
+
+/// The listener for probes; `None` also while the other process, on the same machine, has the port.
+async fn bind(listen: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = listen else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(source) if source.kind() == ErrorKind::AddrInUse => Ok(None),
+        Err(source) => Err(RunError::Listen { address, source }),
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::header::{
     HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Uri};
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,12 +23,14 @@ use tokio::time::{Sleep, sleep, timeout};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::config::is_loopback;
+use crate::config::{AccountConfig, is_loopback};
 use crate::http::connection::{Connector, HttpExchange, send};
 use crate::http::encoding::{EncodingError, decode};
 use crate::http::failure::{ANSWER, failure, timed_out};
-use crate::http::proxy::ProxyVariables;
+use crate::http::proxy::{ProxyVariables, place};
 use crate::http::roots;
+use crate::http::roots::Roots;
+use crate::http::verifier::Verifier;
 use crate::oauth::{ClientCertificate, FailureKind, Reply, Sent, TokenRequest, TransportFailure};
 use crate::problem::chain;
 use crate::secret::Secret;
@@ -42,7 +44,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
 /// How requests are made. Accounts with equal options can share one [`HttpEndpoint`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HttpOptions {
     /// One deadline for everything, from the DNS query to the last byte of the body. An answer that
     /// the kernel has received by then is still read.
@@ -53,6 +55,16 @@ pub struct HttpOptions {
     pub allow_http: bool,
     /// The client's own, for servers that ask for one.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The proxy for https in place of the environment's, a URL; `none` for no proxy.
+    pub proxy: Option<Secret>,
+}
+
+impl HttpOptions {
+    /// Those of an account; `proxy` is the value of that key.
+    pub fn new(account: &AccountConfig, timeout: Duration, proxy: Option<Secret>) -> Self {
+        let (ca_file, allow_http) = (account.ca_file.clone(), account.allow_http);
+        Self { timeout, ca_file, allow_http, certificate: None, proxy }
+    }
 }
 
 /// Token endpoints reached by HTTP. Nothing is built or read before the first request; root
@@ -86,9 +98,24 @@ impl HttpEndpoint {
         self.https.get().is_some()
     }
 
-    /// Host and port of the proxy for this URL, if the environment names one.
+    /// Host and port of the proxy for this URL, if there is one. Known when the endpoint is prepared.
     pub fn proxy_for(&self, url: &Url) -> Option<String> {
-        self.environment.proxy_for(url)
+        self.https.get()?.proxy_for(&url.as_str().parse().ok()?)
+    }
+
+    /// The proxy and the certificates that the environment names, and the config does not.
+    pub fn way(&self, url: &Url) -> Option<String> {
+        if url.scheme() != "https" {
+            return None;
+        }
+        let proxy =
+            self.environment.https_proxy(None).ok().flatten().filter(|_| self.options.proxy.is_none());
+        let proxy = proxy.and_then(|proxy| proxy.intercept(&url.as_str().parse().ok()?));
+        let proxy = proxy.map(|proxy| format!("the proxy {}", place(&proxy)));
+        let roots = self.environment.ssl_cert_file.as_ref().filter(|_| self.options.ca_file.is_none());
+        let roots = roots.map(|path| format!("SSL_CERT_FILE {}", path.display()));
+        let parts: Vec<_> = proxy.into_iter().chain(roots).collect();
+        (!parts.is_empty()).then(|| parts.join(" and "))
     }
 
     /// One GET, under the same rules as a POST.
@@ -142,15 +169,16 @@ impl HttpEndpoint {
         let request = message.to(url)?;
         let uri: Uri = url.as_str().parse().map_err(unusable)?;
         let exchange = async {
-            let wire = match timeout(self.connect_timeout(), connector.connect(&uri)).await {
+            let wire = match timeout(self.connect_timeout(), Box::pin(connector.connect(&uri))).await {
                 Err(_) => {
-                    let detail = timed_out(self.connect_timeout(), "connecting");
-                    return Err(not_sent(FailureKind::Timeout, detail));
+                    let by = connector.proxy_for(&uri).map(|proxy| format!(" by the proxy {proxy}"));
+                    let doing = format!("connecting{}", by.unwrap_or_default());
+                    return Err(not_sent(FailureKind::Timeout, timed_out(self.connect_timeout(), &doing)));
                 }
-                Ok(Err(error)) => return Err(failure(&*error, Sent::NotSent, self.proxy_for(url))),
+                Ok(Err(error)) => return Err(failure(&*error, Sent::NotSent)),
                 Ok(Ok(wire)) => wire,
             };
-            send(wire, request).await.map_err(|error| failure(&error, Sent::PerhapsSent, None))
+            send(wire, request).await.map_err(|error| failure(&error, Sent::PerhapsSent))
         };
         deadline.bound(exchange).await.ok_or_else(|| deadline.failure())?
     }
@@ -173,11 +201,16 @@ impl HttpEndpoint {
         let ca_file = self.options.ca_file.as_deref();
         let ssl_cert_file = self.environment.ssl_cert_file.as_deref().map(Path::new);
         let roots = roots::load(ca_file, ssl_cert_file).map_err(no_roots)?;
-        let proxy = self.environment.https_proxy();
-        let proxy = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail.to_owned()))?;
+        let proxy = self.environment.https_proxy(self.options.proxy.as_ref());
+        let proxy = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail))?;
         let builder = tls_builder()?;
         let tls = match roots {
-            Some(roots) => builder.with_root_certificates(roots),
+            Some(Roots { store, own }) => {
+                let provider = Arc::new(ring::default_provider());
+                let standard = WebPkiServerVerifier::builder_with_provider(store.into(), provider);
+                let standard = standard.build().map_err(no_roots)?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { standard, own }))
+            }
             // No bundle where distributions put it: the platform is asked.
             None => builder.with_platform_verifier().map_err(no_roots)?,
         };
@@ -358,7 +391,7 @@ async fn read(mut exchange: HttpExchange, deadline: &mut Deadline) -> Result<Rep
                     continue;
                 }
             },
-            Some(Some(Err(error))) => failure(&error, Sent::PerhapsSent, None),
+            Some(Some(Err(error))) => failure(&error, Sent::PerhapsSent),
             None => deadline.failure(),
         });
     };

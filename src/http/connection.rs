@@ -12,21 +12,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
 
-use crate::http::proxy::HttpsProxy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::ext::on_informational;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use crate::http::proxy::{HttpsProxy, place};
+use crate::http::tunnel::{TunnelError, connect, socks5};
 use crate::workers;
 
 /// Interim answers in one exchange. HTTP/1.1 knows few uses for them: a server that says every second
@@ -37,38 +43,110 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// How connections are made.
 pub(super) struct Connector {
-    tls: Arc<ClientConfig>,
+    tls: TlsConnector,
     /// The proxy for https, if there is one.
     proxy: Option<HttpsProxy>,
 }
 
 impl Connector {
     pub(super) fn new(tls: ClientConfig, proxy: Option<HttpsProxy>) -> Self {
-        Self { tls: Arc::new(tls), proxy }
+        Self { tls: TlsConnector::from(Arc::new(tls)), proxy }
+    }
+
+    /// Host and port of the proxy for this URL.
+    pub(super) fn proxy_for(&self, uri: &Uri) -> Option<String> {
+        self.proxy.as_ref()?.intercept(uri).map(|proxy| place(&proxy))
     }
 
     /// Connects to the server of this URL. Nothing of the request is sent.
-    pub(super) async fn connect(&self, uri: &Uri) -> Result<Box<dyn Wire>, BoxError> {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let mut direct = HttpsConnector::from((tcp, Arc::clone(&self.tls)));
-        let Some(proxy) = self.proxy.as_ref().and_then(|proxy| proxy.intercept(uri)) else {
-            return Ok(Box::new(direct.call(uri.clone()).await?));
+    pub(super) async fn connect(&self, uri: &Uri) -> Result<Wire, BoxError> {
+        let stream = match self.proxy.as_ref().and_then(|proxy| proxy.intercept(uri)) {
+            None => Box::new(tcp(uri).await?),
+            Some(proxy) => {
+                let tunnel = Box::pin(self.tunnel(&proxy, uri)).await;
+                tunnel.map_err(|source| ProxyError { proxy: place(&proxy), source })?
+            }
         };
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), direct);
-        if let Some(authorization) = proxy.basic_auth() {
-            tunnel = tunnel.with_auth(authorization.clone());
+        if uri.scheme_str() == Some("https") {
+            return Ok(TokioIo::new(Box::new(self.secure(uri, stream).await?)));
         }
-        let mut tunnelled = HttpsConnector::from((tunnel, Arc::clone(&self.tls)));
-        Ok(Box::new(tunnelled.call(uri.clone()).await?))
+        Ok(TokioIo::new(stream))
+    }
+
+    /// A connection to the server by the proxy.
+    async fn tunnel(&self, proxy: &Intercept, uri: &Uri) -> Result<Box<dyn ByteStream>, BoxError> {
+        let scheme = proxy.uri().scheme_str().unwrap_or_default();
+        let (host, port) = (host(uri), uri.port_u16().unwrap_or(HTTPS));
+        let mut stream = tcp(proxy.uri()).await?;
+        match scheme {
+            "http" | "https" => {
+                let target = format!("{}:{port}", uri.host().unwrap_or_default());
+                if scheme == "http" {
+                    connect(&mut stream, &target, proxy.basic_auth()).await?;
+                    return Ok(Box::new(stream));
+                }
+                let mut secured = self.secure(proxy.uri(), Box::new(stream)).await?;
+                connect(&mut secured, &target, proxy.basic_auth()).await?;
+                return Ok(Box::new(secured));
+            }
+            // The h of socks5h: the proxy resolves the name.
+            "socks5" => {
+                let unresolved = |_| {
+                    TunnelError::Target(format!(
+                        "gets addresses, and the name {host} is not known here: socks5h:// lets the proxy resolve it"
+                    ))
+                };
+                let mut addresses = lookup(host.to_owned(), port).await.map_err(unresolved)?;
+                let address = addresses.next().map(|address| address.ip().to_string());
+                let address = address.unwrap_or_else(|| host.to_owned());
+                socks5(&mut stream, (&address, port), proxy.raw_auth()).await?;
+            }
+            _ => socks5(&mut stream, (host, port), proxy.raw_auth()).await?,
+        }
+        Ok(Box::new(stream))
+    }
+
+    async fn secure(
+        &self,
+        uri: &Uri,
+        stream: Box<dyn ByteStream>,
+    ) -> Result<TlsStream<Box<dyn ByteStream>>, BoxError> {
+        let name = ServerName::try_from(host(uri).to_owned())?;
+        Ok(self.tls.connect(name, stream).await?)
     }
 }
 
-/// A connection.
-pub(super) trait Wire: Read + Write + Unpin + Send {}
+/// The port of https, where a URL has none.
+const HTTPS: u16 = 443;
 
-impl<T: Read + Write + Unpin + Send> Wire for T {}
+/// The proxy cannot be reached, or leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy {proxy}")]
+pub(super) struct ProxyError {
+    /// Host and port.
+    pub(super) proxy: String,
+    pub(super) source: BoxError,
+}
+
+/// The host of a URL, an address of IPv6 without its brackets.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+async fn tcp(uri: &Uri) -> Result<TcpStream, BoxError> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    Ok(tcp.call(uri.clone()).await?.into_inner())
+}
+
+/// A connection of any kind.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// A connection to the server, for hyper.
+pub(super) type Wire = TokioIo<Box<dyn ByteStream>>;
 
 /// The head of an answer. Its body is read from the connection, which is closed when this is dropped.
 pub(super) struct HttpExchange {
@@ -86,7 +164,7 @@ impl Drop for Driver {
 
 /// Sends the request, and waits for the head of the answer.
 pub(super) async fn send(
-    wire: Box<dyn Wire>,
+    wire: Wire,
     mut request: Request<Full<Bytes>>,
 ) -> Result<HttpExchange, hyper::Error> {
     let interim = Arc::new(AtomicUsize::new(0));
@@ -110,7 +188,7 @@ pub(super) struct EndlessInterim;
 
 /// A connection that ends after [`INTERIM_MAX`] interim answers.
 struct BoundedWire {
-    wire: Box<dyn Wire>,
+    wire: Wire,
     interim: Arc<AtomicUsize>,
 }
 
@@ -165,6 +243,10 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move { Ok(workers::run_lookup(move || (name.as_str(), 0).to_socket_addrs()).await?) })
+        Box::pin(lookup(name.as_str().to_owned(), 0))
     }
+}
+
+async fn lookup(name: String, port: u16) -> Result<IntoIter<SocketAddr>, ResolveError> {
+    Ok(workers::run_lookup(move || (name.as_str(), port).to_socket_addrs()).await?)
 }

@@ -4,15 +4,19 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 
-use crate::http::connection::{EndlessInterim, ResolveError};
+use crate::http::connection::{EndlessInterim, ProxyError, ResolveError};
+use crate::http::tunnel::TunnelError;
+use crate::http::verifier;
+use crate::http::verifier::BadCertificate;
 use crate::oauth::{FailureKind, Sent, TransportFailure};
 
-/// Classifies an error of a connection or of an exchange by its causes. `proxy` is the host and port of
-/// the proxy on the way: then that could not be reached.
-pub(super) fn failure(error: &(dyn Error + 'static), sent: Sent, proxy: Option<String>) -> TransportFailure {
-    let (kind, detail) = if let Some(cause) = causes(error).find_map(explain) {
+/// Classifies an error of a connection or of an exchange by its causes.
+pub(super) fn failure(error: &(dyn Error + 'static), sent: Sent) -> TransportFailure {
+    let (kind, detail) = if let Some(error) = error.downcast_ref::<ProxyError>() {
+        explain_proxy(error)
+    } else if let Some(cause) = causes(error).find_map(explain) {
         cause
     } else if causes(error).any(<dyn Error>::is::<ResolveError>) {
         (FailureKind::Dns, format!("the host name cannot be resolved: {}", root(error)))
@@ -21,13 +25,25 @@ pub(super) fn failure(error: &(dyn Error + 'static), sent: Sent, proxy: Option<S
     } else {
         (FailureKind::Other, root(error))
     };
-    match (kind, proxy) {
-        (FailureKind::Connect | FailureKind::Dns, Some(proxy)) => {
-            let detail = format!("the proxy {proxy} cannot be reached: {detail}");
-            TransportFailure { sent, kind: FailureKind::Proxy, detail }
+    TransportFailure { sent, kind, detail }
+}
+
+/// The proxy's word, or why there is none.
+fn explain_proxy(ProxyError { proxy, source }: &ProxyError) -> (FailureKind, String) {
+    let (kind, what) = match source.downcast_ref() {
+        Some(TunnelError::Login(what)) => (FailureKind::ProxyLogin, what.clone()),
+        Some(TunnelError::Target(what)) => (FailureKind::ProxyTarget, what.clone()),
+        Some(error @ TunnelError::Protocol(_)) => (FailureKind::Proxy, error.to_string()),
+        io => {
+            let detail = match io {
+                Some(TunnelError::Io(error)) => failure(error, Sent::NotSent).detail,
+                _ => failure(&**source, Sent::NotSent).detail,
+            };
+            let what = detail.replacen("the server's", "its", 1).replacen("the server ", "it ", 1);
+            (FailureKind::Proxy, format!("cannot be reached: {what}"))
         }
-        _ => TransportFailure { sent, kind, detail },
-    }
+    };
+    (kind, format!("the proxy {proxy} {what}"))
 }
 
 pub(super) const ANSWER: &str = "waiting for the answer";
@@ -62,18 +78,10 @@ fn explain(error: &(dyn Error + 'static)) -> Option<(FailureKind, String)> {
                 let detail = "the server does not speak TLS on this port; it may speak plain HTTP";
                 (FailureKind::NotTls, detail.to_owned())
             }
-            _ => (FailureKind::Tls, explain_tls(tls)),
+            _ => explain_tls(tls),
         });
     }
-    if let Some(http) = error.downcast_ref::<hyper::Error>() {
-        return explain_http(http);
-    }
-    // hyper-util does not export the type of this error.
-    let text = error.to_string();
-    let reason = text.strip_prefix("tunnel error: ")?;
-    // The proxy itself could not be reached: the cause says more.
-    let unreached = reason.starts_with("failed to create") || reason.starts_with("io error");
-    (!unreached).then(|| (FailureKind::Proxy, format!("the proxy refuses the connection: {reason}")))
+    error.downcast_ref().and_then(explain_http)
 }
 
 fn explain_io(error: &io::Error) -> Option<(FailureKind, String)> {
@@ -107,36 +115,44 @@ fn explain_http(error: &hyper::Error) -> Option<(FailureKind, String)> {
     Some((kind, text.to_owned()))
 }
 
-/// The names in a certificate, which rustls gives as `DnsName("example.com")`.
-fn names(presented: &[String]) -> String {
-    let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
-    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
-}
-
-fn explain_tls(error: &rustls::Error) -> String {
-    use CertificateError as Cert;
-    match error {
-        rustls::Error::InvalidCertificate(reason) => match reason {
-            Cert::Expired | Cert::ExpiredContext { .. } => "the server's certificate has expired".to_owned(),
-            Cert::NotValidYet | Cert::NotValidYetContext { .. } => {
-                "the server's certificate is not valid yet (is the clock right?)".to_owned()
-            }
-            Cert::NotValidForName => "the server's certificate is for another host name".to_owned(),
-            Cert::NotValidForNameContext { expected, presented } => format!(
-                "the server's certificate is not for {}, but for {}",
-                expected.to_str(),
-                if presented.is_empty() { "no name at all".to_owned() } else { names(presented) }
-            ),
-            Cert::UnknownIssuer => {
-                "the server's certificate is self-signed, or from a certificate authority that is not trusted"
-                    .to_owned()
-            }
-            Cert::Revoked => "the server's certificate has been revoked".to_owned(),
-            other => format!("the server's certificate is not acceptable: {other}"),
-        },
-        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+fn explain_tls(error: &rustls::Error) -> (FailureKind, String) {
+    use AlertDescription as Alert;
+    let text = match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(own)))
+            if let Some(bad) = own.downcast_ref::<BadCertificate>() =>
+        {
+            return (bad.kind, bad.detail.clone());
+        }
+        rustls::Error::InvalidCertificate(reason) => {
+            let BadCertificate { kind, detail } = verifier::explain(reason, None, false);
+            return (kind, detail);
+        }
+        rustls::Error::AlertReceived(Alert::ProtocolVersion) => {
             "the server does not support TLS 1.2 or newer".to_owned()
         }
-        other => other.to_string(),
-    }
+        rustls::Error::AlertReceived(Alert::HandshakeFailure) | rustls::Error::PeerIncompatible(_) => {
+            "the server has no cipher of TLS 1.2 or newer in common with this program, or wants a client certificate"
+                .to_owned()
+        }
+        rustls::Error::AlertReceived(Alert::CertificateRequired) => {
+            "the server wants a client certificate".to_owned()
+        }
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate,
+        ) => "the server refuses the client certificate".to_owned(),
+        rustls::Error::AlertReceived(Alert::UnrecognisedName) => {
+            "the server does not know this host name".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => {
+            format!("the server ends the TLS handshake with alert {}", u8::from(*alert))
+        }
+        rustls::Error::General(text) => format!("TLS failed: {text}"),
+        _ => "the server breaks the rules of TLS".to_owned(),
+    };
+    (FailureKind::Tls, text)
 }

@@ -13,6 +13,8 @@ pub mod roots;
 #[cfg(test)]
 #[path = "../../tests/it/common/tls_server.rs"]
 pub mod server;
+mod tunnel;
+mod verifier;
 
 #[cfg(test)]
 mod tests;

@@ -33,21 +33,30 @@ pub(crate) enum RootsError {
     Empty { path: PathBuf },
 }
 
+/// The authorities to trust.
+pub(super) struct Roots {
+    pub(super) store: RootCertStore,
+    /// The certificates of the user's own file, if they are from there.
+    pub(super) own: Option<Vec<CertificateDer<'static>>>,
+}
+
 /// The roots in `ca_file`, else in the file that SSL_CERT_FILE names, else in the first of
 /// the distributions' bundles. `None` if nothing is named and no bundle exists.
 pub(super) fn load(
     ca_file: Option<&Path>,
     ssl_cert_file: Option<&Path>,
-) -> Result<Option<RootCertStore>, RootsError> {
+) -> Result<Option<Roots>, RootsError> {
+    let own = ca_file.or(ssl_cert_file);
     let bundle = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    let Some(path) = ca_file.or(ssl_cert_file).or_else(bundle) else { return Ok(None) };
+    let Some(path) = own.or_else(bundle) else { return Ok(None) };
     let pem = read::read(path, MAX_LEN)
         .map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
-    let roots = parse(&pem.bytes);
-    if roots.is_empty() {
+    let store = parse(&pem.bytes);
+    if store.is_empty() {
         return Err(RootsError::Empty { path: path.to_owned() });
     }
-    Ok(Some(roots))
+    let own = own.map(|_| CertificateDer::pem_slice_iter(&pem.bytes).flatten().collect());
+    Ok(Some(Roots { store, own }))
 }
 
 /// One bad certificate in a bundle must not cost all the others.
@@ -104,7 +113,7 @@ mod tests {
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         std::fs::write(&one, certificate()).unwrap();
         std::fs::write(&two, certificate() + &certificate()).unwrap();
-        let count = |ca_file, ssl| load(ca_file, ssl).unwrap().unwrap().len();
+        let count = |ca_file, ssl| load(ca_file, ssl).unwrap().unwrap().store.len();
         assert_eq!(count(Some(one.as_path()), Some(two.as_path())), 1);
         assert_eq!(count(None, Some(two.as_path())), 2);
     }

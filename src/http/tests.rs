@@ -1,5 +1,6 @@
 //! The client against servers that misbehave in every way that was ever seen.
 
+mod certificates;
 mod interim;
 
 use std::cell::RefCell;
@@ -43,10 +44,7 @@ fn request(token_endpoint: Url) -> TokenRequest {
 }
 
 fn endpoint_with(timeout: Duration, ca_file: Option<PathBuf>, environment: ProxyVariables) -> HttpEndpoint {
-    HttpEndpoint::with_environment(
-        HttpOptions { timeout, ca_file, allow_http: false, certificate: None },
-        environment,
-    )
+    HttpEndpoint::with_environment(HttpOptions { timeout, ca_file, ..HttpOptions::default() }, environment)
 }
 
 fn endpoint(timeout: Duration) -> HttpEndpoint {
@@ -123,7 +121,7 @@ async fn a_refused_connection_sent_nothing() {
 async fn an_unknown_host_sent_nothing() {
     // A label of 64 characters is no name anywhere, and is never asked for.
     let url = format!("http://{}.invalid/token", "x".repeat(64)).parse().unwrap();
-    let options = HttpOptions { timeout: AMPLE, ca_file: None, allow_http: true, certificate: None };
+    let options = HttpOptions { timeout: AMPLE, allow_http: true, ..HttpOptions::default() };
     let endpoint = HttpEndpoint::with_environment(options, ProxyVariables::default());
     assert_failure(endpoint.post(&request(url)).await, Sent::NotSent, FailureKind::Dns);
 }
@@ -288,31 +286,6 @@ async fn compressed_garbage_may_have_been_an_answer() {
     .await;
 }
 
-async fn post_tls(leaf: Leaf, trusted: bool) -> Result<Reply, TransportFailure> {
-    let (authority, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
-    let server = Server::answering_tls(&authority, leaf, &reply("200 OK", "", GRANT)).await;
-    let ca_file = if trusted { authority } else { Authority::new("other") }.ca_file(&dir);
-    let endpoint = endpoint_with(AMPLE, Some(ca_file), ProxyVariables::default());
-    endpoint.post(&request(server.url("https"))).await
-}
-
-#[tokio::test]
-async fn certificates_are_checked() {
-    local(async {
-        assert_eq!(post_tls(Leaf::For("127.0.0.1"), true).await.unwrap().body.as_slice(), GRANT.as_bytes());
-        for (leaf, trusted, expected) in [
-            (Leaf::For("as.example"), true, "is not for 127.0.0.1, but for"),
-            (Leaf::For("127.0.0.1"), false, "authority that is not trusted"),
-            (Leaf::Expired, true, "has expired"),
-            (Leaf::NotValidYet, true, "is not valid yet"),
-        ] {
-            let detail = assert_failure(post_tls(leaf, trusted).await, Sent::NotSent, FailureKind::Tls);
-            assert!(detail.contains(expected), "{detail}");
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_server_without_tls_is_named_as_such() {
     local(async {
@@ -398,11 +371,14 @@ async fn a_proxy_that_fails_sent_nothing() {
     local(async {
         let dir = tempfile::tempdir().unwrap();
         let ca_file = Some(Authority::new("ours").ca_file(&dir));
-        for (answer, expected) in [("407 No", "authorization required"), ("502 No", "unsuccessful")] {
+        for (answer, kind, expected) in [
+            ("407 No", FailureKind::ProxyLogin, "refuses its user name and password"),
+            ("502 No", FailureKind::ProxyTarget, "cannot reach as.example:443"),
+        ] {
             let proxy = Server::answering(reply(answer, "", "")).await;
             let endpoint = endpoint_with(AMPLE, ca_file.clone(), through(&proxy));
             let result = endpoint.post(&request("https://as.example/token".parse().unwrap())).await;
-            let detail = assert_failure(result, Sent::NotSent, FailureKind::Proxy);
+            let detail = assert_failure(result, Sent::NotSent, kind);
             assert!(detail.contains(expected) && !detail.contains("pw"), "{detail}");
         }
         let (_kept, port) = closed_port();

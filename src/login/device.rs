@@ -124,7 +124,7 @@ impl LoginSession {
             let held = self.lock(false).await?;
             let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
-            let answer = Box::pin(self.client.post(&request, &self.context)).await;
+            let answer = Box::pin(self.client.post(&request, None, &self.context)).await;
             match judge_poll(&answer) {
                 PollResult::Granted => {
                     screen.show(&LoginEvent::Exchanging);

@@ -36,7 +36,7 @@ impl LoginSession {
         let (issued_at, answer) = loop {
             let request = self.request(grant.clone()).await?;
             let issued_at = self.context.clock.now();
-            let answer = Box::pin(self.client.post(&request, &self.context)).await;
+            let answer = Box::pin(self.client.post(&request, None, &self.context)).await;
             if tries == TRIES || !is_unsent(&answer) {
                 break (issued_at, answer);
             }

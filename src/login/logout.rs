@@ -49,7 +49,7 @@ pub async fn logout(
     } else {
         let keys = sealing::read_keys(settings, account, context.inline).await?;
         let inputs = client.read_inputs(context).await?;
-        let endpoint = revocation_endpoint(&client, account, context).await?;
+        let endpoint = revocation_endpoint(&client, &client.account(), context).await?;
         let seed = match (inputs.seed, inputs.seed_problem) {
             (Some(seed), _) => ConfiguredSeed::Read(seed),
             (None, Some(_)) => ConfiguredSeed::Unread,

@@ -86,7 +86,8 @@ impl LoginSession {
             _ => OlderSeed::None,
         };
         let server =
-            LoginServer::find(&client, account, &context, &inputs.client, options.scope.as_deref()).await?;
+            LoginServer::find(&client, &client.account(), &context, &inputs.client, options.scope.as_deref())
+                .await?;
         let login = Self {
             settings: Arc::clone(settings),
             account: Arc::clone(account),

@@ -51,6 +51,20 @@ pub struct TokenResponse {
     pub scope: Option<String>,
     /// The ID token of OpenID Connect, if there is one. Not checked.
     pub id_token: Option<Secret>,
+    /// The proxy and the certificates on the way, if the environment names them.
+    pub came_by: Option<String>,
+}
+
+/// The end of a message about a server that cannot be reached: cron and services do not have the variables of
+/// a shell. Empty if the way is that of the last grant.
+pub fn other_way(way: Option<&str>, last: Option<&str>) -> String {
+    match last {
+        Some(last) if way != Some(last) => format!(
+            "; the last refresh came by {last}, which the environment does not name here: set it for this service or \
+             cron job, or in the config"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The origin of a token's lifetime.
@@ -198,6 +212,17 @@ impl Answer {
                 reason: ServerFailure::Refused(error) | ServerFailure::Status { words: Some(error), .. },
                 ..
             }) => error.clock_ahead = Some(ahead),
+            _ => {}
+        }
+    }
+
+    /// Notes the way of the exchange, as the environment has it, beside that of the last grant.
+    pub fn note_way(&mut self, way: Option<String>, last: Option<&str>) {
+        match self {
+            Self::Granted(granted) => granted.came_by = way,
+            Self::Unavailable(Unavailable { reason: ServerFailure::NotSent(failure), .. }) => {
+                failure.detail.push_str(&other_way(way.as_deref(), last));
+            }
             _ => {}
         }
     }

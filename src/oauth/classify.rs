@@ -162,6 +162,7 @@ fn success(
         refresh_token_unusable: refresh_token.is_none() && found.refresh_token.is_some_and(Value::is_there),
         scope: found.scope.and_then(Value::text).map(|scope| context.repeat(scope.expose())),
         id_token: found.id_token.and_then(Value::text).filter(|token| is_usable(token)).cloned(),
+        came_by: None,
     })
 }
 

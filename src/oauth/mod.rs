@@ -24,7 +24,7 @@ mod tests;
 pub use crate::oauth::answer::Defect;
 pub use crate::oauth::answer::{
     Answer, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse, Unavailable,
-    Unclear,
+    Unclear, other_way,
 };
 pub use crate::oauth::auth_method::AuthMethod;
 pub use crate::oauth::classify::{

@@ -54,14 +54,26 @@ pub enum FailureKind {
     Dns,
     /// No connection: refused, unreachable.
     Connect,
-    /// The handshake failed: the certificate, the protocol.
+    /// The handshake failed.
     Tls,
+    /// The certificate is from an authority that the system does not trust.
+    Authority,
+    /// It is from none of the authorities in the user's own file.
+    OtherAuthority,
+    /// The certificate has expired, or is not valid yet.
+    Validity,
+    /// The certificate is for other hosts.
+    Name,
     /// There are no root certificates to check the server's certificate.
     Roots,
     /// The server does not speak TLS on this port.
     NotTls,
-    /// The proxy refused the connection.
+    /// The proxy cannot be reached, or is none.
     Proxy,
+    /// The proxy wants a user name and a password.
+    ProxyLogin,
+    /// The proxy does not connect to the server.
+    ProxyTarget,
     /// Plain http to another machine, which `allow_http` does not permit.
     PlainHttp,
     Timeout,
@@ -82,9 +94,14 @@ impl FailureKind {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
-            Self::Tls | Self::NotTls => "tls",
+            Self::Tls
+            | Self::NotTls
+            | Self::Authority
+            | Self::OtherAuthority
+            | Self::Validity
+            | Self::Name => "tls",
             Self::Roots => "roots",
-            Self::Proxy => "proxy",
+            Self::Proxy | Self::ProxyLogin | Self::ProxyTarget => "proxy",
             Self::PlainHttp => "plain_http",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
@@ -100,15 +117,38 @@ impl FailureKind {
         match self {
             Self::Dns => Some("check the host name in token_endpoint, and this machine's DNS"),
             Self::Connect => Some("check that the host in token_endpoint is up and reachable from here"),
-            Self::Tls => Some(
-                "check the host name in token_endpoint and this machine's clock; \
-                 for a private certificate authority set ca_file",
+            Self::Tls => {
+                Some("check the host name in token_endpoint, and that no other server answers there")
+            }
+            Self::Authority => Some(
+                "if the server is your own, put its certificate, or that of its authority, into a PEM file and name it in ca_file; \
+                 else check that no other server answers here",
             ),
+            Self::OtherAuthority => Some(
+                "add the certificate of that authority to ca_file, or the server's own if it is self-signed: \
+                 ca_file is trusted in place of the system's authorities",
+            ),
+            Self::Validity => {
+                Some("check this machine's clock with `date`; if it is right, renew the certificate")
+            }
+            Self::Name => {
+                Some("write a name of the certificate into the address, or check where that name leads")
+            }
             Self::NotTls => Some("use http:// if the server is this machine, or the port for https"),
             Self::Roots => {
                 Some("install ca-certificates, or name a PEM file in ca_file that this user can read")
             }
-            Self::Proxy => Some("check HTTPS_PROXY, ALL_PROXY and NO_PROXY"),
+            Self::Proxy => {
+                Some("check `proxy` in the config, or HTTPS_PROXY, ALL_PROXY and NO_PROXY in the environment")
+            }
+            Self::ProxyLogin => Some(
+                "write the user name and password of the proxy into its URL, http://USER:PASSWORD@HOST:PORT, \
+                 in `proxy` or HTTPS_PROXY",
+            ),
+            Self::ProxyTarget => Some(
+                "ask whoever runs the proxy: the provider has seen nothing; if this machine reaches the host \
+                 without it, name the host in NO_PROXY",
+            ),
             Self::PlainHttp => Some("use https, or set allow_http = true if the network is trusted"),
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::NotHttp => {
                 Some("check token_endpoint: an OAuth server does not answer like this")

@@ -20,11 +20,13 @@ use crate::clock::Timestamp;
 use crate::config::{AccountConfig, AccountName, ProbeConfig, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
 use crate::message::{Level, Message};
-use crate::oauth::TransportFailure;
+use crate::oauth::{FailureKind, Sent, TransportFailure};
 use crate::probe::rules::{ProbeMeaning, ProbeNote, candidate, first_wait};
+use crate::problem::chain;
 use crate::refresh::Policy;
 use crate::refresh::record::AccessToken;
 use crate::secret::Fingerprint;
+use crate::secrets;
 use crate::store;
 use crate::store::note::Note;
 use crate::workers;
@@ -162,10 +164,17 @@ impl ProbeTarget {
         let stored = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
         let (record, _) = stored.into_parts();
         let (token, generation) = candidate(record?, &self.policy, now)?;
-        let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
-        let endpoint =
-            HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
-        let prepared = endpoint.prepare(&self.probe.url);
+        let proxy = self.account.proxy.as_ref();
+        let proxy = proxy.map(|source| secrets::read("proxy", source, &self.account.secret_variables));
+        let (proxy, unread) = match proxy.transpose() {
+            Ok(proxy) => (proxy, None),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        let endpoint = HttpEndpoint::new(HttpOptions::new(&self.account, TIMEOUT, proxy));
+        let prepared = match unread {
+            Some(detail) => Err(TransportFailure { sent: Sent::NotSent, kind: FailureKind::Proxy, detail }),
+            None => endpoint.prepare(&self.probe.url),
+        };
         Some(Trial { token, generation, last: store.note(), endpoint, prepared })
     }
 }

@@ -70,8 +70,6 @@ impl Drop for Sending {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::LocalSet;
     use tokio::task::yield_now;
 
@@ -92,12 +90,7 @@ mod tests {
                 let (sending, url) = (clients.begin(), silent.clone());
                 tokio::task::spawn_local(async move { sending.place(&url).await })
             };
-            let options = || HttpOptions {
-                timeout: Duration::from_secs(1),
-                ca_file: None,
-                allow_http: true,
-                certificate: None,
-            };
+            let options = || HttpOptions { allow_http: true, ..HttpOptions::default() };
             let (waiting, other) = (next(), clients.begin());
             assert!(other.place(&well).await.is_some());
             assert!(Arc::ptr_eq(&other.endpoint(options()), &first.endpoint(options())));

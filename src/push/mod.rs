@@ -275,16 +275,18 @@ impl PushTask {
             Some(source) => Some(read(&self.account, "push.api_key", source).await?),
             None => None,
         };
+        let proxy = match &self.account.proxy {
+            Some(source) => Some(read(&self.account, "proxy", source).await?),
+            None => None,
+        };
         let mut headers = Vec::new();
         for (name, source) in &push.headers {
             headers.push((name.clone(), read(&self.account, "push.headers", source).await?));
         }
         let values = values(&self.account, &self.token, now);
         let request = PushRequest::new(push, headers, api_key.as_ref(), &values)?;
-        let (ca_file, allow_http) = (self.account.ca_file.clone(), self.account.allow_http);
         let sending = self.clients.begin();
-        let endpoint =
-            sending.endpoint(HttpOptions { timeout: TIMEOUT, ca_file, allow_http, certificate: None });
+        let endpoint = sending.endpoint(HttpOptions::new(&self.account, TIMEOUT, proxy));
         let (preparing, url) = (Arc::clone(&endpoint), request.url.clone());
         // It reads the root certificates.
         let prepared = workers::run(move || preparing.prepare(&url)).await;

@@ -267,10 +267,6 @@ fn lost(loaded: &Loaded, policy: &Policy, inputs: Option<&Inputs>, trigger: Trig
         return None;
     }
     let record = loaded.record.as_ref();
-    if policy.from.is_some() && record.is_some_and(|record| record.generation == 0) {
-        // It has just begun to use this login, and the file is of an earlier one or of another name.
-        return None;
-    }
     let seed = new_seed(record, policy, inputs);
     let stored = || record?.refresh_token.as_ref().map(|token| token.value.fingerprint());
     let is_old = match seed {

@@ -208,18 +208,23 @@ impl Refresher {
 
     fn lost(&self, origin: Origin) -> Problem {
         let Origin { generation, .. } = origin;
+        let file = format!("the token file has token {generation} of this login");
         let what = match self.record() {
-            None => "the state is missing".to_owned(),
+            None => format!("the state is missing: {file}"),
+            // Each account of a login counts its own tokens.
+            Some(record) if record.generation >= generation => {
+                "the state was restored from an earlier time: the token file of another account of this login is newer"
+                    .to_owned()
+            }
             Some(record) => {
-                format!("the state was restored from an earlier time, of token {}", record.generation)
+                format!("the state was restored from an earlier time, of token {}: {file}", record.generation)
             }
         };
         Problem {
             class: Class::Io,
             kind: "state_lost".into(),
             message: format!(
-                "{what}: the token file has token {generation} of this account. The refresh token at hand was replaced \
-                 since, and the server may end the login for it, so it is not sent"
+                "{what}. The refresh token at hand was replaced since, and the server may end the login for it, so it is not sent"
             ),
             hint: Some(
                 "mount or restore state_dir, or log in again; `zg-tokend once --force` tries the old refresh token"

@@ -86,6 +86,9 @@ pub struct Record {
     /// The last request to the token endpoint, or the last that could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Attempt>,
+    /// The proxy and the certificates that the last grant came by, if the environment named them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_by: Option<String>,
     /// The last seed when the access token was granted; kept for accounts with `from` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_seed: Option<Fingerprint>,
@@ -382,6 +385,12 @@ impl Record {
         }
         self.swap(&mut part);
         self.tokens.insert(LOGIN_PART.into(), part);
+    }
+
+    /// How many access tokens another account of this login was granted; `None` for the one that has the
+    /// login.
+    pub fn generation_of(&self, user: Option<&str>) -> u64 {
+        self.tokens.get(user.unwrap_or(LOGIN_PART)).map_or(0, |part| part.generation)
     }
 
     /// Undoes [`Record::seen_by`], before the record is stored.

@@ -110,6 +110,7 @@ impl Refresher {
         if has_login {
             rotate(&mut record, grant.refresh_token.as_ref(), issued_at);
         }
+        record.came_by.clone_from(&grant.came_by);
         let id_token = grant.id_token.as_ref().map(|token| self.check_id_token(&record, token, now));
         let earlier = record.access_token.clone().filter(|earlier| earlier.value == grant.access_token);
         let lifetime = match &earlier {

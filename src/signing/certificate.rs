@@ -1,16 +1,21 @@
-//! The little that is read of an X.509 certificate: when it ends, and its thumbprints.
+//! The little that is read of an X.509 certificate: its names, its dates, and its thumbprints.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// One certificate of a client.
+/// One certificate, of a client or a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// The end of its validity, in Unix seconds.
+    /// The validity, in Unix seconds.
+    pub begins_at: i64,
     pub ends_at: i64,
+    /// The common name, else the organisation; for people.
+    pub subject: String,
+    /// The same of the authority that has signed it.
+    pub issuer: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +31,33 @@ impl Certificate {
     /// The first certificate of a PEM file.
     pub fn from_pem(pem: &[u8]) -> Result<Self, NotACertificate> {
         let der = CertificateDer::from_pem_slice(pem).map_err(|_| NotACertificate)?.to_vec();
-        let ends_at = not_after(&der).ok_or(NotACertificate)?;
-        Ok(Self { der, ends_at })
+        Self::from_der(&der).ok_or(NotACertificate)
+    }
+
+    /// RFC 5280 section 4.1.
+    pub fn from_der(der: &[u8]) -> Option<Self> {
+        let (_, certificate, _) = element(der, Some(SEQUENCE))?;
+        let (_, mut fields, _) = element(certificate, Some(SEQUENCE))?;
+        // The version may be left out: it has a tag of its own.
+        if fields.first() == Some(&0xa0) {
+            fields = element(fields, None)?.2;
+        }
+        // Serial number, algorithm.
+        for _ in 0..2 {
+            fields = element(fields, None)?.2;
+        }
+        let (_, issuer, fields) = element(fields, Some(SEQUENCE))?;
+        let (_, validity, fields) = element(fields, Some(SEQUENCE))?;
+        let (_, subject, _) = element(fields, Some(SEQUENCE))?;
+        let (begin_tag, begin, validity) = element(validity, None)?;
+        let (end_tag, end, _) = element(validity, None)?;
+        Some(Self {
+            der: der.to_owned(),
+            begins_at: time(begin_tag, begin)?,
+            ends_at: time(end_tag, end)?,
+            subject: name(subject),
+            issuer: name(issuer),
+        })
     }
 
     pub fn der(&self) -> &[u8] {
@@ -47,23 +77,32 @@ impl Certificate {
 
 const SEQUENCE: u8 = 0x30;
 
-/// notAfter, RFC 5280 section 4.1.
-fn not_after(der: &[u8]) -> Option<i64> {
-    let (_, certificate, _) = element(der, Some(SEQUENCE))?;
-    let (_, mut fields, _) = element(certificate, Some(SEQUENCE))?;
-    // The version may be left out: it has a tag of its own.
-    if fields.first() == Some(&0xa0) {
-        fields = element(fields, None)?.2;
+/// The longest name that is shown. Those of the authorities of the web have up to 64 characters.
+const NAME_MAX: usize = 100;
+
+/// The common name in a distinguished name, else the organisation, else nothing; without control characters.
+fn name(mut parts: &[u8]) -> String {
+    let (mut common_name, mut organisation) = (None, None);
+    while let Some((_, part, rest)) = element(parts, None) {
+        parts = rest;
+        let pair = element(part, Some(SEQUENCE)).and_then(|(_, pair, _)| {
+            let (_, key, value) = element(pair, Some(0x06))?;
+            Some((key, element(value, None)?.1))
+        });
+        match pair {
+            Some(([0x55, 0x04, 0x03], value)) => common_name = common_name.or(Some(value)),
+            Some(([0x55, 0x04, 0x0a], value)) => organisation = organisation.or(Some(value)),
+            _ => {}
+        }
     }
-    // Serial number, algorithm, issuer.
-    for _ in 0..3 {
-        fields = element(fields, None)?.2;
-    }
-    let (_, validity, _) = element(fields, Some(SEQUENCE))?;
-    let (_, _, rest) = element(validity, None)?;
-    let (tag, time, _) = element(rest, None)?;
+    let text = String::from_utf8_lossy(common_name.or(organisation).unwrap_or(b"without a name"));
+    text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
+}
+
+/// Section 4.1.2.5, in Unix seconds.
+fn time(tag: u8, time: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(time).ok()?.strip_suffix('Z')?;
-    // Section 4.1.2.5: a UTCTime of two digits is of 1950 to 2049.
+    // A UTCTime of two digits is of 1950 to 2049.
     let text = match (tag, text.len()) {
         (0x17, 12) => format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }),
         (0x18, 14) => text.to_owned(),
@@ -71,6 +110,12 @@ fn not_after(der: &[u8]) -> Option<i64> {
     };
     let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", &text).ok()?;
     Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// Unix seconds for people, in the time of certificates.
+pub fn date(at: i64) -> String {
+    let text = jiff::Timestamp::from_second(at).map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    text.unwrap_or_else(|_| at.to_string())
 }
 
 /// The first element of DER: its tag, its content, and what follows. `None` if it is another than `tag`, or

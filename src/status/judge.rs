@@ -92,6 +92,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
 fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
     AccountStatus {
         account: account.name.to_string(),
+        from: account.from.as_ref().map(ToString::to_string),
         source: "file",
         grant_type: (!account.grant.grant_type.has_login()).then(|| account.grant.grant_type.name()),
         certificates: look
@@ -238,7 +239,7 @@ impl AccountStatus {
             self.judge_login(account, policy, record, now);
         }
         if let Some(token) = &record.access_token {
-            self.judge_file(loaded.file, look);
+            self.judge_file(loaded.file, account, token, look);
             self.judge_outputs(account, token, look);
             self.judge_readers(account, look);
         }
@@ -354,7 +355,7 @@ impl AccountStatus {
         }
     }
 
-    fn judge_file(&mut self, file: FileView, look: &Look) {
+    fn judge_file(&mut self, file: FileView, account: &AccountConfig, token: &AccessToken, look: &Look) {
         let path = self.token_file.path.display();
         if let Observation::Unreadable(error) = &look.file {
             return self.find(
@@ -370,8 +371,14 @@ impl AccountStatus {
             }
             FileView::Current | FileView::Incomplete => self.token_file.current = Some(true),
             FileView::Ahead(_) => {
-                let problem = format!("the state was restored: the token file {path} holds a newer token");
-                self.token_file.current = Some(false);
+                let is_current = matches(account, &account.token_format, token, &look.file);
+                let problem = if is_current {
+                    "the state was restored: the token file of another account of this login holds a newer token"
+                        .to_owned()
+                } else {
+                    format!("the state was restored: the token file {path} holds a newer token")
+                };
+                self.token_file.current = Some(is_current);
                 // It is the cause of everything else that is wrong, or will be.
                 self.blame(Severity::Warning, problem, Some(STATE_LOST.into()));
             }

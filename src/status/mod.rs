@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::account::context::Mode;
 use crate::account::credentials::read_certificate;
-use crate::account::files::load_state;
+use crate::account::files::{load_state, with_mates};
+use crate::account::origin::observe_mates;
 use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
@@ -110,6 +111,9 @@ impl State {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct AccountStatus {
     pub account: String,
+    /// The account whose login it uses; absent if it has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     pub state: State,
     pub severity: Severity,
     /// The problem, in a sentence; absent if there is none.
@@ -416,9 +420,11 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
             account.outputs.iter().map(|output| output.file.observe()).collect(),
         ),
     };
+    let mates = if hangs.is_some() { Vec::new() } else { observe_mates(settings, account) };
     let loaded = load_state(store, &policy.account, &policy.config).map(|stored| {
         let (record, garbage) = stored.into_parts();
-        let file = view(&file, account, record.as_ref(), garbage.is_some());
+        let own = view(&file, account, record.as_ref(), garbage.is_some());
+        let file = with_mates(&mates, record.as_ref(), garbage.is_some(), own);
         Loaded { record, garbage, file }
     });
     let record = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());

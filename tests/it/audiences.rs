@@ -270,3 +270,128 @@ fn a_logout_removes_the_tokens_of_all() {
     world.once_gives(77, []);
     assert_eq!(world.posts(), posts);
 }
+
+/// The same in the account's own table.
+#[test]
+fn audiences_may_stand_in_the_account_with_the_login() {
+    let world = server("mail graph", 0);
+    let file = |name| world.token_file_of(name).display().to_string();
+    let config = format!(
+        "{}[accounts.main]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n\
+         [accounts.main.audience.mail]\nscope = \"mail\"\ntoken_file = \"{}\"\n\
+         [accounts.main.audience.graph]\nscope = \"graph\"\ntoken_file = \"{}\"\n",
+        world.client(),
+        world.seed().expose(),
+        file("main"),
+        file("mail"),
+        file("graph"),
+    );
+    world.sandbox.write_config(&config);
+    world.once_gives(0, []);
+    assert_all_live(&world, &["main", "mail", "graph"]);
+    assert_sent_once(&world);
+    assert_eq!(world.state_of("main")["tokens"]["main.mail"]["access_token"]["scope"], "mail");
+    let token = world.sandbox.run(["token", "--account", "main.graph"]);
+    assert_eq!(token.stdout.trim_end(), crate::common::world::read(&world.token_file_of("graph")).expose());
+    let status = world.sandbox.run(["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let [login, user] = [&status["accounts"][0], &status["accounts"][1]];
+    assert_eq!((&login["account"], login.get("from")), (&"main".into(), None), "{status:#}");
+    assert_eq!((&user["account"], &user["from"]), (&"main.mail".into(), &"main".into()), "{status:#}");
+    let status = world.sandbox.run(["status", "--account", "main.mail"]);
+    assert!(status.stdout.contains("of account main"), "{status:?}");
+    for (table, words) in [
+        ("[accounts.main.audience.mail]\nclient_id = \"x\"", "`audience` stands beside `client_id`"),
+        ("[accounts.main.audience.mail]\nstate_dir = \"/x\"", "unknown key `state_dir`"),
+        ("[accounts.main.audience.'a b']", "has a bad name"),
+        (
+            "[accounts.'main.x']\nfrom = 'main'\ntoken_file = '/x'\n[accounts.main.audience.x]\ntoken_file = '/y'",
+            "makes another account",
+        ),
+        (
+            "[accounts.main.audience.mail]\ntoken_file = '/x'\n[accounts.main.audience.mail.audience.x]\ntoken_file = '/y'",
+            "has tables where",
+        ),
+    ] {
+        let (head, _) = config.split_once("[accounts.main.audience.mail]").unwrap();
+        world.sandbox.write_config(&format!("{head}{table}\n"));
+        let output = world.once_gives(78, []);
+        assert!(output.stderr.contains(words), "{table}: {output:?}");
+    }
+}
+
+/// Two accounts with one refresh token can only mean one login.
+#[test]
+fn accounts_of_one_refresh_token_share_the_login() {
+    let world = server("mail graph", 0);
+    let seed = world.seed();
+    let table = |name: &str, scope: &str| {
+        let file = world.token_file_of(name);
+        format!(
+            "[accounts.{name}]\nrefresh_token = \"{}\"\nscope = \"{scope}\"\ntoken_file = \"{}\"\n",
+            seed.expose(),
+            file.display()
+        )
+    };
+    let (mail, graph) = (table("mail", "mail"), table("graph", "graph"));
+    world.sandbox.write_config(&format!("{}{mail}{graph}", world.client()));
+    let check = world.sandbox.run(["check"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    world.once_gives(0, []);
+    assert_all_live(&world, &["mail", "graph"]);
+    assert!(world.state_path("mail", "state").exists() && !world.state_path("graph", "state").exists());
+    for account in ["mail", "graph", "mail"] {
+        world.once_gives(0, ["--force", "--account", account]);
+    }
+    assert_sent_once(&world);
+    // In another order the other one has the login: it takes the state over, and no old token is sent.
+    world.sandbox.write_config(&format!("{}{graph}{mail}", world.client()));
+    world.once_gives(0, []);
+    world.once_gives(0, ["--force"]);
+    assert_all_live(&world, &["mail", "graph"]);
+    assert_sent_once(&world);
+    // Without it, the one that is left keeps the login.
+    world.sandbox.write_config(&format!("{}{mail}", world.client()));
+    world.once_gives(0, []);
+    world.once_gives(0, ["--force"]);
+    assert_all_live(&world, &["mail"]);
+    assert_sent_once(&world);
+    // The same access token twice is what outputs are for.
+    world.sandbox.write_config(&format!(
+        "{}{mail}{}",
+        world.client(),
+        graph.replace("\"graph\"\n", "\"mail\"\n")
+    ));
+    let output = world.once_gives(78, []);
+    assert!(output.stderr.contains("is also that of account `mail`"), "{output:?}");
+}
+
+/// The token file of any account of the login shows that the state is older.
+#[test]
+fn a_restored_login_is_found_by_the_files_of_all() {
+    let world = server("mail graph", 0);
+    configure(&world, &world.seed(), &["mail", "graph"]);
+    world.once_gives(0, []);
+    let snapshot = world.state_of("main");
+    world.once_gives(0, ["--force", "--account", "graph"]);
+    fs::write(world.state_path("main", "state"), snapshot.to_string()).unwrap();
+    world.pass_time_of("main", Duration::from_secs(3000));
+    let posts = world.posts();
+    let output = world.once_gives(74, []);
+    assert_eq!(output.stderr.matches("restored from an earlier time").count(), 3, "{output:?}");
+    let (status, _) = world.status();
+    assert!(status["problem"].as_str().unwrap().contains("of another account of this login"), "{status:#}");
+    assert_eq!(status["token_file"]["current"], true, "{status:#}");
+    // Lost altogether, and with it the file of the account that has the login.
+    fs::remove_dir_all(world.state_path("main", "")).unwrap();
+    fs::remove_file(world.token_file_of("main")).unwrap();
+    let output = world.once_gives(74, ["--account", "main"]);
+    assert!(output.stderr.contains("the state is missing"), "{output:?}");
+    assert_eq!(world.posts(), posts);
+    // A new login makes good for all of them.
+    configure(&world, &world.seed(), &["mail", "graph"]);
+    world.once_gives(0, []);
+    world.once_gives(0, ["--force"]);
+    assert_all_live(&world, &["main", "mail", "graph"]);
+    assert_sent_once(&world);
+}

@@ -130,9 +130,9 @@ fn live_tells_what_keeps_it_from_the_server() {
 #[test]
 fn live_judges_certificates_proxies_and_issuers() {
     for (leaf, words) in [
-        (Leaf::Expired, "the server's certificate has expired"),
+        (Leaf::Expired, "has expired: it was valid until 2001-01-01 00:00 UTC"),
         (Leaf::OtherName, "the server's certificate is not for localhost, but for elsewhere.test"),
-        (Leaf::Unknown, "or from a certificate authority that is not trusted"),
+        (Leaf::Unknown, "from a certificate authority that is not trusted: test CA"),
     ] {
         let sandbox = Sandbox::new();
         let ca_file = sandbox.path("ca.pem");
@@ -155,9 +155,9 @@ fn live_judges_certificates_proxies_and_issuers() {
         output.code == Some(78) && output.stdout.contains("the proxy 127.0.0.1:1 cannot be reached"),
         "{output:?}"
     );
-    let unknown = live("socks5://user:SECRET@127.0.0.1:1");
-    assert!(unknown.stdout.contains("is not http or https"), "{unknown:?}");
-    assert!(unknown.stdout.contains("hint: check HTTPS_PROXY, ALL_PROXY and NO_PROXY"), "{unknown:?}");
+    let unknown = live("ftp://user:SECRET@127.0.0.1:1");
+    assert!(unknown.stdout.contains("is neither http, https, socks5 nor socks5h"), "{unknown:?}");
+    assert!(unknown.stdout.contains("or HTTPS_PROXY, ALL_PROXY and NO_PROXY"), "{unknown:?}");
     assert!(![output.stdout, unknown.stdout].concat().contains("SECRET"));
     // An issuer that names another one.
     let documents = Documents::start();

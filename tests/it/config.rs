@@ -56,7 +56,7 @@ fn an_error_names_its_place_and_the_way_out() {
             "7:17",
             "`refresh_token`",
             "|                 ^",
-            "log in once for each account",
+            "as outputs",
         ),
         (
             "[accounts.a]\ntoken_file = \"a\"\n[accounts.b]\ntoken_file = \"x/../a\"",

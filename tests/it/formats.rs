@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Output, finish, leave_out};
+use crate::common::{Output, finish, leave_out, tls};
 
 /// The formats of the table, by the name before the colon.
 fn table() -> BTreeMap<&'static str, &'static str> {
@@ -165,6 +166,16 @@ fn each_program_takes_its_format() {
             basic("oauth2accesstoken", &token),
         ),
         ("cargo", "cd x && CARGO_HOME=.. cargo generate-lockfile; true".to_owned(), bearer.clone()),
+        (
+            "skopeo",
+            // There is no such image.
+            format!(
+                "skopeo inspect --tls-verify=false --authfile {} docker://{}/x; true",
+                file("docker"),
+                reader.address
+            ),
+            basic("oauth2accesstoken", &token),
+        ),
     ];
     for (program, script, expected) in cases {
         reader.authorizations.lock().unwrap().clear();
@@ -186,6 +197,82 @@ fn each_program_takes_its_format() {
     }
 }
 
+/// One request over TLS, answered as an API server does: kubectl keeps its credentials from plain http.
+fn serve_tls(listener: &TcpListener, config: Arc<ServerConfig>) -> Option<String> {
+    let (stream, _) = listener.accept().unwrap();
+    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+    let mut head = Vec::new();
+    let mut buffer = [0; 4096];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => head.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    }
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let _ = stream.write_all(answer.as_bytes());
+    stream.conn.send_close_notify();
+    let _ = stream.flush();
+    let text = String::from_utf8(head).unwrap();
+    let authorization = text.lines().find_map(|line| line.split_once("uthorization: "));
+    authorization.map(|(_, value)| value.to_owned())
+}
+
+#[test]
+fn kubectl_takes_its_format() {
+    let reader = Reader::new();
+    let (world, files) = world(&reader);
+    let home = world.sandbox.path("home");
+    let ca_file = home.join("ca.pem");
+    let config = tls::server_config(tls::Leaf::Valid, &ca_file);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("https://{}", listener.local_addr().unwrap());
+    let (send, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || while send.send(serve_tls(&listener, Arc::clone(&config))).is_ok() {});
+    let exec = serde_json::json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "cat",
+        "args": [files["kubeconfig-exec"]],
+        "interactiveMode": "Never",
+    });
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "c", "cluster": { "server": server, "certificate-authority": ca_file } }],
+        "users": [{ "name": "u", "user": { "exec": exec } }],
+        "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
+        "current-context": "x",
+    });
+    fs::write(home.join("kubeconfig"), config.to_string()).unwrap();
+    let script = "kubectl --kubeconfig kubeconfig get --raw /version";
+    let Some(output) = shell(&world, "kubectl", script) else { return };
+    assert_eq!((output.code, output.stdout.trim_end()), (Some(0), "{}"), "{output:?}");
+    let expected = format!("Bearer {}", world.token().expose());
+    assert!(seen.try_iter().flatten().any(|authorization| authorization == expected), "{output:?}");
+}
+
+/// It wants refresh_token, client_id and client_secret, and takes them empty: it need not refresh.
+#[test]
+fn google_auth_takes_its_format() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/google-auth/bin/python");
+    if !python.exists() {
+        return leave_out("the format for google-auth: it is not installed");
+    }
+    let reader = Reader::new();
+    let (world, files) = world(&reader);
+    let script = "import sys\n\
+        from google.oauth2.credentials import Credentials\n\
+        found = Credentials.from_authorized_user_file(sys.argv[1])\n\
+        assert found.valid, found.expiry\n\
+        headers = {}\n\
+        found.apply(headers)\n\
+        print(headers['authorization'])\n";
+    let program = world.sandbox.path("home/reader.py");
+    fs::write(&program, script).unwrap();
+    let output = finish(Command::new(python).arg(program).arg(&files["authorized-user"]));
+    assert_eq!(output.stdout.trim_end(), format!("Bearer {}", world.token().expose()), "{output:?}");
+}
+
 #[test]
 fn the_other_formats_are_as_documented() {
     let reader = Reader::new();
@@ -199,16 +286,7 @@ fn the_other_formats_are_as_documented() {
     let expiry: jiff::Timestamp = go["expiry"].as_str().unwrap().parse().unwrap();
     assert_eq!(expiry.as_second(), world.status().0["expires_at"].as_i64().unwrap());
     assert_eq!((&go["access_token"], &go["token_type"]), (&token.expose().into(), &"Bearer".into()));
-    // google.oauth2.credentials: from_authorized_user_info() wants these members, and takes them empty.
-    let google = json("authorized-user");
-    assert_eq!((&google["type"], &google["token"]), (&"authorized_user".into(), &token.expose().into()));
-    for member in ["refresh_token", "client_id", "client_secret"] {
-        assert_eq!(google[member], "", "{member}");
-    }
     // kubectl: the same as its helper prints.
     let printed = world.sandbox.run(["token", "--format", "kubernetes"]).stdout;
     assert_eq!(fs::read_to_string(&files["kubeconfig-exec"]).unwrap(), printed);
-    // docker: the auth of a host is the base64 of USER:TOKEN.
-    let auth = &json("docker")["auths"][&reader.address]["auth"];
-    assert_eq!(*auth, basic("oauth2accesstoken", &token)["Basic ".len()..]);
 }

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, chmod};
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{finish, write_script};
+use crate::common::{finish, wait_until, write_script};
 
 fn write_secret(path: &Path, secret: &Secret) {
     fs::write(path, format!("{}\n", secret.expose())).unwrap();
@@ -183,4 +183,50 @@ fn a_command_has_no_stdin_and_no_terminal() {
     world.configure_inputs("refresh_token = { command = [\"cat\"] }");
     let output = world.once_gives(69, []);
     assert!(output.stderr.contains("is empty"), "{output:?}");
+}
+
+#[test]
+fn endpoints_may_stand_where_secrets_do() {
+    for key in ["token_endpoint", "issuer"] {
+        let world = World::new();
+        let value = match key {
+            "issuer" => world.server.url().to_owned(),
+            _ => world.server.token_endpoint(),
+        };
+        let file = world.sandbox.path("home/endpoint");
+        write_secret(&file, &Secret::new(value.clone()));
+        let seed = world.seed();
+        let write = |source: &str| {
+            world.sandbox.write_config(&format!(
+                "{key} = {{ {source} }}\nclient_id = \"demo\"\nrefresh_token = \"{}\"\n",
+                seed.expose()
+            ));
+        };
+        write("env = \"THE_ENDPOINT\"");
+        let output = world.once_gives(69, []);
+        assert!(output.stderr.contains("THE_ENDPOINT is not set"), "{output:?}");
+        let output = wait_until("the end of the wait", || {
+            let output = finish(world.sandbox.command(["once"]).env("THE_ENDPOINT", &value));
+            (!output.stderr.contains("waiting")).then_some(output)
+        });
+        assert_eq!(output.code, Some(0), "{key}: {output:?}");
+        write(&format!("file = \"{}\"", file.display()));
+        world.once_gives(0, ["--force"]);
+        world.assert_live();
+        let check = world.sandbox.run(["check", "--live"]);
+        assert!(check.code == Some(0) && check.stdout.contains(&format!("{key}: read from")), "{check:?}");
+        assert!(check.stdout.contains("answers"), "{check:?}");
+        // `status` reads no source.
+        fs::remove_file(&file).unwrap();
+        assert_eq!(world.status().1, 0);
+        let output = world.once_gives(69, ["--force"]);
+        assert!(output.stderr.contains(&format!("cannot read {key} from file")), "{output:?}");
+        write_secret(&file, &Secret::new("http://192.0.2.1/"));
+        let mut state = world.state();
+        state.as_object_mut().unwrap().remove("failure");
+        world.write_state(&state);
+        let output = world.once_gives(78, ["--force"]);
+        assert!(output.stderr.contains(key) && output.stderr.contains("https"), "{output:?}");
+        assert_eq!(world.posts(), 2);
+    }
 }

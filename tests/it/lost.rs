@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zg_tokend::testing::demo::IssuerOptions;
 
-use crate::common::wait_until;
 use crate::common::world::World;
+use crate::common::{finish, leave_out, under, wait_until};
 
 /// A refreshed account, whose state is on a "disk": a directory that can be taken away.
 fn on_a_disk(world: &World) -> PathBuf {
@@ -148,4 +148,35 @@ fn a_token_of_another_program_stops_no_first_run() {
     fs::remove_dir_all(state_dir(&world)).unwrap();
     world.configure("");
     world.once_gives(0, []);
+}
+
+/// A clone of a disk, or a backup that is used elsewhere.
+#[test]
+fn a_state_of_another_machine_is_told_before_it_is_used() {
+    if !rustix::process::geteuid().is_root() {
+        return leave_out("the state of another machine: it needs root");
+    }
+    let world = World::new();
+    world.configure("");
+    let once_on = |id: &str| {
+        let file = world.sandbox.path("machine-id");
+        fs::write(&file, format!("{id}\n")).unwrap();
+        if world.state_path("default", "state").exists() {
+            world.permit_force();
+        }
+        let script = format!("mount --bind {} /etc/machine-id && exec \"$@\"", file.display());
+        let mut once =
+            under(["unshare", "-m", "sh", "-c", &script, "sh"], &world.sandbox.command(["once", "--force"]));
+        let output = finish(&mut once);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stderr
+    };
+    let (one, other) = ("1".repeat(32), "2".repeat(32));
+    assert_eq!(once_on(&one), "");
+    assert_eq!(once_on(&one), "");
+    let said = once_on(&other);
+    assert!(said.contains("was used on another machine before"), "{said}");
+    assert_eq!(once_on(&other), "");
+    // In a container there may be none.
+    assert_eq!(once_on("uninitialized"), "");
 }

@@ -44,6 +44,7 @@ mod once;
 mod outputs;
 mod placement;
 mod probe;
+mod proxies;
 mod push;
 mod races;
 mod readme;

@@ -344,6 +344,22 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
     world.once_gives(0, []);
     let masked = finish(world.sandbox.command(["status"]).env("ZEROGRAVITY_TOKEN", "another"));
     let _ = write!(pages, "# a variable masks the file\n{}", page(&world, "status", &masked));
+    let shared = World::new();
+    let table = |name: &str, login: &str| {
+        format!("[accounts.{name}]\ntoken_file = \"{}\"\n{login}\n", shared.token_file_of(name).display())
+    };
+    let main = table("main", &format!("refresh_token = \"{}\"", shared.seed().expose()));
+    shared.sandbox.write_config(&format!("{}{main}{}", shared.client(), table("mail", "from = \"main\"")));
+    shared.once_gives(0, []);
+    let earlier = shared.state_of("main");
+    shared.once_gives(0, ["--force", "--account", "mail"]);
+    fs::write(shared.state_path("main", "state"), earlier.to_string()).unwrap();
+    let restored = shared.sandbox.run(["status"]);
+    let _ = write!(
+        pages,
+        "# the state of a shared login that was restored\n{}",
+        page(&shared, "status", &restored)
+    );
     compare("status", &pages.replace(&hang_pid, "process PID"));
 }
 

@@ -13,12 +13,13 @@ use crate::common::world::World;
 use crate::common::{Output, curl, finish, under};
 
 /// The README and the longer recipes.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     include_str!("../../README.md"),
     include_str!("../../docs/recipes/hooks.md"),
     include_str!("../../docs/recipes/http.md"),
     include_str!("../../docs/recipes/login.md"),
     include_str!("../../docs/recipes/mail.md"),
+    include_str!("../../docs/recipes/network.md"),
     include_str!("../../docs/recipes/prometheus.md"),
 ];
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use zg_tokend::testing::demo::Fault;
 
-use crate::common::wait_until;
 use crate::common::world::World;
+use crate::common::{feed, wait_until};
 
 /// The answer takes long enough to kill its reader, and is stored long before tests give up.
 const ANSWER_MS: u64 = 2_000;
@@ -100,4 +100,48 @@ fn the_outcome_of_the_copy_is_that_of_the_command() {
     let output = world.sandbox.run(["token", "--on-error", "use-existing"]);
     assert_eq!((output.code, output.stdout.trim_end()), (Some(0), token.as_str()), "{output:?}");
     assert!(output.stderr.contains("warning:"), "{output:?}");
+}
+
+/// Where `run` has the account in hand, it makes the exchange.
+#[test]
+fn run_makes_the_exchange_for_a_reader() {
+    let world = World::new();
+    world.configure("");
+    let run = world.run();
+    let before = world.token().expose().to_owned();
+    // Not due, and too short for this reader.
+    world.pass_time(Duration::from_secs(2_000));
+    let output = world.sandbox.run(["token", "--min-valid", "30m"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_ne!(output.stdout.trim_end(), before);
+    assert_eq!(output.stdout.trim_end(), world.token().expose());
+    wait_until("its word", || (run.log().matches("refreshed").count() == 2).then_some(()));
+    assert_eq!(world.posts(), 2);
+    let token = world.token();
+    let output = feed(&mut world.sandbox.command(["rejected"]), token.expose());
+    assert_eq!((output.code, output.stdout.as_str()), (Some(0), "default: the token was replaced\n"));
+    wait_until("its word", || (run.log().matches("refreshed").count() == 3).then_some(()));
+    assert_ne!(world.token().expose(), token.expose());
+    assert_eq!(world.posts(), 3);
+    // Killed, the reader takes nothing with it.
+    world.pass_time(Duration::from_secs(2_000));
+    let before = world.token().expose().to_owned();
+    kill_in_mid_exchange(&world, &mut world.sandbox.command(["token", "--min-valid", "30m"]), "");
+    wait_until("its word", || (run.log().matches("refreshed").count() == 4).then_some(()));
+    assert_not_lost(&world, &before);
+}
+
+/// A `run` that does not answer holds nobody up for longer than they wait.
+#[test]
+fn a_reader_helps_itself_where_run_is_stopped() {
+    let world = World::new();
+    world.configure("");
+    let mut run = world.run();
+    run.signal(Signal::STOP);
+    world.pass_time(Duration::from_secs(3_590));
+    let output = world.sandbox.run(["token", "--wait", "2s"]);
+    run.signal(Signal::CONT);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout.trim_end(), world.token().expose());
+    world.assert_live();
 }

@@ -25,12 +25,7 @@ pub(super) fn prove(key: &str, url: &str, offline: bool) -> Result<String, Wrong
         return Ok(format!("taken as the {}", noun(key)));
     }
     let runtime = event_loop().map_err(|error| wrong(key, &error.to_string(), None))?;
-    let endpoint = HttpEndpoint::new(HttpOptions {
-        timeout: TIMEOUT,
-        ca_file: None,
-        allow_http: false,
-        certificate: None,
-    });
+    let endpoint = HttpEndpoint::new(HttpOptions { timeout: TIMEOUT, ..HttpOptions::default() });
     let said = runtime.block_on(async {
         if key == "issuer" {
             let found = discovery::fetch(&endpoint, url).await;

@@ -10,6 +10,7 @@ const NOW: i64 = 1_800_000_000;
 fn account(name: &str) -> AccountStatus {
     AccountStatus {
         account: name.to_owned(),
+        from: None,
         state: State::Fresh,
         severity: Severity::Ok,
         problem: None,

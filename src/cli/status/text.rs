@@ -34,6 +34,9 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     if let Some(variable) = status.token_file.masked_by {
         details.push(("masked by", masked(variable)));
     }
+    if let Some(login) = &status.from {
+        details.push(("login", format!("of account {login}")));
+    }
     match status.grant_type {
         Some(grant_type) => details.push(("grant", grant_type.to_owned())),
         None => details.push(("refresh token", refresh_token(status, &time))),

@@ -93,6 +93,11 @@ impl SocketPlace {
         own.is_absolute().then(|| Self::Own(own.join("zg-tokend")))
     }
 
+    /// The path of the socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join(NAME)
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Existing(path) | Self::Own(path) => path,
@@ -166,7 +171,7 @@ pub fn open(
     context: Rc<Context>,
     counts: Rc<RefCell<Counts>>,
 ) -> Result<Socket, ControlError> {
-    let path = place.path().join(NAME);
+    let path = place.socket();
     let (lock, listener) = bind(place, &path)?;
     let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: false };
     let accepting = tokio::task::spawn_local(accept(AnyListener::Unix(listener), Rc::new(service)));

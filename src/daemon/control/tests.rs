@@ -88,6 +88,7 @@ fn its_account_is_that_of_the_status_schema() {
 fn everything() -> AccountStatus {
     AccountStatus {
         account: "a".into(),
+        from: Some("b".into()),
         state: State::Fresh,
         severity: Severity::Ok,
         problem: Some(String::new()),

@@ -344,6 +344,7 @@ impl World {
             login_expires_in: self.login_expires_in,
             scope: None,
             id_token: None,
+            came_by: None,
         })
     }
 }

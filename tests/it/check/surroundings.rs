@@ -259,7 +259,8 @@ fn live_names_the_proxy_and_whether_it_fails() {
     assert!(output.code == Some(0) && output.stdout.contains(&answered), "{output:?}");
     let output = live("127.0.0.1:1");
     let problem = "problem  token_endpoint: https://elsewhere.test/token: the proxy 127.0.0.1:1 cannot be \
-                   reached: connection refused\n         hint: check HTTPS_PROXY, ALL_PROXY and NO_PROXY\n";
+                   reached: connection refused\n         hint: check `proxy` in the config, or HTTPS_PROXY, ALL_PROXY \
+                   and NO_PROXY in the environment\n";
     assert!(output.code == Some(78) && output.stdout.contains(problem), "{output:?}");
     // The proxy works, and what is behind it does not.
     configure("token_endpoint = \"https://other.test/token\"");

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod chromium;
 pub mod documents;
+pub mod gateway;
 pub mod golden;
 pub mod mounts;
 pub mod oidc;

@@ -46,8 +46,11 @@ pub fn server_config(leaf: Leaf, ca_file: &Path) -> Arc<ServerConfig> {
     let trusted = if leaf == Leaf::Unknown { authority("other CA").pem() } else { ca.pem() };
     fs::write(ca_file, trusted).unwrap();
     let key = KeyPair::generate().unwrap();
-    let names: &[&str] =
-        if leaf == Leaf::OtherName { &["elsewhere.test"] } else { &["localhost", "127.0.0.1"] };
+    let names: &[&str] = if leaf == Leaf::OtherName {
+        &["elsewhere.test"]
+    } else {
+        &["localhost", "127.0.0.1", "as.test", "192.0.2.1"]
+    };
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut certificate = CertificateParams::new(names).unwrap();
     if leaf == Leaf::Expired {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -105,6 +105,8 @@ pub(super) fn reply(status: &str, headers: &str, body: &str) -> String {
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    /// Its own certificate and key, which its server shows in place of a leaf.
+    own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
 }
 
 /// The kinds of server certificates.
@@ -115,6 +117,19 @@ pub(super) enum Leaf {
     NotValidYet,
 }
 
+impl Leaf {
+    fn params(self) -> CertificateParams {
+        let name = if let Self::For(name) = self { name } else { "127.0.0.1" };
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        match self {
+            Self::For(_) => {}
+            Self::Expired => params.not_after = date_time_ymd(2001, 1, 1),
+            Self::NotValidYet => params.not_before = date_time_ymd(4000, 1, 1),
+        }
+        params
+    }
+}
+
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
@@ -122,7 +137,19 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Issuer::new(params, key), pem, own: None }
+    }
+
+    /// An authority whose server has its own certificate.
+    pub(super) fn of_itself(name: &str, leaf: Leaf) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = leaf.params();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap();
+        let (der, pem) = (certificate.der().clone(), certificate.pem());
+        let own = Some((der, PrivateKeyDer::Pkcs8(key.serialize_der().into())));
+        Self { issuer: Issuer::new(params, key), pem, own }
     }
 
     /// Writes the authority's own certificate.
@@ -133,24 +160,18 @@ impl Authority {
     }
 
     pub(super) fn acceptor(&self, leaf: Leaf) -> TlsAcceptor {
-        let name = if let Leaf::For(name) = leaf { name } else { "127.0.0.1" };
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        match leaf {
-            Leaf::For(_) => {}
-            Leaf::Expired => params.not_after = date_time_ymd(2001, 1, 1),
-            Leaf::NotValidYet => params.not_before = date_time_ymd(4000, 1, 1),
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let own = self.own.as_ref().map(|(certificate, key)| (certificate.clone(), key.clone_key()));
+        let (certificate, key) = own.unwrap_or_else(|| {
+            let key = KeyPair::generate().unwrap();
+            let certificate = leaf.params().signed_by(&key, &self.issuer).unwrap();
+            (certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            )
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         TlsAcceptor::from(Arc::new(config))
     }

@@ -40,7 +40,17 @@ use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 30] = [
+const ELSEWHERE: [&str; 40] = [
+    "BadCertificate",
+    "EndpointFlaw",
+    "ProxyError",
+    "ProxyFlaw::NotAUrl",
+    "ProxyFlaw::Scheme",
+    "ProxyFlaw::Socks4",
+    "TunnelError::Io",
+    "TunnelError::Login",
+    "TunnelError::Protocol",
+    "TunnelError::Target",
     "NotACertificate",
     "NotAKey",
     "SignatureError",

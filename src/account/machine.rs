@@ -1,0 +1,51 @@
+//! The machine that a state was used on. A copy on another one (a clone of a disk, a backup) may mean that
+//! two machines use one login, and the server would end it for both: that is told before it is used.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{Level, Message};
+use crate::secret::Fingerprint;
+use crate::store::note::Note;
+use crate::store::state::Store;
+
+/// The id of this machine, machine-id(5). Containers most often have none.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct MachineNote {
+    /// Hashed, as machine-id(5) asks.
+    machine: Option<Fingerprint>,
+}
+
+impl Note for MachineNote {
+    const FILE: &'static str = "machine";
+}
+
+/// Notes this machine; true if the state was used on another one before.
+pub fn note_machine(store: &mut Store) -> bool {
+    let Some(here) = here() else { return false };
+    let known: MachineNote = store.note();
+    if known.machine == Some(here) {
+        return false;
+    }
+    // Without the note the next pass says it again.
+    store.update_note(|note: &mut MachineNote| note.machine = Some(here));
+    known.machine.is_some()
+}
+
+fn here() -> Option<Fingerprint> {
+    let id = fs::read_to_string(MACHINE_ID).ok()?;
+    let id = id.trim();
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| Fingerprint::of(["zg-tokend".as_bytes(), id.as_bytes()]))
+}
+
+/// The warning.
+pub fn moved() -> Message {
+    let text = "the state was used on another machine before: it was moved or copied here";
+    let hint = "make sure that zg-tokend does not use this login there any more, or log in here again: where the \
+                server replaces refresh tokens, two machines end each other's login";
+    Message::new(Level::Warn, "state_moved", text).hint(hint)
+}
