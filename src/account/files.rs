@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::account::origin;
 use crate::account::outputs::{Known, Outputs};
+use crate::account::plain_copy;
 use crate::account::sealing;
 use crate::config;
 use crate::problem::{Class, Problem};
@@ -31,6 +32,8 @@ pub struct Files {
     /// The login of that token, if it is stored.
     origin: Option<Origin>,
     swept: bool,
+    /// The config has secrets in sealed files.
+    has_sealed_secrets: bool,
 }
 
 impl Files {
@@ -46,6 +49,7 @@ impl Files {
             generation: 0,
             origin: None,
             swept,
+            has_sealed_secrets: plain_copy::has_sealed_secrets(account),
         }
         .with_keys(None)
     }
@@ -149,7 +153,12 @@ impl Files {
 
     /// Replaces the files that do not hold the token; returns the problems of outputs.
     pub fn publish(&mut self, token: &AccessToken) -> Result<Vec<Problem>, Problem> {
-        self.outputs.publish(token, self.generation, self.origin)
+        let failed = self.outputs.publish(token, self.generation, self.origin)?;
+        if self.has_sealed_secrets {
+            // `status` and `check` name a copy that cannot be removed.
+            let _ = plain_copy::remove_if_proved(&self.settings);
+        }
+        Ok(failed)
     }
 
     /// Removes the files that still hold this token.

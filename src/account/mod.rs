@@ -17,6 +17,7 @@ pub mod obtain;
 pub mod once;
 pub mod origin;
 pub mod outputs;
+pub mod plain_copy;
 pub mod queue;
 pub mod reseal;
 pub mod sealing;
@@ -35,6 +36,7 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
+use crate::account::sealing::Purpose;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::config::Endpoint;
@@ -256,7 +258,7 @@ impl Account {
 
     /// Reads the keys of the state before the other secrets: without them no answer could be stored.
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
-        let keys = sealing::read_keys(&self.settings, &self.configured, context.inline).await?;
+        let keys = sealing::read_keys(&self.settings, &self.configured, Purpose::Use, context.inline).await?;
         self.set_keys(keys);
         self.client.read_inputs(context).await
     }

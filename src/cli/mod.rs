@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod completions;
+mod config_file;
 mod demo;
 mod exec;
 mod exit;

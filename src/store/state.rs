@@ -247,6 +247,27 @@ impl Store {
         }
     }
 
+    /// Keeps a copy of the state as `state.sealed-N`: the key that opens it may turn up again.
+    pub fn keep_copy(&self) -> Result<PathBuf, StateError> {
+        let dir = self.locked()?;
+        let state = dir.directory().read(OsStr::new(STATE), STATE_MAX)?.map(|state| state.bytes);
+        let state = state.unwrap_or_default();
+        let mut number = 1_u64;
+        loop {
+            let name = format!("{STATE}.sealed-{number}");
+            match dir.directory().read(OsStr::new(&name), STATE_MAX)? {
+                // Of an earlier try.
+                Some(copy) if *copy.bytes == *state => {}
+                Some(_) => {
+                    number += 1;
+                    continue;
+                }
+                None => dir.write(&name, &state)?,
+            }
+            return Ok(dir.directory().path().join(name));
+        }
+    }
+
     /// Finds the state of another account that lists `seed`, and locks it; failing that, a state
     /// that this account took over without getting further. A state that is `still_in_use` is an
     /// error: [`StateError::SeedTaken`].

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::account::set::NewLoginError;
 use crate::account::token_file::PublishError;
+use crate::cli::config_file::ReplaceError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
@@ -444,7 +445,7 @@ fn init(page: &mut Page) {
         InitError::Existing(ConfigError::NoHome),
         InitError::Edit(AdditionError::Inline),
         InitError::NotConfirmed,
-        InitError::Edited(path()),
+        InitError::Replace(ReplaceError::Edited(path())),
         InitError::Place(PlaceError::NotADirectory { path: path() }),
         InitError::File(FileError::Vanished { path: path() }),
     ] {
