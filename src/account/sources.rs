@@ -9,7 +9,6 @@ use crate::refresh::record::{STATE_KEY, STATE_KEY_UNREAD};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
-use crate::secrets::sealed::SealedError;
 use crate::workers;
 
 /// How long a secret file may take: as long as a secret command.
@@ -61,8 +60,8 @@ fn file_time(source: &SecretSource) -> Duration {
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         let kind = match &error {
-            SecretError::Sealed { source: SealedError::KeyUnread(_), .. } => STATE_KEY_UNREAD,
-            _ if error.class() == Class::Config => STATE_KEY,
+            SecretError::Sealed { .. } if error.class() == Class::Config => STATE_KEY,
+            SecretError::Sealed { .. } => STATE_KEY_UNREAD,
             _ => "secret",
         };
         Self::new(&error, error.class(), kind, error.hint())

@@ -9,7 +9,9 @@ use crate::cli::output;
 use crate::config;
 use crate::config::addition::LineChange;
 use crate::config::{Environment, Settings};
-use crate::files::{Attributes, Contents, FileError, Missing, PlaceError, Rules, Target, Temporary};
+use crate::files::{
+    Attributes, Contents, Directory, FileError, Missing, PlaceError, Rules, Target, Temporary,
+};
 use crate::problem::{Class, Problem, chain};
 
 /// A config as it was read.
@@ -53,8 +55,13 @@ impl From<ReplaceError> for Problem {
 }
 
 impl ConfigFile {
-    /// Reads a config that was loaded before, so that it is UTF-8.
+    /// Reads a config that was loaded before, so that it is UTF-8. What killed processes have left beside
+    /// it goes: it may have secrets.
     pub(super) fn read(path: &Path) -> Result<Self, ReplaceError> {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        if let Ok(directory) = Directory::open(directory, &Rules::private(Missing::Refuse)) {
+            let _ = directory.sweep(None);
+        }
         let contents = Contents::of_path(path, config::MAX_LEN)?;
         let contents = contents.ok_or_else(|| ReplaceError::Edited(path.to_owned()))?;
         let text = Zeroizing::new(String::from_utf8_lossy(&contents.bytes).into_owned());

@@ -22,7 +22,7 @@ use crate::cli::{output, prompt, report};
 use crate::config::addition::LineChange;
 use crate::config::inline::{PlacedSecret, SecretForm, secrets};
 use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settings, edit};
-use crate::files::{Attributes, Contents, Directory, Missing, Rules};
+use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
 use crate::secrets::SecretError;
@@ -51,7 +51,6 @@ struct Move {
 pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     let opener = Opener::new(settings)?;
     let Some(key) = read_state_key(opener.account)? else { return Err(no_key()) };
-    sweep(&settings.path);
     let file = ConfigFile::read(&settings.path)?;
     let found = secrets(&file.text, AccountName::flat().as_str());
     let moves = plan(settings, &key, found, &opener)?;
@@ -111,14 +110,6 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
         copy.display()
     ));
     Ok(Exit::Success)
-}
-
-/// Removes what killed processes have left beside the config: it may be half a copy.
-fn sweep(config: &Path) {
-    let directory = config.parent().unwrap_or(Path::new(""));
-    if let Ok(directory) = Directory::open(directory, &Rules::private(Missing::Refuse)) {
-        let _ = directory.sweep(None);
-    }
 }
 
 /// A secret, for people.
