@@ -36,7 +36,7 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
-use crate::account::sealing::Purpose;
+use crate::account::sealing::KeyUse;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::config::Endpoint;
@@ -258,7 +258,7 @@ impl Account {
 
     /// Reads the keys of the state before the other secrets: without them no answer could be stored.
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
-        let keys = sealing::read_keys(&self.settings, &self.configured, Purpose::Use, context.inline).await?;
+        let keys = sealing::read_keys(&self.settings, &self.configured, KeyUse::Open, context.inline).await?;
         self.set_keys(keys);
         self.client.read_inputs(context).await
     }

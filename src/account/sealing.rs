@@ -29,11 +29,11 @@ pub fn rules(account: &AccountConfig) -> SealRules {
     }
 }
 
-/// What the keys are for.
+/// The use of the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum KeyUse {
     /// The login in the state is used.
-    Use,
+    Open,
     /// A new login replaces it, so that the key of the old one may be lost.
     Replace,
 }
@@ -43,7 +43,7 @@ pub enum Purpose {
 pub async fn read_keys(
     settings: &Arc<Settings>,
     account: &Arc<AccountConfig>,
-    purpose: Purpose,
+    key_use: KeyUse,
     inline: bool,
 ) -> Result<Option<Arc<StateKeys>>, Problem> {
     let sources = [("state_key", &account.state_key), ("state_key_previous", &account.state_key_previous)];
@@ -52,7 +52,7 @@ pub async fn read_keys(
         _ => None,
     });
     let (settings, account) = (Arc::clone(settings), Arc::clone(account));
-    let work = move || read_keys_here(&settings, &account, purpose);
+    let work = move || read_keys_here(&settings, &account, key_use);
     let Some((key, path)) = file else {
         return if inline { work() } else { workers::run_program(work).await };
     };
@@ -68,7 +68,7 @@ pub async fn read_keys(
 pub fn read_keys_here(
     settings: &Settings,
     account: &AccountConfig,
-    purpose: Purpose,
+    key_use: KeyUse,
 ) -> Result<Option<Arc<StateKeys>>, Problem> {
     let mut keys = StateKeys { current: read_state_key(account)?, ..StateKeys::default() };
     // A state that cannot be read is no fault of the keys: what loads it next reports it.
@@ -78,7 +78,7 @@ pub fn read_keys_here(
         keys.previous = read_key("state_key_previous", account.state_key_previous.as_ref(), account)?;
         fault = try_on(&keys);
     }
-    if fault.is_some() && purpose == Purpose::Replace && keys.current.is_some() {
+    if fault.is_some() && key_use == KeyUse::Replace && keys.current.is_some() {
         keys.is_lost = true;
         fault = None;
     }
@@ -120,7 +120,7 @@ pub fn open_id_token(
     if token.id_token.as_ref().is_none_or(|id_token| id_token.open().is_some()) {
         return Ok(());
     }
-    let keys = read_keys_here(settings, account, Purpose::Use)?.unwrap_or_default();
+    let keys = read_keys_here(settings, account, KeyUse::Open)?.unwrap_or_default();
     let mut store = store::open(settings, account);
     store.set_keys(Some(keys), rules(account));
     if let Stored::Record(record) = store.load()? {

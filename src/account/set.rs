@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::account::files::Files;
 use crate::account::sealing;
-use crate::account::sealing::Purpose;
+use crate::account::sealing::KeyUse;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth;
@@ -105,7 +105,7 @@ pub fn set(
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
     let keys = match &login.refresh_token {
-        Some(_) => sealing::read_keys_here(settings, account, Purpose::Replace)?,
+        Some(_) => sealing::read_keys_here(settings, account, KeyUse::Replace)?,
         None => None,
     };
     let clock = SystemClock::new();

@@ -55,8 +55,8 @@ impl From<ReplaceError> for Problem {
 }
 
 impl ConfigFile {
-    /// Reads a config that was loaded before, so that it is UTF-8. What killed processes have left beside
-    /// it goes: it may have secrets.
+    /// Reads a config that was loaded before, so that it is UTF-8. Removes the temporary files of killed
+    /// processes beside it, which may have secrets.
     pub(super) fn read(path: &Path) -> Result<Self, ReplaceError> {
         let directory = path.parent().unwrap_or(Path::new(""));
         if let Ok(directory) = Directory::open(directory, &Rules::private(Missing::Refuse)) {

@@ -37,7 +37,7 @@ const SECRET_WORDS: [&str; 6] = ["secret", "password", "token", "assertion", "ap
 pub fn secrets(text: &str, flat: &str) -> Vec<PlacedSecret> {
     let (table, _) = DeTable::parse_recoverable(text);
     let table = table.get_ref();
-    let mut found = Found { text, secrets: Vec::new() };
+    let mut found = SecretFinder { text, secrets: Vec::new() };
     let accounts = table.get("accounts").map(Spanned::get_ref);
     found.walk(table, KEYS, "", accounts.is_none().then_some(flat));
     if let Some(DeValue::Table(accounts)) = accounts {
@@ -51,12 +51,12 @@ pub fn secrets(text: &str, flat: &str) -> Vec<PlacedSecret> {
     found.secrets
 }
 
-struct Found<'a> {
+struct SecretFinder<'a> {
     text: &'a str,
     secrets: Vec<PlacedSecret>,
 }
 
-impl Found<'_> {
+impl SecretFinder<'_> {
     fn walk(&mut self, table: &DeTable<'_>, keys: &[Key], prefix: &str, account: Option<&str>) {
         for (name, value) in table {
             let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) else { continue };

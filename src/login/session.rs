@@ -9,7 +9,7 @@ use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
 use crate::account::sealing;
-use crate::account::sealing::Purpose;
+use crate::account::sealing::KeyUse;
 use crate::account::set::{has_login, lock};
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
@@ -81,7 +81,7 @@ impl LoginSession {
         has_login(account)?;
         let client = Client::new(settings, account);
         let one_at_a_time = one_at_a_time(settings, account)?;
-        let keys = sealing::read_keys(settings, account, Purpose::Replace, context.inline).await?;
+        let keys = sealing::read_keys(settings, account, KeyUse::Replace, context.inline).await?;
         let inputs = client.read_inputs(&context).await?;
         let older = match (&inputs.seed, &inputs.seed_problem) {
             (Some(seed), _) => OlderSeed::Known(seed.fingerprint()),

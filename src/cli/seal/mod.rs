@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::account::plain_copy;
 use crate::account::reseal::{AtRest, reseal};
-use crate::account::sealing::{Purpose, read_keys_here};
+use crate::account::sealing::{KeyUse, read_keys_here};
 use crate::cipher::{NoRandom, StateKey};
 use crate::cli::args::{Args, KeyPlace, Seal};
 use crate::cli::config_file::{ConfigFile, parse};
@@ -61,7 +61,7 @@ fn seal_all(settings: &Settings, only: Option<&str>, keys: Option<&Arc<StateKeys
     let settings = Arc::new(settings.clone());
     let exits = settings.chosen(only).map(|account| {
         let keys = keys.map_or_else(
-            || read_keys_here(&settings, account, Purpose::Use),
+            || read_keys_here(&settings, account, KeyUse::Open),
             |keys| Ok(Some(Arc::clone(keys))),
         );
         match keys.and_then(|keys| reseal(&settings, account, keys)) {
@@ -109,7 +109,7 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
     // The states have to open before they can be sealed with another key.
     let mut keys = StateKeys { current: Some(key.clone()), ..StateKeys::default() };
     for account in &settings.accounts {
-        match read_keys_here(settings, account, Purpose::Use) {
+        match read_keys_here(settings, account, KeyUse::Open) {
             Ok(read) => keys.previous = keys.previous.or(read.and_then(|keys| keys.previous.clone())),
             // Its key is lost: the new one is for the next login, and this one stays as it is.
             Err(problem) if account.state_key_previous.is_none() && problem.kind == STATE_KEY => {}
@@ -142,7 +142,7 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
 /// in plain, then it goes.
 fn remove(settings: &Settings) -> Result<Exit, Problem> {
     for account in &settings.accounts {
-        read_keys_here(settings, account, Purpose::Use)?;
+        read_keys_here(settings, account, KeyUse::Open)?;
     }
     if settings.accounts.iter().any(|account| plain_copy::has_sealed_secrets(account)) {
         return Err(Problem {

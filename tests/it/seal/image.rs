@@ -86,8 +86,8 @@ fn a_disk_that_has_only_seen_sealed_states_has_no_refresh_token() {
     figure(format!("sealed: {count} rotations, no refresh token on the disk"));
 }
 
-/// What the file system keeps of a plain state is not ours to promise, and is told. That there is something
-/// shows that the search finds what there is.
+/// The file system keeps some of a plain state, which the program cannot promise to remove. This test tells
+/// how much, and shows that the search above finds it.
 #[test]
 fn a_disk_that_has_seen_plain_states_keeps_some() {
     let Some(world) = world(|_| String::new()) else { return };
