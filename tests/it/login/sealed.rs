@@ -139,3 +139,21 @@ fn set_leads_on_where_the_key_is_lost() {
     wait_until("the request", || (world.posts() == 3).then_some(()));
     audit::assert_one_post_per_epoch(&world.server.audit());
 }
+
+#[test]
+fn a_new_key_and_a_login_lead_on_where_the_key_and_its_line_are_gone() {
+    let world = world();
+    configure(&world, "");
+    let output = world.once_gives(78, ["--force"]);
+    assert!(output.stderr.contains("make another one with `zg-tokend seal --with`"), "{output:?}");
+    // A login would be stored in plain.
+    let shown = super::LoginRun::by_browser(&world, "").ends_with(78);
+    assert!(shown.contains("the key is not at hand") && !shown.contains("code_challenge="), "{shown}");
+    let output = world.sandbox.run(["seal", "--with", "file"]);
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains("if that key is lost, log in again"), "{output:?}");
+    assert_eq!(log_in(&world, "", "alice").0, 0);
+    assert_sealed(&world);
+    world.once_gives(0, ["--force"]);
+    world.assert_live();
+}

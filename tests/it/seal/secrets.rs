@@ -300,3 +300,27 @@ fn what_cannot_be_sealed_is_named() {
     assert!(output.stderr.contains("has one of these secrets as well"), "{output:?}");
     assert!(config(&world).contains("# was zgmarkheader"));
 }
+
+#[test]
+fn check_warns_of_a_key_beside_what_it_opens() {
+    // Two places without a common one.
+    let (world, other) = (World::new(), World::in_memory(3600));
+    let (key, state) = (world.sandbox.config_path().with_file_name("a.key"), other.sandbox.path("elsewhere"));
+    write_private(&key, KEY);
+    let key_line = |path: &PathBuf| format!("state_key = {{ file = \"{}\" }}\n", path.display());
+    let lines = format!("{}state_dir = \"{}\"\n", key_line(&key), state.display());
+    world.configure(&lines);
+    let check = || world.sandbox.run(["check"]).stdout;
+    assert!(!check().contains("a backup of both opens it"), "{}", check());
+    seal_gives(&world, 0, &["--yes"]);
+    assert!(check().contains("as the sealed secrets are: a backup of both opens it"), "{}", check());
+    // A link to another place is that place.
+    let far = other.sandbox.path("far.key");
+    fs::rename(&key, &far).unwrap_or_else(|_| {
+        write_private(&far, KEY);
+        fs::remove_file(&key).unwrap();
+    });
+    std::os::unix::fs::symlink(&far, &key).unwrap();
+    assert!(check().contains("as the state is: a backup of both opens it"), "{}", check());
+    assert!(!check().contains("as the sealed secrets are"), "{}", check());
+}
