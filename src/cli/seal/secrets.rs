@@ -4,6 +4,7 @@
 //! kept, then the config is replaced. Wherever that is interrupted, there is the old config or the new one,
 //! and each works.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -19,6 +20,7 @@ use crate::cli::exit::Exit;
 use crate::cli::seal::key::{KEY, no_key};
 use crate::cli::seal::place::quoted;
 use crate::cli::{output, prompt, report};
+use crate::config;
 use crate::config::addition::LineChange;
 use crate::config::inline::{PlacedSecret, SecretForm, secrets};
 use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settings, edit};
@@ -53,13 +55,13 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     let Some(key) = read_state_key(opener.account)? else { return Err(no_key()) };
     let file = ConfigFile::read(&settings.path)?;
     let found = secrets(&file.text, AccountName::flat().as_str());
-    let moves = plan(settings, &key, found, &opener)?;
+    let moves = plan(settings, &key, &file.text, found)?;
     if moves.is_empty() {
         output::print_line(format!("{} has no secrets in plain", settings.path.display()));
         return Ok(Exit::Success);
     }
     let copy = plain_copy::path(&settings.path);
-    let old_copy = Contents::of_path(&copy, crate::config::MAX_LEN).map_err(ReplaceError::from)?;
+    let old_copy = Contents::of_path(&copy, config::MAX_LEN).map_err(ReplaceError::from)?;
     if old_copy.as_ref().is_some_and(|old| old.bytes.as_slice() != file.text.as_bytes()) {
         return Err(Problem {
             class: Class::Config,
@@ -71,10 +73,7 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
             )),
         });
     }
-    let source = |one: &Move| {
-        let name = one.file.file_name().unwrap_or_default().to_string_lossy();
-        format!("{{ sealed = {} }}", quoted(&name))
-    };
+    let source = |one: &Move| format!("{{ sealed = {} }}", quoted(&file_name(&one.file)));
     let changes: Vec<_> = moves.iter().map(|one| (one.span.clone(), source(one))).collect();
     let text = edit::replaced(&file.text, &changes);
     let masked: Vec<_> = moves.iter().map(|one| (one.span.clone(), HIDDEN.to_owned())).collect();
@@ -134,8 +133,8 @@ pub(super) fn stand_in(text: &str) -> bool {
 fn plan(
     settings: &Settings,
     key: &StateKey,
+    config: &str,
     found: Vec<PlacedSecret>,
-    opener: &Opener<'_>,
 ) -> Result<Vec<Move>, Problem> {
     let mut moves: Vec<Move> = Vec::new();
     for PlacedSecret { account, key: purpose, span, form } in found {
@@ -155,10 +154,9 @@ fn plan(
             continue;
         }
         let plain = Zeroizing::new(text.as_bytes().to_vec());
-        let taken = |path: &Path| moves.iter().any(|one| one.file == path);
-        let path = free_path(settings, account.as_deref(), &purpose, taken, |path| {
-            opener.opens_to(path, account.as_deref(), &purpose, &plain)
-        });
+        let is_taken =
+            |name: &str| config.contains(name) || moves.iter().any(|one: &Move| file_name(&one.file) == name);
+        let path = free_path(settings, account.as_deref(), &purpose, is_taken);
         let sealed = sealed::seal(key, account.as_deref(), &purpose, &plain)
             .map_err(|NoRandom| Problem::no_random())?;
         moves.push(Move { span, account, purpose, file: path, plain, sealed });
@@ -166,29 +164,29 @@ fn plan(
     Ok(moves)
 }
 
-/// A path beside the config that no file has, or one that an earlier try has left.
+/// A path beside the config that the config does not name yet. A file there is one of a broken-off try.
 fn free_path(
     settings: &Settings,
     account: Option<&str>,
     purpose: &str,
-    taken: impl Fn(&Path) -> bool,
-    is_ours: impl Fn(&Path) -> bool,
+    is_taken: impl Fn(&str) -> bool,
 ) -> PathBuf {
     let plain = |text: &str| -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "._@-".contains(c) { c } else { '_' }).collect()
     };
     let of = account.filter(|_| settings.accounts.len() > 1).map(|account| format!("{}.", plain(account)));
-    let mut suffix = String::new();
+    let stem = format!("{}{}", of.unwrap_or_default(), plain(purpose));
+    let mut path = settings.path.with_extension(format!("{stem}.sealed"));
     let mut number = 1_u64;
-    loop {
-        let name = format!("{}{}{suffix}.sealed", of.as_deref().unwrap_or_default(), plain(purpose));
-        let path = settings.path.with_extension(name);
-        if !taken(&path) && (path.symlink_metadata().is_err() || is_ours(&path)) {
-            return path;
-        }
+    while is_taken(&file_name(&path)) {
         number += 1;
-        suffix = format!("-{number}");
+        path = settings.path.with_extension(format!("{stem}-{number}.sealed"));
     }
+    path
+}
+
+fn file_name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// Opens sealed files as a refresh does, but reads each key once: somebody may have to unlock it.
@@ -216,22 +214,6 @@ impl<'a> Opener<'a> {
     fn open(&self, file: &SealedFile) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let opened = sealed::open(file, |name, source| self.read_key(name, source));
         opened.map_err(|source| problem(file, source))
-    }
-
-    /// Whether the file has this secret.
-    fn opens_to(&self, path: &Path, account: Option<&str>, purpose: &str, plain: &[u8]) -> bool {
-        let keys = [
-            ("state_key", &self.account.state_key),
-            ("state_key_previous", &self.account.state_key_previous),
-        ];
-        let keys = keys.into_iter().filter_map(|(name, source)| Some((name, source.clone()?)));
-        let file = SealedFile {
-            path: path.to_owned(),
-            accounts: account.map(str::to_owned).into_iter().collect(),
-            purpose: purpose.to_owned(),
-            state_keys: keys.collect(),
-        };
-        self.open(&file).is_ok_and(|opened| *opened == *plain)
     }
 
     /// Seals a file with the present key. False if it is so already.
@@ -276,7 +258,8 @@ fn prove(settings: &Settings, moves: &[Move], opener: &Opener<'_>) -> Result<(),
         hint: Some("check its file system: df, dmesg; the config was not changed".into()),
     };
     for one in moves {
-        if !opener.opens_to(&one.file, one.account.as_deref(), &one.purpose, &one.plain) {
+        let stored = Contents::of_path(&one.file, config::MAX_LEN).map_err(ReplaceError::from)?;
+        if stored.is_none_or(|stored| *stored.bytes != one.sealed) {
             return Err(differs(&one.file));
         }
     }
