@@ -21,6 +21,7 @@
 
 mod account;
 mod check;
+mod cipher;
 pub mod cli;
 mod clock;
 mod config;

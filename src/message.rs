@@ -410,14 +410,14 @@ pub fn command(name: &str, settings: &config::Settings, account: Option<&config:
 
 /// The next step where only a new login of this account helps.
 pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) -> String {
-    use config::SecretSource::{Command, Credential, Env, File, Inline};
+    use config::SecretSource::{Command, Credential, Env, File, Inline, Sealed};
     let set = command("set", settings, Some(account));
     if account.can_log_in() {
         let login = command("login", settings, Some(account));
         return format!("log in with `{login}`, or pass a new refresh token to `{set}`");
     }
     let place = match &account.refresh_token {
-        None => return format!("log in again, and pass the new refresh token to `{set}`"),
+        None | Some(Sealed(_)) => return format!("log in again, and pass the new refresh token to `{set}`"),
         Some(Inline(_)) => format!("put it into {}", settings.path.display()),
         Some(File(path)) => format!("put it into {}", path.display()),
         Some(Env(variable)) => format!("put it into ${variable} and restart zg-tokend"),

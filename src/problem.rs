@@ -42,6 +42,16 @@ impl Problem {
         Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), hint }
     }
 
+    /// The kernel gives no random bytes.
+    pub fn no_random() -> Self {
+        Self {
+            class: Class::Unexpected,
+            kind: "random".into(),
+            message: "the kernel gives no random bytes".into(),
+            hint: Some("allow getrandom(2) in the sandbox".into()),
+        }
+    }
+
     /// An error with its causes.
     pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
         Self { class, kind: kind.into(), message: chain(error), hint }

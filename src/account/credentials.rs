@@ -256,12 +256,7 @@ impl<'a> CredentialReader<'a> {
         scope: Option<&str>,
     ) -> Result<Secret, Problem> {
         let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| Problem {
-            class: Class::Unexpected,
-            kind: "random".into(),
-            message: format!("the kernel gives no random bytes: {error}"),
-            hint: Some("allow getrandom(2) in the sandbox".into()),
-        })?;
+        getrandom::fill(&mut id).map_err(|_| Problem::no_random())?;
         let claims = AssertionClaims { issuer, subject, audience, scope, now: self.now.wall / 1000, id };
         let input = signing_input(named.header.clone(), &claims);
         let signature = named.key.sign(input.as_bytes(), named.pss);

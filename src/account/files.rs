@@ -7,6 +7,7 @@ use crate::account::machine::note_machine;
 use crate::account::origin;
 use crate::account::origin::{ahead_of_mates, observe_mates};
 use crate::account::outputs::{Known, Outputs};
+use crate::account::plain_copy;
 use crate::account::sealing;
 use crate::account::token_file::Observation;
 use crate::config;
@@ -36,6 +37,8 @@ pub struct Files {
     origin: Option<Origin>,
     swept: bool,
     moved: bool,
+    /// The config has secrets in sealed files.
+    has_sealed_secrets: bool,
 }
 
 impl Files {
@@ -53,6 +56,7 @@ impl Files {
             origin: None,
             swept,
             moved: false,
+            has_sealed_secrets: plain_copy::has_sealed_secrets(account),
         }
         .with_keys(None)
     }
@@ -170,7 +174,12 @@ impl Files {
 
     /// Replaces the files that do not hold the token; returns the problems of outputs.
     pub fn publish(&mut self, token: &AccessToken) -> Result<Vec<Problem>, Problem> {
-        self.outputs.publish(token, self.generation, self.origin)
+        let failed = self.outputs.publish(token, self.generation, self.origin)?;
+        if self.has_sealed_secrets {
+            // `status` and `check` name a copy that cannot be removed.
+            let _ = plain_copy::remove_if_proved(&self.settings);
+        }
+        Ok(failed)
     }
 
     /// Removes the files that still hold this token.

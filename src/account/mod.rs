@@ -18,6 +18,7 @@ pub mod obtain;
 pub mod once;
 pub mod origin;
 pub mod outputs;
+pub mod plain_copy;
 pub mod queue;
 pub mod reseal;
 pub mod sealing;
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
+use crate::account::sealing::KeyUse;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::config::Endpoint;
@@ -264,7 +266,7 @@ impl Account {
 
     /// Reads the keys of the state before the other secrets: without them no answer could be stored.
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
-        let keys = sealing::read_keys(&self.settings, &self.configured, context.inline).await?;
+        let keys = sealing::read_keys(&self.settings, &self.configured, KeyUse::Open, context.inline).await?;
         self.set_keys(keys);
         let inputs = self.client.read_inputs(context).await;
         inputs.map_err(|mut problem| {

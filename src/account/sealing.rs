@@ -1,8 +1,10 @@
 //! The keys of an account's state, read when a refresh or a login needs them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cipher::StateKey;
 use crate::config::{AccountConfig, SecretSource, Settings, TokenFormat};
 use crate::problem::{Class, Problem};
 use crate::refresh::record::{AccessToken, STATE_KEY, STATE_KEY_UNREAD};
@@ -12,7 +14,7 @@ use crate::secrets;
 use crate::secrets::SecretError;
 use crate::store;
 use crate::store::seal;
-use crate::store::seal::{SealError, SealRules, StateKey, StateKeys};
+use crate::store::seal::{SealError, SealRules, StateKeys};
 use crate::store::state::{StateError, Stored};
 use crate::workers;
 
@@ -27,11 +29,21 @@ pub fn rules(account: &AccountConfig) -> SealRules {
     }
 }
 
+/// The use of the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// The login in the state is used.
+    Open,
+    /// A new login replaces it, so that the key of the old one may be lost.
+    Replace,
+}
+
 /// Reads the keys that the config names, on another thread: a file or a command may hang. If nobody else
 /// waits (`inline`), only a key file is read there.
 pub async fn read_keys(
     settings: &Arc<Settings>,
     account: &Arc<AccountConfig>,
+    key_use: KeyUse,
     inline: bool,
 ) -> Result<Option<Arc<StateKeys>>, Problem> {
     let sources = [("state_key", &account.state_key), ("state_key_previous", &account.state_key_previous)];
@@ -40,9 +52,9 @@ pub async fn read_keys(
         _ => None,
     });
     let (settings, account) = (Arc::clone(settings), Arc::clone(account));
-    let work = move || read_keys_here(&settings, &account);
+    let work = move || read_keys_here(&settings, &account, key_use);
     let Some((key, path)) = file else {
-        return if inline { work() } else { workers::run(work).await };
+        return if inline { work() } else { workers::run_program(work).await };
     };
     let read = workers::run_within(&path, FILE_TIME, work).await;
     read.unwrap_or_else(|| {
@@ -56,21 +68,47 @@ pub async fn read_keys(
 pub fn read_keys_here(
     settings: &Settings,
     account: &AccountConfig,
+    key_use: KeyUse,
 ) -> Result<Option<Arc<StateKeys>>, Problem> {
-    let read = |name: &'static str, source: &Option<SecretSource>| {
-        let read = |source| key(name, source, secrets::read(name, source, &account.secret_variables));
-        source.as_ref().map(read).transpose()
-    };
-    let mut keys = StateKeys { current: read("state_key", &account.state_key)?, previous: None };
+    let mut keys = StateKeys { current: read_state_key(account)?, ..StateKeys::default() };
     // A state that cannot be read is no fault of the keys: what loads it next reports it.
     let try_on = |keys: &StateKeys| try_on_state(settings, account, keys).unwrap_or_default();
     let mut fault = try_on(&keys);
     if fault.is_some() && account.state_key_previous.is_some() {
-        keys.previous = read("state_key_previous", &account.state_key_previous)?;
+        keys.previous = read_key("state_key_previous", account.state_key_previous.as_ref(), account)?;
         fault = try_on(&keys);
+    }
+    if fault.is_some() && key_use == KeyUse::Replace && keys.current.is_some() {
+        keys.is_lost = true;
+        fault = None;
     }
     let has_keys = keys.current.is_some() || keys.previous.is_some();
     fault.map_or_else(|| Ok(has_keys.then(|| Arc::new(keys))), Err)
+}
+
+/// The state_key of the config, if it has one.
+pub fn read_state_key(account: &AccountConfig) -> Result<Option<StateKey>, Problem> {
+    read_key("state_key", account.state_key.as_ref(), account)
+}
+
+fn read_key(
+    name: &'static str,
+    source: Option<&SecretSource>,
+    account: &AccountConfig,
+) -> Result<Option<StateKey>, Problem> {
+    let read = |source| key(name, source, secrets::read(name, source, &account.secret_variables));
+    source.map(read).transpose()
+}
+
+/// The warning after a new login whose predecessor could not be opened.
+pub fn lost_login(copy: &Path) -> (String, String) {
+    (
+        format!(
+            "the login before was sealed with another key: it was not revoked, and {} keeps it",
+            copy.display()
+        ),
+        "revoke it on the provider's page, and remove that file when nobody needs it".into(),
+    )
 }
 
 /// Opens the ID token, which `token` prints.
@@ -82,7 +120,7 @@ pub fn open_id_token(
     if token.id_token.as_ref().is_none_or(|id_token| id_token.open().is_some()) {
         return Ok(());
     }
-    let keys = read_keys_here(settings, account)?.unwrap_or_default();
+    let keys = read_keys_here(settings, account, KeyUse::Open)?.unwrap_or_default();
     let mut store = store::open(settings, account);
     store.set_keys(Some(keys), rules(account));
     if let Stored::Record(record) = store.load()? {

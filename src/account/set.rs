@@ -1,10 +1,12 @@
 //! `set`: stores a token that the user brings, where the config cannot be edited.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::files::Files;
 use crate::account::sealing;
+use crate::account::sealing::KeyUse;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::oauth;
@@ -82,6 +84,8 @@ pub enum SetResult {
         older: Option<SecretError>,
         /// The problems of outputs that do not hold the access token.
         failed: Vec<Problem>,
+        /// A copy of the state with an earlier login that does not open.
+        unopened: Option<PathBuf>,
     },
     /// The login was stored before, so nothing was changed: its refresh token may have been rotated
     /// since, and sending it again could end the login.
@@ -101,13 +105,15 @@ pub fn set(
     let configured =
         configured.map(|source| secrets::read("refresh_token", source, &account.secret_variables));
     let keys = match &login.refresh_token {
-        Some(_) => sealing::read_keys_here(settings, account)?,
+        Some(_) => sealing::read_keys_here(settings, account, KeyUse::Replace)?,
         None => None,
     };
     let clock = SystemClock::new();
+    let is_lost = keys.as_ref().is_some_and(|keys| keys.is_lost);
     let mut files = Files::new(&Arc::new(settings.clone()), account, false).with_keys(keys);
     let mut record = lock(&mut files, clock)?
         .unwrap_or_else(|| Record::new(account.name.as_str(), settings.path.to_string_lossy().into_owned()));
+    let unopened = is_lost.then(|| files.store().keep_copy()).transpose()?;
     let now = clock.now();
     let mut older = None;
     if let Some(seed) = login.refresh_token.filter(|seed| !is_known(&record, seed)) {
@@ -137,7 +143,7 @@ pub fn set(
         failed = files.publish(token)?;
     }
     files.unlock();
-    Ok(SetResult::Stored { older, failed })
+    Ok(SetResult::Stored { older, failed, unopened })
 }
 
 /// Why this account has no login that could be replaced or ended, if it has none.

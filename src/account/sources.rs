@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::{AccountConfig, SecretSource};
 use crate::problem::{Class, Problem};
+use crate::refresh::record::{STATE_KEY, STATE_KEY_UNREAD};
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
@@ -20,14 +21,14 @@ pub async fn read(
     source: &SecretSource,
 ) -> Result<Secret, SecretError> {
     let variables = &account.secret_variables;
-    if !matches!(source, SecretSource::Command(_) | SecretSource::File(_)) {
+    if !matches!(source, SecretSource::Command(_)) && source.file().is_none() {
         return secrets::read(key, source, variables);
     }
     let (source, variables) = (source.clone(), Arc::clone(variables));
-    if let SecretSource::File(path) = &source {
-        let path = path.clone();
+    if let Some(path) = source.file() {
+        let (path, time) = (path.to_owned(), file_time(&source));
         let read = move || secrets::read(key, &source, &variables);
-        let done = workers::run_within(&path, FILE_TIME, read).await;
+        let done = workers::run_within(&path, time, read).await;
         return done.unwrap_or(Err(SecretError::Hang { key, path }));
     }
     // It has a deadline of its own.
@@ -42,17 +43,27 @@ pub async fn read_text(
 ) -> Result<Secret, SecretError> {
     let (owned, variables) = (source.clone(), Arc::clone(&account.secret_variables));
     let read = move || secrets::read_text(key, &owned, &variables);
-    match source {
-        SecretSource::File(path) => {
-            let done = workers::run_within(path, FILE_TIME, read).await;
-            done.unwrap_or(Err(SecretError::Hang { key, path: path.clone() }))
+    match source.file() {
+        Some(path) => {
+            let done = workers::run_within(path, file_time(source), read).await;
+            done.unwrap_or(Err(SecretError::Hang { key, path: path.to_owned() }))
         }
-        _ => workers::run_program(read).await,
+        None => workers::run_program(read).await,
     }
+}
+
+/// How long a secret may take that comes from a file. Two commands may have the keys of a sealed one.
+fn file_time(source: &SecretSource) -> Duration {
+    if matches!(source, SecretSource::Sealed(_)) { 3 * FILE_TIME } else { FILE_TIME }
 }
 
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
-        Self::new(&error, Class::Unavailable, "secret", error.hint())
+        let kind = match &error {
+            SecretError::Sealed { .. } if error.class() == Class::Config => STATE_KEY,
+            SecretError::Sealed { .. } => STATE_KEY_UNREAD,
+            _ => "secret",
+        };
+        Self::new(&error, error.class(), kind, error.hint())
     }
 }

@@ -102,6 +102,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     findings.extend(
         warnings.map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
     );
+    findings.extend(seal::copy_of_config(settings));
     findings.extend(linger::linger(&Environment::of_process()));
     findings.extend(state_dir(settings));
     let (mut endpoints, mut programs, mut file_systems) = <(HashSet<_>, HashSet<_>, HashSet<_>)>::default();

@@ -1,10 +1,14 @@
 //! Whether the state can be opened and sealed with the configured keys, and where they lie.
 
+use std::path::Path;
+
+use crate::account::plain_copy;
 use crate::account::sealing::try_on_state;
 use crate::check::{Finding, secret};
+use crate::cipher::StateKey;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::store;
-use crate::store::seal::{StateKey, StateKeys};
+use crate::store::seal::StateKeys;
 
 /// The keys, which are the same for all accounts: read once.
 #[derive(Default)]
@@ -28,7 +32,7 @@ pub(super) fn seal(settings: &Settings, account: &AccountConfig, known: &mut Kno
         };
         let current = read("state_key", &account.state_key);
         let previous = read("state_key_previous", &account.state_key_previous);
-        known.0 = Some((StateKeys { current, previous }, is_complete));
+        known.0 = Some((StateKeys { current, previous, is_lost: false }, is_complete));
         if account.state_key.is_some() {
             findings.extend(store::plain_leftovers(settings).into_iter().map(|path| {
                 let message = format!("{} may have an old refresh token in plain", path.display());
@@ -45,14 +49,37 @@ pub(super) fn seal(settings: &Settings, account: &AccountConfig, known: &mut Kno
     findings
 }
 
-/// A key file that a backup of the state has as well guards nothing there.
+/// A key file that a backup of what it seals has as well guards nothing there.
 fn place(settings: &Settings, key: &'static str, source: &SecretSource) -> Option<Finding> {
     let SecretSource::File(path) = source else { return None };
-    let together = path.ancestors().skip(1).find(|ancestor| settings.state_dir.starts_with(ancestor))?;
-    together.parent()?;
-    let (path, together) = (path.display(), together.display());
-    let message =
-        format!("the key file {path} is below {together}, as the state is: a backup of both opens it");
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let key_file = real(path);
+    let has_sealed_secrets = settings.accounts.iter().any(|account| plain_copy::has_sealed_secrets(account));
+    let config = settings.path.parent().filter(|_| has_sealed_secrets);
+    let config = config.map(|config| ("the sealed secrets are", config));
+    let sealed = [("the state is", settings.state_dir.as_path())].into_iter().chain(config);
+    let mut together = sealed.filter_map(|(what, sealed)| {
+        let sealed = real(sealed);
+        let together = key_file.ancestors().skip(1).find(|ancestor| sealed.starts_with(ancestor))?;
+        together.parent().map(|_| (what, together.to_owned()))
+    });
+    let (what, together) = together.next()?;
+    let message = format!(
+        "the key file {} is below {}, as {what}: a backup of both opens it",
+        path.display(),
+        together.display()
+    );
     let hint = "leave the key file out of the backup, or keep the key in a keyring or with systemd-creds";
     Some(Finding::warning(key, message, hint))
+}
+
+/// The copy of the config with its secrets in plain, if there is one.
+pub(super) fn copy_of_config(settings: &Settings) -> Option<Finding> {
+    let path = plain_copy::find(settings)?;
+    let message = format!("{} has the secrets of the config in plain", path.display());
+    let hint = format!(
+        "a refresh of each account removes it: zg-tokend once --force; where zg-tokend may not: rm '{}'",
+        path.display()
+    );
+    Some(Finding::warning("config", message, hint))
 }

@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod check;
 mod completions;
+mod config_file;
 mod demo;
 mod exec;
 mod exit;

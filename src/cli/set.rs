@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::account::context::{Notice, Observer};
+use crate::account::sealing::lost_login;
 use crate::account::set::{NewLogin, SetResult, set};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
@@ -44,7 +45,10 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
     };
     let expires_in = given.expires_in();
     match set(&settings, &account, given) {
-        Ok(SetResult::Stored { older, failed }) => {
+        Ok(SetResult::Stored { older, failed, unopened }) => {
+            if let Some((warning, way_out)) = unopened.as_deref().map(lost_login) {
+                output::warning(format!("account {}: {warning}", account.name), way_out);
+            }
             if let Some(error) = &older {
                 warn_of_older(&account, error);
             }

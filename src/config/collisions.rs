@@ -127,11 +127,8 @@ fn input_files<'a>(
 ) -> HashMap<PathBuf, (&'static str, &'a AccountName)> {
     let mut files = HashMap::new();
     for Checked { account, .. } in checked {
-        let secrets = account.secrets().filter_map(|(key, source)| match source {
-            SecretSource::File(file) => Some((key, file)),
-            _ => None,
-        });
-        for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file)).chain(secrets) {
+        let secrets = account.secrets().filter_map(|(key, source)| Some((key, source.file()?)));
+        for (key, file) in account.ca_file.iter().map(|file| ("ca_file", file.as_path())).chain(secrets) {
             files.entry(real(file)).or_insert((key, &account.name));
         }
     }

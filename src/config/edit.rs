@@ -24,6 +24,18 @@ pub fn without(text: &str, key: &str) -> Option<Zeroizing<String>> {
     Some(joined(&[&text[..start], &text[end..]]))
 }
 
+/// The text with other texts at these places, which are in order and do not overlap.
+pub fn replaced(text: &str, changes: &[(Range<usize>, String)]) -> Zeroizing<String> {
+    let mut parts = Vec::new();
+    let mut end = 0;
+    for (span, new) in changes {
+        parts.extend([&text[end..span.start], new]);
+        end = span.end;
+    }
+    parts.push(&text[end..]);
+    joined(&parts)
+}
+
 /// The places of a key at the top and of its value.
 fn find(text: &str, name: &str) -> Option<(Range<usize>, Range<usize>)> {
     let table = DeTable::parse(text).ok()?;
@@ -52,6 +64,13 @@ mod tests {
         assert_eq!(*without, "# mine\nclient_id = \"x\" # id\n\n[accounts.a]\nstate_key = 1\n");
         assert_eq!(super::without(TEXT, "skew"), None);
         assert_eq!(*with_first_line(TEXT, "a = 1"), format!("a = 1\n{TEXT}"));
+    }
+
+    #[test]
+    fn several_places_change_at_once() {
+        let changes = [(0..1, "x".to_owned()), (4..4, "y".to_owned()), (4..6, "<z>".to_owned())];
+        assert_eq!(*replaced("abcdef", &changes), "xbcdy<z>");
+        assert_eq!(*replaced("abc", &[]), "abc");
     }
 
     #[test]

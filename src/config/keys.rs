@@ -102,7 +102,7 @@ impl Kind {
             Self::Duration => "a duration in quotes",
             Self::Bool => "true or false",
             Self::Secret | Self::TextSource | Self::UrlSource => {
-                "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }"
+                "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }, { sealed = \"…\" }"
             }
             Self::Audience => "a string, or a table for each audience: [accounts.NAME.audience.OTHER]",
             Self::Principal => "a name in quotes or a number",
@@ -469,11 +469,9 @@ SIGNAL_KEYS, RawSignal {
 keys! {
 /// The sources of a secret that is not inline: exactly one of them.
 FORMS, RawForms {
-    file: Own Path, "none",
-        "a file that others cannot read",
+    file: Own Path, "none", "a file that others cannot read",
         r#"{ file = "~/.config/zg-tokend/secret" }"#;
-    env: Own Text, "none",
-        "an environment variable",
+    env: Own Text, "none", "an environment variable",
         r#"{ env = "ZG_SECRET" }"#;
     command: Own Command, "none",
         "the standard output of a command, run without a shell, for at most 10 s",
@@ -481,6 +479,8 @@ FORMS, RawForms {
     credential: Own Text, "none",
         "a systemd credential: LoadCredential= and the like, systemd.exec(5)",
         r#"{ credential = "secret" }"#;
+    sealed: Own Path, "none", "a file that `zg-tokend seal --secrets` has written; state_key opens it",
+        r#"{ sealed = "config.client_secret.sealed" }"#;
 }}
 
 /// The environment variables of a hook.

@@ -12,6 +12,7 @@ pub mod formats;
 pub mod grant;
 pub mod grant_keys;
 pub mod inherit;
+pub mod inline;
 pub mod keys;
 pub mod login;
 pub mod paths;
@@ -42,7 +43,7 @@ pub use crate::config::settings::{
     AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
     OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
-pub use crate::config::source::{SecretFlaw, SecretSource};
+pub use crate::config::source::{SealedFile, SecretFlaw, SecretSource};
 pub use crate::config::token_format::{TokenFormat, Values};
 pub use crate::config::values::is_loopback;
 use toml::de::DeTable;
@@ -262,6 +263,7 @@ fn validated(
         Symlinks::Follow | Symlinks::FollowApart => Some(Links::apart()),
     };
     let real = |path: &Path| links.as_ref().map_or_else(|| normal(path), |links| links.follow(path));
-    let settings = validate::Scope { path, environment, real: &real }.settings(raw);
+    let (accounts, state_keys) = (Vec::new(), Vec::new());
+    let settings = validate::Scope { path, environment, real: &real, accounts, state_keys }.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

@@ -228,7 +228,8 @@ pub struct LoginConfig {
 }
 
 /// Request headers of which a value in the config is no secret.
-const PLAIN_HEADERS: [&str; 5] = ["user-agent", "accept", "origin", "notion-version", "content-type"];
+pub(super) const PLAIN_HEADERS: [&str; 5] =
+    ["user-agent", "accept", "origin", "notion-version", "content-type"];
 
 /// A URL that each new access token is sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]

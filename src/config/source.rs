@@ -1,7 +1,8 @@
 //! Where a secret comes from.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::secret::Secret;
 
@@ -18,6 +19,32 @@ pub enum SecretSource {
     Command(Vec<String>),
     /// The name of a systemd credential, systemd.exec(5).
     Credential(String),
+    /// A file that `zg-tokend seal --secrets` has written.
+    Sealed(Arc<SealedFile>),
+}
+
+/// A sealed file, and everything that opens it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct SealedFile {
+    pub path: PathBuf,
+    /// The accounts that it may have been sealed for: the one that reads it, and the one whose login that
+    /// uses.
+    pub accounts: Vec<String>,
+    /// The purpose that it must have been sealed for: the key in the config, with the name in its table.
+    pub purpose: String,
+    /// The sources of state_key and state_key_previous.
+    pub state_keys: Vec<(&'static str, SecretSource)>,
+}
+
+impl SecretSource {
+    /// The file that is read.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Sealed(sealed) => Some(&sealed.path),
+            _ => None,
+        }
+    }
 }
 
 /// The endpoints that stand outside the config, as secrets do: their keys, with their sources.
@@ -48,6 +75,7 @@ impl fmt::Display for SecretSource {
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Command(argv) => write!(f, "command `{}`", argv.first().map_or("", String::as_str)),
             Self::Credential(name) => write!(f, "systemd credential {name}"),
+            Self::Sealed(sealed) => write!(f, "sealed file {}", sealed.path.display()),
         }
     }
 }

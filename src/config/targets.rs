@@ -56,7 +56,7 @@ impl Scope<'_> {
                 let hint = "keep one of the two: api_key is sent as Authorization: Bearer";
                 return Err(bad_value(KEY, place, "has an authorization beside the api_key", hint));
             }
-            let (span, value) = (value.span(), self.secret_or_text(KEY, value)?);
+            let (span, value) = (value.span(), self.secret_or_text(&format!("{KEY}.{name}"), value)?);
             if let SecretSource::Inline(text) = &value {
                 header_value(KEY, span, text.expose())?;
             }

@@ -21,7 +21,7 @@ use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, Settings, TokenFile,
     WriteMode,
 };
-use crate::config::source::{EndpointSources, SecretSource};
+use crate::config::source::{EndpointSources, SealedFile, SecretSource};
 use crate::config::values::{
     REQUEST_OWN_HEADERS, auth_method, duration, endpoint, header_name, header_value, host, issuer, missing,
     mode, no_nul, param_name, principal, provider, provider_part, refuse_pasted, remove_expired, scope,
@@ -48,6 +48,10 @@ pub(super) struct Scope<'a> {
     pub(super) environment: &'a Environment,
     /// Where a path leads to.
     pub(super) real: &'a dyn Fn(&Path) -> PathBuf,
+    /// The accounts that a sealed file may be for.
+    pub(super) accounts: Vec<String>,
+    /// The keys that open a sealed file.
+    pub(super) state_keys: Vec<(&'static str, SecretSource)>,
 }
 
 impl Scope<'_> {
@@ -61,11 +65,13 @@ impl Scope<'_> {
             // It is on the disk of the system or at home.
             None => (self.default_state_dir()?, Missing::CreateAll),
         };
+        let scope = self.with_state_keys(&raw.top)?;
         let checked = if let Some(accounts) = raw.accounts {
-            self.tables(&raw.top, accounts)?
+            scope.tables(&raw.top, accounts)?
         } else {
             let token_file = self.environment.zerogravity_token();
-            vec![self.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
+            let scope = scope.of_accounts([AccountName::flat().to_string()]);
+            vec![scope.account(AccountName::flat(), raw.top, token_file, 0..0, &mut Vec::new())?]
         };
         let mut checked = checked;
         collisions::share(&mut checked, self.real);
@@ -110,7 +116,9 @@ impl Scope<'_> {
                 return Err(bad_value("audience", name.span(), what, "choose another name for one of them"));
             }
             let raw = inherit::with_login(entry, &logins, top)?;
-            self.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
+            let login = raw.from.as_ref().map(|from| from.get_ref().clone());
+            let scope = self.of_accounts([name.get_ref().clone()].into_iter().chain(login));
+            scope.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
         };
         accounts.into_iter().map(account).collect()
     }
@@ -321,6 +329,20 @@ impl Scope<'_> {
         state_home.map(|home| home.join("zg-tokend")).ok_or_else(|| missing("state_dir", 0..0, ""))
     }
 
+    fn with_state_keys(&self, top: &RawAccount) -> Result<Self, ConfigProblem> {
+        let keys = [("state_key", &top.state_key), ("state_key_previous", &top.state_key_previous)];
+        let sources = keys.into_iter().filter_map(|(name, raw)| {
+            self.state_key(name, raw.clone()).map(|source| Some((name, source?))).transpose()
+        });
+        let state_keys = sources.collect::<Result<_, _>>()?;
+        Ok(Scope { accounts: Vec::new(), state_keys, ..*self })
+    }
+
+    fn of_accounts(&self, accounts: impl IntoIterator<Item = String>) -> Self {
+        let accounts = accounts.into_iter().collect();
+        Scope { accounts, state_keys: self.state_keys.clone(), ..*self }
+    }
+
     pub(super) fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
@@ -331,12 +353,13 @@ impl Scope<'_> {
             }
             RawSecret::Table(forms) => forms,
         };
-        match forms {
-            RawForms { file: Some(path), env: None, command: None, credential: None } => {
+        let RawForms { file, env, command, credential, sealed } = forms;
+        match (file, env, command, credential, sealed) {
+            (Some(path), None, None, None, None) => {
                 refuse_pasted(key, "file", path.span(), path.get_ref())?;
                 Ok(SecretSource::File(self.path(key, &path)?))
             }
-            RawForms { file: None, env: Some(name), command: None, credential: None } => {
+            (None, Some(name), None, None, None) => {
                 refuse_pasted(key, "env", name.span(), name.get_ref())?;
                 if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
                     let hint = format!("for example: {key} = {{ env = \"ZG_SECRET\" }}");
@@ -349,10 +372,8 @@ impl Scope<'_> {
                 }
                 Ok(SecretSource::Env(name.into_inner()))
             }
-            RawForms { file: None, env: None, command: Some(argv), credential: None } => {
-                self.command(key, argv).map(SecretSource::Command)
-            }
-            RawForms { file: None, env: None, command: None, credential: Some(name) } => {
+            (None, None, Some(argv), None, None) => self.command(key, argv).map(SecretSource::Command),
+            (None, None, None, Some(name), None) => {
                 refuse_pasted(key, "credential", name.span(), name.get_ref())?;
                 // The names that systemd takes: those of plain files.
                 let mut parts = Path::new(name.get_ref()).components();
@@ -364,8 +385,17 @@ impl Scope<'_> {
                 }
                 Ok(SecretSource::Credential(name.into_inner()))
             }
+            (None, None, None, None, Some(path)) => {
+                refuse_pasted(key, "sealed", path.span(), path.get_ref())?;
+                Ok(SecretSource::Sealed(Arc::new(SealedFile {
+                    path: self.path(key, &path)?,
+                    accounts: self.accounts.clone(),
+                    purpose: key.to_owned(),
+                    state_keys: self.state_keys.clone(),
+                })))
+            }
             _ => {
-                let hint = "keep one of file, env, command and credential";
+                let hint = "keep one of file, env, command, credential and sealed";
                 Err(bad_value(key, span, "must have exactly one source", hint))
             }
         }
@@ -413,7 +443,13 @@ impl Scope<'_> {
             let hint = "keep it elsewhere: `zg-tokend seal --help` shows how";
             return Err(bad_value(key, raw.span(), "must not be written into the config itself", hint));
         }
-        self.secret(key, raw).map(Some)
+        let span = raw.span();
+        let source = self.secret(key, raw)?;
+        if matches!(source, SecretSource::Sealed(_)) {
+            let hint = "it opens sealed files: keep it as `zg-tokend seal --help` shows";
+            return Err(bad_value(key, span, "cannot be sealed itself", hint));
+        }
+        Ok(Some(source))
     }
 
     /// A parameter in the config may be any text; one from elsewhere is a secret.
@@ -430,7 +466,11 @@ impl Scope<'_> {
         params: Option<raw::Secrets>,
     ) -> Result<Vec<(String, SecretSource)>, ConfigProblem> {
         const KEY: &str = "extra_params";
-        let checked = |(name, value)| Ok((param_name(KEY, name)?, self.secret_or_text(KEY, value)?));
+        let checked = |(name, value)| {
+            let name = param_name(KEY, name)?;
+            let value = self.secret_or_text(&format!("{KEY}.{name}"), value)?;
+            Ok((name, value))
+        };
         params.unwrap_or_default().into_iter().map(checked).collect()
     }
 
@@ -443,7 +483,7 @@ impl Scope<'_> {
         for (name, value) in headers.unwrap_or_default() {
             let other = checked.iter().map(|(name, _)| name.as_str());
             let name = header_name(KEY, name, REQUEST_OWN_HEADERS, other)?;
-            let (span, value) = (value.span(), self.secret_or_text(KEY, value)?);
+            let (span, value) = (value.span(), self.secret_or_text(&format!("{KEY}.{name}"), value)?);
             if let SecretSource::Inline(text) = &value {
                 header_value(KEY, span, text.expose())?;
             }

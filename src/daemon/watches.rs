@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{AccountConfig, AccountName, SecretSource, Settings};
+use crate::config::{AccountConfig, AccountName, Settings};
 use crate::files::watch::Watch;
 use crate::store;
 
@@ -10,10 +10,7 @@ use crate::store;
 /// push target was waiting for.
 pub fn inputs(settings: &Settings) -> Watch {
     let sources = settings.accounts.iter().flat_map(|account| account.secrets());
-    let files = sources.filter_map(|(_, source)| match source {
-        SecretSource::File(path) => Some(path.as_path()),
-        _ => None,
-    });
+    let files = sources.filter_map(|(_, source)| source.file());
     let certificates = settings.accounts.iter().flat_map(|account| account.grant.certificates());
     let certificates = certificates.map(|(_, path)| path.as_path());
     Watch::new(files.chain(certificates).chain([settings.path.as_path()]))

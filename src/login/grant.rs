@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::account::files::Files;
+use crate::account::sealing;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::login::request::ungranted;
 use crate::login::revocation::{TokenKind, revoke};
@@ -82,7 +83,7 @@ impl LoginSession {
                 return Err(problem);
             }
         };
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<_> = self.unopened.as_deref().map(sealing::lost_login).into_iter().collect();
         if identity.is_none() {
             warnings.push((
                 "the server does not say who has logged in, so another user could take this account over"

@@ -8,6 +8,7 @@ use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
 use crate::account::sealing;
+use crate::account::sealing::KeyUse;
 use crate::account::set::{has_login, lock};
 use crate::account::sources::read;
 use crate::clock::{SystemClock, Timestamp};
@@ -47,7 +48,7 @@ pub async fn logout(
         // A sealed login can be forgotten without its key.
         (None, configured_seed(account).await, None)
     } else {
-        let keys = sealing::read_keys(settings, account, context.inline).await?;
+        let keys = sealing::read_keys(settings, account, KeyUse::Open, context.inline).await?;
         let inputs = client.read_inputs(context).await?;
         let endpoint = revocation_endpoint(&client, &client.account(), context).await?;
         let seed = match (inputs.seed, inputs.seed_problem) {

@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
 use crate::account::sealing;
+use crate::account::sealing::KeyUse;
 use crate::account::set::{has_login, lock};
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
@@ -50,6 +52,8 @@ pub struct LoginSession {
     pub(super) options: LoginOptions,
     /// They seal the new login.
     keys: Option<Arc<StateKeys>>,
+    /// A copy of the state with an earlier login that does not open.
+    pub(super) unopened: Option<PathBuf>,
     /// The configured refresh_token, which counts as older than this login.
     pub(super) older: OlderSeed,
     /// An answer is being exchanged, and must be stored.
@@ -77,7 +81,7 @@ impl LoginSession {
         has_login(account)?;
         let client = Client::new(settings, account);
         let one_at_a_time = one_at_a_time(settings, account)?;
-        let keys = sealing::read_keys(settings, account, context.inline).await?;
+        let keys = sealing::read_keys(settings, account, KeyUse::Replace, context.inline).await?;
         let inputs = client.read_inputs(&context).await?;
         let older = match (&inputs.seed, &inputs.seed_problem) {
             (Some(seed), _) => OlderSeed::Known(seed.fingerprint()),
@@ -88,7 +92,7 @@ impl LoginSession {
         let server =
             LoginServer::find(&client, &client.account(), &context, &inputs.client, options.scope.as_deref())
                 .await?;
-        let login = Self {
+        let mut login = Self {
             settings: Arc::clone(settings),
             account: Arc::clone(account),
             context,
@@ -96,12 +100,16 @@ impl LoginSession {
             server,
             options,
             keys,
+            unopened: None,
             older,
             exchanging: Cell::new(false),
             _one_at_a_time: one_at_a_time,
         };
-        let held = login.lock(true).await?;
-        login.check_identity_is_askable(&held.record)?;
+        let Held { mut files, record } = login.lock(true).await?;
+        login.check_identity_is_askable(&record)?;
+        if login.keys.as_ref().is_some_and(|keys| keys.is_lost) {
+            login.unopened = Some(workers::run(move || files.store().keep_copy()).await?);
+        }
         Ok(login)
     }
 
@@ -181,11 +189,6 @@ pub(super) fn denied(said: &str) -> Problem {
 
 pub(super) fn new_nonces() -> Result<Nonces, Problem> {
     let mut random = [0; 96];
-    getrandom::fill(&mut random).map_err(|error| Problem {
-        class: Class::Unexpected,
-        kind: "random".into(),
-        message: format!("the kernel gives no random bytes: {error}"),
-        hint: Some("allow getrandom(2) in the sandbox".into()),
-    })?;
+    getrandom::fill(&mut random).map_err(|_| Problem::no_random())?;
     Ok(Nonces::new(&random))
 }

@@ -23,7 +23,7 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Origin, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::record::{Failure, InFlight, Record, Rejection};
+use crate::refresh::record::{Failure, InFlight, Record, Rejection, STATE_KEY, STATE_KEY_UNREAD};
 use crate::refresh::{
     Action, INPUTS_FRESH, LOCK_POLL_FIRST, LOCK_POLL_MAX, Phase, Refresher, Then, report, report_first,
     schedule, view,
@@ -133,7 +133,8 @@ impl Refresher {
     fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         // Nothing was sent, and what cannot be read now is news.
-        if failure.from_inputs && !self.policy.grant_type.has_login() {
+        let is_of_key = matches!(failure.kind.as_str(), STATE_KEY | STATE_KEY_UNREAD);
+        if failure.from_inputs && (is_of_key || !self.policy.grant_type.has_login()) {
             return None;
         }
         let wait = schedule::wait_after(failure, now)?;

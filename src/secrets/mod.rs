@@ -1,10 +1,11 @@
-//! Secrets, read when they are needed: from a file, an environment variable, a command or a
-//! systemd credential.
+//! Secrets, read when they are needed: from a file, an environment variable, a command, a systemd
+//! credential or a sealed file.
 //!
 //! Reading blocks, a command for up to 10 s: call it before taking a lock. Errors contain the key
 //! and the source, never the value.
 
 pub mod command;
+pub mod sealed;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +15,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use crate::secrets::command::CommandError;
+use crate::secrets::sealed::SealedError;
 use zeroize::Zeroizing;
 
 use crate::config::{SecretFlaw, SecretSource};
 use crate::files::{Contents, read};
+use crate::problem::Class;
 use crate::secret::Secret;
 
 /// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
@@ -44,6 +47,8 @@ pub enum SecretError {
     NoCredentials { key: &'static str, name: String },
     #[error("cannot read {key} from systemd credential {name}")]
     Credential { key: &'static str, name: String, source: io::Error },
+    #[error("the {key} file {} {source}", path.display())]
+    Sealed { key: &'static str, path: PathBuf, source: SealedError },
     #[error("{key} from {place} {flaw}")]
     Unusable { key: &'static str, place: String, flaw: SecretFlaw },
 }
@@ -54,7 +59,11 @@ impl SecretError {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
+    /// Its meaning for the exit code.
+    pub fn class(&self) -> Class {
+        if let Self::Sealed { source, .. } = self { source.class() } else { Class::Unavailable }
+    }
+
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File { path, source, .. } => match source.kind() {
@@ -82,6 +91,7 @@ impl SecretError {
             Self::Credential { name, .. } => format!(
                 "add LoadCredential={name}:PATH to the unit and restart it: credentials are loaded at the start"
             ),
+            Self::Sealed { source, .. } => return source.hint(),
             Self::Unusable { flaw: SecretFlaw::Empty, .. } => "write the secret there, on one line".into(),
             Self::Unusable { .. } => "it must be the secret alone, on one line".into(),
         })
@@ -168,6 +178,16 @@ fn bytes(
             read::read(&Path::new(&directory).join(name), MAX_LEN)
                 .map_err(|source| SecretError::Credential { key, name: name.clone(), source })?
                 .bytes
+        }
+        SecretSource::Sealed(file) => {
+            let read_key = |name: &'static str, source: &SecretSource| {
+                read_with(name, source, secret_variables, variable, effective_uid)
+            };
+            sealed::open(file, read_key).map_err(|source| SecretError::Sealed {
+                key,
+                path: file.path.clone(),
+                source,
+            })?
         }
     })
 }

@@ -119,6 +119,7 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
                 SecretSource::Env(_) => "env",
                 SecretSource::Command(_) => "command",
                 SecretSource::Credential(_) => "credential",
+                SecretSource::Sealed(_) => "sealed",
             }),
             ..RefreshTokenStatus::default()
         },

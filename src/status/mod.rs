@@ -17,6 +17,7 @@ use crate::account::credentials::read_certificate;
 use crate::account::files::{load_state, with_mates};
 use crate::account::origin::observe_mates;
 use crate::account::outputs::{Known, matches, other};
+use crate::account::plain_copy;
 use crate::account::token_file::{Observation, PublishError};
 use crate::account::{HangNote, policy};
 use crate::clock::{Clock, SystemClock};
@@ -169,6 +170,10 @@ pub struct AccountStatus {
     /// The supervising process; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
+    /// The copy of the config with its secrets in plain, which the next refresh removes; absent if there
+    /// is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_copy: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -209,7 +214,7 @@ fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::E
 pub struct RefreshTokenStatus {
     /// Whether there is one that may be used.
     pub available: bool,
-    /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`.
+    /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`, `sealed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<&'static str>,
     /// How the state keeps it: `plain` (0600 in a 0700 directory) or `sealed`.
@@ -357,6 +362,9 @@ pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static 
             if is_stopped {
                 status.stop_supervisor(pid);
             }
+        }
+        if plain_copy::has_sealed_secrets(account) {
+            status.plain_copy = plain_copy::find(settings).map(|path| path.to_string_lossy().into_owned());
         }
         status.token_file.masked_by =
             masked.filter(|(_, path)| *path == status.token_file.path).map(|(variable, _)| variable);

@@ -1,78 +1,15 @@
 //! The seal on the secrets of a state: its refresh tokens and its ID token.
 //!
-//! HKDF-SHA256 (RFC 5869) makes one key for each seal from the state key and a random salt;
-//! ChaCha20-Poly1305 (RFC 8439) seals. The seal is bound to the format, the account, the member of the
-//! state and the fingerprint of the secret, so that no text from another place opens. Writing seals anew;
-//! a secret that is not open is written as it was read.
+//! A seal (`cipher.rs`) is bound to the format, the account, the member of the state and the fingerprint of
+//! the secret. Writing seals anew; a secret that is not open is written as it was read.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, Salt};
-use zeroize::{Zeroize as _, Zeroizing};
-
+use crate::cipher::{NoRandom, StateKey};
 use crate::refresh::record::{PLAIN_VERSION, Record, VERSION};
 use crate::refresh::stored::StoredSecret;
 use crate::secret::Secret;
 
 /// The format, for the binding of a seal.
 const FORMAT: &str = "zg-tokend state 2";
-
-/// Bytes of salt: with 128 random bits no two seals have the same key.
-const SALT_LEN: usize = 16;
-
-/// The shortest state key: 32 bytes in base64. A passphrase would need a slow hash, and a person.
-const KEY_CHARS: usize = 43;
-
-/// A key from the config that seals or opens states.
-#[derive(Clone)]
-pub struct StateKey(Secret);
-
-/// A text that is too easy to guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is not a key: it must have at least {KEY_CHARS} letters, digits and - _ + / =, as 32 random bytes in base64"
-)]
-pub struct NotAKey;
-
-impl StateKey {
-    pub fn new(text: Secret) -> Result<Self, NotAKey> {
-        let is_key_char = |c: char| c.is_ascii_alphanumeric() || "-_+/=".contains(c);
-        let is_long = text.expose().len() >= KEY_CHARS && text.expose().chars().all(is_key_char);
-        // A line of dashes is long as well.
-        let mut seen: Vec<char> = text.expose().chars().collect();
-        seen.sort_unstable();
-        seen.dedup();
-        let is_varied = seen.len() >= 10;
-        seen.zeroize();
-        if is_long && is_varied { Ok(Self(text)) } else { Err(NotAKey) }
-    }
-
-    /// 32 bytes from the kernel.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *bytes)?;
-        Ok(Self(Secret::new(URL_SAFE_NO_PAD.encode(*bytes))))
-    }
-
-    /// The text, for the place where it is kept.
-    pub fn expose(&self) -> &str {
-        self.0.expose()
-    }
-
-    fn cipher(&self, salt: &[u8]) -> Option<LessSafeKey> {
-        let prk = Salt::new(HKDF_SHA256, salt).extract(self.0.expose().as_bytes());
-        let info = [FORMAT.as_bytes()];
-        let okm = prk.expand(&info, &CHACHA20_POLY1305).ok()?;
-        Some(LessSafeKey::new(UnboundKey::from(okm)))
-    }
-}
-
-impl std::fmt::Debug for StateKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// The keys at hand.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +18,8 @@ pub struct StateKeys {
     pub current: Option<StateKey>,
     /// Opens only. Alone, it has the state written in plain again.
     pub previous: Option<StateKey>,
+    /// The key of the state is lost, and a new login replaces what it sealed: that is left out.
+    pub is_lost: bool,
 }
 
 /// How a store writes.
@@ -106,9 +45,11 @@ pub enum SealError {
 impl SealError {
     pub fn hint(self) -> &'static str {
         match self {
-            Self::NoKey => "set state_key in the config to the key that it was sealed with",
+            Self::NoKey => {
+                "set state_key in the config to the key that it was sealed with; if that is lost, make another one with `zg-tokend seal --with`, and log in again"
+            }
             Self::WrongKey => {
-                "set state_key to the key that it was sealed with, or state_key_previous beside a new one; if that key is lost, remove the state file and log in again"
+                "set state_key to the key that it was sealed with, or state_key_previous beside a new one; if that key is lost, log in again with `zg-tokend login` or `set`"
             }
             Self::Random => "allow getrandom(2) in the sandbox",
         }
@@ -135,15 +76,29 @@ pub fn note_places(record: &mut Record) {
 /// Opens what is sealed in a record that was just read.
 pub fn open(record: &mut Record, keys: &StateKeys) -> Result<(), SealError> {
     let account = record.account.clone();
+    let is_lost = keys.is_lost;
     for (_, secret) in secrets(record) {
         let Some(sealed) = secret.sealed().filter(|_| secret.open().is_none()) else { continue };
         let mut keys = [&keys.current, &keys.previous].into_iter().flatten();
         let plain = keys.find_map(|key| opened(key, &account, secret, sealed));
-        if !plain.is_some_and(|plain| secret.set_open(plain)) {
+        if !plain.is_some_and(|plain| secret.set_open(plain)) && !is_lost {
             return Err(SealError::WrongKey);
         }
     }
+    if is_lost {
+        leave_out_closed(record);
+    }
     Ok(())
+}
+
+fn leave_out_closed(record: &mut Record) {
+    let is_closed = |secret: &StoredSecret| secret.open().is_none();
+    record.refresh_token.take_if(|token| is_closed(&token.value));
+    record.previous.take_if(|token| is_closed(&token.value));
+    let others = record.tokens.values_mut().map(|part| &mut part.access_token);
+    for token in others.chain([&mut record.access_token]).flatten() {
+        token.id_token.take_if(|id_token| is_closed(id_token));
+    }
 }
 
 /// Seals the secrets of a record that is about to be written, or lays them open, and sets its version.
@@ -183,35 +138,14 @@ fn binding(account: &str, member: &str, secret: &StoredSecret) -> String {
     format!("{FORMAT}\0{account}\0{member}\0{}", secret.fingerprint())
 }
 
-/// Base64 of salt, nonce and ciphertext.
 fn sealed(key: &StateKey, account: &str, member: &str, secret: &StoredSecret) -> Result<String, SealError> {
     let plain = secret.open().ok_or(SealError::NoKey)?.expose().as_bytes();
-    let mut random = [0; SALT_LEN + NONCE_LEN];
-    getrandom::fill(&mut random).map_err(|_| SealError::Random)?;
-    let (salt, nonce) = random.split_at(SALT_LEN);
-    // Room for all of it: a vector that grows leaves an unwiped copy of the plain text behind.
-    let mut text = Vec::with_capacity(plain.len() + CHACHA20_POLY1305.tag_len());
-    text.extend_from_slice(plain);
-    let done =
-        key.cipher(salt).zip(Nonce::try_assume_unique_for_key(nonce).ok()).and_then(|(cipher, nonce)| {
-            let aad = Aad::from(binding(account, member, secret));
-            cipher.seal_in_place_append_tag(nonce, aad, &mut text).ok()
-        });
-    if done.is_none() {
-        text.zeroize();
-        return Err(SealError::NoKey);
-    }
-    Ok(URL_SAFE_NO_PAD.encode([&random[..], &text].concat()))
+    key.seal(FORMAT, &binding(account, member, secret), plain).map_err(|NoRandom| SealError::Random)
 }
 
 fn opened(key: &StateKey, account: &str, secret: &StoredSecret, sealed: &str) -> Option<Secret> {
-    let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
-    let (salt, rest) = bytes.split_at_mut_checked(SALT_LEN)?;
-    let (nonce, text) = rest.split_at_mut_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let aad = Aad::from(binding(account, secret.member(), secret));
-    let plain = key.cipher(salt)?.open_in_place(nonce, aad, text).ok()?;
-    Some(Secret::new(std::str::from_utf8(plain).ok()?))
+    let plain = key.open(FORMAT, &binding(account, secret.member(), secret), sealed)?;
+    Some(Secret::new(std::str::from_utf8(&plain).ok()?))
 }
 
 #[cfg(test)]

@@ -237,14 +237,17 @@ impl Store {
     /// Renames a state that cannot be read to `state.corrupt-N`.
     pub fn put_aside(&self) -> Result<PathBuf, StateError> {
         let dir = self.locked()?;
-        let mut number = 1_u64;
-        loop {
-            let name = format!("{STATE}.corrupt-{number}");
-            if dir.directory().read(OsStr::new(&name), STATE_MAX)?.is_none() {
-                return rename(dir, &name);
-            }
-            number += 1;
-        }
+        rename(dir, &numbered(dir, "corrupt", &[])?)
+    }
+
+    /// Keeps a copy of the state as `state.sealed-N`: the key that opens it may turn up again.
+    pub fn keep_copy(&self) -> Result<PathBuf, StateError> {
+        let dir = self.locked()?;
+        let state = dir.directory().read(OsStr::new(STATE), STATE_MAX)?.map(|state| state.bytes);
+        let state = state.unwrap_or_default();
+        let name = numbered(dir, "sealed", &state)?;
+        dir.write(&name, &state)?;
+        Ok(dir.directory().path().join(name))
     }
 
     /// Finds the state of another account that lists `seed`, and locks it; failing that, a state
@@ -508,6 +511,19 @@ fn encode(record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError>
         return Err(StateError::TooLong { account: record.account.clone(), bytes: bytes.len() });
     }
     Ok(bytes)
+}
+
+/// The first name `state.KIND-N` of no file, or of one that has these bytes already.
+fn numbered(dir: &AccountDir, kind: &str, bytes: &[u8]) -> Result<String, FileError> {
+    let mut number = 1_u64;
+    loop {
+        let name = format!("{STATE}.{kind}-{number}");
+        let found = dir.directory().read(OsStr::new(&name), STATE_MAX)?;
+        if found.is_none_or(|found| !bytes.is_empty() && *found.bytes == *bytes) {
+            return Ok(name);
+        }
+        number += 1;
+    }
 }
 
 fn rename(dir: &AccountDir, to: &str) -> Result<PathBuf, StateError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 /// import each other.
 const LAYERS: [&[&str]; 12] = [
     &["problem", "secret"],
-    &["clock", "redact", "runtime", "signals", "sink", "template"],
+    &["cipher", "clock", "redact", "runtime", "signals", "sink", "template"],
     &["demo", "oauth", "process", "signing", "timer", "workers"],
     &["files", "refresh"],
     &["config"],

@@ -10,6 +10,7 @@ mod kill;
 mod logout;
 mod paste;
 mod refused;
+mod sealed;
 mod words;
 
 use std::io::{PipeWriter, Write as _};

@@ -1,6 +1,8 @@
 //! Logins at rest: sealed with a key that is kept elsewhere.
 
+mod image;
 mod keyring;
+mod secrets;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,7 @@ use zg_tokend::testing::demo::Fault;
 use zg_tokend::testing::secret::Secret;
 
 use crate::common::world::World;
-use crate::common::{Output, audit, feed, write_script};
+use crate::common::{Output, audit, feed, wait_until, write_script};
 use crate::secrets::encodings;
 
 /// Two keys, as `openssl rand -base64 32` prints them.
@@ -34,7 +36,7 @@ pub fn key_line(world: &World, name: &str, key: &str) -> String {
     format!("{name} = {{ command = [\"{}\"] }}\n", script.display())
 }
 
-fn write_key(world: &World, key: &str) {
+pub fn write_key(world: &World, key: &str) {
     write_private(&world.sandbox.path("key"), key);
 }
 
@@ -155,6 +157,38 @@ fn without_the_key_the_live_token_stays_and_nothing_is_sent() {
     assert_eq!(world.posts(), 2);
     assert!(is_sealed(&world));
     audit::assert_one_post_per_epoch(&world.server.audit());
+}
+
+/// The key command waits for a person who is not there. Whatever needs no key goes on meanwhile.
+#[test]
+fn a_key_command_that_hangs_keeps_nothing_else_waiting() {
+    let (world, _) = sealed();
+    world.pass_time(DUE);
+    // Whoever asks for the key notes its process, and waits as long as the test takes.
+    let asked = world.sandbox.path("asked");
+    let command = world.sandbox.path("key-command");
+    write_script(&command, &format!("#!/bin/sh\necho $$ >>'{}'\nexec sleep 100000\n", asked.display()));
+    let mut run = world.start_run();
+    let asks = || fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+    wait_until("the key command", || (asks() > 0).then_some(()));
+    for args in [&["token"][..], &["status", "--json"], &["check", "--syntax"]] {
+        let output = world.sandbox.run(args.iter().copied());
+        assert!([Some(0), Some(1)].contains(&output.code), "{args:?}: {output:?}");
+    }
+    assert_eq!(world.token(), world.token());
+    run.wait_for("timed out");
+    world.assert_live();
+    assert_eq!(world.posts(), 1);
+    // The next ones hang as well, and the service ends all the same.
+    let output = world.once_gives(69, ["--force"]);
+    assert!(output.stderr.contains("unlock the password store"), "{output:?}");
+    assert_eq!(run.stop().code(), Some(0));
+    for pid in fs::read_to_string(&asked).unwrap().lines() {
+        wait_until("the end of the key command", || (!Path::new("/proc").join(pid).exists()).then_some(()));
+    }
+    key_line(&world, "state_key", KEY);
+    world.permit_force();
+    world.once_gives(0, ["--force"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::cli::args::{Args, Init};
+use crate::cli::config_file::ReplaceError;
 use crate::cli::exit::Exit;
 use crate::cli::init::addition::Existing;
 use crate::cli::init::answers::Answers;
@@ -48,8 +49,8 @@ pub(in crate::cli) enum InitError {
     Edit(#[from] AdditionError),
     #[error("nothing was written: the change was not confirmed")]
     NotConfirmed,
-    #[error("nothing was written: {} was changed meanwhile", .0.display())]
-    Edited(PathBuf),
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error(transparent)]
@@ -75,7 +76,7 @@ impl InitError {
             Self::Existing(error) => error.hint(),
             Self::Edit(error) => error.hint(),
             Self::NotConfirmed => Some("pass --yes to make the change without a question".into()),
-            Self::Edited(_) => Some("run the command again".into()),
+            Self::Replace(error) => error.hint(),
             Self::Place(error) => error.hint(),
             Self::File(error) => error.hint(),
         }
@@ -83,8 +84,8 @@ impl InitError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Place(error) => Exit::from(error.class()),
-            Self::File(error) => Exit::from(error.class()),
+            Self::Place(error) | Self::Replace(ReplaceError::Place(error)) => Exit::from(error.class()),
+            Self::File(error) | Self::Replace(ReplaceError::File(error)) => Exit::from(error.class()),
             Self::Existing(_) => Exit::Config,
             _ => Exit::Usage,
         }

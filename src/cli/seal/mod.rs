@@ -3,41 +3,42 @@
 //! A key is made, stored and read back before the config names it; the config names it before a state is
 //! sealed. Wherever that is interrupted, each state is whole and its key is known.
 
-mod file;
+mod key;
 mod place;
+mod secrets;
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
+use crate::account::plain_copy;
 use crate::account::reseal::{AtRest, reseal};
-use crate::account::sealing::read_keys_here;
+use crate::account::sealing::{KeyUse, read_keys_here};
+use crate::cipher::{NoRandom, StateKey};
 use crate::cli::args::{Args, KeyPlace, Seal};
+use crate::cli::config_file::{ConfigFile, parse};
 use crate::cli::exit::Exit;
-use crate::cli::seal::file::{of_file, replace};
+use crate::cli::seal::key::{KEY, no_key};
 use crate::cli::seal::place::KeptKey;
 use crate::cli::{output, report, settings};
-use crate::config;
-use crate::config::{Environment, Settings, edit};
-use crate::files::Attributes;
-use crate::files::read::Contents;
-use crate::problem::{Class, Problem, chain};
+use crate::config::{Settings, edit};
+use crate::problem::{Class, Problem};
+use crate::refresh::record::STATE_KEY;
 use crate::store;
-use crate::store::seal::{StateKey, StateKeys};
+use crate::store::seal::StateKeys;
 
-const KEY: &str = "state_key";
 const PREVIOUS: &str = "state_key_previous";
-
-/// The longest config that is changed.
-const CONFIG_MAX: usize = 16 << 20;
 
 pub(super) fn execute(args: &Args, flags: &Seal) -> Exit {
     let Some(settings) = settings(args) else { return Exit::Config };
     let only = args.common.account.as_deref();
-    let done = match (flags.with, flags.remove) {
-        (Some(place), _) => seal_with(&settings, place, only),
-        (None, true) => remove(&settings),
-        (None, false) => {
+    if let Ok(true) = plain_copy::remove_if_proved(&settings) {
+        output::print_line(format!("removed {}", plain_copy::path(&settings.path).display()));
+    }
+    let done = match (flags.with, flags.secrets, flags.remove) {
+        (Some(place), ..) => seal_with(&settings, place, only),
+        (None, true, false) => secrets::seal(&settings, flags.yes),
+        (None, true, true) => secrets::remove(&settings, flags.yes),
+        (None, false, true) => remove(&settings),
+        (None, false, false) => {
             // It is the same for all accounts.
             let has_key = settings
                 .accounts
@@ -55,20 +56,14 @@ pub(super) fn execute(args: &Args, flags: &Seal) -> Exit {
     }
 }
 
-fn no_key() -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: KEY.into(),
-        message: "the config has no state_key, so the logins stay in plain".into(),
-        hint: Some("make one: zg-tokend seal --with secret-tool, --with systemd-creds or --with file".into()),
-    }
-}
-
 /// Writes the states anew with `keys`, or with those that the config names.
 fn seal_all(settings: &Settings, only: Option<&str>, keys: Option<&Arc<StateKeys>>) -> Exit {
     let settings = Arc::new(settings.clone());
     let exits = settings.chosen(only).map(|account| {
-        let keys = keys.map_or_else(|| read_keys_here(&settings, account), |keys| Ok(Some(Arc::clone(keys))));
+        let keys = keys.map_or_else(
+            || read_keys_here(&settings, account, KeyUse::Open),
+            |keys| Ok(Some(Arc::clone(keys))),
+        );
         match keys.and_then(|keys| reseal(&settings, account, keys)) {
             Ok(at_rest) => {
                 let how = match at_rest {
@@ -84,7 +79,9 @@ fn seal_all(settings: &Settings, only: Option<&str>, keys: Option<&Arc<StateKeys
             Err(problem) => report(account, &problem),
         }
     });
-    let exit = Exit::worst(exits.collect::<Vec<_>>());
+    let mut exits: Vec<_> = exits.collect();
+    exits.push(secrets::reseal(&settings));
+    let exit = Exit::worst(exits);
     if settings.accounts.iter().any(|account| account.state_key.is_some()) {
         for path in store::plain_leftovers(&settings) {
             output::warning(
@@ -97,7 +94,7 @@ fn seal_all(settings: &Settings, only: Option<&str>, keys: Option<&Arc<StateKeys
 }
 
 fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result<Exit, Problem> {
-    let text = read_config(settings)?;
+    let file = ConfigFile::read(&settings.path)?;
     if settings.accounts.iter().any(|account| account.state_key.is_some()) {
         return Err(Problem {
             class: Class::Config,
@@ -108,28 +105,33 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
             ),
         });
     }
-    let key = StateKey::random().map_err(|error| Problem {
-        class: Class::Unexpected,
-        kind: "random".into(),
-        message: format!("the kernel gives no random bytes: {error}"),
-        hint: Some("allow getrandom(2) in the sandbox".into()),
-    })?;
+    let key = StateKey::random().map_err(|NoRandom| Problem::no_random())?;
     // The states have to open before they can be sealed with another key.
-    let mut keys = StateKeys { current: Some(key.clone()), previous: None };
+    let mut keys = StateKeys { current: Some(key.clone()), ..StateKeys::default() };
     for account in &settings.accounts {
-        let previous = read_keys_here(settings, account)?.and_then(|keys| keys.previous.clone());
-        keys.previous = keys.previous.or(previous);
+        match read_keys_here(settings, account, KeyUse::Open) {
+            Ok(read) => keys.previous = keys.previous.or(read.and_then(|keys| keys.previous.clone())),
+            // Its key is lost: the new one is for the next login, and this one stays as it is.
+            Err(problem) if account.state_key_previous.is_none() && problem.kind == STATE_KEY => {}
+            Err(problem) => return Err(problem),
+        }
     }
     let kept: KeptKey = place::keep(settings, place, &key)?;
     let line = format!("{KEY} = {}", kept.source);
     output::print_line(format!("made a key and keep it in {}", kept.place));
     let changed =
-        store_config(settings, &edit::with_first_line(&text, &line)).map_err(|problem| Problem {
-            hint: Some(format!("write this line at the top of {}: {line}", settings.path.display())),
-            ..problem
+        store_config(settings, &file, &edit::with_first_line(&file.text, &line)).map_err(|problem| {
+            Problem {
+                hint: Some(format!("write this line at the top of {}: {line}", settings.path.display())),
+                ..problem
+            }
         })?;
     output::print_line(format!("added to {}: {line}", settings.path.display()));
-    let exit = seal_all(&changed, only, Some(&Arc::new(keys)));
+    let exit = if kept.is_here { seal_all(&changed, only, Some(&Arc::new(keys))) } else { Exit::Success };
+    let text = ConfigFile::read(&changed.path)?.text;
+    if kept.is_here && secrets::stand_in(&text) {
+        output::hint("zg-tokend seal --secrets moves the secrets of the config into sealed files as well");
+    }
     if let Some(next) = kept.next {
         output::hint(next);
     }
@@ -140,10 +142,18 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
 /// in plain, then it goes.
 fn remove(settings: &Settings) -> Result<Exit, Problem> {
     for account in &settings.accounts {
-        read_keys_here(settings, account)?;
+        read_keys_here(settings, account, KeyUse::Open)?;
     }
-    let text = read_config(settings)?;
-    let has = |key| edit::without(&text, key).is_some();
+    if settings.accounts.iter().any(|account| plain_copy::has_sealed_secrets(account)) {
+        return Err(Problem {
+            class: Class::Config,
+            kind: KEY.into(),
+            message: "the config has secrets in sealed files, which state_key opens".into(),
+            hint: Some("take them back first: zg-tokend seal --secrets --remove".into()),
+        });
+    }
+    let file = ConfigFile::read(&settings.path)?;
+    let has = |key| edit::without(&file.text, key).is_some();
     if has(KEY) && has(PREVIOUS) {
         return Err(Problem {
             class: Class::Config,
@@ -155,16 +165,17 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
         });
     }
     let mut changed = settings.clone();
-    if let Some(text) = edit::renamed(&text, KEY, PREVIOUS) {
-        changed = store_config(settings, &text)?;
+    if let Some(text) = edit::renamed(&file.text, KEY, PREVIOUS) {
+        changed = store_config(settings, &file, &text)?;
     } else if !has(PREVIOUS) {
         return Err(Problem { message: "the config has no state_key: nothing is sealed".into(), ..no_key() });
     }
     let exit = seal_all(&changed, None, None);
+    let file = ConfigFile::read(&settings.path)?;
     if exit == Exit::Success
-        && let Some(text) = edit::without(&read_config(&changed)?, PREVIOUS)
+        && let Some(text) = edit::without(&file.text, PREVIOUS)
     {
-        store_config(&changed, &text)?;
+        store_config(&changed, &file, &text)?;
         output::print_line(format!(
             "took state_key out of {}; the key itself stays where it is",
             changed.path.display()
@@ -173,28 +184,9 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
     Ok(exit)
 }
 
-fn read_config(settings: &Settings) -> Result<Zeroizing<String>, Problem> {
-    let contents = Contents::of_path(&settings.path, CONFIG_MAX).map_err(|error| of_file(&error))?;
-    let bytes = contents.map(|contents| contents.bytes).unwrap_or_default();
-    let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bug("the config is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
-/// Replaces the config at once, with the owner and mode that it has, and returns what it says now.
-fn store_config(settings: &Settings, text: &str) -> Result<Settings, Problem> {
-    let path = &settings.path;
-    let changed = config::parse(text, path, &Environment::of_process()).map_err(|error| Problem {
-        class: Class::Config,
-        kind: KEY.into(),
-        message: format!("the changed config would not be valid: {}", chain(&error)),
-        hint: error.hint(),
-    })?;
-    let present = Contents::of_path(path, CONFIG_MAX).map_err(|error| of_file(&error))?;
-    let attributes = present.map_or(Attributes::PRIVATE, |present| Attributes {
-        mode: present.mode,
-        owner: Some(present.uid),
-        group: Some(present.gid),
-    });
-    replace(path, attributes, text.as_bytes())?;
-    Ok(Settings { missing_state_dir: settings.missing_state_dir, ..changed })
+/// Replaces the config at once, and returns what it says now.
+fn store_config(settings: &Settings, file: &ConfigFile, text: &str) -> Result<Settings, Problem> {
+    let changed = parse(settings, text)?;
+    file.replace(text, file.attributes)?;
+    Ok(changed)
 }

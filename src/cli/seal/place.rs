@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::cipher::StateKey;
 use crate::cli::args::KeyPlace;
-use crate::cli::seal::file::replace;
+use crate::cli::config_file::replace;
 use crate::config::{SecretSource, Settings};
 use crate::files::Attributes;
 use crate::problem::{Class, Problem, chain};
@@ -14,7 +15,6 @@ use crate::process;
 use crate::redact::scrub;
 use crate::secret::Secret;
 use crate::secrets;
-use crate::store::seal::StateKey;
 
 /// A keyring may ask the person who runs this to unlock it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -33,6 +33,8 @@ pub(super) struct KeptKey {
     pub(super) place: String,
     /// The next step of the user.
     pub(super) next: Option<String>,
+    /// This process can read it as the config names it.
+    pub(super) is_here: bool,
 }
 
 pub(super) fn keep(settings: &Settings, place: KeyPlace, key: &StateKey) -> Result<KeptKey, Problem> {
@@ -54,7 +56,7 @@ fn in_file(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
         settings.state_dir.display()
     );
     let source = format!("{{ file = {} }}", quoted(&path.to_string_lossy()));
-    Ok(KeptKey { source, place: format!("{}, mode 0600", path.display()), next: Some(next) })
+    Ok(KeptKey { source, place: format!("{}, mode 0600", path.display()), next: Some(next), is_here: true })
 }
 
 fn in_keyring(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
@@ -67,7 +69,7 @@ fn in_keyring(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
     let store = argv(&[&["secret-tool", "store", "--label=zg-tokend state key"], &attributes[..]].concat());
     run(&store, key)?;
     read_back(&SecretSource::Command(lookup.clone()), key)?;
-    Ok(KeptKey { source: command(&lookup), place: "the keyring".into(), next: None })
+    Ok(KeptKey { source: command(&lookup), place: "the keyring".into(), next: None, is_here: true })
 }
 
 fn encrypted(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
@@ -77,11 +79,25 @@ fn encrypted(settings: &Settings, key: &StateKey) -> Result<KeptKey, Problem> {
     let is_root = rustix::process::geteuid().is_root();
     let scope = if is_root { &[][..] } else { &["--user"][..] };
     let name = format!("--name={CREDENTIAL}");
-    run(&argv(&[&["systemd-creds"], scope, &["encrypt", &name, "-", &file]].concat()), key)?;
+    let encrypt = argv(&[&["systemd-creds"], scope, &["encrypt", &name, "-", &file]].concat());
+    run(&encrypt, key).map_err(|problem| {
+        let elsewhere = "for a user it needs systemd 256: choose another place, such as --with secret-tool";
+        let hint = if is_root { problem.hint } else { Some(elsewhere.into()) };
+        Problem { hint, ..problem }
+    })?;
+    // The user of a system service may not decrypt it: its service manager does.
+    if is_root && settings.path.parent() == Some(Path::new("/etc/zg-tokend")) {
+        let unit = settings.path.file_stem().unwrap_or_default().to_string_lossy();
+        let next = format!(
+            "systemctl edit zg-tokend@{unit}, add under [Service]: LoadCredentialEncrypted={CREDENTIAL}:{file} and restart it: its next refresh seals"
+        );
+        let (source, place) = (format!("{{ credential = \"{CREDENTIAL}\" }}"), format!("{file}, encrypted"));
+        return Ok(KeptKey { source, place, next: Some(next), is_here: false });
+    }
     let decrypt = argv(&[&["systemd-creds"], scope, &["decrypt", &name, &file, "-"]].concat());
     read_back(&SecretSource::Command(decrypt.clone()), key)?;
     let place = format!("{file}, which this machine alone decrypts");
-    Ok(KeptKey { source: command(&decrypt), place, next: None })
+    Ok(KeptKey { source: command(&decrypt), place, next: None, is_here: true })
 }
 
 /// Another key there may be the only one that opens another state.
@@ -153,6 +169,6 @@ fn command(argv: &[String]) -> String {
 }
 
 /// A string of TOML: basic strings have the escapes of JSON.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }

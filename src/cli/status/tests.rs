@@ -9,6 +9,7 @@ const NOW: i64 = 1_800_000_000;
 /// A fresh token of an hour, 17 minutes old.
 fn account(name: &str) -> AccountStatus {
     AccountStatus {
+        plain_copy: None,
         account: name.to_owned(),
         from: None,
         state: State::Fresh,

@@ -67,6 +67,12 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         details.push(("probe", probe_result(probe, &time)));
     }
     details.push(("supervisor", supervisor(status)));
+    if let Some(path) = &status.plain_copy {
+        details.push((
+            "plain copy",
+            format!("{path} has the secrets of the config; a refresh of each account removes it"),
+        ));
+    }
     details
 }
 

@@ -87,6 +87,7 @@ fn its_account_is_that_of_the_status_schema() {
 /// Everything that can be said of an account at once: a new member does not compile without.
 fn everything() -> AccountStatus {
     AccountStatus {
+        plain_copy: Some(String::new()),
         account: "a".into(),
         from: Some("b".into()),
         state: State::Fresh,

@@ -11,7 +11,7 @@ fn key(letter: char) -> StateKey {
 }
 
 fn keys(current: Option<char>, previous: Option<char>) -> StateKeys {
-    StateKeys { current: current.map(key), previous: previous.map(key) }
+    StateKeys { current: current.map(key), previous: previous.map(key), is_lost: false }
 }
 
 const SEALS: SealRules = SealRules { seals: true, plain_id_token: false };
@@ -166,6 +166,25 @@ fn the_previous_key_alone_lays_the_state_open() {
 }
 
 #[test]
+fn what_a_lost_key_sealed_is_left_out() {
+    let mut record = sealed_record();
+    let lost = StateKeys { is_lost: true, ..keys(Some('y'), None) };
+    open(&mut record, &lost).unwrap();
+    assert!(record.refresh_token.is_none() && record.previous.is_none());
+    let token = record.access_token.as_ref().unwrap();
+    assert_eq!((token.value.expose(), &token.id_token), ("at", &None));
+    assert_eq!(record.seeds, sealed_record().seeds, "no seed of the config becomes new");
+    record.take_seed(Secret::new("rt-newest"), now());
+    close(&mut record, Some(&lost), SEALS).unwrap();
+    let mut read = written(&record);
+    assert_eq!(open(&mut read, &keys(Some('y'), None)), Ok(()));
+    // With the right key nothing is lost.
+    let mut record = sealed_record();
+    open(&mut record, &StateKeys { is_lost: true, ..keys(Some('x'), None) }).unwrap();
+    assert!(record.refresh_token.is_some() && record.previous.is_some());
+}
+
+#[test]
 fn an_id_token_that_a_file_has_is_not_sealed() {
     let mut record = record();
     let rules = SealRules { plain_id_token: true, ..SEALS };
@@ -189,6 +208,6 @@ fn a_key_is_no_passphrase() {
     assert!(StateKey::new(Secret::new(StateKey::random().unwrap().expose())).is_ok());
     assert_eq!(
         format!("{:?}", keys(Some('x'), None)),
-        "StateKeys { current: Some([redacted]), previous: None }"
+        "StateKeys { current: Some([redacted]), previous: None, is_lost: false }"
     );
 }

@@ -371,6 +371,74 @@ fn a_state_is_sealed_with_an_encrypted_credential() {
     audit::assert_one_post_per_epoch(&it.world.server.audit());
 }
 
+/// Root makes the key; the service alone has it.
+#[test]
+fn seal_makes_the_credential_that_the_unit_loads() {
+    let Some(it) = Instance::new("lea", seconds(3600)) else { return };
+    it.configure("");
+    it.do_systemctl("start");
+    it.assert_live();
+    it.do_systemctl("stop");
+    let machine = &it.person.machine;
+    // Root's now, and without the login, which is in the state.
+    machine.put(&it.config(), it.world.client().as_bytes(), 0o644);
+    let seal = format!("zg-tokend seal --with systemd-creds --config {} 2>&1", it.config());
+    let shown = machine.run(&seal);
+    let unit = include_str!("../../../systemd/system/zg-tokend@.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=state_key:"));
+    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "lea"));
+    assert!(shown.contains(&line) && shown.contains("zg-tokend@lea"), "{shown}");
+    assert!(
+        machine.run(&format!("cat {}", it.config())).contains("state_key = { credential = \"state_key\" }")
+    );
+    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/lea.key.cred -");
+    assert!(key.trim().len() >= 43 && !shown.contains(key.trim()), "{shown}");
+    // A state may be sealed with that key already.
+    assert_eq!(machine.shell(&seal).code, Some(78));
+
+    it.edit(&format!("[Service]\n{line}\n"));
+    it.do_systemctl("start");
+    for _ in 0..2 {
+        it.refresh();
+        let state = machine.shell("cat /var/lib/zg-tokend/lea/default/state").stdout;
+        assert!(state.contains("\"sealed\""), "{state}");
+    }
+    it.do_systemctl("stop");
+    audit::assert_one_post_per_epoch(&it.world.server.audit());
+}
+
+/// A command that decrypts the key, where root runs the program for itself.
+#[test]
+fn root_seals_with_a_key_that_this_machine_decrypts() {
+    let Some(it) = Instance::new("mia", seconds(3600)) else { return };
+    let machine = &it.person.machine;
+    machine.make("/root/mia", 0o700);
+    let config = format!(
+        "{}refresh_token = \"{}\"\ntoken_file = \"token\"\nstate_dir = \"state\"\n",
+        it.world.client(),
+        it.world.seed().expose()
+    );
+    machine.put("/root/mia/config.toml", config.as_bytes(), 0o600);
+    let zg = |args: &str| machine.shell(&format!("zg-tokend {args} --config /root/mia/config.toml"));
+    assert_eq!(zg("once").code, Some(0));
+    let output = zg("seal --with systemd-creds");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let state = || machine.shell("cat /root/mia/state/default/state").stdout;
+    assert!(state().contains("\"sealed\""), "{}", state());
+    for args in ["once --force", "seal --secrets --yes", "once --force"] {
+        let output = zg(args);
+        assert_eq!(output.code, Some(0), "{args}: {output:?}");
+    }
+    let files = machine.run("cd /root/mia; ls; cat config.toml");
+    assert!(files.contains("config.refresh_token.sealed") && !files.contains("config.toml.plain"), "{files}");
+    assert!(files.contains("\"systemd-creds\", \"decrypt\""), "{files}");
+    assert_eq!(zg("seal --secrets --remove --yes").code, Some(0));
+    assert_eq!(zg("seal --remove").code, Some(0));
+    assert!(!state().contains("\"sealed\""), "{}", state());
+    assert_eq!(machine.run("cat /root/mia/config.toml"), config);
+    audit::assert_one_post_per_epoch(&it.world.server.audit());
+}
+
 /// The drop-in that the recipe shows.
 fn drop_in() -> &'static str {
     let recipe = include_str!("../../../docs/recipes/systemd.md");

@@ -1,7 +1,7 @@
 //! The user unit: for each test a user, who has never logged in.
 
 use super::home::Home;
-use crate::common::{audit, wait_until};
+use crate::common::{audit, figure, wait_until};
 
 const UNIT: &str = "zg-tokend";
 
@@ -88,4 +88,46 @@ fn a_credential_comes_by_the_line_that_the_unit_shows() {
     home.assert_live();
     assert_eq!(home.world.posts(), 1);
     home.person.run("systemctl --user stop zg-tokend");
+}
+
+#[test]
+fn a_user_seals_login_and_config_under_the_service() {
+    let Some(home) = Home::new("yara", 3600) else { return };
+    home.person.linger();
+    home.person.run("systemctl --user start zg-tokend");
+    home.assert_live();
+    // Before systemd 256 only root can decrypt.
+    let version =
+        home.person.machine.run("systemd-creds --version | sed -n 's/^systemd \\([0-9]*\\).*/\\1/p'");
+    let can_decrypt = version.trim().parse::<u32>().unwrap() >= 256;
+    let with_creds = home.person.shell("zg-tokend seal --with systemd-creds");
+    figure(format!(
+        "systemd {}: a user's `seal --with systemd-creds` gives {:?}",
+        version.trim(),
+        with_creds.code
+    ));
+    if can_decrypt {
+        assert_eq!(with_creds.code, Some(0), "{with_creds:?}");
+    } else {
+        assert_eq!(with_creds.code, Some(69), "{with_creds:?}");
+        assert!(with_creds.stderr.contains("needs systemd 256"), "{with_creds:?}");
+        home.person.run("zg-tokend seal --with file");
+    }
+    home.person.run("zg-tokend seal --secrets --yes");
+    home.person.run("test -e ~/.config/zg-tokend/config.toml.plain");
+    wait_until("the new config", || {
+        let log = home.person.run("journalctl --user --sync; journalctl --user -o cat -u zg-tokend");
+        log.contains("the new config is in use").then_some(())
+    });
+    let grants = home.world.grants();
+    home.person.run("systemctl --user kill -s USR1 --kill-whom=main zg-tokend");
+    home.wait_for_grants(grants + 1);
+    wait_until("the end of the copy", || {
+        (home.person.shell("test -e ~/.config/zg-tokend/config.toml.plain").code == Some(1)).then_some(())
+    });
+    let state = home.person.run("cat ~/.local/state/zg-tokend/default/state");
+    assert!(state.contains("\"sealed\""), "{state}");
+    home.assert_live();
+    home.person.run("systemctl --user stop zg-tokend");
+    audit::assert_one_post_per_epoch(&home.world.server.audit());
 }

@@ -16,14 +16,14 @@ use crate::common::{figure, finish};
 
 /// A kind of file system, how it is made and mounted.
 #[derive(Debug)]
-struct Kind {
-    name: &'static str,
+pub struct Kind {
+    pub name: &'static str,
     make: &'static str,
     options: &'static str,
 }
 
 /// ext4 without auto_da_alloc, which would forgive a rename without an fsync; xfs never does.
-const KINDS: [Kind; 2] = [
+pub const KINDS: [Kind; 2] = [
     Kind {
         name: "ext4",
         make: "truncate -s 32M $image; mkfs.ext4 -q -E lazy_itable_init=0 $image",
@@ -33,7 +33,7 @@ const KINDS: [Kind; 2] = [
 ];
 
 /// The effects of a refresh on disks and on the server: the steps between which power can be lost.
-const STEPS: [&str; 11] = [
+pub const STEPS: [&str; 11] = [
     "openat",
     "mkdirat",
     "flock",
@@ -47,46 +47,51 @@ const STEPS: [&str; 11] = [
     "recvfrom",
 ];
 
-/// The state on one disk, the token file on another: no journal orders one after the other.
-fn world(kind: &Kind, before: Before) -> Option<World> {
-    let mut world = mounted(|world| {
-        let images = DISKS.iter().enumerate().map(|(nth, disk)| {
+impl Kind {
+    /// Commands that make a disk for each of these directories of the sandbox, and mount it there.
+    pub fn make_and_mount(&self, world: &World, disks: &[&str]) -> String {
+        let commands = disks.iter().enumerate().map(|(nth, disk)| {
             let (image, at) = (world.sandbox.path(format!("data/{nth}.img")), world.sandbox.path(disk));
             let (image, at) = (image.display(), at.display());
             format!(
                 "image={image}\n{}\nmount -o {} $image {at}\nchmod 700 {at}\nsync\n",
-                kind.make, kind.options
+                self.make, self.options
             )
         });
-        images.collect()
-    })?;
+        commands.collect()
+    }
+}
+
+/// The state on one disk, the token file on another: no journal orders one after the other.
+fn world(kind: &Kind, before: Before) -> Option<World> {
+    let world = mounted(|world| kind.make_and_mount(world, &DISKS))?;
     world.server.issuer(|issuer| issuer.options_mut().reuse_grace = std::time::Duration::from_secs(300));
     if before == Before::TokenDue {
         world.once_gives(0, []);
         world.pass_time(DUE);
-        sync(&mut world);
+        sync(&world, &DISKS);
     }
     Some(world)
 }
 
 /// The files from before are on disk for good.
-fn sync(world: &mut World) {
-    for disk in DISKS {
+pub fn sync(world: &World, disks: &[&str]) {
+    for disk in disks {
         world.sandbox.mounts().run(&format!("sync -f {}", world.sandbox.path(disk).display()));
     }
 }
 
-fn lose_power(world: &World, kind: &Kind) {
-    let both = |command: &dyn Fn(usize, &str) -> String| {
-        let commands = DISKS
+pub fn lose_power(world: &World, kind: &Kind, disks: &[&str]) {
+    let all = |command: &dyn Fn(usize, &str) -> String| {
+        let commands = disks
             .iter()
             .enumerate()
             .map(|(nth, disk)| command(nth, &world.sandbox.path(disk).display().to_string()));
         world.sandbox.mounts().run(&commands.collect::<Vec<_>>().join("\n"));
     };
-    both(&|_, at| format!("xfs_io -x -c shutdown {at}"));
-    both(&|_, at| format!("umount {at}"));
-    both(&|nth, at| {
+    all(&|_, at| format!("xfs_io -x -c shutdown {at}"));
+    all(&|_, at| format!("umount {at}"));
+    all(&|nth, at| {
         format!("mount -o {} {} {at}", kind.options, world.sandbox.path(format!("data/{nth}.img")).display())
     });
 }
@@ -113,7 +118,7 @@ fn lose_power_at(call: &Call, kind: &Kind, before: Before, durable: &Durable) {
     let injection = format!("{}:signal=KILL:when={}", call.name, call.nth);
     let log = world.sandbox.path("trace");
     finish(&mut traced(&world.sandbox.command(["once"]), Some(&injection), &log));
-    lose_power(&world, kind);
+    lose_power(&world, kind, &DISKS);
 
     let granted_now = granted(&world.server.audit());
     let place = |token: &Secret| granted_now.iter().position(|(granted, _)| *granted == token.fingerprint());

@@ -6,13 +6,13 @@ use super::{configure, log_in};
 use crate::common::wait_until;
 use crate::common::world::World;
 
-fn revocations(world: &World) -> usize {
+pub fn revocations(world: &World) -> usize {
     let log = world.server.audit();
     log.iter().filter(|entry| matches!(entry.event, AuditEvent::Revocation { .. })).count()
 }
 
 #[track_caller]
-fn logout_gives(world: &World, code: i32, args: &[&str]) -> String {
+pub fn logout_gives(world: &World, code: i32, args: &[&str]) -> String {
     let output = world.sandbox.run(["logout"].into_iter().chain(args.iter().copied()));
     assert_eq!(output.code, Some(code), "{output:?}");
     format!("{}{}", output.stdout, output.stderr)

@@ -76,3 +76,84 @@ fn a_keyring_holds_the_key_and_may_be_locked_or_gone() {
     assert!(!is_sealed(&world));
     world.once_gives(0, ["--force"]);
 }
+
+/// Takes the name of the prompter on the session's bus, and never answers: a dialog that nobody sees.
+const SILENT_PROMPTER: &str = r#"
+import os, socket, struct, sys
+
+def string(text):
+    return struct.pack("<I", len(text)) + text.encode() + b"\0"
+
+def pad(data, to):
+    return data + b"\0" * (-len(data) % to)
+
+def call(serial, member, signature="", body=b""):
+    fields = b""
+    header = [(1, "o", "/org/freedesktop/DBus"), (3, "s", member), (2, "s", "org.freedesktop.DBus"), (6, "s", "org.freedesktop.DBus")]
+    for code, kind, value in header:
+        fields = pad(fields, 8) + bytes([code, 1]) + kind.encode() + b"\0" + string(value)
+    if signature:
+        fields = pad(fields, 8) + bytes([8, 1]) + b"g\0" + bytes([len(signature)]) + signature.encode() + b"\0"
+    start = b"l\1\0\1" + struct.pack("<III", len(body), serial, len(fields))
+    return pad(start + fields, 8) + body
+
+address = os.environ["DBUS_SESSION_BUS_ADDRESS"].split(",")[0].split("=", 1)
+bus = socket.socket(socket.AF_UNIX)
+bus.connect("\0" + address[1] if address[0].endswith("abstract") else address[1])
+bus.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
+bus.recv(100)
+bus.sendall(b"BEGIN\r\n" + call(1, "Hello") + call(2, "RequestName", "su", pad(string("org.gnome.keyring.SystemPrompter"), 4) + struct.pack("<I", 4)))
+asked = b""
+while True:
+    data = bus.recv(65536)
+    if not data:
+        break
+    asked += data
+    if b"BeginPrompting" in asked:
+        open(sys.argv[1], "w").close()
+"#;
+
+/// The keyring asks a person who does not answer, and then it dies.
+#[test]
+fn a_keyring_that_waits_for_a_person_or_dies_keeps_nobody_waiting() {
+    if !available() {
+        return;
+    }
+    let world = World::new();
+    world.configure("");
+    world.once_gives(0, []);
+    let prompter = world.sandbox.path("prompter.py");
+    fs::write(&prompter, SILENT_PROMPTER).unwrap();
+    let asked = world.sandbox.path("asked");
+    let (prompter, asked) = (prompter.display(), asked.display());
+    let bus = "dbus-send --session --print-reply=literal --dest=org.freedesktop.DBus / org.freedesktop.DBus";
+    let locked = format!(
+        "{LOCK} || exit 11\n\
+         rm -f '{asked}'; python3 '{prompter}' '{asked}' & prompter=$!\n\
+         until {bus}.NameHasOwner string:org.gnome.keyring.SystemPrompter | grep -q true; do sleep 0.05; done\n"
+    );
+    let script = format!(
+        "zg seal --with secret-tool || exit 10\n\
+         {locked}\
+         zg once --force & refresh=$!\n\
+         until [ -e '{asked}' ]; do kill -0 $refresh || exit 12; sleep 0.05; done\n\
+         zg token >/dev/null || exit 13\n\
+         kill -KILL $({bus}.GetConnectionUnixProcessID string:org.freedesktop.secrets | grep -o '[0-9]*$') || exit 14\n\
+         wait $refresh; [ $? = 69 ] || exit 15\n\
+         kill $prompter\n"
+    );
+    let output = in_session(&world, &script);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let output =
+        in_session(&world, &format!("{locked}zg once --force; code=$?; kill $prompter; exit $code\n"));
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(output.stderr.contains("unlock the password store"), "{output:?}");
+    assert!(world.sandbox.path("asked").exists(), "the keyring has asked for its password");
+    assert!(is_sealed(&world));
+    world.assert_live();
+    assert_eq!(world.posts(), 1);
+    // A new daemon has the key.
+    let output = in_session(&world, "zg once --force || exit 20\n");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(world.posts(), 2);
+}

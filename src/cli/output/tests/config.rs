@@ -141,6 +141,7 @@ const MISTAKES: &[&str] = &[
     "[[push]]\nurl = \"https://a.example\"\ncontent_type = \"a\"\nheaders = { content-type = \"b\" }",
     "client_secret = { file = \"GOCSPX-a1b2\" }",
     "state_key = \"0123456789\"",
+    "state_key = { sealed = \"key.sealed\" }",
     "on_refresh = [\"\"]",
     "on_refresh = [\"a\\u0000\"]",
     "on_expired = \"remove\"\nwrite = \"in-place\"",

@@ -14,6 +14,8 @@ use rustix::io::Errno;
 
 use crate::account::set::NewLoginError;
 use crate::account::token_file::PublishError;
+use crate::cipher::NotAKey;
+use crate::cli::config_file::ReplaceError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
@@ -33,6 +35,7 @@ use crate::http::roots::RootsError;
 use crate::oauth::{FailureKind, Sent, TokenFault, TransportFailure};
 use crate::process::{ChildError, ProgramError};
 use crate::push::PushError;
+use crate::secrets::sealed::SealedError;
 use crate::secrets::{CommandError, SecretError};
 use crate::signing::key::KeyError;
 use crate::store::lock::LockError;
@@ -262,6 +265,22 @@ fn secrets(page: &mut Page) {
     ] {
         page.tell(&error, error.hint());
     }
+    let unset = SecretError::Unset { key: "state_key", name: name() };
+    for source in [
+        SealedError::Read(os(Errno::NOENT)),
+        SealedError::Read(os(Errno::ACCESS)),
+        SealedError::NotSealed,
+        SealedError::OtherPurpose { purpose: "client_secret of account work".into() },
+        SealedError::NoKey,
+        SealedError::WrongKey,
+        SealedError::KeyUnread(Box::new(unset)),
+        SealedError::Random,
+        SealedError::NotAKey { name: "state_key", source: NotAKey },
+    ] {
+        page.told.insert(variant(&source));
+        let error = SecretError::Sealed { key, path: path(), source };
+        page.tell(&error, error.hint());
+    }
     for flaw in
         [SecretFlaw::Empty, SecretFlaw::Lines, SecretFlaw::Control, SecretFlaw::NotAscii, SecretFlaw::NotText]
     {
@@ -444,6 +463,13 @@ fn init(page: &mut Page) {
         page.tell(&error, Some(error.hint()));
     }
     for error in [
+        ReplaceError::Edited(path()),
+        ReplaceError::Place(PlaceError::NotADirectory { path: path() }),
+        ReplaceError::File(FileError::Vanished { path: path() }),
+    ] {
+        page.tell(&error, error.hint());
+    }
+    for error in [
         InitError::Missing("--client-id".into()),
         InitError::Answer("there was no answer".into()),
         InitError::Config { message: "`client_id` is empty".into(), hint: None },
@@ -454,7 +480,7 @@ fn init(page: &mut Page) {
         InitError::Existing(ConfigError::NoHome),
         InitError::Edit(AdditionError::Inline),
         InitError::NotConfirmed,
-        InitError::Edited(path()),
+        InitError::Replace(ReplaceError::Edited(path())),
         InitError::Place(PlaceError::NotADirectory { path: path() }),
         InitError::File(FileError::Vanished { path: path() }),
     ] {
