@@ -53,6 +53,9 @@ pub async fn read_text(
 
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
-        Self::new(&error, Class::Unavailable, "secret", error.hint())
+        // A credential exists only in the service.
+        let kind =
+            if matches!(error, SecretError::NoCredentials { .. }) { "no_credentials" } else { "secret" };
+        Self::new(&error, Class::Unavailable, kind, error.hint())
     }
 }

@@ -129,9 +129,10 @@ impl Scope<'_> {
             ("shop", raw.shop),
             ("data_center", raw.data_center),
         ];
+        let is_issuer = preset.and_then(|preset| preset.place.as_ref()).is_some_and(|it| it.key == "issuer");
         let part = match &raw.token_endpoint {
-            Some(_) => None,
-            None => provider_part(spanned, parts)?,
+            None if !is_issuer || raw.issuer.is_none() => provider_part(spanned, parts)?,
+            _ => None,
         };
         let preset_endpoint = preset.zip(part.as_deref());
         let preset_endpoint =

@@ -1,4 +1,4 @@
-//! The little that is read of an X.509 certificate: when it ends, and its thumbprints.
+//! The little that is read of an X.509 certificate: its days, and its thumbprints.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +9,9 @@ use rustls::pki_types::pem::PemObject;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// The end of its validity, in Unix seconds.
+    /// The first second of its validity, Unix time.
+    pub starts_at: i64,
+    /// The last one.
     pub ends_at: i64,
 }
 
@@ -26,8 +28,13 @@ impl Certificate {
     /// The first certificate of a PEM file.
     pub fn from_pem(pem: &[u8]) -> Result<Self, NotACertificate> {
         let der = CertificateDer::from_pem_slice(pem).map_err(|_| NotACertificate)?.to_vec();
-        let ends_at = not_after(&der).ok_or(NotACertificate)?;
-        Ok(Self { der, ends_at })
+        let (starts_at, ends_at) = validity(&der).ok_or(NotACertificate)?;
+        Ok(Self { der, starts_at, ends_at })
+    }
+
+    /// Whether it may be used at this Unix time, in seconds.
+    pub fn is_valid(&self, now: i64) -> bool {
+        self.starts_at <= now && now < self.ends_at
     }
 
     pub fn der(&self) -> &[u8] {
@@ -47,8 +54,8 @@ impl Certificate {
 
 const SEQUENCE: u8 = 0x30;
 
-/// notAfter, RFC 5280 section 4.1.
-fn not_after(der: &[u8]) -> Option<i64> {
+/// notBefore and notAfter, RFC 5280 section 4.1.
+fn validity(der: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(der, Some(SEQUENCE))?;
     let (_, mut fields, _) = element(certificate, Some(SEQUENCE))?;
     // The version may be left out: it has a tag of its own.
@@ -60,8 +67,13 @@ fn not_after(der: &[u8]) -> Option<i64> {
         fields = element(fields, None)?.2;
     }
     let (_, validity, _) = element(fields, Some(SEQUENCE))?;
-    let (_, _, rest) = element(validity, None)?;
-    let (tag, time, _) = element(rest, None)?;
+    let (tag, first, rest) = element(validity, None)?;
+    let (last_tag, last, _) = element(rest, None)?;
+    Some((seconds(tag, first)?, seconds(last_tag, last)?))
+}
+
+/// A time in Unix seconds.
+fn seconds(tag: u8, time: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(time).ok()?.strip_suffix('Z')?;
     // Section 4.1.2.5: a UTCTime of two digits is of 1950 to 2049.
     let text = match (tag, text.len()) {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anstyle::AnsiColor;
 use zeroize::Zeroizing;
 
-use crate::cli::init::answers::{Answers, Source};
+use crate::cli::init::answers::Answers;
+use crate::cli::init::ask::Source;
 use crate::cli::init::{InitError, document};
 use crate::cli::output;
 use crate::config::addition::{Addition, LineChange, prove};
