@@ -12,7 +12,7 @@ pub(super) struct MachineKeys {
     preset: Option<&'static Provider>,
     /// How the client proves who it is.
     pub(super) proof: Vec<(&'static str, Source)>,
-    /// What is exchanged, and for which token.
+    /// The grant and its token.
     pub(super) wanted: Vec<(&'static str, Source)>,
 }
 
