@@ -12,7 +12,7 @@ use crate::account::context::Context;
 use crate::account::credentials::CredentialReader;
 use crate::account::google;
 use crate::account::sources::read;
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config;
 use crate::config::{AccountConfig, Endpoint, SecretSource};
 use crate::http::discovery;
@@ -20,8 +20,8 @@ use crate::http::discovery::DiscoveryError;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::oauth;
 use crate::oauth::{
-    Answer, ClientAuthentication, Field, GrantType, Reply, ReplyContext, Shape, TokenClient, TokenRequest,
-    other_way,
+    Answer, ClientAuthentication, Field, Grant, GrantType, Reply, ReplyContext, Shape, TokenClient,
+    TokenRequest, other_way,
 };
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
@@ -123,12 +123,11 @@ impl Client {
             extra_params: extra.chain(plain).collect(),
             shape,
         };
-        let grant = match account.grant.grant_type {
-            GrantType::GoogleCredentials => Some(Box::pin(google::grant(&mut reader, &mut client)).await?),
-            _ => Box::pin(reader.grant(&client.token_endpoint)).await?,
-        };
+        let grant = Box::pin(grant(&mut reader, &mut client)).await?;
         let mut inputs = reader.finish(client, grant);
-        self.prepare_client(&inputs.client, context).await?;
+        // Its certificate, and the endpoint of Google's files, are known only now.
+        let endpoint = self.endpoint_for(&inputs.client, context);
+        self.prepare(endpoint, &inputs.client.token_endpoint, context).await?;
         match seed {
             Ok(seed) => inputs.seed = seed,
             Err(error) => inputs.seed_problem = Some(error.into()),
@@ -166,22 +165,6 @@ impl Client {
         let client_authentication =
             Box::pin(self.authentication(&mut reader, &client.token_endpoint)).await?;
         Ok(Arc::new(TokenClient { client_authentication, ..TokenClient::clone(client) }))
-    }
-
-    /// Certificates and the endpoint of Google's files are known only now.
-    async fn prepare_client(&self, client: &TokenClient, context: &Context) -> Result<(), Problem> {
-        let endpoint = self.endpoint_for(client, context);
-        if client.client_authentication.certificate().is_some() {
-            let url = client.token_endpoint.clone();
-            let prepared = workers::run(move || endpoint.prepare(&url)).await;
-            return prepared.map_err(|failure| Problem {
-                class: Class::Config,
-                kind: "certificate".into(),
-                message: format!("the certificate for TLS cannot be used: {failure}"),
-                hint: Some("check that tls_private_key is the key of tls_certificate".into()),
-            });
-        }
-        self.prepare(&client.token_endpoint, context).await
     }
 
     /// `last` is the way of the last grant.
@@ -236,8 +219,12 @@ impl Client {
 
     /// Reads the root certificates on another thread: their file system may hang. If they cannot be read,
     /// the request says so.
-    async fn prepare(&self, url: &Url, context: &Context) -> Result<(), Problem> {
-        let endpoint = self.endpoint(context);
+    async fn prepare(
+        &self,
+        endpoint: Arc<HttpEndpoint>,
+        url: &Url,
+        context: &Context,
+    ) -> Result<(), Problem> {
         if context.inline || url.scheme() != "https" || endpoint.is_prepared() {
             return Ok(());
         }
@@ -266,7 +253,7 @@ impl Client {
         let account = self.account();
         let issuer = match &account.endpoint {
             Endpoint::Explicit(url) => {
-                self.prepare(url, context).await?;
+                self.prepare(self.endpoint(context), url, context).await?;
                 return Ok(url.clone());
             }
             Endpoint::Discovered { issuer } => issuer,
@@ -281,11 +268,11 @@ impl Client {
             && cached.fetched_at.wall <= now.wall
             && now.since(cached.fetched_at) < DISCOVERY_FRESH
         {
-            self.prepare(&cached.token_endpoint, context).await?;
+            self.prepare(self.endpoint(context), &cached.token_endpoint, context).await?;
             return self.confirmed(cached, cached.token_endpoint.clone());
         }
         if let Ok(url) = issuer.parse() {
-            self.prepare(&url, context).await?;
+            self.prepare(self.endpoint(context), &url, context).await?;
         }
         match discovery::fetch(&self.endpoint(context), issuer).await {
             Ok(found) => {
@@ -336,6 +323,42 @@ impl Client {
             hint: Some(format!("if the provider announces this, set confirmed_endpoint_host = \"{found}\"")),
         })
     }
+}
+
+async fn grant(
+    reader: &mut CredentialReader<'_>,
+    client: &mut TokenClient,
+) -> Result<Option<Grant>, Problem> {
+    match reader.account.grant.grant_type {
+        GrantType::GoogleCredentials => google::grant(reader, client).await.map(Some),
+        _ => reader.grant(&client.token_endpoint).await,
+    }
+}
+
+/// Everything of a request but the request, and the secrets of a login: the keys of the config that are
+/// read for it, each with a word on it or the problem.
+pub async fn rehearse(account: &AccountConfig) -> Vec<(&'static str, Result<String, Problem>)> {
+    let token_endpoint = match &account.endpoint {
+        Endpoint::Explicit(url) => Ok(url.clone()),
+        // Only for the audience, which nobody sees.
+        Endpoint::Discovered { issuer } => issuer.parse(),
+        Endpoint::Elsewhere => "https://localhost/".parse(),
+    };
+    let Ok(token_endpoint) = token_endpoint else { return Vec::new() };
+    let mut reader = CredentialReader::new(account, String::new(), SystemClock::new().now());
+    let proof = reader.authentication(None, &token_endpoint).await.err();
+    let proof = proof.map(|problem| (reader.key, Err(problem)));
+    let mut client = TokenClient {
+        token_endpoint,
+        client_id: String::new(),
+        client_authentication: ClientAuthentication::None,
+        scope: account.scope.clone(),
+        extra_params: Vec::new(),
+        shape: Shape::default(),
+    };
+    let grant = grant(&mut reader, &mut client).await.err().map(|problem| (reader.key, Err(problem)));
+    let found = reader.found.into_iter().map(|(key, found)| (key, Ok(found)));
+    found.chain(proof).chain(grant).collect()
 }
 
 fn host(url: &Url) -> String {

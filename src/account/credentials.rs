@@ -3,16 +3,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::pki_types::PrivateKeyDer;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use url::Url;
 
+use crate::account::certificates::read_certificate;
 use crate::account::sources::{read, read_text};
 use crate::clock::Timestamp;
 use crate::config::{AccountConfig, AssertionAudience, SecretSource};
-use crate::files;
-use crate::message::duration;
+use crate::message::{duration, local};
 use crate::oauth::assertion::{AssertionClaims, Header, compact, expires_at, signing_input};
 use crate::oauth::{
     AuthMethod, ClientAuthentication, ClientCertificate, Grant, GrantType, TokenClient, TokenExchange,
@@ -20,34 +23,33 @@ use crate::oauth::{
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{EvidenceOrigin, Inputs};
 use crate::secret::{Fingerprint, Secret};
-use crate::signing::certificate::{Certificate, NotACertificate};
+use crate::signing::certificate::Certificate;
 use crate::signing::key::{KeyError, SigningKey};
 use crate::workers;
 
-/// The longest file of certificates: a chain of a dozen.
-const CERTIFICATES_MAX: usize = 256 << 10;
+/// The name of what this program has signed.
+const SIGNED: &str = "the assertion that private_key has signed";
 
 /// Reads the credentials of one request.
 pub(super) struct CredentialReader<'a> {
     pub(super) account: &'a AccountConfig,
     client_id: String,
-    pub(super) now: Timestamp,
+    now: Timestamp,
     /// Of everything that a verdict is bound to.
     given: Vec<Fingerprint>,
     name: Option<String>,
     origin: EvidenceOrigin,
-}
-
-/// A private key of the config or of a file, and what the server needs to find its public half.
-pub(super) struct NamedKey {
-    pub(super) key: SigningKey,
-    pub(super) header: Header,
-    pub(super) pss: bool,
+    /// The key of the config that was read last.
+    pub(super) key: &'static str,
+    /// The keys that were read, each with a word on what was found.
+    pub(super) found: Vec<(&'static str, String)>,
 }
 
 impl<'a> CredentialReader<'a> {
     pub(super) fn new(account: &'a AccountConfig, client_id: String, now: Timestamp) -> Self {
-        Self { account, client_id, now, given: Vec::new(), name: None, origin: EvidenceOrigin::Client }
+        let origin = EvidenceOrigin::Client;
+        let (given, found) = (Vec::new(), Vec::new());
+        Self { account, client_id, now, given, name: None, origin, key: "client_id", found }
     }
 
     /// The grant of the config, if it needs no login and is not Google's.
@@ -83,8 +85,7 @@ impl<'a> CredentialReader<'a> {
         client_secret: Option<Secret>,
         token_endpoint: &Url,
     ) -> Result<ClientAuthentication, Problem> {
-        let grant = &self.account.grant;
-        let method = self.account.auth_method;
+        let (grant, method) = (&self.account.grant, self.account.auth_method);
         Ok(match (method, client_secret) {
             (AuthMethod::ClientSecretBasic, Some(client_secret)) => {
                 ClientAuthentication::Basic { client_secret }
@@ -97,19 +98,15 @@ impl<'a> CredentialReader<'a> {
             }
             (AuthMethod::PrivateKeyJwt, _) => match (&grant.private_key, &grant.client_assertion) {
                 (Some(source), _) => {
-                    let (named, key) = self.private_key(source).await?;
-                    let known = self.account.issuer.is_some();
-                    let default =
-                        if known { AssertionAudience::Issuer } else { AssertionAudience::TokenEndpoint };
-                    let audience = grant.client_assertion_audience.as_ref().unwrap_or(&default);
-                    let id = &self.client_id.clone();
+                    let (key, header, fingerprint) = self.private_key(source).await?;
+                    // The issuer, if it is known.
+                    let audience = grant.client_assertion_audience.as_ref();
+                    let audience = audience.unwrap_or(&AssertionAudience::Issuer);
                     let audience = self.audience(audience, token_endpoint);
-                    let assertion = self.sign(&named, id, Some(id), &audience, None)?;
-                    self.claim(
-                        EvidenceOrigin::SignedHere,
-                        "the assertion that private_key has signed".into(),
-                    );
-                    ClientAuthentication::Assertion { assertion, key }
+                    let id = &*self.client_id;
+                    let assertion = self.sign(&key, header, [id, id, &audience], None)?;
+                    self.claim(EvidenceOrigin::SignedHere, SIGNED.into());
+                    ClientAuthentication::Assertion { assertion, key: fingerprint }
                 }
                 (None, Some(source)) => {
                     let assertion = self.given("client_assertion", source).await?;
@@ -138,15 +135,16 @@ impl<'a> CredentialReader<'a> {
         let Some(source) = &grant.private_key else {
             return Err(Problem::bug("nothing signs the assertion"));
         };
-        let (named, key) = self.private_key(source).await?;
-        let issuer = &grant.assertion_issuer.clone().unwrap_or_else(|| self.client_id.clone());
-        let subject = grant.assertion_subject.as_ref().unwrap_or(issuer);
+        let (key, header, fingerprint) = self.private_key(source).await?;
+        let issuer = grant.assertion_issuer.as_deref().unwrap_or(&self.client_id);
+        let subject = grant.assertion_subject.as_deref().unwrap_or(issuer);
         let audience = self.audience(&grant.assertion_audience, token_endpoint);
         let scope = self.account.scope.as_deref().filter(|_| grant.scope_in_assertion);
-        let assertion = self.sign(&named, issuer, Some(subject), &audience, scope)?;
-        self.bind(key);
-        self.bind(Fingerprint::of([issuer.as_bytes(), subject.as_bytes(), audience.as_bytes()]));
-        self.claim(EvidenceOrigin::SignedHere, "the assertion that private_key has signed".into());
+        let assertion = self.sign(&key, header, [issuer, subject, &audience], scope)?;
+        let claims = Fingerprint::of([issuer.as_bytes(), subject.as_bytes(), audience.as_bytes()]);
+        self.bind(fingerprint);
+        self.bind(claims);
+        self.claim(EvidenceOrigin::SignedHere, SIGNED.into());
         Ok(assertion)
     }
 
@@ -170,35 +168,49 @@ impl<'a> CredentialReader<'a> {
         })))
     }
 
+    /// A text of several lines, such as a key in PEM.
+    pub(super) async fn text(&mut self, key: &'static str, source: &SecretSource) -> Result<Secret, Problem> {
+        self.key = key;
+        Ok(read_text(self.account, key, source).await?)
+    }
+
     /// An assertion or token that somebody else writes. One that has expired is not sent.
     pub(super) async fn given(
         &mut self,
         key: &'static str,
         source: &SecretSource,
     ) -> Result<Secret, Problem> {
+        self.key = key;
         let secret = read(self.account, key, source).await?;
-        self.take_given(key, &source.to_string(), &secret)?;
+        self.take_given(key, source, &secret)?;
         Ok(secret)
     }
 
     /// The same of one that was read already.
-    pub(super) fn take_given(&mut self, key: &str, place: &str, secret: &Secret) -> Result<(), Problem> {
+    pub(super) fn take_given(
+        &mut self,
+        key: &'static str,
+        source: &SecretSource,
+        secret: &Secret,
+    ) -> Result<(), Problem> {
         let words = key.replace('_', " ");
-        let age = expires_at(secret).map(|at| self.now.wall / 1000 - at).filter(|age| *age >= 0);
-        if let Some(age) = age {
-            let ago = duration(std::time::Duration::from_secs(age.unsigned_abs()));
+        let ends_at = expires_at(secret);
+        if let Some(age) = ends_at.map(|at| self.now.wall / 1000 - at).filter(|age| *age >= 0) {
+            let ago = duration(Duration::from_secs(age.unsigned_abs()));
             return Err(Problem {
                 class: Class::Unavailable,
                 kind: "assertion_expired".into(),
-                message: format!("the {words} from {place} expired {ago} ago: whatever writes it has stopped"),
+                message: format!("the {words} from {source} expired {ago} ago: whatever writes it has stopped"),
                 hint: Some(
                     "start that program again: a new one is used as soon as it is there; or set the clock, if it is wrong"
                         .into(),
                 ),
             });
         }
+        let end = ends_at.map(|at| format!("; it expires {}", local(at))).unwrap_or_default();
+        self.found.push((key, format!("read from {source}{end}")));
         self.bind(secret.fingerprint());
-        self.claim(EvidenceOrigin::Given, format!("the {words} from {place}"));
+        self.claim(EvidenceOrigin::Given, format!("the {words} from {source}"));
         Ok(())
     }
 
@@ -211,6 +223,7 @@ impl<'a> CredentialReader<'a> {
         (self.origin, self.name) = (origin, Some(name));
     }
 
+    /// The token endpoint, if the issuer is not known.
     fn audience(&self, audience: &AssertionAudience, token_endpoint: &Url) -> String {
         match (audience, &self.account.issuer) {
             (AssertionAudience::Text(text), _) => text.clone(),
@@ -219,61 +232,86 @@ impl<'a> CredentialReader<'a> {
         }
     }
 
-    /// The key of the config, and its fingerprint with everything else that is in the header.
-    async fn private_key(&self, source: &SecretSource) -> Result<(NamedKey, Fingerprint), Problem> {
+    /// The key of the config, the header of what it signs, and the fingerprint of both.
+    async fn private_key(
+        &mut self,
+        source: &SecretSource,
+    ) -> Result<(SigningKey, Header, Fingerprint), Problem> {
         let grant = &self.account.grant;
-        let pem = read_text(self.account, "private_key", source).await?;
+        let pem = self.text("private_key", source).await?;
         let key = SigningKey::from_pem(&pem).map_err(|error| bad_key("private_key", source, error))?;
+        let algorithm = key.algorithm(grant.pss);
+        self.found.push(("private_key", format!("read from {source}; it signs by {algorithm}")));
         let mut header = Header::new();
-        header.insert("alg".into(), key.algorithm(grant.pss).into());
+        header.insert("alg".into(), algorithm.into());
         if let Some(key_id) = &grant.key_id {
             header.insert("kid".into(), key_id.clone().into());
         }
         if let Some(path) = &grant.certificate {
-            let certificate = certificate("certificate", path).await?.1;
+            let (_, certificate) = self.certificate("certificate", path).await?;
             if !key.is_of(&certificate) {
-                return Err(Problem {
-                    class: Class::Config,
-                    kind: "key".into(),
-                    message: format!("private_key is not the key of the certificate {}", path.display()),
-                    hint: Some("renew both, or name the pair that belongs together".into()),
-                });
+                return Err(not_a_pair("private_key", path));
             }
             header.insert("x5t".into(), certificate.x5t().into());
             header.insert("x5t#S256".into(), certificate.x5t_s256().into());
         }
         let text = serde_json::Value::Object(header.clone()).to_string();
         let fingerprint = Fingerprint::of([pem.expose().as_bytes(), text.as_bytes()]);
-        Ok((NamedKey { key, header, pss: grant.pss }, fingerprint))
+        Ok((key, header, fingerprint))
     }
 
+    /// Signs an assertion of this issuer, subject and audience. An empty subject is left out.
     pub(super) fn sign(
         &self,
-        named: &NamedKey,
-        issuer: &str,
-        subject: Option<&str>,
-        audience: &str,
+        key: &SigningKey,
+        header: Header,
+        [issuer, subject, audience]: [&str; 3],
         scope: Option<&str>,
     ) -> Result<Secret, Problem> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| Problem::no_random())?;
+        let subject = Some(subject).filter(|subject| !subject.is_empty());
         let claims = AssertionClaims { issuer, subject, audience, scope, now: self.now.wall / 1000, id };
-        let input = signing_input(named.header.clone(), &claims);
-        let signature = named.key.sign(input.as_bytes(), named.pss);
+        let input = signing_input(header, &claims);
+        let signature = key.sign(input.as_bytes(), self.account.grant.pss);
         let signature = signature.map_err(|error| Problem::new(&error, Class::Unexpected, "key", None))?;
         Ok(compact(&input, &signature))
     }
 
-    async fn tls(&self, path: &Path, source: &SecretSource) -> Result<ClientCertificate, Problem> {
-        let (chain, _) = certificate("tls_certificate", path).await?;
-        let key = read_text(self.account, "tls_private_key", source).await?;
+    async fn tls(&mut self, path: &Path, source: &SecretSource) -> Result<ClientCertificate, Problem> {
+        let (chain, _) = self.certificate("tls_certificate", path).await?;
+        let key = self.text("tls_private_key", source).await?;
+        let bad_key = |error| bad_key("tls_private_key", source, error);
         if key.expose().contains("ENCRYPTED") {
-            return Err(bad_key("tls_private_key", source, KeyError::Encrypted));
+            return Err(bad_key(KeyError::Encrypted));
         }
-        if PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).is_err() {
-            return Err(bad_key("tls_private_key", source, KeyError::NotAKey));
-        }
+        let der = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
+        let der = der.map_err(|_| bad_key(KeyError::NotAKey))?;
+        let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).flatten().collect();
+        CertifiedKey::from_der(certificates, der, &ring::default_provider())
+            .map_err(|_| not_a_pair("tls_private_key", path))?;
+        self.found.push(("tls_private_key", format!("read from {source}")));
         Ok(ClientCertificate { chain, key })
+    }
+
+    /// A certificate's file: its text, and the first certificate in it. It is no secret.
+    async fn certificate(
+        &mut self,
+        key: &'static str,
+        path: &Path,
+    ) -> Result<(String, Certificate), Problem> {
+        self.key = key;
+        let path = path.to_owned();
+        workers::run(move || read_certificate(key, &path)).await
+    }
+}
+
+fn not_a_pair(key: &str, path: &Path) -> Problem {
+    Problem {
+        class: Class::Config,
+        kind: "key".into(),
+        message: format!("{key} is not the key of the certificate {}", path.display()),
+        hint: Some("renew both, or name the pair that belongs together".into()),
     }
 }
 
@@ -289,29 +327,4 @@ pub(super) fn bad_key(key: &str, source: &SecretSource, error: KeyError) -> Prob
         message: format!("{key} from {source} {error}"),
         hint: Some(error.hint(file.as_deref())),
     }
-}
-
-/// A certificate's file: its text, and the first certificate in it. It is no secret.
-pub(super) async fn certificate(key: &'static str, path: &Path) -> Result<(String, Certificate), Problem> {
-    let file = path.to_owned();
-    workers::run(move || read_certificate(key, &file)).await
-}
-
-/// The same on this thread.
-pub fn read_certificate(key: &str, path: &Path) -> Result<(String, Certificate), Problem> {
-    let problem = |class, message: String, hint: String| Problem {
-        class,
-        kind: "certificate".into(),
-        message,
-        hint: Some(hint),
-    };
-    let contents = files::read::read(path, CERTIFICATES_MAX).map_err(|error| {
-        let message = format!("cannot read {key} {}: {error}", path.display());
-        problem(Class::Unavailable, message, format!("check that `cat {}` can read it", path.display()))
-    })?;
-    let found = Certificate::from_pem(&contents.bytes).map_err(|error| {
-        let message = format!("{key} {} {error}", path.display());
-        problem(Class::Config, message, NotACertificate::HINT.into())
-    })?;
-    Ok((String::from_utf8_lossy(&contents.bytes).into_owned(), found))
 }

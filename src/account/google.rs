@@ -6,9 +6,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
-use crate::account::credentials::{CredentialReader, NamedKey, bad_key};
-use crate::account::sources::read_text;
-use crate::config::SecretSource;
+use crate::account::credentials::{CredentialReader, bad_key};
+use crate::config::{SecretSource, is_loopback};
+use crate::files;
 use crate::oauth::assertion::Header;
 use crate::oauth::{ClientAuthentication, Grant, Shape, TokenClient, TokenExchange};
 use crate::problem::{Class, Problem};
@@ -17,6 +17,11 @@ use crate::secret::{Fingerprint, Secret};
 use crate::signing::key::SigningKey;
 
 const KEY: &str = "google_credentials";
+
+/// Such a file has some KiB.
+const MAX_LEN: usize = 64 << 10;
+
+const DOWNLOAD: &str = "download the file again from Google's console, or let gcloud write it";
 
 /// Whatever the service account may do; Google's own programs ask for it, too.
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -84,14 +89,14 @@ pub(super) async fn grant(
     let Some(source) = &reader.account.grant.google_credentials else {
         return Err(Problem::bug("there are no google_credentials"));
     };
-    let text = read_text(reader.account, KEY, source).await?;
+    let text = reader.text(KEY, source).await?;
     client.client_authentication = ClientAuthentication::None;
     client.client_id = String::new();
     // Google follows the RFCs.
     client.shape = Shape::default();
     reader.bind(text.fingerprint());
     let kind: CredentialsType = parse(&text, source)?;
-    match &*kind.r#type {
+    let grant = match &*kind.r#type {
         "service_account" => service_account(reader, client, &parse(&text, source)?, source),
         "authorized_user" => {
             let user: GoogleUser = parse(&text, source)?;
@@ -111,7 +116,10 @@ pub(super) async fn grant(
                 "use a file of type service_account, authorized_user or external_account",
             ))
         }
-    }
+    }?;
+    let found = format!("{} from {source}; its token endpoint is {}", kind.r#type, client.token_endpoint);
+    reader.found.push((KEY, found));
+    Ok(grant)
 }
 
 fn service_account(
@@ -133,9 +141,8 @@ fn service_account(
     // Google wants the scope in the assertion.
     let scope = client.scope.take().unwrap_or_else(|| CLOUD_PLATFORM.into());
     reader.bind(Fingerprint::of([scope.as_bytes()]));
-    let named = NamedKey { key, header, pss: false };
-    let audience = client.token_endpoint.to_string();
-    let assertion = reader.sign(&named, &account.client_email, None, &audience, Some(&scope))?;
+    let claims = [&*account.client_email, "", client.token_endpoint.as_str()];
+    let assertion = reader.sign(&key, header, claims, Some(&scope))?;
     reader.claim(EvidenceOrigin::SignedHere, format!("the assertion that the key from {source} has signed"));
     Ok(Grant::JwtBearer { assertion })
 }
@@ -196,8 +203,8 @@ async fn subject_token(
         return reader.given("subject_token", &source).await;
     };
     let name = format.subject_token_field_name.as_deref().unwrap_or("access_token");
-    let text = read_text(reader.account, "subject_token", &source).await?;
-    let object: serde_json::Map<String, serde_json::Value> = parse(&text, &source)?;
+    let text = reader.text("subject_token", &source).await?;
+    let object: serde_json::Value = serde_json::from_str(text.expose()).unwrap_or_default();
     let Some(token) = object.get(name).and_then(serde_json::Value::as_str) else {
         let shown: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
         return Err(problem(
@@ -206,8 +213,18 @@ async fn subject_token(
         ));
     };
     let token = Secret::new(token.trim());
-    reader.take_given("subject_token", &source.to_string(), &token)?;
+    reader.take_given("subject_token", &source, &token)?;
     Ok(token)
+}
+
+/// The file with the platform's token, if these are the credentials of an external account that has one.
+pub fn platform_file(credentials: &Path) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct External {
+        credential_source: CredentialSource,
+    }
+    let contents = files::read::read(credentials, MAX_LEN).ok()?;
+    serde_json::from_slice::<External>(&contents.bytes).ok()?.credential_source.file
 }
 
 /// A URL in the file decides who gets assertions and tokens.
@@ -216,8 +233,10 @@ fn confirmed(reader: &CredentialReader<'_>, url: &Url, member: &str) -> Result<U
         Some(Host::Domain(name)) => name.to_owned(),
         host => host.map(|host| host.to_string()).unwrap_or_default(),
     };
-    let is_google =
-        url.scheme() == "https" && (host == "googleapis.com" || host.ends_with(".googleapis.com"));
+    if url.scheme() != "https" && !is_loopback(url) && !reader.account.allow_http {
+        return Err(problem(format!("the {member} in {KEY} is not https"), DOWNLOAD));
+    }
+    let is_google = host == "googleapis.com" || host.ends_with(".googleapis.com");
     if is_google || reader.account.confirmed_endpoint_host.as_deref() == Some(&*host) {
         return Ok(url.clone());
     }
@@ -234,7 +253,7 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de Secret, source: &SecretSource) -> 
     serde_json::from_str(text.expose()).map_err(|error| {
         problem(
             format!("{KEY} from {source} cannot be read: line {} is not as expected", error.line()),
-            "download the file again from Google's console, or let gcloud write it",
+            DOWNLOAD,
         )
     })
 }

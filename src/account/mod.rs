@@ -7,6 +7,7 @@
 //! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
 pub mod barrier;
+pub mod certificates;
 pub mod client;
 pub mod context;
 pub mod credentials;

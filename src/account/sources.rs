@@ -62,6 +62,8 @@ impl From<SecretError> for Problem {
         let kind = match &error {
             SecretError::Sealed { .. } if error.class() == Class::Config => STATE_KEY,
             SecretError::Sealed { .. } => STATE_KEY_UNREAD,
+            // A credential exists only in the service.
+            SecretError::NoCredentials { .. } => "no_credentials",
             _ => "secret",
         };
         Self::new(&error, error.class(), kind, error.hint())

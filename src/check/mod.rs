@@ -13,7 +13,8 @@ use serde::Serialize;
 use url::Url;
 
 use crate::account::barrier::barrier;
-use crate::account::credentials::read_certificate;
+use crate::account::certificates::{RENEW, certificate_fault, read_certificate};
+use crate::account::client::rehearse;
 use crate::account::files::load_state;
 use crate::account::info_file::is_foreign;
 use crate::account::token_file::{Placement, PublishError};
@@ -22,13 +23,13 @@ use crate::config::proxy::{NO_PROXY, proxy_url};
 use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Settings, TokenFile};
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
-use crate::oauth::{BodyTemplate, assertion};
-use crate::problem::chain;
+use crate::oauth::BodyTemplate;
+use crate::problem::{Class, Problem, chain};
 use crate::refresh::record::{Record, RefreshToken};
+use crate::runtime::event_loop;
 use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
-use crate::signing::key::SigningKey;
 use crate::store;
 use crate::store::lock::StateDir;
 
@@ -279,57 +280,45 @@ fn secret(
     // A credential exists only in the service.
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
     let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
-    // The finding names the key already.
-    let message = chain(&error);
-    let message = message.strip_prefix(&format!("{key}: ")).unwrap_or(&message);
-    (None, Finding::new(level, key, message, error.hint()))
+    (None, Finding::new(level, key, without_key(key, &chain(&error)), error.hint()))
 }
 
-/// Keys, certificates, and what somebody else writes: read as for a request, and nothing is sent.
+/// Certificates, keys, and what somebody else writes: everything of a refresh that sends nothing.
 fn credentials(account: &AccountConfig) -> Vec<Finding> {
-    let grant = &account.grant;
-    let mut findings = Vec::new();
-    for (key, source) in grant.secrets() {
-        let bad_key = match secrets::read_text(key, source, &account.secret_variables) {
-            Ok(text) if key == "private_key" => SigningKey::from_pem(&text).err(),
-            _ => None,
-        };
-        findings.push(match (bad_key, key) {
-            (Some(error), _) => {
-                let file = if let SecretSource::File(path) = source { path.to_str() } else { None };
-                Finding::problem(key, format!("{source} {error}"), Some(error.hint(file)))
-            }
-            (None, "private_key" | "tls_private_key" | "google_credentials") => {
-                match secrets::read_text(key, source, &account.secret_variables) {
-                    Ok(_) => Finding::ok(key, format!("read from {source}")),
-                    Err(error) => Finding::problem(key, chain(&error), error.hint()),
-                }
-            }
-            (None, _) => given(account, key, source),
-        });
+    let now = SystemClock::new().now().wall / 1000;
+    let certificates = account.grant.certificates().map(|(key, path)| match read_certificate(key, path) {
+        Err(problem) => Finding::problem(key, problem.message, problem.hint),
+        Ok((_, found)) => match certificate_fault(key, path, &found, now) {
+            None => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
+            Some(fault) if found.is_valid(now) => Finding::warning(key, fault, RENEW),
+            Some(fault) => Finding::problem(key, fault, Some(RENEW.into())),
+        },
+    });
+    let mut findings: Vec<_> = certificates.collect();
+    if account.grant.secrets().next().is_none() {
+        return findings;
     }
-    for (key, path) in grant.certificates() {
-        findings.push(match read_certificate(key, path) {
-            Ok((_, found)) => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
-            Err(problem) => Finding::problem(key, problem.message, problem.hint),
+    let found = match event_loop() {
+        Ok(event_loop) => event_loop.block_on(rehearse(account)),
+        Err(error) => vec![("config", Err(Problem::new(&error, Class::Unexpected, "event_loop", None)))],
+    };
+    for (key, found) in found {
+        findings.push(match found {
+            Ok(found) => Finding::ok(key, found),
+            Err(problem) if problem.kind == "no_credentials" => {
+                Finding::new(FindingLevel::Warning, key, without_key(key, &problem.message), problem.hint)
+            }
+            // Said above.
+            Err(problem) if findings.iter().any(|known| known.message == problem.message) => continue,
+            Err(problem) => Finding::problem(key, without_key(key, &problem.message), problem.hint),
         });
     }
     findings
 }
 
-/// An assertion or token of somebody else.
-fn given(account: &AccountConfig, key: &'static str, source: &SecretSource) -> Finding {
-    let (found, finding) = secret(account, key, source, false);
-    let now = SystemClock::new().now().wall / 1000;
-    match found.as_ref().and_then(assertion::expires_at) {
-        Some(at) if at <= now => {
-            let message =
-                format!("the one from {source} expired {}: whatever writes it has stopped", local(at));
-            Finding::problem(key, message, Some("start that program again, or set the clock".into()))
-        }
-        Some(at) => Finding::ok(key, format!("read from {source}; it expires {}", local(at))),
-        None => finding,
-    }
+/// The finding names the key already.
+fn without_key<'a>(key: &str, message: &'a str) -> &'a str {
+    message.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// The refresh token: the one in the state, and the configured one.

@@ -89,7 +89,8 @@ Examples:
   zg-tokend init                                      ask for everything
   zg-tokend init --provider '?'                       list the providers with a preset
   zg-tokend init --account mail                       add an account to the config
-  zg-tokend init --from authorized_user.json          take client and login from Google's file
+  zg-tokend init --from key.json                      take everything from Google's file
+  zg-tokend init --provider okta --host dev.okta.com --client-id ID --private-key-file key.pem
   zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
     Init(Box<Init>),
     /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)

@@ -14,27 +14,6 @@ use crate::config::values::{Credentials, choice, missing, text};
 use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, GrantType};
 
-struct GrantKeys {
-    grant_type: Option<raw::Text>,
-    private_key: Option<raw::Secret>,
-    key_id: Option<raw::Text>,
-    certificate: Option<raw::Path>,
-    client_assertion: Option<raw::Secret>,
-    client_assertion_audience: Option<raw::Text>,
-    tls_certificate: Option<raw::Path>,
-    tls_private_key: Option<raw::Secret>,
-    assertion: Option<raw::Secret>,
-    assertion_issuer: Option<raw::Text>,
-    assertion_subject: Option<raw::Text>,
-    assertion_audience: Option<raw::Text>,
-    subject_token: Option<raw::Secret>,
-    subject_token_type: Option<raw::Text>,
-    actor_token: Option<raw::Secret>,
-    actor_token_type: Option<raw::Text>,
-    requested_token_type: Option<raw::Text>,
-    google_credentials: Option<raw::Path>,
-}
-
 impl Scope<'_> {
     /// Takes the keys of the grant out of an account, and checks them.
     pub(super) fn grant(
@@ -42,27 +21,103 @@ impl Scope<'_> {
         raw: &mut RawAccount,
         preset: Option<&'static Provider>,
     ) -> Result<GrantConfig, ConfigProblem> {
-        let keys = GrantKeys {
-            grant_type: raw.grant_type.take(),
-            private_key: raw.private_key.take(),
-            key_id: raw.key_id.take(),
-            certificate: raw.certificate.take(),
-            client_assertion: raw.client_assertion.take(),
-            client_assertion_audience: raw.client_assertion_audience.take(),
-            tls_certificate: raw.tls_certificate.take(),
-            tls_private_key: raw.tls_private_key.take(),
-            assertion: raw.assertion.take(),
-            assertion_issuer: raw.assertion_issuer.take(),
-            assertion_subject: raw.assertion_subject.take(),
-            assertion_audience: raw.assertion_audience.take(),
-            subject_token: raw.subject_token.take(),
-            subject_token_type: raw.subject_token_type.take(),
-            actor_token: raw.actor_token.take(),
-            actor_token_type: raw.actor_token_type.take(),
-            requested_token_type: raw.requested_token_type.take(),
-            google_credentials: raw.google_credentials.take(),
+        let grant_type = grant_type(raw, preset)?;
+        let refresh_token = raw.refresh_token.as_ref().filter(|_| !grant_type.has_login());
+        if let Some(span) = refresh_token.map(Spanned::span) {
+            let what = format!("does not belong to grant_type {}", grant_type.name());
+            return Err(bad_value("refresh_token", span, what, "remove it: no login is needed"));
+        }
+        let of_secret = |secret: &Option<raw::Secret>| secret.as_ref().map(Spanned::span);
+        let of_text = |text: &Option<raw::Text>| text.as_ref().map(Spanned::span);
+        for (key, span, needs) in [
+            ("assertion", of_secret(&raw.assertion), GrantType::JwtBearer),
+            ("assertion_issuer", of_text(&raw.assertion_issuer), GrantType::JwtBearer),
+            ("assertion_subject", of_text(&raw.assertion_subject), GrantType::JwtBearer),
+            ("assertion_audience", of_text(&raw.assertion_audience), GrantType::JwtBearer),
+            ("subject_token", of_secret(&raw.subject_token), GrantType::TokenExchange),
+            ("actor_token", of_secret(&raw.actor_token), GrantType::TokenExchange),
+            ("requested_token_type", of_text(&raw.requested_token_type), GrantType::TokenExchange),
+        ] {
+            if let Some(span) = span.filter(|_| grant_type != needs) {
+                let hint = format!("set grant_type = \"{}\", or remove it", needs.name());
+                return Err(bad_value(key, span, format!("belongs to grant_type {}", needs.name()), hint));
+            }
+        }
+        if grant_type == GrantType::JwtBearer && raw.assertion.is_none() && raw.private_key.is_none() {
+            let span = of_text(&raw.grant_type).unwrap_or_default();
+            let hint = "add assertion = { file = \"…\" }, or private_key to sign it here";
+            return Err(bad_value("grant_type", span, "needs an assertion", hint));
+        }
+        if let (Some(certificate), None) = (&raw.certificate, &raw.private_key) {
+            let hint = "add private_key; for TLS the keys are tls_certificate and tls_private_key";
+            return Err(bad_value("certificate", certificate.span(), "needs a private_key", hint));
+        }
+        if let (Some(key), Some(_)) = (&raw.private_key, &raw.client_assertion) {
+            let hint = "keep private_key to sign here, or client_assertion if somebody else signs";
+            return Err(bad_value("private_key", key.span(), "stands beside client_assertion", hint));
+        }
+        let word = |key: &str, raw: Option<raw::Text>| raw.map(|raw| text(key, raw)).transpose();
+        let secret = |key: &str, raw: Option<raw::Secret>| raw.map(|raw| self.secret(key, raw)).transpose();
+        let pem =
+            |key: &str, raw: Option<raw::Secret>| raw.map(|raw| self.secret_or_text(key, raw)).transpose();
+        let tls = match (raw.tls_certificate.take(), pem("tls_private_key", raw.tls_private_key.take())?) {
+            (Some(path), Some(key)) => Some((self.path("tls_certificate", &path)?, key)),
+            (None, None) => None,
+            (Some(path), None) => {
+                let hint = "add tls_private_key = { file = \"client.key\" }";
+                return Err(bad_value("tls_certificate", path.span(), "needs a tls_private_key", hint));
+            }
+            (None, Some(_)) => return Err(missing("tls_certificate", 0..0, "")),
         };
-        keys.check(self, preset, raw.refresh_token.as_ref().map(Spanned::span))
+        let certificate = raw.certificate.take().map(|path| self.path("certificate", &path)).transpose()?;
+        let is_entra = preset.is_some_and(|preset| matches!(preset.name, "microsoft" | "entra"));
+        let client_audience =
+            raw.client_assertion_audience.take().map(|raw| audience("client_assertion_audience", raw));
+        // Entra accepts no other.
+        let client_audience =
+            client_audience.transpose()?.or(is_entra.then_some(AssertionAudience::TokenEndpoint));
+        Ok(GrantConfig {
+            grant_type,
+            private_key: pem("private_key", raw.private_key.take())?,
+            key_id: word("key_id", raw.key_id.take())?,
+            pss: is_entra && certificate.is_some(),
+            certificate,
+            client_assertion: secret("client_assertion", raw.client_assertion.take())?,
+            client_assertion_audience: client_audience,
+            tls,
+            assertion: secret("assertion", raw.assertion.take())?,
+            assertion_issuer: word("assertion_issuer", raw.assertion_issuer.take())?,
+            assertion_subject: word("assertion_subject", raw.assertion_subject.take())?,
+            assertion_audience: raw
+                .assertion_audience
+                .take()
+                .map_or(Ok(AssertionAudience::TokenEndpoint), |raw| audience("assertion_audience", raw))?,
+            scope_in_assertion: preset.is_some_and(|preset| preset.name == "google-service-account"),
+            subject_token: typed(
+                "subject_token",
+                secret("subject_token", raw.subject_token.take())?,
+                "subject_token_type",
+                raw.subject_token_type.take(),
+                grant_type == GrantType::TokenExchange,
+            )?,
+            actor_token: typed(
+                "actor_token",
+                secret("actor_token", raw.actor_token.take())?,
+                "actor_token_type",
+                raw.actor_token_type.take(),
+                false,
+            )?,
+            requested_token_type: raw
+                .requested_token_type
+                .take()
+                .map(|raw| token_type("requested_token_type", raw))
+                .transpose()?,
+            google_credentials: raw
+                .google_credentials
+                .take()
+                .map(|path| Ok(SecretSource::File(self.path("google_credentials", &path)?)))
+                .transpose()?,
+        })
     }
 
     /// Where Google's files point to, unless they say otherwise.
@@ -73,123 +128,17 @@ impl Scope<'_> {
     }
 }
 
-impl GrantKeys {
-    /// `refresh_token` is the place of that key, which only a login has.
-    fn check(
-        self,
-        scope: &Scope<'_>,
-        preset: Option<&'static Provider>,
-        refresh_token: Option<Range<usize>>,
-    ) -> Result<GrantConfig, ConfigProblem> {
-        let grant_type = self.grant_type(preset)?;
-        if let Some(span) = refresh_token.filter(|_| !grant_type.has_login()) {
-            let what = format!("does not belong to grant_type {}", grant_type.name());
-            return Err(bad_value("refresh_token", span, what, "remove it: no login is needed"));
+/// The kind of grant that the keys state.
+fn grant_type(raw: &RawAccount, preset: Option<&'static Provider>) -> Result<GrantType, ConfigProblem> {
+    let stated = raw.grant_type.as_ref().map(|raw| choice("grant_type", raw, &GrantType::ALL)).transpose()?;
+    match (&raw.google_credentials, &raw.grant_type) {
+        (Some(_), Some(raw)) => {
+            let hint = "remove it: the file says what is exchanged";
+            Err(bad_value("grant_type", raw.span(), "stands beside google_credentials", hint))
         }
-        let own = |key: &str, span: Option<Range<usize>>, needs: GrantType| match span {
-            Some(span) if grant_type != needs => {
-                let hint = format!("set grant_type = \"{}\", or remove it", needs.name());
-                Err(bad_value(key, span, format!("belongs to grant_type {}", needs.name()), hint))
-            }
-            _ => Ok(()),
-        };
-        let spans = |secret: &Option<raw::Secret>| secret.as_ref().map(Spanned::span);
-        let of_text = |text: &Option<raw::Text>| text.as_ref().map(Spanned::span);
-        own("assertion", spans(&self.assertion), GrantType::JwtBearer)?;
-        own("assertion_issuer", of_text(&self.assertion_issuer), GrantType::JwtBearer)?;
-        own("assertion_subject", of_text(&self.assertion_subject), GrantType::JwtBearer)?;
-        own("assertion_audience", of_text(&self.assertion_audience), GrantType::JwtBearer)?;
-        own("subject_token", spans(&self.subject_token), GrantType::TokenExchange)?;
-        own("actor_token", spans(&self.actor_token), GrantType::TokenExchange)?;
-        own("requested_token_type", of_text(&self.requested_token_type), GrantType::TokenExchange)?;
-        if grant_type == GrantType::JwtBearer && self.assertion.is_none() && self.private_key.is_none() {
-            let span = of_text(&self.grant_type).unwrap_or_default();
-            let hint = "add assertion = { file = \"…\" }, or private_key to sign it here";
-            return Err(bad_value("grant_type", span, "needs an assertion", hint));
-        }
-        if let (Some(certificate), None) = (&self.certificate, &self.private_key) {
-            let hint = "add private_key; for TLS the keys are tls_certificate and tls_private_key";
-            return Err(bad_value("certificate", certificate.span(), "needs a private_key", hint));
-        }
-        if let (Some(key), Some(_)) = (&self.private_key, &self.client_assertion) {
-            let hint = "keep private_key to sign here, or client_assertion if somebody else signs";
-            return Err(bad_value("private_key", key.span(), "stands beside client_assertion", hint));
-        }
-        let secret = |key: &str, raw: Option<raw::Secret>| raw.map(|raw| scope.secret(key, raw)).transpose();
-        let pem =
-            |key: &str, raw: Option<raw::Secret>| raw.map(|raw| scope.secret_or_text(key, raw)).transpose();
-        let tls = match (self.tls_certificate, pem("tls_private_key", self.tls_private_key)?) {
-            (Some(path), Some(key)) => Some((scope.path("tls_certificate", &path)?, key)),
-            (None, None) => None,
-            (Some(path), None) => {
-                let hint = "add tls_private_key = { file = \"client.key\" }";
-                return Err(bad_value("tls_certificate", path.span(), "needs a tls_private_key", hint));
-            }
-            (None, Some(_)) => return Err(missing("tls_certificate", 0..0, "")),
-        };
-        let certificate = self.certificate.map(|path| scope.path("certificate", &path)).transpose()?;
-        let is_entra = preset.is_some_and(|preset| matches!(preset.name, "microsoft" | "entra"));
-        let client_audience =
-            self.client_assertion_audience.map(|raw| audience("client_assertion_audience", raw));
-        // Entra accepts no other.
-        let client_audience =
-            client_audience.transpose()?.or(is_entra.then_some(AssertionAudience::TokenEndpoint));
-        Ok(GrantConfig {
-            grant_type,
-            private_key: pem("private_key", self.private_key)?,
-            key_id: self.key_id.map(|raw| text("key_id", raw)).transpose()?,
-            pss: is_entra && certificate.is_some(),
-            certificate,
-            client_assertion: secret("client_assertion", self.client_assertion)?,
-            client_assertion_audience: client_audience,
-            tls,
-            assertion: secret("assertion", self.assertion)?,
-            assertion_issuer: self.assertion_issuer.map(|raw| text("assertion_issuer", raw)).transpose()?,
-            assertion_subject: self
-                .assertion_subject
-                .map(|raw| text("assertion_subject", raw))
-                .transpose()?,
-            assertion_audience: self
-                .assertion_audience
-                .map_or(Ok(AssertionAudience::TokenEndpoint), |raw| audience("assertion_audience", raw))?,
-            scope_in_assertion: preset.is_some_and(|preset| preset.name == "google-service-account"),
-            subject_token: typed(
-                "subject_token",
-                secret("subject_token", self.subject_token)?,
-                "subject_token_type",
-                self.subject_token_type,
-                grant_type == GrantType::TokenExchange,
-            )?,
-            actor_token: typed(
-                "actor_token",
-                secret("actor_token", self.actor_token)?,
-                "actor_token_type",
-                self.actor_token_type,
-                false,
-            )?,
-            requested_token_type: self
-                .requested_token_type
-                .map(|raw| token_type("requested_token_type", raw))
-                .transpose()?,
-            google_credentials: self
-                .google_credentials
-                .map(|path| Ok(SecretSource::File(scope.path("google_credentials", &path)?)))
-                .transpose()?,
-        })
-    }
-
-    fn grant_type(&self, preset: Option<&'static Provider>) -> Result<GrantType, ConfigProblem> {
-        let stated =
-            self.grant_type.as_ref().map(|raw| choice("grant_type", raw, &GrantType::ALL)).transpose()?;
-        match (&self.google_credentials, &self.grant_type) {
-            (Some(_), Some(raw)) => {
-                let hint = "remove it: the file says what is exchanged";
-                Err(bad_value("grant_type", raw.span(), "stands beside google_credentials", hint))
-            }
-            (Some(_), None) => Ok(GrantType::GoogleCredentials),
-            (None, _) => {
-                Ok(stated.unwrap_or_else(|| preset.map_or(GrantType::default(), |preset| preset.grant_type)))
-            }
+        (Some(_), None) => Ok(GrantType::GoogleCredentials),
+        (None, _) => {
+            Ok(stated.unwrap_or_else(|| preset.map_or(GrantType::default(), |preset| preset.grant_type)))
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod paths;
 pub mod problem;
 pub mod proxy;
 pub mod raw_values;
+mod secret_keys;
 pub mod settings;
 pub mod source;
 pub mod spelling;

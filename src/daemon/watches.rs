@@ -1,8 +1,11 @@
 //! The files that `run` watches.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{AccountConfig, AccountName, Settings};
+use crate::account::google;
+use crate::config::{AccountConfig, AccountName, SecretSource, Settings};
+use crate::files::links::Apart;
 use crate::files::watch::Watch;
 use crate::store;
 
@@ -13,7 +16,16 @@ pub fn inputs(settings: &Settings) -> Watch {
     let files = sources.filter_map(|(_, source)| source.file());
     let certificates = settings.accounts.iter().flat_map(|account| account.grant.certificates());
     let certificates = certificates.map(|(_, path)| path.as_path());
-    Watch::new(files.chain(certificates).chain([settings.path.as_path()]))
+    // Google's files name another one, which the platform writes.
+    let apart = Apart::new(|| Box::new(google::platform_file));
+    let credentials =
+        settings.accounts.iter().filter_map(|account| match &account.grant.google_credentials {
+            Some(SecretSource::File(path)) => apart.ask(path).flatten(),
+            _ => None,
+        });
+    let platform_files: Vec<_> = credentials.collect();
+    let platform_files = platform_files.iter().map(PathBuf::as_path);
+    Watch::new(files.chain(certificates).chain(platform_files).chain([settings.path.as_path()]))
 }
 
 /// The states of accounts with push targets, which get every new token, even if another process has

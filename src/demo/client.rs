@@ -31,6 +31,11 @@ impl DemoClient {
         &self.id
     }
 
+    /// Whether it has no secret.
+    pub(super) fn is_public(&self) -> bool {
+        self.method == ClientMethod::None
+    }
+
     /// A client without a secret.
     pub fn public(client_id: &str) -> Self {
         Self { id: client_id.to_owned(), secret: None, method: ClientMethod::None }

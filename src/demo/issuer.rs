@@ -151,20 +151,25 @@ impl Issuer {
     pub fn seed(&mut self, now: i64, client_id: &str) -> Option<Secret> {
         self.options.clients.iter().find(|client| client.id() == client_id)?;
         let seed = self.mint("rt_");
-        let family = self.families.len() as u64;
+        let family = self.found(now, client_id, seed.clone());
+        self.refresh_tokens.insert(seed.fingerprint(), IssuedRefreshToken { family, generation: 0 });
+        self.record(now, Some(seed.fingerprint()), AuditEvent::Seed);
+        Some(seed)
+    }
+
+    /// A new family; its number.
+    fn found(&mut self, now: i64, client_id: &str, newest: Secret) -> u64 {
         self.families.push(Family {
             client_id: client_id.to_owned(),
             user: None,
-            newest: seed.clone(),
+            newest,
             generation: 0,
             seeded_at: now,
             granted_at: now,
             rotated_at: now,
             revoked: false,
         });
-        self.refresh_tokens.insert(seed.fingerprint(), IssuedRefreshToken { family, generation: 0 });
-        self.record(now, Some(seed.fingerprint()), AuditEvent::Seed);
-        Some(seed)
+        self.families.len() as u64 - 1
     }
 
     /// The token endpoint (RFC 6749 3.2): [`receive`](Self::receive), then
@@ -217,15 +222,13 @@ impl Issuer {
                 let granted = self.redeem_device_code(now, &form, &client_id)?;
                 return self.log_in(now, &granted).map(|(_, reply)| reply);
             }
+            Some("client_credentials") => return self.serve_client(now, &form, &client_id),
             Some(_) => return Err(Refused::new("unsupported_grant_type", "the grant_type is unknown")),
             None => return Err(Refused::new("invalid_request", "grant_type is missing")),
         }
         let token =
             form.get("refresh_token").ok_or(Refused::new("invalid_request", "refresh_token is missing"))?;
-        let scope = form.get("scope").unwrap_or(&self.options.scope).to_owned();
-        if scope.split(' ').any(|asked| !self.options.scope.split(' ').any(|granted| granted == asked)) {
-            return Err(Refused::new("invalid_scope", "the scope exceeds what was granted"));
-        }
+        let scope = self.scope(&form)?;
         let fingerprint = Secret::new(token).fingerprint();
         let replayed = self.admit(now, fingerprint, &client_id)?;
         let family_id = self.refresh_tokens[&fingerprint].family;
@@ -244,6 +247,28 @@ impl Issuer {
             replayed,
         };
         self.record(now, Some(fingerprint), event);
+        Ok(DemoReply::json(200, &body))
+    }
+
+    /// The scope that a request asks for: no more than the issuer's own.
+    fn scope(&self, form: &Form) -> Result<String, Refused> {
+        let scope = form.get("scope").unwrap_or(&self.options.scope);
+        if scope.split(' ').any(|asked| !self.options.scope.split(' ').any(|granted| granted == asked)) {
+            return Err(Refused::new("invalid_scope", "the scope exceeds what was granted"));
+        }
+        Ok(scope.to_owned())
+    }
+
+    /// A token for the client itself, and no refresh token: RFC 6749 4.4.
+    fn serve_client(&mut self, now: i64, form: &Form, client_id: &str) -> Result<DemoReply, Refused> {
+        let is_public = |client: &DemoClient| client.id() == client_id && client.is_public();
+        if self.options.clients.iter().any(is_public) {
+            return Err(Refused::new("unauthorized_client", "a public client cannot ask for itself"));
+        }
+        let scope = self.scope(form)?;
+        let family = self.found(now, client_id, Secret::new(""));
+        let (access_token, body) = self.issue(now, family, &scope, None, None);
+        self.record(now, None, AuditEvent::Grant { access_token, successor: None, replayed: false });
         Ok(DemoReply::json(200, &body))
     }
 
@@ -438,8 +463,12 @@ impl Issuer {
                 "introspection_endpoint": format!("{issuer}/introspect"),
                 "authorization_endpoint": format!("{issuer}/authorize"),
                 "device_authorization_endpoint": format!("{issuer}/device_authorization"),
-                "grant_types_supported":
-                    ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+                "grant_types_supported": [
+                    "authorization_code",
+                    "refresh_token",
+                    "client_credentials",
+                    "urn:ietf:params:oauth:grant-type:device_code",
+                ],
                 "response_types_supported": ["code"],
                 "code_challenge_methods_supported": ["S256"],
                 "authorization_response_iss_parameter_supported": true,

@@ -11,7 +11,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use crate::oauth::FailureKind;
-use crate::signing::certificate::{Certificate, date};
+use crate::signing::certificate::Certificate;
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -37,7 +37,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), CertificateError> {
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if seconds < read.begins_at {
+        if seconds < read.starts_at {
             return Err(CertificateError::NotValidYet);
         }
         if seconds > read.ends_at {
@@ -118,7 +118,7 @@ pub(super) fn explain(
             (FailureKind::Validity, format!("has expired{}", on.unwrap_or_default()))
         }
         Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
-            let on = on(|read| read.begins_at).map(|date| format!(": it begins at {date}"));
+            let on = on(|read| read.starts_at).map(|date| format!(": it begins at {date}"));
             (FailureKind::Validity, format!("is not valid yet{}", on.unwrap_or_default()))
         }
         Reason::NotValidForName => (FailureKind::Name, "is for another host name".to_owned()),
@@ -131,7 +131,7 @@ pub(super) fn explain(
                 (authority, "is self-signed and not trusted".to_owned())
             }
             Some(read) => {
-                let issuer = &read.issuer;
+                let issuer = named(&read.issuer);
                 (authority, format!("is from a certificate authority that is not trusted: {issuer}"))
             }
             None => {
@@ -148,8 +148,18 @@ pub(super) fn explain(
     };
     // Its other names are told already.
     let whose = certificate.filter(|_| kind != FailureKind::Name);
-    let whose = whose.map(|read| format!(" ({})", read.subject)).unwrap_or_default();
+    let whose = whose.map(|read| format!(" ({})", named(&read.subject))).unwrap_or_default();
     BadCertificate { kind, detail: format!("the server's certificate{whose} {what}") }
+}
+
+/// Unix seconds for people, in the time of certificates.
+fn date(at: i64) -> String {
+    let text = jiff::Timestamp::from_second(at).map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    text.unwrap_or_else(|_| at.to_string())
+}
+
+fn named(name: &str) -> &str {
+    if name.is_empty() { "without a name" } else { name }
 }
 
 /// A server that shows the certificate of an authority shows its own, or one of a chain: rustls has no word

@@ -27,6 +27,8 @@ pub struct Provider {
     pub params: &'static [(&'static str, &'static str)],
     /// The needs of a login that gets a refresh token: parameters of the authorization request.
     pub login_params: &'static [(&'static str, &'static str)],
+    /// Keys that every request of a client for itself needs, each with a word on it.
+    pub needs: &'static [(&'static str, &'static str)],
     /// Facts for users: lifetimes, limits, what the answers look like.
     pub quirks: &'static str,
     /// Where the row is from. All were seen on [`SEEN`].
@@ -64,6 +66,7 @@ const PLAIN: Provider = Provider {
     body: None,
     params: &[],
     login_params: &[],
+    needs: &[],
     quirks: "",
     source: GO,
 };
@@ -99,7 +102,8 @@ pub const PROVIDERS: &[Provider] = &[
         name: "auth0",
         place: Some(Placeholder { key: "host", default: None, values: &[] }),
         token_endpoint: "https://{host}/oauth/token",
-        quirks: "for client credentials: set audience to the identifier of the API; tokens live 24 h",
+        needs: &[("audience", "the identifier of the API")],
+        quirks: "for client credentials; tokens live 24 h",
         source: "auth0.com/docs",
         ..MACHINE
     },
@@ -155,7 +159,8 @@ pub const PROVIDERS: &[Provider] = &[
         place: Some(Placeholder { key: "tenant", default: None, values: &[] }),
         token_endpoint: "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         auth_method: AuthMethod::ClientSecretPost,
-        quirks: "for applications and workloads: scope = \"https://RESOURCE/.default\"; with client_secret, with private_key and certificate, or with client_assertion",
+        needs: &[("scope", "https://RESOURCE/.default")],
+        quirks: "for applications and workloads: with client_secret, with private_key and certificate, or with client_assertion",
         source: "learn.microsoft.com, certificate-credentials",
         ..MACHINE
     },
@@ -252,6 +257,14 @@ pub const PROVIDERS: &[Provider] = &[
         quirks: "rotates once a day; logins die after 101 days without use",
         source: NANGO,
         ..BASIC
+    },
+    Provider {
+        name: "keycloak",
+        place: Some(Placeholder { key: "issuer", default: None, values: &[] }),
+        token_endpoint: "{issuer}/protocol/openid-connect/token",
+        quirks: "for client credentials: issuer = \"https://HOST/realms/NAME\"; the client needs its service account",
+        source: "keycloak.org/docs, server_admin, service accounts",
+        ..MACHINE
     },
     Provider {
         name: "lark",
@@ -488,10 +501,13 @@ impl Provider {
             Some(default) => format!("{}, by default {default}", place.key),
             None => format!("{}, required", place.key),
         });
+        let needs: Vec<_> = self.needs.iter().map(|(key, note)| format!("{key} ({note})")).collect();
+        let needs = (!needs.is_empty()).then(|| needs.join(", "));
         let owned = |text: Option<&str>| text.map(str::to_owned);
         [
             ("key", place),
             ("token_endpoint", Some(self.token_endpoint.to_owned())),
+            ("grant_type", (!self.grant_type.has_login()).then(|| self.grant_type.name().to_owned())),
             ("token_endpoint_auth_method", Some(self.auth_method.as_str().to_owned())),
             ("authorization_endpoint", owned(self.authorization_endpoint)),
             ("device_authorization_endpoint", owned(self.device_endpoint)),
@@ -500,6 +516,7 @@ impl Provider {
             ("request_body", owned(self.body)),
             ("extra_params", pairs(self.params)),
             ("login", pairs(self.login_params)),
+            ("needs", needs),
             ("note", (!self.quirks.is_empty()).then(|| self.quirks.to_owned())),
             ("source", Some(format!("{}, {SEEN}", self.source))),
         ]

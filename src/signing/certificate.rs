@@ -9,10 +9,10 @@ use rustls::pki_types::pem::PemObject;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// The validity, in Unix seconds.
-    pub begins_at: i64,
+    /// The first second of its validity, Unix time.
+    pub starts_at: i64,
     pub ends_at: i64,
-    /// The common name, else the organisation; for people.
+    /// The common name, else the organisation, else empty; for people.
     pub subject: String,
     /// The same of the authority that has signed it.
     pub issuer: String,
@@ -53,11 +53,16 @@ impl Certificate {
         let (end_tag, end, _) = element(validity, None)?;
         Some(Self {
             der: der.to_owned(),
-            begins_at: time(begin_tag, begin)?,
+            starts_at: time(begin_tag, begin)?,
             ends_at: time(end_tag, end)?,
             subject: name(subject),
             issuer: name(issuer),
         })
+    }
+
+    /// Whether it may be used at this Unix time, in seconds.
+    pub fn is_valid(&self, now: i64) -> bool {
+        self.starts_at <= now && now < self.ends_at
     }
 
     pub fn der(&self) -> &[u8] {
@@ -95,7 +100,7 @@ fn name(mut parts: &[u8]) -> String {
             _ => {}
         }
     }
-    let text = String::from_utf8_lossy(common_name.or(organisation).unwrap_or(b"without a name"));
+    let text = String::from_utf8_lossy(common_name.or(organisation).unwrap_or_default());
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
@@ -110,12 +115,6 @@ fn time(tag: u8, time: &[u8]) -> Option<i64> {
     };
     let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", &text).ok()?;
     Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-}
-
-/// Unix seconds for people, in the time of certificates.
-pub fn date(at: i64) -> String {
-    let text = jiff::Timestamp::from_second(at).map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
-    text.unwrap_or_else(|_| at.to_string())
 }
 
 /// The first element of DER: its tag, its content, and what follows. `None` if it is another than `tag`, or

@@ -32,10 +32,10 @@ impl KeyError {
         match self {
             Self::NotAKey => "write the whole key, from -----BEGIN PRIVATE KEY----- to its END line".into(),
             Self::Encrypted | Self::Sec1 => {
-                format!("convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW.pem, and chmod 600 NEW.pem")
+                format!("convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW.pem && chmod 600 NEW.pem")
             }
             Self::Short | Self::Kind => {
-                "make a new one, and register its public half: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out NEW.pem"
+                "make a new one, and register its public half: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out NEW.pem && chmod 600 NEW.pem"
                     .into()
             }
         }

@@ -1,36 +1,24 @@
 //! The judgement of keys, certificates, and tokens that somebody else writes.
 
-use std::time::Duration;
-
+use crate::account::certificates::{RENEW, certificate_fault};
 use crate::clock::Timestamp;
 use crate::config::AccountConfig;
-use crate::message::duration;
 use crate::refresh::record::{Record, VerdictKind};
 use crate::status::{AccountStatus, Look, Severity};
-
-/// How long before the end of a certificate it is worth a warning, in seconds: authorities take days.
-const CERTIFICATE_NOTICE: i64 = 14 * 86_400;
 
 impl AccountStatus {
     /// A certificate that ends is seen here, long before the server sees it.
     pub(super) fn judge_certificates(&mut self, look: &Look, now: Timestamp) {
-        for (key, path, ends_at) in &look.certificates {
-            let path = path.display();
-            match ends_at {
+        for (key, path, certificate) in &look.certificates {
+            match certificate {
                 Err(problem) => {
                     let hint = problem.hint.clone().unwrap_or_default();
                     self.find(Severity::Warning, &*problem.message, hint);
                 }
-                Ok(ends_at) => {
-                    let left = ends_at - now.wall / 1000;
-                    let span = duration(Duration::from_secs(left.unsigned_abs()));
-                    let problem = match left {
-                        ..=0 => format!("the {key} {path} ended {span} ago"),
-                        _ if left <= CERTIFICATE_NOTICE => format!("the {key} {path} ends in {span}"),
-                        _ => continue,
-                    };
-                    let hint = "renew it, and register it if the server wants that: a new one is used as soon as it is there";
-                    self.find(Severity::Warning, problem, hint);
+                Ok(certificate) => {
+                    if let Some(problem) = certificate_fault(key, path, certificate, now.wall / 1000) {
+                        self.find(Severity::Warning, problem, RENEW);
+                    }
                 }
             }
         }
@@ -54,9 +42,10 @@ pub(super) fn waits_for(account: &AccountConfig, record: &Record) -> Option<Stri
     match (&record.failure, verdict) {
         (Some(failure), _) if failure.from_inputs && of_key(&failure.kind) => needs_key(),
         (Some(failure), _)
-            if failure.from_inputs && matches!(&*failure.kind, "assertion_expired" | "secret") =>
+            if failure.from_inputs
+                && matches!(&*failure.kind, "assertion_expired" | "secret" | "no_credentials") =>
         {
-            given.map(ToString::to_string)
+            given.map(ToString::to_string).or_else(needs_key)
         }
         (_, Some(verdict)) if of_proof(&verdict.error) => given.map(ToString::to_string).or_else(needs_key),
         _ => None,

@@ -98,10 +98,10 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
         certificates: look
             .certificates
             .iter()
-            .map(|(key, path, ends_at)| CertificateStatus {
+            .map(|(key, path, certificate)| CertificateStatus {
                 key,
                 path: path.clone(),
-                ends_at: ends_at.as_ref().ok().copied(),
+                ends_at: certificate.as_ref().ok().map(|certificate| certificate.ends_at),
             })
             .collect(),
         token_file: file_status(&account.token_file, &look.file),

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::account::certificates::read_certificate;
 use crate::account::context::Mode;
-use crate::account::credentials::read_certificate;
 use crate::account::files::{load_state, with_mates};
 use crate::account::origin::observe_mates;
 use crate::account::outputs::{Known, matches, other};
@@ -28,6 +28,7 @@ use crate::push::PushNote;
 use crate::refresh::Policy;
 use crate::refresh::decide::{FileView, Loaded};
 use crate::refresh::record::Record;
+use crate::signing::certificate::Certificate;
 use crate::store;
 use crate::store::lock;
 use crate::store::lock::Supervision;
@@ -333,8 +334,8 @@ struct Look {
     hangs: Option<i64>,
     /// Another process holds the refresh lock; looked at only if a request is under way.
     is_locked: bool,
-    /// The certificates: their key in the config, and when they end.
-    certificates: Vec<(&'static str, PathBuf, Result<i64, Problem>)>,
+    /// The certificates, each with its key in the config.
+    certificates: Vec<(&'static str, PathBuf, Result<Certificate, Problem>)>,
     pushed: PushNote,
     probed: Option<ProbeNote>,
 }
@@ -445,7 +446,7 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
             .grant
             .certificates()
             .filter(|_| hangs.is_none())
-            .map(|(key, path)| (key, path.clone(), read_certificate(key, path).map(|(_, read)| read.ends_at)))
+            .map(|(key, path)| (key, path.clone(), read_certificate(key, path).map(|(_, found)| found)))
             .collect(),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),

@@ -131,12 +131,19 @@ fn the_server_alone_serves_other_programs() {
     assert_eq!(metadata.body["issuer"], value["issuer"]);
 
     let commands: Vec<&str> = guide.lines().filter(|line| line.starts_with("  curl ")).collect();
-    assert_eq!(commands.len(), 2, "{guide}");
+    assert_eq!(commands.len(), 3, "{guide}");
     for command in commands {
+        // RFC 6749 section 4.4.3: a client that asks for itself gets no refresh token.
+        let (gets, gets_none) = if command.contains("client_credentials") {
+            ("access_token", "refresh_token")
+        } else {
+            ("refresh_token", "error")
+        };
         let output = finish(
             Command::new("sh").args(["-c", &format!("{} -sS -f", command.trim())]).env("no_proxy", "*"),
         );
-        assert!(output.code == Some(0) && output.stdout.contains("refresh_token"), "{command}: {output:?}");
+        assert!(output.code == Some(0) && output.stdout.contains(gets), "{command}: {output:?}");
+        assert!(!output.stdout.contains(gets_none), "{command}: {output:?}");
     }
 
     // The commands for zg-tokend, as a reader would copy them. Those with a browser are tried by the
@@ -152,8 +159,10 @@ fn the_server_alone_serves_other_programs() {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let output = finish(command.env("PATH", path));
     assert_eq!(output.code, Some(0), "{script}\n{output:?}");
-    let token = fs::read_to_string(sandbox.path("home/seed.token")).unwrap();
-    assert_eq!(curl(["-H", &format!("Authorization: Bearer {token}"), value["resource"]]).status, 200);
+    for name in ["seed", "machine"] {
+        let token = fs::read_to_string(sandbox.path(format!("home/{name}.token"))).unwrap();
+        assert_eq!(curl(["-H", &format!("Authorization: Bearer {token}"), value["resource"]]).status, 200);
+    }
 
     child.signal(Signal::INT);
     assert_eq!(child.wait().code(), Some(0), "{}", child.log());

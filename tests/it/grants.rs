@@ -1,7 +1,10 @@
 //! Accounts without a person: grants, keys and certificates, against a certified server by somebody else.
 
+mod check;
 mod files;
 mod google;
+mod proofs;
+mod turns;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +24,12 @@ pub(crate) struct Machines {
 
 impl Machines {
     pub(crate) fn start() -> Option<Self> {
-        let oidc = Oidc::start([("ACCESS_TOKEN_TTL", "600"), ("MACHINES", "1")])?;
+        Self::with_lifetime("600")
+    }
+
+    /// Tokens live for so many seconds.
+    pub(crate) fn with_lifetime(lifetime: &str) -> Option<Self> {
+        let oidc = Oidc::start([("ACCESS_TOKEN_TTL", lifetime), ("MACHINES", "1")])?;
         Some(Self { oidc, sandbox: Sandbox::new() })
     }
 
@@ -51,6 +59,24 @@ impl Machines {
     pub(crate) fn state(&self) -> Value {
         let path = self.sandbox.path("state/zg-tokend/default/state");
         serde_json::from_str(read(&path).expose()).unwrap()
+    }
+
+    /// A pass fails, as others did for hours: the next try by itself is minutes away, longer than any test
+    /// waits. Gives the number of failures.
+    pub(crate) fn fail_for_hours(&self) -> u64 {
+        self.once_gives(69, &[]);
+        let mut state = self.state();
+        let since = state["failure"]["since"].as_object_mut().unwrap();
+        for (_, instant) in since.iter_mut().filter(|(_, value)| value.is_i64()) {
+            *instant = (instant.as_i64().unwrap() - 7_200_000).into();
+        }
+        let path = self.sandbox.path("state/zg-tokend/default/state");
+        std::fs::write(path, state.to_string()).unwrap();
+        self.failures()
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.state()["failure"]["count"].as_u64().unwrap_or_default()
     }
 
     /// The client of the token in the token file, if the server knows it.
@@ -173,7 +199,7 @@ fn a_key_that_is_not_the_certificate_s_is_named_before_any_request() {
         key.display()
     ));
     let output = machines.once_gives(78, &[]);
-    assert!(output.stderr.contains("tls_private_key is the key of tls_certificate"), "{output:?}");
+    assert!(output.stderr.contains("tls_private_key is not the key of the certificate"), "{output:?}");
 }
 
 #[test]

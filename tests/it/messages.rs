@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use zg_tokend::testing::clock::{Clock as _, SystemClock};
 use zg_tokend::testing::demo::Fault;
 
 use crate::common::golden::compare;
@@ -360,7 +362,35 @@ fn every_trouble_of_status_is_told_with_a_way_out() {
         "# the state of a shared login that was restored\n{}",
         page(&shared, "status", &restored)
     );
+    tell_of_certificates(&world, &mut |what| {
+        let _ = write!(pages, "# {what}\n{}", tell(&world, "status"));
+    });
     compare("status", &pages.replace(&hang_pid, "process PID"));
+}
+
+/// The same of a certificate, whatever is wrong with it.
+fn tell_of_certificates(world: &World, told: &mut dyn FnMut(&str)) {
+    let (key, file) = (KeyPair::generate().unwrap(), world.sandbox.path("home/client.crt"));
+    let lines = format!("private_key = {{ file = \"key.pem\" }}\ncertificate = \"{}\"\n", file.display());
+    world.configure(&lines);
+    told("a certificate that is missing");
+    fs::write(&file, "nothing").unwrap();
+    told("a certificate that is none");
+    let now = jiff::Timestamp::from_millisecond(SystemClock::new().now().wall).unwrap();
+    let soon = now.to_zoned(jiff::tz::TimeZone::UTC).date() + jiff::Span::new().days(7);
+    let soon = (soon.year().into(), soon.month().cast_unsigned(), soon.day().cast_unsigned());
+    for (what, first, last) in [
+        ("a certificate that has ended", (2000, 1, 1), (2001, 1, 1)),
+        ("a certificate that is not valid yet", (2090, 1, 1), (2091, 1, 1)),
+        ("a certificate that ends soon", (2000, 1, 1), soon),
+    ] {
+        let mut certificate = CertificateParams::new(Vec::new()).unwrap();
+        certificate.not_before = date_time_ymd(first.0, first.1, first.2);
+        certificate.not_after = date_time_ymd(last.0, last.1, last.2);
+        fs::write(&file, certificate.self_signed(&key).unwrap().pem()).unwrap();
+        told(what);
+    }
+    world.configure("");
 }
 
 #[test]

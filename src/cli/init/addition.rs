@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::cli::config_file::{ConfigFile, show};
-use crate::cli::init::answers::{Answers, Source};
+use crate::cli::init::answers::Answers;
+use crate::cli::init::ask::Source;
 use crate::cli::init::{InitError, document};
 use crate::config::addition::{Addition, prove};
 use crate::config::{self, Environment, Settings, Symlinks};

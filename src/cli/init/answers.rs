@@ -1,14 +1,15 @@
 //! The values of a new config: from flags, from a file, and from questions on the terminal.
 
-use std::path::Path;
-
 use crate::cli::args::Init;
+use crate::cli::init::ask::{Source, absolute, hidden, needed, optional, source};
+use crate::cli::init::google::GoogleFile;
 use crate::cli::init::guess::WrongGuess;
+use crate::cli::init::machine::MachineKeys;
 use crate::cli::init::{InitError, google, guess};
 use crate::cli::{output, prompt};
+use crate::oauth::GrantType;
 use crate::oauth::providers;
 use crate::oauth::providers::{PROVIDERS, Placeholder, Provider};
-use crate::secret::Secret;
 
 pub(super) struct Answers {
     /// `None` for a flat config.
@@ -17,31 +18,33 @@ pub(super) struct Answers {
     pub(super) server: (&'static str, String),
     /// `tenant` and its like, each with its value.
     pub(super) parts: Vec<(&'static str, String)>,
-    pub(super) client_id: String,
-    /// `None` for a public client.
+    /// `None` if the grant says who asks.
+    pub(super) client_id: Option<String>,
+    /// `None` for a public client, or one that proves itself otherwise.
     pub(super) client_secret: Option<Source>,
-    /// `None` if `zg-tokend login` or `set` will store it.
+    /// `None` if `zg-tokend login` or `set` will store it, or nobody logs in.
     pub(super) refresh_token: Option<Source>,
+    pub(super) machine: MachineKeys,
     pub(super) token_file: Option<String>,
-}
-
-/// A secret, or where it is.
-pub(super) enum Source {
-    Inline(Secret),
-    File(String),
-    Env(String),
 }
 
 impl Answers {
     /// Takes the flags, then asks for the rest. Without a terminal, one error names all that is missing.
     pub(super) fn collect(account: Option<&str>, flags: &Init) -> Result<Self, InitError> {
         let google = flags.from.as_deref().map(google::read).transpose()?;
-        let (id, secret, token) = google.map_or((None, None, None), |google| {
-            (Some(google.client_id), google.client_secret, Some(google.refresh_token))
-        });
-        let from_google = id.is_some();
-        let mut server = server(flags).or_else(|| from_google.then(|| ("provider", "google".to_owned())));
+        let is_machine = matches!(google, Some(GoogleFile::Machine));
+        let (id, secret, token) = match google {
+            Some(GoogleFile::User(user)) => {
+                (Some(user.client_id), user.client_secret, Some(user.refresh_token))
+            }
+            _ => (None, None, None),
+        };
+        let preset = if is_machine { Some("google-service-account") } else { id.as_ref().map(|_| "google") };
+        let mut server = server(flags).or_else(|| preset.map(|name| ("provider", name.to_owned())));
         let mut parts = parts(flags);
+        if server.as_ref().is_some_and(|(key, _)| *key == "provider") {
+            parts.extend(flags.issuer.clone().map(|issuer| ("issuer", issuer)));
+        }
         let mut client_id = flags.client_id.clone().or(id);
         let mut client_secret =
             source(flags.client_secret_file.as_deref(), flags.client_secret_env.as_deref())?
@@ -57,13 +60,25 @@ impl Answers {
                 parts.extend(ask_for_part(provider.token_endpoint, place)?);
             }
             server = Some(chosen);
-            client_id = Some(client_id.map_or_else(|| needed("client_id: "), Ok)?);
-            if client_secret.is_none() {
-                client_secret = hidden("client_secret", "empty for a public client, not shown")?;
+        }
+        let preset = server.as_ref().and_then(preset_of);
+        let mut machine = MachineKeys::of_flags(flags, preset, is_machine)?;
+        if asks {
+            if preset.is_none() && flags.grant_type.is_none() && refresh_token.is_none() {
+                machine.ask_for_grant()?;
             }
-            if refresh_token.is_none() {
-                let can_log_in = server.as_ref().is_some_and(can_log_in);
-                let note = if can_log_in {
+            if client_id.is_none() && machine.needs_client_id() {
+                client_id = Some(needed("client_id: ")?);
+            } else if client_id.is_none() && machine.grant_type == GrantType::TokenExchange {
+                client_id = optional("client_id (empty if the token says who asks): ")?;
+            }
+            if client_secret.is_none() && client_id.is_some() {
+                client_secret = machine.ask_for_proof()?;
+            }
+            if !machine.grant_type.has_login() {
+                machine.ask_for_wanted()?;
+            } else if refresh_token.is_none() {
+                let note = if server.as_ref().is_some_and(has_login_page) {
                     "empty to run `zg-tokend login` later, not shown"
                 } else {
                     "empty to pass it to `zg-tokend set` later, not shown"
@@ -81,24 +96,41 @@ impl Answers {
         }
         let part = server.as_ref().and_then(|server| missing_part(server, &parts));
         let part = part.filter(|(_, place)| place.default.is_none());
+        let needs_token = machine.grant_type.has_login() && !server.as_ref().is_some_and(has_login_page);
         let missing = [
             (server.is_none(), "--provider, --issuer or --token-endpoint"),
             (part.is_some(), part.map_or("", |(_, place)| flag_of(place.key))),
-            (client_id.is_none(), "--client-id"),
+            (client_id.is_none() && machine.needs_client_id(), "--client-id"),
             (
-                refresh_token.is_none() && !asks && !server.as_ref().is_some_and(can_log_in),
+                refresh_token.is_none() && !asks && needs_token,
                 "--refresh-token-file, --refresh-token-env or --refresh-token-stdin",
             ),
-            (account.is_some() && token_file.is_none(), "--token-file"),
         ];
-        let missing: Vec<_> = missing.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
-        match (server, client_id) {
-            (Some(server), Some(client_id)) if missing.is_empty() => {
+        let missing = missing.into_iter().filter_map(|(is, name)| is.then_some(name));
+        let missing = missing.chain(machine.missing(client_secret.is_some()));
+        let place = (account.is_some() && token_file.is_none()).then_some("--token-file");
+        let missing: Vec<_> = missing.chain(place).collect();
+        match server {
+            Some(server) if missing.is_empty() => {
                 let account = account.map(str::to_owned);
-                Ok(Self { account, server, parts, client_id, client_secret, refresh_token, token_file })
+                Ok(Self {
+                    account,
+                    server,
+                    parts,
+                    client_id,
+                    client_secret,
+                    refresh_token,
+                    machine,
+                    token_file,
+                })
             }
             _ => Err(InitError::Missing(missing.join("; "))),
         }
+    }
+
+    /// Whether `zg-tokend login` works with it.
+    pub(super) fn can_log_in(&self) -> bool {
+        self.machine.grant_type.has_login() && has_login_page(&self.server)
     }
 }
 
@@ -108,10 +140,14 @@ fn server(flags: &Init) -> Option<(&'static str, String)> {
     given.into_iter().find_map(|(key, value)| Some((key, value.clone()?)))
 }
 
-/// Whether `zg-tokend login` works with this key and value: the preset names the endpoint, or the issuer.
-pub(super) fn can_log_in((key, value): &(&'static str, String)) -> bool {
-    let provider = (*key == "provider").then(|| providers::find(value)).flatten();
-    *key == "issuer" || provider.is_some_and(|provider| provider.authorization_endpoint.is_some())
+/// Whether the preset names the endpoint of a login, or the issuer may.
+fn has_login_page(server: &(&'static str, String)) -> bool {
+    let has_endpoint = |preset: &Provider| preset.authorization_endpoint.is_some();
+    server.0 == "issuer" || preset_of(server).is_some_and(has_endpoint)
+}
+
+fn preset_of((key, value): &(&'static str, String)) -> Option<&'static Provider> {
+    (*key == "provider").then(|| providers::find(value)).flatten()
 }
 
 fn parts(flags: &Init) -> Vec<(&'static str, String)> {
@@ -126,10 +162,10 @@ fn parts(flags: &Init) -> Vec<(&'static str, String)> {
 
 /// The key whose value is a part of the provider's endpoints, if there is one and it has no value yet.
 fn missing_part(
-    (key, provider): &(&'static str, String),
+    server: &(&'static str, String),
     parts: &[(&'static str, String)],
 ) -> Option<(&'static Provider, &'static Placeholder)> {
-    let provider = (*key == "provider").then(|| providers::find(provider))??;
+    let provider = preset_of(server)?;
     let place = provider.place.as_ref().filter(|place| !parts.iter().any(|(key, _)| *key == place.key))?;
     Some((provider, place))
 }
@@ -151,6 +187,7 @@ fn flag_of(key: &str) -> &'static str {
         "tenant" => "--tenant",
         "host" => "--host",
         "shop" => "--shop",
+        "issuer" => "--issuer",
         _ => "--data-center",
     }
 }
@@ -197,36 +234,6 @@ fn which_server(answer: &str) -> (&'static str, String) {
         _ => "issuer",
     };
     (key, answer.to_owned())
-}
-
-fn source(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Source>, InitError> {
-    Ok(match (file, variable) {
-        (Some(file), _) => Some(Source::File(absolute(file)?)),
-        (None, variable) => variable.map(|name| Source::Env(name.to_owned())),
-    })
-}
-
-/// A path on the command line is relative to the working directory, one in the config to the config.
-fn absolute(path: &Path) -> Result<String, InitError> {
-    let absolute = std::path::absolute(path).ok().and_then(|path| Some(path.to_str()?.to_owned()));
-    absolute.ok_or_else(|| InitError::Answer(format!("the path {} is not valid UTF-8", path.display())))
-}
-
-fn optional(question: &str) -> Result<Option<String>, InitError> {
-    prompt::line(question).map_err(InitError::Answer)
-}
-
-/// Asks again until there is an answer.
-fn needed(question: &str) -> Result<String, InitError> {
-    loop {
-        if let Some(answer) = optional(question)? {
-            return Ok(answer);
-        }
-    }
-}
-
-fn hidden(what: &str, note: &str) -> Result<Option<Source>, InitError> {
-    Ok(prompt::hidden(what, note).map_err(InitError::Answer)?.map(Source::Inline))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use crate::cli::init::answers::{Answers, Source, can_log_in};
+use crate::cli::init::answers::Answers;
+use crate::cli::init::ask::Source;
 
 /// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
@@ -46,10 +47,17 @@ fn write(text: &mut String, answers: &Answers, secrets: Secrets) -> std::fmt::Re
     for (key, value) in &answers.parts {
         writeln!(text, "{key} = {}", quoted(value))?;
     }
-    writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(&answers.client_id))?;
-    match &answers.client_secret {
-        Some(secret) => line(text, "client_secret", secret, secrets)?,
-        None => writeln!(text, "# A public client has no client_secret.")?,
+    let machine = &answers.machine;
+    if let Some(client_id) = &answers.client_id {
+        writeln!(text, "\n# Your OAuth client.\nclient_id = {}", quoted(client_id))?;
+        match &answers.client_secret {
+            Some(secret) => line(text, "client_secret", secret, secrets)?,
+            None if machine.proof.is_empty() => writeln!(text, "# A public client has no client_secret.")?,
+            None => {}
+        }
+    }
+    for (key, value) in &machine.proof {
+        line(text, key, value, secrets)?;
     }
     match &answers.refresh_token {
         Some(token) => {
@@ -60,7 +68,10 @@ fn write(text: &mut String, answers: &Answers, secrets: Secrets) -> std::fmt::Re
             )?;
             line(text, "refresh_token", token, secrets)?;
         }
-        None if can_log_in(&answers.server) => {
+        None if !machine.grant_type.has_login() => {
+            writeln!(text, "\n# Nobody logs in: each request is made anew.")?;
+        }
+        None if answers.can_log_in() => {
             let scope = if *key == "issuer" { "openid email offline_access" } else { "openid email" };
             writeln!(
                 text,
@@ -69,6 +80,12 @@ fn write(text: &mut String, answers: &Answers, secrets: Secrets) -> std::fmt::Re
             )?;
         }
         None => writeln!(text, "\n# Pass the refresh token to `zg-tokend set` on standard input.")?,
+    }
+    if let Some(grant_type) = machine.stated_grant() {
+        writeln!(text, "grant_type = {}", quoted(grant_type))?;
+    }
+    for (key, value) in &machine.wanted {
+        line(text, key, value, secrets)?;
     }
     writeln!(text, "\n# The file that gets the access token.")?;
     match &answers.token_file {
@@ -79,6 +96,7 @@ fn write(text: &mut String, answers: &Answers, secrets: Secrets) -> std::fmt::Re
 
 fn line(text: &mut String, key: &str, source: &Source, secrets: Secrets) -> std::fmt::Result {
     match source {
+        Source::Text(value) => writeln!(text, "{key} = {}", quoted(value)),
         Source::Inline(_) if secrets == Secrets::Masked => writeln!(text, "{key} = \"…\""),
         Source::Inline(secret) => {
             let secret = Zeroizing::new(quoted(secret.expose()));
@@ -104,7 +122,9 @@ pub(super) fn quoted(value: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use crate::cli::args::Init;
     use crate::cli::init::document::*;
+    use crate::cli::init::machine::MachineKeys;
     use crate::config;
     use crate::config::{Environment, SecretSource};
     use crate::secret::Secret;
@@ -117,9 +137,10 @@ mod tests {
                 account: account.clone(),
                 server: ("issuer", "https://login.example".to_owned()),
                 parts: Vec::new(),
-                client_id: "id \"x\" # y".to_owned(),
+                client_id: Some("id \"x\" # y".to_owned()),
                 client_secret: Some(Source::Inline(Secret::new("s\"e\\c"))),
                 refresh_token: Some(Source::File(format!("/{odd}"))),
+                machine: MachineKeys::of_flags(&Init::default(), None, false).unwrap(),
                 token_file: Some("/token".to_owned()),
             };
             let text = render(&answers);

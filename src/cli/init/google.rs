@@ -1,4 +1,4 @@
-//! A JSON file of type `authorized_user`, which holds a login with Google.
+//! The JSON files of Google: a login of type `authorized_user`, or something without a login.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,7 @@ pub(in crate::cli) enum GoogleError {
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not a JSON file with a \"type\"", .0.display())]
     NotJson(PathBuf),
-    #[error("{} is a service account key, which holds no refresh token", .0.display())]
-    ServiceAccount(PathBuf),
-    #[error("{} is not an authorized_user file", .0.display())]
+    #[error("{} is no file of type authorized_user, service_account or external_account", .0.display())]
     OtherType(PathBuf),
     #[error("{} has no {what}", path.display())]
     Lacks { path: PathBuf, what: &'static str },
@@ -31,12 +29,15 @@ impl GoogleError {
     pub(in crate::cli) fn hint(&self) -> String {
         match self {
             Self::Read { .. } => "name a file that you can read".into(),
-            Self::ServiceAccount(_) => {
-                "use a program that supports the JWT grant (RFC 7523); zg-tokend refreshes logins".into()
-            }
             Self::NotJson(_) | Self::OtherType(_) | Self::Lacks { .. } => OTHER_WAY.into(),
         }
     }
+}
+
+pub(super) enum GoogleFile {
+    User(AuthorizedUser),
+    /// For the key `google_credentials`, which reads it for each request.
+    Machine,
 }
 
 pub(super) struct AuthorizedUser {
@@ -46,7 +47,7 @@ pub(super) struct AuthorizedUser {
 }
 
 /// Reads the file. No error quotes it.
-pub(super) fn read(path: &Path) -> Result<AuthorizedUser, GoogleError> {
+pub(super) fn read(path: &Path) -> Result<GoogleFile, GoogleError> {
     #[derive(Deserialize)]
     struct ClientFile {
         r#type: String,
@@ -60,13 +61,13 @@ pub(super) fn read(path: &Path) -> Result<AuthorizedUser, GoogleError> {
         serde_json::from_slice(&contents.bytes).map_err(|_| GoogleError::NotJson(owned()))?;
     match document.r#type.as_str() {
         "authorized_user" => {}
-        "service_account" => return Err(GoogleError::ServiceAccount(owned())),
+        "service_account" | "external_account" => return Ok(GoogleFile::Machine),
         _ => return Err(GoogleError::OtherType(owned())),
     }
     let lacks = |what| GoogleError::Lacks { path: owned(), what };
-    Ok(AuthorizedUser {
+    Ok(GoogleFile::User(AuthorizedUser {
         client_id: document.client_id.ok_or_else(|| lacks("client_id"))?,
         client_secret: document.client_secret.map(Secret::new),
         refresh_token: document.refresh_token.map(Secret::new).ok_or_else(|| lacks("refresh_token"))?,
-    })
+    }))
 }

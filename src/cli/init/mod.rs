@@ -2,9 +2,11 @@
 
 mod addition;
 mod answers;
+mod ask;
 mod document;
 pub(in crate::cli) mod google;
 mod guess;
+mod machine;
 mod next;
 
 use std::path::{Path, PathBuf};

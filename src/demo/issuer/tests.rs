@@ -108,6 +108,30 @@ fn every_refresh_replaces_the_refresh_token() {
 }
 
 #[test]
+fn a_client_with_a_secret_asks_for_itself() {
+    let clients = vec![DemoClient::public("demo"), DemoClient::post("machine", "secret")];
+    let mut world = World::new(IssuerOptions { clients, ..IssuerOptions::default() });
+    let mut ask = |rest: &str| {
+        let body = format!("grant_type=client_credentials&{rest}");
+        let reply = world.issuer.token(world.now, &post(&body));
+        (reply.status, serde_json::from_str::<Value>(&reply.body).unwrap())
+    };
+    let (status, body) = ask("client_id=machine&client_secret=secret");
+    assert_eq!((status, body.get("refresh_token"), &body["scope"]), (200, None, &"api".into()));
+    for (rest, error) in [
+        ("client_id=demo", "unauthorized_client"),
+        ("client_id=machine&client_secret=secret&scope=more", "invalid_scope"),
+        ("client_id=machine", "invalid_client"),
+    ] {
+        assert_eq!(ask(rest).1["error"], error, "{rest}");
+    }
+    let token = Secret::new(body["access_token"].as_str().unwrap());
+    assert!(world.is_live(&token));
+    world.later(3600);
+    assert!(!world.is_live(&token));
+}
+
+#[test]
 fn without_rotation_the_seed_serves_for_ever() {
     let mut world = World::new(IssuerOptions { rotation: false, ..IssuerOptions::default() });
     let seed = world.seed();

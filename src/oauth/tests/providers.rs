@@ -16,7 +16,10 @@ fn every_row_is_whole() {
     assert!(PROVIDERS.is_sorted_by(|a, b| a.name < b.name), "by name, each once");
     for provider in PROVIDERS {
         let name = provider.name;
-        let part = provider.place.as_ref().map_or("", |place| place.default.unwrap_or("part"));
+        let part = provider.place.as_ref().map_or("", |place| match place {
+            Placeholder { key: "issuer", .. } => "https://part",
+            _ => place.default.unwrap_or("part"),
+        });
         let others =
             [provider.authorization_endpoint, provider.device_endpoint, provider.revocation_endpoint];
         for endpoint in others.into_iter().flatten().chain([provider.token_endpoint]) {

@@ -8,20 +8,20 @@ use super::Machines;
 use crate::common::{Background, wait_until, write_private};
 
 /// A volume as kubelet mounts it: `token` leads through `..data` to a directory for each version.
-struct Projected {
+pub(super) struct Projected {
     directory: PathBuf,
     version: u32,
 }
 
 impl Projected {
-    fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: &Path) -> Self {
         fs::create_dir(directory).unwrap();
         symlink("..data/token", directory.join("token")).unwrap();
         Self { directory: directory.to_owned(), version: 0 }
     }
 
     /// As AtomicWriter does it: a new directory, then one rename of the link.
-    fn write(&mut self, token: &str) {
+    pub(super) fn write(&mut self, token: &str) {
         self.version += 1;
         let name = format!("..2026_11_28_{}", self.version);
         fs::create_dir(self.directory.join(&name)).unwrap();
@@ -31,7 +31,7 @@ impl Projected {
         fs::rename(link, self.directory.join("..data")).unwrap();
     }
 
-    fn token(&self) -> PathBuf {
+    pub(super) fn token(&self) -> PathBuf {
         self.directory.join("token")
     }
 }
@@ -86,11 +86,10 @@ fn run_sees_a_projected_token_that_kubelet_swaps() {
     let mut volume = Projected::new(&machines.sandbox.path("volume"));
     volume.write(&machines.get("/_mint?life=-60"));
     configure(&machines, &volume.token());
-    let log = machines.sandbox.path("log");
-    let mut run = Background::start(&mut machines.sandbox.command(["run"]), log.clone());
-    wait_until("the expired token is named", || {
-        fs::read_to_string(&log).unwrap_or_default().contains("whatever writes it has stopped").then_some(())
-    });
+    let before = machines.fail_for_hours();
+    let mut run = Background::start(&mut machines.sandbox.command(["run"]), machines.sandbox.path("log"));
+    wait_until("the expired token is named", || (machines.failures() > before).then_some(()));
+    run.wait_for("whatever writes it has stopped");
     volume.write(&machines.get("/_mint"));
     wait_until("the new token is exchanged", || {
         machines.sandbox.path("config/zerogravity/token").exists().then_some(())

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Machines;
-use crate::common::write_private;
+use super::files::Projected;
+use crate::common::{Background, wait_until, write_private};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 
@@ -81,6 +82,28 @@ fn an_external_account_is_exchanged_and_impersonated() {
     assert_eq!(seen[1], json!({ "scope": [SCOPE], "lifetime": "3600s" }));
     let lifetime = machines.state()["access_token"]["lifetime_ms"].as_u64().unwrap();
     assert!((3_000_000..=3_600_000).contains(&lifetime), "{lifetime}");
+}
+
+#[test]
+fn run_sees_the_platform_s_token_that_google_s_file_names() {
+    let Some(machines) = Machines::start() else { return };
+    let mut volume = Projected::new(&machines.sandbox.path("volume"));
+    volume.write(&machines.get("/_mint?life=-60"));
+    let document = json!({
+        "type": "external_account", "audience": "//iam.googleapis.com/pool",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": format!("{}/google/token", machines.oidc.https()),
+        "credential_source": { "file": volume.token() },
+    });
+    configure(&machines, &document);
+    let before = machines.fail_for_hours();
+    let mut run = Background::start(&mut machines.sandbox.command(["run"]), machines.sandbox.path("log"));
+    wait_until("the expired token is named", || (machines.failures() > before).then_some(()));
+    run.wait_for("whatever writes it has stopped");
+    volume.write(&machines.get("/_mint"));
+    run.wait_for("token 1 lives");
+    assert_eq!(machines.token().expose(), "federated");
+    assert_eq!(run.stop().code(), Some(0));
 }
 
 #[test]

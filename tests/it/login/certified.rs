@@ -9,6 +9,7 @@ use super::{Answer, LoginRun, fetch};
 use crate::common::oidc::Oidc;
 use crate::common::world::read;
 use crate::common::{Background, Sandbox, wait_until};
+use crate::grants::Machines;
 
 /// A browser that keeps cookies and trusts the server's CA.
 struct Browser<'a> {
@@ -117,11 +118,9 @@ fn a_login_by_browser_rotates_and_is_revoked() {
     assert_eq!(sandbox.run(["once"]).code, Some(77));
 }
 
-#[test]
-fn a_login_by_device_code() {
-    let Some(oidc) = Oidc::start([("ACCESS_TOKEN_TTL", "600")]) else { return };
-    let sandbox = Sandbox::below(Path::new("/dev/shm"));
-    configure(&oidc, &sandbox);
+/// Logs in as alice, by the code of a device.
+#[track_caller]
+fn log_in_by_device(oidc: &Oidc, sandbox: &Sandbox) {
     let mut command = sandbox.command(["login", "--device", "--json"]);
     let mut login = Background::start(&mut command, sandbox.path("device.log"));
     let code: Value = wait_until("the code", || {
@@ -131,11 +130,53 @@ fn a_login_by_device_code() {
             .find(|line| line.contains("user_code"))
             .map(|line| serde_json::from_str(line).unwrap())
     });
-    let browser = Browser::new(&oidc, &sandbox);
+    let browser = Browser::new(oidc, sandbox);
     let page = browser.visit(oidc.https(), &[code["verification_uri_complete"].as_str().unwrap()]);
     let page = browser.consent(oidc.https(), page).expect("a page at the end");
     assert!(page.body.contains("Sign-in Success"), "{page:?}");
     assert_eq!(login.wait().code(), Some(0), "{}", login.log());
-    assert_eq!(status(&sandbox)["refresh_token"]["identity"], format!("{}#alice", oidc.https()));
+    assert_eq!(status(sandbox)["refresh_token"]["identity"], format!("{}#alice", oidc.https()));
     assert_eq!(sandbox.run(["once", "--force"]).code, Some(0));
+}
+
+#[test]
+fn a_login_by_device_code() {
+    let Some(oidc) = Oidc::start([("ACCESS_TOKEN_TTL", "600")]) else { return };
+    let sandbox = Sandbox::below(Path::new("/dev/shm"));
+    configure(&oidc, &sandbox);
+    log_in_by_device(&oidc, &sandbox);
+}
+
+#[test]
+fn a_client_that_signs_logs_in_by_browser_and_by_device() {
+    let Some(machines) = Machines::start() else { return };
+    let (oidc, sandbox) = (&machines.oidc, &machines.sandbox);
+    let key = machines.key("next.pem");
+    machines.configure(&format!(
+        "client_id = \"zg-signer\"\nkey_id = \"next\"\nprivate_key = {{ file = \"{}\" }}\n",
+        key.display()
+    ));
+    let mut login = LoginRun::start_in(sandbox, "--no-browser", &[]);
+    let browser = Browser::new(oidc, sandbox);
+    let page = browser.visit(oidc.https(), &[&login.url()]);
+    let redirect = browser.consent(oidc.https(), page).expect_err("a redirect to the listener");
+    let (_, page) = super::follow(&redirect);
+    assert!(page.body.contains("You are logged in"), "{page:?}");
+    login.ends_with(0);
+    machines.once_gives(0, &["--force"]);
+    assert_eq!(machines.owner().as_deref(), Some("zg-signer"));
+    // The request to revoke is signed as well.
+    let output = sandbox.run(["logout"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains("revoked and forgotten"), "{output:?}");
+    // So is each poll of a device.
+    log_in_by_device(oidc, sandbox);
+    assert_eq!(machines.owner().as_deref(), Some("zg-signer"));
+    let proofs: Value = serde_json::from_str(&machines.get("/_proofs")).unwrap();
+    let mut ids: Vec<_> =
+        proofs.as_array().unwrap().iter().map(|it| it["claims"]["jti"].to_string()).collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert!(count >= 5 && ids.len() == count, "each request has an assertion of its own: {proofs}");
 }

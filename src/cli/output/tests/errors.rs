@@ -456,7 +456,6 @@ fn init(page: &mut Page) {
     for error in [
         GoogleError::Read { path: path(), source: os(Errno::NOENT) },
         GoogleError::NotJson(path()),
-        GoogleError::ServiceAccount(path()),
         GoogleError::OtherType(path()),
         GoogleError::Lacks { path: path(), what: "client_id" },
     ] {
