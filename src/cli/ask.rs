@@ -21,6 +21,9 @@ use crate::store::lock::Supervision;
 /// The shortest time that `run` gets for its answer.
 const LEAST: Duration = Duration::from_secs(1);
 
+/// A pass may make an exchange, for which nobody here has to wait.
+const REREAD: Duration = Duration::from_secs(2);
+
 /// The longest answer: it has a line.
 const ANSWER_MAX: u64 = 64 * 1024;
 
@@ -33,6 +36,12 @@ struct Done {
 /// Has the token replaced; true if `run` says that it was.
 pub(super) fn refresh(settings: &Settings, account: &Arc<AccountConfig>, wait: Duration) -> bool {
     ask(settings, account, "refresh", "", wait).is_some()
+}
+
+/// Has the state looked at after its login has changed, so that the log of `run` and its next refresh are
+/// right at once. Without an answer `run` sees it at its next pass.
+pub(super) fn reread(settings: &Settings, account: &Arc<AccountConfig>) {
+    _ = ask(settings, account, "reread", "", REREAD);
 }
 
 /// Reports a refused token. `None` without an answer, and where the token stays.

@@ -7,7 +7,7 @@ use crate::account::context::Context;
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{one_account, output, report};
+use crate::cli::{ask, one_account, output, report};
 use crate::login::logout::logout;
 use crate::runtime::event_loop;
 
@@ -21,12 +21,14 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
         Err(error) => return output::no_event_loop(&error),
     };
     let context = Context::new(Rc::new(Warnings));
-    let result = runtime.block_on(logout(&Arc::new(settings), &account, &context, flags.local));
+    let settings = Arc::new(settings);
+    let result = runtime.block_on(logout(&settings, &account, &context, flags.local));
     runtime.shutdown_background();
     let done = match result {
         Ok(done) => done,
         Err(problem) => return report(&account, &problem),
     };
+    ask::reread(&settings, &account);
     let place = account.token_file.path.display();
     output::print_line(match (done.had_login, flags.local) {
         (false, _) => format!("{}: there was no login; {place} is removed", account.name),

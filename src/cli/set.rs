@@ -11,7 +11,7 @@ use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::{Warnings, warn};
-use crate::cli::{one_account, output, prompt, report};
+use crate::cli::{ask, one_account, output, prompt, report};
 use crate::config::AccountConfig;
 use crate::message::{duration, words};
 use crate::problem::chain;
@@ -73,12 +73,14 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
             account.name,
             account.token_file.path.display()
         ));
+        ask::reread(&settings, &account);
         let sent = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings));
         return sent.map_or_else(|error| output::no_event_loop(&error), |()| Exit::Success);
     }
     let refused = Rc::new(Cell::new(false));
     let observer = Refusal { refused: Rc::clone(&refused) };
     let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(observer));
+    ask::reread(&settings, &account);
     // The earlier login keeps the token fresh, but this command failed.
     if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
 }

@@ -317,6 +317,22 @@ fn a_running_supervisor_goes_on_with_the_login() {
     assert!(hint.contains("zg-tokend login"), "{hint}");
 }
 
+/// Nothing is due for an hour: only the commands can tell `run`.
+#[test]
+fn run_tells_a_new_login_of_a_healthy_account_at_once() {
+    let world = World::new();
+    configure(&world, "");
+    assert_eq!(log_in(&world, "", "alice").0, 0);
+    let run = world.run();
+    assert_eq!(log_in(&world, "", "alice").0, 0);
+    run.wait_for("another process stored token 2");
+    let set = crate::common::feed(&mut world.sandbox.command(["set"]), world.seed().expose());
+    assert_eq!(set.code, Some(0), "{set:?}");
+    run.wait_for("another process stored token 3");
+    logout::logout_gives(&world, 0, &[]);
+    run.wait_for("there is no refresh token");
+}
+
 #[test]
 fn a_dead_login_is_replaced_and_the_old_one_is_kept_until_the_new_one_has_worked() {
     let world = World::new();

@@ -15,7 +15,7 @@ use crate::cli::args::{Args, Login, Once};
 use crate::cli::exit::Exit;
 use crate::cli::login::screen::{JsonScreen, TextScreen};
 use crate::cli::once::Warnings;
-use crate::cli::{once, one_account, output, prompt, report};
+use crate::cli::{ask, once, one_account, output, prompt, report};
 use crate::config::{AccountConfig, Settings};
 use crate::login::browser::BrowserFlow;
 use crate::login::device_code::DeviceFault;
@@ -203,7 +203,7 @@ fn not_offered(message: String) -> Problem {
 }
 
 /// Tells the result. The pass after it runs hooks, and refreshes a login that came without a token.
-fn conclude(settings: &Settings, account: &AccountConfig, flags: &Login, login: &LoggedIn) -> Exit {
+fn conclude(settings: &Settings, account: &Arc<AccountConfig>, flags: &Login, login: &LoggedIn) -> Exit {
     for (warning, way_out) in &login.warnings {
         output::warning(format!("account {}: {warning}", account.name), way_out);
     }
@@ -215,6 +215,7 @@ fn conclude(settings: &Settings, account: &AccountConfig, flags: &Login, login: 
     }
     let quiet = Once { quiet: true, ..Once::default() };
     let exit = once::pass(settings, Some(account.name.as_str()), &quiet, Rc::new(Warnings));
+    ask::reread(settings, account);
     if exit == Exit::Success && !flags.json {
         let place = account.token_file.path.display();
         output::print_line(format!(

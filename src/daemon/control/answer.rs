@@ -186,6 +186,7 @@ impl Service {
             Handler::Set => self.set(target(settings, query)?, body).await,
             Handler::Rejected => self.rejected(target(settings, query)?, body).await,
             Handler::Refresh => self.refresh(target(settings, query)?).await,
+            Handler::Reread => self.reread(target(settings, query)?).await,
             Handler::Status => self.status(target(settings, query)?).await,
         }
     }
@@ -331,6 +332,12 @@ impl Service {
         let known = stored.map(|token| token.value.fingerprint());
         let pass = self.pass(&target, Purpose::Refresh { known, generation }).await?;
         Ok(done(&target, name(&replacement(&target, pass)?)))
+    }
+
+    /// Another process has changed the login: a pass, with the state as it is now.
+    async fn reread(&self, target: RequestTarget) -> ReplyResult {
+        self.pass(&target, Purpose::Check { login: None }).await?;
+        Ok(done(&target, "reread"))
     }
 
     /// How long ago the token was refreshed; `None` if it is due again.

@@ -7,6 +7,7 @@ pub(super) enum Handler {
     Set,
     Rejected,
     Refresh,
+    Reread,
     Metrics,
     Health,
     Ready,
@@ -24,11 +25,12 @@ impl Handler {
 }
 
 /// Each path with its only method.
-pub(super) const ROUTES: [(&str, &str, Handler); 7] = [
+pub(super) const ROUTES: [(&str, &str, Handler); 8] = [
     ("/v1/token/status", "GET", Handler::Status),
     ("/v1/token", "POST", Handler::Set),
     ("/v1/token/rejected", "POST", Handler::Rejected),
     ("/v1/token/refresh", "POST", Handler::Refresh),
+    ("/v1/token/reread", "POST", Handler::Reread),
     ("/metrics", "GET", Handler::Metrics),
     ("/healthz", "GET", Handler::Health),
     ("/readyz", "GET", Handler::Ready),
