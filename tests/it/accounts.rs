@@ -92,6 +92,7 @@ fn a_person_sees_the_change_and_no_secret() {
     answer("name of the new account", "../x");
     answer("name of the new account", "mail");
     answer("provider (?", world.server.url());
+    answer("Enter: a person logs in, c: client credentials,", "");
     answer("client_id:", "demo");
     answer("client_secret", "");
     answer("refresh_token", second.expose());
