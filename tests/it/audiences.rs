@@ -390,6 +390,7 @@ fn a_restored_login_is_found_by_the_files_of_all() {
     assert_eq!(world.posts(), posts);
     // A new login makes good for all of them.
     configure(&world, &world.seed(), &["mail", "graph"]);
+    world.once_gives(0, ["--account", "main"]);
     world.once_gives(0, []);
     world.once_gives(0, ["--force"]);
     assert_all_live(&world, &["main", "mail", "graph"]);

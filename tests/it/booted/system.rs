@@ -474,7 +474,7 @@ fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_recipe() {
 
 #[test]
 fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_of_the_recipe() {
-    let Some(it) = Instance::new("mia", seconds(3600)) else { return };
+    let Some(it) = Instance::new("nina", seconds(3600)) else { return };
     it.person.make(&it.person.home(".gnupg"));
     let told = it.person.home(".gnupg/told");
     it.configure(&format!("on_refresh = [\"sh\", \"-c\", \"echo $ZG_TOKEND_EVENT >>{told}\"]"));
