@@ -374,7 +374,7 @@ fn a_state_is_sealed_with_an_encrypted_credential() {
 /// Root makes the key; the service alone has it.
 #[test]
 fn seal_makes_the_credential_that_the_unit_loads() {
-    let Some(it) = Instance::new("nora", seconds(3600)) else { return };
+    let Some(it) = Instance::new("gwen", seconds(3600)) else { return };
     it.configure("");
     it.do_systemctl("start");
     it.assert_live();
@@ -386,12 +386,12 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     let shown = machine.run(&seal);
     let unit = include_str!("../../../systemd/system/zg-tokend@.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=state_key:"));
-    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "nora"));
-    assert!(shown.contains(&line) && shown.contains("zg-tokend@nora"), "{shown}");
+    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "gwen"));
+    assert!(shown.contains(&line) && shown.contains("zg-tokend@gwen"), "{shown}");
     assert!(
         machine.run(&format!("cat {}", it.config())).contains("state_key = { credential = \"state_key\" }")
     );
-    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/nora.key.cred -");
+    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/gwen.key.cred -");
     assert!(key.trim().len() >= 43 && !shown.contains(key.trim()), "{shown}");
     // A state may be sealed with that key already.
     assert_eq!(machine.shell(&seal).code, Some(78));
@@ -400,7 +400,7 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     it.do_systemctl("start");
     for _ in 0..2 {
         it.refresh();
-        let state = machine.shell("cat /var/lib/zg-tokend/nora/default/state").stdout;
+        let state = machine.shell("cat /var/lib/zg-tokend/gwen/default/state").stdout;
         assert!(state.contains("\"sealed\""), "{state}");
     }
     it.do_systemctl("stop");
