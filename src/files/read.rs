@@ -1,11 +1,11 @@
 //! Reading a small file that may hold a secret, and checking who else can change it.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statfs, statvfs};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -53,9 +53,17 @@ impl Contents {
         // Room for all of it at once: a vector that grows leaves unwiped copies behind.
         let size = usize::try_from(stat.st_size).unwrap_or(max).min(max);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-        File::from(handle).take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() > max {
-            return Err(FileError::TooLong { path: path.to_owned(), max });
+        loop {
+            let count = uninterrupted(|| rustix::io::read(&handle, spare_capacity(&mut bytes)))
+                .map_err(|error| failed(error.into()))?;
+            if bytes.len() > max {
+                return Err(FileError::TooLong { path: path.to_owned(), max });
+            }
+            // There was room for more than the file is long. Only files of the kernel have no length.
+            if count == 0 || (bytes.len() == size && size > 0) {
+                break;
+            }
+            bytes.reserve(1);
         }
         let modified_at = stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000;
         Ok(Some(Self { bytes, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, modified_at }))
