@@ -13,6 +13,7 @@ pub struct Overview {
     troubled: BTreeSet<AccountName>,
     unchecked: usize,
     at_work: usize,
+    unreachable: usize,
 }
 
 /// The part of one account in it.
@@ -26,6 +27,8 @@ pub struct Facts {
     pub is_unchecked: bool,
     /// An exchange is running or something remains to be stored.
     pub is_at_work: bool,
+    /// Its last request reached no server.
+    pub waits_for_network: bool,
 }
 
 impl Overview {
@@ -41,8 +44,11 @@ impl Overview {
         } else if !before.is_troubled && after.is_troubled {
             self.troubled.insert(name.clone());
         }
-        self.unchecked = self.unchecked + usize::from(after.is_unchecked) - usize::from(before.is_unchecked);
-        self.at_work = self.at_work + usize::from(after.is_at_work) - usize::from(before.is_at_work);
+        let count =
+            |count: &mut usize, before, after| *count = *count + usize::from(after) - usize::from(before);
+        count(&mut self.unchecked, before.is_unchecked, after.is_unchecked);
+        count(&mut self.at_work, before.is_at_work, after.is_at_work);
+        count(&mut self.unreachable, before.waits_for_network, after.waits_for_network);
     }
 
     /// The account with the earliest deadline.
@@ -63,6 +69,11 @@ impl Overview {
     /// Every account was checked once.
     pub fn is_checked(&self) -> bool {
         self.unchecked == 0
+    }
+
+    /// The last request of an account reached no server.
+    pub fn waits_for_network(&self) -> bool {
+        self.unreachable > 0
     }
 
     /// No exchange is running, and nothing remains to be stored.
@@ -95,11 +106,19 @@ mod tests {
     #[test]
     fn an_account_that_goes_leaves_nothing_behind() {
         let (mut overview, name) = (Overview::default(), "a".parse().unwrap());
-        let facts = Facts { wake_at: Some(1), is_troubled: true, is_unchecked: true, is_at_work: true };
+        let facts = Facts {
+            wake_at: Some(1),
+            is_troubled: true,
+            is_unchecked: true,
+            is_at_work: true,
+            waits_for_network: true,
+        };
         overview.change(&name, Facts::default(), facts);
         assert!(!overview.is_checked() && !overview.is_idle() && overview.troubled().contains(&name));
+        assert!(overview.waits_for_network());
         overview.change(&name, facts, Facts::default());
         assert!(overview.is_checked() && overview.is_idle() && overview.troubled().is_empty());
+        assert!(!overview.waits_for_network());
         assert_eq!(overview.first(), None);
     }
 }

@@ -147,6 +147,7 @@ impl Slot {
                 Some(account) => !account.core().is_idle(),
                 None => !self.hangs,
             },
+            waits_for_network: self.waits_for_network(),
         }
     }
 

@@ -202,7 +202,7 @@ impl Supervisor {
     }
 
     pub fn waits_for_network(&self) -> bool {
-        !self.stopping && self.slots.values().any(Slot::waits_for_network)
+        !self.stopping && self.overview.waits_for_network()
     }
 
     /// The network has changed: those that could not reach their server try at once.
