@@ -140,6 +140,9 @@ pub(super) trait RawTable {
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;
 
+    /// Whether no key but these is set.
+    fn has_only(&self, names: &[&str]) -> bool;
+
     /// These values, and `defaults` where there are none.
     fn or(self, defaults: Self) -> Self;
 }
@@ -169,6 +172,10 @@ macro_rules! keys {
         impl RawTable for $raw {
             fn has(&self, place: Place) -> bool {
                 $((Place::$place == place && self.$name.is_some()))||*
+            }
+
+            fn has_only(&self, names: &[&str]) -> bool {
+                $((self.$name.is_none() || names.contains(&stringify!($name))))&&*
             }
 
             fn or(self, defaults: Self) -> Self {

@@ -30,6 +30,8 @@ pub mod token_format;
 pub mod validate;
 pub mod values;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -263,8 +265,21 @@ fn validated(
         Symlinks::Follow if !several => Some(Links::here()),
         Symlinks::Follow | Symlinks::FollowApart => Some(Links::apart()),
     };
-    let real = |path: &Path| links.as_ref().map_or_else(|| normal(path), |links| links.follow(path));
+    // Several rules look at the same path, and each question to the other thread takes its time.
+    let known = RefCell::<HashMap<PathBuf, PathBuf>>::default();
+    let real = |path: &Path| {
+        let Some(links) = &links else { return normal(path) };
+        if let Some(real) = known.borrow().get(path) {
+            return real.clone();
+        }
+        let real = links.follow(path);
+        known.borrow_mut().insert(path.to_owned(), real.clone());
+        real
+    };
+    let homes = [&environment.home, &environment.config_home].into_iter().flatten();
+    let homes: Vec<_> = homes.filter(|home| home.parent().is_some()).map(|home| real(home)).collect();
     let (accounts, state_keys) = (Vec::new(), Vec::new());
-    let settings = validate::Scope { path, environment, real: &real, accounts, state_keys }.settings(raw);
+    let scope = validate::Scope { path, environment, real: &real, homes: &homes, accounts, state_keys };
+    let settings = scope.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

@@ -80,10 +80,8 @@ impl Scope<'_> {
 
     /// Below the home directory or the config directory, unless that is the root of everything.
     pub(super) fn is_in_home(&self, path: &Path) -> bool {
-        let homes = [&self.environment.home, &self.environment.config_home];
-        let mut homes = homes.into_iter().flatten().filter(|home| home.parent().is_some());
         let path = (self.real)(path);
-        homes.any(|home| path.starts_with((self.real)(home)))
+        self.homes.iter().any(|home| path.starts_with(home))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::{RawEntry, RawFile};
 use crate::config::inherit;
-use crate::config::keys::{RawAccount, RawAudience, RawSecret, or_default, raw};
+use crate::config::keys::{RawAccount, RawAudience, RawSecret, RawTable as _, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
@@ -47,6 +47,8 @@ pub(super) struct Scope<'a> {
     pub(super) environment: &'a Environment,
     /// Where a path leads to.
     pub(super) real: &'a dyn Fn(&Path) -> PathBuf,
+    /// Where the home and the config directory lead to, unless that is the root of everything.
+    pub(super) homes: &'a [PathBuf],
     /// The accounts that a sealed file may be for.
     pub(super) accounts: Vec<String>,
     /// The keys that open a sealed file.
@@ -102,6 +104,7 @@ impl Scope<'_> {
             ));
         }
         let mut known = Vec::new();
+        let mut simple = None;
         let logins = inherit::logins(&accounts);
         let mut names = HashSet::new();
         let account = |entry: RawEntry| {
@@ -114,12 +117,52 @@ impl Scope<'_> {
                 let what = format!("makes another account `{parsed}`");
                 return Err(bad_value("audience", name.span(), what, "choose another name for one of them"));
             }
+            let has_login = entry.raw.refresh_token.is_some();
+            let is_simple =
+                entry.raw.token_file.is_some() && entry.raw.has_only(&["refresh_token", "token_file"]);
+            let like = simple
+                .as_ref()
+                .filter(|like: &&AccountConfig| is_simple && like.refresh_token.is_some() == has_login);
+            if let Some(like) = like {
+                let scope = self.of_accounts([name.get_ref().clone()]);
+                return scope.simple_account(parsed, *entry.raw, like);
+            }
             let raw = inherit::with_login(entry, &logins, top)?;
             let login = raw.from.as_ref().map(|from| from.get_ref().clone());
             let scope = self.of_accounts([name.get_ref().clone()].into_iter().chain(login));
-            scope.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)
+            let checked = scope.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)?;
+            // A sealed file knows its account.
+            let is_sealed = |(_, source): (_, &SecretSource)| matches!(source, SecretSource::Sealed(_));
+            if is_simple && !checked.account.secrets().any(is_sealed) {
+                simple = Some(checked.account.clone());
+            }
+            Ok(checked)
         };
         accounts.into_iter().map(account).collect()
+    }
+
+    /// An account with nothing of its own but a login and a token file. For the rest it is `like`
+    /// another such account: in a large fleet, to check the rest for each account would take most of the
+    /// time.
+    fn simple_account(
+        &self,
+        name: AccountName,
+        raw: RawAccount,
+        like: &AccountConfig,
+    ) -> Result<Checked, ConfigProblem> {
+        let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
+        let token_file = raw.token_file.as_ref().map_or(0..0, Spanned::span);
+        let place = raw.token_file.map(|path| self.place("token_file", &path)).transpose()?;
+        let TokenFile { path, missing, .. } = place.unwrap_or_else(|| like.token_file.clone());
+        let account = AccountConfig {
+            name,
+            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            from: None,
+            token_file: TokenFile { path, missing, ..like.token_file.clone() },
+            common: Arc::clone(&like.common),
+            secret_variables: Arc::default(),
+        };
+        Ok(Checked { account, refresh_token, token_file, outputs: Vec::new() })
     }
 
     fn account(
