@@ -426,9 +426,13 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
 }
 
 /// The accounts of a config, or the one with the name `only`.
-pub fn accounts(settings: &Arc<config::Settings>, only: Option<&str>, mode: Mode) -> Vec<Account> {
+pub fn accounts<'a>(
+    settings: &'a Arc<config::Settings>,
+    only: Option<&'a str>,
+    mode: Mode,
+) -> impl Iterator<Item = Account> + 'a {
     let chosen = settings.chosen(only);
-    chosen.map(|account| Account::new(settings, account, policy(settings, account, mode))).collect()
+    chosen.map(move |account| Account::new(settings, account, policy(settings, account, mode)))
 }
 
 /// The part of an account's configuration that the core needs.

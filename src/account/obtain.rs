@@ -256,7 +256,8 @@ fn pass(
     trigger: Trigger,
     observer: Rc<dyn Observer>,
 ) -> Result<Account, Problem> {
-    let accounts = accounts(&Arc::new(settings.clone()), Some(account.name.as_str()), mode);
+    let settings = Arc::new(settings.clone());
+    let accounts = accounts(&settings, Some(account.name.as_str()), mode).collect();
     let finished = once::once(accounts, trigger, Context::new(observer))
         .map_err(|error| Problem::bug(&format!("cannot set up the event loop: {error}")))?;
     finished.into_iter().next().ok_or_else(|| Problem::bug("the account has vanished"))

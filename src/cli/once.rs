@@ -56,7 +56,7 @@ pub(super) fn pass(
     let context = Context::new(observer);
     let clock = Rc::clone(&context.clock);
     let settings = Arc::new(settings.clone());
-    let accounts = match once::once(accounts(&settings, only, mode), trigger, context) {
+    let accounts = match once::once(accounts(&settings, only, mode).collect(), trigger, context) {
         Ok(accounts) => accounts,
         Err(error) => return output::no_event_loop(&error),
     };

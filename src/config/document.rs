@@ -21,7 +21,7 @@ use crate::config::values::is_pasted;
 /// The whole file.
 pub(super) struct RawFile {
     /// The keys of the file, and of the flat account or the defaults of all accounts.
-    pub(super) top: RawAccount,
+    pub(super) top: Box<RawAccount>,
     /// In file order; `None` if the file is flat.
     pub(super) accounts: Option<Vec<RawEntry>>,
 }
@@ -47,7 +47,7 @@ impl RawFile {
             accounts.sort_by_key(|entry| entry.name.span().start);
             accounts
         });
-        let top = RawAccount::deserialize(toml::Deserializer::from(table))?;
+        let top = Box::<RawAccount>::deserialize(toml::Deserializer::from(table))?;
         if let Some(accounts) = &accounts
             && (top.has(Place::Own) || accounts.iter().any(|entry| entry.raw.has(Place::File)))
         {

@@ -39,12 +39,12 @@ pub(super) fn with_login(
         let hint = "name the account that has the login itself";
         return Err(bad_value(way, place, format!("names `{name}`, which has `from` as well"), hint));
     }
-    let login = login.clone().inherit(top.clone());
+    let login = login.clone().inherit(Box::new(top.clone()));
     if login.grant_type.as_ref().is_some_and(|grant| grant.get_ref() != "refresh_token") {
         let hint = "an account without a login needs no other one: give this one the same keys";
         return Err(bad_value(way, place, format!("names `{name}`, which has no login"), hint));
     }
-    raw.use_login(login).map(Box::new).map_err(|key| {
+    raw.use_login(*login).map(Box::new).map_err(|key| {
         let hint = format!("remove one of the two: client, server and login are those of account `{name}`");
         bad_value(way, place, format!("stands beside `{key}`"), hint)
     })
@@ -55,7 +55,7 @@ impl RawAccount {
     ///
     /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
     /// not send its secrets to the default one, and secrets and keys of a client belong to its client_id.
-    pub(super) fn inherit(self, mut defaults: Self) -> Self {
+    pub(super) fn inherit(mut self: Box<Self>, mut defaults: Box<Self>) -> Box<Self> {
         if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
             defaults.provider = None;
             defaults.tenant = None;
@@ -79,7 +79,8 @@ impl RawAccount {
             defaults.tls_certificate = None;
             defaults.tls_private_key = None;
         }
-        self.or(defaults)
+        self.fill(*defaults);
+        self
     }
 
     /// The keys of an account with `from`: client, server and login are those of the other account. The

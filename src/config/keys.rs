@@ -143,8 +143,8 @@ pub(super) trait RawTable {
     /// Whether no key but these is set.
     fn has_only(&self, names: &[&str]) -> bool;
 
-    /// These values, and `defaults` where there are none.
-    fn or(self, defaults: Self) -> Self;
+    /// Takes the values of `defaults` where there are none.
+    fn fill(&mut self, defaults: Self);
 }
 
 /// `NAME: PLACE KIND, DEFAULT, DOC, EXAMPLE;` for each key of a table.
@@ -178,8 +178,10 @@ macro_rules! keys {
                 $((self.$name.is_none() || names.contains(&stringify!($name))))&&*
             }
 
-            fn or(self, defaults: Self) -> Self {
-                Self { $($name: self.$name.or(defaults.$name)),* }
+            fn fill(&mut self, defaults: Self) {
+                $(if self.$name.is_none() {
+                    self.$name = defaults.$name;
+                })*
             }
         }
     };

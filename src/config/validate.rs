@@ -82,7 +82,9 @@ impl Scope<'_> {
         let accounts = checked.into_iter().map(|checked| {
             Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
         });
-        let accounts: Vec<_> = accounts.collect();
+        let mut accounts: Vec<_> = accounts.collect();
+        // It was collected in the place of what it was made from, which is much larger.
+        accounts.shrink_to_fit();
         let path_text = self.path.to_string_lossy().into();
         Ok(Settings {
             path: self.path.to_owned(),
@@ -125,12 +127,13 @@ impl Scope<'_> {
                 .filter(|like: &&AccountConfig| is_simple && like.refresh_token.is_some() == has_login);
             if let Some(like) = like {
                 let scope = self.of_accounts([name.get_ref().clone()]);
-                return scope.simple_account(parsed, *entry.raw, like);
+                return scope.simple_account(parsed, entry.raw, like);
             }
             let raw = inherit::with_login(entry, &logins, top)?;
             let login = raw.from.as_ref().map(|from| from.get_ref().clone());
             let scope = self.of_accounts([name.get_ref().clone()].into_iter().chain(login));
-            let checked = scope.account(parsed, raw.inherit(top.clone()), None, name.span(), &mut known)?;
+            let checked =
+                scope.account(parsed, raw.inherit(Box::new(top.clone())), None, name.span(), &mut known)?;
             // A sealed file knows its account.
             let is_sealed = |(_, source): (_, &SecretSource)| matches!(source, SecretSource::Sealed(_));
             if is_simple && !checked.account.secrets().any(is_sealed) {
@@ -147,7 +150,7 @@ impl Scope<'_> {
     fn simple_account(
         &self,
         name: AccountName,
-        raw: RawAccount,
+        raw: Box<RawAccount>,
         like: &AccountConfig,
     ) -> Result<Checked, ConfigProblem> {
         let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
@@ -168,7 +171,7 @@ impl Scope<'_> {
     fn account(
         &self,
         name: AccountName,
-        mut raw: RawAccount,
+        mut raw: Box<RawAccount>,
         default_token_file: Option<PathBuf>,
         place: Range<usize>,
         known: &mut Vec<Arc<CommonConfig>>,
@@ -227,7 +230,7 @@ impl Scope<'_> {
             (None, None, None) => return Err(missing("token_endpoint")),
         };
         let has_client_id = raw.client_id.is_some();
-        let client_id = match raw.client_id {
+        let client_id = match raw.client_id.take() {
             Some(client_id) => self.client_id(client_id)?,
             None if grant.names_itself() => SecretSource::Inline(Secret::new("")),
             None => return Err(missing("client_id")),
@@ -275,7 +278,7 @@ impl Scope<'_> {
         let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
         let token_file = token_file.ok_or_else(|| missing("token_file"))?;
         let default_lifetime = or_default("default_lifetime", raw.default_lifetime);
-        let from = match raw.from {
+        let from = match raw.from.take() {
             // `tables` has looked it up.
             Some(from) if !place.is_empty() => from.get_ref().parse().ok(),
             Some(from) => {

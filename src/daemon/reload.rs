@@ -36,7 +36,8 @@ impl Supervisor {
         for slot in self.slots.values_mut() {
             slot.config = ConfigState::Removed;
         }
-        for mut account in accounts(&self.settings, self.only.as_deref(), MODE) {
+        let (settings, only) = (Arc::clone(&self.settings), self.only.clone());
+        for mut account in accounts(&settings, only.as_deref(), MODE) {
             let name = account.configured().name.clone();
             match self.slots.get_mut(&name) {
                 Some(slot) if !moved => slot.config = ConfigState::Changed(Box::new(account)),
