@@ -17,6 +17,7 @@ pub struct Overview {
 }
 
 /// The part of one account in it.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one account")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Facts {
     /// By the boot clock.

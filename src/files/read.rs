@@ -1,8 +1,9 @@
 //! Reading a small file that may hold a secret, and checking who else can change it.
 
 use std::ffi::OsStr;
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
@@ -40,16 +41,7 @@ impl Contents {
         max: usize,
     ) -> Result<Option<Self>, FileError> {
         let failed = |source| FileError::Io { step: Step::Read, path: path.to_owned(), source };
-        // Without NONBLOCK, opening a FIFO waits for a writer.
-        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let handle = match uninterrupted(|| openat(at, name, flags, Mode::empty())) {
-            Err(Errno::NOENT) => return Ok(None),
-            opened => opened.map_err(|error| failed(error.into()))?,
-        };
-        let stat = uninterrupted(|| fstat(&handle)).map_err(|error| failed(error.into()))?;
-        if let Some(kind) = irregular(&stat) {
-            return Err(FileError::NotAFile { path: path.to_owned(), kind });
-        }
+        let Some((handle, stat)) = open(at, name, flags, path)? else { return Ok(None) };
         // Room for all of it at once: a vector that grows leaves unwiped copies behind.
         let size = usize::try_from(stat.st_size).unwrap_or(max).min(max);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
@@ -70,9 +62,45 @@ impl Contents {
     }
 }
 
+/// Opens a regular file. Anything else is refused without waiting for it.
+fn open(
+    at: BorrowedFd<'_>,
+    name: &OsStr,
+    flags: OFlags,
+    path: &Path,
+) -> Result<Option<(OwnedFd, Stat)>, FileError> {
+    let failed =
+        |error: Errno| FileError::Io { step: Step::Read, path: path.to_owned(), source: error.into() };
+    // Without NONBLOCK, opening a FIFO waits for a writer.
+    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let handle = match uninterrupted(|| openat(at, name, flags, Mode::empty())) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let stat = uninterrupted(|| fstat(&handle)).map_err(failed)?;
+    match irregular(&stat) {
+        Some(kind) => Err(FileError::NotAFile { path: path.to_owned(), kind }),
+        None => Ok(Some((handle, stat))),
+    }
+}
+
 /// Reads a path that must exist. The error is without the path.
 pub fn read(path: &Path, max: usize) -> io::Result<Contents> {
-    match Contents::of_path(path, max) {
+    without_path(Contents::of_path(path, max), max)
+}
+
+/// Reads a path that must exist piece by piece: for a large file without secrets.
+pub fn read_in_pieces(path: &Path, max: usize) -> io::Result<impl BufRead> {
+    let opened = open(CWD, path.as_os_str(), OFlags::empty(), path);
+    let (handle, stat) = without_path(opened, max)?;
+    if usize::try_from(stat.st_size).is_ok_and(|size| size > max) {
+        return without_path(Err(FileError::TooLong { path: path.to_owned(), max }), max);
+    }
+    Ok(BufReader::new(File::from(handle).take(max as u64)))
+}
+
+fn without_path<T>(read: Result<Option<T>, FileError>, max: usize) -> io::Result<T> {
+    match read {
         Ok(contents) => contents.ok_or_else(|| Errno::NOENT.into()),
         Err(FileError::Io { source, .. }) => Err(source),
         Err(FileError::NotAFile { kind: "directory", .. }) => Err(Errno::ISDIR.into()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 use crate::files::read;
 
@@ -49,21 +49,32 @@ pub(super) fn load(
     let own = ca_file.or(ssl_cert_file);
     let bundle = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
     let Some(path) = own.or_else(bundle) else { return Ok(None) };
-    let pem = read::read(path, MAX_LEN)
-        .map_err(|source| RootsError::Unreadable { path: path.to_owned(), source })?;
-    let store = parse(&pem.bytes);
-    if store.is_empty() {
+    let unreadable = |source| RootsError::Unreadable { path: path.to_owned(), source };
+    // In pieces: glibc keeps as much free memory as twice the largest piece that was ever given back.
+    let pem = read::read_in_pieces(path, MAX_LEN).map_err(unreadable)?;
+    let mut roots = Roots { store: RootCertStore::empty(), own: own.map(|_| Vec::new()) };
+    for certificate in CertificateDer::pem_reader_iter(pem) {
+        match certificate {
+            Ok(certificate) => roots.add(certificate),
+            Err(pem::Error::Io(error)) => return Err(unreadable(error)),
+            // One bad certificate in a bundle must not cost all the others.
+            Err(_) => {}
+        }
+    }
+    if roots.store.is_empty() {
         return Err(RootsError::Empty { path: path.to_owned() });
     }
-    let own = own.map(|_| CertificateDer::pem_slice_iter(&pem.bytes).flatten().collect());
-    Ok(Some(Roots { store, own }))
+    Ok(Some(roots))
 }
 
-/// One bad certificate in a bundle must not cost all the others.
-fn parse(pem: &[u8]) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
-    roots
+impl Roots {
+    /// Adds a certificate, if it can be one of an authority.
+    fn add(&mut self, certificate: CertificateDer<'static>) {
+        if let Some(own) = &mut self.own {
+            own.push(certificate.clone());
+        }
+        let _ = self.store.add(certificate);
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +91,10 @@ mod tests {
     #[test]
     fn odd_certificates_are_skipped() {
         let bundle = format!("# a comment\n{ODD}{}{BROKEN}{}", certificate(), certificate());
-        assert_eq!(parse(bundle.as_bytes()).len(), 2);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, bundle).unwrap();
+        assert_eq!(load(Some(&path), None).unwrap().unwrap().store.len(), 2);
     }
 
     #[test]
