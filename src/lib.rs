@@ -93,7 +93,7 @@ pub mod testing {
         pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
         pub use crate::refresh::outcome::Report;
         pub use crate::refresh::record::Record;
-        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, Policy, Refresher};
+        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher};
     }
     pub mod secret {
         pub use crate::secret::{Fingerprint, Secret};

@@ -46,7 +46,7 @@ use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::{Action, Event, Policy, Refresher};
+use crate::refresh::{Action, Event, LoginHint, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
@@ -436,7 +436,7 @@ pub fn accounts<'a>(
 }
 
 /// The part of an account's configuration that the core needs.
-pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode: Mode) -> Policy {
+pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>, mode: Mode) -> Policy {
     let inline_seed = match &account.refresh_token {
         Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
         _ => None,
@@ -450,7 +450,10 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         default_lifetime: account.default_lifetime,
         horizon: mode.horizon,
         inline_seed,
-        login_hint: login_hint(settings, account),
+        login_hint: LoginHint::new({
+            let (settings, account) = (Arc::clone(settings), Arc::clone(account));
+            move || login_hint(&settings, &account)
+        }),
         reread_secrets: inline_seed.is_none().then_some(REREAD),
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,

@@ -2,7 +2,7 @@
 //! in lower case, without a full stop. A reader that has gone away is no error.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, IsTerminal as _, Write, stderr};
+use std::io::{ErrorKind, IsTerminal as _, Write, stderr, stdout};
 use std::sync::{Mutex, OnceLock};
 
 use anstream::adapter::strip_str;
@@ -31,8 +31,15 @@ pub fn print_styled(style: Style, line: impl Display) {
 /// A whole result on stdout. False, with an error on stderr, if stdout did not take all of it:
 /// half a result must not pass for a whole one. The caller escapes the text, see [`printable`].
 pub fn print(text: impl Display) -> bool {
-    let mut stdout = anstream::stdout();
-    is_complete(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    let text = format!("{text}\n");
+    // Without an escape sequence there is none to look for where stdout is no terminal.
+    let is_plain = text.bytes().all(|byte| byte == b'\n' || (byte >= b' ' && byte != 0x7f));
+    let written = if is_plain {
+        stdout().write_all(text.as_bytes())
+    } else {
+        anstream::stdout().write_all(text.as_bytes())
+    };
+    is_complete(written.and_then(|()| stdout().flush()))
 }
 
 pub(super) fn is_complete(written: std::io::Result<()>) -> bool {

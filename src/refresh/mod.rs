@@ -19,7 +19,7 @@ pub mod stored;
 pub mod tests;
 pub mod view;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The part of the account's configuration that the core needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     pub account: Arc<str>,
     /// The account whose login it uses, if that is another one.
@@ -68,7 +68,7 @@ pub struct Policy {
     /// The fingerprint of the refresh_token, where config holds it as a string.
     pub inline_seed: Option<Fingerprint>,
     /// The user's next step for a new login.
-    pub login_hint: String,
+    pub login_hint: LoginHint,
     /// How often to read the configured secrets again while only a new one can help; `None` if
     /// they cannot change without a reload.
     pub reread_secrets: Option<Duration>,
@@ -78,6 +78,27 @@ pub struct Policy {
     pub remove_expired: bool,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
+}
+
+/// Makes a hint when it is needed: hardly ever, and as a text it would be a tenth of the memory of an idle
+/// account.
+#[derive(Clone)]
+pub struct LoginHint(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl LoginHint {
+    pub fn new(make: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub fn text(&self) -> String {
+        (self.0)()
+    }
+}
+
+impl Debug for LoginHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoginHint")
+    }
 }
 
 impl Policy {

@@ -359,7 +359,7 @@ impl Refresher {
             class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
             message: "there is no refresh token".into(),
-            hint: Some(self.policy.login_hint.clone()),
+            hint: Some(self.policy.login_hint.text()),
         };
         self.leave(now, Outcome::Failed(problem))
     }

@@ -254,7 +254,7 @@ impl Refresher {
             record.failure = None;
             self.remember(record);
             let Problem { kind: error, message, .. } = problem;
-            let hint = self.policy.login_hint.clone();
+            let hint = self.policy.login_hint.text();
             let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message, hint }));
             let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Then::Again));
@@ -287,7 +287,7 @@ impl Refresher {
             binding: decide::binding(token, request),
             error: error.into(),
             cause: dead.map(|token| cause::cause(token, &problem.message, at)),
-            hint: if dead.is_some() { Some(self.policy.login_hint.clone()) } else { problem.hint },
+            hint: if dead.is_some() { Some(self.policy.login_hint.text()) } else { problem.hint },
             message: problem.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -348,7 +349,11 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The status of all accounts, or of one. `masked` is a variable that is set, and the token file whose
 /// reader prefers it.
-pub fn status(settings: &Settings, only: Option<&str>, masked: Option<(&'static str, &Path)>) -> Snapshot {
+pub fn status(
+    settings: &Arc<Settings>,
+    only: Option<&str>,
+    masked: Option<(&'static str, &Path)>,
+) -> Snapshot {
     let now = SystemClock::new().now();
     // Most accounts have the same supervisor.
     let mut stopped: Option<(u32, bool)> = None;

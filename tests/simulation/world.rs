@@ -6,7 +6,7 @@ use std::time::Duration;
 use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::Answer;
 use zg_tokend::testing::refresh::Trigger;
-use zg_tokend::testing::refresh::{Event, Policy, Refresher};
+use zg_tokend::testing::refresh::{Event, LoginHint, Policy, Refresher};
 use zg_tokend::testing::secret::Secret;
 
 use super::figures::Figures;
@@ -244,7 +244,7 @@ impl World {
             default_lifetime: Duration::from_secs(3600),
             horizon: None,
             inline_seed: (!self.plan.seed_in_file).then(|| self.seed.fingerprint()),
-            login_hint: "log in again".into(),
+            login_hint: LoginHint::new(|| "log in again".into()),
             reread_secrets: None,
             remove_expired: false,
             patient: true,

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -25,7 +26,7 @@ pub(super) const CLIENT_ID: &str = "demo";
 
 pub(super) struct Setup {
     pub(super) server: Server,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     pub(super) token_file: PathBuf,
     directory: TempDir,
 }
@@ -44,7 +45,12 @@ impl Setup {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(text.expose().as_bytes())).map_err(DemoError::Directory)?;
         let settings = config::load(&path, &Environment::of_process(), Symlinks::Follow)?;
-        Ok(Self { server, settings, token_file: directory.path().join("token"), directory })
+        Ok(Self {
+            server,
+            settings: Arc::new(settings),
+            token_file: directory.path().join("token"),
+            directory,
+        })
     }
 
     /// Reads the token and uses it, as a client does. The error says why it was refused; `None`:

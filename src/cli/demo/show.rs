@@ -53,7 +53,7 @@ pub(super) async fn show(flags: &Demo, ending: Ending) -> Result<Exit, DemoError
     let setup = Setup::new(flags.port)?;
     let (reporter, mut reports) = unbounded_channel();
     let stop = Arc::new(Notify::new());
-    let supervisor = supervise(setup.settings.clone(), reporter, Arc::clone(&stop))?;
+    let supervisor = supervise(Settings::clone(&setup.settings), reporter, Arc::clone(&stop))?;
     let ends_at = flags.for_.map(millis);
     let mut show = Show {
         setup: &setup,

@@ -8,6 +8,7 @@ mod tests;
 mod text;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -33,6 +34,7 @@ struct StatusJson<'a> {
 
 pub(super) fn execute(args: &Args, flags: &Status) -> Severity {
     let Some(settings) = settings(args) else { return Severity::Unknown };
+    let settings = Arc::new(settings);
     let selection = Selection { settings, only: args.common.account.as_deref(), masked: masked_file() };
     let format = match flags {
         Status { json: true, .. } => Format::Json,
@@ -61,7 +63,7 @@ pub(super) fn execute(args: &Args, flags: &Status) -> Severity {
 }
 
 struct Selection<'a> {
-    settings: Settings,
+    settings: Arc<Settings>,
     only: Option<&'a str>,
     /// The token file that an environment variable masks.
     masked: Option<PathBuf>,

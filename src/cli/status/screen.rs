@@ -1,6 +1,7 @@
 //! `status --watch`: the page on the alternate screen.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::cli::args::Args;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
@@ -117,7 +118,7 @@ impl Viewer for Screen<'_> {
     fn reload(&mut self) {
         self.wrong = match load(self.args) {
             Ok(settings) => {
-                self.selection.settings = settings;
+                self.selection.settings = Arc::new(settings);
                 None
             }
             Err(wrong) => Some(wrong),

@@ -13,7 +13,7 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
-use crate::refresh::{Action, Event, LockFailure, Policy, Refresher};
+use crate::refresh::{Action, Event, LockFailure, LoginHint, Policy, Refresher};
 use crate::secret::{Fingerprint, Secret};
 
 pub const START: i64 = 1_700_000_000_000;
@@ -75,7 +75,7 @@ impl World {
             default_lifetime: Duration::from_secs(3600),
             horizon: None,
             inline_seed: Some(Secret::new("seed-1").fingerprint()),
-            login_hint: "log in again".into(),
+            login_hint: LoginHint::new(|| "log in again".into()),
             reread_secrets: None,
             remove_expired: false,
             patient: true,

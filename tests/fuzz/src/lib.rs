@@ -10,7 +10,7 @@ use zg_tokend::testing::oauth::{
     Answer, ClientAuthentication, MAX_TOKEN_BYTES, Reply, ReplyContext, TokenClient, classify,
 };
 use zg_tokend::testing::refresh::Record;
-use zg_tokend::testing::refresh::{Action, Event, Policy, Refresher};
+use zg_tokend::testing::refresh::{Action, Event, LoginHint, Policy, Refresher};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 use zg_tokend::testing::store::{Stored, parse};
@@ -131,7 +131,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
         default_lifetime: LONGEST,
         horizon: Some(Duration::from_secs(300)),
         inline_seed: None,
-        login_hint: String::new(),
+        login_hint: LoginHint::new(String::new),
         reread_secrets: None,
         remove_expired: true,
         patient: true,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -194,6 +194,58 @@ fn a_secret_file_that_hangs_stops_its_own_account_alone() {
     // A process with a thread in the kernel cannot exit before that returns.
     hanging.go_on();
     assert_eq!(once.wait().code(), Some(0), "{}", once.log());
+    assert_eq!(run.wait().code(), Some(0), "{}", run.log());
+}
+
+#[test]
+fn a_name_server_that_hangs_stops_its_own_account_alone() {
+    let world = World::with_lifetime(6);
+    // It takes questions, and never answers. Each test process has another address.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.53.{high}.{low}");
+    let root = rustix::process::geteuid().is_root();
+    let Some(server) = root.then(|| UdpSocket::bind((&*address, 53)).ok()).flatten() else {
+        return leave_out("a name server that hangs: root or its port is missing");
+    };
+    server.set_read_timeout(Some(LONGEST_HANG)).unwrap();
+    let resolver = format!("nameserver {address}\noptions timeout:30 attempts:5\n");
+    fs::write(world.sandbox.path("resolv.conf"), resolver).unwrap();
+    fs::write(world.sandbox.path("nsswitch.conf"), "hosts: files dns\n").unwrap();
+    let endpoint = world.server.token_endpoint();
+    world.sandbox.write_config(&format!(
+        "{}allow_http = true\n\
+         [accounts.hung]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n\
+         token_endpoint = \"{}\"\ntimeout = \"5s\"\n\
+         [accounts.well]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\ntoken_endpoint = \"{}\"\n",
+        world.client(),
+        world.seed().expose(),
+        world.token_file_of("hung").display(),
+        endpoint.replace("127.0.0.1", "nowhere.example"),
+        world.seed().expose(),
+        world.token_file_of("well").display(),
+        // A name as well, which is looked up in /etc/hosts.
+        endpoint.replace("127.0.0.1", "localhost"),
+    ));
+    let script = format!(
+        "mount --bind {} /etc/resolv.conf; mount --bind {} /etc/nsswitch.conf; exec \"$0\" \"$@\"",
+        world.sandbox.path("resolv.conf").display(),
+        world.sandbox.path("nsswitch.conf").display()
+    );
+    let namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script];
+    let mut command = crate::common::under(namespace, &world.sandbox.command(["run"]));
+    let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
+    let mut question = [0; 512];
+    let length = server.recv(&mut question).unwrap();
+    assert!(question[..length].windows(7).any(|part| part == b"nowhere"), "{}", run.log());
+    // Several lives of a token: the other account never notices.
+    let token = || fs::read_to_string(world.token_file_of("well")).unwrap_or_default();
+    for _ in 0..3 {
+        let before = token();
+        wait_until("a refresh of the other account", || (token() != before).then_some(()));
+        assert!(world.reads_live(&world.token_file_of("well")));
+    }
+    run.wait_for("hung: ");
+    run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }
 
