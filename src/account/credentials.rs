@@ -190,7 +190,8 @@ impl<'a> CredentialReader<'a> {
             return Err(Problem {
                 class: Class::Unavailable,
                 kind: "assertion_expired".into(),
-                message: format!("the {words} from {place} expired {ago} ago: whatever writes it has stopped"),
+                message: format!("the {words} from {place} expired {ago} ago"),
+                cause: Some("whatever writes it has stopped".into()),
                 hint: Some(
                     "start that program again: a new one is used as soon as it is there; or set the clock, if it is wrong"
                         .into(),
@@ -236,6 +237,7 @@ impl<'a> CredentialReader<'a> {
                     class: Class::Config,
                     kind: "key".into(),
                     message: format!("private_key is not the key of the certificate {}", path.display()),
+                    cause: None,
                     hint: Some("renew both, or name the pair that belongs together".into()),
                 });
             }
@@ -259,7 +261,8 @@ impl<'a> CredentialReader<'a> {
         getrandom::fill(&mut id).map_err(|error| Problem {
             class: Class::Unexpected,
             kind: "random".into(),
-            message: format!("the kernel gives no random bytes: {error}"),
+            message: "the kernel gives no random bytes".into(),
+            cause: Some(error.to_string()),
             hint: Some("allow getrandom(2) in the sandbox".into()),
         })?;
         let claims = AssertionClaims { issuer, subject, audience, scope, now: self.now.wall / 1000, id };
@@ -292,6 +295,7 @@ pub(super) fn bad_key(key: &str, source: &SecretSource, error: KeyError) -> Prob
         class: Class::Config,
         kind: "key".into(),
         message: format!("{key} from {source} {error}"),
+        cause: None,
         hint: Some(error.hint(file.as_deref())),
     }
 }
@@ -308,11 +312,13 @@ pub fn read_certificate(key: &str, path: &Path) -> Result<(String, Certificate),
         class,
         kind: "certificate".into(),
         message,
+        cause: None,
         hint: Some(hint),
     };
     let contents = files::read::read(path, CERTIFICATES_MAX).map_err(|error| {
-        let message = format!("cannot read {key} {}: {error}", path.display());
-        problem(Class::Unavailable, message, format!("check that `cat {}` can read it", path.display()))
+        let hint = format!("check that `cat {}` can read it", path.display());
+        let problem = problem(Class::Unavailable, format!("cannot read {key} {}", path.display()), hint);
+        Problem { cause: Some(error.to_string()), ..problem }
     })?;
     let found = Certificate::from_pem(&contents.bytes).map_err(|error| {
         let message = format!("{key} {} {error}", path.display());

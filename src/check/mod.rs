@@ -8,6 +8,7 @@ pub mod seal;
 pub mod space;
 
 use std::collections::HashSet;
+use std::error::Error;
 
 use serde::Serialize;
 use url::Url;
@@ -22,7 +23,7 @@ use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Se
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::{BodyTemplate, assertion};
-use crate::problem::chain;
+use crate::problem::{Problem, cause};
 use crate::refresh::record::{Record, RefreshToken};
 use crate::secret::Secret;
 use crate::secrets;
@@ -59,6 +60,8 @@ pub struct Finding {
     /// Without secrets.
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -69,7 +72,7 @@ impl Finding {
         message: impl Into<String>,
         hint: Option<String>,
     ) -> Self {
-        Self { level, account: None, subject, message: message.into(), hint }
+        Self { level, account: None, subject, message: message.into(), cause: None, hint }
     }
 
     fn ok(subject: &'static str, message: impl Into<String>) -> Self {
@@ -82,6 +85,21 @@ impl Finding {
 
     pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
         Self::new(FindingLevel::Problem, subject, message, hint)
+    }
+
+    /// An error of a module, with its causes.
+    fn error(subject: &'static str, error: &dyn Error, hint: Option<String>) -> Self {
+        Self { cause: cause(error), ..Self::problem(subject, error.to_string(), hint) }
+    }
+
+    /// A problem of an account.
+    fn of_problem(subject: &'static str, problem: Problem) -> Self {
+        Self { cause: problem.cause, ..Self::problem(subject, problem.message, problem.hint) }
+    }
+
+    #[must_use]
+    pub fn because(self, cause: Option<String>) -> Self {
+        Self { cause, ..self }
     }
 
     fn of(self, account: &AccountConfig) -> Self {
@@ -131,7 +149,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 fn state_dir(settings: &Settings) -> Vec<Finding> {
     let found = match StateDir::check(&settings.state_dir, settings.missing_state_dir) {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
+        Err(error) => return vec![Finding::error("state_dir", &error, error.hint())],
     };
     let directory = settings.state_dir.display();
     let message = if settings.state_dir.exists() {
@@ -240,9 +258,9 @@ fn secret(
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
     let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
     // The finding names the key already.
-    let message = chain(&error);
+    let message = error.to_string();
     let message = message.strip_prefix(&format!("{key}: ")).unwrap_or(&message);
-    (None, Finding::new(level, key, message, error.hint()))
+    (None, Finding::new(level, key, message, error.hint()).because(cause(&error)))
 }
 
 /// Keys, certificates, and what somebody else writes: read as for a request, and nothing is sent.
@@ -262,7 +280,7 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
             (None, "private_key" | "tls_private_key" | "google_credentials") => {
                 match secrets::read_text(key, source, &account.secret_variables) {
                     Ok(_) => Finding::ok(key, format!("read from {source}")),
-                    Err(error) => Finding::problem(key, chain(&error), error.hint()),
+                    Err(error) => Finding::error(key, &error, error.hint()),
                 }
             }
             (None, _) => given(account, key, source),
@@ -271,7 +289,7 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
     for (key, path) in grant.certificates() {
         findings.push(match read_certificate(key, path) {
             Ok((_, found)) => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
-            Err(problem) => Finding::problem(key, problem.message, problem.hint),
+            Err(problem) => Finding::of_problem(key, problem),
         });
     }
     findings
@@ -283,9 +301,9 @@ fn given(account: &AccountConfig, key: &'static str, source: &SecretSource) -> F
     let now = SystemClock::new().now().wall / 1000;
     match found.as_ref().and_then(assertion::expires_at) {
         Some(at) if at <= now => {
-            let message =
-                format!("the one from {source} expired {}: whatever writes it has stopped", local(at));
+            let message = format!("the one from {source} expired {}", local(at));
             Finding::problem(key, message, Some("start that program again, or set the clock".into()))
+                .because(Some("whatever writes it has stopped".into()))
         }
         Some(at) => Finding::ok(key, format!("read from {source}; it expires {}", local(at))),
         None => finding,
@@ -301,7 +319,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
         Ok(stored) => stored.into_parts(),
-        Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
+        Err(problem) => return vec![Finding::of_problem("state", problem)],
     };
     let hint = "the next refresh begins anew with the configured refresh_token";
     let garbage = garbage.map(|why| Finding::warning("state", format!("the state file {why}"), hint));
@@ -342,9 +360,11 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
 fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() || config::changed_at(settings) <= Some(verdict.at.wall) => {
-            Finding::problem("state", verdict.explanation(), verdict.hint.clone())
+            Finding::problem("state", &*verdict.message, verdict.hint.clone()).because(verdict.cause.clone())
         }
-        Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
+        Some(verdict) => {
+            Finding::warning("state", &*verdict.message, CONFIG_CHANGED).because(verdict.cause.clone())
+        }
         None => {
             let kept = if token.value.sealed().is_some() { "sealed" } else { "in plain, mode 0600" };
             let at = local(token.obtained_at.wall / 1000);
@@ -419,6 +439,6 @@ fn placement(
                 barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
             std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
         }
-        Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
+        Err(error) => vec![Finding::error(subject, &error, error.hint())],
     }
 }

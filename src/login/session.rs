@@ -140,7 +140,8 @@ impl LoginSession {
         Err(Problem {
             class: Class::Config,
             kind: "identity".into(),
-            message: "identity is set, but the scope of the login does not ask who the user is".into(),
+            message: "identity is set, and the login would not show who the user is".into(),
+            cause: Some("the scope of the login does not ask for it".into()),
             hint: Some("add openid to login_scope, or remove identity".into()),
         })
     }
@@ -158,6 +159,7 @@ fn one_at_a_time(settings: &Settings, account: &AccountConfig) -> Result<File, P
             class: Class::Busy,
             kind: "login_under_way".into(),
             message: "another login for this account is under way".into(),
+            cause: None,
             hint: Some("finish that one, or end it: pgrep -a zg-tokend".into()),
         },
         error => StateError::from(error).into(),
@@ -174,6 +176,7 @@ pub(super) fn denied(said: &str) -> Problem {
         class: Class::NeedsLogin,
         kind: "access_denied".into(),
         message: format!("the login was denied: {said}"),
+        cause: None,
         hint: Some("log in again and consent, with a user who may use this client".into()),
     }
 }
@@ -183,7 +186,8 @@ pub(super) fn new_nonces() -> Result<Nonces, Problem> {
     getrandom::fill(&mut random).map_err(|error| Problem {
         class: Class::Unexpected,
         kind: "random".into(),
-        message: format!("the kernel gives no random bytes: {error}"),
+        message: "the kernel gives no random bytes".into(),
+        cause: Some(error.to_string()),
         hint: Some("allow getrandom(2) in the sandbox".into()),
     })?;
     Ok(Nonces::new(&random))

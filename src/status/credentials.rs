@@ -19,7 +19,7 @@ impl AccountStatus {
             match ends_at {
                 Err(problem) => {
                     let hint = problem.hint.clone().unwrap_or_default();
-                    self.find(Severity::Warning, &*problem.message, hint);
+                    self.find_with(Severity::Warning, &*problem.message, problem.cause.clone(), hint);
                 }
                 Ok(ends_at) => {
                     let left = ends_at - now.wall / 1000;

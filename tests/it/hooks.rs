@@ -216,7 +216,7 @@ fn a_failing_hook_is_a_warning_and_nothing_else() {
     world.configure("on_refresh = [\"/nonexistent/hook\"]");
     let output = world.once_gives(0, []);
     assert!(
-        output.stderr.contains("hook on_refresh failed: it cannot be started: No such file"),
+        output.stderr.contains("hook on_refresh failed\ncause: it cannot be started: No such file"),
         "{output:?}"
     );
     world.assert_live();

@@ -260,7 +260,7 @@ fn an_authorized_user_file_is_taken_and_a_service_account_is_not() {
     assert_nothing(
         &sandbox,
         &init(&sandbox, &["--from", "nowhere.json"], None),
-        "error: cannot read nowhere.json: No such file or directory (os error 2)\n\
+        "error: cannot read nowhere.json\ncause: No such file or directory (os error 2)\n\
          hint: name a file that you can read\n",
     );
     let path = file(&json!({
@@ -372,7 +372,7 @@ fn a_guess_is_stated_and_tried() {
     answer("token_file", "");
     answer("Log in now? [Y/n]", "n");
     let screen = pane.wait_for("code 0").join("\n");
-    assert!(screen.contains("error: taken as the issuer, but: "), "{screen}");
+    assert!(screen.contains("error: taken as the issuer, which does not work"), "{screen}");
     let said = format!("taken as the issuer: its token endpoint is {}", world.server.token_endpoint());
     assert!(screen.contains(&said), "{screen}");
     assert!(screen.contains("next:\n  zg-tokend login "), "{screen}");

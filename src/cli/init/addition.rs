@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::cli::init::answers::{Answers, Source};
 use crate::cli::init::{InitError, document};
 use crate::cli::output;
-use crate::config::addition::{Addition, LineChange, prove};
+use crate::config::addition::{Addition, LineChange, is_flat, prove};
 use crate::config::{self, Environment, Settings, Symlinks};
 use crate::files::read;
 use crate::files::{Attributes, Missing, Rules, Target, Temporary};
@@ -41,6 +41,11 @@ impl Existing {
 
     pub(super) fn has(&self, account: &str) -> bool {
         self.settings.accounts.iter().any(|known| known.name.as_str() == account)
+    }
+
+    /// Whether it has no table for its account yet.
+    pub(super) fn is_flat(&self) -> bool {
+        is_flat(&self.text)
     }
 
     /// Shows the change on standard output, and makes it if `agrees`. Nothing else in the config changes.

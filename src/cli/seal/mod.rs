@@ -49,7 +49,7 @@ pub(super) fn execute(args: &Args, flags: &Seal) -> Exit {
     match done {
         Ok(exit) => exit,
         Err(problem) => {
-            output::error(problem.message, problem.hint.as_deref());
+            output::error_for(problem.message, problem.cause.as_deref(), problem.hint.as_deref());
             Exit::from(problem.class)
         }
     }
@@ -60,6 +60,7 @@ fn no_key() -> Problem {
         class: Class::Config,
         kind: KEY.into(),
         message: "the config has no state_key, so the logins stay in plain".into(),
+        cause: None,
         hint: Some("make one: zg-tokend seal --with secret-tool, --with systemd-creds or --with file".into()),
     }
 }
@@ -103,6 +104,7 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
             class: Class::Config,
             kind: KEY.into(),
             message: "the config has a state_key already".into(),
+            cause: None,
             hint: Some(
                 "`zg-tokend seal` seals with it; to change it, rename it to state_key_previous first".into(),
             ),
@@ -111,7 +113,8 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
     let key = StateKey::random().map_err(|error| Problem {
         class: Class::Unexpected,
         kind: "random".into(),
-        message: format!("the kernel gives no random bytes: {error}"),
+        message: "the kernel gives no random bytes".into(),
+        cause: Some(error.to_string()),
         hint: Some("allow getrandom(2) in the sandbox".into()),
     })?;
     // The states have to open before they can be sealed with another key.
@@ -149,6 +152,7 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
             class: Class::Config,
             kind: KEY.into(),
             message: "the config has a state_key and a state_key_previous".into(),
+            cause: None,
             hint: Some(
                 "run `zg-tokend seal`, and take state_key_previous out of the config; then again".into(),
             ),
@@ -186,7 +190,8 @@ fn store_config(settings: &Settings, text: &str) -> Result<Settings, Problem> {
     let changed = config::parse(text, path, &Environment::of_process()).map_err(|error| Problem {
         class: Class::Config,
         kind: KEY.into(),
-        message: format!("the changed config would not be valid: {}", chain(&error)),
+        message: "the changed config would not be valid".into(),
+        cause: Some(chain(&error)),
         hint: error.hint(),
     })?;
     let present = Contents::of_path(path, CONFIG_MAX).map_err(|error| of_file(&error))?;

@@ -13,6 +13,7 @@ fn account(name: &str) -> AccountStatus {
         state: State::Fresh,
         severity: Severity::Ok,
         problem: None,
+        cause: None,
         hint: None,
         source: "file",
         token_file: TokenFileStatus {
@@ -159,7 +160,7 @@ fn no_line_is_wider_than_the_terminal() {
     for width in [60, 80, 90, 200] {
         let pages = [table::lines(&snapshot, width, true), table::lines(&long, width, false)];
         let single = snapshot.accounts.iter().map(|status| table::lines(&one(status), width, true));
-        for line in pages.into_iter().chain(single).flatten() {
+        for line in pages.into_iter().chain(single).flatten().flat_map(|line| line.rows(width)) {
             assert!(line.width() <= width, "{width}: {}", line.text(usize::MAX, false));
         }
     }

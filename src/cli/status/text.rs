@@ -15,8 +15,11 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 fn account(status: &AccountStatus) -> String {
     let mut lines = vec![headline(status)];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{}", printable(&value)));
-    if let Some(problem) = crate::cli::status::cause(status, local) {
+    if let Some(problem) = crate::cli::status::problem(status, local) {
         line("problem", problem);
+    }
+    if let Some(cause) = &status.cause {
+        line("cause", cause.clone());
     }
     if let Some(hint) = &status.hint {
         line("hint", hint.clone());

@@ -91,6 +91,7 @@ fn everything() -> AccountStatus {
         state: State::Fresh,
         severity: Severity::Ok,
         problem: Some(String::new()),
+        cause: Some(String::new()),
         hint: Some(String::new()),
         source: "login",
         token_file: TokenFileStatus {
@@ -162,7 +163,7 @@ fn its_members_are_those_of_the_replies() {
         ("Status", sent(&everything())),
         ("Result", sent(&PassBody { account: "a", result: "stored" })),
         ("Condition", sent(&Condition { status: "ok" })),
-        ("Error", sent(&ErrorBody { error: "e", error_description: "d", hint: Some("h") })),
+        ("Error", sent(&ErrorBody { error: "e", error_description: "d", cause: Some("c"), hint: Some("h") })),
     ] {
         compare(&schemas, name, &schemas[name], &value);
     }

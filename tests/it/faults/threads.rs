@@ -170,7 +170,7 @@ fn a_limit_of_processes_costs_no_login() {
             let run = Background::start(&mut command, world.sandbox.path("run.log"));
             let log = two_waves(&world, run);
             if *limit == 1 {
-                assert!(log.contains("cannot create a thread: "), "{log}");
+                assert!(log.contains("cannot create a thread; "), "{log}");
             }
             let without_limit = to_user[..3].iter().map(String::as_str);
             let wrapper = ["setpriv"].into_iter().chain(without_limit);
