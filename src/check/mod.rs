@@ -8,6 +8,7 @@ pub mod seal;
 pub mod space;
 
 use std::collections::HashSet;
+use std::error::Error;
 
 use serde::Serialize;
 use url::Url;
@@ -24,7 +25,7 @@ use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Se
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
-use crate::problem::{Class, Problem, chain};
+use crate::problem::{Class, Problem, cause};
 use crate::refresh::record::{Record, RefreshToken};
 use crate::runtime::event_loop;
 use crate::secret::Secret;
@@ -61,6 +62,8 @@ pub struct Finding {
     /// Without secrets.
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -71,7 +74,7 @@ impl Finding {
         message: impl Into<String>,
         hint: Option<String>,
     ) -> Self {
-        Self { level, account: None, subject, message: message.into(), hint }
+        Self { level, account: None, subject, message: message.into(), cause: None, hint }
     }
 
     fn ok(subject: &'static str, message: impl Into<String>) -> Self {
@@ -84,6 +87,21 @@ impl Finding {
 
     pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
         Self::new(FindingLevel::Problem, subject, message, hint)
+    }
+
+    /// An error of a module, with its causes.
+    fn error(subject: &'static str, error: &dyn Error, hint: Option<String>) -> Self {
+        Self { cause: cause(error), ..Self::problem(subject, error.to_string(), hint) }
+    }
+
+    /// A problem of an account.
+    fn of_problem(subject: &'static str, problem: Problem) -> Self {
+        Self { cause: problem.cause, ..Self::problem(subject, problem.message, problem.hint) }
+    }
+
+    #[must_use]
+    pub fn because(self, cause: Option<String>) -> Self {
+        Self { cause, ..self }
     }
 
     fn of(self, account: &AccountConfig) -> Self {
@@ -135,7 +153,7 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
 fn state_dir(settings: &Settings) -> Vec<Finding> {
     let found = match StateDir::check(&settings.state_dir, settings.missing_state_dir) {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
+        Err(error) => return vec![Finding::error("state_dir", &error, error.hint())],
     };
     let directory = settings.state_dir.display();
     let message = if settings.state_dir.exists() {
@@ -280,14 +298,15 @@ fn secret(
     // A credential exists only in the service.
     let elsewhere = matches!(error, SecretError::NoCredentials { .. });
     let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
-    (None, Finding::new(level, key, without_key(key, &chain(&error)), error.hint()))
+    let message = error.to_string();
+    (None, Finding::new(level, key, without_key(key, &message), error.hint()).because(cause(&error)))
 }
 
 /// Certificates, keys, and what somebody else writes: everything of a refresh that sends nothing.
 fn credentials(account: &AccountConfig) -> Vec<Finding> {
     let now = SystemClock::new().now().wall / 1000;
     let certificates = account.grant.certificates().map(|(key, path)| match read_certificate(key, path) {
-        Err(problem) => Finding::problem(key, problem.message, problem.hint),
+        Err(problem) => Finding::of_problem(key, problem),
         Ok((_, found)) => match certificate_fault(key, path, &found, now) {
             None => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
             Some(fault) if found.is_valid(now) => Finding::warning(key, fault, RENEW),
@@ -303,15 +322,22 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
         Err(error) => vec![("config", Err(Problem::new(&error, Class::Unexpected, "event_loop", None)))],
     };
     for (key, found) in found {
-        findings.push(match found {
-            Ok(found) => Finding::ok(key, found),
-            Err(problem) if problem.kind == "no_credentials" => {
-                Finding::new(FindingLevel::Warning, key, without_key(key, &problem.message), problem.hint)
+        let problem = match found {
+            Ok(found) => {
+                findings.push(Finding::ok(key, found));
+                continue;
             }
-            // Said above.
-            Err(problem) if findings.iter().any(|known| known.message == problem.message) => continue,
-            Err(problem) => Finding::problem(key, without_key(key, &problem.message), problem.hint),
-        });
+            Err(problem) => problem,
+        };
+        // Said above.
+        let is_known = |known: &Finding| known.message == problem.message && known.cause == problem.cause;
+        if findings.iter().any(is_known) {
+            continue;
+        }
+        let elsewhere = problem.kind == "no_credentials";
+        let level = if elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
+        let finding = Finding::new(level, key, without_key(key, &problem.message), problem.hint);
+        findings.push(finding.because(problem.cause));
     }
     findings
 }
@@ -330,7 +356,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
         Ok(stored) => stored.into_parts(),
-        Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
+        Err(problem) => return vec![Finding::of_problem("state", problem)],
     };
     let hint = "the next refresh begins anew with the configured refresh_token";
     let garbage = garbage.map(|why| Finding::warning("state", format!("the state file {why}"), hint));
@@ -371,9 +397,11 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
 fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() || config::changed_at(settings) <= Some(verdict.at.wall) => {
-            Finding::problem("state", verdict.explanation(), verdict.hint.clone())
+            Finding::problem("state", &*verdict.message, verdict.hint.clone()).because(verdict.cause.clone())
         }
-        Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
+        Some(verdict) => {
+            Finding::warning("state", &*verdict.message, CONFIG_CHANGED).because(verdict.cause.clone())
+        }
         None => {
             let kept = if token.value.sealed().is_some() { "sealed" } else { "in plain, mode 0600" };
             let at = local(token.obtained_at.wall / 1000);
@@ -448,6 +476,6 @@ fn placement(
                 barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
             std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
         }
-        Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
+        Err(error) => vec![Finding::error(subject, &error, error.hint())],
     }
 }

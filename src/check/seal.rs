@@ -44,7 +44,7 @@ pub(super) fn seal(settings: &Settings, account: &AccountConfig, known: &mut Kno
     if let Some((keys, true)) = &known.0
         && let Ok(Some(problem)) = try_on_state(settings, account, keys)
     {
-        findings.push(Finding::problem("state", problem.message, problem.hint));
+        findings.push(Finding::of_problem("state", problem));
     }
     findings
 }

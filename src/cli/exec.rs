@@ -221,7 +221,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> u8 {
-    output::error(format!("{what}: {error}"), Some(RAISE_LIMITS));
+    output::error_for(what, Some(&error.to_string()), Some(RAISE_LIMITS));
     FAILED
 }
 
@@ -234,6 +234,6 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
         ErrorKind::WouldBlock => RAISE_PROCESSES,
         _ => "run it without zg-tokend first",
     };
-    output::error(format!("cannot run {}: {error}", program.display()), Some(hint));
+    output::error_for(format!("cannot run {}", program.display()), Some(&error.to_string()), Some(hint));
     if found { NOT_EXECUTABLE } else { NOT_FOUND }
 }

@@ -41,8 +41,7 @@ use crate::cli::exit::Exit;
 use crate::config;
 use crate::config::{AccountConfig, ConfigError, Environment, Settings, Symlinks};
 use crate::message::way_out;
-use crate::problem::Problem;
-use crate::problem::chain;
+use crate::problem::{Problem, cause};
 use crate::signals;
 
 /// The most names of accounts in a hint.
@@ -114,6 +113,7 @@ fn settings(args: &Args) -> Option<Settings> {
 /// The config is wrong, or has no such account.
 struct ConfigFailure {
     problem: String,
+    cause: Option<String>,
     /// The line with a caret below it.
     excerpt: Option<String>,
     /// A minimal config, for a user who has none.
@@ -124,14 +124,14 @@ struct ConfigFailure {
 impl ConfigFailure {
     fn print(&self) {
         let lines = self.excerpt.as_deref().or(self.example.as_deref());
-        output::error_with(&self.problem, lines, self.hint.as_deref());
+        output::error_with(&self.problem, self.cause.as_deref(), lines, self.hint.as_deref());
     }
 }
 
 impl From<ConfigError> for ConfigFailure {
     fn from(error: ConfigError) -> Self {
         let (excerpt, example) = (error.excerpt(), error.example());
-        Self { problem: chain(&error), excerpt, example, hint: error.hint() }
+        Self { problem: error.to_string(), cause: cause(&error), excerpt, example, hint: error.hint() }
     }
 }
 
@@ -162,7 +162,8 @@ fn one_account(args: &Args) -> Result<(Settings, Arc<AccountConfig>), Exit> {
 /// Prints a problem of an account and returns the exit code for it.
 fn report(account: &AccountConfig, problem: &Problem) -> Exit {
     let way_out = way_out(problem.class, problem.hint.as_deref());
-    output::error(format!("account {}: {}", account.name, problem.message), Some(way_out));
+    let text = format!("account {}: {}", account.name, problem.message);
+    output::error_for(text, problem.cause.as_deref(), Some(way_out));
     Exit::from(problem.class)
 }
 
@@ -175,6 +176,7 @@ fn unknown_account(settings: &Settings, args: &Args) -> Option<ConfigFailure> {
     let is_known = settings.accounts.iter().any(|account| account.name.as_str() == wanted);
     (!is_known).then(|| ConfigFailure {
         problem: format!("there is no account {wanted:?} in {}", settings.path.display()),
+        cause: None,
         excerpt: None,
         example: None,
         hint: Some(format!("accounts in the config: {}", names(settings))),

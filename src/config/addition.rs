@@ -89,6 +89,11 @@ impl<'a> Addition<'a> {
     }
 }
 
+/// Whether a config has no tables of accounts.
+pub fn is_flat(text: &str) -> bool {
+    DeTable::parse_recoverable(text).0.get_ref().get("accounts").is_none()
+}
+
 /// The settings of the new text. All earlier accounts must be in it as they were, and the new one as it
 /// was answered: `alone` is a config of that account only.
 pub fn prove(

@@ -13,7 +13,7 @@ impl AccountStatus {
             match certificate {
                 Err(problem) => {
                     let hint = problem.hint.clone().unwrap_or_default();
-                    self.find(Severity::Warning, &*problem.message, hint);
+                    self.find_with(Severity::Warning, &*problem.message, problem.cause.clone(), hint);
                 }
                 Ok(certificate) => {
                     if let Some(problem) = certificate_fault(key, path, certificate, now.wall / 1000) {

@@ -121,6 +121,9 @@ pub struct AccountStatus {
     /// The problem, in a sentence; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Why, where the problem does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -247,6 +250,9 @@ pub struct AttemptStatus {
     /// The problem, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Why, where the message does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// In a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,

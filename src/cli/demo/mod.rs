@@ -15,7 +15,6 @@ use crate::config::ConfigError;
 use crate::daemon::RunError;
 use crate::demo::server;
 use crate::message::RAISE_LIMITS;
-use crate::problem::chain;
 use crate::runtime::{END, Signals, event_loop};
 
 pub(super) fn execute(flags: &Demo) -> Exit {
@@ -31,7 +30,7 @@ pub(super) fn execute(flags: &Demo) -> Exit {
         })
     });
     ended.unwrap_or_else(|error| {
-        output::error(chain(&error), error.hint().as_deref());
+        output::failure(&error, error.hint().as_deref());
         Exit::Failure
     })
 }

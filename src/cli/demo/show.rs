@@ -228,6 +228,7 @@ impl Show<'_> {
         }
         let (width, height) = terminal::size();
         let mut block = if with_status { self.block(width) } else { Vec::new() };
+        block = block.into_iter().flat_map(|line| line.rows(width)).collect();
         block.truncate(height - 1);
         // A terminal that became narrower has wrapped the old lines.
         let rows: usize = self.drawn.iter().map(|columns| columns.div_ceil(width).max(1)).sum();

@@ -211,8 +211,8 @@ fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
                     output::note(said);
                     return Ok((key, url));
                 }
-                Err(WrongGuess { message, hint }) => {
-                    output::error(message, Some(&hint));
+                Err(WrongGuess { message, cause, hint }) => {
+                    output::error_for(message, Some(&cause), Some(&hint));
                     let question =
                         "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
                     match optional(question)?.as_deref() {

@@ -25,7 +25,7 @@ use crate::config::addition::AdditionError;
 use crate::config::{AccountName, ConfigError, Environment};
 use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
 use crate::oauth::providers::{PROVIDERS, Provider};
-use crate::problem::chain;
+use crate::problem::{cause, chain};
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum InitError {
@@ -103,7 +103,7 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
     let path = match locate(args).map(|path| std::path::absolute(&path).unwrap_or(path)) {
         Ok(path) => path,
         Err(error) => {
-            output::error(chain(&error), error.hint().as_deref());
+            output::failure(&error, error.hint().as_deref());
             return Exit::Config;
         }
     };
@@ -111,7 +111,8 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
         Ok(written) => conclude(args, flags, &written),
         Err(error) => {
             let excerpt = if let InitError::Existing(error) = &error { error.excerpt() } else { None };
-            output::error_with(chain(&error), excerpt.as_deref(), error.hint().as_deref());
+            let cause = cause(&error);
+            output::error_with(&error, cause.as_deref(), excerpt.as_deref(), error.hint().as_deref());
             error.exit()
         }
     }
@@ -141,13 +142,13 @@ fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> R
         }
         let answers = Answers::collect(Some(&name), flags)?;
         let settings = existing.add(&answers, environment, || agree(flags))?;
-        return Ok(Written { settings, added: Some(name) });
+        return Ok(Written { settings, added: Some(name), was_flat: existing.is_flat() });
     }
     let answers = Answers::collect(name, flags)?;
     let text = document::render(&answers);
     let settings = config::parse(&text, path, environment).map_err(|error| invalid(&error))?;
     store(path, &text, replaces)?;
-    Ok(Written { settings, added: None })
+    Ok(Written { settings, added: None, was_flat: false })
 }
 
 /// The name of an account for a config that exists.

@@ -196,6 +196,7 @@ fn not_offered(message: String) -> Problem {
         class: Class::Config,
         kind: "device_code".into(),
         message,
+        cause: None,
         hint: Some(
             "allow device codes for this client in the provider's console, or log in without --device".into(),
         ),

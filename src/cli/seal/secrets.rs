@@ -66,7 +66,8 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
         return Err(Problem {
             class: Class::Config,
             kind: "plain_copy".into(),
-            message: format!("{} exists: the last change has not proved good yet", copy.display()),
+            message: format!("{} exists already", copy.display()),
+            cause: Some("the last change has not proved good yet".into()),
             hint: Some(format!(
                 "refresh each account, which removes it: zg-tokend once --force; or remove it: rm '{}'",
                 copy.display()
@@ -255,6 +256,7 @@ fn prove(settings: &Settings, moves: &[Move], opener: &Opener<'_>) -> Result<(),
         class: Class::Io,
         kind: KEY.into(),
         message: format!("the sealed file {} reads differently", path.display()),
+        cause: None,
         hint: Some("check its file system: df, dmesg; the config was not changed".into()),
     };
     for one in moves {
@@ -316,6 +318,7 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
                     "{} is not written as {{ sealed = \"…\" }}, or no account reads it",
                     secret.key
                 ),
+                cause: None,
                 hint: Some("take it out of the config by hand".into()),
             });
         };

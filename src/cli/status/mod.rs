@@ -109,7 +109,7 @@ fn word(status: &AccountStatus) -> &'static str {
 }
 
 /// The problem and its number of failures, if there is a problem. `time` formats an instant.
-fn cause(status: &AccountStatus, time: impl Fn(i64) -> String) -> Option<String> {
+fn problem(status: &AccountStatus, time: impl Fn(i64) -> String) -> Option<String> {
     let problem = status.problem.clone()?;
     let attempt = status.last_attempt.as_ref().filter(|attempt| attempt.message.as_ref() == Some(&problem));
     let repeated = attempt.and_then(|attempt| attempt.failures.zip(attempt.failing_since));
