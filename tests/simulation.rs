@@ -28,9 +28,10 @@ mod trouble;
 mod world;
 
 use figures::Figures;
+use mutants::Mutant;
 use plan::{Plan, YEAR};
 use random::Random;
-use rules::Violation;
+use rules::{Rule, Violation};
 use world::World;
 
 /// Account-years of every test run, over fixed and fresh seeds together.
@@ -101,6 +102,21 @@ fn the_week_of_the_mutants_is_harmless_to_the_core() {
         let lived = World::new(seed, mutants::week(), None).live();
         assert!(lived.is_ok(), "seed {seed}: {lived:?}");
     }
+}
+
+#[test]
+fn two_dead_tokens_in_a_row_cost_a_second_and_no_more() {
+    let mut again = 0;
+    let mut caught = 0;
+    for seed in 0..10 {
+        let live = |mutant| World::new(seed, mutants::sleepy_days(), mutant).live();
+        again += live(None).unwrap_or_else(|violation| panic!("seed {seed}: {violation}")).dead_again;
+        let late = live(Some(Mutant::Dawdles)).err();
+        caught += u32::from(late.is_some_and(|late| matches!(late.rule, Rule::Late | Rule::Gap)));
+    }
+    println!("{again} tokens were dead again; the mutant was caught in {caught} of 10 worlds");
+    assert!(again > 0, "the days are not sleepy enough");
+    assert!(caught > 0, "the mutant got away");
 }
 
 #[test]

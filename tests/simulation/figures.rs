@@ -8,6 +8,8 @@ pub(crate) struct Figures {
     pub(crate) grants: u64,
     /// Tokens whose life was over when they arrived.
     pub(crate) dead_on_arrival: u64,
+    /// Of these, the ones right after another.
+    pub(crate) dead_again: u64,
     /// Milliseconds without a live token, all excused.
     pub(crate) gap_ms: i64,
     /// Logins lost to a lost reply or a crash, where the server has no grace.
@@ -27,6 +29,7 @@ impl Figures {
         self.posts += other.posts;
         self.grants += other.grants;
         self.dead_on_arrival += other.dead_on_arrival;
+        self.dead_again += other.dead_again;
         self.gap_ms += other.gap_ms;
         self.logins_lost += other.logins_lost;
         self.lost_despite_grace += other.lost_despite_grace;

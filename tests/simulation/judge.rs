@@ -60,6 +60,8 @@ pub(crate) struct Judge {
     /// When the backoff last began anew.
     anew_at: i64,
     unclear: (Option<Fingerprint>, u32),
+    /// The last answer was a token that had expired on its way.
+    dead_on_arrival: bool,
     /// Markers that dead processes have left since the last grant: how many, and the newest. Each
     /// counts as a send without an answer.
     markers: (usize, Option<Timestamp>),
@@ -98,6 +100,7 @@ impl Judge {
             budget: None,
             anew_at: 0,
             unclear: (None, 0),
+            dead_on_arrival: false,
             markers: (0, None),
             resend_by: None,
             step: None,
@@ -258,9 +261,15 @@ impl Judge {
             (Some(of), count) if of == token => (Some(token), if ambiguous { count + 1 } else { count }),
             _ => (Some(token), u32::from(ambiguous)),
         };
+        let was_dead = std::mem::take(&mut self.dead_on_arrival);
         if let Answer::Granted(grant) = answer {
             let dead = now - post.started_at >= grant.expires_in.as_millis() as i64;
             self.figures.dead_on_arrival += u64::from(dead);
+            self.dead_on_arrival = dead;
+            if dead && was_dead {
+                self.figures.dead_again += 1;
+                self.troubles.dead_again(post.started_at, now);
+            }
             self.note_budget();
             self.unclear = (None, 0);
             self.markers.0 = 0;

@@ -93,6 +93,15 @@ impl Troubles {
         }
     }
 
+    /// Another token in a row was dead on arrival, which counts as a failure: the next request comes a
+    /// second later, and no more, since the sleep that killed the token began the backoff anew.
+    pub(crate) fn dead_again(&mut self, start: i64, now: i64) {
+        if let Some(last) = self.last_that_reaches(start) {
+            let stretch = &mut self.stretches[last];
+            stretch.end = stretch.end.max(now + SECOND);
+        }
+    }
+
     /// The server has forbidden requests until then.
     pub(crate) fn hold(&mut self, start: i64, until: i64) {
         self.held_until = self.held_until.max(until);

@@ -213,9 +213,10 @@ impl World {
             }
             consider(process.dies_at, Next::Death(place));
             consider(process.doing.as_ref().map(Doing::done_at), Next::Done(place));
-            let failing = process.core.record().is_some_and(|record| record.failure.is_some());
+            let failure = process.core.record().and_then(|record| record.failure.as_ref());
+            let failure = failure.map(|failure| failure.kind.as_str());
             let wakes_at = process.wakes_at(self.now, clock);
-            consider(wakes_at.map(|at| self.mutate_wakeup(at, failing)), Next::Wake(place));
+            consider(wakes_at.map(|at| self.mutate_wakeup(at, failure)), Next::Wake(place));
         }
         first
     }
