@@ -90,8 +90,9 @@ pub(super) fn from_home(text: &str) -> String {
 pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
-    let (mut folded, mut column) = (String::with_capacity(text.len()), 0);
-    for word in from_home(text).split(' ') {
+    let begin = text.trim_start_matches(' ');
+    let (mut folded, mut column) = (text[..text.len() - begin.len()].to_owned(), 0);
+    for word in from_home(begin).split(' ') {
         let length = columns(word);
         let (ends_line, begins_left) = (column > 0 && column + 1 + length > room, length > room);
         if ends_line || begins_left && indent > 0 {
@@ -164,6 +165,7 @@ mod tests {
     #[test]
     fn a_path_is_not_broken_and_begins_further_left_if_it_must() {
         assert_eq!(fold("see the file", 24, 4), "see the file");
+        assert_eq!(fold("  see", 24, 0), "  see");
         assert_eq!(fold("see /a/path/of/21/columns ok", 24, 4), "see\n   /a/path/of/21/columns\n    ok");
         assert_eq!(
             fold("/a/path/of/more/columns/than/there/are", 24, 0),
