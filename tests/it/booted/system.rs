@@ -374,7 +374,7 @@ fn a_state_is_sealed_with_an_encrypted_credential() {
 /// Root makes the key; the service alone has it.
 #[test]
 fn seal_makes_the_credential_that_the_unit_loads() {
-    let Some(it) = Instance::new("lea", seconds(3600)) else { return };
+    let Some(it) = Instance::new("nora", seconds(3600)) else { return };
     it.configure("");
     it.do_systemctl("start");
     it.assert_live();
@@ -386,12 +386,12 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     let shown = machine.run(&seal);
     let unit = include_str!("../../../systemd/system/zg-tokend@.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=state_key:"));
-    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "lea"));
-    assert!(shown.contains(&line) && shown.contains("zg-tokend@lea"), "{shown}");
+    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "nora"));
+    assert!(shown.contains(&line) && shown.contains("zg-tokend@nora"), "{shown}");
     assert!(
         machine.run(&format!("cat {}", it.config())).contains("state_key = { credential = \"state_key\" }")
     );
-    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/lea.key.cred -");
+    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/nora.key.cred -");
     assert!(key.trim().len() >= 43 && !shown.contains(key.trim()), "{shown}");
     // A state may be sealed with that key already.
     assert_eq!(machine.shell(&seal).code, Some(78));
@@ -400,7 +400,7 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     it.do_systemctl("start");
     for _ in 0..2 {
         it.refresh();
-        let state = machine.shell("cat /var/lib/zg-tokend/lea/default/state").stdout;
+        let state = machine.shell("cat /var/lib/zg-tokend/nora/default/state").stdout;
         assert!(state.contains("\"sealed\""), "{state}");
     }
     it.do_systemctl("stop");
@@ -474,7 +474,7 @@ fn a_secret_command_that_needs_more_gets_it_by_the_drop_in_of_the_recipe() {
 
 #[test]
 fn a_hook_that_writes_elsewhere_fails_clearly_and_gets_the_room_by_the_drop_in_of_the_recipe() {
-    let Some(it) = Instance::new("mia", seconds(3600)) else { return };
+    let Some(it) = Instance::new("nina", seconds(3600)) else { return };
     it.person.make(&it.person.home(".gnupg"));
     let told = it.person.home(".gnupg/told");
     it.configure(&format!("on_refresh = [\"sh\", \"-c\", \"echo $ZG_TOKEND_EVENT >>{told}\"]"));
