@@ -187,7 +187,7 @@ impl Client {
         {
             answer = impersonate(&endpoint, url, scopes, &granted.access_token, &reply_context).await;
         }
-        answer.note_way(endpoint.way(&request.client.token_endpoint), last);
+        answer.note_way(endpoint.way(&request.client.token_endpoint), self.environment_way(last));
         answer
     }
 
@@ -195,7 +195,13 @@ impl Client {
     pub fn other_way(&self, last: Option<&str>, context: &Context) -> String {
         let issuer = self.account().issuer.as_ref().and_then(|issuer| issuer.parse().ok());
         let way = issuer.and_then(|issuer| self.endpoint(context).way(&issuer));
-        other_way(way.as_deref(), last)
+        other_way(way.as_deref(), self.environment_way(last))
+    }
+
+    /// The way of the last grant, unless the config names another one by now.
+    fn environment_way<'a>(&self, last: Option<&'a str>) -> Option<&'a str> {
+        let has_file = self.account.ca_file.is_some();
+        last.filter(|last| self.account.proxy.is_none() && !(has_file && last.contains("SSL_CERT_FILE")))
     }
 
     pub fn endpoint(&self, context: &Context) -> Arc<HttpEndpoint> {

@@ -289,8 +289,12 @@ impl<'a> CredentialReader<'a> {
         let der = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
         let der = der.map_err(|_| bad_key(KeyError::NotAKey))?;
         let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).flatten().collect();
-        CertifiedKey::from_der(certificates, der, &ring::default_provider())
-            .map_err(|_| not_a_pair("tls_private_key", path))?;
+        CertifiedKey::from_der(certificates, der, &ring::default_provider()).map_err(
+            |error| match error {
+                rustls::Error::InconsistentKeys(_) => not_a_pair("tls_private_key", path),
+                _ => bad_key(KeyError::Kind),
+            },
+        )?;
         self.found.push(("tls_private_key", format!("read from {source}")));
         Ok(ClientCertificate { chain, key })
     }

@@ -359,7 +359,8 @@ impl Account {
         match &self.configured.endpoint {
             Endpoint::Explicit(url) => url.host_str().unwrap_or_default(),
             Endpoint::Discovered { issuer } => issuer.split('/').nth(2).unwrap_or_default(),
-            Endpoint::Elsewhere => "",
+            // One file is most often one server.
+            Endpoint::Elsewhere => self.configured.elsewhere.place(),
         }
     }
 

@@ -100,15 +100,19 @@ fn read_key(
     source.map(read).transpose()
 }
 
-/// The warning after a new login whose predecessor could not be opened.
-pub fn lost_login(copy: &Path) -> (String, String) {
-    (
-        format!(
-            "the login before was sealed with another key: it was not revoked, and {} keeps it",
-            copy.display()
+/// The warning after a new login whose predecessor could not be opened. `copy` keeps that, if it could be
+/// written: the new login is worth more than one that nothing opens.
+pub fn lost_login(copy: Option<&Path>) -> (String, String) {
+    let before = "the login before was sealed with another key: it was not revoked";
+    match copy {
+        Some(copy) => (
+            format!("{before}, and {} keeps it", copy.display()),
+            "revoke it on the provider's page, and remove that file when nobody needs it".into(),
         ),
-        "revoke it on the provider's page, and remove that file when nobody needs it".into(),
-    )
+        None => {
+            (format!("{before}, and no copy of it could be kept"), "revoke it on the provider's page".into())
+        }
+    }
 }
 
 /// Opens the ID token, which `token` prints.

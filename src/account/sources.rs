@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AccountConfig, SecretSource};
+use url::Url;
+
+use crate::config::{AccountConfig, SecretSource, is_loopback};
 use crate::problem::{Class, Problem};
 use crate::refresh::record::{STATE_KEY, STATE_KEY_UNREAD};
 use crate::secret::Secret;
@@ -33,6 +35,17 @@ pub async fn read(
     }
     // It has a deadline of its own.
     workers::run_program(move || secrets::read(key, &source, &variables)).await
+}
+
+/// The value of `proxy` for a request to this URL, if it is set. A request that no proxy is asked for needs
+/// none, and is not held up by one that cannot be read.
+pub async fn proxy(account: &AccountConfig, url: &Url) -> Result<Option<Secret>, SecretError> {
+    match &account.proxy {
+        Some(source) if url.scheme() == "https" && !is_loopback(url) => {
+            read(account, "proxy", source).await.map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The same of a text of several lines, as a key in PEM is.

@@ -217,17 +217,20 @@ fn with_endpoints(account: &AccountConfig) -> AccountConfig {
     resolved.unwrap_or_else(|| account.clone())
 }
 
-/// The values from outside the config that are no secrets of a request: client, proxy, endpoints.
+/// The values from outside the config: client, proxy, endpoints, headers and parameters.
 fn elsewhere(account: &AccountConfig) -> Vec<Finding> {
     let is_elsewhere = |(_, source): &(_, &SecretSource)| !matches!(source, SecretSource::Inline(_));
     let own = [("client_id", &account.client_id)].into_iter();
-    let own = own.chain(account.proxy.as_ref().map(|source| ("proxy", source))).filter(is_elsewhere);
+    let own = own.chain(account.proxy.as_ref().map(|source| ("proxy", source)));
+    let headers = account.request_headers.iter().map(|(_, source)| ("request_headers", source));
+    let params = account.extra_params.iter().map(|(_, source)| ("extra_params", source));
+    let own = own.chain(headers).chain(params).filter(is_elsewhere);
     let endpoints = account.elsewhere.iter().map(|(key, source)| (*key, source));
     own.chain(endpoints)
         .map(|(key, source)| {
             let (value, finding) = secret(account, key, source, false);
             let flaw = value.and_then(|value| match key {
-                "client_id" => None,
+                "client_id" | "request_headers" | "extra_params" => None,
                 "proxy" => {
                     let flaw =
                         Some(proxy_url(value.expose()).err()?).filter(|_| value.expose() != NO_PROXY)?;
@@ -261,10 +264,11 @@ fn prepare(
     url: &Url,
     known: &mut HashSet<(HttpOptions, String)>,
 ) -> Vec<Finding> {
-    if !known.insert((options(account), url.scheme().to_owned())) {
+    let options = options(account);
+    if !known.insert((options.clone(), url.scheme().to_owned())) {
         return Vec::new();
     }
-    match HttpEndpoint::new(options(account)).prepare(url) {
+    match HttpEndpoint::new(options).prepare(url) {
         Ok(()) => Vec::new(),
         Err(failure) => {
             let hint = failure.kind.hint().map(str::to_owned);

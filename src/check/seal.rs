@@ -77,9 +77,13 @@ fn place(settings: &Settings, key: &'static str, source: &SecretSource) -> Optio
 pub(super) fn copy_of_config(settings: &Settings) -> Option<Finding> {
     let path = plain_copy::find(settings)?;
     let message = format!("{} has the secrets of the config in plain", path.display());
-    let hint = format!(
-        "a refresh of each account removes it: zg-tokend once --force; where zg-tokend may not: rm '{}'",
-        path.display()
-    );
+    let by_hand = format!("rm '{}'", path.display());
+    let hint = if settings.accounts.iter().any(|account| plain_copy::has_sealed_secrets(account)) {
+        format!(
+            "a refresh of each account removes it: zg-tokend once --force; where zg-tokend may not: {by_hand}"
+        )
+    } else {
+        format!("remove it: {by_hand}")
+    };
     Some(Finding::warning("config", message, hint))
 }

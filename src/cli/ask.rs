@@ -16,7 +16,7 @@ use crate::config::{AccountConfig, Settings};
 use crate::daemon::control::SocketPlace;
 use crate::secret::Fingerprint;
 use crate::store;
-use crate::store::lock::Supervision;
+use crate::store::lock::{Supervision, is_stopped};
 
 /// The shortest time that `run` gets for its answer.
 const LEAST: Duration = Duration::from_secs(1);
@@ -70,6 +70,10 @@ fn ask(
     let Ok(Supervision::Alive(Some(supervisor))) = store::open(settings, account).supervision() else {
         return None;
     };
+    // Nobody is to wait twice: for it, and then without it.
+    if is_stopped(supervisor.pid) {
+        return None;
+    }
     let stream = UnixStream::connect(SocketPlace::of_process()?.socket()).ok()?;
     // Another `run`, with another config, may have the same directory.
     let peer = socket_peercred(&stream).ok()?;

@@ -46,7 +46,7 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
     let expires_in = given.expires_in();
     match set(&settings, &account, given) {
         Ok(SetResult::Stored { older, failed, unopened }) => {
-            if let Some((warning, way_out)) = unopened.as_deref().map(lost_login) {
+            if let Some((warning, way_out)) = unopened.as_deref().map(|copy| lost_login(Some(copy))) {
                 output::warning(format!("account {}: {warning}", account.name), way_out);
             }
             if let Some(error) = &older {

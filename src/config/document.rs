@@ -58,6 +58,9 @@ impl RawFile {
     }
 }
 
+/// The key of an account in an `audience` that names a login as well.
+pub(super) const FROM_IN_AUDIENCE: &str = "audience.from";
+
 /// The account, and those in its `audience`, which use its login.
 fn entries(name: Spanned<String>, mut raw: Box<RawAccount>) -> Vec<RawEntry> {
     let audience = raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)));
@@ -66,8 +69,7 @@ fn entries(name: Spanned<String>, mut raw: Box<RawAccount>) -> Vec<RawEntry> {
     if let Some(RawAudience::Table(users)) = audience.map(Spanned::into_inner) {
         entries.extend(users.into_iter().map(|(user, mut raw)| {
             let name = format!("{}.{}", login.get_ref(), user.get_ref());
-            // One that names a login as well is an error, and so is one with audiences in it.
-            let way = if raw.from.is_some() { "from" } else { "audience" };
+            let way = if raw.from.is_some() { FROM_IN_AUDIENCE } else { "audience" };
             raw.from.get_or_insert_with(|| Spanned::new(user.span(), login.get_ref().clone()));
             RawEntry { name: Spanned::new(user.span(), name), raw, way }
         }));

@@ -10,6 +10,11 @@ pub fn with_first_line(text: &str, line: &str) -> Zeroizing<String> {
     joined(&[line, "\n", text])
 }
 
+/// A basic string of TOML, which a string of JSON is, but for one character: DEL must be escaped.
+pub fn quoted(value: &str) -> String {
+    serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
+}
+
 /// The text with a key at its top renamed; `None` if there is no such key.
 pub fn renamed(text: &str, key: &str, name: &str) -> Option<Zeroizing<String>> {
     let (key, _) = find(text, key)?;

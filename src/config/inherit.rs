@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::config::document::RawEntry;
+use crate::config::document::{FROM_IN_AUDIENCE, RawEntry};
 use crate::config::keys::{RawAccount, RawTable as _};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{AccountConfig, AccountName};
@@ -27,6 +27,10 @@ pub(super) fn with_login(
     let Some(from) = raw.from.clone() else { return Ok(raw) };
     let name = from.get_ref();
     let place = from.span();
+    if way == FROM_IN_AUDIENCE {
+        let hint = "remove it: an account in `audience` has the login of the account that it stands in";
+        return Err(bad_value(way, place, "names another login", hint));
+    }
     let Some(login) = logins.get(name) else {
         let hint = "write the name of another account in this file, as in [accounts.NAME]";
         return Err(bad_value(way, place, "names no account", hint));

@@ -76,6 +76,18 @@ impl SecretFinder<'_> {
                         self.take(format!("{path}.{name}"), value, account, is_secret);
                     }
                 }
+                (Kind::UrlSource, url) => {
+                    let has_login = url.as_str().is_some_and(|url| url.contains('@'));
+                    self.take(path, value, account, has_login && key.name == "proxy");
+                }
+                (Kind::Audience, DeValue::Table(users)) => {
+                    for (user, table) in users {
+                        if let (DeValue::Table(table), Some(login)) = (table.get_ref(), account) {
+                            let user = format!("{login}.{}", user.get_ref());
+                            self.walk(table, KEYS, "", Some(&user));
+                        }
+                    }
+                }
                 (Kind::Pushes, DeValue::Array(targets)) => {
                     for target in targets {
                         if let DeValue::Table(target) = target.get_ref() {
@@ -130,6 +142,8 @@ private_key = """
 request_headers = { User-Agent = "me", "X-Key" = 'k', other = { env = "E" } }
 extra_params.tenant = "t"
 extra_params.Client_Password = "p"
+proxy = "http://u:pw@proxy:3128"
+issuer = "https://as@example/"
 [accounts.a]
 refresh_token = "rt"
 client_secret = { sealed = "a.sealed" }
@@ -137,6 +151,10 @@ client_secret = { sealed = "a.sealed" }
 url = "https://x/"
 api_key = "ak"
 headers = { content-type = "text/plain", x-h = "h" }
+[accounts.a.audience.u]
+proxy = "http://proxy:3128"
+[[accounts.a.audience.u.push]]
+api_key = "uk"
 [accounts.b]
 refresh_token = { file = "f" }
 client_secret.sealed = "b.sealed"
@@ -149,10 +167,12 @@ client_secret.sealed = "b.sealed"
                 of(None, "private_key", "\"\"\"\n-----BEGIN\n\"\"\""),
                 of(None, "request_headers.x-key", "'k'"),
                 of(None, "extra_params.Client_Password", "\"p\""),
+                of(None, "proxy", "\"http://u:pw@proxy:3128\""),
                 of(a, "refresh_token", "\"rt\""),
                 of(a, "client_secret", "{ sealed = \"a.sealed\" }"),
                 of(a, "push.api_key", "\"ak\""),
                 of(a, "push.headers.x-h", "\"h\""),
+                of(Some("a.u"), "push.api_key", "\"uk\""),
                 of(Some("b"), "client_secret", seen(text).pop().unwrap().2.as_str()),
             ]
         );

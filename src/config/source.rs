@@ -56,6 +56,12 @@ impl EndpointSources {
         self.0.iter()
     }
 
+    /// The file of the first, as the name of a server that is not read yet; empty if it is no file.
+    pub fn place(&self) -> &str {
+        let file = self.0.first().and_then(|(_, source)| source.file()?.to_str());
+        file.unwrap_or_default()
+    }
+
     pub(super) fn add(&mut self, key: &'static str, source: SecretSource) {
         self.0.push((key, source));
     }

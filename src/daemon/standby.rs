@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often the service manager is told that the start goes on.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// How often a free account is looked at whose port for probes is taken: the other process may be about to
+/// end. After that the start reports the port.
+const PORT_LOOKS: u32 = 10;
+
 /// Waits until no process supervises this account. False if a signal ends the wait. With `listen` the
 /// probes are served meanwhile: healthy, and not ready.
 pub fn wait_for(
@@ -66,6 +70,7 @@ async fn stand_by(
     let (mut signals, mut notifier) = (Signals::new(&END)?, Notifier::of_process());
     // Ticks of their own: many probes must not put them off.
     let (mut start, mut look) = (interval(STARTING), interval(LOOK));
+    let mut looks = 0;
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(false),
@@ -75,8 +80,8 @@ async fn stand_by(
                 let _ = reply.send(CurrentConfig { settings: Arc::clone(&settings), ready: false });
             },
             _ = look.tick() => if is_free(&settings, account).await {
-                // The other process may still be about to end.
-                if !lacks_port || bind(listen).await?.is_some() {
+                looks += 1;
+                if !lacks_port || looks > PORT_LOOKS || bind(listen).await?.is_some() {
                     return Ok(true);
                 }
             },

@@ -91,9 +91,9 @@ impl Connector {
             }
             // The h of socks5h: the proxy resolves the name.
             "socks5" => {
-                let unresolved = |_| {
-                    TunnelError::Target(format!(
-                        "gets addresses, and the name {host} is not known here: socks5h:// lets the proxy resolve it"
+                let unresolved = |error: ResolveError| {
+                    TunnelError::Name(format!(
+                        "gets addresses, and {host} cannot be resolved here ({error}): socks5h:// lets the proxy resolve it"
                     ))
                 };
                 let mut addresses = lookup(host.to_owned(), port).await.map_err(unresolved)?;

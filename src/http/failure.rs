@@ -33,7 +33,9 @@ fn explain_proxy(ProxyError { proxy, source }: &ProxyError) -> (FailureKind, Str
     let (kind, what) = match source.downcast_ref() {
         Some(TunnelError::Login(what)) => (FailureKind::ProxyLogin, what.clone()),
         Some(TunnelError::Target(what)) => (FailureKind::ProxyTarget, what.clone()),
-        Some(error @ TunnelError::Protocol(_)) => (FailureKind::Proxy, error.to_string()),
+        Some(error @ (TunnelError::Protocol(_) | TunnelError::Name(_))) => {
+            (FailureKind::Proxy, error.to_string())
+        }
         io => {
             let detail = match io {
                 Some(TunnelError::Io(error)) => failure(error, Sent::NotSent).detail,

@@ -21,6 +21,9 @@ pub(super) enum TunnelError {
     /// It does not connect to this server.
     #[error("{0}")]
     Target(String),
+    /// It wants an address, and the name of the server has none here.
+    #[error("{0}")]
+    Name(String),
     /// It does not speak the protocol that its URL names.
     #[error("does not answer as {0} does; is its URL right?")]
     Protocol(&'static str),

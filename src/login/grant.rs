@@ -83,7 +83,7 @@ impl LoginSession {
                 return Err(problem);
             }
         };
-        let mut warnings: Vec<_> = self.unopened.as_deref().map(sealing::lost_login).into_iter().collect();
+        let mut warnings = Vec::new();
         if identity.is_none() {
             warnings.push((
                 "the server does not say who has logged in, so another user could take this account over"
@@ -108,7 +108,7 @@ impl LoginSession {
                 ));
             }
         }
-        let Held { files, mut record } = held;
+        let Held { mut files, mut record } = held;
         let life = response.as_ref().and_then(|response| response.login_expires_in);
         let token = response.as_ref().map(|response| access_token(response, issued_at));
         record.take_login(refresh_token, token, identity.clone(), issued_at);
@@ -119,7 +119,13 @@ impl LoginSession {
             OlderSeed::None => {}
         }
         record.config = self.settings.path.to_string_lossy().into_owned();
-        workers::run(move || store(files, &record, response.is_some())).await?;
+        // Under this lock: the key may have turned up, and the state changed, while a person typed.
+        let is_lost = self.keys.as_ref().is_some_and(|keys| keys.is_lost);
+        let kept = workers::run(move || {
+            let kept = is_lost.then(|| files.store().keep_copy());
+            store(files, &record, response.is_some()).map(|()| kept)
+        });
+        warnings.extend(kept.await?.map(|copy| sealing::lost_login(copy.ok().as_deref())));
         Ok(LoggedIn { identity, warnings })
     }
 

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::account::client::Client;
@@ -51,9 +50,7 @@ pub struct LoginSession {
     pub(super) server: LoginServer,
     pub(super) options: LoginOptions,
     /// They seal the new login.
-    keys: Option<Arc<StateKeys>>,
-    /// A copy of the state with an earlier login that does not open.
-    pub(super) unopened: Option<PathBuf>,
+    pub(super) keys: Option<Arc<StateKeys>>,
     /// The configured refresh_token, which counts as older than this login.
     pub(super) older: OlderSeed,
     /// An answer is being exchanged, and must be stored.
@@ -92,7 +89,7 @@ impl LoginSession {
         let server =
             LoginServer::find(&client, &client.account(), &context, &inputs.client, options.scope.as_deref())
                 .await?;
-        let mut login = Self {
+        let login = Self {
             settings: Arc::clone(settings),
             account: Arc::clone(account),
             context,
@@ -100,16 +97,12 @@ impl LoginSession {
             server,
             options,
             keys,
-            unopened: None,
             older,
             exchanging: Cell::new(false),
             _one_at_a_time: one_at_a_time,
         };
-        let Held { mut files, record } = login.lock(true).await?;
+        let Held { record, .. } = login.lock(true).await?;
         login.check_identity_is_askable(&record)?;
-        if login.keys.as_ref().is_some_and(|keys| keys.is_lost) {
-            login.unopened = Some(workers::run(move || files.store().keep_copy()).await?);
-        }
         Ok(login)
     }
 

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::account::context::Context;
 use crate::account::files::load_state;
+use crate::account::sources::proxy;
 use crate::clock::Timestamp;
 use crate::config::{AccountConfig, AccountName, ProbeConfig, Settings};
 use crate::http::{HttpEndpoint, HttpOptions, shown};
@@ -25,8 +26,8 @@ use crate::probe::rules::{ProbeMeaning, ProbeNote, candidate, first_wait};
 use crate::problem::chain;
 use crate::refresh::Policy;
 use crate::refresh::record::AccessToken;
-use crate::secret::Fingerprint;
-use crate::secrets;
+use crate::secret::{Fingerprint, Secret};
+use crate::secrets::SecretError;
 use crate::store;
 use crate::store::note::Note;
 use crate::workers;
@@ -122,8 +123,9 @@ async fn probe(target: &Arc<ProbeTarget>, places: &Semaphore, context: &Context)
     // The semaphore is never closed.
     let _place = places.acquire().await.ok()?;
     let now = context.clock.now();
+    let proxy = proxy(&target.account, &target.probe.url).await;
     let on_worker = Arc::clone(target);
-    let trial = workers::run(move || on_worker.trial(now)).await?;
+    let trial = workers::run(move || on_worker.trial(now, proxy)).await?;
     let answer = match trial.prepared {
         Ok(()) => trial.endpoint.probe(&target.probe.url, &trial.token.value).await,
         Err(failure) => Err(failure),
@@ -159,14 +161,12 @@ fn message(note: &ProbeNote, meaning: ProbeMeaning) -> Message {
 
 impl ProbeTarget {
     /// Another process may have refreshed: the token comes from the state.
-    fn trial(&self, now: Timestamp) -> Option<Trial> {
+    fn trial(&self, now: Timestamp, proxy: Result<Option<Secret>, SecretError>) -> Option<Trial> {
         let mut store = store::open(&self.settings, &self.account);
         let stored = load_state(&mut store, &self.policy.account, &self.policy.config).ok()?;
         let (record, _) = stored.into_parts();
         let (token, generation) = candidate(record?, &self.policy, now)?;
-        let proxy = self.account.proxy.as_ref();
-        let proxy = proxy.map(|source| secrets::read("proxy", source, &self.account.secret_variables));
-        let (proxy, unread) = match proxy.transpose() {
+        let (proxy, unread) = match proxy {
             Ok(proxy) => (proxy, None),
             Err(error) => (None, Some(chain(&error))),
         };

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::account::context::{Context, Observer};
 use crate::account::outputs::values;
-use crate::account::sources::read;
+use crate::account::sources::{proxy, read};
 use crate::config::{AccountConfig, NoIdToken, Settings};
 use crate::http::{HttpOptions, shown};
 use crate::message::{Level, Message};
@@ -276,10 +276,7 @@ impl PushTask {
             Some(source) => Some(read(&self.account, "push.api_key", source).await?),
             None => None,
         };
-        let proxy = match &self.account.proxy {
-            Some(source) => Some(read(&self.account, "proxy", source).await?),
-            None => None,
-        };
+        let proxy = proxy(&self.account, &push.url).await?;
         let mut headers = Vec::new();
         for (name, source) in &push.headers {
             headers.push((name.clone(), read(&self.account, "push.headers", source).await?));

@@ -38,7 +38,7 @@ impl Content {
     }
 }
 
-/// An account has a name, so that all of them are another binding than any.
+/// The name of an account is never empty, so that the empty one stands for all accounts.
 fn binding(account: Option<&str>, key: &str) -> String {
     format!("{FORMAT}\0{}\0{key}", account.unwrap_or_default())
 }
@@ -56,7 +56,7 @@ pub enum SealedError {
     NoKey,
     #[error("is sealed with another key")]
     WrongKey,
-    #[error("is sealed, and its key cannot be had")]
+    #[error("is sealed, and its key cannot be read")]
     KeyUnread(#[source] Box<SecretError>),
     #[error("cannot be sealed: the kernel gives no random bytes")]
     Random,

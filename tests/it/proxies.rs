@@ -142,7 +142,12 @@ fn a_proxy_that_is_none_is_told() {
     let proxy = remote.gateway(Manner::Socks { login: None, code: 0 });
     remote.configure("nowhere.invalid", &format!("proxy = \"socks5://{}\"", proxy.address()));
     let output = remote.once_gives(69);
-    assert!(output.stderr.contains("the name nowhere.invalid is not known here: socks5h://"), "{output:?}");
+    assert!(
+        output.stderr.contains("nowhere.invalid cannot be resolved here (")
+            && output.stderr.contains("socks5h://"),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("hint: check `proxy` in the config"), "{output:?}");
     // It speaks TLS.
     remote.configure("as.test", &format!("proxy = \"http://127.0.0.1:{}\"", remote.port));
     let output = remote.once_gives(69);
@@ -224,6 +229,9 @@ fn a_proxy_that_the_environment_has_no_more_is_remembered() {
     // With it all is well, and nothing is said where the config names it.
     let output = remote.once_with("HTTPS_PROXY", proxy.address());
     assert_eq!(output.code, Some(0), "{output:?}");
+    remote.configure("as.test", "proxy = \"http://127.0.0.1:1\"");
+    let output = remote.once_gives(69);
+    assert!(!output.stderr.contains("the last refresh came by"), "{output:?}");
     remote.configure("as.test", &format!("proxy = \"http://{}\"", proxy.address()));
     remote.once_gives(0);
     remote.configure("as.test", "");

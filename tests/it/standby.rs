@@ -73,6 +73,21 @@ fn a_standby_takes_the_port_of_the_other_over() {
     assert_eq!(world.posts(), 1);
 }
 
+/// A program that is no `run` has the port: the start says so, in place of a standby that waits for ever.
+#[test]
+fn a_standby_whose_port_stays_taken_says_so() {
+    let world = World::new();
+    world.configure("");
+    let address = unused(3);
+    let _taken = std::net::TcpListener::bind(&address).unwrap();
+    let mut run = world.run();
+    let mut standby = start(&world, &address, "standby.log");
+    standby.wait_for("standing by");
+    run.stop();
+    assert_ne!(standby.wait().code(), Some(0));
+    assert!(standby.log().contains(&address), "{}", standby.log());
+}
+
 /// In a container of its own it has the port from the start: it is healthy, and not ready.
 #[test]
 fn a_standby_answers_probes() {

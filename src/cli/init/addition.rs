@@ -7,6 +7,7 @@ use crate::cli::init::answers::Answers;
 use crate::cli::init::ask::Source;
 use crate::cli::init::{InitError, document};
 use crate::config::addition::{Addition, is_flat, prove};
+use crate::config::edit::quoted;
 use crate::config::{self, Environment, Settings, Symlinks};
 use crate::files::Attributes;
 
@@ -69,5 +70,5 @@ fn token_file_line(environment: &Environment) -> String {
     let path = environment.zerogravity_token().unwrap_or_default();
     let in_home = environment.home.as_ref().and_then(|home| path.strip_prefix(home).ok());
     let path = in_home.map_or_else(|| path.clone(), |path| Path::new("~").join(path));
-    format!("token_file = {}\n", document::quoted(&path.to_string_lossy()))
+    format!("token_file = {}\n", quoted(&path.to_string_lossy()))
 }

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::init::answers::Answers;
 use crate::cli::init::ask::Source;
+use crate::config::edit::quoted;
 
 /// Room for the whole text: a string that grows would leave copies of its secrets behind.
 const ROOM: usize = 256 * 1024;
@@ -111,11 +112,6 @@ fn line(text: &mut String, key: &str, source: &Source, secrets: Secrets) -> std:
 fn key(name: &str) -> String {
     let is_bare = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     if is_bare { name.to_owned() } else { quoted(name) }
-}
-
-/// A basic string of TOML, which a string of JSON is, but for one character: DEL must be escaped.
-pub(super) fn quoted(value: &str) -> String {
-    serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]

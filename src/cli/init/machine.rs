@@ -1,5 +1,7 @@
 //! The answers for an account without a login, and for a client that proves itself by a key.
 
+use std::path::Path;
+
 use crate::cli::args::Init;
 use crate::cli::init::InitError;
 use crate::cli::init::ask::{Source, absolute, hidden, needed, optional};
@@ -133,7 +135,7 @@ impl MachineKeys {
             }
             GrantType::JwtBearer if !self.has("assertion") && !self.has("private_key") => {
                 match optional("assertion (a file that somebody else writes; empty to sign here): ")? {
-                    Some(path) => self.set("assertion", Source::File(path)),
+                    Some(path) => self.set("assertion", Source::File(typed(&path)?)),
                     None => self.ask_for("private_key", "a PEM file", Source::File)?,
                 }
             }
@@ -147,7 +149,10 @@ impl MachineKeys {
             _ => {}
         }
         for (key, note) in self.needs() {
-            self.ask_for(key, note, Source::Text)?;
+            if !self.has(key) {
+                let answer = needed(&format!("{key} ({note}): "))?;
+                self.set(key, Source::Text(answer));
+            }
         }
         if !self.has("scope")
             && let Some(scope) = optional("scope (empty for the server's default): ")?
@@ -212,6 +217,7 @@ impl MachineKeys {
         keys.push((key, value));
     }
 
+    /// Asks for the path of a file.
     fn ask_for(
         &mut self,
         key: &'static str,
@@ -220,8 +226,13 @@ impl MachineKeys {
     ) -> Result<(), InitError> {
         if !self.has(key) {
             let answer = needed(&format!("{key} ({note}): "))?;
-            self.set(key, kind(answer));
+            self.set(key, kind(typed(&answer)?));
         }
         Ok(())
     }
+}
+
+/// A path as a person types it, from the working directory; the config is somewhere else.
+fn typed(path: &str) -> Result<String, InitError> {
+    if path.starts_with('~') { Ok(path.to_owned()) } else { absolute(Path::new(path)) }
 }

@@ -55,7 +55,8 @@ pub(super) fn conclude(args: &Args, flags: &Init, written: &Written) -> Exit {
     show(&findings, flags.offline);
     if exit != Exit::Success {
         let live = if exit == Exit::Unavailable { " --live" } else { "" };
-        output::print(format!("\nnext: fix the problems above, then run `zg-tokend check{live}`"));
+        let check = command("check", settings, None);
+        output::print(format!("\nnext: fix the problems above, then run `{check}{live}`"));
         return exit;
     }
     let mut is_ready = false;

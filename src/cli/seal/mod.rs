@@ -130,7 +130,7 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
     output::print_line(format!("added to {}: {line}", settings.path.display()));
     let exit = if kept.is_here { seal_all(&changed, only, Some(&Arc::new(keys))) } else { Exit::Success };
     let text = ConfigFile::read(&changed.path)?.text;
-    if kept.is_here && secrets::stand_in(&text) {
+    if kept.is_here && secrets::has_plain_secrets(&text) {
         output::hint("zg-tokend seal --secrets moves the secrets of the config into sealed files as well");
     }
     if let Some(next) = kept.next {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cipher::StateKey;
 use crate::cli::args::KeyPlace;
 use crate::cli::config_file::replace;
+use crate::config::edit::quoted;
 use crate::config::{SecretSource, Settings};
 use crate::files::Attributes;
 use crate::problem::{Class, Problem, chain};
@@ -169,9 +170,4 @@ fn argv(words: &[&str]) -> Vec<String> {
 fn command(argv: &[String]) -> String {
     let words: Vec<_> = argv.iter().map(|word| quoted(word)).collect();
     format!("{{ command = [{}] }}", words.join(", "))
-}
-
-/// A string of TOML: basic strings have the escapes of JSON.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_default()
 }

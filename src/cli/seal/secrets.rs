@@ -18,12 +18,12 @@ use crate::cipher::{NoRandom, StateKey};
 use crate::cli::config_file::{ConfigFile, ReplaceError, parse, replace, show};
 use crate::cli::exit::Exit;
 use crate::cli::seal::key::{KEY, no_key};
-use crate::cli::seal::place::quoted;
 use crate::cli::{output, prompt, report};
 use crate::config;
 use crate::config::addition::LineChange;
+use crate::config::edit::{quoted, replaced};
 use crate::config::inline::{PlacedSecret, SecretForm, secrets};
-use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settings, edit};
+use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settings};
 use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
@@ -62,7 +62,7 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     }
     let copy = plain_copy::path(&settings.path);
     let old_copy = Contents::of_path(&copy, config::MAX_LEN).map_err(ReplaceError::from)?;
-    if old_copy.as_ref().is_some_and(|old| old.bytes.as_slice() != file.text.as_bytes()) {
+    if old_copy.is_some_and(|old| old.bytes.as_slice() != file.text.as_bytes()) {
         return Err(Problem {
             class: Class::Config,
             kind: "plain_copy".into(),
@@ -76,9 +76,11 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     }
     let source = |one: &Move| format!("{{ sealed = {} }}", quoted(&file_name(&one.file)));
     let changes: Vec<_> = moves.iter().map(|one| (one.span.clone(), source(one))).collect();
-    let text = edit::replaced(&file.text, &changes);
+    let text = replaced(&file.text, &changes);
+    let sealed = parse(settings, &text)?;
+    keep_together(settings, &sealed)?;
     let masked: Vec<_> = moves.iter().map(|one| (one.span.clone(), HIDDEN.to_owned())).collect();
-    if !is_agreed(&settings.path, &edit::replaced(&file.text, &masked), &text, yes) {
+    if !is_agreed(&settings.path, &replaced(&file.text, &masked), &text, yes) {
         return Ok(Exit::Usage);
     }
 
@@ -87,15 +89,14 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     for one in &moves {
         replace(&one.file, attributes, &one.sealed)?;
     }
-    prove(&parse(settings, &text)?, &moves, &opener)?;
-    if old_copy.is_none() {
-        replace(&copy, Attributes { mode: 0o600, ..file.attributes }, file.text.as_bytes())?;
-    }
+    prove(&sealed, &moves, &opener)?;
+    // A copy of a broken-off try is written anew: what it is worth counts from now on.
+    replace(&copy, Attributes { mode: 0o600, ..file.attributes }, file.text.as_bytes())?;
     file.replace(&text, file.attributes)?;
     for one in &moves {
         output::print_line(format!(
             "{}: sealed in {}",
-            name(one.account.as_deref(), &one.purpose),
+            named(one.account.as_deref(), &one.purpose),
             one.file.display()
         ));
     }
@@ -112,8 +113,26 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     Ok(Exit::Success)
 }
 
+/// Accounts of one refresh token use one login. Two sealed files would make two of it, which end each other.
+fn keep_together(settings: &Settings, sealed: &Settings) -> Result<(), Problem> {
+    let mut pairs = settings.accounts.iter().zip(&sealed.accounts);
+    let Some((parted, _)) = pairs.find(|(old, new)| old.from != new.from) else { return Ok(()) };
+    let (name, login) = (&parted.name, parted.login_account());
+    Err(Problem {
+        class: Class::Config,
+        kind: KEY.into(),
+        message: format!(
+            "account {name} has the refresh_token of account {login}, and two sealed files would make two logins of it"
+        ),
+        cause: None,
+        hint: Some(format!(
+            "in account {name}, write from = \"{login}\" in place of refresh_token, client and server"
+        )),
+    })
+}
+
 /// A secret, for people.
-fn name(account: Option<&str>, purpose: &str) -> String {
+fn named(account: Option<&str>, purpose: &str) -> String {
     account.map_or_else(|| purpose.to_owned(), |account| format!("{account}: {purpose}"))
 }
 
@@ -125,7 +144,7 @@ fn still_there(text: &str, moves: &[Move]) -> Vec<usize> {
 }
 
 /// Whether a config has secrets in plain.
-pub(super) fn stand_in(text: &str) -> bool {
+pub(super) fn has_plain_secrets(text: &str) -> bool {
     let found = secrets(text, AccountName::flat().as_str());
     found.iter().any(|secret| matches!(secret.form, SecretForm::Inline(_)))
 }
@@ -148,7 +167,7 @@ fn plan(
             output::warning(
                 format!(
                     "{} stays in the config: only ASCII on one line can be sealed",
-                    name(account.as_deref(), &purpose)
+                    named(account.as_deref(), &purpose)
                 ),
                 "keep it elsewhere, if it is a secret",
             );
@@ -310,18 +329,20 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     for secret in secrets(&file.text, AccountName::flat().as_str()) {
         let SecretForm::Sealed { file: name, is_inline_table } = secret.form else { continue };
         let path = settings.path.parent().unwrap_or(Path::new("")).join(&name);
-        let (Some(file), true) = (known.get(&*path), is_inline_table) else {
-            return Err(Problem {
-                class: Class::Config,
-                kind: KEY.into(),
-                message: format!(
-                    "{} is not written as {{ sealed = \"…\" }}, or no account reads it",
-                    secret.key
-                ),
-                cause: None,
-                hint: Some("take it out of the config by hand".into()),
-            });
+        let odd = |what: &str, hint: &str| Problem {
+            class: Class::Config,
+            kind: KEY.into(),
+            message: format!("{} {what}", named(secret.account.as_deref(), &secret.key)),
+            cause: None,
+            hint: Some(hint.to_owned()),
         };
+        let Some(file) = known.get(&*path) else {
+            return Err(odd("is read by no account", "remove its line from the config"));
+        };
+        if !is_inline_table {
+            let hint = "write it as KEY = { sealed = \"FILE\" }, and run the command again";
+            return Err(odd("is not written as an inline table", hint));
+        }
         let plain = opener.open(file)?;
         changes.push((secret.span.clone(), quoted(&String::from_utf8_lossy(&plain))));
         shown.push((secret.span, HIDDEN.to_owned()));
@@ -331,9 +352,9 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
         output::print_line(format!("{} has no sealed secrets", settings.path.display()));
         return Ok(Exit::Success);
     }
-    let text = edit::replaced(&file.text, &changes);
+    let text = replaced(&file.text, &changes);
     parse(settings, &text)?;
-    if !is_agreed(&settings.path, &file.text, &edit::replaced(&file.text, &shown), yes) {
+    if !is_agreed(&settings.path, &file.text, &replaced(&file.text, &shown), yes) {
         return Ok(Exit::Usage);
     }
     file.replace(&text, Attributes { mode: file.attributes.mode & 0o770, ..file.attributes })?;
@@ -342,6 +363,11 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
             "took the secret of {} back; the file is not used any more",
             path.display()
         ));
+    }
+    // The config itself has these secrets again.
+    let copy = plain_copy::path(&settings.path);
+    if std::fs::remove_file(&copy).is_ok() {
+        output::print_line(format!("removed {}", copy.display()));
     }
     Ok(Exit::Success)
 }

@@ -131,9 +131,12 @@ impl Machine {
 
     /// Makes a user of the box, with a home.
     pub fn person(self: &Arc<Self>, name: &'static str) -> Person {
-        let mut people = self.people.lock().unwrap();
-        let uid = FIRST_UID + *people;
-        *people += 1;
+        // The lock is free before anything can fail: one test must not end the others.
+        let uid = {
+            let mut people = self.people.lock().unwrap();
+            *people += 1;
+            FIRST_UID + *people
+        };
         self.run(&format!("useradd --create-home --shell /bin/sh --uid {uid} {name}"));
         Person { machine: Arc::clone(self), name, uid }
     }

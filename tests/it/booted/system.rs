@@ -374,7 +374,7 @@ fn a_state_is_sealed_with_an_encrypted_credential() {
 /// Root makes the key; the service alone has it.
 #[test]
 fn seal_makes_the_credential_that_the_unit_loads() {
-    let Some(it) = Instance::new("nora", seconds(3600)) else { return };
+    let Some(it) = Instance::new("gwen", seconds(3600)) else { return };
     it.configure("");
     it.do_systemctl("start");
     it.assert_live();
@@ -386,12 +386,12 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     let shown = machine.run(&seal);
     let unit = include_str!("../../../systemd/system/zg-tokend@.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=state_key:"));
-    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "nora"));
-    assert!(shown.contains(&line) && shown.contains("zg-tokend@nora"), "{shown}");
+    let line = format!("LoadCredentialEncrypted=state_key:{}", line.unwrap().replace("%i", "gwen"));
+    assert!(shown.contains(&line) && shown.contains("zg-tokend@gwen"), "{shown}");
     assert!(
         machine.run(&format!("cat {}", it.config())).contains("state_key = { credential = \"state_key\" }")
     );
-    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/nora.key.cred -");
+    let key = machine.run("systemd-creds decrypt --name=state_key /etc/zg-tokend/gwen.key.cred -");
     assert!(key.trim().len() >= 43 && !shown.contains(key.trim()), "{shown}");
     // A state may be sealed with that key already.
     assert_eq!(machine.shell(&seal).code, Some(78));
@@ -400,7 +400,7 @@ fn seal_makes_the_credential_that_the_unit_loads() {
     it.do_systemctl("start");
     for _ in 0..2 {
         it.refresh();
-        let state = machine.shell("cat /var/lib/zg-tokend/nora/default/state").stdout;
+        let state = machine.shell("cat /var/lib/zg-tokend/gwen/default/state").stdout;
         assert!(state.contains("\"sealed\""), "{state}");
     }
     it.do_systemctl("stop");
@@ -412,30 +412,30 @@ fn seal_makes_the_credential_that_the_unit_loads() {
 fn root_seals_with_a_key_that_this_machine_decrypts() {
     let Some(it) = Instance::new("mia", seconds(3600)) else { return };
     let machine = &it.person.machine;
-    machine.make("/root/mia", 0o700);
+    machine.make("/srv/mia", 0o700);
     let config = format!(
         "{}refresh_token = \"{}\"\ntoken_file = \"token\"\nstate_dir = \"state\"\n",
         it.world.client(),
         it.world.seed().expose()
     );
-    machine.put("/root/mia/config.toml", config.as_bytes(), 0o600);
-    let zg = |args: &str| machine.shell(&format!("zg-tokend {args} --config /root/mia/config.toml"));
+    machine.put("/srv/mia/config.toml", config.as_bytes(), 0o600);
+    let zg = |args: &str| machine.shell(&format!("zg-tokend {args} --config /srv/mia/config.toml"));
     assert_eq!(zg("once").code, Some(0));
     let output = zg("seal --with systemd-creds");
     assert_eq!(output.code, Some(0), "{output:?}");
-    let state = || machine.shell("cat /root/mia/state/default/state").stdout;
+    let state = || machine.shell("cat /srv/mia/state/default/state").stdout;
     assert!(state().contains("\"sealed\""), "{}", state());
     for args in ["once --force", "seal --secrets --yes", "once --force"] {
         let output = zg(args);
         assert_eq!(output.code, Some(0), "{args}: {output:?}");
     }
-    let files = machine.run("cd /root/mia; ls; cat config.toml");
+    let files = machine.run("cd /srv/mia; ls; cat config.toml");
     assert!(files.contains("config.refresh_token.sealed") && !files.contains("config.toml.plain"), "{files}");
     assert!(files.contains("\"systemd-creds\", \"decrypt\""), "{files}");
     assert_eq!(zg("seal --secrets --remove --yes").code, Some(0));
     assert_eq!(zg("seal --remove").code, Some(0));
     assert!(!state().contains("\"sealed\""), "{}", state());
-    assert_eq!(machine.run("cat /root/mia/config.toml"), config);
+    assert_eq!(machine.run("cat /srv/mia/config.toml"), config);
     audit::assert_one_post_per_epoch(&it.world.server.audit());
 }
 

@@ -114,8 +114,10 @@ fn failures(before: Before) -> Vec<Failure> {
         ERRORS.iter().flat_map(move |(error, words)| {
             let posted = call.place > post;
             let failure = Failure { call: call.clone(), error, words, forever: false, posted };
-            let lasting =
-                (!posted && *error != "EINTR").then(|| Failure { forever: true, ..failure.clone() });
+            // The pass goes on without this note, so that a lasting failure is one of a later call.
+            let is_note = call.path.as_ref().is_some_and(|path| path.ends_with("machine"));
+            let lasting = (!posted && !is_note && *error != "EINTR")
+                .then(|| Failure { forever: true, ..failure.clone() });
             [Some(failure), lasting].into_iter().flatten()
         })
     });

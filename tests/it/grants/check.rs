@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
-use crate::common::{Output, Sandbox, write_private};
+use crate::common::{Output, Sandbox, finish, write_private};
 
 struct Machine(Sandbox);
 
@@ -83,6 +84,14 @@ fn keys_and_certificates_are_looked_at() {
     machine.finds(0, &tls(&key, &valid), &["ok       default: tls_private_key: read from file "]);
     let not_a_pair = "problem  default: tls_private_key: tls_private_key is not the key of the certificate ";
     machine.finds(78, &tls(&other_key, &valid), &[not_a_pair]);
+    // A pair, of a kind that nothing here signs by.
+    let (large_key, large) = (machine.write("p521.key", ""), machine.write("p521.crt", ""));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521", "-nodes"]);
+    openssl.args(["-subj", "/CN=p521", "-keyout"]).arg(&large_key).arg("-out").arg(&large);
+    let made = finish(&mut openssl);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    machine.finds(78, &tls(&large_key, &large), &["holds a key that cannot sign"]);
     for (name, years, words) in
         [("ended", (2000, 2001), " ended "), ("later", (2100, 2101), " is not valid yet: it begins in ")]
     {

@@ -274,6 +274,76 @@ fn the_way_back_leads_to_the_config_as_it_was() {
     assert!(output.stdout.contains("has no sealed secrets"), "{output:?}");
 }
 
+/// Before anything has proved good: the config itself has the secrets again.
+#[test]
+fn the_way_back_takes_the_copy_along() {
+    let (world, _) = world();
+    seal_gives(&world, 0, &["--yes"]);
+    assert!(copy(&world).exists());
+    seal_gives(&world, 0, &["--remove", "--yes"]);
+    assert!(!copy(&world).exists());
+    world.once_gives(0, []);
+    seal_gives(&world, 0, &["--yes"]);
+}
+
+/// A try that was broken off left the copy. A refresh by the plain config since then proves nothing.
+#[test]
+fn the_copy_of_a_broken_off_try_counts_from_the_next_one() {
+    let (world, _) = world();
+    fs::copy(world.sandbox.config_path(), copy(&world)).unwrap();
+    world.once_gives(0, []);
+    seal_gives(&world, 0, &["--yes"]);
+    world.once_gives(0, []);
+    assert!(copy(&world).exists(), "nothing was refreshed since");
+    world.once_gives(0, ["--force"]);
+    assert!(!copy(&world).exists());
+}
+
+/// Two sealed files of one refresh token would make two logins of it, which end each other.
+#[test]
+fn a_shared_login_is_not_torn_apart() {
+    let world = World::new();
+    let (seed, key) = (world.seed(), key_line(&world, "state_key", KEY));
+    let account = |name: &str| {
+        format!(
+            "[accounts.{name}]\nrefresh_token = \"{}\"\nscope = \"{name}\"\ntoken_file = \"{}\"\n",
+            seed.expose(),
+            world.token_file_of(name).display()
+        )
+    };
+    world.sandbox.write_config(&format!("{}{key}{}{}", world.client(), account("one"), account("two")));
+    let before = config(&world);
+    let output = seal_gives(&world, 78, &["--yes"]);
+    assert!(output.stderr.contains("from = \"one\""), "{output:?}");
+    assert_eq!(config(&world), before);
+    assert_eq!(fs::read_dir(beside(&world, ".")).unwrap().count(), 1, "no file was written");
+}
+
+#[test]
+fn secrets_below_an_audience_are_sealed_and_open() {
+    let world = World::new();
+    let (seed, key) = (world.seed(), key_line(&world, "state_key", KEY));
+    let token_file = |name| world.token_file_of(name).display().to_string();
+    world.sandbox.write_config(&format!(
+        "{}{key}[accounts.a]\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\n[accounts.a.audience.b]\n\
+         token_file = \"{}\"\nrequest_headers = {{ X-Key = \"zgmarkheader\" }}\n",
+        world.client(),
+        seed.expose(),
+        token_file("a"),
+        token_file("b")
+    ));
+    seal_gives(&world, 0, &["--yes"]);
+    assert!(!config(&world).contains("zgmarkheader"), "{}", config(&world));
+    world.once_gives(0, []);
+    assert!(!copy(&world).exists());
+    // `check` reads it as a refresh does.
+    let sealed = beside(&world, "config.a.b.request_headers.x-key.sealed");
+    assert_eq!(world.sandbox.run(["check"]).code, Some(0));
+    fs::remove_file(sealed).unwrap();
+    let output = world.sandbox.run(["check"]);
+    assert!(output.code == Some(78) && output.stdout.contains("request_headers"), "{output:?}");
+}
+
 #[test]
 fn a_running_service_goes_on_with_the_sealed_secrets() {
     let (world, secrets) = world();

@@ -43,7 +43,7 @@ use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 40] = [
+const ELSEWHERE: [&str; 41] = [
     "BadCertificate",
     "EndpointFlaw",
     "ProxyError",
@@ -52,6 +52,7 @@ const ELSEWHERE: [&str; 40] = [
     "ProxyFlaw::Socks4",
     "TunnelError::Io",
     "TunnelError::Login",
+    "TunnelError::Name",
     "TunnelError::Protocol",
     "TunnelError::Target",
     "NotACertificate",
