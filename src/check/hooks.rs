@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::check::Finding;
+use crate::check::finding::Finding;
 use crate::config::{AccountConfig, HooksConfig};
 use crate::process;
 

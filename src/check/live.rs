@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Finding, FindingLevel, options, with_endpoints};
+use crate::check::finding::{Finding, FindingLevel};
+use crate::check::inputs::{options, with_endpoints};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, Endpoint, Settings};
 use crate::http::{HttpEndpoint, discovery, shown};

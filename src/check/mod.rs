@@ -1,16 +1,16 @@
 //! Whether a refresh can work, as far as that shows before one is tried. Nothing is changed and no
 //! token is spent; only `live` uses the network.
 
+pub mod finding;
 pub mod hooks;
+mod inputs;
 pub mod linger;
 pub mod live;
 pub mod seal;
 pub mod space;
 
 use std::collections::HashSet;
-use std::error::Error;
 
-use serde::Serialize;
 use url::Url;
 
 use crate::account::barrier::barrier;
@@ -25,89 +25,20 @@ use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Se
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
-use crate::problem::{Class, Problem, cause};
+use crate::problem::{Class, Problem};
 use crate::refresh::record::{Record, RefreshToken};
 use crate::runtime::event_loop;
 use crate::secret::Secret;
-use crate::secrets;
-use crate::secrets::SecretError;
 use crate::store;
 use crate::store::lock::StateDir;
 
+pub use crate::check::finding::{Finding, FindingLevel};
+use crate::check::inputs::{options, secret, with_endpoints, without_key};
 pub use crate::check::live::live;
 
 /// The version of the JSON that `check --json` prints; a change of meaning raises it. Its schema
 /// is `packaging/check.schema.json`.
 pub const JSON_VERSION: u32 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingLevel {
-    Ok,
-    /// It works, and should be looked at.
-    Warning,
-    /// It will not work.
-    Problem,
-}
-
-/// The result of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub level: FindingLevel,
-    /// Name of the account; absent for what all accounts share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// Mostly a key of the config.
-    pub subject: &'static str,
-    /// Without secrets.
-    pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl Finding {
-    fn new(
-        level: FindingLevel,
-        subject: &'static str,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) -> Self {
-        Self { level, account: None, subject, message: message.into(), cause: None, hint }
-    }
-
-    fn ok(subject: &'static str, message: impl Into<String>) -> Self {
-        Self::new(FindingLevel::Ok, subject, message, None)
-    }
-
-    fn warning(subject: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(FindingLevel::Warning, subject, message, Some(hint.into()))
-    }
-
-    pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::new(FindingLevel::Problem, subject, message, hint)
-    }
-
-    /// An error of a module, with its causes.
-    fn error(subject: &'static str, error: &dyn Error, hint: Option<String>) -> Self {
-        Self { cause: cause(error), ..Self::problem(subject, error.to_string(), hint) }
-    }
-
-    /// A problem of an account.
-    fn of_problem(subject: &'static str, problem: Problem) -> Self {
-        Self { cause: problem.cause, ..Self::problem(subject, problem.message, problem.hint) }
-    }
-
-    #[must_use]
-    pub fn because(self, cause: Option<String>) -> Self {
-        Self { cause, ..self }
-    }
-
-    fn of(self, account: &AccountConfig) -> Self {
-        Self { account: Some(account.name.to_string()), ..self }
-    }
-}
 
 /// Checks everything but the network; `only` picks an account by name. Secrets are read, so the
 /// commands that print them are run.
@@ -167,13 +98,6 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
     std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
 }
 
-/// Of a proxy that cannot be read there is a finding of its own.
-fn options(account: &AccountConfig) -> HttpOptions {
-    let proxy = account.proxy.as_ref();
-    let proxy = proxy.and_then(|source| secrets::read("proxy", source, &account.secret_variables).ok());
-    HttpOptions::new(account, account.timeout, proxy)
-}
-
 /// The settings of an account with a preset: those that are in force, without the account's own values.
 fn preset(account: &AccountConfig) -> Vec<Finding> {
     let Some(preset) = account.preset else { return Vec::new() };
@@ -204,17 +128,6 @@ fn preset(account: &AccountConfig) -> Vec<Finding> {
     let body = preset.body.filter(|body| BodyTemplate::parse(body, &[]).ok() == account.request_body);
     sets.extend(body.map(|body| format!("request_body = {body}")));
     vec![Finding::ok("provider", format!("the preset {} sets {}", preset.name, sets.join(", ")))]
-}
-
-/// The account with the endpoints that stand outside the config; without them if they cannot be used, of
-/// which there is a finding.
-fn with_endpoints(account: &AccountConfig) -> AccountConfig {
-    let read = |(key, source): &(&'static str, SecretSource)| {
-        Some((*key, secrets::read(key, source, &account.secret_variables).ok()?))
-    };
-    let values: Option<Vec<_>> = account.elsewhere.iter().map(read).collect();
-    let resolved = values.and_then(|values| account.with_endpoints(&values).ok());
-    resolved.unwrap_or_else(|| account.clone())
 }
 
 /// The values from outside the config: client, proxy, endpoints, headers and parameters.
@@ -288,24 +201,6 @@ fn push(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> 
     targets.collect()
 }
 
-/// Reads a secret. `spare`: there is another one that can be used.
-fn secret(
-    account: &AccountConfig,
-    key: &'static str,
-    source: &SecretSource,
-    spare: bool,
-) -> (Option<Secret>, Finding) {
-    let error = match secrets::read(key, source, &account.secret_variables) {
-        Ok(secret) => return (Some(secret), Finding::ok(key, format!("read from {source}"))),
-        Err(error) => error,
-    };
-    // A credential exists only in the service.
-    let elsewhere = matches!(error, SecretError::NoCredentials { .. });
-    let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
-    let message = error.to_string();
-    (None, Finding::new(level, key, without_key(key, &message), error.hint()).because(cause(&error)))
-}
-
 /// Certificates, keys, and what somebody else writes: everything of a refresh that sends nothing.
 fn credentials(account: &AccountConfig) -> Vec<Finding> {
     let now = SystemClock::new().now().wall / 1000;
@@ -344,11 +239,6 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
         findings.push(finding.because(problem.cause));
     }
     findings
-}
-
-/// The finding names the key already.
-fn without_key<'a>(key: &str, message: &'a str) -> &'a str {
-    message.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// The refresh token: the one in the state, and the configured one.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::account::plain_copy;
 use crate::account::sealing::try_on_state;
-use crate::check::{Finding, secret};
+use crate::check::finding::Finding;
+use crate::check::inputs::secret;
 use crate::cipher::StateKey;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::store;

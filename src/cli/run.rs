@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, output, reaper, settings};
+use crate::cli::settings::ConfigFailure;
+use crate::cli::settings::load;
+use crate::cli::settings::settings;
+use crate::cli::{log, output, reaper};
 
 use crate::account::context::Context;
 use crate::check::linger;

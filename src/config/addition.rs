@@ -8,8 +8,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use crate::config::environment::Environment;
+use crate::config::error::ConfigError;
 use crate::config::keys::{self, Place};
-use crate::config::{AccountConfig, AccountName, ConfigError, Environment, Settings, parse};
+use crate::config::parse;
+use crate::config::settings::AccountConfig;
+use crate::config::settings::AccountName;
+use crate::config::settings::Settings;
 
 /// One line of the old or the new text, with its line break.
 #[derive(Debug, PartialEq, Eq)]

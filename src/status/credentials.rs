@@ -4,7 +4,9 @@ use crate::account::certificates::{RENEW, certificate_fault};
 use crate::clock::Timestamp;
 use crate::config::AccountConfig;
 use crate::refresh::record::{Record, VerdictKind};
-use crate::status::{AccountStatus, Look, Severity};
+use crate::status::account::AccountStatus;
+use crate::status::account::Severity;
+use crate::status::look::Look;
 
 impl AccountStatus {
     /// A certificate that ends is seen here, long before the server sees it.

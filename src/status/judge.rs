@@ -20,11 +20,18 @@ use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide
 use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
+use crate::status::account::AccountStatus;
+use crate::status::account::AttemptStatus;
+use crate::status::account::CertificateStatus;
+use crate::status::account::ProbeStatus;
+use crate::status::account::PushStatus;
+use crate::status::account::RefreshTokenStatus;
+use crate::status::account::Severity;
+use crate::status::account::State;
+use crate::status::account::SupervisorStatus;
+use crate::status::account::TokenFileStatus;
 use crate::status::credentials::waits_for;
-use crate::status::{
-    AccountStatus, AttemptStatus, CertificateStatus, Look, ProbeStatus, PushStatus, RefreshTokenStatus,
-    Severity, State, SupervisorStatus, TokenFileStatus,
-};
+use crate::status::look::Look;
 use crate::store::lock::Supervision;
 
 /// Cron runs every five minutes and may skip one run: a refresh that is due for no longer than this

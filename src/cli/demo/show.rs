@@ -18,9 +18,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::account::context::{Context, Notice, Observer};
 use crate::cli::args::Demo;
+use crate::cli::demo::ending::Ending;
+use crate::cli::demo::error::DemoError;
 use crate::cli::demo::outage::Outages;
 use crate::cli::demo::setup::Setup;
-use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
 use crate::cli::page::{BAD, CARE, FAINT, GOOD, Line, PLAIN, STRONG, TEXT_MAX, hanging, wrapped};
 use crate::cli::status::{short, table};

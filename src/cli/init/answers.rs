@@ -2,10 +2,11 @@
 
 use crate::cli::args::Init;
 use crate::cli::init::ask::{Source, absolute, hidden, needed, optional, source};
+use crate::cli::init::error::InitError;
 use crate::cli::init::google::GoogleFile;
 use crate::cli::init::guess::WrongGuess;
 use crate::cli::init::machine::MachineKeys;
-use crate::cli::init::{InitError, google, guess};
+use crate::cli::init::{google, guess};
 use crate::cli::{output, prompt};
 use crate::oauth::GrantType;
 use crate::oauth::providers;

@@ -6,7 +6,7 @@ use crate::check;
 use crate::cli::args::{Args, Command, Common, Init, Login, Once};
 use crate::cli::check::{exit_of, show};
 use crate::cli::exit::Exit;
-use crate::cli::init::InitError;
+use crate::cli::init::error::InitError;
 use crate::cli::once::Warnings;
 use crate::cli::{login, once, output, prompt};
 use crate::config::{AccountConfig, Settings};

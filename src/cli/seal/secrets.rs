@@ -18,7 +18,8 @@ use crate::cipher::{NoRandom, StateKey};
 use crate::cli::config_file::{ConfigFile, ReplaceError, parse, replace, show};
 use crate::cli::exit::Exit;
 use crate::cli::seal::key::{KEY, no_key};
-use crate::cli::{output, prompt, report};
+use crate::cli::settings::report;
+use crate::cli::{output, prompt};
 use crate::config;
 use crate::config::addition::LineChange;
 use crate::config::edit::{quoted, replaced};
@@ -27,9 +28,9 @@ use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settin
 use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
+use crate::secrets::SealedError;
 use crate::secrets::SecretError;
 use crate::secrets::sealed;
-use crate::secrets::sealed::SealedError;
 
 /// Shown for a secret.
 const HIDDEN: &str = "\"…\"";

@@ -3,11 +3,14 @@
 use std::io;
 
 use crate::cli::args::Args;
+use crate::cli::output;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
-use crate::cli::status::{Selection, table};
+use crate::cli::settings::ConfigFailure;
+use crate::cli::settings::load;
+use crate::cli::status::selection::Selection;
+use crate::cli::status::table;
 use crate::cli::terminal;
 use crate::cli::terminal::{EchoOff, Terminal};
-use crate::cli::{ConfigFailure, load, output};
 use crate::config::Settings;
 use crate::status::watch;
 use crate::status::watch::Viewer;

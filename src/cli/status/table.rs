@@ -8,8 +8,10 @@ use anstyle::Style;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
+use crate::cli::status::text;
 use crate::cli::status::text::details;
-use crate::cli::status::{problem, text, word};
+use crate::cli::status::words::problem;
+use crate::cli::status::words::word;
 use crate::cli::terminal::{columns, from_home};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};

@@ -2,7 +2,9 @@
 
 use crate::cli::page::Line;
 use crate::cli::status::*;
-use crate::status::{AttemptStatus, PushStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus};
+use crate::status::account::{AttemptStatus, RefreshTokenStatus, SupervisorStatus};
+use crate::status::{PushStatus, TokenFileStatus};
+use crate::status::{Severity, State};
 
 const NOW: i64 = 1_800_000_000;
 

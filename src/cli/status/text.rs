@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::output::printable;
+use crate::cli::status::words::problem;
 use crate::message::{duration, local};
 use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
 
@@ -15,7 +16,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 fn account(status: &AccountStatus) -> String {
     let mut lines = vec![headline(status)];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{}", printable(&value)));
-    if let Some(problem) = crate::cli::status::problem(status, local) {
+    if let Some(problem) = problem(status, local) {
         line("problem", problem);
     }
     if let Some(cause) = &status.cause {

@@ -9,10 +9,8 @@ use serde_json::Value;
 use crate::daemon::control::answer::{Condition, PassBody, RejectedBody, TokenBody};
 use crate::daemon::control::reply::ErrorBody;
 use crate::daemon::control::routes::{Handler, ROUTES};
-use crate::status::{
-    AccountStatus, AttemptStatus, CertificateStatus, ProbeStatus, PushStatus, RefreshTokenStatus, Severity,
-    State, SupervisorStatus, TokenFileStatus,
-};
+use crate::status::account::{AttemptStatus, CertificateStatus, RefreshTokenStatus, SupervisorStatus};
+use crate::status::{AccountStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../../packaging/openapi.json")).unwrap()
