@@ -1,4 +1,4 @@
-//! What is seen of an account: its files, its lock and its notes.
+//! One look at an account: its files, its lock and its notes.
 
 use std::path::PathBuf;
 use std::thread;
