@@ -273,7 +273,8 @@ impl Account {
         inputs.map_err(|mut problem| {
             let last = self.core.record().and_then(|record| record.came_by.as_deref());
             if problem.kind == "discovery" {
-                problem.message.push_str(&self.client.other_way(last, context));
+                let end = problem.cause.as_mut().unwrap_or(&mut problem.message);
+                end.push_str(&self.client.other_way(last, context));
             }
             problem
         })
@@ -302,7 +303,7 @@ impl Account {
             let text = format!("the file system does not answer: {}", self.places());
             let hint = Some("check the file system: mount, df, dmesg".into());
             let (class, kind) = (Class::Io, "files_hang".to_owned());
-            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, hint }));
+            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, cause: None, hint }));
             return None;
         };
         self.files = Some(files);
@@ -385,11 +386,12 @@ impl Account {
             next_pass: self.core.next_wakeup(),
             now: context.clock.now(),
         });
-        if let Report::FellBack { refused, error, hint, .. } = &report {
+        if let Report::FellBack { refused, error, message, hint } = &report {
             let problem = Problem {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
+                cause: Some(message.clone()),
                 hint: Some(hint.clone()),
             };
             self.refused_login = Some(Box::new((*refused, problem)));

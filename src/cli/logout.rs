@@ -7,7 +7,9 @@ use crate::account::context::Context;
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{ask, one_account, output, report};
+use crate::cli::settings::one_account;
+use crate::cli::settings::report;
+use crate::cli::{ask, output};
 use crate::login::logout::logout;
 use crate::runtime::event_loop;
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::{RawEntry, RawFile};
+use crate::config::environment::Environment;
 use crate::config::inherit;
 use crate::config::keys::{RawAccount, RawAudience, RawSecret, RawTable as _, or_default, raw};
 use crate::config::login::LoginKeys;

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod finish;
 pub mod outcome;
 pub mod pass;
+mod policy;
 pub mod record;
 pub mod response;
 pub mod schedule;
@@ -19,15 +20,15 @@ pub mod stored;
 pub mod tests;
 pub mod view;
 
-use std::fmt::{self, Debug};
-use std::sync::Arc;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, GrantType, TokenRequest};
+use crate::oauth::{Answer, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
+pub use crate::refresh::policy::{LoginHint, Policy};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 
@@ -49,69 +50,6 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
 /// be freed by a log rotation, short enough for cron.
 pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
-
-/// The part of the account's configuration that the core needs.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    pub account: Arc<str>,
-    /// The account whose login it uses, if that is another one.
-    pub from: Option<Arc<str>>,
-    /// The path of the config file, as the state records it.
-    pub config: Arc<str>,
-    /// The kind of grant.
-    pub grant_type: GrantType,
-    pub skew: Option<Duration>,
-    /// The lifetime of a token if neither server nor token states one.
-    pub default_lifetime: Duration,
-    /// Refresh a token early if it would expire within this time.
-    pub horizon: Option<Duration>,
-    /// The fingerprint of the refresh_token, where config holds it as a string.
-    pub inline_seed: Option<Fingerprint>,
-    /// The user's next step for a new login.
-    pub login_hint: LoginHint,
-    /// How often to read the configured secrets again while only a new one can help; `None` if
-    /// they cannot change without a reload.
-    pub reread_secrets: Option<Duration>,
-    /// How long to wait for another process that is refreshing.
-    pub lock_patience: Duration,
-    /// Remove the token file when its token has expired.
-    pub remove_expired: bool,
-    /// Never give up on storing a rotated token: true for `run`.
-    pub patient: bool,
-}
-
-/// Makes a hint when it is needed: hardly ever, and as a text it would be a tenth of the memory of an idle
-/// account.
-#[derive(Clone)]
-pub struct LoginHint(Arc<dyn Fn() -> String + Send + Sync>);
-
-impl LoginHint {
-    pub fn new(make: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self(Arc::new(make))
-    }
-
-    pub fn text(&self) -> String {
-        (self.0)()
-    }
-}
-
-impl Debug for LoginHint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LoginHint")
-    }
-}
-
-impl Policy {
-    /// A record before the first login.
-    pub fn new_record(&self) -> Record {
-        let login = self.from.as_ref().unwrap_or(&self.account);
-        let mut record = Record::new(&**login, &*self.config);
-        if self.from.is_some() {
-            record.seen_by(&self.account);
-        }
-        record
-    }
-}
 
 /// An event of the account.
 #[derive(Debug)]
