@@ -1,9 +1,13 @@
 //! Logins by device code.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use zg_tokend::testing::demo::Fault;
 
-use super::{LoginRun, configure, fetch, quick_devices};
+use super::logout::{logout_gives, revocations};
+use super::{LoginRun, configure, fetch, log_in, quick_devices};
 use crate::common::world::World;
 use crate::common::{Background, finish, wait_until};
 
@@ -132,7 +136,7 @@ fn a_camera_reads_the_picture_of_the_address() {
     login.process.wait_for("The code works for 10 min");
     let shown = login.process.log();
     let image = world.sandbox.path("code.pbm");
-    std::fs::write(&image, picture(&shown)).unwrap();
+    fs::write(&image, picture(&shown)).unwrap();
     let read = finish(std::process::Command::new("zbarimg").arg("-q").arg("--raw").arg(&image));
     let user_code = shown.lines().map(str::trim).find(|line| is_user_code(line)).unwrap();
     assert_eq!(
@@ -163,4 +167,47 @@ fn a_server_without_device_codes_gets_a_login_by_browser() {
     super::follow(&redirect);
     let shown = login.ends_with(0);
     assert!(shown.contains("logging in by browser instead"), "{shown}");
+}
+
+#[test]
+fn the_endpoints_of_a_login_may_stand_where_secrets_do() {
+    let world = quick_devices(600);
+    let home = world.sandbox.path("home");
+    let write = |name: &str, value: &str| {
+        let path = home.join(name);
+        fs::write(&path, value).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let url = world.server.url();
+    let endpoints = [
+        ("authorization_endpoint", "authorize"),
+        ("device_authorization_endpoint", "device_authorization"),
+        ("revocation_endpoint", "revoke"),
+    ];
+    let lines = endpoints.map(|(name, path)| {
+        write(name, &format!("{url}/{path}\n"));
+        format!("{name} = {{ file = \"{}\" }}\n", home.join(name).display())
+    });
+    world.sandbox.write_config(&format!(
+        "token_endpoint = \"{}\"\nclient_id = \"demo\"\n{}",
+        world.server.token_endpoint(),
+        lines.concat()
+    ));
+    let mut login = start_json(&world);
+    decide(&code(&login), "allow");
+    assert_eq!(login.wait().code(), Some(0), "{}", login.log());
+    world.assert_live();
+    logout_gives(&world, 0, &[]);
+    assert_eq!(revocations(&world), 1);
+    assert_eq!(log_in(&world, "", "bob").0, 0);
+    world.assert_live();
+    // One that cannot be read, or is none, is named before a person is asked.
+    let device = "device_authorization_endpoint";
+    write(device, "http://192.0.2.1/device\n");
+    let refused = finish(&mut world.sandbox.command(["login", "--device", "--json"]));
+    assert!(refused.code == Some(78) && refused.stdout.contains(device), "{refused:?}");
+    fs::remove_file(home.join(device)).unwrap();
+    let refused = finish(&mut world.sandbox.command(["login", "--device", "--json"]));
+    assert!(refused.code == Some(69) && refused.stdout.contains(device), "{refused:?}");
+    world.assert_live();
 }
