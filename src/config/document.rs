@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
 use crate::config::keys::{
-    FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawAccounts, RawAudience,
-    RawTable, SIGNAL_KEYS,
+    AccountKeys, FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawAccounts,
+    RawAudience, RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
 use crate::config::spelling;
@@ -29,7 +29,7 @@ pub(super) struct RawFile {
 /// An account, as its table has it.
 pub(super) struct RawEntry {
     pub(super) name: Spanned<String>,
-    pub(super) raw: Box<RawAccount>,
+    pub(super) keys: AccountKeys,
     /// The key by which it names the account with the login, if it has none of its own.
     pub(super) way: &'static str,
 }
@@ -49,7 +49,7 @@ impl RawFile {
         });
         let top = Box::<RawAccount>::deserialize(toml::Deserializer::from(table))?;
         if let Some(accounts) = &accounts
-            && (top.has(Place::Own) || accounts.iter().any(|entry| entry.raw.has(Place::File)))
+            && (top.has(Place::Own) || accounts.iter().any(|entry| entry.keys.has(Place::File)))
         {
             // The map says which one.
             return Err(Error::custom("misplaced"));
@@ -62,16 +62,22 @@ impl RawFile {
 pub(super) const FROM_IN_AUDIENCE: &str = "audience.from";
 
 /// The account, and those in its `audience`, which use its login.
-fn entries(name: Spanned<String>, mut raw: Box<RawAccount>) -> Vec<RawEntry> {
-    let audience = raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)));
+fn entries(name: Spanned<String>, mut keys: AccountKeys) -> Vec<RawEntry> {
+    let audience = match &mut keys {
+        AccountKeys::Any(raw) => {
+            raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)))
+        }
+        AccountKeys::Simple { .. } => None,
+    };
     let login = name.clone();
-    let mut entries = vec![RawEntry { name, raw, way: "from" }];
+    let mut entries = vec![RawEntry { name, keys, way: "from" }];
     if let Some(RawAudience::Table(users)) = audience.map(Spanned::into_inner) {
-        entries.extend(users.into_iter().map(|(user, mut raw)| {
+        entries.extend(users.into_iter().map(|(user, keys)| {
+            let mut raw = keys.all();
             let name = format!("{}.{}", login.get_ref(), user.get_ref());
             let way = if raw.from.is_some() { FROM_IN_AUDIENCE } else { "audience" };
             raw.from.get_or_insert_with(|| Spanned::new(user.span(), login.get_ref().clone()));
-            RawEntry { name: Spanned::new(user.span(), name), raw, way }
+            RawEntry { name: Spanned::new(user.span(), name), keys: AccountKeys::Any(raw), way }
         }));
     }
     entries

@@ -12,18 +12,18 @@ use crate::config::settings::{AccountConfig, AccountName};
 pub(super) type Logins = BTreeMap<String, Box<RawAccount>>;
 
 pub(super) fn logins(accounts: &[RawEntry]) -> Logins {
-    let named: BTreeSet<_> =
-        accounts.iter().filter_map(|entry| Some(entry.raw.from.as_ref()?.get_ref())).collect();
+    let named: BTreeSet<_> = accounts.iter().filter_map(|entry| Some(entry.keys.from()?.get_ref())).collect();
     let logins = accounts.iter().filter(|entry| named.contains(entry.name.get_ref()));
-    logins.map(|entry| (entry.name.get_ref().clone(), entry.raw.clone())).collect()
+    logins.map(|entry| (entry.name.get_ref().clone(), entry.keys.clone().all())).collect()
 }
 
 /// An account with `from` gets the keys of that login.
 pub(super) fn with_login(
-    RawEntry { raw, way, .. }: RawEntry,
+    RawEntry { keys, way, .. }: RawEntry,
     logins: &Logins,
     top: &RawAccount,
 ) -> Result<Box<RawAccount>, ConfigProblem> {
+    let raw = keys.all();
     let Some(from) = raw.from.clone() else { return Ok(raw) };
     let name = from.get_ref();
     let place = from.span();

@@ -509,7 +509,57 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
 pub(super) type RawSecret = TextOrTable<Secret, RawForms>;
 
 /// Accounts, by name.
-pub(super) type RawAccounts = BTreeMap<Spanned<String>, Box<RawAccount>>;
+pub(super) type RawAccounts = BTreeMap<Spanned<String>, AccountKeys>;
+
+/// The keys of an account. All of them take four kilobytes, and most accounts of a large fleet have two.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most accounts are of the large one, which is small for all that"
+)]
+#[derive(Clone, Deserialize)]
+#[serde(from = "Box<RawAccount>")]
+pub(super) enum AccountKeys {
+    Simple { refresh_token: Option<raw::Secret>, token_file: Option<raw::Path> },
+    Any(Box<RawAccount>),
+}
+
+impl From<Box<RawAccount>> for AccountKeys {
+    fn from(raw: Box<RawAccount>) -> Self {
+        if raw.has_only(&["refresh_token", "token_file"]) {
+            let RawAccount { refresh_token, token_file, .. } = *raw;
+            return Self::Simple { refresh_token, token_file };
+        }
+        Self::Any(raw)
+    }
+}
+
+impl AccountKeys {
+    pub(super) fn all(self) -> Box<RawAccount> {
+        match self {
+            Self::Simple { refresh_token, token_file } => {
+                Box::new(RawAccount { refresh_token, token_file, ..RawAccount::default() })
+            }
+            Self::Any(raw) => raw,
+        }
+    }
+
+    /// Whether a key of this place is set.
+    pub(super) fn has(&self, place: Place) -> bool {
+        match self {
+            Self::Simple { refresh_token, token_file } => {
+                place == Place::Own && (refresh_token.is_some() || token_file.is_some())
+            }
+            Self::Any(raw) => raw.has(place),
+        }
+    }
+
+    pub(super) fn from(&self) -> Option<&raw::Text> {
+        match self {
+            Self::Simple { .. } => None,
+            Self::Any(raw) => raw.from.as_ref(),
+        }
+    }
+}
 
 /// The parameter, or the accounts that use this login, by the last part of their names.
 pub(super) type RawAudience = TextOrTable<String, RawAccounts>;

@@ -13,7 +13,7 @@ use crate::config::collisions::Checked;
 use crate::config::document::{RawEntry, RawFile};
 use crate::config::environment::Environment;
 use crate::config::inherit;
-use crate::config::keys::{RawAccount, RawAudience, RawSecret, RawTable as _, or_default, raw};
+use crate::config::keys::{AccountKeys, RawAccount, RawAudience, RawSecret, or_default, raw};
 use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{
@@ -119,15 +119,16 @@ impl Scope<'_> {
                 let what = format!("makes another account `{parsed}`");
                 return Err(bad_value("audience", name.span(), what, "choose another name for one of them"));
             }
-            let has_login = entry.raw.refresh_token.is_some();
-            let is_simple =
-                entry.raw.token_file.is_some() && entry.raw.has_only(&["refresh_token", "token_file"]);
-            let like = simple
-                .as_ref()
-                .filter(|like: &&AccountConfig| is_simple && like.refresh_token.is_some() == has_login);
-            if let Some(like) = like {
-                let scope = self.of_accounts([name.get_ref().clone()]);
-                return scope.simple_account(parsed, entry.raw, like);
+            let mut is_simple = false;
+            if let AccountKeys::Simple { refresh_token, token_file: Some(token_file) } = &entry.keys {
+                is_simple = true;
+                let like = simple
+                    .as_ref()
+                    .filter(|like: &&AccountConfig| like.refresh_token.is_some() == refresh_token.is_some());
+                if let Some(like) = like {
+                    let scope = self.of_accounts([name.get_ref().clone()]);
+                    return scope.simple_account(parsed, refresh_token.clone(), token_file, like);
+                }
             }
             let raw = inherit::with_login(entry, &logins, top)?;
             let login = raw.from.as_ref().map(|from| from.get_ref().clone());
@@ -150,22 +151,21 @@ impl Scope<'_> {
     fn simple_account(
         &self,
         name: AccountName,
-        raw: Box<RawAccount>,
+        refresh_token: Option<raw::Secret>,
+        token_file: &raw::Path,
         like: &AccountConfig,
     ) -> Result<Checked, ConfigProblem> {
-        let refresh_token = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
-        let token_file = raw.token_file.as_ref().map_or(0..0, Spanned::span);
-        let place = raw.token_file.map(|path| self.place("token_file", &path)).transpose()?;
-        let TokenFile { path, missing, .. } = place.unwrap_or_else(|| like.token_file.clone());
+        let places = (refresh_token.as_ref().map_or(0..0, Spanned::span), token_file.span());
+        let TokenFile { path, missing, .. } = self.place("token_file", token_file)?;
         let account = AccountConfig {
             name,
-            refresh_token: raw.refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
+            refresh_token: refresh_token.map(|raw| self.secret("refresh_token", raw)).transpose()?,
             from: None,
             token_file: TokenFile { path, missing, ..like.token_file.clone() },
             common: Arc::clone(&like.common),
             secret_variables: Arc::default(),
         };
-        Ok(Checked { account, refresh_token, token_file, outputs: Vec::new() })
+        Ok(Checked { account, refresh_token: places.0, token_file: places.1, outputs: Vec::new() })
     }
 
     fn account(

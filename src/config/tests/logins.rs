@@ -55,3 +55,39 @@ fn a_client_id_may_come_from_elsewhere() {
     assert!(matches!(&account.client_id, SecretSource::Env(name) if name == "ZG_CLIENT"));
     assert_eq!(&*account.secret_variables, ["ZG_CLIENT"]);
 }
+
+/// Settings that several accounts have in common are checked once.
+#[test]
+fn an_account_among_others_has_the_same_settings_as_alone() {
+    let tops = [
+        "",
+        "token_file_mode = \"0640\"\ntoken_file_owner = \"root\"\nskew = \"5m\"\n",
+        "client_secret = { file = \"secret\" }\nwrite = \"in-place\"\n",
+    ];
+    let keys = [
+        "refresh_token = \"SEED\"\ntoken_file = \"/t/NAME\"\n",
+        "refresh_token = { env = \"SEED\" }\ntoken_file = \"~/NAME\"\n",
+        "token_file = \"/t/NAME\"\n",
+        "token_file = \"/t/NAME\"\nrefresh_token = \"SEED\"\ntimeout = \"9s\"\n",
+    ];
+    for top in tops {
+        let table = |name: &str, keys: &str| {
+            let keys = keys.replace("NAME", name).replace("SEED", &format!("seed_{name}"));
+            format!("[accounts.{name}]\n{keys}")
+        };
+        let names: Vec<_> = (0..2 * keys.len()).map(|number| format!("a{number}")).collect();
+        let tables: Vec<_> =
+            names.iter().zip(keys.iter().cycle()).map(|(name, keys)| table(name, keys)).collect();
+        let together = parse_text(&format!("{BASE}{top}{}", tables.concat())).unwrap().accounts;
+        for (account, table) in together.iter().zip(&tables) {
+            let alone = parse_text(&format!("{BASE}{top}{table}")).unwrap().accounts.remove(0);
+            assert_eq!(account.common, alone.common, "{table}");
+            assert_eq!(account.token_file, alone.token_file, "{table}");
+            assert_eq!((&account.name, &account.from), (&alone.name, &alone.from), "{table}");
+            assert_eq!(account.refresh_token, alone.refresh_token, "{table}");
+        }
+    }
+    let broken =
+        format!("{BASE}{0}a]\ntoken_file = \"/t/a\"\n{0}b]\ntoken_file = \"$HOME/b\"\n", "[accounts.");
+    assert!(message(&broken).contains("config.toml:6:14"), "{}", message(&broken));
+}
