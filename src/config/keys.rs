@@ -6,60 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use crate::config::key::{Key, Kind, Place};
 use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOrTable};
 use crate::secret::Secret;
-
-/// One key of the config file.
-#[derive(Debug)]
-pub struct Key {
-    pub name: &'static str,
-    pub place: Place,
-    pub kind: Kind,
-    /// For people. Where it is a value in plain text, it is the value that is used.
-    pub default: &'static str,
-    /// The purpose of the key, in one line.
-    pub doc: &'static str,
-    /// Valid TOML: what comes after `=`; in [`FORMS`] the whole secret.
-    pub example: &'static str,
-}
-
-/// Where a key is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// At the top only: it holds for the whole file.
-    File,
-    /// In an account; at the top it is the default of all accounts.
-    Account,
-    /// In an account, and never inherited: two accounts must not share it.
-    Own,
-}
-
-/// The type of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    Path,
-    Url,
-    Duration,
-    Bool,
-    Secret,
-    /// Text that may also come from where secrets come from.
-    TextSource,
-    /// The same of a URL.
-    UrlSource,
-    /// A text, or tables of accounts.
-    Audience,
-    Principal,
-    List,
-    Body,
-    Params,
-    Secrets,
-    Command,
-    Pushes,
-    Outputs,
-    Probe,
-    Signal,
-}
 
 /// The Rust type of each [`Kind`], as serde reads it.
 pub(super) mod raw {
@@ -90,49 +39,6 @@ pub(super) mod raw {
     pub type Outputs = Vec<Spanned<RawOutput>>;
     pub type Probe = Spanned<RawProbe>;
     pub type Signal = Spanned<RawSignal>;
-}
-
-impl Kind {
-    /// The form of a value, for error messages and the manual page.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Text | Self::Body => "a string",
-            Self::Path => "a path in quotes",
-            Self::Url => "a URL in quotes",
-            Self::Duration => "a duration in quotes",
-            Self::Bool => "true or false",
-            Self::Secret | Self::TextSource | Self::UrlSource => {
-                "a string or one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { credential = \"…\" }, { sealed = \"…\" }"
-            }
-            Self::Audience => "a string, or a table for each audience: [accounts.NAME.audience.OTHER]",
-            Self::Principal => "a name in quotes or a number",
-            Self::List => "a string or an array of strings",
-            Self::Params => "a table of strings",
-            Self::Secrets => "a table of secrets, each a string or a table such as { env = \"…\" }",
-            Self::Command => "an array of strings, the program and its arguments",
-            Self::Pushes => "an array of tables, each with a url",
-            Self::Outputs => "an array of tables, each with a path",
-            Self::Probe => "a table with a url",
-            Self::Signal => "a table with a pid_file",
-        }
-    }
-
-    /// Whether an error may show the value. Parameters that the program does not know may be
-    /// anything, an assertion for instance, and so may the arguments of other programs.
-    pub fn may_be_shown(self) -> bool {
-        !matches!(
-            self,
-            Self::Secret
-                | Self::Body
-                | Self::Params
-                | Self::Secrets
-                | Self::Command
-                | Self::Pushes
-                | Self::Outputs
-                | Self::Probe
-                | Self::Signal
-        )
-    }
 }
 
 /// The parts of a table that `keys!` makes.

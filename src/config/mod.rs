@@ -15,6 +15,7 @@ pub mod grant;
 pub mod grant_keys;
 pub mod inherit;
 pub mod inline;
+pub mod key;
 pub mod keys;
 pub mod login;
 pub mod paths;
