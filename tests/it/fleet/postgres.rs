@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use super::proxy::Proxy;
 use crate::common::{finish, leave_out, wait_until};
 
-/// Where Debian puts the programs of the version that the tests are for; else those in PATH are used.
-const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// Where Debian puts the programs, in a directory for each version.
+const PROGRAMS: &str = "/usr/lib/postgresql";
 
 /// The port is only a part of the socket's name: no cluster listens on a network.
 const PORT: &str = "5432";
@@ -41,9 +41,12 @@ pub fn available() -> bool {
     found
 }
 
+/// A program of the newest version that is installed; elsewhere than on Debian the one in PATH.
 fn program(name: &str) -> PathBuf {
-    let debian = Path::new(PROGRAMS).join(name);
-    if debian.exists() { debian } else { PathBuf::from(name) }
+    let versions = fs::read_dir(PROGRAMS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let number = |path: &Path| path.file_name().unwrap().to_string_lossy().parse::<u32>().unwrap_or_default();
+    let newest = versions.max_by_key(|path| number(path));
+    newest.map(|path| path.join("bin").join(name)).filter(|path| path.exists()).unwrap_or_else(|| name.into())
 }
 
 /// The command as the user that PostgreSQL runs as: it refuses root.
