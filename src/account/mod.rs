@@ -405,7 +405,7 @@ impl Account {
 }
 
 fn needs_network(action: &Action) -> bool {
-    matches!(action, Action::ReadInputs | Action::Request(_))
+    matches!(action, Action::ReadInputs | Action::Request(_) | Action::Ask(_))
 }
 
 fn perform(files: &mut Files, action: Action) -> Option<Event> {
@@ -421,7 +421,7 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
             files.unlock();
             Event::Unlocked
         }
-        Action::Report(_) | Action::ReadInputs | Action::Request(_) => return None,
+        Action::Report(_) | Action::ReadInputs | Action::Request(_) | Action::Ask(_) => return None,
     })
 }
 
@@ -451,5 +451,6 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
+        fleet: None,
     }
 }

@@ -152,7 +152,11 @@ impl Refresher {
     }
 
     pub(super) fn unlock(&mut self, then: impl Into<Then>) -> Vec<Action> {
-        self.phase = Phase::Unlocking { then: then.into() };
+        let then = then.into();
+        if let Some(ask) = self.close_row() {
+            return self.ask_to_close(ask, then);
+        }
+        self.phase = Phase::Unlocking { then };
         self.wake_at = None;
         vec![Action::Unlock]
     }
@@ -207,6 +211,9 @@ impl Refresher {
 
     fn next_pass(&mut self, now: Timestamp) -> Option<Timestamp> {
         if let Some(at) = self.local_wait.take() {
+            return Some(*at);
+        }
+        if let Some((at, _)) = self.row_wait.as_deref() {
             return Some(*at);
         }
         let (decision, _) = self.decide(now);

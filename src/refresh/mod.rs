@@ -9,6 +9,8 @@ pub mod cause;
 pub mod credentials;
 pub mod decide;
 pub mod finish;
+pub mod fleet;
+pub mod fleet_pass;
 pub mod outcome;
 pub mod pass;
 pub mod record;
@@ -27,6 +29,8 @@ use crate::clock::Timestamp;
 use crate::oauth::{Answer, GrantType, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+use crate::refresh::fleet::{Ask, Reply, Role};
+use crate::refresh::fleet_pass::{Asked, Round};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
@@ -78,6 +82,16 @@ pub struct Policy {
     pub remove_expired: bool,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
+    /// Several machines share the login.
+    pub fleet: Option<FleetPolicy>,
+}
+
+/// The machine among those that share the login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetPolicy {
+    pub role: Role,
+    /// Its name.
+    pub host: Arc<str>,
 }
 
 impl Policy {
@@ -119,6 +133,8 @@ pub enum Event {
     Published(Result<Vec<Problem>, Problem>),
     /// Answers [`Action::Withdraw`].
     Withdrawn(Result<(), Problem>),
+    /// Answers [`Action::Ask`]; an error if the database cannot be asked.
+    Replied(Result<Reply, Problem>),
     /// Answers [`Action::Unlock`].
     Unlocked,
 }
@@ -154,6 +170,8 @@ pub enum Action {
     Publish(Box<AccessToken>),
     /// Remove the token file, which holds this expired token.
     Withdraw(Box<AccessToken>),
+    /// Put this question to the database that several machines share.
+    Ask(Box<Ask>),
     /// Release the lock and the reserved files.
     Unlock,
     /// Send this to the observers.
@@ -182,6 +200,10 @@ pub struct Refresher {
     failed_outputs: Vec<Problem>,
     /// The last request got no definite answer and will be sent again within seconds.
     resend_soon: bool,
+    /// The present pass, as far as it is about the fleet.
+    round: Option<Box<Round>>,
+    /// When to look at the row again, and whether it is worth waiting for: another machine is refreshing.
+    row_wait: Option<Box<(Timestamp, bool)>>,
     /// Begin another pass when this one is over.
     again: bool,
     stopping: bool,
@@ -204,6 +226,7 @@ enum Phase {
     PersistFailed(Persisting),
     Publishing { then: Then },
     Withdrawing { then: Then },
+    Asking(Asked),
     Unlocking { then: Then },
 }
 
@@ -247,6 +270,8 @@ impl Refresher {
             local_wait: None,
             failed_outputs: Vec::new(),
             resend_soon: false,
+            round: None,
+            row_wait: None,
             again: false,
             stopping: false,
             wake_at: None,
@@ -269,10 +294,10 @@ impl Refresher {
         matches!(self.phase, Phase::PersistFailed(_))
     }
 
-    /// True if a request got no definite answer and will be sent again within seconds: `once`
-    /// should wait for that.
+    /// True if a request got no definite answer and will be sent again within seconds, or another machine
+    /// is refreshing: `once` should wait for that.
     pub fn will_resend_soon(&self) -> bool {
-        self.resend_soon
+        self.resend_soon || self.row_wait.as_ref().is_some_and(|wait| wait.1)
     }
 
     pub fn policy(&self) -> &Policy {
@@ -347,6 +372,8 @@ impl Refresher {
         self.wake_at = None;
         self.again = false;
         self.local_wait = None;
+        self.row_wait = None;
+        self.round = None;
         self.inputs = None;
         self.inputs_problem = None;
         vec![Action::Load]
@@ -412,6 +439,7 @@ impl Refresher {
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
                 self.on_withdrawn(now, then, withdrawn)
             }
+            (Phase::Asking(asked), Event::Replied(reply)) => self.on_reply(now, asked, reply),
             (Phase::Unlocking { then }, Event::Unlocked) => self.rest(now, then),
             (phase, event) => {
                 let ignored = Report::Ignored { phase: variant_name(&phase), event: variant_name(&event) };

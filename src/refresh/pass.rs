@@ -22,6 +22,7 @@ use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Origin, Reason, Trigger};
+use crate::refresh::fleet::Role;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Failure, InFlight, Record, Rejection, STATE_KEY, STATE_KEY_UNREAD};
 use crate::refresh::{
@@ -62,9 +63,11 @@ impl Refresher {
         let mut actions = vec![decided];
         actions.extend(self.wait_forced(now).map(|wait| report(Report::ForcedTooOften { wait })));
         let unread = self.inputs.is_none() && self.inputs_problem.is_none();
+        let wants_row = self.wants_row(&decision);
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
-            _ if self.trigger.reread && unread => self.read_inputs(),
+            _ if (self.trigger.reread || wants_row) && unread => self.read_inputs(),
+            _ if wants_row => self.lock(),
             Decision::Rest(_)
                 if self.trigger.reread
                     && let Some(problem) = self.inputs_problem.take() =>
@@ -116,7 +119,8 @@ impl Refresher {
                 self.inputs = Some(Box::new(inputs));
             }
             Err(problem) => {
-                if let Some(outcome) = self.hold_without_inputs(now) {
+                let held = self.hold_without_inputs(now).filter(|_| self.policy.fleet.is_none());
+                if let Some(outcome) = held {
                     return self.rest(now, outcome);
                 }
                 self.inputs_problem = Some(Box::new(problem));
@@ -182,8 +186,21 @@ impl Refresher {
             return actions;
         }
         let found_marker = self.resolve_marker(now, &mut actions);
+        actions.extend(match self.read_row(found_marker) {
+            Some(asking) => asking,
+            None => self.decide_loaded(now, found_marker),
+        });
+        actions
+    }
+
+    /// With the row of the fleet.
+    pub(super) fn decide_locked(&mut self, now: Timestamp) -> Vec<Action> {
+        self.decide_loaded(now, false)
+    }
+
+    fn decide_loaded(&mut self, now: Timestamp, found_marker: bool) -> Vec<Action> {
         let (decision, decided) = self.decide(now);
-        actions.push(decided);
+        let mut actions = vec![decided];
         let outcome = match decision {
             Decision::Rest(wait) => self.fresh(now, wait),
             Decision::Republish => Outcome::Republished,
@@ -203,7 +220,7 @@ impl Refresher {
                 return actions;
             }
         };
-        actions.extend(if found_marker { self.persist(outcome) } else { self.leave(now, outcome) });
+        actions.extend(if found_marker { self.persist(outcome) } else { self.store(now, outcome) });
         actions
     }
 
@@ -266,17 +283,19 @@ impl Refresher {
             // with the inputs.
             return self.unlock(Then::Again);
         };
-        match decide::new_seed(self.record(), &self.policy, Some(inputs)) {
-            Some(seed) => {
+        match (decide::new_seed(self.record(), &self.policy, Some(inputs)), &self.policy.fleet) {
+            (_, Some(fleet)) if fleet.role == Role::Read => self.wait_for_others(now),
+            (Some(seed), _) => {
                 self.phase = Phase::TakingOver;
                 vec![Action::TakeOver(seed)]
             }
-            None => self.prepare(now),
+            (None, Some(_)) => self.claim(now),
+            (None, None) => self.prepare(now),
         }
     }
 
     /// A secret or endpoint that cannot be read counts like an endpoint that is down.
-    fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
+    pub(super) fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         let record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         if let Some(outcome) = self.hold_without_inputs(now) {
             // Another process has recorded this failure, or another one, meanwhile.
@@ -299,15 +318,19 @@ impl Refresher {
             return report_first(took_over, self.persist(Then::Again));
         }
         let Some(seed) = self.inputs.as_ref().and_then(|inputs| inputs.seed.clone()) else {
-            return self.prepare(now);
+            return self.unlock(Then::Again);
         };
         let took_seed = Report::TookSeed(seed.fingerprint());
         record.take_seed(seed, now);
         self.remember(record);
+        if self.policy.fleet.is_some() {
+            // First the login goes into the row.
+            return report_first(took_seed, self.persist(Then::Again));
+        }
         report_first(took_seed, self.prepare(now))
     }
 
-    fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
         let has_login = self.policy.grant_type.has_login();
         let new = || Record::new(&*self.policy.account, &*self.policy.config);
         let mut record = match self.record().cloned() {
@@ -354,14 +377,14 @@ impl Refresher {
         }
     }
 
-    fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem {
             class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
             message: "there is no refresh token".into(),
             hint: Some(self.policy.login_hint.clone()),
         };
-        self.leave(now, Outcome::Failed(problem))
+        self.store(now, Outcome::Failed(problem))
     }
 
     pub(super) fn on_prepared(&mut self, now: Timestamp) -> Vec<Action> {
@@ -370,6 +393,11 @@ impl Refresher {
             record.in_flight = None;
             self.remember(record);
             return self.persist(Outcome::Stopped);
+        }
+        if self.is_claim_old(now) {
+            record.in_flight = None;
+            self.remember(record);
+            return self.persist(Then::Again);
         }
         let Some(inputs) = &self.inputs else { return self.no_refresh_token(now) };
         let grant = match &record.refresh_token {

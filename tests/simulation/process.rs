@@ -242,6 +242,7 @@ impl World {
                 }
                 Event::Unlocked
             }
+            Action::Ask(_) => unreachable!("there is no fleet"),
             Action::Request(_) | Action::Report(_) => unreachable!("not done on files"),
         }
     }

@@ -1,0 +1,513 @@
+//! The rules for several machines that share one login. Pure.
+//!
+//! Each machine keeps the newest record on its own disk. The row in the database is where they agree: it
+//! says who may ask. The fence is (login, epoch, SHA-256 of the refresh token that was spent): a reply is
+//! stored over the very token that earned it, so no lease has to be trusted. `fleet_pass.rs` drives a
+//! pass by these rules; docs/FLEET.md explains them to users.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Timestamp, millis};
+use crate::oauth::Identity;
+use crate::refresh::record::{AccessToken, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict};
+use crate::secret::Fingerprint;
+
+/// How long a claim is respected: two tries of 30 s with what is around them.
+pub const CLAIM_LIFE: Duration = Duration::from_secs(75);
+
+/// A request is sent within this time of the beginning of its claim, or not at all: a host that was
+/// suspended in between may have been given up by the others.
+pub const CLAIM_FRESH: Duration = Duration::from_secs(10);
+
+/// A claim whose host does not answer is taken over only after it was seen unchanged for this time: a
+/// database that has just come back must let the owner deliver first.
+pub const UNCHANGED: Duration = Duration::from_secs(60);
+
+/// After a failover, whoever has a newer copy than the database has this time to bring it.
+pub const QUARANTINE: Duration = Duration::from_secs(6 * 60);
+
+/// The last chance: with less life than this left, an unclear attempt is worth the risk ...
+const LAST_CHANCE: Duration = Duration::from_secs(3 * 60);
+
+/// ... or with less than this share of the life.
+const LAST_CHANCE_SHARE: u32 = 20;
+
+/// How often the row is looked at while something about it must change.
+pub const LOOK: Duration = Duration::from_secs(30);
+
+/// The part of a machine in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It refreshes.
+    Refresh,
+    /// It publishes the access token, and cannot see the refresh token.
+    Read,
+}
+
+/// What a machine knows of the row, in its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// This machine among the others: its name and a random number.
+    pub host: String,
+    /// The identity of the login: a UUID.
+    pub login: String,
+    /// When the login began, in milliseconds since 1970 by the clock of the database.
+    pub login_at: i64,
+    /// The number of the reply; a new login counts on.
+    pub epoch: u64,
+    /// The refresh token of this epoch; `None` after a logout, and for a reader.
+    pub held: Option<Fingerprint>,
+    /// When the access token was requested, by the clock of the database.
+    pub issued_at: i64,
+    /// The refresh token that earned this epoch, while the row does not have it: the reply is on this disk alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<Fingerprint>,
+    /// The highest timeline of the database that was seen: it grows with each failover.
+    pub timeline: u32,
+    /// The last claim of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// A claim of another machine, and since when it has been seen unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched: Option<(String, Timestamp)>,
+    /// A timeline that is not the row's, and since when it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<(u32, Timestamp)>,
+}
+
+/// A claim of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub nonce: String,
+    /// Before the claim was sent.
+    pub at: Timestamp,
+    /// By the clock of the database.
+    pub claimed_at: i64,
+    /// The attempt of another machine that it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Unclear>,
+}
+
+/// A claim of another machine that ended without a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unclear {
+    pub host: String,
+    /// By the clock of the database, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// The row, and the server that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub row: Option<Box<Row>>,
+    /// The clock of the database, in milliseconds since 1970.
+    pub server_time: i64,
+    /// The present timeline of the database.
+    pub timeline: u32,
+}
+
+/// The row of one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub content: Content,
+    /// The timeline on which it was stored.
+    pub timeline: u32,
+    pub attempt: Option<Attempt>,
+    /// The result of the last attempt, if it was none that stores a reply.
+    pub result: RowResult,
+}
+
+/// The claim in the row. Times are in milliseconds since 1970 by the clock of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub nonce: String,
+    pub host: String,
+    pub claimed_at: i64,
+    pub claim_until: i64,
+}
+
+/// A refusal or a failure, for the other machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowResult {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// Everything of the row that a reply or a login writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    pub login: String,
+    pub epoch: u64,
+    /// `None` after a logout, and for a reader.
+    pub held: Option<Fingerprint>,
+    /// `None` for a reader, who cannot see it.
+    pub secret: Option<Box<LoginPart>>,
+    pub token: Option<SharedToken>,
+    /// By the clock of the database, in milliseconds since 1970.
+    pub issued_at: i64,
+}
+
+/// The login, which is sealed in the row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginPart {
+    pub login_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<RefreshToken>,
+    pub seeds: Vec<Fingerprint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_life: Option<LoginLife>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<crate::refresh::stored::StoredSecret>,
+}
+
+/// The access token, which readers see as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedToken {
+    pub generation: u64,
+    /// Without an ID token; its `issued_at` is not valid: see [`Content::issued_at`].
+    pub token: AccessToken,
+}
+
+/// A question to the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// The row, the clock and the timeline.
+    Read,
+    /// Claim the refresh of this epoch for `nonce`, if the row still has the claim `seen`.
+    Claim { fence: Fence, seen: Option<String>, nonce: String, host: String },
+    /// Store a reply over the token that earned it.
+    Store { fence: Fence, content: Box<Content> },
+    /// Bring a row that went back in time up to date.
+    Repair { content: Box<Content> },
+    /// Store a new login over the row with this login and epoch, or as the first row.
+    Found { over: Option<(String, u64)>, content: Box<Content> },
+    /// End the claim `nonce` with a refusal or a failure: the refresh token is not spent.
+    Conclude { fence: Fence, nonce: String, result: Box<RowResult> },
+}
+
+/// A row is changed only if it still has exactly this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    pub login: String,
+    pub epoch: u64,
+    pub held: Option<Fingerprint>,
+}
+
+/// What came of a question that could be put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Row(View),
+    /// Durable, at this time by the clock of the database.
+    Done {
+        at: i64,
+    },
+    /// The row is another one by now: nothing was changed.
+    Missed,
+    /// COMMIT gave no clean answer: only the row can tell.
+    Unknown {
+        why: String,
+    },
+}
+
+/// The next step after the row was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Disk and row agree, or neither has a login.
+    Agree,
+    /// The row is newer: continue with it.
+    Adopt,
+    /// The row has the reply of this disk already.
+    Delivered,
+    /// Write what this disk has.
+    Write(Box<Ask>),
+}
+
+/// Compares this disk with the row. `own` is the refresh token in the record, `since` when its login began
+/// by the clock of the database; `write` makes the content of the row from this disk.
+pub fn after_read(record: &Record, view: &View, now: Timestamp, new_login: &str) -> Step {
+    let own = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
+    let replica = record.replica.as_deref();
+    let Some(row) = view.row.as_deref() else {
+        return match own {
+            // The table is new, or lost its row.
+            Some(_) => found(record, None, view, now, new_login),
+            None => Step::Agree,
+        };
+    };
+    let there = &row.content;
+    let Some(replica) = replica.filter(|replica| replica.held == own) else {
+        return match own {
+            _ if there.held == own => Step::Adopt,
+            // A logout here ends the login everywhere, but not one that began elsewhere meanwhile.
+            None if replica.is_some_and(|replica| replica.login == there.login) => {
+                found(record, Some(row), view, now, new_login)
+            }
+            // A login that came from elsewhere than the fleet: the newer one wins, and a dead one never.
+            Some(_) if !record.needs_login() && began_at(record, view, now) > login_at(row) => {
+                found(record, Some(row), view, now, new_login)
+            }
+            _ => Step::Adopt,
+        };
+    };
+    if replica.login != there.login {
+        // A failover lost the newer login, or another machine has logged in.
+        return if replica.login_at > login_at(row) {
+            found(record, Some(row), view, now, &replica.login)
+        } else {
+            Step::Adopt
+        };
+    }
+    match replica.undelivered {
+        _ if there.epoch == replica.epoch && there.held == replica.held => {
+            if replica.undelivered.is_some() {
+                Step::Delivered
+            } else {
+                Step::Agree
+            }
+        }
+        Some(spent) if there.epoch + 1 == replica.epoch && there.held == Some(spent) => {
+            let fence = Fence { login: there.login.clone(), epoch: there.epoch, held: there.held };
+            Step::Write(Box::new(Ask::Store { fence, content: content(record, replica) }))
+        }
+        _ if there.epoch < replica.epoch => {
+            Step::Write(Box::new(Ask::Repair { content: content(record, replica) }))
+        }
+        // Also a sibling: another reply to the same token, which was stored first.
+        _ => Step::Adopt,
+    }
+}
+
+/// The same for a machine that only reads: the row, unless it went back in time while the token lives.
+pub fn after_reader_read(record: Option<&Record>, view: &View, now: Timestamp) -> Step {
+    let Some(row) = view.row.as_deref() else { return Step::Agree };
+    let Some(replica) = record.and_then(|record| record.replica.as_deref()) else { return Step::Adopt };
+    let lives =
+        record.and_then(|record| record.access_token.as_ref()).is_some_and(|token| token.is_live(now));
+    let there = &row.content;
+    let is_same = there.login == replica.login && there.epoch == replica.epoch;
+    let is_newer = there.epoch > replica.epoch || there.issued_at > replica.issued_at;
+    if !is_same && (is_newer || !lives) { Step::Adopt } else { Step::Agree }
+}
+
+/// When the login in the record began, by the clock of the database.
+fn began_at(record: &Record, view: &View, now: Timestamp) -> i64 {
+    record
+        .refresh_token
+        .as_ref()
+        .map_or(0, |token| view.server_time.saturating_sub(millis(now.since(token.seeded_at))))
+}
+
+fn login_at(row: &Row) -> i64 {
+    row.content.secret.as_ref().map_or(0, |secret| secret.login_at)
+}
+
+fn found(record: &Record, over: Option<&Row>, view: &View, now: Timestamp, login: &str) -> Step {
+    let replica = record.replica.as_deref();
+    let known = replica.filter(|replica| replica.login == login);
+    let login_at = match (known, &record.refresh_token) {
+        (Some(replica), _) => replica.login_at,
+        (None, Some(_)) => began_at(record, view, now),
+        (None, None) => view.server_time,
+    };
+    let after = over.map_or(0, |row| row.content.epoch).max(replica.map_or(0, |replica| replica.epoch));
+    let age = record.access_token.as_ref().map_or(0, |token| millis(now.since(token.issued_at)));
+    let replica = Replica {
+        login: login.to_owned(),
+        login_at,
+        epoch: after + 1,
+        held: record.refresh_token.as_ref().map(|token| token.value.fingerprint()),
+        issued_at: view.server_time.saturating_sub(age),
+        ..Replica::default()
+    };
+    let over = over.map(|row| (row.content.login.clone(), row.content.epoch));
+    Step::Write(Box::new(Ask::Found { over, content: content(record, &replica) }))
+}
+
+/// What the row should have, by this disk.
+pub fn content(record: &Record, replica: &Replica) -> Box<Content> {
+    let plain = |token: &RefreshToken| {
+        let mut token = token.clone();
+        token.value.set_sealed(None);
+        token
+    };
+    let id_token = record.access_token.as_ref().and_then(|token| token.id_token.clone());
+    let id_token = id_token.filter(|token| token.open().is_some()).map(|mut token| {
+        token.set_sealed(None);
+        token
+    });
+    let secret = LoginPart {
+        login_at: replica.login_at,
+        refresh_token: record.refresh_token.as_ref().map(plain),
+        previous: record.previous.as_ref().filter(|token| token.value.open().is_some()).map(plain),
+        seeds: record.seeds.clone(),
+        identity: record.identity.clone(),
+        login_life: record.login_life.clone(),
+        id_token,
+    };
+    let token = record.access_token.clone().map(|token| SharedToken {
+        generation: record.generation,
+        token: AccessToken { id_token: None, ..token },
+    });
+    Box::new(Content {
+        login: replica.login.clone(),
+        epoch: replica.epoch,
+        held: replica.held,
+        secret: Some(Box::new(secret)),
+        token,
+        issued_at: replica.issued_at,
+    })
+}
+
+impl Record {
+    /// Continues with the row.
+    pub fn adopt(&mut self, row: &Row, view: &View, now: Timestamp, host: &str) {
+        let there = &row.content;
+        let age =
+            Duration::from_millis(view.server_time.saturating_sub(there.issued_at).max(0).cast_unsigned());
+        let issued_at = now.minus(age);
+        if let Some(secret) = &there.secret {
+            if secret.refresh_token.is_none() {
+                self.log_out();
+            }
+            self.refresh_token.clone_from(&secret.refresh_token);
+            self.previous.clone_from(&secret.previous);
+            secret.seeds.iter().for_each(|seed| self.list_seed(*seed));
+            self.identity.clone_from(&secret.identity);
+            self.login_life.clone_from(&secret.login_life);
+        }
+        if let Some(shared) = &there.token {
+            // The number of a token never goes back on one machine.
+            self.generation = self.generation.max(shared.generation);
+            let id_token = there.secret.as_ref().and_then(|secret| secret.id_token.clone());
+            self.access_token = Some(AccessToken { issued_at, id_token, ..shared.token.clone() });
+        }
+        self.in_flight = None;
+        self.failure = None;
+        self.verdict = None;
+        let earlier = self.replica.take().map(|replica| *replica).unwrap_or_default();
+        self.replica = Some(Box::new(Replica {
+            host: host.to_owned(),
+            login: there.login.clone(),
+            login_at: login_at(row),
+            epoch: there.epoch,
+            held: there.held,
+            issued_at: there.issued_at,
+            undelivered: None,
+            ..earlier
+        }));
+    }
+}
+
+/// The database is an older copy of itself: another one has become the primary since.
+pub fn is_stale(replica: Option<&Replica>, view: &View) -> bool {
+    replica.is_some_and(|replica| view.timeline < replica.timeline)
+}
+
+impl Replica {
+    /// Notes what was seen of claims and failovers. True if that must be kept.
+    pub fn watch(&mut self, view: &View, now: Timestamp) -> bool {
+        let before = (self.timeline, self.watched.clone(), self.failover);
+        self.timeline = view.timeline;
+        let row = view.row.as_deref();
+        let attempt = row
+            .and_then(|row| row.attempt.as_ref())
+            .filter(|attempt| attempt.claim_until <= view.server_time && !self.is_own(attempt));
+        self.watched = attempt.map(|attempt| match self.watched.take() {
+            Some((nonce, since)) if nonce == attempt.nonce => (nonce, since),
+            _ => (attempt.nonce.clone(), now),
+        });
+        self.failover = row.filter(|row| row.timeline != view.timeline).map(|_| match self.failover {
+            Some((timeline, since)) if timeline == view.timeline => (timeline, since),
+            _ => (view.timeline, now),
+        });
+        before != (self.timeline, self.watched.clone(), self.failover)
+    }
+
+    /// The database cannot be reached: its claims have not been seen unchanged since.
+    pub fn lose_sight(&mut self) -> bool {
+        self.watched.take().is_some()
+    }
+
+    fn is_own(&self, attempt: &Attempt) -> bool {
+        // One that was never sent, or whose owner is here to send it again.
+        attempt.host == self.host || self.is_current(attempt)
+    }
+
+    /// Whether this is the last claim of this machine.
+    pub fn is_current(&self, attempt: &Attempt) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.nonce == attempt.nonce)
+    }
+}
+
+/// Whether a refresh that is due may be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes; after this attempt of another machine, if there was one.
+    Open { after: Option<Unclear> },
+    /// Not yet, for this reason: look again after this time at the latest.
+    Wait { reason: WaitReason, look_in: Duration },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// Another machine is refreshing.
+    Refreshing { host: String },
+    /// Another machine began and did not finish: its successor may be on its disk.
+    Unclear(Unclear),
+    /// The database failed over: another machine may have a newer copy.
+    Failover,
+}
+
+/// `force`: a person asked, so that neither a failover nor an unclear attempt is waited for.
+pub fn gate(record: &Record, row: &Row, view: &View, now: Timestamp) -> Gate {
+    let Some(replica) = record.replica.as_deref() else { return Gate::Open { after: None } };
+    let (left, life) = record
+        .access_token
+        .as_ref()
+        .map_or((Duration::ZERO, Duration::ZERO), |token| (token.life_left(now), token.lifetime()));
+    let last_chance = LAST_CHANCE.max(life / LAST_CHANCE_SHARE);
+    let is_last_chance = left <= last_chance;
+    let until_last_chance = left.saturating_sub(last_chance);
+    let mut after = None;
+    if let Some(attempt) = row.attempt.as_ref().filter(|attempt| !replica.is_current(attempt)) {
+        let claim_left = attempt.claim_until.saturating_sub(view.server_time);
+        if claim_left > 0 {
+            let reason = WaitReason::Refreshing { host: attempt.host.clone() };
+            return Gate::Wait { reason, look_in: Duration::from_millis(claim_left.cast_unsigned()) };
+        }
+        if !replica.is_own(attempt) {
+            let unclear = Unclear { host: attempt.host.clone(), at: attempt.claimed_at };
+            let seen_for = replica.watched.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since));
+            if !never_rotates(record) && (!is_last_chance || seen_for < UNCHANGED) {
+                let look_in = until_last_chance.max(UNCHANGED.saturating_sub(seen_for)).min(LOOK);
+                return Gate::Wait { reason: WaitReason::Unclear(unclear), look_in };
+            }
+            after = Some(unclear);
+        }
+    }
+    if let Some((_, since)) = replica.failover {
+        let waited = now.since(since);
+        if waited < QUARANTINE && !is_last_chance {
+            let look_in = QUARANTINE.saturating_sub(waited).min(until_last_chance).min(LOOK);
+            return Gate::Wait { reason: WaitReason::Failover, look_in };
+        }
+    }
+    Gate::Open { after }
+}
+
+/// A login whose refresh token has been used since it came and was not replaced: an attempt cannot have spent it.
+fn never_rotates(record: &Record) -> bool {
+    let is_kept = |token: &RefreshToken| {
+        let used = token.used_at.is_some_and(|used| used.wall > token.obtained_at.wall);
+        token.source == LoginSource::Seed && used
+    };
+    record.refresh_token.as_ref().is_some_and(is_kept)
+}

@@ -1,0 +1,577 @@
+//! A pass of an account whose login is shared by several machines, by the rules of fleet.rs.
+//!
+//! Under the lock, before anything is decided, the row is read: this disk continues with it, or brings it up
+//! to date. A claim comes before the marker of a request. A reply goes to this disk and into the token file
+//! first, and into the row before the lock is released. Without the database nothing is sent.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::oauth::Answer;
+use crate::problem::{Class, Problem};
+use crate::refresh::decide::{self, Decision, FileView};
+use crate::refresh::fleet::{
+    self, Ask, Attempt, CLAIM_FRESH, CLAIM_LIFE, Claim, Fence, Gate, LOOK, Replica, Reply, Role, Row,
+    RowResult, Step, View, WaitReason,
+};
+use crate::refresh::outcome::{Outcome, Report};
+use crate::refresh::record::{Record, VerdictKind};
+use crate::refresh::{Action, Phase, Refresher, Then, report, report_first};
+
+/// How often a row that changes under the questions is read again within one pass.
+const REREADS: u32 = 4;
+
+/// How often `once`, which no notification reaches, looks whether another machine has refreshed.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The kind of the failure of a database that does not answer.
+pub const FLEET: &str = "fleet";
+
+/// The part of a pass that is about the fleet.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The row as it was read under the lock, with the changes of this pass.
+    view: Option<View>,
+    rereads: u32,
+    /// The record in memory has news that the disk does not have.
+    dirty: bool,
+    /// The reply was offered to the row in this pass.
+    offered: bool,
+}
+
+/// The question whose reply the pass waits for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Row,
+    /// A write, whose content becomes the row.
+    Write(Box<Ask>),
+    Claim(Box<Claim>),
+    /// The row, after a claim whose outcome is unknown.
+    ClaimedRow(Box<Claim>),
+    /// The row, after the server refused the refresh token.
+    RefusedRow {
+        issued_at: Timestamp,
+        refusal: Box<Answer>,
+    },
+    /// Before the lock is released.
+    Close {
+        then: Then,
+    },
+}
+
+impl Refresher {
+    fn role(&self) -> Option<Role> {
+        self.policy.fleet.as_ref().map(|fleet| fleet.role)
+    }
+
+    fn round(&mut self) -> &mut Round {
+        self.round.get_or_insert_default()
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| round.dirty)
+    }
+
+    fn row(&self) -> Option<&Row> {
+        self.round.as_ref()?.view.as_ref()?.row.as_deref()
+    }
+
+    fn replica(&self) -> Option<&Replica> {
+        self.record()?.replica.as_deref()
+    }
+
+    /// Whether the row must be read: if something is due, is on this disk alone, or has changed elsewhere.
+    pub(super) fn wants_row(&self, decision: &Decision) -> bool {
+        let Some(role) = self.role() else { return false };
+        let has_news = || {
+            let Some(record) = self.record() else { return true };
+            let Some(replica) = record.replica.as_deref() else { return true };
+            let own = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
+            role == Role::Refresh && (replica.undelivered.is_some() || replica.held != own)
+        };
+        !matches!(decision, Decision::Rest(_) | Decision::Republish) || self.trigger.row || has_news()
+    }
+
+    /// The first question of a pass under the lock; `None` without a fleet, and if it was put already.
+    pub(super) fn read_row(&mut self, found_marker: bool) -> Option<Vec<Action>> {
+        let can_ask = self.inputs.is_some() || self.inputs_problem.is_some();
+        if self.role().is_none() || !can_ask || self.round().view.is_some() {
+            return None;
+        }
+        self.round().dirty |= found_marker;
+        Some(self.ask(Asked::Row, Ask::Read))
+    }
+
+    fn ask(&mut self, asked: Asked, ask: Ask) -> Vec<Action> {
+        self.phase = Phase::Asking(asked);
+        vec![Action::Ask(Box::new(ask))]
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        now: Timestamp,
+        asked: Asked,
+        reply: Result<Reply, Problem>,
+    ) -> Vec<Action> {
+        match (asked, reply) {
+            (Asked::Close { then }, reply) => self.on_closed(now, then, reply),
+            (Asked::RefusedRow { issued_at, refusal }, reply) => {
+                self.on_refused_row(now, issued_at, &refusal, reply)
+            }
+            (_, Err(problem)) => self.without_database(now, problem),
+            (Asked::ClaimedRow(claim), Ok(Reply::Row(view))) => {
+                let attempt = view.row.as_ref().and_then(|row| row.attempt.clone());
+                let ours = attempt.filter(|attempt| attempt.nonce == claim.nonce);
+                match ours {
+                    Some(attempt) => self.won(now, *claim, attempt.claimed_at),
+                    None => self.seen(now, view),
+                }
+            }
+            (_, Ok(Reply::Row(view))) => self.seen(now, view),
+            (Asked::Write(ask), Ok(Reply::Done { .. })) => self.written(now, *ask),
+            (Asked::Claim(claim), Ok(Reply::Done { at })) => self.won(now, *claim, at),
+            (Asked::Claim(claim), Ok(Reply::Unknown { .. })) => self.ask(Asked::ClaimedRow(claim), Ask::Read),
+            // The row has changed since it was read, or nobody knows whether it has.
+            (_, Ok(Reply::Missed | Reply::Unknown { .. } | Reply::Done { .. })) => self.read_again(now),
+        }
+    }
+
+    fn read_again(&mut self, now: Timestamp) -> Vec<Action> {
+        self.round().rereads += 1;
+        if self.round().rereads <= REREADS {
+            return self.ask(Asked::Row, Ask::Read);
+        }
+        let message = "the row of the account changes again and again in the database";
+        let problem = problem(FLEET, message.into(), None);
+        self.look_later(now, SOON, problem)
+    }
+
+    /// The row as it is now: continue with it, or bring it up to date.
+    fn seen(&mut self, now: Timestamp, view: View) -> Vec<Action> {
+        if fleet::is_stale(self.replica(), &view) && !self.trigger.force {
+            let known = self.replica().map_or(0, |replica| replica.timeline);
+            let problem = stale(view.timeline, known);
+            return self.without_database(now, problem);
+        }
+        let new_login = self.uuid();
+        let step = match (self.role(), self.record()) {
+            (Some(Role::Read), record) => fleet::after_reader_read(record, &view, now),
+            (_, Some(record)) => fleet::after_read(record, &view, now, &new_login),
+            (_, None) if view.row.is_some() => Step::Adopt,
+            (_, None) => Step::Agree,
+        };
+        let mut record = self.record().cloned();
+        if let Some(failure) =
+            record.as_mut().and_then(|record| record.failure.take_if(|it| it.kind == FLEET))
+        {
+            drop(failure);
+            self.round().dirty = true;
+        }
+        let mut actions = Vec::new();
+        match &step {
+            Step::Agree => {
+                if let Some(record) = &mut record {
+                    self.round().dirty |= self.take_result(record, &view);
+                }
+            }
+            Step::Adopt => {
+                if let Some(row) = &view.row {
+                    let mut adopted = record.take().unwrap_or_else(|| self.policy.new_record());
+                    let token_before = adopted.access_token.as_ref().map(|token| token.value.clone());
+                    let earlier = adopted.replica.as_ref();
+                    let dropped = earlier.is_some_and(|replica| replica.undelivered.is_some());
+                    let host = earlier.map_or_else(|| self.new_host(), |replica| replica.host.clone());
+                    adopted.adopt(row, &view, now, &host);
+                    self.take_result(&mut adopted, &view);
+                    if adopted.access_token.as_ref().map(|token| &token.value) != token_before.as_ref() {
+                        self.note_file(FileView::Other { modified_at: now.wall });
+                    }
+                    let epoch = row.content.epoch;
+                    actions.push(report(Report::FromFleet { epoch, dropped }));
+                    self.round().dirty = true;
+                    record = Some(adopted);
+                }
+            }
+            Step::Delivered => {
+                if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
+                    replica.undelivered = None;
+                    self.round().dirty = true;
+                }
+            }
+            Step::Write(_) => {}
+        }
+        if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
+            self.round().dirty |= replica.watch(&view, now);
+        }
+        if let Some(record) = record {
+            self.remember(record);
+        }
+        self.round().view = Some(view);
+        actions.extend(match step {
+            Step::Write(ask) => self.ask(Asked::Write(ask.clone()), *ask),
+            _ => self.decide_locked(now),
+        });
+        actions
+    }
+
+    /// A refusal or a failure that another machine has met with the same refresh token.
+    fn take_result(&self, record: &mut Record, view: &View) -> bool {
+        let Some(row) = view.row.as_ref() else { return false };
+        let before = (record.verdict.clone(), record.failure.clone());
+        if let (None, Some(verdict)) = (&record.verdict, &row.result.verdict) {
+            let mut verdict = verdict.clone();
+            let token = record.refresh_token.as_ref().and_then(|token| token.value.open());
+            if let (VerdictKind::RefreshToken, Some(token), Some(inputs)) =
+                (verdict.kind, token, &self.inputs)
+            {
+                // Nobody sends that token again, whatever else this machine would send with it.
+                verdict.binding = decide::binding(token, inputs.evidence.fingerprint);
+            }
+            record.verdict = Some(verdict);
+        }
+        if let (None, None, Some(failure)) = (&record.verdict, &record.failure, &row.result.failure) {
+            record.failure = Some(failure.clone());
+        }
+        before != (record.verdict.clone(), record.failure.clone())
+    }
+
+    /// The database has what this disk has.
+    fn written(&mut self, now: Timestamp, ask: Ask) -> Vec<Action> {
+        let (content, done) = match ask {
+            Ask::Store { content, .. } => (content, Report::Delivered { late: true }),
+            Ask::Repair { content } => (content, Report::Repaired { epoch: 0 }),
+            Ask::Found { content, .. } => (content, Report::Founded),
+            _ => return self.read_again(now),
+        };
+        let done = if matches!(done, Report::Repaired { .. }) {
+            Report::Repaired { epoch: content.epoch }
+        } else {
+            done
+        };
+        let host = self.replica().map(|replica| replica.host.clone());
+        let host = host.unwrap_or_else(|| self.new_host());
+        let timeline = self.round().view.as_ref().map_or(0, |view| view.timeline);
+        let mut record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
+        let earlier = record.replica.take().map(|replica| *replica).unwrap_or_default();
+        record.replica = Some(Box::new(Replica {
+            host,
+            login: content.login.clone(),
+            login_at: content.secret.as_ref().map_or(0, |secret| secret.login_at),
+            epoch: content.epoch,
+            held: content.held,
+            issued_at: content.issued_at,
+            undelivered: None,
+            timeline,
+            failover: None,
+            ..earlier
+        }));
+        self.remember(record);
+        self.round().dirty = true;
+        let row = Row { content: *content, timeline, attempt: None, result: RowResult::default() };
+        if let Some(view) = &mut self.round().view {
+            view.row = Some(Box::new(row));
+        }
+        report_first(done, self.decide_locked(now))
+    }
+
+    /// The database does not answer: nothing is sent, and what is only on this disk waits.
+    fn without_database(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
+        if let Some(mut record) = self.record().cloned()
+            && record.replica.as_mut().is_some_and(|replica| replica.lose_sight())
+        {
+            self.remember(record);
+            self.round().dirty = true;
+        }
+        let (decision, decided) = self.decide(now);
+        let actions = match decision {
+            Decision::Refresh(_) | Decision::Hold { .. } => {
+                let mut actions = self.note_inputs_problem(now, problem);
+                // Another try costs the token endpoint nothing.
+                for action in &mut actions {
+                    if let Action::Persist(record) = action
+                        && let Some(failure) = &mut record.failure
+                    {
+                        failure.not_sent = true;
+                    }
+                }
+                actions
+            }
+            Decision::Refused(verdict) => self.leave(now, Outcome::Refused(verdict)),
+            Decision::Lost(_) => self.leave_failed(now, problem),
+            Decision::Rest(wait) => {
+                self.note_local_problem(now);
+                let outcome = self.fresh(now, wait);
+                report_first(Report::Undeliverable(problem), self.store(now, outcome))
+            }
+            Decision::Republish => {
+                self.note_local_problem(now);
+                report_first(Report::Undeliverable(problem), self.store(now, Outcome::Republished))
+            }
+        };
+        std::iter::once(decided).chain(actions).collect()
+    }
+
+    /// Ends a pass under the lock, with the news for the disk.
+    pub(super) fn store(&mut self, now: Timestamp, then: impl Into<Then>) -> Vec<Action> {
+        if self.is_dirty() {
+            self.round().dirty = false;
+            return self.persist(then);
+        }
+        self.leave(now, then)
+    }
+
+    /// What is due is not done now, but looked at again after this time.
+    fn look_later(&mut self, now: Timestamp, wait: Duration, problem: Problem) -> Vec<Action> {
+        let spread = Duration::from_millis(self.next_random() % 2000);
+        let is_soon = !self.policy.patient && matches!(&*problem.kind, "fleet_refreshing" | FLEET);
+        let wait = if is_soon { wait.min(SOON) } else { wait + spread };
+        self.row_wait = Some(Box::new((now.plus(wait), is_soon)));
+        self.store(now, Outcome::Held { wait, problem })
+    }
+
+    /// The refresh is due, and the row was read: claims it, if it may be claimed.
+    pub(super) fn claim(&mut self, now: Timestamp) -> Vec<Action> {
+        let (Some(record), Some(view)) = (self.record(), self.round.as_ref().and_then(|it| it.view.as_ref()))
+        else {
+            return self.no_refresh_token(now);
+        };
+        let (Some(row), Some(_), Some(replica)) =
+            (view.row.as_deref(), &record.refresh_token, &record.replica)
+        else {
+            return self.no_refresh_token(now);
+        };
+        match fleet::gate(record, row, view, now) {
+            Gate::Wait { reason, look_in } => {
+                let problem = waiting(&reason);
+                self.look_later(now, look_in, problem)
+            }
+            Gate::Open { after } => {
+                let content = &row.content;
+                let fence = Fence { login: content.login.clone(), epoch: content.epoch, held: content.held };
+                let (seen, host) =
+                    (row.attempt.as_ref().map(|attempt| attempt.nonce.clone()), replica.host.clone());
+                let nonce = self.uuid();
+                let claim = Claim { nonce: nonce.clone(), at: now, claimed_at: 0, after };
+                self.ask(Asked::Claim(Box::new(claim)), Ask::Claim { fence, seen, nonce, host })
+            }
+        }
+    }
+
+    fn won(&mut self, now: Timestamp, mut claim: Claim, claimed_at: i64) -> Vec<Action> {
+        claim.claimed_at = claimed_at;
+        let nonce = claim.nonce.clone();
+        let Some(mut record) = self.record().cloned() else { return self.no_refresh_token(now) };
+        let mut host = String::new();
+        if let Some(replica) = &mut record.replica {
+            replica.claim = Some(claim);
+            host.clone_from(&replica.host);
+        }
+        self.remember(record);
+        if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
+            let claim_until = claimed_at + crate::clock::millis(CLAIM_LIFE);
+            row.attempt = Some(Attempt { nonce, host, claimed_at, claim_until });
+        }
+        self.prepare(now)
+    }
+
+    /// Whether the claim for this request has become too old to send it: true for a request without one.
+    pub(super) fn is_claim_old(&self, now: Timestamp) -> bool {
+        let claim = self.replica().and_then(|replica| replica.claim.as_ref());
+        self.role().is_some() && claim.is_none_or(|claim| now.since(claim.at) > CLAIM_FRESH)
+    }
+
+    /// A reply makes the next epoch, which the row does not have yet. `always`: also if the refresh token
+    /// stays the same.
+    pub(super) fn note_reply(&self, record: &mut Record, always: bool) {
+        let held = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
+        let Some(replica) = record.replica.as_deref_mut().filter(|_| self.policy.fleet.is_some()) else {
+            return;
+        };
+        if !always && held == replica.held {
+            return;
+        }
+        replica.undelivered = replica.held;
+        replica.held = held;
+        replica.epoch += 1;
+        replica.issued_at = replica.claim.as_ref().map_or(replica.issued_at, |claim| claim.claimed_at);
+    }
+
+    /// After invalid_grant: another machine may have replaced the refresh token.
+    pub(super) fn ask_about_refusal(
+        &mut self,
+        issued_at: Timestamp,
+        refusal: &Answer,
+    ) -> Option<Vec<Action>> {
+        self.role()?;
+        let refusal = Box::new(refusal.clone());
+        Some(self.ask(Asked::RefusedRow { issued_at, refusal }, Ask::Read))
+    }
+
+    fn on_refused_row(
+        &mut self,
+        now: Timestamp,
+        issued_at: Timestamp,
+        refusal: &Answer,
+        reply: Result<Reply, Problem>,
+    ) -> Vec<Action> {
+        let record = self.record().cloned();
+        if let (Ok(Reply::Row(view)), Some(mut record)) = (reply, record)
+            && let Some(row) = view.row.as_deref()
+            && fleet::after_read(&record, &view, now, "") == Step::Adopt
+        {
+            let host = record.replica.as_ref().map_or_else(String::new, |replica| replica.host.clone());
+            record.adopt(row, &view, now, &host);
+            self.remember(record);
+            self.round().view = Some(view);
+            return report_first(Report::Adopted, self.persist(Then::Again));
+        }
+        self.refuse(now, issued_at, refusal)
+    }
+
+    /// The attempt of another machine that this request came after, if that explains a refusal.
+    pub(super) fn spent_by(&self) -> Option<&fleet::Unclear> {
+        self.replica()?.claim.as_ref()?.after.as_ref()
+    }
+
+    /// The last question before the lock is released: a reply that the row does not have, or the end of a
+    /// claim.
+    pub(super) fn close_row(&mut self) -> Option<Ask> {
+        if self.role() != Some(Role::Refresh) {
+            return None;
+        }
+        let record = self.record()?;
+        let (replica, row) = (record.replica.as_deref()?, self.row()?);
+        if let Some(spent) = replica.undelivered {
+            if self.round.as_ref().is_some_and(|round| round.offered) {
+                return None;
+            }
+            let fence = Fence { login: replica.login.clone(), epoch: replica.epoch - 1, held: Some(spent) };
+            let ask = Ask::Store { fence, content: fleet::content(record, replica) };
+            self.round().offered = true;
+            return Some(ask);
+        }
+        let nonce = row.attempt.as_ref().filter(|attempt| replica.is_current(attempt))?.nonce.clone();
+        let token = record.refresh_token.as_ref()?;
+        // An attempt whose outcome nobody knows stays in the row.
+        if record.in_flight.is_some() || token.unclear_sends > 0 {
+            return None;
+        }
+        let failure = record.failure.clone().filter(|failure| failure.kind != FLEET);
+        let result = RowResult { verdict: record.verdict.clone(), failure };
+        let fence = Fence {
+            login: replica.login.clone(),
+            epoch: replica.epoch,
+            held: Some(token.value.fingerprint()),
+        };
+        if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
+            row.attempt = None;
+        }
+        Some(Ask::Conclude { fence, nonce, result: Box::new(result) })
+    }
+
+    pub(super) fn ask_to_close(&mut self, ask: Ask, then: Then) -> Vec<Action> {
+        self.ask(Asked::Close { then }, ask)
+    }
+
+    fn on_closed(&mut self, now: Timestamp, then: Then, reply: Result<Reply, Problem>) -> Vec<Action> {
+        let undelivered = self.replica().is_some_and(|replica| replica.undelivered.is_some());
+        match reply {
+            Ok(Reply::Done { .. }) if undelivered => {
+                if let Some(mut record) = self.record().cloned() {
+                    if let Some(replica) = &mut record.replica {
+                        replica.undelivered = None;
+                    }
+                    self.remember(record);
+                }
+                if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
+                    row.attempt = None;
+                }
+                report_first(Report::Delivered { late: false }, self.persist(then))
+            }
+            Err(problem) if undelivered => {
+                self.note_local_problem(now);
+                report_first(Report::Undeliverable(problem), self.unlock(then))
+            }
+            // The row tells, in the next pass.
+            Ok(Reply::Missed | Reply::Unknown { .. }) => {
+                self.again = true;
+                self.unlock(then)
+            }
+            _ => self.unlock(then),
+        }
+    }
+
+    /// A machine that only reads waits for the others.
+    pub(super) fn wait_for_others(&mut self, now: Timestamp) -> Vec<Action> {
+        let token = self.record().and_then(|record| record.access_token.as_ref());
+        let lives = token.is_some_and(|token| token.is_live(now));
+        let (message, hint) = match (self.row(), token) {
+            (None, _) => (
+                "the database has no row for this account yet",
+                "run `zg-tokend login` on a machine that refreshes",
+            ),
+            (_, None) => ("nobody is logged in", "run `zg-tokend login` on a machine that refreshes"),
+            _ => (
+                "the other machines have not refreshed the token",
+                "run `zg-tokend status` on the machines that refresh",
+            ),
+        };
+        let problem = problem("fleet_waiting", message.into(), Some(hint.into()));
+        self.row_wait = Some(Box::new((now.plus(LOOK), false)));
+        if lives {
+            return self.store(now, Outcome::Held { wait: LOOK, problem });
+        }
+        self.store(now, Outcome::Failed(problem))
+    }
+
+    fn new_host(&mut self) -> String {
+        let name = self.policy.fleet.as_ref().map_or("", |fleet| &*fleet.host).to_owned();
+        format!("{name}/{:08x}", self.next_random() as u32)
+    }
+
+    /// A random UUID, version 4 of RFC 9562.
+    fn uuid(&mut self) -> String {
+        let (high, low) = (self.next_random(), self.next_random());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xfff,
+            0x8000 | ((low >> 48) & 0x3fff),
+            low & 0xffff_ffff_ffff
+        )
+    }
+}
+
+fn stale(timeline: u32, known: u32) -> Problem {
+    let message = format!(
+        "the database is not the primary any more: it is on timeline {timeline}, and timeline {known} was seen before"
+    );
+    let hint = "point fleet.url at the present primary; after the database was set up anew, run `zg-tokend once --force`";
+    problem("fleet_stale", message, Some(hint.into()))
+}
+
+fn problem(kind: &str, message: String, hint: Option<String>) -> Problem {
+    Problem { class: Class::Unavailable, kind: kind.into(), message, hint }
+}
+
+fn waiting(reason: &WaitReason) -> Problem {
+    let (kind, message, hint) = match reason {
+        WaitReason::Refreshing { host } => ("fleet_refreshing", format!("host {host} is refreshing"), None),
+        WaitReason::Unclear(unclear) => (
+            "fleet_unclear",
+            format!(
+                "host {} began to refresh at {} and has not finished: its reply may be on its disk",
+                unclear.host,
+                crate::clock::utc(unclear.at / 1000)
+            ),
+            Some(format!("start zg-tokend on {}, if it is stopped", unclear.host)),
+        ),
+        WaitReason::Failover => (
+            "fleet_failover",
+            "the database failed over: the other machines may have a newer copy of the login".into(),
+            None,
+        ),
+    };
+    problem(kind, message, hint)
+}

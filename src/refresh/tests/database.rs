@@ -1,0 +1,96 @@
+//! A database in memory, which answers the questions of the fleet as PostgreSQL would.
+
+use crate::clock::millis;
+use crate::problem::{Class, Problem};
+use crate::refresh::fleet::{Ask, Attempt, CLAIM_LIFE, Content, Fence, Reply, Row, RowResult, View};
+use crate::refresh::tests::world::problem;
+
+#[derive(Debug, Default)]
+pub struct Database {
+    pub row: Option<Row>,
+    pub timeline: u32,
+    /// It does not answer.
+    pub is_away: bool,
+    /// The next write succeeds, and its answer is lost.
+    pub loses_answer: bool,
+}
+
+impl Database {
+    /// `now` is the clock of the database.
+    pub fn ask(&mut self, ask: Ask, now: i64) -> Result<Reply, Problem> {
+        if self.is_away {
+            return Err(problem(Class::Unavailable, "fleet"));
+        }
+        if ask == Ask::Read {
+            let row = self.row.clone().map(Box::new);
+            return Ok(Reply::Row(View { row, server_time: now, timeline: self.timeline }));
+        }
+        let before = self.row.clone();
+        if !self.write(ask, now) {
+            self.row = before;
+            return Ok(Reply::Missed);
+        }
+        if std::mem::take(&mut self.loses_answer) {
+            return Ok(Reply::Unknown { why: "a warning".into() });
+        }
+        Ok(Reply::Done { at: now })
+    }
+
+    fn has(&self, fence: &Fence) -> bool {
+        self.row.as_ref().is_some_and(|row| {
+            let there = &row.content;
+            (&there.login, there.epoch, there.held) == (&fence.login, fence.epoch, fence.held)
+        })
+    }
+
+    fn write(&mut self, ask: Ask, now: i64) -> bool {
+        match ask {
+            Ask::Read => true,
+            Ask::Claim { fence, seen, nonce, host } => {
+                let fits = self.has(&fence);
+                let Some(row) = self.row.as_mut().filter(|_| fits) else { return false };
+                if row.attempt.as_ref().map(|attempt| attempt.nonce.clone()) != seen {
+                    return false;
+                }
+                let claim_until = now + millis(CLAIM_LIFE);
+                row.attempt = Some(Attempt { nonce, host, claimed_at: now, claim_until });
+                true
+            }
+            Ask::Store { fence, content } => {
+                self.has(&fence) && {
+                    self.put(*content);
+                    true
+                }
+            }
+            Ask::Repair { content } => {
+                let row = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
+                row.is_some_and(|(login, epoch)| login == content.login && epoch < content.epoch) && {
+                    self.put(*content);
+                    true
+                }
+            }
+            Ask::Found { over, content } => {
+                let row = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
+                row == over && {
+                    self.put(*content);
+                    true
+                }
+            }
+            Ask::Conclude { fence, nonce, result } => {
+                let fits = self.has(&fence);
+                let Some(row) = self.row.as_mut().filter(|_| fits) else { return false };
+                if row.attempt.as_ref().is_none_or(|attempt| attempt.nonce != nonce) {
+                    return false;
+                }
+                row.attempt = None;
+                row.result = *result;
+                true
+            }
+        }
+    }
+
+    fn put(&mut self, content: Content) {
+        self.row =
+            Some(Row { content, timeline: self.timeline, attempt: None, result: RowResult::default() });
+    }
+}
