@@ -1,6 +1,6 @@
 //! The database: one row, its history for a failover, and the statements as docs/FLEET.md has them.
 
-use zg_tokend::testing::fleet::{Ask, Attempt, CLAIM_LIFE, Content, Fence, Reply, Row, RowResult, View};
+use zg_tokend::testing::refresh::{Ask, Attempt, CLAIM_LIFE, Content, Fence, Row, RowReply, RowResult, View};
 
 use super::super::plan::SECOND;
 use super::mutants::FleetMutant;
@@ -63,7 +63,7 @@ impl Database {
         })
     }
 
-    fn stored(&mut self, now: i64, content: &Content) -> (Reply, bool) {
+    fn stored(&mut self, now: i64, content: &Content) -> (RowReply, bool) {
         let row = Row {
             content: content.clone(),
             timeline: self.timeline,
@@ -71,13 +71,13 @@ impl Database {
             result: RowResult::default(),
         };
         self.commit(now, row);
-        (Reply::Done { at: EPOCH + now }, true)
+        (RowReply::Done { at: EPOCH + now }, true)
     }
 
     /// The reply, and whether listeners are notified.
-    pub(super) fn answer(&mut self, now: i64, ask: &Ask) -> (Reply, bool) {
+    pub(super) fn answer(&mut self, now: i64, ask: &Ask) -> (RowReply, bool) {
         match ask {
-            Ask::Read => (Reply::Row(self.view(now)), false),
+            Ask::Read => (RowReply::Row(self.view(now)), false),
             Ask::Claim { fence, seen, nonce, host } => {
                 let current = self.row.as_ref().and_then(|row| row.attempt.as_ref());
                 let is_seen = current.map(|attempt| &attempt.nonce) == seen.as_ref();
@@ -85,7 +85,7 @@ impl Database {
                     matches!(self.mutant, Some(FleetMutant::StealsClaims | FleetMutant::TakesOverAtOnce));
                 let meets = self.meets(fence) || self.mutant == Some(FleetMutant::ClaimsAnyEpoch);
                 if !meets || !(is_seen || steals) {
-                    return (Reply::Missed, false);
+                    return (RowReply::Missed, false);
                 }
                 let mut row = self.row.clone().expect("the fence is met");
                 row.attempt = Some(Attempt {
@@ -95,13 +95,13 @@ impl Database {
                     claim_until: EPOCH + now + CLAIM_LIFE.as_millis() as i64,
                 });
                 self.commit(now, row);
-                (Reply::Done { at: EPOCH + now }, false)
+                (RowReply::Done { at: EPOCH + now }, false)
             }
             Ask::Store { fence, content } => {
                 if self.meets(fence) || self.mutant == Some(FleetMutant::StoresWithoutFence) {
                     return self.stored(now, content);
                 }
-                (Reply::Missed, false)
+                (RowReply::Missed, false)
             }
             Ask::Repair { content } => {
                 let older = self.row.as_ref().is_some_and(|row| {
@@ -111,11 +111,11 @@ impl Database {
                     self.repairs += 1;
                     return self.stored(now, content);
                 }
-                (Reply::Missed, false)
+                (RowReply::Missed, false)
             }
             Ask::Found { over, content } => {
                 let there = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
-                if there == *over { self.stored(now, content) } else { (Reply::Missed, false) }
+                if there == *over { self.stored(now, content) } else { (RowReply::Missed, false) }
             }
             Ask::Conclude { fence, nonce, result } => {
                 let is_ours = self
@@ -123,7 +123,7 @@ impl Database {
                     .as_ref()
                     .is_some_and(|row| row.attempt.as_ref().is_some_and(|attempt| attempt.nonce == *nonce));
                 if !is_ours || !self.meets(fence) {
-                    return (Reply::Missed, false);
+                    return (RowReply::Missed, false);
                 }
                 let mut row = self.row.clone().expect("the fence is met");
                 row.attempt = None;
@@ -131,7 +131,7 @@ impl Database {
                     row.result = (**result).clone();
                 }
                 self.commit(now, row);
-                (Reply::Done { at: EPOCH + now }, true)
+                (RowReply::Done { at: EPOCH + now }, true)
             }
         }
     }

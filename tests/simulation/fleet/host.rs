@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use zg_tokend::testing::clock::{BootId, Timestamp};
-use zg_tokend::testing::fleet::{Ask, FleetPolicy, Reply, Role};
 use zg_tokend::testing::oauth::{Answer, Grant};
 use zg_tokend::testing::problem::{Class, Problem};
-use zg_tokend::testing::refresh::{Action, Event, Inputs, Policy, Record, Refresher, Report, Trigger};
+use zg_tokend::testing::refresh::{
+    Action, Ask, Event, FleetPolicy, Inputs, Policy, Record, Refresher, Report, Role, RowReply, Trigger, View,
+};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use super::super::plan::SECOND;
@@ -22,6 +23,9 @@ pub(super) const ROW: Trigger =
 
 /// A question to a database that does not answer is given up after this.
 const PATIENCE: i64 = 5 * SECOND;
+
+/// A request is sent within this time of the beginning of its claim.
+const FRESH: i64 = 10 * SECOND;
 
 pub(super) struct Host {
     pub(super) number: usize,
@@ -47,11 +51,13 @@ pub(super) struct Host {
     pub(super) stopped_clock: Option<i64>,
     /// The record that the mutant has not stored yet.
     unstored: Option<Record>,
+    /// The row as the mutant remembers it.
+    last_view: Option<View>,
 }
 
 pub(super) enum Doing {
     File { action: Action, done_at: i64 },
-    Ask { ask: Ask, asked_at: i64, reply: Option<Result<Reply, Problem>>, done_at: i64 },
+    Ask { ask: Ask, asked_at: i64, reply: Option<Result<RowReply, Problem>>, done_at: i64 },
     Request(Box<Post>),
 }
 
@@ -84,6 +90,7 @@ impl Host {
             claiming: None,
             stopped_clock: None,
             unstored: None,
+            last_view: None,
         }
     }
 
@@ -149,8 +156,8 @@ fn unreachable_database() -> Problem {
     Problem { class: Class::Unavailable, kind: "fleet".into(), message: "simulated".into(), hint: None }
 }
 
-fn unknown(is_read: bool) -> Result<Reply, Problem> {
-    if is_read { Err(unreachable_database()) } else { Ok(Reply::Unknown { why: "simulated".into() }) }
+fn unknown(is_read: bool) -> Result<RowReply, Problem> {
+    if is_read { Err(unreachable_database()) } else { Ok(RowReply::Unknown { why: "simulated".into() }) }
 }
 
 impl FleetWorld {
@@ -195,7 +202,7 @@ impl FleetWorld {
                 Doing::Request(Box::new(post))
             }
             Action::Ask(ask) => self.ask(place, *ask),
-            action => Doing::File { action, done_at: self.now + self.random.between(0, 40) },
+            action => Doing::File { action, done_at: self.now + self.random.between(0, 20) },
         };
         self.hosts[place].doing = Some(doing);
     }
@@ -216,7 +223,7 @@ impl FleetWorld {
     }
 
     /// The database answers what it was asked, whether or not the asker still lives.
-    pub(super) fn answer(&mut self, ask: &Ask) -> (Result<Reply, Problem>, i64) {
+    pub(super) fn answer(&mut self, ask: &Ask) -> (Result<RowReply, Problem>, i64) {
         let is_read = matches!(ask, Ask::Read);
         if !self.database.is_up(self.now) {
             // The connection broke before the statement arrived.
@@ -277,12 +284,12 @@ impl FleetWorld {
         self.tell(place, event);
     }
 
-    fn note_acknowledgement(&mut self, place: usize, reply: &Result<Reply, Problem>) {
+    fn note_acknowledgement(&mut self, place: usize, reply: &Result<RowReply, Problem>) {
         let host = &mut self.hosts[place];
         let Some((nonce, held, at)) = &host.claiming else { return };
         let is_ours = match reply {
-            Ok(Reply::Done { .. }) => true,
-            Ok(Reply::Row(view)) => view
+            Ok(RowReply::Done { .. }) => true,
+            Ok(RowReply::Row(view)) => view
                 .row
                 .as_ref()
                 .and_then(|row| row.attempt.as_ref())
@@ -299,11 +306,10 @@ impl FleetWorld {
     /// No request without a claim that the database has acknowledged, and none after it has become old.
     fn judge_request(&mut self, place: usize, token: &Secret) {
         let acknowledged = self.hosts[place].acknowledged.take();
-        let fresh = zg_tokend::testing::fleet::CLAIM_FRESH.as_millis() as i64;
         match acknowledged {
             None => self.broken(Broken::NoClaim),
             Some((held, _)) if held != token.fingerprint() => self.broken(Broken::NoClaim),
-            Some((_, at)) if self.now - at > fresh => self.broken(Broken::OldClaim),
+            Some((_, at)) if self.now - at > FRESH => self.broken(Broken::OldClaim),
             Some(_) => {}
         }
         if self.is_refused(token) {
@@ -316,43 +322,47 @@ impl FleetWorld {
         &mut self,
         place: usize,
         ask: &Ask,
-        mut reply: Result<Reply, Problem>,
-    ) -> Result<Reply, Problem> {
+        mut reply: Result<RowReply, Problem>,
+    ) -> Result<RowReply, Problem> {
         let Some(mutant) = self.mutant else { return reply };
         let server_time = EPOCH + self.now;
         match (mutant, ask) {
-            (FleetMutant::RefreshesWithoutIt, Ask::Read) if reply.is_err() => {
-                let state = self.hosts[place].disk.state.as_ref();
-                if let Some(view) = state.and_then(|record| super::world::remembered(record, server_time)) {
-                    reply = Ok(Reply::Row(view));
+            (FleetMutant::RefreshesWithoutIt, Ask::Read) => {
+                match (&reply, &mut self.hosts[place].last_view) {
+                    (Ok(RowReply::Row(view)), last) => *last = Some(view.clone()),
+                    (_, Some(view)) => {
+                        view.server_time = server_time;
+                        reply = Ok(RowReply::Row(view.clone()));
+                    }
+                    _ => {}
                 }
             }
             (FleetMutant::RefreshesWithoutIt, Ask::Claim { .. }) if reply.is_err() => {
-                reply = Ok(Reply::Done { at: server_time });
+                reply = Ok(RowReply::Done { at: server_time });
             }
             (FleetMutant::BelievesCommits, Ask::Claim { .. }) => {
                 // So that there are enough of them: it also believes in what it has lost.
-                if matches!(reply, Ok(Reply::Unknown { .. }) | Err(_)) {
-                    reply = Ok(Reply::Done { at: server_time });
+                if matches!(reply, Ok(RowReply::Unknown { .. }) | Err(_)) {
+                    reply = Ok(RowReply::Done { at: server_time });
                 }
             }
-            (FleetMutant::SendsLate, Ask::Claim { .. }) if matches!(reply, Ok(Reply::Done { .. })) => {
+            (FleetMutant::SendsLate, Ask::Claim { .. }) if matches!(reply, Ok(RowReply::Done { .. })) => {
                 let begun = self.hosts[place].claiming.as_ref().map(|(_, _, at)| *at);
                 self.hosts[place].stopped_clock = begun;
             }
             _ => {}
         }
-        if let (Ok(Reply::Row(view)), FleetMutant::StealsClaims) = (&mut reply, mutant)
+        if let (Ok(RowReply::Row(view)), FleetMutant::StealsClaims) = (&mut reply, mutant)
             && let Some(row) = &mut view.row
         {
             row.attempt = None;
         }
-        if let (Ok(Reply::Row(view)), FleetMutant::TakesOverAtOnce) = (&mut reply, mutant)
+        if let (Ok(RowReply::Row(view)), FleetMutant::TakesOverAtOnce) = (&mut reply, mutant)
             && let Some(row) = &mut view.row
         {
             row.attempt.take_if(|attempt| attempt.claim_until <= view.server_time);
         }
-        if let (Ok(Reply::Row(view)), FleetMutant::NoQuarantine) = (&mut reply, mutant)
+        if let (Ok(RowReply::Row(view)), FleetMutant::NoQuarantine) = (&mut reply, mutant)
             && let Some(row) = &mut view.row
         {
             row.timeline = view.timeline;

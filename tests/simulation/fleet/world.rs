@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use zg_tokend::testing::clock::Timestamp;
 use zg_tokend::testing::demo::{AuditEvent, RevocationReason};
-use zg_tokend::testing::fleet::{Content, Role, Row, RowResult, View};
 use zg_tokend::testing::oauth::{FailureKind, Sent};
-use zg_tokend::testing::refresh::{Event, Record, Trigger};
+use zg_tokend::testing::refresh::{Event, Record, Role, Trigger};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
 use super::super::plan::{DAY, HOUR, MINUTE, Plan, SECOND};
@@ -157,8 +156,8 @@ pub(crate) struct FleetWorld {
     answered: HashSet<Fingerprint>,
     /// Those that a host knows to be refused, and whose refusal is in the row.
     refusals: HashSet<Fingerprint>,
-    /// The access tokens, in the order of their grants.
-    pub(super) order: HashMap<Fingerprint, usize>,
+    /// The access tokens: their login, and their place among its grants.
+    pub(super) order: HashMap<Fingerprint, (Option<u64>, usize)>,
     revoked: bool,
     dead_since: Option<i64>,
 }
@@ -449,7 +448,7 @@ impl FleetWorld {
                         self.successors.insert(token, successor);
                     }
                     self.figures.epochs += u64::from(!replayed);
-                    let place = self.order.len();
+                    let place = (entry.family, self.order.len());
                     self.order.insert(access_token, place);
                 }
                 AuditEvent::Revocation { reason: RevocationReason::Reuse } if !self.revoked => {
@@ -554,13 +553,4 @@ enum Next {
     Orphan(usize),
     Done(usize),
     Wake(usize),
-}
-
-/// The row as a host remembers it, for a mutant that does without the database.
-pub(super) fn remembered(record: &Record, server_time: i64) -> Option<View> {
-    let replica = record.replica.as_deref()?;
-    let content: Box<Content> = zg_tokend::testing::fleet::content(record, replica);
-    let row =
-        Row { content: *content, timeline: replica.timeline, attempt: None, result: RowResult::default() };
-    Some(View { row: Some(Box::new(row)), server_time, timeline: replica.timeline })
 }
