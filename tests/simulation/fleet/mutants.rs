@@ -36,7 +36,7 @@ pub(crate) const ALL: [(FleetMutant, Faults); 12] = [
     (FleetMutant::RefreshesWithoutIt, Faults { outage: 500, ..NONE }),
     (FleetMutant::StealsClaims, NONE),
     (FleetMutant::TakesOverAtOnce, Faults { freeze: 500, ..NONE }),
-    (FleetMutant::TakesOverUnseen, Faults { outage: 3000, ..NONE }),
+    (FleetMutant::TakesOverUnseen, Faults { outage: 6000, ..NONE }),
     (FleetMutant::ClaimsAnyEpoch, Faults { slow: 300, ..NONE }),
     (FleetMutant::StoresWithoutFence, Faults { freeze: 1000, login: 1000, ..NONE }),
     (FleetMutant::NeverRepairs, Faults { failover: 1000, ..NONE }),
