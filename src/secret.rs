@@ -83,6 +83,12 @@ impl Fingerprint {
         }
     }
 
+    /// Its 32 bytes.
+    #[cfg(feature = "fleet")]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The same of a list of any length.
     pub fn of_all<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();

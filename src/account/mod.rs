@@ -12,6 +12,9 @@ pub mod client;
 pub mod context;
 pub mod credentials;
 pub mod files;
+#[cfg(feature = "fleet")]
+pub mod fleet;
+pub mod fleet_note;
 pub mod google;
 pub mod info_file;
 pub mod machine;
@@ -38,6 +41,8 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
+#[cfg(feature = "fleet")]
+use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
 use crate::clock::Timestamp;
 use crate::config;
@@ -45,8 +50,9 @@ use crate::config::Endpoint;
 use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
+use crate::refresh::fleet::{Ask, Reply};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::{Action, Event, Policy, Refresher};
+use crate::refresh::{Action, Event, FleetPolicy, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
@@ -97,6 +103,8 @@ pub struct Account {
     queue: VecDeque<Action>,
     stopping: bool,
     is_abandoned: bool,
+    #[cfg(feature = "fleet")]
+    fleet: fleet::Fleet,
 }
 
 impl Account {
@@ -119,6 +127,8 @@ impl Account {
             queue: VecDeque::new(),
             stopping: false,
             is_abandoned: false,
+            #[cfg(feature = "fleet")]
+            fleet: fleet::Fleet::default(),
         }
     }
 
@@ -252,6 +262,7 @@ impl Account {
                 let last = self.core.record().and_then(|record| record.came_by.clone());
                 Some(Event::Answered(self.client.post(&request, last.as_deref(), context).await))
             }
+            Action::Ask(ask) => Some(Event::Replied(self.ask(&ask, context).await)),
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
             }
@@ -269,6 +280,11 @@ impl Account {
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
         let keys = sealing::read_keys(&self.settings, &self.configured, KeyUse::Open, context.inline).await?;
         self.set_keys(keys);
+        #[cfg(feature = "fleet")]
+        if self.configured.fleet.is_some() {
+            // What is wrong with it is told when it is asked.
+            let _ = self.fleet.open(&self.configured).await;
+        }
         let inputs = self.client.read_inputs(context).await;
         inputs.map_err(|mut problem| {
             let last = self.core.record().and_then(|record| record.came_by.as_deref());
@@ -277,6 +293,24 @@ impl Account {
             }
             problem
         })
+    }
+
+    #[cfg(feature = "fleet")]
+    async fn ask(&mut self, ask: &Ask, context: &Context) -> Result<Reply, Problem> {
+        let reply = self.fleet.ask(&self.configured, ask).await;
+        let now = context.clock.now().wall / 1000;
+        // For `status` alone.
+        self.files().store().update_note(|note: &mut FleetNote| match &reply {
+            Ok(reply) => note.see(reply, now),
+            Err(problem) => note.problem = Some(problem.message.clone()),
+        });
+        reply
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with the feature")]
+    async fn ask(&mut self, _: &Ask, _: &Context) -> Result<Reply, Problem> {
+        Err(Problem::bug("this zg-tokend was built without the fleet"))
     }
 
     fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
@@ -398,6 +432,8 @@ impl Account {
             self.finished.push(outcome.clone());
             self.outcome = Some(outcome);
             self.set_keys(None);
+            #[cfg(feature = "fleet")]
+            self.fleet.close();
             // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }
@@ -451,6 +487,9 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
-        fleet: None,
+        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
+            role: fleet.role,
+            host: rustix::system::uname().nodename().to_string_lossy().into(),
+        }),
     }
 }

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod edit;
 pub mod endpoints;
+mod fleet;
 pub mod formats;
 pub mod grant;
 pub mod grant_keys;

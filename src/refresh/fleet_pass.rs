@@ -64,6 +64,10 @@ impl Refresher {
         self.policy.fleet.as_ref().map(|fleet| fleet.role)
     }
 
+    pub(super) fn only_reads(&self) -> bool {
+        self.role() == Some(Role::Read)
+    }
+
     fn round(&mut self) -> &mut Round {
         self.round.get_or_insert_default()
     }
@@ -94,7 +98,7 @@ impl Refresher {
 
     /// The first question of a pass under the lock; `None` without a fleet, and if it was put already.
     pub(super) fn read_row(&mut self, found_marker: bool) -> Option<Vec<Action>> {
-        let can_ask = self.inputs.is_some() || self.inputs_problem.is_some();
+        let can_ask = self.only_reads() || self.inputs.is_some() || self.inputs_problem.is_some();
         if self.role().is_none() || !can_ask || self.round().view.is_some() {
             return None;
         }

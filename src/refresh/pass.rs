@@ -22,7 +22,6 @@ use crate::oauth::{Grant, TokenRequest};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{Decision, FileView, Inputs, Loaded, Origin, Reason, Trigger};
-use crate::refresh::fleet::Role;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Failure, InFlight, Record, Rejection, STATE_KEY, STATE_KEY_UNREAD};
 use crate::refresh::{
@@ -62,7 +61,8 @@ impl Refresher {
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
         actions.extend(self.wait_forced(now).map(|wait| report(Report::ForcedTooOften { wait })));
-        let unread = self.inputs.is_none() && self.inputs_problem.is_none();
+        // A machine that only reads the row needs no input.
+        let unread = self.inputs.is_none() && self.inputs_problem.is_none() && !self.only_reads();
         let wants_row = self.wants_row(&decision);
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
@@ -275,6 +275,9 @@ impl Refresher {
     }
 
     fn refresh(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.only_reads() {
+            return self.wait_for_others(now);
+        }
         if let Some(problem) = self.inputs_problem.take() {
             return self.note_inputs_problem(now, *problem);
         }
@@ -284,7 +287,6 @@ impl Refresher {
             return self.unlock(Then::Again);
         };
         match (decide::new_seed(self.record(), &self.policy, Some(inputs)), &self.policy.fleet) {
-            (_, Some(fleet)) if fleet.role == Role::Read => self.wait_for_others(now),
             (Some(seed), _) => {
                 self.phase = Phase::TakingOver;
                 vec![Action::TakeOver(seed)]

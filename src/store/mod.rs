@@ -1,6 +1,8 @@
 //! Where accounts keep their state. Stores are opened here alone, so that another kind of store is one more folder.
 
 pub mod discovery;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod lock;
 pub mod note;
 pub mod seal;

@@ -1,0 +1,298 @@
+//! The connection of this process to a database.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+use tokio_postgres::error::Severity;
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket};
+use tokio_rustls::TlsConnector;
+
+use crate::secret::Fingerprint;
+use crate::store::fleet::error::FleetError;
+use crate::store::fleet::sql;
+use crate::store::fleet::target::Target;
+
+/// How long a question may take: more than a lock_timeout of 5 s, less than whoever waits for the account's
+/// lock has patience.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A notification, or the end of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The payload of a notification.
+    Changed(String),
+    Closed,
+}
+
+/// The outcome of a write.
+#[derive(Debug)]
+pub enum Write {
+    /// Durable, at this time by the clock of the database.
+    Done(i64),
+    /// No row was as it had to be.
+    Missed,
+    /// Perhaps durable, and why nobody knows.
+    Unknown(String),
+}
+
+pub struct Link {
+    target: Target,
+    tls: Option<Arc<ClientConfig>>,
+    /// One question at a time: a transaction is several.
+    client: Mutex<Option<Client>>,
+    /// The database has warned since this was last reset.
+    warned: Rc<Cell<Option<String>>>,
+    news: RefCell<Option<mpsc::UnboundedSender<News>>>,
+}
+
+thread_local! {
+    /// The links of this process, by the SHA-256 of their URL: the event loop has one thread.
+    static LINKS: RefCell<HashMap<Fingerprint, Rc<Link>>> = RefCell::default();
+}
+
+impl Link {
+    /// The link to this database, which all accounts share.
+    pub fn open(
+        id: Fingerprint,
+        target: impl FnOnce() -> Result<(Target, Option<Arc<ClientConfig>>), FleetError>,
+    ) -> Result<Rc<Self>, FleetError> {
+        if let Some(link) = LINKS.with_borrow(|links| links.get(&id).cloned()) {
+            return Ok(link);
+        }
+        let (target, tls) = target()?;
+        let link = Rc::new(Self {
+            target,
+            tls,
+            client: Mutex::new(None),
+            warned: Rc::default(),
+            news: RefCell::default(),
+        });
+        LINKS.with_borrow_mut(|links| links.insert(id, Rc::clone(&link)));
+        Ok(link)
+    }
+
+    pub fn place(&self) -> &str {
+        &self.target.place
+    }
+
+    /// From now on notifications of this connection go there.
+    pub fn send_news_to(&self, news: Option<mpsc::UnboundedSender<News>>) {
+        self.news.replace(news);
+    }
+
+    /// Questions that change nothing.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, FleetError> {
+        let mut place = self.client.lock().await;
+        let work = async {
+            let client = self.connected(&mut place).await?;
+            client.query_typed(sql, params).await.map_err(|source| self.refused(source))
+        };
+        let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
+        self.drop_if_broken(&mut place, &result);
+        result
+    }
+
+    /// Statements without parameters and results.
+    pub async fn execute(&self, sql: &str) -> Result<(), FleetError> {
+        let mut place = self.client.lock().await;
+        let work = async {
+            let client = self.connected(&mut place).await?;
+            client.batch_execute(sql).await.map_err(|source| self.refused(source))
+        };
+        let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
+        self.drop_if_broken(&mut place, &result);
+        result
+    }
+
+    /// One statement in a transaction of its own. Its first column is the time.
+    pub async fn write(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Write, FleetError> {
+        let mut place = self.client.lock().await;
+        let work = async {
+            let client = self.connected(&mut place).await?;
+            client.batch_execute(sql::BEGIN).await.map_err(|source| self.refused(source))?;
+            let rows = client.query_typed(sql, params).await.map_err(|source| self.refused(source))?;
+            Ok(rows.first().map(|row| row.get::<_, i64>(0)))
+        };
+        let changed = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
+        self.drop_if_broken(&mut place, &changed);
+        let Ok(Some(at)) = changed else {
+            if let Some(client) = place.as_ref()
+                && !matches!(timeout(PATIENCE, client.batch_execute("ROLLBACK")).await, Ok(Ok(())))
+            {
+                *place = None;
+            }
+            return changed.map(|_| Write::Missed);
+        };
+        let Some(client) = place.as_ref() else { return Err(self.too_late()) };
+        self.warned.take();
+        let committed = timeout(PATIENCE, client.batch_execute("COMMIT")).await;
+        // A cancelled wait for a standby is a success with a warning, and may be lost by a failover.
+        let why = match committed {
+            Ok(Ok(())) => self.warned.take(),
+            Ok(Err(source)) => Some(source.to_string()),
+            Err(_) => Some(self.too_late().to_string()),
+        };
+        let Some(why) = why else { return Ok(Write::Done(at)) };
+        *place = None;
+        Ok(Write::Unknown(why))
+    }
+
+    async fn connected<'a>(&self, place: &'a mut Option<Client>) -> Result<&'a Client, FleetError> {
+        if place.as_ref().is_none_or(Client::is_closed) {
+            *place = Some(self.connect().await?);
+        }
+        place.as_ref().ok_or_else(|| self.too_late())
+    }
+
+    async fn connect(&self) -> Result<Client, FleetError> {
+        let failed = |source| FleetError::Connect { place: self.target.place.clone(), source };
+        match &self.tls {
+            Some(tls) => {
+                let tls = Tls(TlsConnector::from(Arc::clone(tls)));
+                let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
+                self.drive(connection);
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.target.config.connect(NoTls).await.map_err(failed)?;
+                self.drive(connection);
+                Ok(client)
+            }
+        }
+    }
+
+    /// Reads what the server sends, also while nothing was asked.
+    fn drive<T: TlsStream + Unpin + 'static>(&self, mut connection: tokio_postgres::Connection<Socket, T>) {
+        let (warned, news) = (Rc::clone(&self.warned), self.news.borrow().clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                match poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        if notice.parsed_severity() == Some(Severity::Warning) {
+                            warned.set(Some(notice.message().to_owned()));
+                        }
+                    }
+                    Some(Ok(AsyncMessage::Notification(notification))) => {
+                        if let Some(news) = &news {
+                            let _ = news.send(News::Changed(notification.payload().to_owned()));
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                }
+            }
+            if let Some(news) = &news {
+                let _ = news.send(News::Closed);
+            }
+        });
+    }
+
+    fn drop_if_broken<T>(&self, place: &mut Option<Client>, result: &Result<T, FleetError>) {
+        let is_broken = match result {
+            Err(FleetError::Query { source, .. }) => source.as_db_error().is_none(),
+            Err(_) => true,
+            Ok(_) => false,
+        };
+        if is_broken || result.as_ref().err().is_some_and(FleetError::is_standby) {
+            *place = None;
+        }
+    }
+
+    fn refused(&self, source: tokio_postgres::Error) -> FleetError {
+        FleetError::Query { place: self.target.place.clone(), source }
+    }
+
+    fn too_late(&self) -> FleetError {
+        FleetError::Timeout { place: self.target.place.clone(), seconds: PATIENCE.as_secs() }
+    }
+}
+
+/// rustls for tokio-postgres. Without channel binding: the certificate is checked.
+#[derive(Clone)]
+struct Tls(TlsConnector);
+
+struct TlsTo {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+struct Stream(tokio_rustls::client::TlsStream<Socket>);
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = Stream;
+    type TlsConnect = TlsTo;
+    type Error = rustls::pki_types::InvalidDnsNameError;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<TlsTo, Self::Error> {
+        Ok(TlsTo { connector: self.0.clone(), name: ServerName::try_from(domain.to_owned())? })
+    }
+}
+
+impl TlsConnect<Socket> for TlsTo {
+    type Stream = Stream;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Stream>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(async move { self.connector.connect(self.name, socket).await.map(Stream) })
+    }
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl tokio::io::AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
