@@ -218,6 +218,7 @@ impl Refresher {
         }
         let (decision, _) = self.decide(now);
         let has_refresh_token = !self.policy.grant_type.has_login()
+            || self.only_reads()
             || self.record().is_some_and(|record| record.refresh_token.is_some())
             || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
         let wait = match decision {

@@ -30,8 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A notification, or the end of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// The payload of a notification.
-    Changed(String),
+    /// A notification: its text, and the process of the database that it came from.
+    Changed {
+        payload: String,
+        by: i32,
+    },
     Closed,
 }
 
@@ -53,7 +56,8 @@ pub struct Link {
     client: Mutex<Option<Client>>,
     /// The database has warned since this was last reset.
     warned: Rc<Cell<Option<String>>>,
-    news: RefCell<Option<mpsc::UnboundedSender<News>>>,
+    /// Where notifications go, if anybody listens.
+    news: Rc<RefCell<Option<mpsc::UnboundedSender<News>>>>,
 }
 
 thread_local! {
@@ -182,7 +186,13 @@ impl Link {
 
     /// Reads what the server sends, also while nothing was asked.
     fn drive<T: TlsStream + Unpin + 'static>(&self, mut connection: tokio_postgres::Connection<Socket, T>) {
-        let (warned, news) = (Rc::clone(&self.warned), self.news.borrow().clone());
+        let (warned, news) = (Rc::clone(&self.warned), Rc::clone(&self.news));
+        let tell = move |told| {
+            if let Some(news) = &*news.borrow() {
+                // The listener may be gone.
+                let _ = news.send(told);
+            }
+        };
         tokio::task::spawn_local(async move {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
@@ -192,17 +202,14 @@ impl Link {
                         }
                     }
                     Some(Ok(AsyncMessage::Notification(notification))) => {
-                        if let Some(news) = &news {
-                            let _ = news.send(News::Changed(notification.payload().to_owned()));
-                        }
+                        let (payload, by) = (notification.payload().to_owned(), notification.process_id());
+                        tell(News::Changed { payload, by });
                     }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => break,
                 }
             }
-            if let Some(news) = &news {
-                let _ = news.send(News::Closed);
-            }
+            tell(News::Closed);
         });
     }
 
