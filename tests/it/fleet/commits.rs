@@ -5,8 +5,8 @@ use super::proxy::Cut;
 use crate::common::{Background, wait_until};
 
 /// Words of the statement that claims, and of the one that stores a reply.
-pub const CLAIM: &str = "claim_until = ";
-pub const STORE: &str = "pg_notify";
+const CLAIM: &str = "claim_until = ";
+pub const STORE: &str = "AND epoch = $9 AND held";
 
 fn fleet() -> Option<Fleet> {
     let fleet = Fleet::new(2)?;

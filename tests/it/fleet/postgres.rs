@@ -116,7 +116,14 @@ impl Cluster {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "sh"]).arg(program("postgres")).arg("-D").arg(self.data());
         command.arg("-k").arg(self.directory.path()).args(["-p", PORT, "-c", "listen_addresses="]);
-        let settings = ["shared_buffers=16MB", "fsync=on", "max_connections=200", "wal_keep_size=64MB"];
+        let settings = [
+            "shared_buffers=16MB",
+            "fsync=on",
+            "max_connections=200",
+            "wal_keep_size=64MB",
+            // When a commit was made, for figures.
+            "track_commit_timestamp=on",
+        ];
         for setting in settings.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }

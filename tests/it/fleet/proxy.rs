@@ -27,6 +27,8 @@ pub enum Mode {
 pub enum Cut {
     /// The COMMIT does not reach the server, which rolls back.
     BeforeCommit,
+    /// The same, and from then on the server cannot be reached.
+    BeforeCommitAndAll,
     /// The server has committed; its answer does not reach the client.
     AfterCommit,
 }
@@ -266,8 +268,11 @@ fn requests(
             if is_commit && std::mem::take(&mut transaction.marked) {
                 let cut = state.fault.take().map(|fault| fault.cut);
                 match cut {
-                    Some(Cut::BeforeCommit) => {
+                    Some(cut @ (Cut::BeforeCommit | Cut::BeforeCommitAndAll)) => {
                         state.faults_done += 1;
+                        if cut == Cut::BeforeCommitAndAll {
+                            state.mode = Mode::Closed;
+                        }
                         return;
                     }
                     Some(Cut::AfterCommit) => transaction.swallow = true,
