@@ -1,7 +1,7 @@
 //! PostgreSQL as the store that several machines share: puts the questions of `refresh::fleet` to it.
 //!
 //! One connection per database and process serves all accounts, one question at a time, and listens for
-//! changes while `run` supervises. The program creates nothing in the database; [`sql::DDL`] is for the
+//! changes while `run` supervises. The program creates nothing in the database; packaging/fleet.sql is for the
 //! administrator.
 
 pub mod error;
@@ -38,10 +38,6 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Table {
     pub fn new(link: Rc<Link>, account: &str, role: Role, key: Option<StateKey>) -> Self {
         Self { link, account: account.to_owned(), role, key }
-    }
-
-    pub fn link(&self) -> &Rc<Link> {
-        &self.link
     }
 
     /// Puts a question. An error means that nothing was changed.
@@ -96,6 +92,17 @@ impl Table {
                 self.put(sql::FOUND, over.as_ref(), content).await
             }
         }
+    }
+
+    pub fn place(&self) -> &str {
+        self.link.place()
+    }
+
+    /// The machines with the same role in the database that are connected. `application` comes before their
+    /// names.
+    pub async fn hosts(&self, application: &str) -> Result<Vec<String>, FleetError> {
+        let rows = self.link.query(sql::HOSTS, &[(&format!("{application} "), Type::TEXT)]).await?;
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
     async fn put(&self, sql: &str, fence: Option<&Fence>, content: &Content) -> Result<Reply, FleetError> {
