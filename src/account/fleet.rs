@@ -4,6 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
 use crate::account::files::load_state;
 use crate::account::sources::read;
 use crate::cipher::StateKey;
@@ -17,7 +20,8 @@ use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::fleet::Table;
 use crate::store::fleet::error::FleetError;
-use crate::store::fleet::link::Link;
+use crate::store::fleet::link::{Link, News};
+use crate::store::fleet::sql::CHANNEL;
 use crate::store::fleet::target;
 
 /// The name of this program among the sessions of the database, before the name of the machine.
@@ -109,7 +113,9 @@ pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetL
     let headline = match view.row.as_deref() {
         None => "the database has no row: the next refresh or login of a machine makes it".into(),
         Some(row) => {
-            facts.push(("claim", claim(row, &view)));
+            if row.content.secret.is_some() {
+                facts.push(("claim", claim(row, &view)));
+            }
             if let Some(verdict) = &row.result.verdict {
                 facts.push(("refused", verdict.explanation()));
             }
@@ -168,10 +174,76 @@ fn own(replica: &Replica, row: Option<&Row>) -> String {
     format!("{} has refresh {}{beside}", replica.host, replica.epoch)
 }
 
-/// Whether a machine can refresh, for `check`.
+/// The database that a URL names, for `check`.
 pub fn parse(account: &AccountConfig, url: &crate::secret::Secret) -> Result<String, Problem> {
     let role = account.fleet.as_ref().map_or(Role::Refresh, |fleet| fleet.role);
     let target = target::parse(url, role)?;
     let tls = if target.tls { "TLS, certificate checked" } else { "this machine, without TLS" };
     Ok(format!("{} ({tls})", target.place))
+}
+
+/// What `check --live` looks at.
+#[derive(Debug, Default)]
+pub struct DatabaseFacts {
+    pub place: String,
+    pub server_time: i64,
+    pub user: String,
+    pub is_superuser: bool,
+    pub reads_secret: bool,
+    pub writes: bool,
+    /// A notification comes back to whoever sent it.
+    pub echoes: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl DatabaseFacts {
+    /// A setting of the server; empty if it is not known.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// Looks at the database. The row is read as a pass reads it.
+pub async fn facts(account: &AccountConfig) -> Result<DatabaseFacts, Problem> {
+    let table = open(account).await?;
+    let Reply::Row(view) = table.ask(&Ask::Read).await? else {
+        return Err(Problem::bug("the database gave no row"));
+    };
+    let about = table.about().await?;
+    let echoes = listen(table.link(), &mut mpsc::unbounded_channel()).await?.is_some();
+    Ok(DatabaseFacts {
+        place: table.place().to_owned(),
+        server_time: view.server_time,
+        user: about.user,
+        is_superuser: about.is_superuser,
+        reads_secret: about.reads_secret,
+        writes: about.writes,
+        echoes,
+        settings: about.settings,
+    })
+}
+
+/// How long the own notification may take.
+const ECHO: Duration = Duration::from_secs(5);
+
+/// Sends notifications of this connection there, listens, and waits for one of its own. The process id of
+/// this connection in the database; `None` if nothing comes back: a pooler swallows LISTEN.
+pub async fn listen(
+    link: &Link,
+    (sender, news): &mut (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+) -> Result<Option<i32>, Problem> {
+    link.send_news_to(Some(sender.clone()));
+    let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
+    link.execute(&format!("LISTEN {CHANNEL}")).await?;
+    link.execute(&format!("SELECT pg_notify('{CHANNEL}', '{echo}')")).await?;
+    let own = async {
+        loop {
+            match news.recv().await {
+                Some(News::Changed { payload, by }) if payload == echo => return Some(by),
+                Some(News::Changed { .. }) => {}
+                Some(News::Closed) | None => return None,
+            }
+        }
+    };
+    Ok(timeout(ECHO, own).await.ok().flatten())
 }

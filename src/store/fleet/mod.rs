@@ -33,6 +33,15 @@ pub struct Table {
     key: Option<StateKey>,
 }
 
+/// The role in the database, and the settings of the server.
+pub struct About {
+    pub user: String,
+    pub is_superuser: bool,
+    pub reads_secret: bool,
+    pub writes: bool,
+    pub settings: Vec<(String, String)>,
+}
+
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Table {
@@ -92,6 +101,26 @@ impl Table {
                 self.put(sql::FOUND, over.as_ref(), content).await
             }
         }
+    }
+
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The role in the database, and the settings of the server.
+    pub async fn about(&self) -> Result<About, FleetError> {
+        let rows = self.link.query(sql::ABOUT, &[]).await?;
+        let row = rows.first().ok_or(FleetError::Unreadable { what: "the answer" })?;
+        let broken = |_| FleetError::Unreadable { what: "the answer" };
+        let names = ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"];
+        let setting = |name: &&str| Some(((*name).to_owned(), row.try_get(*name).ok()?));
+        Ok(About {
+            user: row.try_get("name").map_err(broken)?,
+            is_superuser: row.try_get("is_superuser").map_err(broken)?,
+            reads_secret: row.try_get("reads_secret").map_err(broken)?,
+            writes: row.try_get("writes").map_err(broken)?,
+            settings: names.iter().filter_map(setting).collect(),
+        })
     }
 
     pub fn place(&self) -> &str {

@@ -18,6 +18,15 @@ pub const READ_TOKEN: &str = "SELECT r.login::text, r.epoch, r.token, \
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS server_time, NULL::text AS timeline_now \
     FROM (SELECT 1) AS one LEFT JOIN zg_tokend.login AS r ON r.account = $1";
 
+/// Who asks, and how durable a commit is.
+pub const ABOUT: &str = "SELECT current_user::text AS name, \
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser, \
+    has_column_privilege('zg_tokend.login', 'secret', 'SELECT') AS reads_secret, \
+    has_table_privilege('zg_tokend.login', 'INSERT') AND has_table_privilege('zg_tokend.login', 'UPDATE') AS writes, \
+    current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes, \
+    current_setting('synchronous_commit') AS synchronous_commit, \
+    current_setting('synchronous_standby_names') AS synchronous_standby_names";
+
 /// $1 is what the names of applications begin with.
 pub const HOSTS: &str = "SELECT DISTINCT substr(application_name, length($1) + 1) FROM pg_stat_activity \
     WHERE usename = current_user AND starts_with(application_name, $1) ORDER BY 1";
