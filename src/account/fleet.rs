@@ -1,19 +1,31 @@
 //! One account's part in a fleet: reads the URL and the key, and puts the core's questions.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::account::files::load_state;
 use crate::account::sources::read;
 use crate::cipher::StateKey;
-use crate::config::AccountConfig;
+use crate::clock::utc;
+use crate::config::{AccountConfig, Settings};
 use crate::http::client::tls_config;
+use crate::message::{duration, local};
 use crate::problem::Problem;
-use crate::refresh::fleet::{Ask, Reply};
+use crate::refresh::fleet::{Ask, Replica, Reply, Role, Row, View};
 use crate::secret::Fingerprint;
+use crate::store;
 use crate::store::fleet::Table;
 use crate::store::fleet::error::FleetError;
-use crate::store::fleet::link::Link;
+use crate::store::fleet::link::{Link, News};
+use crate::store::fleet::sql::CHANNEL;
 use crate::store::fleet::target;
-use std::rc::Rc;
+
+/// The name of this program among the sessions of the database, before the name of the machine.
+const APPLICATION: &str = "zg-tokend";
 
 /// The table, while a pass needs it.
 #[derive(Default)]
@@ -68,7 +80,9 @@ pub async fn link(account: &AccountConfig) -> Result<Rc<Link>, Problem> {
     let role = format!("{:?}", fleet.role);
     let id = Fingerprint::of([url.expose().as_bytes(), role.as_bytes(), ca_file.as_bytes()]);
     Ok(Link::open(id, || {
-        let target = target::parse(&url, fleet.role)?;
+        let mut target = target::parse(&url, fleet.role)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        target.config.application_name(format!("{APPLICATION} {host}"));
         let ca_file = target.sslrootcert.clone().or_else(|| account.ca_file.clone());
         let tls = target.tls.then(|| tls_config(ca_file.as_deref())).transpose();
         let tls = tls.map_err(|failure| FleetError::Roots {
@@ -77,4 +91,159 @@ pub async fn link(account: &AccountConfig) -> Result<Rc<Link>, Problem> {
         })?;
         Ok((target, tls.map(Arc::new)))
     })?)
+}
+
+/// The row of an account beside what this machine has, for `fleet status`.
+pub struct FleetLook {
+    pub headline: String,
+    pub facts: Vec<(&'static str, String)>,
+}
+
+pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetLook, Problem> {
+    let table = open(account).await?;
+    let Reply::Row(view) = table.ask(&Ask::Read).await? else {
+        return Err(Problem::bug("the database gave no row"));
+    };
+    let hosts = table.hosts(APPLICATION).await?;
+    let mut store = store::open(settings, account);
+    let (account_name, config) = (account.name.as_str(), settings.path.to_string_lossy());
+    let (record, _) = load_state(&mut store, account_name, &config)?.into_parts();
+    let replica = record.as_ref().and_then(|record| record.replica.as_deref());
+    let mut facts = Vec::new();
+    let headline = match view.row.as_deref() {
+        None => "the database has no row: the next refresh or login of a machine makes it".into(),
+        Some(row) => {
+            if row.content.secret.is_some() {
+                facts.push(("claim", claim(row, &view)));
+            }
+            if let Some(verdict) = &row.result.verdict {
+                facts.push(("refused", verdict.explanation()));
+            }
+            if let Some(failure) = &row.result.failure {
+                facts
+                    .push(("failed", format!("{}: {}", local(failure.last_at.wall / 1000), failure.message)));
+            }
+            headline(row, &view)
+        }
+    };
+    facts.push((
+        "this machine",
+        replica.map_or_else(|| "has no copy yet".into(), |it| own(it, view.row.as_deref())),
+    ));
+    facts.push(("machines", if hosts.is_empty() { "none is connected".into() } else { hosts.join(", ") }));
+    let timeline = if view.timeline == 0 { String::new() } else { format!(", timeline {}", view.timeline) };
+    facts.push(("database", format!("{}{timeline}", table.place())));
+    Ok(FleetLook { headline, facts })
+}
+
+fn headline(row: &Row, view: &View) -> String {
+    let there = &row.content;
+    let (epoch, login) = (there.epoch, there.secret.as_ref().map(|secret| secret.login_at / 1000));
+    let login = login.map(|at| format!(", login of {}", local(at))).unwrap_or_default();
+    let Some(shared) = &there.token else {
+        return format!("refresh {epoch}{login}: no access token");
+    };
+    let ends_at = there.issued_at.saturating_add_unsigned(shared.token.lifetime_ms);
+    let left = ends_at.saturating_sub(view.server_time);
+    let span = duration(Duration::from_millis(left.unsigned_abs()));
+    let life = if left > 0 { format!("lives {span}") } else { format!("expired {span} ago") };
+    format!("refresh {epoch}{login}: the token {life}")
+}
+
+fn claim(row: &Row, view: &View) -> String {
+    let Some(attempt) = &row.attempt else { return "none".into() };
+    let at = utc(attempt.claimed_at / 1000);
+    if attempt.claim_until > view.server_time {
+        return format!("{} is refreshing since {at}", attempt.host);
+    }
+    format!("{} began to refresh at {at} and has not finished: its reply may be on its disk", attempt.host)
+}
+
+fn own(replica: &Replica, row: Option<&Row>) -> String {
+    let beside = match row {
+        _ if replica.undelivered.is_some() => {
+            ", which is on this disk alone: the database does not have it yet"
+        }
+        Some(row) if row.content.login != replica.login => ", of another login than the row",
+        Some(row) if row.content.epoch > replica.epoch => ", which is older than the row",
+        Some(row) if row.content.epoch < replica.epoch => {
+            ", which is newer than the row: the next pass repairs it"
+        }
+        _ => "",
+    };
+    format!("{} has refresh {}{beside}", replica.host, replica.epoch)
+}
+
+/// The database that a URL names, for `check`.
+pub fn parse(account: &AccountConfig, url: &crate::secret::Secret) -> Result<String, Problem> {
+    let role = account.fleet.as_ref().map_or(Role::Refresh, |fleet| fleet.role);
+    let target = target::parse(url, role)?;
+    let tls = if target.tls { "TLS, certificate checked" } else { "this machine, without TLS" };
+    Ok(format!("{} ({tls})", target.place))
+}
+
+/// What `check --live` looks at.
+#[derive(Debug, Default)]
+pub struct DatabaseFacts {
+    pub place: String,
+    pub server_time: i64,
+    pub user: String,
+    pub is_superuser: bool,
+    pub reads_secret: bool,
+    pub writes: bool,
+    /// A notification comes back to whoever sent it.
+    pub echoes: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl DatabaseFacts {
+    /// A setting of the server; empty if it is not known.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// Looks at the database. The row is read as a pass reads it.
+pub async fn facts(account: &AccountConfig) -> Result<DatabaseFacts, Problem> {
+    let table = open(account).await?;
+    let Reply::Row(view) = table.ask(&Ask::Read).await? else {
+        return Err(Problem::bug("the database gave no row"));
+    };
+    let about = table.about().await?;
+    let echoes = listen(table.link(), &mut mpsc::unbounded_channel()).await?.is_some();
+    Ok(DatabaseFacts {
+        place: table.place().to_owned(),
+        server_time: view.server_time,
+        user: about.user,
+        is_superuser: about.is_superuser,
+        reads_secret: about.reads_secret,
+        writes: about.writes,
+        echoes,
+        settings: about.settings,
+    })
+}
+
+/// How long the own notification may take.
+const ECHO: Duration = Duration::from_secs(5);
+
+/// Sends notifications of this connection there, listens, and waits for one of its own. The process id of
+/// this connection in the database; `None` if nothing comes back: a pooler swallows LISTEN.
+pub async fn listen(
+    link: &Link,
+    (sender, news): &mut (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+) -> Result<Option<i32>, Problem> {
+    link.send_news_to(Some(sender.clone()));
+    let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
+    link.execute(&format!("LISTEN {CHANNEL}")).await?;
+    link.execute(&format!("SELECT pg_notify('{CHANNEL}', '{echo}')")).await?;
+    let own = async {
+        loop {
+            match news.recv().await {
+                Some(News::Changed { payload, by }) if payload == echo => return Some(by),
+                Some(News::Changed { .. }) => {}
+                Some(News::Closed) | None => return None,
+            }
+        }
+    };
+    Ok(timeout(ECHO, own).await.ok().flatten())
 }

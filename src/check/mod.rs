@@ -1,6 +1,8 @@
 //! Whether a refresh can work, as far as that shows before one is tried. Nothing is changed and no
 //! token is spent; only `live` uses the network.
 
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod hooks;
 pub mod linger;
 pub mod live;
@@ -25,6 +27,7 @@ use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
 use crate::problem::{Class, Problem, chain};
+use crate::refresh::fleet::Role;
 use crate::refresh::record::{Record, RefreshToken};
 use crate::runtime::event_loop;
 use crate::secret::Secret;
@@ -113,23 +116,30 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
         let of_account = [
             preset(account),
             elsewhere(account),
-            endpoint(account, &mut endpoints),
+            if only_reads(account) { Vec::new() } else { endpoint(account, &mut endpoints) },
             account
                 .client_secret
                 .iter()
                 .map(|source| secret(account, "client_secret", source, false).1)
                 .collect(),
             credentials(account),
-            login(settings, account),
+            if only_reads(account) { Vec::new() } else { login(settings, account) },
             seal::seal(settings, account, &mut keys),
             token_file(account, &mut file_systems),
             outputs(account, &mut file_systems),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
+            #[cfg(feature = "fleet")]
+            fleet::fleet(account),
         ];
         findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
     }
     findings
+}
+
+/// It sends no request of its own.
+fn only_reads(account: &AccountConfig) -> bool {
+    account.fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read)
 }
 
 fn state_dir(settings: &Settings) -> Vec<Finding> {

@@ -3,13 +3,31 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::account::context::Context;
+use crate::account::context::{Context, Mode};
+use crate::account::once::once;
+use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
 use crate::cli::{ask, one_account, output, report};
+use crate::config::{AccountConfig, Settings};
 use crate::login::logout::logout;
+use crate::refresh::decide::Trigger;
 use crate::runtime::event_loop;
+
+/// Ends the login on the other machines as well. True if the database knows of it.
+fn tell_others(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+    let only = Some(account.name.as_str());
+    let trigger = Trigger { row: true, ..Trigger::default() };
+    let done = once(accounts(settings, only, Mode::default()), trigger, Context::new(Rc::new(Warnings)));
+    let is_known = |account: &Account| {
+        account
+            .core()
+            .record()
+            .is_none_or(|record| record.replica.as_ref().is_none_or(|replica| replica.held.is_none()))
+    };
+    done.is_ok_and(|accounts| accounts.iter().all(is_known))
+}
 
 pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
     let (settings, account) = match one_account(args) {
@@ -28,6 +46,12 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
         Ok(done) => done,
         Err(problem) => return report(&account, &problem),
     };
+    if account.fleet.is_some() && !tell_others(&settings, &account) {
+        let warning =
+            "the database does not know of the logout yet: the other machines keep the login until then";
+        let way_out = "run `zg-tokend once` when the database answers; `zg-tokend run` tells it by itself";
+        output::warning(format!("account {}: {warning}", account.name), way_out);
+    }
     ask::reread(&settings, &account);
     let place = account.token_file.path.display();
     output::print_line(match (done.had_login, flags.local) {

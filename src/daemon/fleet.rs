@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::context::{Context, Notice};
-use crate::account::fleet::link;
+use crate::account::fleet::{link, listen};
 use crate::account::fleet_note::FleetNote;
 use crate::config::{AccountConfig, AccountName, FleetConfig, Settings};
 use crate::daemon::requests::LoopRequest;
@@ -22,11 +22,8 @@ use crate::problem::Problem;
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::LOOK;
 use crate::store;
-use crate::store::fleet::link::{Link, News};
+use crate::store::fleet::link::News;
 use crate::workers;
-
-/// How long the own notification may take.
-const ECHO: Duration = Duration::from_secs(5);
 
 /// The first wait after a lost connection, and the longest: the others wait for what is only on this disk.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -91,9 +88,9 @@ impl Listener {
     async fn listen(&mut self) -> Result<(), Problem> {
         let Some(first) = self.accounts.first() else { return std::future::pending().await };
         let link = link(first).await?;
-        let (sender, mut news) = mpsc::unbounded_channel();
-        link.send_news_to(Some(sender));
-        let own = listen_to_own(&link, &mut news).await?;
+        let mut channel = mpsc::unbounded_channel();
+        let own = listen(&link, &mut channel).await?;
+        let news = &mut channel.1;
         self.note(own.is_some()).await;
         if std::mem::take(&mut self.is_away) {
             let text = format!("the database {} answers again", link.place());
@@ -164,25 +161,4 @@ impl Listener {
         })
         .await;
     }
-}
-
-/// Listens, and waits for a notification of its own. The process id of this connection in the database;
-/// `None` if nothing comes back.
-async fn listen_to_own(
-    link: &Link,
-    news: &mut mpsc::UnboundedReceiver<News>,
-) -> Result<Option<i32>, Problem> {
-    let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
-    link.execute(&format!("LISTEN {}", store::fleet::sql::CHANNEL)).await?;
-    link.execute(&format!("SELECT pg_notify('{}', '{echo}')", store::fleet::sql::CHANNEL)).await?;
-    let own = async {
-        loop {
-            match news.recv().await {
-                Some(News::Changed { payload, by }) if payload == echo => return Some(by),
-                Some(News::Changed { .. }) => {}
-                Some(News::Closed) | None => return None,
-            }
-        }
-    };
-    Ok(timeout(ECHO, own).await.ok().flatten())
 }

@@ -2,6 +2,7 @@
 //! secret's source, and nothing is written.
 
 pub mod credentials;
+pub mod fleet;
 pub mod judge;
 pub mod metrics;
 pub mod watch;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::account::certificates::read_certificate;
 use crate::account::context::Mode;
 use crate::account::files::{load_state, with_mates};
+use crate::account::fleet_note::FleetNote;
 use crate::account::origin::observe_mates;
 use crate::account::outputs::{Known, matches, other};
 use crate::account::plain_copy;
@@ -168,6 +170,9 @@ pub struct AccountStatus {
     /// The result of the last probe; absent if there is nothing to probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
+    /// The login that several machines share; absent if it is this machine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
     /// The supervising process; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
@@ -293,6 +298,30 @@ pub struct ProbeStatus {
     pub answered_at: Option<i64>,
 }
 
+/// The part of this machine in a login that several share, as it last saw the database.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FleetStatus {
+    /// `refresh` or `read`.
+    pub role: &'static str,
+    /// The number of the refresh that this machine has; absent if it has none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Whether the last refresh is on this disk alone.
+    pub undelivered: bool,
+    /// When the row was last seen, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<i64>,
+    /// The machine that had claimed the row then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<String>,
+    /// Whether notifications of the database arrive; absent where no `run` waits for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listens: Option<bool>,
+    /// Why the database could not be asked the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
     /// Absent until it has written its file.
@@ -338,6 +367,7 @@ struct Look {
     certificates: Vec<(&'static str, PathBuf, Result<Certificate, Problem>)>,
     pushed: PushNote,
     probed: Option<ProbeNote>,
+    fleet: FleetNote,
 }
 
 /// How often an account is looked at that seems to be amid a refresh, and the pause in between: a second
@@ -450,6 +480,7 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
             .collect(),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),
+        fleet: account.fleet.as_ref().map(|_| store.note()).unwrap_or_default(),
         loaded,
         file,
         obstacle,

@@ -1,11 +1,11 @@
 //! The connection of this process to a database.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Cell, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -55,9 +55,9 @@ pub struct Link {
     /// One question at a time: a transaction is several.
     client: Mutex<Option<Client>>,
     /// The database has warned since this was last reset.
-    warned: Rc<Cell<Option<String>>>,
+    warned: Arc<Cell<Option<String>>>,
     /// Where notifications go, if anybody listens.
-    news: Rc<RefCell<Option<mpsc::UnboundedSender<News>>>>,
+    news: Arc<Cell<Option<mpsc::UnboundedSender<News>>>>,
 }
 
 thread_local! {
@@ -79,8 +79,8 @@ impl Link {
             target,
             tls,
             client: Mutex::new(None),
-            warned: Rc::default(),
-            news: RefCell::default(),
+            warned: Arc::default(),
+            news: Arc::default(),
         });
         LINKS.with_borrow_mut(|links| links.insert(id, Rc::clone(&link)));
         Ok(link)
@@ -92,7 +92,7 @@ impl Link {
 
     /// From now on notifications of this connection go there.
     pub fn send_news_to(&self, news: Option<mpsc::UnboundedSender<News>>) {
-        self.news.replace(news);
+        *lock(&self.news) = news;
     }
 
     /// Questions that change nothing.
@@ -147,11 +147,11 @@ impl Link {
             return changed.map(|_| Write::Missed);
         };
         let Some(client) = place.as_ref() else { return Err(self.too_late()) };
-        self.warned.take();
+        lock(&self.warned).take();
         let committed = timeout(PATIENCE, client.batch_execute("COMMIT")).await;
         // A cancelled wait for a standby is a success with a warning, and may be lost by a failover.
         let why = match committed {
-            Ok(Ok(())) => self.warned.take(),
+            Ok(Ok(())) => lock(&self.warned).take(),
             Ok(Err(source)) => Some(source.to_string()),
             Err(_) => Some(self.too_late().to_string()),
         };
@@ -185,20 +185,23 @@ impl Link {
     }
 
     /// Reads what the server sends, also while nothing was asked.
-    fn drive<T: TlsStream + Unpin + 'static>(&self, mut connection: tokio_postgres::Connection<Socket, T>) {
-        let (warned, news) = (Rc::clone(&self.warned), Rc::clone(&self.news));
+    fn drive<T: TlsStream + Unpin + Send + 'static>(
+        &self,
+        mut connection: tokio_postgres::Connection<Socket, T>,
+    ) {
+        let (warned, news) = (Arc::clone(&self.warned), Arc::clone(&self.news));
         let tell = move |told| {
-            if let Some(news) = &*news.borrow() {
+            if let Some(news) = &*lock(&news) {
                 // The listener may be gone.
                 let _ = news.send(told);
             }
         };
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notice(notice))) => {
                         if notice.parsed_severity() == Some(Severity::Warning) {
-                            warned.set(Some(notice.message().to_owned()));
+                            *lock(&warned) = Some(notice.message().to_owned());
                         }
                     }
                     Some(Ok(AsyncMessage::Notification(notification))) => {
@@ -231,6 +234,10 @@ impl Link {
     fn too_late(&self) -> FleetError {
         FleetError::Timeout { place: self.target.place.clone(), seconds: PATIENCE.as_secs() }
     }
+}
+
+fn lock<T>(cell: &Cell<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// rustls for tokio-postgres. Without channel binding: the certificate is checked.

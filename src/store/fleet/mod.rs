@@ -1,7 +1,7 @@
 //! PostgreSQL as the store that several machines share: puts the questions of `refresh::fleet` to it.
 //!
 //! One connection per database and process serves all accounts, one question at a time, and listens for
-//! changes while `run` supervises. The program creates nothing in the database; [`sql::DDL`] is for the
+//! changes while `run` supervises. The program creates nothing in the database; packaging/fleet.sql is for the
 //! administrator.
 
 pub mod error;
@@ -33,15 +33,20 @@ pub struct Table {
     key: Option<StateKey>,
 }
 
+/// The role in the database, and the settings of the server.
+pub struct About {
+    pub user: String,
+    pub is_superuser: bool,
+    pub reads_secret: bool,
+    pub writes: bool,
+    pub settings: Vec<(String, String)>,
+}
+
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Table {
     pub fn new(link: Rc<Link>, account: &str, role: Role, key: Option<StateKey>) -> Self {
         Self { link, account: account.to_owned(), role, key }
-    }
-
-    pub fn link(&self) -> &Rc<Link> {
-        &self.link
     }
 
     /// Puts a question. An error means that nothing was changed.
@@ -96,6 +101,37 @@ impl Table {
                 self.put(sql::FOUND, over.as_ref(), content).await
             }
         }
+    }
+
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The role in the database, and the settings of the server.
+    pub async fn about(&self) -> Result<About, FleetError> {
+        let rows = self.link.query(sql::ABOUT, &[]).await?;
+        let row = rows.first().ok_or(FleetError::Unreadable { what: "the answer" })?;
+        let broken = |_| FleetError::Unreadable { what: "the answer" };
+        let names = ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"];
+        let setting = |name: &&str| Some(((*name).to_owned(), row.try_get(*name).ok()?));
+        Ok(About {
+            user: row.try_get("name").map_err(broken)?,
+            is_superuser: row.try_get("is_superuser").map_err(broken)?,
+            reads_secret: row.try_get("reads_secret").map_err(broken)?,
+            writes: row.try_get("writes").map_err(broken)?,
+            settings: names.iter().filter_map(setting).collect(),
+        })
+    }
+
+    pub fn place(&self) -> &str {
+        self.link.place()
+    }
+
+    /// The machines with the same role in the database that are connected. `application` comes before their
+    /// names.
+    pub async fn hosts(&self, application: &str) -> Result<Vec<String>, FleetError> {
+        let rows = self.link.query(sql::HOSTS, &[(&format!("{application} "), Type::TEXT)]).await?;
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
     async fn put(&self, sql: &str, fence: Option<&Fence>, content: &Content) -> Result<Reply, FleetError> {

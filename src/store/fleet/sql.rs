@@ -1,32 +1,5 @@
 //! The statements. Times go to and from the database as milliseconds since 1970, UUIDs as text.
 
-/// For the administrator of the database. `zg-tokend fleet sql` prints it.
-pub const DDL: &str = r"-- zg-tokend: one row for each login that several machines share.
--- Run it once as the owner of the database, then give the roles passwords:
---   ALTER ROLE zg_refresh PASSWORD '...';
-CREATE ROLE zg_refresh LOGIN;            -- machines that refresh
-CREATE ROLE zg_read LOGIN;               -- machines with role = `read`: they cannot see the refresh token
-CREATE SCHEMA zg_tokend;
-CREATE TABLE zg_tokend.login (
-  account     text PRIMARY KEY,          -- the name of the account in the config of every machine
-  login       uuid NOT NULL,             -- one login by a person
-  epoch       bigint NOT NULL,           -- +1 with each reply that is stored
-  held        bytea NOT NULL,            -- SHA-256 of the refresh token in `secret`; empty after a logout
-  secret      bytea NOT NULL,            -- the login, sealed with fleet.key
-  token       bytea NOT NULL,            -- the access token and its life
-  issued_at   timestamptz NOT NULL,      -- the clock of this database just before the request
-  timeline    text NOT NULL,             -- of the database when this was stored
-  attempt     uuid,                      -- the claim of a machine: it may be refreshing
-  host        text,
-  claimed_at  timestamptz,
-  claim_until timestamptz,
-  verdict     jsonb                      -- a refusal or a failure, for the other machines
-);
-GRANT USAGE ON SCHEMA zg_tokend TO zg_refresh, zg_read;
-GRANT SELECT, INSERT, UPDATE ON zg_tokend.login TO zg_refresh;
-GRANT SELECT (account, login, epoch, token, issued_at, timeline) ON zg_tokend.login TO zg_read;
-";
-
 /// The channel that tells of a changed row: its account and epoch.
 pub const CHANNEL: &str = "zg_tokend";
 
@@ -44,6 +17,19 @@ pub const READ_TOKEN: &str = "SELECT r.login::text, r.epoch, r.token, \
     (extract(epoch FROM r.issued_at) * 1000)::bigint AS issued_at, r.timeline, \
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS server_time, NULL::text AS timeline_now \
     FROM (SELECT 1) AS one LEFT JOIN zg_tokend.login AS r ON r.account = $1";
+
+/// Who asks, and how durable a commit is.
+pub const ABOUT: &str = "SELECT current_user::text AS name, \
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser, \
+    has_column_privilege('zg_tokend.login', 'secret', 'SELECT') AS reads_secret, \
+    has_table_privilege('zg_tokend.login', 'INSERT') AND has_table_privilege('zg_tokend.login', 'UPDATE') AS writes, \
+    current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes, \
+    current_setting('synchronous_commit') AS synchronous_commit, \
+    current_setting('synchronous_standby_names') AS synchronous_standby_names";
+
+/// $1 is what the names of applications begin with.
+pub const HOSTS: &str = "SELECT DISTINCT substr(application_name, length($1) + 1) FROM pg_stat_activity \
+    WHERE usename = current_user AND starts_with(application_name, $1) ORDER BY 1";
 
 /// Before each write. The wait for a standby holds the lock of the row even after its client is gone, and
 /// statement_timeout does not reach it.
