@@ -67,6 +67,7 @@ fn kill_at(call: &Call) -> (bool, bool) {
             .then_some(())
     });
     let claimed = has_claimed(&fleet, host);
+    fleet.end_claims();
     let posts = fleet.posts();
     let output = other.run(["once"]);
     if claimed {
@@ -117,6 +118,7 @@ fn stop_at(call: &Call) -> bool {
     wait_until("the stop, or the end", || (is_stopped() || once.ended().is_some()).then_some(()));
     let stopped = once.ended().is_none();
     let (claimed, posts) = (has_claimed(&fleet, host), fleet.posts());
+    fleet.end_claims();
     let output = other.run(["once"]);
     assert!(matches!(output.code, Some(0 | 69)), "{output:?}");
     if claimed {

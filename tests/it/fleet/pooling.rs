@@ -23,7 +23,7 @@ fn behind_a_pooler_run_polls_and_says_so() {
         assert_eq!(fleet.posts(), posts);
     }
     let mut run = fleet.hosts[1].supervise();
-    run.wait_for("every 30 s");
+    run.wait_for("every 30 s instead");
     fleet.hosts[0].once_gives(0, ["--force"]);
     fleet.wait_for_token();
     let (status, _) = fleet.hosts[1].status();
@@ -45,7 +45,7 @@ fn without_a_pooler_it_listens_and_does_not_poll() {
     fleet.hosts[0].once_gives(0, ["--force"]);
     fleet.wait_for_token();
     for run in &runs {
-        assert!(!run.log().contains("every 30 s"), "{}", run.log());
+        assert!(!run.log().contains("every 30 s instead"), "{}", run.log());
     }
     wait_until("listening", || {
         fleet.hosts.iter().all(|host| host.status().0.to_string().contains("listen")).then_some(())

@@ -39,12 +39,14 @@ fn an_unclear_attempt_is_left_to_its_owner() {
     fleet.pass_time(DUE);
     killed(&fleet, false);
     let [owner, other] = &fleet.hosts[..] else { unreachable!() };
-    let refreshing = other.once_gives(69, []);
-    assert!(refreshing.stderr.contains(&owner.name()), "{refreshing:?}");
-    // Its claim is over, and the token still lives for minutes.
-    fleet.pass_time(A_WHILE);
-    let unclear = other.once_gives(69, []);
-    assert!(unclear.stderr.contains(&owner.name()) && unclear.stderr.contains("not finished"), "{unclear:?}");
+    // While the claim lasts, a pass waits for its host.
+    let mut waiting = Background::start(&mut other.command(["once"]), other.sandbox.path("once.log"));
+    other.proxy.wait_for_statement("r.claim_until", 3);
+    assert!(waiting.ended().is_none(), "{}", waiting.log());
+    fleet.end_claims();
+    assert_eq!(waiting.wait().code(), Some(69), "{}", waiting.log());
+    let unclear = waiting.log();
+    assert!(unclear.contains(&owner.name()) && unclear.contains("not finished"), "{unclear}");
     fleet.pass_time(A_WHILE);
     other.once_gives(69, []);
     assert_eq!(fleet.posts(), 2);
