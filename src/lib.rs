@@ -92,11 +92,11 @@ pub mod testing {
     pub mod refresh {
         pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
         pub use crate::refresh::fleet::{
-            Ask, Attempt, CLAIM_LIFE, Claim, Content, Fence, Replica, Reply as RowReply, Role, Row,
-            RowResult, View,
+            Ask, CLAIM_LIFE, Fence, Row, RowAttempt, RowContent, RowReply, RowResult, RowView,
         };
         pub use crate::refresh::outcome::Report;
         pub use crate::refresh::record::Record;
+        pub use crate::refresh::replica::{Claim, Replica, Role};
         pub use crate::refresh::{Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, Policy, Refresher};
     }
     pub mod secret {

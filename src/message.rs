@@ -35,7 +35,7 @@ use crate::files::watch;
 use crate::secret::Fingerprint;
 use crate::timer;
 
-use crate::problem::{Class, Problem, RAISE_PROCESSES};
+use crate::problem::{Class, Problem, RAISE_PROCESSES, told};
 use crate::refresh::decide::{Decision, Reason, Trigger};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
@@ -56,22 +56,22 @@ pub const RAISE_LIMITS: &str =
 
 /// The kernel refuses threads: nothing is lost, and work waits for other work.
 pub fn no_threads(error: &std::io::Error) -> Message {
-    let text = format!("cannot create a thread: {error}; the work is done one after the other");
-    Message::new(Level::Warn, "no_threads", text).hint(RAISE_PROCESSES)
+    let text = "cannot create a thread; the work is done one after the other";
+    Message::new(Level::Warn, "no_threads", text).cause(Some(&error.to_string())).hint(RAISE_PROCESSES)
 }
 
 /// The kernel refuses a timer: deadlines are noticed later, by a second at most.
 pub fn no_timer(error: &std::io::Error) -> Message {
     let every = timer::POLL.as_secs();
-    let text = format!("cannot create a timer: {error}; reading the clock every {every} s instead");
-    Message::new(Level::Warn, "no_timer", text).hint(RAISE_LIMITS)
+    let text = format!("cannot create a timer; reading the clock every {every} s instead");
+    Message::new(Level::Warn, "no_timer", text).cause(Some(&error.to_string())).hint(RAISE_LIMITS)
 }
 
 /// The kernel refuses to watch files: their changes are noticed later.
 pub fn no_watch(error: &std::io::Error) -> Message {
     let every = watch::POLL.as_secs();
-    let text = format!("cannot watch files for changes: {error}; looking at them every {every} s instead");
-    Message::new(Level::Warn, "no_watch", text).hint(
+    let text = format!("cannot watch files for changes; looking at them every {every} s instead");
+    Message::new(Level::Warn, "no_watch", text).cause(Some(&error.to_string())).hint(
         "raise ulimit -n (LimitNOFILE=), or with sysctl fs.inotify.max_user_instances and fs.inotify.max_user_watches",
     )
 }
@@ -85,6 +85,8 @@ pub struct Message {
     pub event: &'static str,
     /// The sentence: lower case, without a full stop, without secrets.
     pub text: String,
+    /// Why it happened, where the sentence does not say it.
+    pub cause: Option<String>,
     /// The next step. Every warning and every error has one.
     pub hint: Option<String>,
     /// Number of the token that it is about.
@@ -94,7 +96,7 @@ pub struct Message {
 impl Message {
     /// A message without a hint.
     pub fn new(level: Level, event: &'static str, text: impl Into<String>) -> Self {
-        Self { level, event, text: text.into(), hint: None, generation: None }
+        Self { level, event, text: text.into(), cause: None, hint: None, generation: None }
     }
 
     /// The same with a hint.
@@ -102,9 +104,16 @@ impl Message {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The sentence and the hint of a problem.
-    fn of_problem(level: Level, event: &'static str, text: String, problem: &Problem) -> Self {
-        Self::new(level, event, text).hint(way_out(problem.class, problem.hint.as_deref()))
+    /// The same with a cause, if there is one.
+    pub fn cause(self, cause: Option<&str>) -> Self {
+        Self { cause: cause.map(str::to_owned), ..self }
+    }
+
+    /// A sentence about a problem, with its cause and hint.
+    fn of_problem(level: Level, event: &'static str, text: impl Into<String>, problem: &Problem) -> Self {
+        Self::new(level, event, text)
+            .cause(problem.cause.as_deref())
+            .hint(way_out(problem.class, problem.hint.as_deref()))
     }
 }
 
@@ -137,8 +146,9 @@ pub fn words(report: &Report) -> Message {
         Report::FellBack { message, hint, .. } => Message::new(
             Level::Warn,
             "fell_back",
-            format!("the new login was refused, so the earlier one stays in use: {message}"),
+            "the new login was refused, so the earlier one stays in use",
         )
+        .cause(Some(message))
         .hint(hint),
         Report::Adopted => Message::new(
             Level::Warn,
@@ -213,11 +223,12 @@ pub fn words(report: &Report) -> Message {
             "seed_unreadable",
             format!("{}; using the refresh token in the state", problem.message),
         )
+        .cause(problem.cause.as_deref())
         // No wait mends it.
         .hint(way_out(Class::Config, problem.hint.as_deref())),
         Report::NotYetStored(problem) => {
-            let text = format!("{UNSTORED}: {}", problem.message);
-            Message::of_problem(Level::Error, "not_stored", text, problem)
+            let problem = problem.clone().within(UNSTORED);
+            Message::of_problem(Level::Error, "not_stored", UNSTORED, &problem)
         }
         Report::OutputFailed(problem) => {
             let text = format!("{}; the token file has the new token", problem.message);
@@ -228,18 +239,22 @@ pub fn words(report: &Report) -> Message {
                 .hint("`zg-tokend status` shows why there is no newer one")
         }
         Report::NotWithdrawn(problem) => {
-            let text = format!("cannot remove the token file, whose token has expired: {}", problem.message);
-            Message::of_problem(Level::Warn, "not_withdrawn", text, problem)
+            let text = "cannot remove the token file, whose token has expired";
+            Message::of_problem(Level::Warn, "not_withdrawn", text, &problem.clone().within(text))
         }
         Report::Ignored { phase, event } => {
             Message::new(Level::Error, "bug", format!("unexpected event {event} in phase {phase}"))
                 .hint("this is a bug: please report it")
         }
-        Report::FromFleet { .. }
-        | Report::Delivered { .. }
-        | Report::Repaired { .. }
-        | Report::Founded
-        | Report::Undeliverable(_) => fleet::words(report),
+        Report::Fleet(report) => {
+            let (event, text, hint) = fleet::sentence(*report);
+            let message = Message::new(Level::Info, event, text);
+            hint.map_or(message.clone(), |hint| Message { level: Level::Warn, ..message }.hint(hint))
+        }
+        Report::Undeliverable(problem) => {
+            let text = format!("{}; the token stays, and this machine tries again", problem.message);
+            Message::of_problem(Level::Warn, "fleet_unreachable", text, problem)
+        }
         Report::Finished(outcome) => finished(outcome),
     }
 }
@@ -311,6 +326,7 @@ fn finished(outcome: &Outcome) -> Message {
         }
         Outcome::Held { wait, problem } => {
             Message::new(Level::Debug, "held", format!("waiting {}: {}", duration(*wait), problem.message))
+                .cause(problem.cause.as_deref())
                 .hint(way_out(Class::Unavailable, problem.hint.as_deref()))
         }
         Outcome::Refused(verdict) => {
@@ -318,14 +334,13 @@ fn finished(outcome: &Outcome) -> Message {
                 VerdictKind::RefreshToken => "needs_login",
                 VerdictKind::Client => "client_refused",
             };
-            Message::new(Level::Error, event, verdict.explanation())
+            Message::new(Level::Error, event, &*verdict.message)
+                .cause(verdict.cause.as_deref())
                 .hint(way_out(verdict.class(), verdict.hint.as_deref()))
         }
-        Outcome::Failed(problem) => {
-            Message::of_problem(Level::Warn, "failed", problem.message.clone(), problem)
-        }
+        Outcome::Failed(problem) => Message::of_problem(Level::Warn, "failed", &*problem.message, problem),
         Outcome::NotStored(problem) => {
-            Message::of_problem(Level::Error, "not_stored", problem.message.clone(), problem)
+            Message::of_problem(Level::Error, "not_stored", &*problem.message, problem)
         }
         Outcome::Stopped => Message::new(Level::Debug, "stopped", "stopped before the request was sent")
             .hint("run it again: nothing was sent, nothing has changed"),
@@ -381,7 +396,7 @@ pub fn explanation(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Refreshed { .. } | Outcome::Fresh { .. } | Outcome::Republished => None,
         Outcome::Held { problem, .. } | Outcome::Failed(problem) | Outcome::NotStored(problem) => {
-            Some(problem.message.clone())
+            Some(told(&problem.message, problem.cause.as_deref()))
         }
         Outcome::Refused(verdict) => Some(match &verdict.hint {
             Some(hint) => format!("{}; {hint}", verdict.message),
@@ -424,15 +439,19 @@ pub fn login_hint(settings: &config::Settings, account: &config::AccountConfig) 
         let login = command("login", settings, Some(account));
         return format!("log in with `{login}`, or pass a new refresh token to `{set}`");
     }
+    let login = command("login", settings, Some(account));
+    let by_command = format!("; with authorization_endpoint in the config, `{login}` does both");
     let place = match &account.refresh_token {
-        None | Some(Sealed(_)) => return format!("log in again, and pass the new refresh token to `{set}`"),
+        None | Some(Sealed(_)) => {
+            return format!("log in again, and pass the new refresh token to `{set}`{by_command}");
+        }
         Some(Inline(_)) => format!("put it into {}", settings.path.display()),
         Some(File(path)) => format!("put it into {}", path.display()),
         Some(Env(variable)) => format!("put it into ${variable} and restart zg-tokend"),
         Some(source @ Command(_)) => format!("store it where {source} finds it"),
         Some(Credential(credential)) => format!("store it as credential {credential} and restart the unit"),
     };
-    format!("log in again, and pass the new refresh token to `{set}`, or {place}")
+    format!("log in again, and pass the new refresh token to `{set}`, or {place}{by_command}")
 }
 
 #[cfg(test)]
@@ -447,7 +466,7 @@ mod tests {
 
     /// Without a hint of its own.
     fn problem(class: Class) -> Problem {
-        Problem { class, kind: "kind".into(), message: "it failed".into(), hint: None }
+        Problem { class, kind: "kind".into(), message: "it failed".into(), cause: None, hint: None }
     }
 
     fn verdict(kind: VerdictKind) -> Outcome {

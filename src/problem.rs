@@ -29,8 +29,10 @@ pub struct Problem {
     pub class: Class,
     /// A short name for machines.
     pub kind: String,
-    /// The whole story: what, which path, and why.
+    /// The event, and its path: understandable alone.
     pub message: String,
+    /// Why, where that is another thing.
+    pub cause: Option<String>,
     /// The next step.
     pub hint: Option<String>,
 }
@@ -39,7 +41,7 @@ impl Problem {
     /// A mistake of this program.
     pub fn bug(message: &str) -> Self {
         let hint = Some("this is a bug: please report it".into());
-        Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), hint }
+        Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), cause: None, hint }
     }
 
     /// The kernel gives no random bytes.
@@ -48,26 +50,59 @@ impl Problem {
             class: Class::Unexpected,
             kind: "random".into(),
             message: "the kernel gives no random bytes".into(),
+            cause: None,
             hint: Some("allow getrandom(2) in the sandbox".into()),
         }
     }
 
     /// An error with its causes.
     pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
-        Self { class, kind: kind.into(), message: chain(error), hint }
+        Self { class, kind: kind.into(), message: error.to_string(), cause: cause(error), hint }
+    }
+
+    /// The same as the cause of something larger.
+    #[must_use]
+    pub fn within(self, message: impl Into<String>) -> Self {
+        Self { cause: Some(self.whole()), message: message.into(), ..self }
+    }
+
+    /// Message and cause, as a part of a longer sentence.
+    pub fn whole(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
+        }
     }
 }
 
-/// An error and its causes on one line, as `what: why: why`, each part once.
-pub fn chain(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+/// The causes of an error on one line, as `why: why`, each part once and none that the error names itself.
+pub fn cause(error: &dyn Error) -> Option<String> {
+    let mut told = error.to_string();
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(error) = next {
         let text = error.to_string();
-        if !message.ends_with(&text) {
-            message = format!("{message}: {text}");
+        if !told.ends_with(&text) {
+            causes.push(text.clone());
+            told = text;
         }
-        cause = error.source();
+        next = error.source();
     }
-    message
+    (!causes.is_empty()).then(|| causes.join(": "))
+}
+
+/// An error and its causes where there is one line for both, such as inside a longer sentence.
+pub fn chain(error: &dyn Error) -> String {
+    match cause(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Message and cause where there is one line for both: a line of the journal, a variable.
+pub fn told(message: &str, cause: Option<&str>) -> String {
+    match cause {
+        Some(cause) => format!("{message}; cause: {cause}"),
+        None => message.to_owned(),
+    }
 }

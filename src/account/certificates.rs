@@ -24,11 +24,13 @@ pub fn read_certificate(key: &str, path: &Path) -> Result<(String, Certificate),
         class,
         kind: "certificate".into(),
         message,
+        cause: None,
         hint: Some(hint),
     };
     let contents = files::read::read(path, MAX_LEN).map_err(|error| {
-        let message = format!("cannot read {key} {}: {error}", path.display());
-        problem(Class::Unavailable, message, format!("check that `cat {}` can read it", path.display()))
+        let hint = format!("check that `cat {}` can read it", path.display());
+        let problem = problem(Class::Unavailable, format!("cannot read {key} {}", path.display()), hint);
+        Problem { cause: Some(error.to_string()), ..problem }
     })?;
     let found = Certificate::from_pem(&contents.bytes).map_err(|error| {
         let message = format!("{key} {} {error}", path.display());

@@ -240,7 +240,8 @@ impl Client {
         prepared.map(drop).ok_or_else(|| Problem {
             class: Class::Unavailable,
             kind: "files_hang".into(),
-            message: "cannot read the root certificates: the file system does not answer".into(),
+            message: "cannot read the root certificates".into(),
+            cause: Some("the file system does not answer".into()),
             hint: Some("check the file system of ca_file: mount, df, dmesg".into()),
         })
     }
@@ -326,6 +327,7 @@ impl Client {
                 "the issuer {} has moved its token endpoint from host {} to {found}",
                 cached.issuer, cached.confirmed_host
             ),
+            cause: None,
             hint: Some(format!("if the provider announces this, set confirmed_endpoint_host = \"{found}\"")),
         })
     }

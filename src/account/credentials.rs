@@ -200,7 +200,8 @@ impl<'a> CredentialReader<'a> {
             return Err(Problem {
                 class: Class::Unavailable,
                 kind: "assertion_expired".into(),
-                message: format!("the {words} from {source} expired {ago} ago: whatever writes it has stopped"),
+                message: format!("the {words} from {source} expired {ago} ago"),
+                cause: Some("whatever writes it has stopped".into()),
                 hint: Some(
                     "start that program again: a new one is used as soon as it is there; or set the clock, if it is wrong"
                         .into(),
@@ -315,6 +316,7 @@ fn not_a_pair(key: &str, path: &Path) -> Problem {
         class: Class::Config,
         kind: "key".into(),
         message: format!("{key} is not the key of the certificate {}", path.display()),
+        cause: None,
         hint: Some("renew both, or name the pair that belongs together".into()),
     }
 }
@@ -329,6 +331,7 @@ pub(super) fn bad_key(key: &str, source: &SecretSource, error: KeyError) -> Prob
         class: Class::Config,
         kind: "key".into(),
         message: format!("{key} from {source} {error}"),
+        cause: None,
         hint: Some(error.hint(file.as_deref())),
     }
 }

@@ -223,6 +223,7 @@ pub fn load_state(store: &mut Store, account: &str, config: &str) -> Result<Stor
                 "the state of account {account} belongs to {}, which still exists",
                 record.config
             ),
+            cause: None,
             hint: Some("give each config a state_dir of its own, or remove the other config".into()),
         }),
         stored => Ok(stored),

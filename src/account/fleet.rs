@@ -14,37 +14,38 @@ use crate::clock::utc;
 use crate::config::{AccountConfig, Settings};
 use crate::http::client::tls_config;
 use crate::message::{duration, local};
-use crate::problem::Problem;
-use crate::refresh::fleet::{Ask, Replica, Reply, Role, Row, View};
+use crate::problem::{Problem, told};
+use crate::refresh::fleet::{Ask, Row, RowReply, RowView};
+use crate::refresh::replica::{Replica, Role};
 use crate::secret::Fingerprint;
 use crate::store;
-use crate::store::fleet::Table;
 use crate::store::fleet::error::FleetError;
 use crate::store::fleet::link::{Link, News};
 use crate::store::fleet::sql::CHANNEL;
 use crate::store::fleet::target;
+use crate::store::fleet::{DatabaseRole, Table};
 
 /// The name of this program among the sessions of the database, before the name of the machine.
 const APPLICATION: &str = "zg-tokend";
 
 /// The table, while a pass needs it.
 #[derive(Default)]
-pub struct Fleet(Option<Table>);
+pub struct FleetAccess(Option<Table>);
 
-impl std::fmt::Debug for Fleet {
+impl std::fmt::Debug for FleetAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fleet")
+        f.write_str("FleetAccess")
     }
 }
 
-impl Fleet {
+impl FleetAccess {
     /// Reads what leads to the database, before anything is locked.
     pub async fn open(&mut self, account: &AccountConfig) -> Result<(), Problem> {
         self.0 = Some(open(account).await?);
         Ok(())
     }
 
-    pub async fn ask(&mut self, account: &AccountConfig, ask: &Ask) -> Result<Reply, Problem> {
+    pub async fn ask(&mut self, account: &AccountConfig, ask: &Ask) -> Result<RowReply, Problem> {
         if self.0.is_none() {
             self.open(account).await?;
         }
@@ -101,7 +102,7 @@ pub struct FleetLook {
 
 pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetLook, Problem> {
     let table = open(account).await?;
-    let Reply::Row(view) = table.ask(&Ask::Read).await? else {
+    let RowReply::Row(view) = table.ask(&Ask::Read).await? else {
         return Err(Problem::bug("the database gave no row"));
     };
     let hosts = table.hosts(APPLICATION).await?;
@@ -117,11 +118,17 @@ pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetL
                 facts.push(("claim", claim(row, &view)));
             }
             if let Some(verdict) = &row.result.verdict {
-                facts.push(("refused", verdict.explanation()));
+                facts.push(("refused", told(&verdict.message, verdict.cause.as_deref())));
             }
             if let Some(failure) = &row.result.failure {
-                facts
-                    .push(("failed", format!("{}: {}", local(failure.last_at.wall / 1000), failure.message)));
+                facts.push((
+                    "failed",
+                    format!(
+                        "{}: {}",
+                        local(failure.last_at.wall / 1000),
+                        told(&failure.message, failure.cause.as_deref())
+                    ),
+                ));
             }
             headline(row, &view)
         }
@@ -136,7 +143,7 @@ pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetL
     Ok(FleetLook { headline, facts })
 }
 
-fn headline(row: &Row, view: &View) -> String {
+fn headline(row: &Row, view: &RowView) -> String {
     let there = &row.content;
     let (epoch, login) = (there.epoch, there.secret.as_ref().map(|secret| secret.login_at / 1000));
     let login = login.map(|at| format!(", login of {}", local(at))).unwrap_or_default();
@@ -150,7 +157,7 @@ fn headline(row: &Row, view: &View) -> String {
     format!("refresh {epoch}{login}: the token {life}")
 }
 
-fn claim(row: &Row, view: &View) -> String {
+fn claim(row: &Row, view: &RowView) -> String {
     let Some(attempt) = &row.attempt else { return "none".into() };
     let at = utc(attempt.claimed_at / 1000);
     if attempt.claim_until > view.server_time {
@@ -183,44 +190,23 @@ pub fn parse(account: &AccountConfig, url: &crate::secret::Secret) -> Result<Str
 }
 
 /// What `check --live` looks at.
-#[derive(Debug, Default)]
 pub struct DatabaseFacts {
     pub place: String,
     pub server_time: i64,
-    pub user: String,
-    pub is_superuser: bool,
-    pub reads_secret: bool,
-    pub writes: bool,
+    pub about: DatabaseRole,
     /// A notification comes back to whoever sent it.
     pub echoes: bool,
-    settings: Vec<(String, String)>,
-}
-
-impl DatabaseFacts {
-    /// A setting of the server; empty if it is not known.
-    pub fn setting(&self, name: &str) -> &str {
-        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
-    }
 }
 
 /// Looks at the database. The row is read as a pass reads it.
 pub async fn facts(account: &AccountConfig) -> Result<DatabaseFacts, Problem> {
     let table = open(account).await?;
-    let Reply::Row(view) = table.ask(&Ask::Read).await? else {
+    let RowReply::Row(view) = table.ask(&Ask::Read).await? else {
         return Err(Problem::bug("the database gave no row"));
     };
     let about = table.about().await?;
     let echoes = listen(table.link(), &mut mpsc::unbounded_channel()).await?.is_some();
-    Ok(DatabaseFacts {
-        place: table.place().to_owned(),
-        server_time: view.server_time,
-        user: about.user,
-        is_superuser: about.is_superuser,
-        reads_secret: about.reads_secret,
-        writes: about.writes,
-        echoes,
-        settings: about.settings,
-    })
+    Ok(DatabaseFacts { place: table.place().to_owned(), server_time: view.server_time, about, echoes })
 }
 
 /// How long the own notification may take.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::refresh::fleet::{Reply, Row};
+use crate::refresh::fleet::{Row, RowReply};
 use crate::store::note::Note;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +30,10 @@ impl Note for FleetNote {
 
 impl FleetNote {
     /// Notes an answer of the database, at this time in Unix seconds.
-    pub fn see(&mut self, reply: &Reply, at: i64) {
+    pub fn see(&mut self, reply: &RowReply, at: i64) {
         self.problem = None;
         self.seen_at = Some(at);
-        if let Reply::Row(view) = reply {
+        if let RowReply::Row(view) = reply {
             let row: Option<&Row> = view.row.as_deref();
             self.epoch = row.map(|row| row.content.epoch);
             self.claimed_by = row.and_then(|row| row.attempt.as_ref()).map(|attempt| attempt.host.clone());

@@ -259,5 +259,11 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de Secret, source: &SecretSource) -> 
 }
 
 fn problem(message: String, hint: &str) -> Problem {
-    Problem { class: Class::Config, kind: "google_credentials".into(), message, hint: Some(hint.into()) }
+    Problem {
+        class: Class::Config,
+        kind: "google_credentials".into(),
+        message,
+        cause: None,
+        hint: Some(hint.into()),
+    }
 }

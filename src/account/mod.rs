@@ -50,7 +50,7 @@ use crate::config::Endpoint;
 use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
-use crate::refresh::fleet::{Ask, Reply};
+use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::{Action, Event, FleetPolicy, Policy, Refresher};
 use crate::secret::Fingerprint;
@@ -104,7 +104,7 @@ pub struct Account {
     stopping: bool,
     is_abandoned: bool,
     #[cfg(feature = "fleet")]
-    fleet: fleet::Fleet,
+    fleet: fleet::FleetAccess,
 }
 
 impl Account {
@@ -128,7 +128,7 @@ impl Account {
             stopping: false,
             is_abandoned: false,
             #[cfg(feature = "fleet")]
-            fleet: fleet::Fleet::default(),
+            fleet: fleet::FleetAccess::default(),
         }
     }
 
@@ -289,27 +289,28 @@ impl Account {
         inputs.map_err(|mut problem| {
             let last = self.core.record().and_then(|record| record.came_by.as_deref());
             if problem.kind == "discovery" {
-                problem.message.push_str(&self.client.other_way(last, context));
+                let end = problem.cause.as_mut().unwrap_or(&mut problem.message);
+                end.push_str(&self.client.other_way(last, context));
             }
             problem
         })
     }
 
     #[cfg(feature = "fleet")]
-    async fn ask(&mut self, ask: &Ask, context: &Context) -> Result<Reply, Problem> {
+    async fn ask(&mut self, ask: &Ask, context: &Context) -> Result<RowReply, Problem> {
         let reply = self.fleet.ask(&self.configured, ask).await;
         let now = context.clock.now().wall / 1000;
         // For `status` alone.
         self.files().store().update_note(|note: &mut FleetNote| match &reply {
             Ok(reply) => note.see(reply, now),
-            Err(problem) => note.problem = Some(problem.message.clone()),
+            Err(problem) => note.problem = Some(problem.whole()),
         });
         reply
     }
 
     #[cfg(not(feature = "fleet"))]
     #[expect(clippy::unused_async, clippy::unused_self, reason = "as with the feature")]
-    async fn ask(&mut self, _: &Ask, _: &Context) -> Result<Reply, Problem> {
+    async fn ask(&mut self, _: &Ask, _: &Context) -> Result<RowReply, Problem> {
         Err(Problem::bug("this zg-tokend was built without the fleet"))
     }
 
@@ -336,7 +337,7 @@ impl Account {
             let text = format!("the file system does not answer: {}", self.places());
             let hint = Some("check the file system: mount, df, dmesg".into());
             let (class, kind) = (Class::Io, "files_hang".to_owned());
-            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, hint }));
+            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, cause: None, hint }));
             return None;
         };
         self.files = Some(files);
@@ -419,11 +420,12 @@ impl Account {
             next_pass: self.core.next_wakeup(),
             now: context.clock.now(),
         });
-        if let Report::FellBack { refused, error, hint, .. } = &report {
+        if let Report::FellBack { refused, error, message, hint } = &report {
             let problem = Problem {
                 class: Class::NeedsLogin,
                 kind: error.clone(),
                 message: words(&report).text,
+                cause: Some(message.clone()),
                 hint: Some(hint.clone()),
             };
             self.refused_login = Some(Box::new((*refused, problem)));

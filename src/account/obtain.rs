@@ -106,7 +106,8 @@ pub fn obtain(
         (_, None) if account.core().is_state_damaged() => Err(Problem {
             class: Class::Io,
             kind: "state_damaged".into(),
-            message: "the state file is damaged, and the token cannot be read from the token file".into(),
+            message: "there is no token that can be used".into(),
+            cause: Some("the state file is damaged, and the token cannot be read from the token file".into()),
             hint: Some(format!("log in again, or wait: {}", way_out(Class::Unavailable, None))),
         }),
         (_, None) => Err(Problem::bug("the pass ended without a live token")),
@@ -274,5 +275,5 @@ pub fn problem(account: &Account) -> Option<Problem> {
         Outcome::Refused(verdict) => verdict.error.clone(),
         _ => words.event.into(),
     };
-    Some(Problem { class, kind, message: words.text, hint: words.hint })
+    Some(Problem { class, kind, message: words.text, cause: words.cause, hint: words.hint })
 }

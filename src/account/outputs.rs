@@ -74,8 +74,8 @@ impl Outputs {
                 continue;
             }
             if let Err(problem) = write(&account, output, prepared, token) {
-                let message = format!("output {}: {}", output.file.path.display(), problem.message);
-                failed.push(Problem { kind: "output".into(), message, ..problem });
+                let message = format!("cannot write the output {}", output.file.path.display());
+                failed.push(Problem { kind: "output".into(), ..problem.within(message) });
             }
         }
         // Last: it has the hashes of the others.

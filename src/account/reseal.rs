@@ -64,6 +64,7 @@ fn differs() -> Problem {
         class: Class::Io,
         kind: "state".into(),
         message: "the state that was written reads differently".into(),
+        cause: None,
         hint: Some("check the file system of state_dir: df, dmesg".into()),
     }
 }

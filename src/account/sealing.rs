@@ -155,6 +155,7 @@ fn key(name: &str, source: &SecretSource, read: Result<Secret, SecretError>) -> 
         class: Class::Config,
         kind: STATE_KEY.into(),
         message: format!("{name} from {source} {error}"),
+        cause: None,
         hint: Some("make one: `zg-tokend seal --help` shows how".into()),
     })
 }

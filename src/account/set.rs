@@ -153,6 +153,7 @@ pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
             class: Class::Config,
             kind: "no_own_login".into(),
             message: format!("it uses the login of account {login}, and has none of its own"),
+            cause: None,
             hint: Some(format!("name that account: --account {login}")),
         });
     }
@@ -168,6 +169,7 @@ pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
             account.name,
             grant_type.name()
         ),
+        cause: None,
         hint: Some(
             "run `zg-tokend once` to get a token; for a login set grant_type = \"refresh_token\"".into(),
         ),
@@ -215,6 +217,7 @@ pub fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Pro
                     class: Class::Busy,
                     kind: "lock_timeout".into(),
                     message: "another process holds the lock of the account".into(),
+                    cause: None,
                     hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
                 });
             }

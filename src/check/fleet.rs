@@ -3,12 +3,13 @@
 
 use crate::account::fleet;
 use crate::account::fleet::DatabaseFacts;
-use crate::check::{Finding, secret};
+use crate::check::finding::Finding;
+use crate::check::inputs::secret;
 use crate::cipher::StateKey;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::AccountConfig;
 use crate::message::duration;
-use crate::refresh::fleet::Role;
+use crate::refresh::replica::Role;
 use std::time::Duration;
 
 /// The clocks may differ by this much before that is told: lives of tokens count by the clock of the database.
@@ -22,7 +23,7 @@ pub(super) fn fleet(account: &AccountConfig) -> Vec<Finding> {
     if let Some(parsed) = url.map(|url| fleet::parse(account, &url)) {
         findings.push(match parsed {
             Ok(place) => Finding::ok("fleet.url", place),
-            Err(problem) => Finding::problem("fleet.url", problem.message, problem.hint),
+            Err(problem) => Finding::of_problem("fleet.url", problem),
         });
     }
     if let Some(source) = &configured.key {
@@ -41,7 +42,7 @@ pub(super) async fn live(account: &AccountConfig) -> Vec<Finding> {
     let Some(configured) = &account.fleet else { return Vec::new() };
     let facts = match fleet::facts(account).await {
         Ok(facts) => facts,
-        Err(problem) => return vec![Finding::problem("fleet", problem.message, problem.hint)],
+        Err(problem) => return vec![Finding::of_problem("fleet", problem)],
     };
     let mut findings =
         vec![Finding::ok("fleet", format!("the database {} answers, and has the table", facts.place))];
@@ -69,16 +70,16 @@ pub(super) async fn live(account: &AccountConfig) -> Vec<Finding> {
 /// What a crash or a failover of the database may lose.
 fn durability(facts: &DatabaseFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if facts.setting("fsync") == "off" {
+    if facts.about.setting("fsync") == "off" {
         let hint = "set fsync = on in postgresql.conf";
         let message = "the database has fsync off: a power cut may destroy the row";
         findings.push(Finding::problem("fleet", message, Some(hint.into())));
     }
-    if facts.setting("full_page_writes") == "off" {
+    if facts.about.setting("full_page_writes") == "off" {
         let message = "the database has full_page_writes off: a power cut may destroy the row";
         findings.push(Finding::warning("fleet", message, "set full_page_writes = on in postgresql.conf"));
     }
-    findings.push(match facts.setting("synchronous_standby_names") {
+    findings.push(match facts.about.setting("synchronous_standby_names") {
         "" => Finding::ok(
             "fleet",
             "no synchronous standby: a failover may lose the last refreshes, and the machines repair the row from \
@@ -94,17 +95,20 @@ fn durability(facts: &DatabaseFacts) -> Vec<Finding> {
 
 fn privileges(facts: &DatabaseFacts, role: Role) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if facts.is_superuser {
-        let message = format!("{} is a superuser of the database", facts.user);
+    if facts.about.is_superuser {
+        let message = format!("{} is a superuser of the database", facts.about.user);
         findings.push(Finding::warning("fleet", message, "use a role of its own: zg-tokend fleet sql"));
-    } else if role == Role::Read && (facts.reads_secret || facts.writes) {
-        let what =
-            if facts.reads_secret { "can read the sealed refresh token" } else { "can change the rows" };
-        let message = format!("{} {what}, and this machine only reads the access token", facts.user);
+    } else if role == Role::Read && (facts.about.reads_secret || facts.about.writes) {
+        let what = if facts.about.reads_secret {
+            "can read the sealed refresh token"
+        } else {
+            "can change the rows"
+        };
+        let message = format!("{} {what}, and this machine only reads the access token", facts.about.user);
         findings.push(Finding::warning("fleet", message, "use the role zg_read: zg-tokend fleet sql"));
     }
-    if role == Role::Refresh && !facts.writes {
-        let message = format!("{} may not change the rows", facts.user);
+    if role == Role::Refresh && !facts.about.writes {
+        let message = format!("{} may not change the rows", facts.about.user);
         let hint = "grant what `zg-tokend fleet sql` prints";
         findings.push(Finding::problem("fleet", message, Some(hint.into())));
     }

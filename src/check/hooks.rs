@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::check::Finding;
+use crate::check::finding::Finding;
 use crate::config::{AccountConfig, HooksConfig};
-use crate::problem::chain;
 use crate::process;
 
 /// Where systemd looks for a program (systemd.exec(5)); cron looks in less.
@@ -29,7 +28,7 @@ pub(super) fn hooks(account: &AccountConfig, known: &mut HashSet<(&'static str, 
 fn hook(key: &'static str, program: &str) -> Finding {
     let found = match process::find(program) {
         Ok(found) => found,
-        Err(error) => return Finding::problem(key, chain(&error), Some(error.hint())),
+        Err(error) => return Finding::error(key, &error, Some(error.hint())),
     };
     let directory = found.parent().unwrap_or(Path::new(""));
     let everywhere = program.contains('/') || SERVICES_PATH.iter().any(|known| directory == Path::new(known));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::check::Finding;
+use crate::check::finding::Finding;
 use crate::config::Environment;
 use crate::files::owner;
 

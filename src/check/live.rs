@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Finding, FindingLevel, options, with_endpoints};
+use crate::check::finding::{Finding, FindingLevel};
+use crate::check::inputs::{options, with_endpoints};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, Endpoint, Settings};
 use crate::http::{HttpEndpoint, discovery, shown};
 use crate::message::duration;
 use crate::oauth::Reply;
-use crate::problem::chain;
+use crate::problem::{cause, chain};
 use crate::runtime::event_loop;
 use crate::store;
 
@@ -64,10 +65,10 @@ async fn discover(
     let url = match discovery::fetch(endpoint, issuer).await {
         Ok(found) => found.token_endpoint,
         Err(error) => {
-            let message = chain(&error);
-            let via = issuer.parse().ok().and_then(|url| unnamed_proxy(endpoint, &url, &message));
+            let via = issuer.parse().ok().and_then(|url| unnamed_proxy(endpoint, &url, &chain(&error)));
             let via = via.map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
-            return (None, Finding::problem("issuer", message + &via, error.hint()));
+            let finding = Finding::problem("issuer", format!("{error}{via}"), error.hint());
+            return (None, finding.because(cause(&error)));
         }
     };
     let known = store::open(settings, account).discovered();
@@ -94,9 +95,10 @@ async fn reach(endpoint: &HttpEndpoint, url: &Url) -> Vec<Finding> {
         }
         Err(failure) => {
             let proxy = unnamed_proxy(endpoint, url, &failure.detail);
-            let proxy = proxy.map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
-            let message = format!("{}{proxy}: {}", shown(url), failure.detail);
-            vec![Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned))]
+            let proxy = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+            let message = format!("no answer from {}{proxy}", shown(url));
+            let finding = Finding::problem("token_endpoint", message, failure.kind.hint().map(str::to_owned));
+            vec![finding.because(Some(failure.detail))]
         }
     }
 }
@@ -105,10 +107,8 @@ fn answered(endpoint: &HttpEndpoint, url: &Url, reply: &Reply) -> Finding {
     let via = endpoint.proxy_for(url).map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     let message = format!("{} answers{via} (HTTP {} to a GET; nothing was spent)", shown(url), reply.status);
     match reply.status {
-        500..=599 => {
-            let hint = "wait: the server has a problem";
-            Finding::warning("token_endpoint", message, hint)
-        }
+        500..=599 => Finding::warning("token_endpoint", message, "wait, and check again")
+            .because(Some("the server has a problem".into())),
         _ => Finding::ok("token_endpoint", message),
     }
 }

@@ -1,9 +1,11 @@
 //! Whether a refresh can work, as far as that shows before one is tried. Nothing is changed and no
 //! token is spent; only `live` uses the network.
 
+pub mod finding;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod hooks;
+mod inputs;
 pub mod linger;
 pub mod live;
 pub mod seal;
@@ -11,7 +13,6 @@ pub mod space;
 
 use std::collections::HashSet;
 
-use serde::Serialize;
 use url::Url;
 
 use crate::account::barrier::barrier;
@@ -26,73 +27,21 @@ use crate::config::{self, AccountConfig, Endpoint, Environment, SecretSource, Se
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
-use crate::problem::{Class, Problem, chain};
-use crate::refresh::fleet::Role;
+use crate::problem::{Class, Problem};
 use crate::refresh::record::{Record, RefreshToken};
+use crate::refresh::replica::Role;
 use crate::runtime::event_loop;
 use crate::secret::Secret;
-use crate::secrets;
-use crate::secrets::SecretError;
 use crate::store;
 use crate::store::lock::StateDir;
 
+pub use crate::check::finding::{Finding, FindingLevel};
+use crate::check::inputs::{options, secret, with_endpoints, without_key};
 pub use crate::check::live::live;
 
 /// The version of the JSON that `check --json` prints; a change of meaning raises it. Its schema
 /// is `packaging/check.schema.json`.
 pub const JSON_VERSION: u32 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingLevel {
-    Ok,
-    /// It works, and should be looked at.
-    Warning,
-    /// It will not work.
-    Problem,
-}
-
-/// The result of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub level: FindingLevel,
-    /// Name of the account; absent for what all accounts share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// Mostly a key of the config.
-    pub subject: &'static str,
-    /// Without secrets.
-    pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl Finding {
-    fn new(
-        level: FindingLevel,
-        subject: &'static str,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) -> Self {
-        Self { level, account: None, subject, message: message.into(), hint }
-    }
-
-    fn ok(subject: &'static str, message: impl Into<String>) -> Self {
-        Self::new(FindingLevel::Ok, subject, message, None)
-    }
-
-    fn warning(subject: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(FindingLevel::Warning, subject, message, Some(hint.into()))
-    }
-
-    pub fn problem(subject: &'static str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::new(FindingLevel::Problem, subject, message, hint)
-    }
-
-    fn of(self, account: &AccountConfig) -> Self {
-        Self { account: Some(account.name.to_string()), ..self }
-    }
-}
 
 /// Checks everything but the network; `only` picks an account by name. Secrets are read, so the
 /// commands that print them are run.
@@ -145,7 +94,7 @@ fn only_reads(account: &AccountConfig) -> bool {
 fn state_dir(settings: &Settings) -> Vec<Finding> {
     let found = match StateDir::check(&settings.state_dir, settings.missing_state_dir) {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("state_dir", chain(&error), error.hint())],
+        Err(error) => return vec![Finding::error("state_dir", &error, error.hint())],
     };
     let directory = settings.state_dir.display();
     let message = if settings.state_dir.exists() {
@@ -157,13 +106,6 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
     let warnings = found.directory().warnings().iter();
     let warnings = warnings.map(|warning| Finding::warning("state_dir", warning.to_string(), warning.hint()));
     std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
-}
-
-/// Of a proxy that cannot be read there is a finding of its own.
-fn options(account: &AccountConfig) -> HttpOptions {
-    let proxy = account.proxy.as_ref();
-    let proxy = proxy.and_then(|source| secrets::read("proxy", source, &account.secret_variables).ok());
-    HttpOptions::new(account, account.timeout, proxy)
 }
 
 /// The settings of an account with a preset: those that are in force, without the account's own values.
@@ -196,17 +138,6 @@ fn preset(account: &AccountConfig) -> Vec<Finding> {
     let body = preset.body.filter(|body| BodyTemplate::parse(body, &[]).ok() == account.request_body);
     sets.extend(body.map(|body| format!("request_body = {body}")));
     vec![Finding::ok("provider", format!("the preset {} sets {}", preset.name, sets.join(", ")))]
-}
-
-/// The account with the endpoints that stand outside the config; without them if they cannot be used, of
-/// which there is a finding.
-fn with_endpoints(account: &AccountConfig) -> AccountConfig {
-    let read = |(key, source): &(&'static str, SecretSource)| {
-        Some((*key, secrets::read(key, source, &account.secret_variables).ok()?))
-    };
-    let values: Option<Vec<_>> = account.elsewhere.iter().map(read).collect();
-    let resolved = values.and_then(|values| account.with_endpoints(&values).ok());
-    resolved.unwrap_or_else(|| account.clone())
 }
 
 /// The values from outside the config: client, proxy, endpoints, headers and parameters.
@@ -280,28 +211,11 @@ fn push(account: &AccountConfig, known: &mut HashSet<(HttpOptions, String)>) -> 
     targets.collect()
 }
 
-/// Reads a secret. `spare`: there is another one that can be used.
-fn secret(
-    account: &AccountConfig,
-    key: &'static str,
-    source: &SecretSource,
-    spare: bool,
-) -> (Option<Secret>, Finding) {
-    let error = match secrets::read(key, source, &account.secret_variables) {
-        Ok(secret) => return (Some(secret), Finding::ok(key, format!("read from {source}"))),
-        Err(error) => error,
-    };
-    // A credential exists only in the service.
-    let elsewhere = matches!(error, SecretError::NoCredentials { .. });
-    let level = if spare || elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
-    (None, Finding::new(level, key, without_key(key, &chain(&error)), error.hint()))
-}
-
 /// Certificates, keys, and what somebody else writes: everything of a refresh that sends nothing.
 fn credentials(account: &AccountConfig) -> Vec<Finding> {
     let now = SystemClock::new().now().wall / 1000;
     let certificates = account.grant.certificates().map(|(key, path)| match read_certificate(key, path) {
-        Err(problem) => Finding::problem(key, problem.message, problem.hint),
+        Err(problem) => Finding::of_problem(key, problem),
         Ok((_, found)) => match certificate_fault(key, path, &found, now) {
             None => Finding::ok(key, format!("{} ends {}", path.display(), local(found.ends_at))),
             Some(fault) if found.is_valid(now) => Finding::warning(key, fault, RENEW),
@@ -317,22 +231,24 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
         Err(error) => vec![("config", Err(Problem::new(&error, Class::Unexpected, "event_loop", None)))],
     };
     for (key, found) in found {
-        findings.push(match found {
-            Ok(found) => Finding::ok(key, found),
-            Err(problem) if problem.kind == "no_credentials" => {
-                Finding::new(FindingLevel::Warning, key, without_key(key, &problem.message), problem.hint)
+        let problem = match found {
+            Ok(found) => {
+                findings.push(Finding::ok(key, found));
+                continue;
             }
-            // Said above.
-            Err(problem) if findings.iter().any(|known| known.message == problem.message) => continue,
-            Err(problem) => Finding::problem(key, without_key(key, &problem.message), problem.hint),
-        });
+            Err(problem) => problem,
+        };
+        // Said above.
+        let is_known = |known: &Finding| known.message == problem.message && known.cause == problem.cause;
+        if findings.iter().any(is_known) {
+            continue;
+        }
+        let elsewhere = problem.kind == "no_credentials";
+        let level = if elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
+        let finding = Finding::new(level, key, without_key(key, &problem.message), problem.hint);
+        findings.push(finding.because(problem.cause));
     }
     findings
-}
-
-/// The finding names the key already.
-fn without_key<'a>(key: &str, message: &'a str) -> &'a str {
-    message.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// The refresh token: the one in the state, and the configured one.
@@ -344,7 +260,7 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let loaded = load_state(&mut store, account.name.as_str(), &settings.path.to_string_lossy());
     let (record, garbage) = match loaded {
         Ok(stored) => stored.into_parts(),
-        Err(problem) => return vec![Finding::problem("state", problem.message, problem.hint)],
+        Err(problem) => return vec![Finding::of_problem("state", problem)],
     };
     let hint = "the next refresh begins anew with the configured refresh_token";
     let garbage = garbage.map(|why| Finding::warning("state", format!("the state file {why}"), hint));
@@ -385,9 +301,11 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
 fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str) -> Finding {
     match &record.verdict {
         Some(verdict) if record.needs_login() || config::changed_at(settings) <= Some(verdict.at.wall) => {
-            Finding::problem("state", verdict.explanation(), verdict.hint.clone())
+            Finding::problem("state", &*verdict.message, verdict.hint.clone()).because(verdict.cause.clone())
         }
-        Some(verdict) => Finding::warning("state", verdict.explanation(), CONFIG_CHANGED),
+        Some(verdict) => {
+            Finding::warning("state", &*verdict.message, CONFIG_CHANGED).because(verdict.cause.clone())
+        }
         None => {
             let kept = if token.value.sealed().is_some() { "sealed" } else { "in plain, mode 0600" };
             let at = local(token.obtained_at.wall / 1000);
@@ -462,6 +380,6 @@ fn placement(
                 barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
             std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
         }
-        Err(error) => vec![Finding::problem(subject, chain(&error), error.hint())],
+        Err(error) => vec![Finding::error(subject, &error, error.hint())],
     }
 }

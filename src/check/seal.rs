@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::account::plain_copy;
 use crate::account::sealing::try_on_state;
-use crate::check::{Finding, secret};
+use crate::check::finding::Finding;
+use crate::check::inputs::secret;
 use crate::cipher::StateKey;
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::store;
@@ -44,7 +45,7 @@ pub(super) fn seal(settings: &Settings, account: &AccountConfig, known: &mut Kno
     if let Some((keys, true)) = &known.0
         && let Ok(Some(problem)) = try_on_state(settings, account, keys)
     {
-        findings.push(Finding::problem("state", problem.message, problem.hint));
+        findings.push(Finding::of_problem("state", problem));
     }
     findings
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, stat, statvfs};
 
-use crate::check::{Finding, FindingLevel};
+use crate::check::finding::{Finding, FindingLevel};
 
 /// A refresh reserves 80 KiB for the next state and 16 KiB for the token; twice that, since a state
 /// may be larger.

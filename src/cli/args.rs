@@ -173,8 +173,9 @@ Examples:
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
     #[command(after_help = "\
 Examples:
-  zg-tokend man | man -l -
-  zg-tokend man config | man -l -")]
+  zg-tokend man | man -l -                read it without installing it
+  zg-tokend man config | man -l -         the page of the config file
+  zg-tokend man --install                 then: man zg-tokend, man zg-tokend.toml")]
     Man(Man),
     /// Print a shell completion script
     #[command(after_help = "\
@@ -437,6 +438,9 @@ pub struct Man {
     /// Page to print
     #[arg(value_enum, default_value_t)]
     pub page: ManualPage,
+    /// Write both pages to where man finds them: ../share/man beside the directory of this program
+    #[arg(long, conflicts_with = "page")]
+    pub install: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

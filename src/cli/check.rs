@@ -12,9 +12,10 @@ use crate::cli::output::printable;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
+use crate::cli::settings::load;
+use crate::cli::settings::locate;
 use crate::cli::terminal;
-use crate::cli::terminal::{Terminal, columns};
-use crate::cli::{load, locate};
+use crate::cli::terminal::{Terminal, columns, from_home};
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
@@ -40,7 +41,9 @@ pub(super) fn execute(args: &Args, flags: &Check) -> Exit {
             }
             findings
         }
-        Err(failure) if flags.json => vec![Finding::problem("config", failure.problem, failure.hint)],
+        Err(failure) if flags.json => {
+            vec![Finding::problem("config", failure.problem, failure.hint).because(failure.cause)]
+        }
         Err(failure) => {
             failure.print();
             return Exit::Config;
@@ -103,7 +106,7 @@ fn verdict(findings: &[Finding], offline: bool) -> String {
     if problems.is_empty() { format!("all is well{next}") } else { format!("{}{next}", problems.join(", ")) }
 }
 
-/// For a pipe: each finding on a line of its own, its hint on the next.
+/// For a pipe: each finding on a line of its own, its cause and its hint on the next.
 fn plain(findings: &[Finding]) -> Vec<String> {
     let line = |finding: &Finding| {
         let word = match finding.level {
@@ -112,9 +115,12 @@ fn plain(findings: &[Finding]) -> Vec<String> {
             FindingLevel::Problem => "problem",
         };
         let account = finding.account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
-        let hint = finding.hint.as_deref().map(printable);
-        let hint = hint.map(|hint| format!("\n         hint: {hint}")).unwrap_or_default();
-        format!("{word:<9}{account}{}: {}{hint}", finding.subject, printable(&finding.message))
+        let below = |name: &str, text: &Option<String>| {
+            let text = text.as_deref().map(|text| format!("\n         {name}: {}", printable(text)));
+            text.unwrap_or_default()
+        };
+        let (cause, hint) = (below("cause", &finding.cause), below("hint", &finding.hint));
+        format!("{word:<9}{account}{}: {}{cause}{hint}", finding.subject, printable(&finding.message))
     };
     findings.iter().map(line).collect()
 }
@@ -138,10 +144,15 @@ fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
         ]);
         let indent = " ".repeat(head.width());
         let body = if finding.level == FindingLevel::Ok { FAINT } else { PLAIN };
-        lines.extend(hanging(head, (body, &harmless(&finding.message, unicode)), width));
+        let shown = |text: &str| harmless(&from_home(text), unicode);
+        lines.extend(hanging(head, (body, &shown(&finding.message)), width));
+        if let Some(cause) = &finding.cause {
+            let label = Line::plain(format!("{indent}cause: "));
+            lines.extend(hanging(label, (PLAIN, &shown(cause)), width));
+        }
         if let Some(hint) = &finding.hint {
             let arrow = Line::one(WAY_OUT, format!("{indent}{}", glyphs.way_out));
-            lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
+            lines.extend(hanging(arrow, (WAY_OUT, &shown(hint)), width));
         }
     }
     lines

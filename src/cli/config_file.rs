@@ -94,7 +94,8 @@ pub(super) fn parse(settings: &Settings, text: &str) -> Result<Settings, Problem
         config::parse(text, &settings.path, &Environment::of_process()).map_err(|error| Problem {
             class: Class::Config,
             kind: "config".into(),
-            message: format!("the changed config would not be valid: {}", chain(&error)),
+            message: "the changed config would not be valid".into(),
+            cause: Some(chain(&error)),
             hint: error.hint(),
         })?;
     Ok(Settings { missing_state_dir: settings.missing_state_dir, ..changed })

@@ -18,7 +18,9 @@ use crate::account::obtain::LiveToken;
 use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, Exec, OnBusy, OnError, TokenFlags};
 use crate::cli::exit::Exit;
-use crate::cli::{one_account, output, rejected, report, token};
+use crate::cli::settings::one_account;
+use crate::cli::settings::report;
+use crate::cli::{output, rejected, token};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat};
 use crate::message::RAISE_LIMITS;
@@ -221,7 +223,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> u8 {
-    output::error(format!("{what}: {error}"), Some(RAISE_LIMITS));
+    output::error_for(what, Some(&error.to_string()), Some(RAISE_LIMITS));
     FAILED
 }
 
@@ -234,6 +236,6 @@ fn not_run(program: &OsStr, error: &std::io::Error) -> u8 {
         ErrorKind::WouldBlock => RAISE_PROCESSES,
         _ => "run it without zg-tokend first",
     };
-    output::error(format!("cannot run {}: {error}", program.display()), Some(hint));
+    output::error_for(format!("cannot run {}", program.display()), Some(&error.to_string()), Some(hint));
     if found { NOT_EXECUTABLE } else { NOT_FOUND }
 }

@@ -1,6 +1,6 @@
 //! `zg-tokend fleet`
 
-use crate::cipher::{NoRandom, StateKey};
+use crate::cipher::StateKey;
 use crate::cli::args::{Args, Fleet, FleetCommand};
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -12,14 +12,14 @@ const SQL: &str = include_str!("../../packaging/fleet.sql");
 pub(super) fn execute(args: &Args, flags: &Fleet) -> Exit {
     match flags.command {
         FleetCommand::Sql => print(SQL),
-        FleetCommand::Key => match StateKey::random() {
-            Ok(key) => print(key.expose()),
-            Err(NoRandom) => {
-                let problem = Problem::no_random();
-                output::error(&problem.message, problem.hint.as_deref());
-                Exit::Failure
+        FleetCommand::Key => {
+            if let Ok(key) = StateKey::random() {
+                return print(key.expose());
             }
-        },
+            let problem = Problem::no_random();
+            output::error(&problem.message, problem.hint.as_deref());
+            Exit::Failure
+        }
         FleetCommand::Status => status(args),
     }
 }
@@ -40,7 +40,7 @@ fn status(_: &Args) -> Exit {
 #[cfg(feature = "fleet")]
 fn status(args: &Args) -> Exit {
     use crate::account::fleet::look;
-    use crate::cli::settings;
+    use crate::cli::settings::{report, settings};
     use crate::runtime::event_loop;
 
     let Some(settings) = settings(args) else { return Exit::Config };
@@ -64,7 +64,7 @@ fn status(args: &Args) -> Exit {
                     output::print_line(format!("  {name:<14}{value}"));
                 }
             }
-            Err(problem) => exit = super::report(account, &problem),
+            Err(problem) => exit = report(account, &problem),
         }
     }
     runtime.shutdown_background();

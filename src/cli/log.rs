@@ -20,7 +20,7 @@ use crate::cli::output::printable;
 use crate::cli::terminal::{columns_of, fold};
 use crate::clock::{Clock, SystemClock, Timestamp, utc};
 use crate::message::{Level, Message, duration, local, local_time, words};
-use crate::problem::{Class, Problem};
+use crate::problem::{Class, Problem, told};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::sink::Sink;
 
@@ -45,13 +45,15 @@ struct Logger {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EntryFormat {
-    /// `TIME LEVEL account: text; hint: …`
+    /// `TIME LEVEL account: text; cause: …; hint: …`
     Text,
-    /// The same for a person: the hint has lines of its own, no word is broken, and levels have colours.
+    /// The same for a person: cause and hint have lines of their own, no word is broken, and levels have
+    /// colours.
     Terminal { colour: bool },
-    /// An object for each entry, with account and hint as fields.
+    /// An object for each entry, with account, cause and hint as fields.
     Json,
-    /// The journal's fields: `ACCOUNT=`, `EVENT=`, as in `journalctl ACCOUNT=work`.
+    /// The journal's fields: `ACCOUNT=`, `EVENT=`, as in `journalctl ACCOUNT=work`. The message is one line
+    /// with cause and hint: `journalctl` and `systemctl status` show nothing else.
     Journal,
 }
 
@@ -140,7 +142,7 @@ pub(super) fn write(account: Option<&str>, message: &Message) {
 
 impl EntryFormat {
     fn entry(self, account: Option<&str>, message: &Message) -> Vec<u8> {
-        let Message { level, event, text, hint, generation } = message;
+        let Message { level, event, text, cause, hint, generation } = message;
         if self == Self::Json {
             let fields = [
                 ("time", Some(utc(SystemClock::new().now().wall / 1000).into())),
@@ -149,6 +151,7 @@ impl EntryFormat {
                 ("account", account.map(Value::from)),
                 ("generation", generation.map(Value::from)),
                 ("message", Some(text.as_str().into())),
+                ("cause", cause.as_deref().map(Value::from)),
                 ("hint", hint.as_deref().map(Value::from)),
             ];
             let known = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -160,7 +163,7 @@ impl EntryFormat {
         }
         let suffix = hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
         // On one line: a line break would make two entries of one.
-        let line = printable(&format!("{prefix}{text}{suffix}"));
+        let line = printable(&format!("{prefix}{}{suffix}", told(text, cause.as_deref())));
         if self == Self::Text {
             let name = level.name().to_ascii_uppercase();
             return format!("{} {name:5} {line}\n", local_time()).into_bytes();
@@ -192,9 +195,12 @@ fn entry_for_terminal(colour: bool, text: &str, message: &Message) -> String {
     let time = local_time();
     let label = time.len() + 1 + 5 + 1;
     let entry = fold(&printable(text), width, label);
-    let hint = message.hint.as_deref().map(|hint| fold(&printable(&format!("hint: {hint}")), width, label));
-    let hint = hint.map(|hint| format!("{:label$}{hint}\n", "")).unwrap_or_default();
-    format!("{time} {style}{level:5}{style:#} {entry}\n{hint}")
+    let below = |name: &str, text: &Option<String>| {
+        let text = text.as_ref().map(|text| fold(&printable(&format!("{name}: {text}")), width, label));
+        text.map(|text| format!("{:label$}{text}\n", "")).unwrap_or_default()
+    };
+    let (cause, hint) = (below("cause", &message.cause), below("hint", &message.hint));
+    format!("{time} {style}{level:5}{style:#} {entry}\n{cause}{hint}")
 }
 
 /// Writes reports to the log. A failure that goes on is reported once as a warning, and then only
@@ -248,11 +254,13 @@ impl Log {
         }
         if let Outcome::Fresh { remaining, .. } = outcome {
             let lives = duration(*remaining);
-            let failed = self.repeated.borrow().contains_key(account);
-            words.text = if earlier.is_some() || failed {
-                format!("another process stored token {generation}, which lives {lives}")
-            } else {
-                format!("token {generation} lives {lives}")
+            let failed = self.repeated.borrow().get(account).map(|(event, _)| *event);
+            words.text = match failed {
+                Some("needs_login") => format!(
+                    "another process renewed the login and stored token {generation}, which lives {lives}"
+                ),
+                None if earlier.is_none() => format!("token {generation} lives {lives}"),
+                _ => format!("another process stored token {generation}, which lives {lives}"),
             };
             words.level = Level::Info;
         }

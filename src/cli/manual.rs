@@ -3,6 +3,10 @@
 //! The pages are files, and tests keep them in step with the command line and the exit codes.
 //! Only the keys of the config come from their table.
 
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
 use crate::cli::args::{Man, ManualPage};
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -16,11 +20,44 @@ const COMMANDS: &str = include_str!("../../packaging/man/zg-tokend.1");
 const CONFIG: &str = include_str!("../../packaging/man/zg-tokend.toml.5");
 
 pub(super) fn man(flags: &Man) -> Exit {
+    if flags.install {
+        return install();
+    }
     let page = match flags.page {
         ManualPage::Commands => commands(),
         ManualPage::Config => config(),
     };
     print(&page)
+}
+
+/// Where man(1) looks for the pages of a program in this directory: manpath(5) takes DIR/share/man for each
+/// DIR/bin of PATH, such as ~/.cargo/bin.
+fn directory() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let prefix = program.ancestors().nth(2).ok_or(ErrorKind::NotFound)?;
+    Ok(prefix.join("share/man"))
+}
+
+fn install() -> Exit {
+    let hint = "run it as a user who may write there, or print a page: zg-tokend man | man -l -";
+    let directory = match directory() {
+        Ok(directory) => directory,
+        Err(error) => {
+            output::error_for("this program does not know where it is", Some(&error.to_string()), Some(hint));
+            return Exit::Io;
+        }
+    };
+    for (name, text) in [("man1/zg-tokend.1", commands()), ("man5/zg-tokend.toml.5", config())] {
+        let path = directory.join(name);
+        let parent = path.parent().unwrap_or(&directory);
+        if let Err(error) = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)) {
+            let text = format!("cannot write {}", path.display());
+            output::error_for(text, Some(&error.to_string()), Some(hint));
+            return Exit::Io;
+        }
+        output::print_line(format!("wrote {}", path.display()));
+    }
+    Exit::Success
 }
 
 fn print(text: &str) -> Exit {

@@ -13,7 +13,8 @@ use crate::account::once::PassNote;
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
-use crate::cli::{output, settings};
+use crate::cli::output;
+use crate::cli::settings::settings;
 use crate::config::Settings;
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
@@ -111,7 +112,7 @@ fn print_line(account: &Account, quiet: bool, note: &PassNote) {
         }
         let since = note.fails_since.map(|since| format!("still, since {}: ", local(since / 1000)));
         let text = format!("account {}: {}{}", account.name(), since.unwrap_or_default(), words.text);
-        output::error(text, words.hint.as_deref());
+        output::error_for(text, words.cause.as_deref(), words.hint.as_deref());
     } else if !quiet {
         output::print_line(format!("{}: {}", account.name(), words.text));
     }
@@ -160,7 +161,7 @@ pub(super) fn warn(account: &str, message: &Message) {
 fn warn_of(subject: &str, message: &Message) {
     if message.level <= crate::message::Level::Warn {
         let hint = way_out(Class::Unexpected, message.hint.as_deref());
-        output::warning_at_once(format!("{subject}{}", message.text), hint);
+        output::warning_at_once(format!("{subject}{}", message.text), message.cause.as_deref(), hint);
     }
 }
 
@@ -177,6 +178,8 @@ struct JsonAccount<'a> {
     result: &'static str,
     exit_code: u8,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,6 +200,7 @@ fn print_json(accounts: &[Account], exit: Exit) -> bool {
             result: words.event,
             exit_code: exit_of(account).code(),
             message: words.text,
+            cause: words.cause,
             hint: words.hint,
             generation: record.map(|record| record.generation),
             expires_at: record

@@ -1,8 +1,9 @@
-//! Terminal output: data on stdout, the rest on stderr as `error:`, `warning:` and `hint:`
-//! in lower case, without a full stop. A reader that has gone away is no error.
+//! Terminal output: data on stdout, the rest on stderr as `error:` or `warning:`, `cause:` and `hint:`, each
+//! on a line of its own, in lower case, without a full stop. A reader that has gone away is no error.
 
+use std::error::Error;
 use std::fmt::Display;
-use std::io::{ErrorKind, IsTerminal as _, Write, stderr};
+use std::io::{ErrorKind, IsTerminal as _, Write, stderr, stdout};
 use std::sync::{Mutex, OnceLock};
 
 use anstream::adapter::strip_str;
@@ -12,15 +13,19 @@ use anstyle::{AnsiColor, Style};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::{columns_of, fold};
 use crate::message::RAISE_LIMITS;
+use crate::problem;
 use crate::sink::Sink;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const CAUSE: Style = Style::new().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-/// One line on stdout.
+/// One line on stdout; on a terminal it is broken between words.
 pub fn print_line(line: impl Display) {
-    let _ = writeln!(anstream::stdout(), "{}", printable(&line.to_string()));
+    let line = printable(&line.to_string());
+    let line = if stdout().is_terminal() { fold(&line, columns_of(stdout()), 0) } else { line };
+    let _ = writeln!(anstream::stdout(), "{line}");
 }
 
 /// The same in a style.
@@ -38,8 +43,9 @@ pub fn print(text: impl Display) -> bool {
 pub(super) fn is_complete(written: std::io::Result<()>) -> bool {
     match written {
         Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
-            error(
-                format!("cannot write to stdout: {problem}"),
+            error_for(
+                "cannot write to stdout",
+                Some(&problem.to_string()),
                 Some("check where stdout goes: the disk may be full, or the terminal closed"),
             );
             false
@@ -49,18 +55,23 @@ pub(super) fn is_complete(written: std::io::Result<()>) -> bool {
 }
 
 pub fn warning(message: impl Display, way_out: impl Display) {
-    let text = line(WARNING, "warning", message) + &line(HINT, "hint", way_out);
+    warning_for(message, None, way_out);
+}
+
+/// A warning with its cause.
+pub(super) fn warning_for(message: impl Display, cause: Option<&str>, way_out: impl Display) {
+    let text = parts(WARNING, "warning", message, cause) + &line(HINT, "hint", way_out);
     let _ = write!(anstream::stderr(), "{text}");
 }
 
 /// The same in mid-pass: a reader of stderr that stands still must not hold up an exchange.
-pub fn warning_at_once(message: impl Display, way_out: impl Display) {
+pub fn warning_at_once(message: impl Display, cause: Option<&str>, way_out: impl Display) {
     static STDERR: OnceLock<Option<Mutex<Sink>>> = OnceLock::new();
     let render = |text: String| match AutoStream::choice(&stderr()) {
         ColorChoice::Never => strip_str(&text).to_string().into_bytes(),
         _ => text.into_bytes(),
     };
-    let text = line(WARNING, "warning", message) + &line(HINT, "hint", way_out);
+    let text = parts(WARNING, "warning", message, cause) + &line(HINT, "hint", way_out);
     let lost =
         |count| render(line(WARNING, "warning", format!("{count} warnings were lost: nobody read them")));
     let sink = STDERR.get_or_init(|| Sink::stderr().ok().map(Mutex::new));
@@ -81,23 +92,43 @@ pub fn note(message: impl Display) {
 }
 
 pub fn error(message: impl Display, way_out: Option<&str>) {
-    error_with(message, None, way_out);
+    error_for(message, None, way_out);
+}
+
+/// An error with its cause.
+pub(super) fn error_for(message: impl Display, cause: Option<&str>, way_out: Option<&str>) {
+    error_with(message, cause, None, way_out);
+}
+
+/// An error of a module, with its causes.
+pub(super) fn failure(error: &dyn Error, way_out: Option<&str>) {
+    error_for(error, problem::cause(error).as_deref(), way_out);
 }
 
 /// An error with the lines that it is about, which the caller has escaped.
-pub(super) fn error_with(message: impl Display, lines: Option<&str>, way_out: Option<&str>) {
-    let _ = write!(anstream::stderr(), "{}", error_text(message, lines, way_out));
+pub(super) fn error_with(
+    message: impl Display,
+    cause: Option<&str>,
+    lines: Option<&str>,
+    way_out: Option<&str>,
+) {
+    let _ = write!(anstream::stderr(), "{}", error_text(message, cause, lines, way_out));
 }
 
-fn error_text(message: impl Display, lines: Option<&str>, way_out: Option<&str>) -> String {
-    let mut text = line(ERROR, "error", message);
+fn error_text(
+    message: impl Display,
+    cause: Option<&str>,
+    lines: Option<&str>,
+    way_out: Option<&str>,
+) -> String {
+    let mut text = parts(ERROR, "error", message, cause);
     text.extend(lines.map(|lines| format!("{lines}\n")));
     text.extend(way_out.map(|way_out| line(HINT, "hint", way_out)));
     text
 }
 
 pub(super) fn no_event_loop(problem: &std::io::Error) -> Exit {
-    error(format!("cannot set up the event loop: {problem}"), Some(RAISE_LIMITS));
+    error_for("cannot set up the event loop", Some(&problem.to_string()), Some(RAISE_LIMITS));
     Exit::Failure
 }
 
@@ -105,6 +136,11 @@ pub(super) fn no_event_loop(problem: &std::io::Error) -> Exit {
 pub fn question(text: impl Display) {
     let mut stderr = anstream::stderr();
     let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
+/// A message, and its cause on the next line.
+fn parts(style: Style, word: &str, message: impl Display, cause: Option<&str>) -> String {
+    line(style, word, message) + &cause.map(|cause| line(CAUSE, "cause", cause)).unwrap_or_default()
 }
 
 fn line(style: Style, word: &str, message: impl Display) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::output::printable;
-use crate::cli::terminal::{NARROWEST, columns};
+use crate::cli::terminal::{NARROWEST, columns, indent_of};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -17,17 +17,22 @@ pub(super) const WAY_OUT: Style = AnsiColor::Cyan.on_default();
 
 /// A line of styled pieces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Line(Vec<(Style, String)>);
+pub(super) struct Line {
+    pieces: Vec<(Style, String)>,
+    /// One word of it is longer than a line: the terminal goes on with it in the next row, and whoever
+    /// copies it gets it whole.
+    is_longer: bool,
+}
 
 impl Line {
     /// A line of these pieces.
     pub(super) fn new(pieces: impl IntoIterator<Item = (Style, String)>) -> Self {
-        Self(pieces.into_iter().collect())
+        Self { pieces: pieces.into_iter().collect(), is_longer: false }
     }
 
     /// A line in one style.
     pub(super) fn one(style: Style, text: impl Into<String>) -> Self {
-        Self(vec![(style, text.into())])
+        Self::new([(style, text.into())])
     }
 
     /// A line without style.
@@ -37,7 +42,7 @@ impl Line {
 
     /// Adds a piece at the end.
     pub(super) fn push(&mut self, style: Style, text: impl Into<String>) {
-        self.0.push((style, text.into()));
+        self.pieces.push((style, text.into()));
     }
 
     #[must_use]
@@ -47,14 +52,14 @@ impl Line {
     }
 
     pub(super) fn width(&self) -> usize {
-        self.0.iter().map(|(_, text)| columns(text)).sum()
+        self.pieces.iter().map(|(_, text)| columns(text)).sum()
     }
 
-    /// The line, cut off at a width.
+    /// The line, cut off at a width unless it has a word that is longer.
     pub(super) fn text(&self, width: usize, colour: bool) -> String {
-        let mut left = width;
+        let mut left = if self.is_longer { usize::MAX } else { width };
         let mut line = String::new();
-        for (style, text) in &self.0 {
+        for (style, text) in &self.pieces {
             let text: String = text.chars().take(left).collect();
             left -= columns(&text);
             if colour && *style != PLAIN && !text.trim().is_empty() {
@@ -64,6 +69,29 @@ impl Line {
             }
         }
         line
+    }
+
+    /// The rows of a screen for this line: more than one only for a word that is longer than a row.
+    pub(super) fn rows(self, width: usize) -> Vec<Self> {
+        if !self.is_longer {
+            return vec![self];
+        }
+        let (mut rows, mut row, mut left) = (Vec::new(), Self::default(), width.max(1));
+        for (style, text) in self.pieces {
+            let mut rest: Vec<char> = text.chars().collect();
+            while !rest.is_empty() {
+                let after = rest.split_off(rest.len().min(left));
+                left -= rest.len();
+                row.push(style, rest.into_iter().collect::<String>());
+                if left == 0 {
+                    rows.push(std::mem::take(&mut row));
+                    left = width.max(1);
+                }
+                rest = after;
+            }
+        }
+        rows.extend((row.width() > 0).then_some(row));
+        rows
     }
 }
 
@@ -97,7 +125,7 @@ const ASCII: Glyphs =
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;
 
-/// Breaks a text between words; a word that is longer than a line is broken where the line ends.
+/// Breaks a text between words; a word that is longer than a line, such as a path, has a line of its own.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -110,11 +138,6 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
             }
         }
         line.push_str(word);
-        while columns(&line) > width.max(1) {
-            let end = line.char_indices().nth(width.max(1)).map_or(line.len(), |(at, _)| at);
-            let rest = line.split_off(end);
-            lines.push(std::mem::replace(&mut line, rest));
-        }
     }
     lines.push(line);
     lines
@@ -126,13 +149,23 @@ pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Lin
     let indent = label.width();
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
-    let mut label = Some(label);
-    let lines = wrapped(text.1, room).into_iter().map(|piece| {
-        let mut line = label.take().unwrap_or_else(|| Line::plain(" ".repeat(indent)));
+    let (mut label, mut lines) = (Some(label), Vec::new());
+    for piece in wrapped(text.1, room) {
+        let length = columns(&piece);
+        let begin = indent_of(length, indent, width);
+        // A path that has no room beside its label gets the next line.
+        let mut line = match label.take() {
+            Some(label) if begin == indent => label,
+            label => {
+                lines.extend(label);
+                Line::plain(" ".repeat(begin))
+            }
+        };
+        line.is_longer = length > width;
         line.push(text.0, piece);
-        line
-    });
-    lines.collect()
+        lines.push(line);
+    }
+    lines
 }
 
 /// A text as a terminal may get it: on one line, see [`printable`]; in ASCII if the terminal knows
@@ -151,10 +184,20 @@ mod tests {
     use crate::cli::page::*;
 
     #[test]
-    fn text_is_broken_between_words_and_long_words_anywhere() {
+    fn text_is_broken_between_words_only() {
         assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
-        assert_eq!(wrapped("see /a/long/path ok", 6), ["see", "/a/lon", "g/path", "ok"]);
+        assert_eq!(wrapped("see /a/long/path ok", 6), ["see", "/a/long/path", "ok"]);
         assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn a_long_path_is_shown_whole_and_has_rows_on_a_screen() {
+        let lines = hanging(Line::plain("> "), (PLAIN, "see /a/path/of/twenty-five/c ok"), 22);
+        let texts: Vec<_> = lines.iter().map(|line| line.text(22, false)).collect();
+        assert_eq!(texts, ["> see", "/a/path/of/twenty-five/c", "  ok"]);
+        let rows = lines.into_iter().flat_map(|line| line.rows(22));
+        let rows: Vec<_> = rows.map(|line| line.text(22, false)).collect();
+        assert_eq!(rows, ["> see", "/a/path/of/twenty-five", "/c", "  ok"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zeroize::Zeroizing;
 
 use crate::cli::output;
-use crate::cli::terminal::EchoOff;
+use crate::cli::terminal::{EchoOff, columns_of, fold};
 use crate::config::SecretSource;
 use crate::secret::Secret;
 
@@ -32,9 +32,14 @@ pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Shows a question, broken between words; the answer is typed behind it.
+fn ask(question: &str) {
+    output::question(fold(question, columns_of(io::stderr()), 0));
+}
+
 /// The answer to a question, without the white space around it; `None` if it is empty.
 pub(super) fn line(question: &str) -> Result<Option<String>, String> {
-    output::question(question);
+    ask(question);
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
         Err(error) => Err(format!("cannot read the answer: {error}")),
@@ -54,7 +59,7 @@ pub(super) fn agree(question: &str) -> Result<bool, String> {
 
 /// A secret that is typed and not shown; `None` if it is empty.
 pub(super) fn hidden(what: &str, note: &str) -> Result<Option<Secret>, String> {
-    output::question(format!("{what} ({note}): "));
+    ask(&format!("{what} ({note}): "));
     let echo_off = EchoOff::keys();
     let typed = keys(&mut io::stdin().lock());
     drop(echo_off);

@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::{ConfigFailure, load, log, output, reaper, settings};
+use crate::cli::settings::ConfigFailure;
+use crate::cli::settings::load;
+use crate::cli::settings::settings;
+use crate::cli::{log, output, reaper};
 
 use crate::account::context::Context;
 use crate::check::linger;
@@ -13,7 +16,6 @@ use crate::daemon;
 use crate::daemon::control::SocketPlace;
 use crate::daemon::{RunError, RunOptions, standby};
 use crate::message::{Level, Message};
-use crate::problem::chain;
 use crate::store::lock::LockError;
 
 pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
@@ -60,7 +62,7 @@ pub(super) fn execute(args: &Args, flags: &Run) -> Exit {
 }
 
 fn failed(error: &RunError) -> Exit {
-    output::error(chain(error), error.hint().as_deref());
+    output::failure(error, error.hint().as_deref());
     match error {
         RunError::Supervise { source, .. } => Exit::from(source.class()),
         RunError::Hang { .. } => Exit::Io,
@@ -82,9 +84,11 @@ fn reload(args: &Args) -> Result<Settings, Message> {
             Ok(settings)
         }
         // The line with its caret needs a terminal; `check` shows it.
-        Err(ConfigFailure { problem, hint, .. }) => {
-            let text = format!("the new config is wrong, so the old one stays in force: {problem}");
-            Err(Message { hint, ..Message::new(Level::Error, "reload_failed", text) })
+        Err(ConfigFailure { problem, cause, hint, .. }) => {
+            let text = "the new config is wrong, so the old one stays in force";
+            let cause = cause.map_or(problem.clone(), |cause| format!("{problem}: {cause}"));
+            let message = Message::new(Level::Error, "reload_failed", text).cause(Some(&cause));
+            Err(Message { hint, ..message })
         }
     }
 }

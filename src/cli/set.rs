@@ -11,10 +11,12 @@ use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
 use crate::cli::once;
 use crate::cli::once::{Warnings, warn};
-use crate::cli::{ask, one_account, output, prompt, report};
+use crate::cli::settings::one_account;
+use crate::cli::settings::report;
+use crate::cli::{ask, output, prompt};
 use crate::config::AccountConfig;
 use crate::message::{duration, words};
-use crate::problem::chain;
+use crate::problem::cause;
 use crate::push;
 use crate::refresh::outcome::Report;
 use crate::secret::Secret;
@@ -96,8 +98,9 @@ impl Observer for Refusal {
             return Warnings.notice(notice);
         };
         self.refused.set(true);
-        output::error(
-            format!("account {account}: {message}; the earlier login stays in use"),
+        output::error_for(
+            format!("account {account}: the new login was refused, so the earlier one stays in use"),
+            Some(message),
             Some("log in again, and pass the new refresh token to `zg-tokend set`"),
         );
     }
@@ -105,8 +108,9 @@ impl Observer for Refusal {
 
 /// The config may name a login that only the service can read.
 fn warn_of_older(account: &AccountConfig, error: &SecretError) {
-    output::warning(
-        format!("account {}: {}; its value counts as older than this login", account.name, chain(error)),
+    output::warning_for(
+        format!("account {}: {error}; its value counts as older than this login", account.name),
+        cause(error).as_deref(),
         "to use that one instead, pass it to `zg-tokend set`",
     );
 }

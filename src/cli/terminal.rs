@@ -67,28 +67,43 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().count()
 }
 
-/// A text for a terminal of `width` columns, below a label of `indent` columns: no line breaks a
-/// word. A word that is longer than a line, such as a path, has a line of its own. The home directory
-/// is `~`.
-pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
+/// The indent of a piece that may be too long for the usual one.
+pub(super) fn indent_of(length: usize, indent: usize, width: usize) -> usize {
+    indent.min(width.saturating_sub(length))
+}
+
+/// A text with `~` for the home directory at the beginning of its words.
+pub(super) fn from_home(text: &str) -> String {
     let home = std::env::var("HOME").unwrap_or_default();
     let home = home.trim_end_matches('/');
+    let words = text.split(' ').map(|word| {
+        let rest = word.strip_prefix(home).filter(|_| !home.is_empty());
+        let at_home = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        at_home.map_or(Cow::Borrowed(word), |rest| Cow::Owned(format!("~{rest}")))
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A text for a terminal of `width` columns, below a label of `indent` columns: no line breaks a
+/// word. A word that is longer than a line, such as a path, has a line of its own, which begins further
+/// left. The home directory is `~`.
+pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
-    let (mut folded, mut column) = (String::with_capacity(text.len()), 0);
-    for word in text.split(' ') {
-        let at_home = word.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
-        let word = at_home.map_or(Cow::Borrowed(word), |rest| Cow::Owned(format!("~{rest}")));
-        let length = columns(&word);
-        if column > 0 && column + 1 + length > room {
+    let begin = text.trim_start_matches(' ');
+    let (mut folded, mut column) = (text[..text.len() - begin.len()].to_owned(), 0);
+    for word in from_home(begin).split(' ') {
+        let length = columns(word);
+        let (ends_line, begins_left) = (column > 0 && column + 1 + length > room, length > room);
+        if ends_line || begins_left && indent > 0 {
             folded.push('\n');
-            folded.extend(std::iter::repeat_n(' ', indent));
+            folded.extend(std::iter::repeat_n(' ', indent_of(length, indent, width)));
             column = 0;
         } else if column > 0 {
             folded.push(' ');
             column += 1;
         }
-        folded.push_str(&word);
+        folded.push_str(word);
         column += length;
     }
     folded
@@ -146,6 +161,17 @@ impl Drop for EchoOff {
 #[cfg(test)]
 mod tests {
     use crate::cli::terminal::*;
+
+    #[test]
+    fn a_path_is_not_broken_and_begins_further_left_if_it_must() {
+        assert_eq!(fold("see the file", 24, 4), "see the file");
+        assert_eq!(fold("  see", 24, 0), "  see");
+        assert_eq!(fold("see /a/path/of/21/columns ok", 24, 4), "see\n   /a/path/of/21/columns\n    ok");
+        assert_eq!(
+            fold("/a/path/of/more/columns/than/there/are", 24, 0),
+            "/a/path/of/more/columns/than/there/are"
+        );
+    }
 
     #[test]
     fn the_locale_decides_what_characters_there_are() {

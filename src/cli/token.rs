@@ -16,7 +16,9 @@ use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::{ask, one_account, output, rejected, report, session};
+use crate::cli::settings::one_account;
+use crate::cli::settings::report;
+use crate::cli::{ask, output, rejected, session};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat, is_loopback};
 use crate::message::way_out;
@@ -155,7 +157,8 @@ fn obtained(
         Ok(obtained) => {
             if let Some(problem) = &obtained.problem {
                 let way_out = way_out(problem.class, problem.hint.as_deref());
-                output::warning(format!("account {}: {}", account.name, problem.message), way_out);
+                let text = format!("account {}: {}", account.name, problem.message);
+                output::warning_for(text, problem.cause.as_deref(), way_out);
             }
             Ok(obtained)
         }
@@ -203,8 +206,9 @@ fn print(text: &Secret) -> Exit {
     match stdout.write_all(text.expose().as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            output::error(
-                format!("cannot write the token to stdout: {error}"),
+            output::error_for(
+                "cannot write the token to stdout",
+                Some(&error.to_string()),
                 Some("check where stdout goes: the disk may be full, or the reader has closed it"),
             );
             Exit::Io

@@ -8,8 +8,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use crate::config::environment::Environment;
+use crate::config::error::ConfigError;
 use crate::config::keys::{self, Place};
-use crate::config::{AccountConfig, AccountName, ConfigError, Environment, Settings, parse};
+use crate::config::parse;
+use crate::config::settings::AccountConfig;
+use crate::config::settings::AccountName;
+use crate::config::settings::Settings;
 
 /// One line of the old or the new text, with its line break.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +92,11 @@ impl<'a> Addition<'a> {
         parts().for_each(|part| text.push_str(part));
         text
     }
+}
+
+/// Whether a config has no tables of accounts.
+pub fn is_flat(text: &str) -> bool {
+    DeTable::parse_recoverable(text).0.get_ref().get("accounts").is_none()
 }
 
 /// The settings of the new text. All earlier accounts must be in it as they were, and the new one as it

@@ -8,7 +8,7 @@ use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::FleetConfig;
 use crate::config::validate::Scope;
 use crate::config::values::{choice, missing};
-use crate::refresh::fleet::Role;
+use crate::refresh::replica::Role;
 
 /// Tests read the whole example config.
 const IS_BUILT_IN: bool = cfg!(any(feature = "fleet", test));

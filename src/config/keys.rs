@@ -114,9 +114,8 @@ impl Kind {
             Self::Command => "an array of strings, the program and its arguments",
             Self::Pushes => "an array of tables, each with a url",
             Self::Outputs => "an array of tables, each with a path",
-            Self::Probe => "a table with a url",
+            Self::Probe | Self::Fleet => "a table with a url",
             Self::Signal => "a table with a pid_file",
-            Self::Fleet => "a table with a url",
         }
     }
 

@@ -8,6 +8,8 @@ pub mod diagnostic;
 pub mod document;
 pub mod edit;
 pub mod endpoints;
+mod environment;
+pub mod error;
 mod fleet;
 pub mod formats;
 pub mod grant;
@@ -39,6 +41,8 @@ use crate::files;
 use crate::files::links::{Links, normal};
 
 pub use crate::config::diagnostic::Diagnostic;
+pub use crate::config::environment::Environment;
+pub use crate::config::error::ConfigError;
 pub use crate::config::formats::NoIdToken;
 pub use crate::config::grant::AssertionAudience;
 pub use crate::config::settings::{
@@ -53,103 +57,6 @@ use toml::de::DeTable;
 /// The longest config file: room for ten thousand accounts with long tokens, and a limit for a wrong
 /// path.
 pub const MAX_LEN: usize = 16 << 20;
-
-/// Shown when there is no config file.
-pub const MINIMAL: &str = r#"provider = "google"
-client_id = "YOUR-CLIENT-ID"
-client_secret = "YOUR-CLIENT-SECRET"
-refresh_token = "YOUR-REFRESH-TOKEN"
-"#;
-
-/// Everything besides the text that the config depends on.
-#[derive(Debug, Clone, Default)]
-pub struct Environment {
-    /// `$ZG_TOKEND_CONFIG`, unless empty.
-    pub config_file: Option<PathBuf>,
-    /// The home directory.
-    pub home: Option<PathBuf>,
-    /// `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification).
-    pub config_home: Option<PathBuf>,
-    /// `$XDG_STATE_HOME`, else `~/.local/state`.
-    pub state_home: Option<PathBuf>,
-}
-
-impl Environment {
-    /// The environment of this process.
-    pub fn of_process() -> Self {
-        let base = directories::BaseDirs::new();
-        Self {
-            config_file: std::env::var_os("ZG_TOKEND_CONFIG")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
-            home: base.as_ref().map(|base| base.home_dir().to_owned()),
-            config_home: base.as_ref().map(|base| base.config_dir().to_owned()),
-            state_home: base.as_ref().and_then(|base| base.state_dir().map(Path::to_owned)),
-        }
-    }
-
-    /// The token file of ZeroGravity, and the default of a flat config.
-    pub fn zerogravity_token(&self) -> Option<PathBuf> {
-        self.config_home.as_ref().map(|home| home.join("zerogravity/token"))
-    }
-}
-
-/// Why there are no settings. All of them mean exit code 78.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("no config file is given, and no home directory is known")]
-    NoHome,
-    #[error("there is no config file {}", path.display())]
-    Missing { path: PathBuf },
-    #[error("cannot read the config file {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the config file {} belongs to another user (uid {uid})", path.display())]
-    Stranger { path: PathBuf, uid: u32 },
-    #[error("the config file {} can be changed by every user of this machine (mode {mode:04o})", path.display())]
-    Writable { path: PathBuf, mode: u32 },
-    #[error("the config file {} holds a secret and can be read by others (mode {mode:04o})", path.display())]
-    Readable { path: PathBuf, mode: u32 },
-    #[error(transparent)]
-    Text(Box<Diagnostic>),
-}
-
-impl ConfigError {
-    #[expect(clippy::unnecessary_wraps, reason = "as all hints")]
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NoHome => "set HOME, or give the config file with --config".into(),
-            Self::Missing { .. } => {
-                "run `zg-tokend init` to write one, or `zg-tokend demo` to watch the program at work".into()
-            }
-            Self::Read { path, source } => match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    format!("run as the owner of {}, or let this user read it", path.display())
-                }
-                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
-                io::ErrorKind::InvalidData => "save it as UTF-8 text".into(),
-                _ => format!("check that `cat {}` can read it", path.display()),
-            },
-            Self::Stranger { path, uid } => format!(
-                "run as that user (`sudo -u '#{uid}' zg-tokend …`), or change its owner: `chown \"$(id -u)\" {}`",
-                path.display()
-            ),
-            Self::Writable { path, .. } => format!("chmod o-w {}", path.display()),
-            Self::Readable { path, .. } => files::read::private_hint(path),
-            Self::Text(diagnostic) => diagnostic.hint().to_owned(),
-        })
-    }
-
-    /// The line with the error, without secrets.
-    pub fn excerpt(&self) -> Option<String> {
-        if let Self::Text(diagnostic) = self { diagnostic.excerpt() } else { None }
-    }
-
-    /// An example of a config, in several lines.
-    pub fn example(&self) -> Option<String> {
-        let missing = matches!(self, Self::Missing { .. });
-        missing.then(|| format!("an example, to be saved with mode 0600:\n\n{MINIMAL}"))
-    }
-}
 
 /// Where the config file is: `flag` (`--config`), else `$ZG_TOKEND_CONFIG`, else
 /// `zg-tokend/config.toml` in the user's config directory. It need not exist.

@@ -18,7 +18,7 @@ use crate::files::Missing;
 use crate::files::owner::Principal;
 use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
-use crate::refresh::fleet::Role;
+use crate::refresh::replica::Role;
 
 /// A whole config file, validated.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::config::Environment;
 use crate::config::collisions;
 use crate::config::collisions::Checked;
 use crate::config::document::{RawEntry, RawFile};
+use crate::config::environment::Environment;
 use crate::config::inherit;
 use crate::config::keys::{RawAccount, RawAudience, RawSecret, or_default, raw};
 use crate::config::login::LoginKeys;
@@ -28,7 +28,7 @@ use crate::config::values::{
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
-use crate::refresh::fleet::Role;
+use crate::refresh::replica::Role;
 use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and

@@ -48,7 +48,7 @@ impl Listeners {
             }
         }
         let earlier = std::mem::take(&mut self.0);
-        earlier.into_values().for_each(|task| task.abort());
+        earlier.values().for_each(JoinHandle::abort);
         for (fleet, accounts) in databases {
             let listener = Listener {
                 settings: Arc::clone(settings),
@@ -118,7 +118,7 @@ impl Listener {
                 Some(News::Changed { by, .. }) if own == Some(by) => {}
                 Some(News::Changed { payload, .. }) => {
                     let account = payload.rsplit_once(' ').and_then(|(account, _)| account.parse().ok());
-                    self.look(account, false);
+                    self.look(account.as_ref(), false);
                 }
                 Some(News::Closed) | None => return Ok(()),
             }
@@ -126,10 +126,10 @@ impl Listener {
     }
 
     /// Has the row read: of this account, or of all.
-    fn look(&self, account: Option<AccountName>, anew: bool) {
+    fn look(&self, account: Option<&AccountName>, anew: bool) {
         let trigger = Trigger { row: true, anew, ..Trigger::default() };
         for configured in &self.accounts {
-            if account.as_ref().is_none_or(|account| *account == configured.name) {
+            if account.is_none_or(|account| *account == configured.name) {
                 // The loop outlives its tasks.
                 let _ = self.requests.send(LoopRequest::Row { account: configured.name.clone(), trigger });
             }
@@ -142,7 +142,7 @@ impl Listener {
         }
         self.note(false).await;
         let text = format!("{}; live tokens stay, and nothing is refreshed meanwhile", problem.message);
-        let message = Message::new(Level::Warn, "fleet_away", text);
+        let message = Message::new(Level::Warn, "fleet_away", text).cause(problem.cause.as_deref());
         self.tell(&Message { hint: problem.hint.clone(), ..message });
     }
 

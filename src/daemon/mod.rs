@@ -222,8 +222,8 @@ impl Supervisor {
                 Some(socket)
             }
             Err(error) => {
-                let text = format!("cannot open the control socket: {}", chain(&error));
-                self.report(&Message::new(Level::Warn, "no_control", text).hint(error.hint()));
+                let message = Message::new(Level::Warn, "no_control", "cannot open the control socket");
+                self.report(&message.cause(Some(&chain(&error))).hint(error.hint()));
                 None
             }
         }

@@ -57,8 +57,9 @@ impl Supervisor {
                         slot.config = ConfigState::Changed(Box::new(account));
                     }
                     (Err(error), _) => {
-                        let text = format!("cannot supervise the account: {}", chain(&error));
-                        let message = Message::new(Level::Error, "unsupervised", text);
+                        let message =
+                            Message::new(Level::Error, "unsupervised", "cannot supervise the account")
+                                .cause(Some(&chain(&error)));
                         self.context.message(name.as_str(), &Message { hint: error.hint(), ..message });
                     }
                 },

@@ -40,7 +40,7 @@ pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_
 /// Why `run` could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("account {account}")]
+    #[error("cannot supervise account {account}")]
     Supervise { account: String, source: LockError },
     #[error("cannot set up the event loop")]
     Setup(#[from] io::Error),

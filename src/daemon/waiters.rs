@@ -81,6 +81,7 @@ impl Waiter {
                 class: Class::Io,
                 kind: "not_stored".into(),
                 message: UNSTORED.into(),
+                cause: None,
                 hint: Some("see `zg-tokend status`; most often the disk is full".into()),
             }));
         }

@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod in_place;
+mod interrupt;
 pub mod links;
 pub mod mark;
 pub mod mount;
@@ -20,29 +21,13 @@ pub mod replace;
 pub mod shared;
 pub mod watch;
 
-use rustix::io::Errno;
-
 pub use crate::files::error::{FileError, FileWarning, PlaceError, Step};
 pub use crate::files::in_place::InPlace;
+pub(crate) use crate::files::interrupt::uninterrupted;
 pub use crate::files::mount::is_mounted;
 pub use crate::files::path::{Directory, Missing, Readers, Rules, Target};
 pub use crate::files::read::Contents;
 pub use crate::files::replace::{Attributes, Temporary};
-
-/// How often a system call is repeated that a signal interrupted. Signals are rare; a call that is
-/// interrupted a hundred times in a row is broken, and an endless loop would hide that.
-const MAX_INTERRUPTIONS: u32 = 100;
-
-/// Repeats a system call when a signal interrupted it.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    for _ in 0..MAX_INTERRUPTIONS {
-        match call() {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
-    }
-    Err(Errno::INTR)
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
 use rustix::io;
 
-use crate::files::uninterrupted;
+use crate::files::interrupt::uninterrupted;
 
 /// Whether `name` in `directory` is where something is mounted; a bind mount from the same file
 /// system counts. The file must exist.

@@ -26,9 +26,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use crate::files::error::FileError;
+use crate::files::error::FileWarning;
+use crate::files::error::PlaceError;
+use crate::files::error::Step;
+use crate::files::interrupt::uninterrupted;
 use crate::files::links::MAX_LINKS;
 use crate::files::read::{Contents, irregular};
-use crate::files::{FileError, FileWarning, PlaceError, Step, mount, owner, uninterrupted};
+use crate::files::{mount, owner};
 
 /// How the names of our temporaries begin.
 pub(super) const PREFIX: &str = ".zg-tokend-";

@@ -10,7 +10,10 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstat, op
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::files::{FileError, Step, is_mounted, uninterrupted};
+use crate::files::error::FileError;
+use crate::files::error::Step;
+use crate::files::interrupt::uninterrupted;
+use crate::files::mount::is_mounted;
 
 /// A file's bytes and attributes, all from one open handle.
 pub struct Contents {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::files::*;

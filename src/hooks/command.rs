@@ -9,7 +9,7 @@ use crate::config::settings::SignalConfig;
 use crate::hooks::signal;
 use crate::hooks::signal::SignalError;
 use crate::message::{Level, Message};
-use crate::problem::chain;
+use crate::problem::cause;
 use crate::process;
 use crate::process::{Bytes, ChildError};
 use crate::redact::scrub;
@@ -45,7 +45,9 @@ pub enum HookError {
 
 impl HookError {
     pub fn message(&self) -> Message {
-        Message::new(Level::Warn, "hook_failed", chain(self)).hint(self.hint())
+        Message::new(Level::Warn, "hook_failed", self.to_string())
+            .cause(cause(self).as_deref())
+            .hint(self.hint())
     }
 
     pub fn hint(&self) -> String {

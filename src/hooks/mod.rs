@@ -19,6 +19,7 @@ use crate::config::{AccountConfig, HooksConfig, Settings};
 use crate::hooks::command::{Act, Hook, HookError};
 use crate::hooks::rules::{HookEvent, HookNote, health};
 use crate::message::words;
+use crate::problem::told;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::runtime::{END, Signals, event_loop};
 use crate::store;
@@ -138,7 +139,7 @@ impl Hooks {
             ("ZG_TOKEND_CONFIG", self.settings.path.to_string_lossy().into_owned()),
             ("ZG_TOKEND_TOKEN_FILE", self.account.token_file.path.to_string_lossy().into_owned()),
             ("ZG_TOKEND_OUTPUTS", outputs.join("\n")),
-            ("ZG_TOKEND_MESSAGE", words.text),
+            ("ZG_TOKEND_MESSAGE", told(&words.text, words.cause.as_deref())),
             ("ZG_TOKEND_HINT", words.hint.unwrap_or_default()),
         ];
         if let Some(expires_at) = pass.expires_at {

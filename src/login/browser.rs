@@ -98,7 +98,8 @@ impl LoginSession {
             Err(error) => Err(Problem {
                 class: Class::Unavailable,
                 kind: "port".into(),
-                message: format!("cannot listen on port {port} of this machine: {error}"),
+                message: format!("cannot listen on port {port} of this machine"),
+                cause: Some(error.to_string()),
                 hint: Some(if flow.port == 0 && port != 0 {
                     format!(
                         "stop the program that uses the port (ss -ltnp 'sport = :{port}'), or log in with --paste"
@@ -141,7 +142,7 @@ impl LoginSession {
                 let token_file = self.account.token_file.path.to_string_lossy();
                 Page::logged_in(account, identity.as_deref(), &token_file)
             }
-            Err(problem) => Page::failed(account, &problem.message, problem.hint.as_deref()),
+            Err(problem) => Page::failed(account, problem),
         };
         reception.conclude(page).await;
     }
@@ -157,6 +158,7 @@ impl LoginSession {
             class: Class::Config,
             kind: "issuer".into(),
             message: format!("{message}; the code was not sent"),
+            cause: None,
             hint: Some("log in again; if it happens again, check issuer and authorization_endpoint, and suspect an attack".into()),
         }
     }
@@ -167,6 +169,7 @@ impl LoginSession {
             class: Class::Unavailable,
             kind: "timeout".into(),
             message: format!("nobody logged in within {}", duration(timeout)),
+            cause: None,
             hint: Some(format!(
                 "log in again; if the page spoke of a redirect_uri mismatch, register {redirect_uri} for the client and set redirect_uri to it; if its button did nothing, try `{command} --device` or --paste"
             )),
@@ -202,6 +205,7 @@ fn refused(error: &str, description: Option<&str>) -> Problem {
         class,
         kind: "login_refused".into(),
         message: format!("the server refuses the login: {said}"),
+        cause: None,
         hint: Some(hint.into()),
     }
 }

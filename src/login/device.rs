@@ -57,6 +57,7 @@ impl LoginSession {
             class: Class::Unavailable,
             kind: "expired_token".into(),
             message: "the code expired before it was entered".into(),
+            cause: None,
             hint: Some(format!(
                 "run `{} --device` again for a new code",
                 command("login", &self.settings, Some(&self.account))
@@ -84,7 +85,8 @@ impl LoginSession {
             DeviceFault::Problem(Problem {
                 class: Class::Unavailable,
                 kind: failure.kind.name().into(),
-                message: format!("the device authorization endpoint did not answer: {failure}"),
+                message: "the device authorization endpoint did not answer".into(),
+                cause: Some(failure.to_string()),
                 hint: Some(failure.kind.hint().unwrap_or("try again later").into()),
             })
         })?;
@@ -140,7 +142,10 @@ impl LoginSession {
                 PollResult::Failed => return Err(refusal(&answer)),
                 PollResult::Trouble => {
                     if !troubled.replace(true) {
-                        screen.show(&LoginEvent::Trouble(format!("{answer}; trying again")));
+                        screen.show(&LoginEvent::Trouble(format!(
+                            "{}; trying again",
+                            refusal(&answer).whole()
+                        )));
                     }
                 }
             }

@@ -143,6 +143,7 @@ impl LoginSession {
             class: Class::NeedsLogin,
             kind: "identity".into(),
             message,
+            cause: None,
             hint: Some(hint),
         };
         let Some(token) = response.and_then(|response| response.id_token.as_ref()) else {
@@ -236,6 +237,7 @@ impl LoginSession {
                 "the server gave no refresh token, only an access token for {}{used}",
                 duration(left)
             ),
+            cause: None,
             hint: Some(self.remedy()),
         }
     }
@@ -266,9 +268,9 @@ fn store(mut files: Files, record: &Record, publishes: bool) -> Result<(), Probl
     let mut early = None;
     while let Err(problem) = files.persist(record) {
         if clock.now().since(begun_at) >= PERSIST_PATIENCE {
-            let hint = problem.hint.unwrap_or_else(|| "run `zg-tokend check`".into());
-            let message = format!("the new login could not be stored and is lost: {}", problem.message);
-            return Err(Problem { message, hint: Some(format!("{hint}; then log in again")), ..problem });
+            let hint = problem.hint.clone().unwrap_or_else(|| "run `zg-tokend check`".into());
+            let problem = Problem { hint: Some(format!("{hint}; then log in again")), ..problem };
+            return Err(problem.within("the new login could not be stored and is lost"));
         }
         // Readers need not wait for the disk of the state.
         early = early.or_else(|| token.map(|token| files.publish(token)));
@@ -284,8 +286,7 @@ fn store(mut files: Files, record: &Record, publishes: bool) -> Result<(), Probl
 }
 
 fn unpublished(problem: Problem) -> Problem {
-    let message = format!("the login is stored, but its token is not published: {}", problem.message);
-    Problem { message, ..problem }
+    problem.within("the login is stored, but its token is not published")
 }
 
 fn is_unsent(answer: &Answer) -> bool {
@@ -294,18 +295,20 @@ fn is_unsent(answer: &Answer) -> bool {
 
 /// The words for an answer that grants nothing.
 pub(super) fn refusal(answer: &Answer) -> Problem {
-    let (class, message, hint) = match answer {
+    let (class, message, cause, hint) = match answer {
         Answer::InvalidGrant(error) => (
             Class::NeedsLogin,
             format!("the server refuses the code of the login: {error}"),
-            Some("log in again: a code works once, and lives for some minutes".to_owned()),
+            Some("a code works once, and lives for some minutes".to_owned()),
+            Some("log in again".to_owned()),
         ),
         Answer::ClientRefused(error) if error.code == "invalid_client" => {
-            (Class::Config, answer.to_string(), answer.hint())
+            (Class::Config, answer.to_string(), answer.cause(), answer.hint())
         }
         Answer::ClientRefused(_) => (
             Class::Config,
             answer.to_string(),
+            None,
             Some(
                 "check client_id, client_secret, login_scope and redirect_uri, and allow this kind of login for the client in the provider's console"
                     .to_owned(),
@@ -313,8 +316,8 @@ pub(super) fn refusal(answer: &Answer) -> Problem {
         ),
         _ => {
             let hint = answer.hint().unwrap_or_else(|| "try again later".to_owned());
-            (Class::Unavailable, answer.to_string(), Some(format!("{hint}; then log in again")))
+            (Class::Unavailable, answer.to_string(), answer.cause(), Some(format!("{hint}; then log in again")))
         }
     };
-    Problem { class, kind: answer.kind().into(), message, hint }
+    Problem { class, kind: answer.kind().into(), message, cause, hint }
 }

@@ -140,8 +140,12 @@ async fn revocation_endpoint(
     Err(Problem {
         class: Class::Config,
         kind: "no_endpoint".into(),
-        message: "neither the config nor the issuer names a revocation_endpoint, so the login cannot be revoked from here".into(),
-        hint: Some("revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint".into()),
+        message: "the login cannot be revoked from here".into(),
+        cause: Some("neither the config nor the issuer names a revocation_endpoint".into()),
+        hint: Some(
+            "revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint"
+                .into(),
+        ),
     })
 }
 
@@ -175,7 +179,7 @@ impl Revocation<'_> {
             if let Err(problem) = self.revoke(TokenKind::AccessToken, &token.value).await {
                 let until = local(token.expires_at().wall / 1000);
                 let text =
-                    format!("the access token was not revoked and works until {until}: {}", problem.message);
+                    format!("the access token was not revoked and works until {until}: {}", problem.whole());
                 warnings.push((text, "wait until then, or revoke it on the provider's page".into()));
             }
         }

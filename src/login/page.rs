@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use crate::problem::Problem;
+
 /// Readable without anything else: system fonts, both colour schemes, contrast of 7:1 and more.
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -57,14 +59,13 @@ impl Page {
     }
 
     /// The login failed; nothing was changed.
-    pub fn failed(account: &str, message: &str, hint: Option<&str>) -> Self {
-        let hint = hint.map(|hint| format!("{}.", capital(hint)));
-        let message = format!("{}.", capital(message));
+    pub fn failed(account: &str, problem: &Problem) -> Self {
+        let texts = [Some(&problem.message), problem.cause.as_ref(), problem.hint.as_ref()];
         Self {
             status: 200,
             is_failure: true,
             title: "The login failed".into(),
-            paragraphs: [Some(message), hint].into_iter().flatten().collect(),
+            paragraphs: texts.into_iter().flatten().map(|text| format!("{}.", capital(text))).collect(),
             facts: vec![("Account", account.to_owned())],
         }
     }
@@ -178,14 +179,16 @@ mod tests {
 
     #[test]
     fn everything_in_a_page_is_escaped() {
-        let page = Page::failed(
-            "a<b>",
-            "it said \"<script>alert('x')</script>\"",
-            Some("run `zg-tokend <x>` & wait"),
-        );
+        let problem = Problem {
+            cause: Some("<b>it</b> is so".into()),
+            hint: Some("run `zg-tokend <x>` & wait".into()),
+            ..Problem::bug("it said \"<script>alert('x')</script>\"")
+        };
+        let page = Page::failed("a<b>", &problem);
         let html = page.html();
         assert!(!html.contains("<script") && !html.contains("a<b>"), "{html}");
         assert!(html.contains("It said &quot;&lt;script&gt;"), "{html}");
+        assert!(html.contains("<p>&lt;b&gt;it&lt;/b&gt; is so.</p>"), "{html}");
         assert!(html.contains("Run <code>zg-tokend &lt;x&gt;</code> &amp; wait."), "{html}");
     }
 

@@ -36,15 +36,17 @@ pub async fn revoke(
     token: &Secret,
 ) -> Result<(), Problem> {
     let (headers, body) = client.form(&[("token", token.expose()), ("token_type_hint", kind.hint())]);
-    let problem = |class, kind: &str, message: String, hint: &str| Problem {
+    let problem = |class, message: String, hint: &str| Problem {
         class,
-        kind: kind.into(),
+        kind: "revocation".into(),
         message,
+        cause: None,
         hint: Some(hint.into()),
     };
     let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
-        let message = format!("the revocation endpoint did not answer: {failure}");
-        problem(Class::Unavailable, failure.kind.name(), message, failure.kind.hint().unwrap_or(AGAIN))
+        let hint = failure.kind.hint().unwrap_or(AGAIN);
+        let problem = problem(Class::Unavailable, "the revocation endpoint did not answer".into(), hint);
+        Problem { kind: failure.kind.name().into(), cause: Some(failure.to_string()), ..problem }
     })?;
     let mut known_secrets = vec![token];
     known_secrets.extend(client.client_authentication.client_secret());
@@ -61,15 +63,15 @@ pub async fn revoke(
         (200..=299, _) | (400..=499, "invalid_token" | "invalid_grant") => Ok(()),
         (408 | 425 | 429 | 500..=599, _) => {
             let message = format!("the revocation endpoint answers HTTP {status}{}", said());
-            Err(problem(Class::Unavailable, "revocation", message, AGAIN))
+            Err(problem(Class::Unavailable, message, AGAIN))
         }
         (_, "unsupported_token_type") => {
             let message = format!("the server revokes no {}", kind.hint().replace('_', " "));
-            Err(problem(Class::Config, "revocation", message, LOCAL))
+            Err(problem(Class::Config, message, LOCAL))
         }
         _ => {
             let message = format!("the server does not revoke the login (HTTP {status}){}", said());
-            Err(problem(Class::Config, "revocation", message, LOCAL))
+            Err(problem(Class::Config, message, LOCAL))
         }
     }
 }

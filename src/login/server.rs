@@ -104,6 +104,7 @@ pub fn no_endpoint(key: &'static str) -> Problem {
         class: Class::Config,
         kind: "no_endpoint".into(),
         message: format!("neither the config nor the issuer names the {key}"),
+        cause: None,
         hint: Some(format!("set {key} to the address in the provider's documentation")),
     }
 }

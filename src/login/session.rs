@@ -142,7 +142,8 @@ impl LoginSession {
         Err(Problem {
             class: Class::Config,
             kind: "identity".into(),
-            message: "identity is set, but the scope of the login does not ask who the user is".into(),
+            message: "identity is set, and the login would not show who the user is".into(),
+            cause: Some("the scope of the login does not ask for it".into()),
             hint: Some("add openid to login_scope, or remove identity".into()),
         })
     }
@@ -160,6 +161,7 @@ fn one_at_a_time(settings: &Settings, account: &AccountConfig) -> Result<File, P
             class: Class::Busy,
             kind: "login_under_way".into(),
             message: "another login for this account is under way".into(),
+            cause: None,
             hint: Some("finish that one, or end it: pgrep -a zg-tokend".into()),
         },
         error => StateError::from(error).into(),
@@ -176,6 +178,7 @@ pub(super) fn denied(said: &str) -> Problem {
         class: Class::NeedsLogin,
         kind: "access_denied".into(),
         message: format!("the login was denied: {said}"),
+        cause: None,
         hint: Some("log in again and consent, with a user who may use this client".into()),
     }
 }

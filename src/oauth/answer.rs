@@ -235,6 +235,66 @@ impl Answer {
         }
     }
 
+    /// The reason, as the answer states it; `None` where the sentence says all that is known, and for a dead
+    /// login, where the history of the token shows it.
+    pub fn cause(&self) -> Option<String> {
+        let cause = match self {
+            Self::Granted(_) | Self::InvalidGrant(_) => return self.clock(),
+            Self::ClientRefused(error) => match error.kind() {
+                _ if error.clock_ahead.is_some() => return self.clock(),
+                "invalid_client" => {
+                    "the server does not know client_id, or client_secret is wrong or sent in another way than it wants"
+                }
+                "unauthorized_client" => {
+                    "this client may not use the refresh_token grant, or did not prove who it is"
+                }
+                "unsupported_grant_type" => {
+                    "the server does not offer the refresh_token grant to this client"
+                }
+                "invalid_scope" => "scope asks for more than the server grants to this login",
+                _ => "the request lacks a parameter, or has one that the server does not take",
+            },
+            Self::Defective { defect, .. } => return Some(defect.to_string()),
+            Self::Unavailable(Unavailable { reason, .. }) => match reason {
+                ServerFailure::NotSent(failure) => return Some(failure.to_string()),
+                ServerFailure::Refused(_) => return self.clock(),
+                ServerFailure::Redirect { .. } => {
+                    "redirects are not followed: another server would get the refresh token"
+                }
+                ServerFailure::Status { status: 401, words: Some(_) } => "the client did not prove who it is",
+                ServerFailure::Status { status, .. } => status_cause(*status)?,
+            },
+            Self::Ambiguous(Unclear { reason, .. }) => match reason {
+                Doubt::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => return None,
+                Doubt::Lost(failure) => return Some(failure.to_string()),
+                Doubt::Gateway { status, .. } => status_cause(*status)?,
+                Doubt::Unreadable { .. } => {
+                    "it comes from something else than a token endpoint, such as a captive portal or a proxy"
+                }
+            },
+        };
+        Some(cause.to_owned())
+    }
+
+    /// The clocks differ, which explains a refusal.
+    fn clock(&self) -> Option<String> {
+        let ahead = match self {
+            Self::InvalidGrant(error)
+            | Self::ClientRefused(error)
+            | Self::Unavailable(Unavailable {
+                reason: ServerFailure::Refused(error) | ServerFailure::Status { words: Some(error), .. },
+                ..
+            }) => error.clock_ahead?,
+            _ => return None,
+        };
+        let direction = if ahead > 0 { "ahead of" } else { "behind" };
+        let span = match ahead.unsigned_abs() {
+            seconds @ 0..120 => format!("{seconds} s"),
+            seconds => format!("{} min", seconds / 60),
+        };
+        Some(format!("the clock of this machine is {span} {direction} the server's"))
+    }
+
     /// The next step of the user; `None` where only waiting helps, and for a dead login, where it
     /// depends on the config (`login_hint` in message.rs).
     pub fn hint(&self) -> Option<String> {
@@ -258,7 +318,7 @@ impl Answer {
             Self::Defective { defect, .. } => match defect {
                 Defect::TokenType(_) => "have the provider issue bearer tokens to this client",
                 Defect::Unreadable => return None,
-                _ => "check token_endpoint: this is not how a token endpoint answers",
+                _ => "check token_endpoint against the provider's documentation",
             },
             Self::Unavailable(Unavailable { reason, .. }) => match reason {
                 ServerFailure::NotSent(failure) => failure.kind.hint()?,
@@ -276,7 +336,7 @@ impl Answer {
                 Doubt::Lost(failure) => failure.kind.hint()?,
                 Doubt::Gateway { .. } => return None,
                 Doubt::Unreadable { .. } => {
-                    "check token_endpoint; a web page here is often a captive portal or a proxy"
+                    "check token_endpoint; if this network wants a login, log in to it with a browser first"
                 }
             },
         };
@@ -311,20 +371,34 @@ fn http_kind(status: u16) -> &'static str {
 fn status_hint(status: u16) -> Option<&'static str> {
     match status {
         408 | 425 | 429 => None,
-        401 | 403 => Some(
-            "check token_endpoint; if it is right, a firewall or proxy in front of it refuses the request",
-        ),
+        401 | 403 => Some("check token_endpoint, then the firewall or proxy on the way to it"),
         407 => Some("add the user and password of the proxy to HTTPS_PROXY, or the host to NO_PROXY"),
-        400..=499 => Some("check token_endpoint: there is no OAuth token endpoint at this address"),
+        400..=499 => Some("check token_endpoint against the provider's documentation"),
         _ => None,
     }
+}
+
+fn status_cause(status: u16) -> Option<&'static str> {
+    Some(match status {
+        401 | 403 => {
+            "token_endpoint is another address than the provider's, or a firewall or proxy refuses the request"
+        }
+        407 => "the proxy asks for a user and a password",
+        408 | 504 => "the server took too long",
+        425 | 429 => "the server got too many requests",
+        400..=499 => "there is no OAuth token endpoint at this address",
+        500 => "the server has a fault of its own",
+        502 => "the server behind the provider's gateway is down",
+        503 => "the server is overloaded or in maintenance",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Granted(grant) => write!(f, "a token for {} s was granted", grant.expires_in.as_secs()),
-            Self::Defective { defect, .. } => write!(f, "the reply cannot be used: {defect}"),
+            Self::Defective { .. } => f.write_str("the reply of the token endpoint cannot be used"),
             Self::InvalidGrant(error) => write!(f, "the server refuses the refresh token: {error}"),
             Self::ClientRefused(error) => write!(f, "the server refuses the client: {error}"),
             Self::Unavailable(unavailable) => unavailable.reason.fmt(f),
@@ -342,14 +416,6 @@ impl fmt::Display for ErrorReply {
         }
         if let Some(uri) = &self.uri {
             write!(f, " (see {uri})")?;
-        }
-        if let Some(ahead) = self.clock_ahead {
-            let (minutes, direction) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
-            let span = match minutes {
-                0..120 => format!("{minutes} s"),
-                seconds => format!("{} min", seconds / 60),
-            };
-            write!(f, "; the clock of this machine is {span} {direction} the server's")?;
         }
         Ok(())
     }
@@ -382,14 +448,14 @@ impl fmt::Display for TokenFault {
 impl fmt::Display for ServerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent(failure) => write!(f, "the token endpoint could not be reached: {failure}"),
+            Self::NotSent(_) => f.write_str("the token endpoint could not be reached"),
             Self::Refused(error) => write!(f, "the server refuses for now: {error}"),
             Self::Status { status, words } => http_answer(f, *status, words.as_ref()),
             Self::Redirect { status, host: Some(host) } => {
-                write!(f, "the token endpoint redirects to {host} (HTTP {status}), which is not followed")
+                write!(f, "the token endpoint redirects to {host} (HTTP {status})")
             }
             Self::Redirect { status, host: None } => {
-                write!(f, "the token endpoint redirects (HTTP {status}), which is not followed")
+                write!(f, "the token endpoint redirects (HTTP {status})")
             }
         }
     }
@@ -399,7 +465,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => failure.fmt(f),
-            Self::Lost(failure) => write!(f, "no answer to the request: {failure}"),
+            Self::Lost(_) => f.write_str("the token endpoint did not answer the request"),
             Self::Gateway { status, words } => http_answer(f, *status, words.as_ref()),
             Self::Unreadable { status, content_type: Some(content_type) } => {
                 write!(f, "the answer (HTTP {status}, {content_type}) is not a JSON object")

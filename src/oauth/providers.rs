@@ -2,7 +2,8 @@
 //!
 //! An endpoint that no public source confirms is left out.
 
-use crate::oauth::{AuthMethod, GrantType};
+use crate::oauth::auth_method::AuthMethod;
+use crate::oauth::grant::GrantType;
 
 /// One provider.
 #[derive(Debug, PartialEq, Eq)]

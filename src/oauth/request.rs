@@ -9,7 +9,7 @@ use form_urlencoded::{Serializer, byte_serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::oauth::AuthMethod;
+use crate::oauth::auth_method::AuthMethod;
 use crate::oauth::grant::Grant;
 use crate::oauth::shape::{BodyTemplate, Shape};
 use crate::secret::{Fingerprint, Secret};

@@ -264,8 +264,9 @@ impl PushTask {
             return Message::new(Level::Info, "pushed", format!("sent the token to {target}"));
         };
         let level = if failing.insert(target.to_owned()) { Level::Warn } else { Level::Debug };
-        let text = format!("cannot send the token to {target}: {}", chain(error));
-        Message { hint: error.hint(), ..Message::new(level, "push_failed", text) }
+        let text = format!("cannot send the token to {target}");
+        let message = Message::new(level, "push_failed", text).cause(Some(&chain(error)));
+        Message { hint: error.hint(), ..message }
     }
 
     /// `now` in Unix seconds.

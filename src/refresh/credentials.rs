@@ -17,7 +17,7 @@ impl Refresher {
             Answer::InvalidGrant(_) | Answer::ClientRefused(_) => Class::Config,
             _ => Class::Unavailable,
         };
-        let (mut message, mut hint) = (answer.to_string(), answer.hint());
+        let (mut message, mut cause, mut hint) = (answer.to_string(), answer.cause(), answer.hint());
         let evidence = self.inputs.as_ref().map(|inputs| &inputs.evidence);
         if let (Answer::InvalidGrant(error), false) = (answer, has_login) {
             let refused = evidence.and_then(|evidence| evidence.name.as_deref()).unwrap_or("the client");
@@ -31,7 +31,10 @@ impl Refresher {
         } else if !has_login {
             hint = hint.map(|hint| reworded(&hint, self.policy.grant_type.name()));
         }
-        Problem { class, kind: answer.kind().into(), message, hint }
+        if !has_login {
+            cause = cause.map(|cause| reworded(&cause, self.policy.grant_type.name()));
+        }
+        Problem { class, kind: answer.kind().into(), message, cause, hint }
     }
 }
 
@@ -60,6 +63,9 @@ fn reworded(hint: &str, grant_type: &str) -> String {
     match hint {
         "request no more scope than was granted at login, or remove scope from the config" => {
             "check scope: the server does not grant it to this client".into()
+        }
+        "scope asks for more than the server grants to this login" => {
+            "scope asks for more than the server grants to this client".into()
         }
         hint => hint.replace("refresh_token grant", &format!("{grant_type} grant")),
     }

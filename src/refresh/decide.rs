@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::clock::{BootId, Timestamp};
 use crate::oauth::{Grant, TokenClient};
 use crate::problem::Problem;
-use crate::refresh::Policy;
+use crate::refresh::policy::Policy;
 use crate::refresh::record::{
     AccessToken, Failure, Record, RefreshToken, STATE_KEY, STATE_KEY_UNREAD, Verdict,
 };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Timestamp, millis};
 use crate::oauth::Identity;
 use crate::refresh::record::{AccessToken, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict};
+use crate::refresh::replica::{Replica, Unclear};
 use crate::secret::Fingerprint;
 
 /// How long a claim is respected: two tries of 30 s with what is around them.
@@ -34,73 +35,15 @@ const LAST_CHANCE: Duration = Duration::from_secs(3 * 60);
 /// ... or with less than this share of the life.
 const LAST_CHANCE_SHARE: u32 = 20;
 
+/// The kind of the failure of a database that does not answer.
+pub const FLEET: &str = "fleet";
+
 /// How often the row is looked at while something about it must change.
 pub const LOOK: Duration = Duration::from_secs(30);
 
-/// The part of a machine in its fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// It refreshes.
-    Refresh,
-    /// It publishes the access token, and cannot see the refresh token.
-    Read,
-}
-
-/// What a machine knows of the row, in its state.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replica {
-    /// This machine among the others: its name and a random number.
-    pub host: String,
-    /// The identity of the login: a UUID.
-    pub login: String,
-    /// When the login began, in milliseconds since 1970 by the clock of the database.
-    pub login_at: i64,
-    /// The number of the reply; a new login counts on.
-    pub epoch: u64,
-    /// The refresh token of this epoch; `None` after a logout, and for a reader.
-    pub held: Option<Fingerprint>,
-    /// When the access token was requested, by the clock of the database.
-    pub issued_at: i64,
-    /// The refresh token that earned this epoch, while the row does not have it: the reply is on this disk alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undelivered: Option<Fingerprint>,
-    /// The highest timeline of the database that was seen: it grows with each failover.
-    pub timeline: u32,
-    /// The last claim of this machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Claim>,
-    /// A claim of another machine, and since when it has been seen unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub watched: Option<(String, Timestamp)>,
-    /// A timeline that is not the row's, and since when it was seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failover: Option<(u32, Timestamp)>,
-}
-
-/// A claim of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    pub nonce: String,
-    /// Before the claim was sent.
-    pub at: Timestamp,
-    /// By the clock of the database.
-    pub claimed_at: i64,
-    /// The attempt of another machine that it took over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Unclear>,
-}
-
-/// A claim of another machine that ended without a result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unclear {
-    pub host: String,
-    /// By the clock of the database, in milliseconds since 1970.
-    pub at: i64,
-}
-
 /// The row, and the server that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
+pub struct RowView {
     pub row: Option<Box<Row>>,
     /// The clock of the database, in milliseconds since 1970.
     pub server_time: i64,
@@ -111,17 +54,17 @@ pub struct View {
 /// The row of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    pub content: Content,
+    pub content: RowContent,
     /// The timeline on which it was stored.
     pub timeline: u32,
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<RowAttempt>,
     /// The result of the last attempt, if it was none that stores a reply.
     pub result: RowResult,
 }
 
 /// The claim in the row. Times are in milliseconds since 1970 by the clock of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
+pub struct RowAttempt {
     pub nonce: String,
     pub host: String,
     pub claimed_at: i64,
@@ -139,7 +82,7 @@ pub struct RowResult {
 
 /// Everything of the row that a reply or a login writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct RowContent {
     pub login: String,
     pub epoch: u64,
     /// `None` after a logout, and for a reader.
@@ -172,7 +115,7 @@ pub struct LoginPart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedToken {
     pub generation: u64,
-    /// Without an ID token; its `issued_at` is not valid: see [`Content::issued_at`].
+    /// Without an ID token; its `issued_at` is not valid: see [`RowContent::issued_at`].
     pub token: AccessToken,
 }
 
@@ -184,11 +127,11 @@ pub enum Ask {
     /// Claim the refresh of this epoch for `nonce`, if the row still has the claim `seen`.
     Claim { fence: Fence, seen: Option<String>, nonce: String, host: String },
     /// Store a reply over the token that earned it.
-    Store { fence: Fence, content: Box<Content> },
+    Store { fence: Fence, content: Box<RowContent> },
     /// Bring a row that went back in time up to date.
-    Repair { content: Box<Content> },
+    Repair { content: Box<RowContent> },
     /// Store a new login over the row with this login and epoch, or as the first row.
-    Found { over: Option<(String, u64)>, content: Box<Content> },
+    Found { over: Option<(String, u64)>, content: Box<RowContent> },
     /// End the claim `nonce` with a refusal or a failure: the refresh token is not spent.
     Conclude { fence: Fence, nonce: String, result: Box<RowResult> },
 }
@@ -203,8 +146,8 @@ pub struct Fence {
 
 /// What came of a question that could be put.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Row(View),
+pub enum RowReply {
+    Row(RowView),
     /// Durable, at this time by the clock of the database.
     Done {
         at: i64,
@@ -215,6 +158,21 @@ pub enum Reply {
     Unknown {
         why: String,
     },
+}
+
+/// What became of this disk and the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FleetReport {
+    /// Another machine has a newer login or token: this one continues with it.
+    Received { epoch: u64 },
+    /// The same; the reply that was on this disk alone is not needed any more.
+    Dropped { epoch: u64 },
+    /// The database has the reply that was on this disk alone.
+    Delivered,
+    /// The database had gone back in time, and has the login of this disk again.
+    Repaired { epoch: u64 },
+    /// The database has the login of this machine, for all machines.
+    Founded,
 }
 
 /// The next step after the row was read.
@@ -232,7 +190,7 @@ pub enum Step {
 
 /// Compares this disk with the row. `own` is the refresh token in the record, `since` when its login began
 /// by the clock of the database; `write` makes the content of the row from this disk.
-pub fn after_read(record: &Record, view: &View, now: Timestamp, new_login: &str) -> Step {
+pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &str) -> Step {
     let own = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
     let replica = record.replica.as_deref();
     let Some(row) = view.row.as_deref() else {
@@ -286,7 +244,7 @@ pub fn after_read(record: &Record, view: &View, now: Timestamp, new_login: &str)
 }
 
 /// The same for a machine that only reads: the row, unless it went back in time while the token lives.
-pub fn after_reader_read(record: Option<&Record>, view: &View, now: Timestamp) -> Step {
+pub fn after_reader_read(record: Option<&Record>, view: &RowView, now: Timestamp) -> Step {
     let Some(row) = view.row.as_deref() else { return Step::Agree };
     let Some(replica) = record.and_then(|record| record.replica.as_deref()) else { return Step::Adopt };
     let lives =
@@ -298,7 +256,7 @@ pub fn after_reader_read(record: Option<&Record>, view: &View, now: Timestamp) -
 }
 
 /// When the login in the record began, by the clock of the database.
-fn began_at(record: &Record, view: &View, now: Timestamp) -> i64 {
+fn began_at(record: &Record, view: &RowView, now: Timestamp) -> i64 {
     record
         .refresh_token
         .as_ref()
@@ -309,7 +267,7 @@ fn login_at(row: &Row) -> i64 {
     row.content.secret.as_ref().map_or(0, |secret| secret.login_at)
 }
 
-fn found(record: &Record, over: Option<&Row>, view: &View, now: Timestamp, login: &str) -> Step {
+fn found(record: &Record, over: Option<&Row>, view: &RowView, now: Timestamp, login: &str) -> Step {
     let replica = record.replica.as_deref();
     let known = replica.filter(|replica| replica.login == login);
     let login_at = match (known, &record.refresh_token) {
@@ -332,7 +290,7 @@ fn found(record: &Record, over: Option<&Row>, view: &View, now: Timestamp, login
 }
 
 /// What the row should have, by this disk.
-pub fn content(record: &Record, replica: &Replica) -> Box<Content> {
+pub fn content(record: &Record, replica: &Replica) -> Box<RowContent> {
     let plain = |token: &RefreshToken| {
         let mut token = token.clone();
         token.value.set_sealed(None);
@@ -356,7 +314,7 @@ pub fn content(record: &Record, replica: &Replica) -> Box<Content> {
         generation: record.generation,
         token: AccessToken { id_token: None, ..token },
     });
-    Box::new(Content {
+    Box::new(RowContent {
         login: replica.login.clone(),
         epoch: replica.epoch,
         held: replica.held,
@@ -368,7 +326,7 @@ pub fn content(record: &Record, replica: &Replica) -> Box<Content> {
 
 impl Record {
     /// Continues with the row.
-    pub fn adopt(&mut self, row: &Row, view: &View, now: Timestamp, host: &str) {
+    pub fn adopt(&mut self, row: &Row, view: &RowView, now: Timestamp, host: &str) {
         let there = &row.content;
         let age =
             Duration::from_millis(view.server_time.saturating_sub(there.issued_at).max(0).cast_unsigned());
@@ -407,13 +365,13 @@ impl Record {
 }
 
 /// The database is an older copy of itself: another one has become the primary since.
-pub fn is_stale(replica: Option<&Replica>, view: &View) -> bool {
+pub fn is_stale(replica: Option<&Replica>, view: &RowView) -> bool {
     replica.is_some_and(|replica| view.timeline < replica.timeline)
 }
 
 impl Replica {
     /// Notes what was seen of claims and failovers. True if that must be kept.
-    pub fn watch(&mut self, view: &View, now: Timestamp) -> bool {
+    pub fn watch(&mut self, view: &RowView, now: Timestamp) -> bool {
         let before = (self.timeline, self.watched.clone(), self.failover);
         self.timeline = view.timeline;
         let row = view.row.as_deref();
@@ -436,13 +394,13 @@ impl Replica {
         self.watched.take().is_some()
     }
 
-    fn is_own(&self, attempt: &Attempt) -> bool {
+    fn is_own(&self, attempt: &RowAttempt) -> bool {
         // One that was never sent, or whose owner is here to send it again.
         attempt.host == self.host || self.is_current(attempt)
     }
 
     /// Whether this is the last claim of this machine.
-    pub fn is_current(&self, attempt: &Attempt) -> bool {
+    pub fn is_current(&self, attempt: &RowAttempt) -> bool {
         self.claim.as_ref().is_some_and(|claim| claim.nonce == attempt.nonce)
     }
 }
@@ -467,7 +425,7 @@ pub enum WaitReason {
 }
 
 /// `force`: a person asked, so that neither a failover nor an unclear attempt is waited for.
-pub fn gate(record: &Record, row: &Row, view: &View, now: Timestamp) -> Gate {
+pub fn gate(record: &Record, row: &Row, view: &RowView, now: Timestamp) -> Gate {
     let Some(replica) = record.replica.as_deref() else { return Gate::Open { after: None } };
     let (left, life) = record
         .access_token

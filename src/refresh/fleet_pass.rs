@@ -11,53 +11,19 @@ use crate::oauth::Answer;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{self, Decision, FileView};
 use crate::refresh::fleet::{
-    self, Ask, Attempt, CLAIM_FRESH, CLAIM_LIFE, Claim, Fence, Gate, LOOK, Replica, Reply, Role, Row,
-    RowResult, Step, View, WaitReason,
+    self, Ask, CLAIM_FRESH, CLAIM_LIFE, FLEET, Fence, FleetReport, Gate, LOOK, Row, RowAttempt, RowReply,
+    RowResult, RowView, Step, WaitReason,
 };
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
-use crate::refresh::{Action, Phase, Refresher, Then, report, report_first};
+use crate::refresh::replica::{Claim, Replica, Role, Unclear};
+use crate::refresh::{Action, Asked, Phase, Refresher, Round, Then, report, report_first};
 
 /// How often a row that changes under the questions is read again within one pass.
 const REREADS: u32 = 4;
 
 /// How often `once`, which no notification reaches, looks whether another machine has refreshed.
 const SOON: Duration = Duration::from_secs(1);
-
-/// The kind of the failure of a database that does not answer.
-pub const FLEET: &str = "fleet";
-
-/// The part of a pass that is about the fleet.
-#[derive(Debug, Default)]
-pub(super) struct Round {
-    /// The row as it was read under the lock, with the changes of this pass.
-    view: Option<View>,
-    rereads: u32,
-    /// The record in memory has news that the disk does not have.
-    dirty: bool,
-    /// The reply was offered to the row in this pass.
-    offered: bool,
-}
-
-/// The question whose reply the pass waits for.
-#[derive(Debug)]
-pub(super) enum Asked {
-    Row,
-    /// A write, whose content becomes the row.
-    Write(Box<Ask>),
-    Claim(Box<Claim>),
-    /// The row, after a claim whose outcome is unknown.
-    ClaimedRow(Box<Claim>),
-    /// The row, after the server refused the refresh token.
-    RefusedRow {
-        issued_at: Timestamp,
-        refusal: Box<Answer>,
-    },
-    /// Before the lock is released.
-    Close {
-        then: Then,
-    },
-}
 
 impl Refresher {
     fn role(&self) -> Option<Role> {
@@ -115,7 +81,7 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         asked: Asked,
-        reply: Result<Reply, Problem>,
+        reply: Result<RowReply, Problem>,
     ) -> Vec<Action> {
         match (asked, reply) {
             (Asked::Close { then }, reply) => self.on_closed(now, then, reply),
@@ -123,7 +89,7 @@ impl Refresher {
                 self.on_refused_row(now, issued_at, &refusal, reply)
             }
             (_, Err(problem)) => self.without_database(now, problem),
-            (Asked::ClaimedRow(claim), Ok(Reply::Row(view))) => {
+            (Asked::ClaimedRow(claim), Ok(RowReply::Row(view))) => {
                 let attempt = view.row.as_ref().and_then(|row| row.attempt.clone());
                 let ours = attempt.filter(|attempt| attempt.nonce == claim.nonce);
                 match ours {
@@ -131,12 +97,16 @@ impl Refresher {
                     None => self.seen(now, view),
                 }
             }
-            (_, Ok(Reply::Row(view))) => self.seen(now, view),
-            (Asked::Write(ask), Ok(Reply::Done { .. })) => self.written(now, *ask),
-            (Asked::Claim(claim), Ok(Reply::Done { at })) => self.won(now, *claim, at),
-            (Asked::Claim(claim), Ok(Reply::Unknown { .. })) => self.ask(Asked::ClaimedRow(claim), Ask::Read),
+            (_, Ok(RowReply::Row(view))) => self.seen(now, view),
+            (Asked::Write(ask), Ok(RowReply::Done { .. })) => self.written(now, *ask),
+            (Asked::Claim(claim), Ok(RowReply::Done { at })) => self.won(now, *claim, at),
+            (Asked::Claim(claim), Ok(RowReply::Unknown { .. })) => {
+                self.ask(Asked::ClaimedRow(claim), Ask::Read)
+            }
             // The row has changed since it was read, or nobody knows whether it has.
-            (_, Ok(Reply::Missed | Reply::Unknown { .. } | Reply::Done { .. })) => self.read_again(now),
+            (_, Ok(RowReply::Missed | RowReply::Unknown { .. } | RowReply::Done { .. })) => {
+                self.read_again(now)
+            }
         }
     }
 
@@ -151,7 +121,7 @@ impl Refresher {
     }
 
     /// The row as it is now: continue with it, or bring it up to date.
-    fn seen(&mut self, now: Timestamp, view: View) -> Vec<Action> {
+    fn seen(&mut self, now: Timestamp, view: RowView) -> Vec<Action> {
         if fleet::is_stale(self.replica(), &view) && !self.trigger.force {
             let known = self.replica().map_or(0, |replica| replica.timeline);
             let problem = stale(view.timeline, known);
@@ -191,7 +161,12 @@ impl Refresher {
                         self.note_file(FileView::Other { modified_at: now.wall });
                     }
                     let epoch = row.content.epoch;
-                    actions.push(report(Report::FromFleet { epoch, dropped }));
+                    let received = if dropped {
+                        FleetReport::Dropped { epoch }
+                    } else {
+                        FleetReport::Received { epoch }
+                    };
+                    actions.push(report(Report::Fleet(received)));
                     self.round().dirty = true;
                     record = Some(adopted);
                 }
@@ -219,7 +194,7 @@ impl Refresher {
     }
 
     /// A refusal or a failure that another machine has met with the same refresh token.
-    fn take_result(&self, record: &mut Record, view: &View) -> bool {
+    fn take_result(&self, record: &mut Record, view: &RowView) -> bool {
         let Some(row) = view.row.as_ref() else { return false };
         let before = (record.verdict.clone(), record.failure.clone());
         if let (None, Some(verdict)) = (&record.verdict, &row.result.verdict) {
@@ -242,15 +217,13 @@ impl Refresher {
     /// The database has what this disk has.
     fn written(&mut self, now: Timestamp, ask: Ask) -> Vec<Action> {
         let (content, done) = match ask {
-            Ask::Store { content, .. } => (content, Report::Delivered { late: true }),
-            Ask::Repair { content } => (content, Report::Repaired { epoch: 0 }),
-            Ask::Found { content, .. } => (content, Report::Founded),
+            Ask::Store { content, .. } => (content, FleetReport::Delivered),
+            Ask::Repair { content } => {
+                let done = FleetReport::Repaired { epoch: content.epoch };
+                (content, done)
+            }
+            Ask::Found { content, .. } => (content, FleetReport::Founded),
             _ => return self.read_again(now),
-        };
-        let done = if matches!(done, Report::Repaired { .. }) {
-            Report::Repaired { epoch: content.epoch }
-        } else {
-            done
         };
         let host = self.replica().map(|replica| replica.host.clone());
         let host = host.unwrap_or_else(|| self.new_host());
@@ -275,7 +248,7 @@ impl Refresher {
         if let Some(view) = &mut self.round().view {
             view.row = Some(Box::new(row));
         }
-        report_first(done, self.decide_locked(now))
+        report_first(Report::Fleet(done), self.decide_locked(now))
     }
 
     /// The database does not answer: nothing is sent, and what is only on this disk waits.
@@ -373,7 +346,7 @@ impl Refresher {
         self.remember(record);
         if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
             let claim_until = claimed_at + crate::clock::millis(CLAIM_LIFE);
-            row.attempt = Some(Attempt { nonce, host, claimed_at, claim_until });
+            row.attempt = Some(RowAttempt { nonce, host, claimed_at, claim_until });
         }
         self.prepare(now)
     }
@@ -416,10 +389,10 @@ impl Refresher {
         now: Timestamp,
         issued_at: Timestamp,
         refusal: &Answer,
-        reply: Result<Reply, Problem>,
+        reply: Result<RowReply, Problem>,
     ) -> Vec<Action> {
         let record = self.record().cloned();
-        if let (Ok(Reply::Row(view)), Some(mut record)) = (reply, record)
+        if let (Ok(RowReply::Row(view)), Some(mut record)) = (reply, record)
             && let Some(row) = view.row.as_deref()
             && fleet::after_read(&record, &view, now, "") == Step::Adopt
         {
@@ -433,7 +406,7 @@ impl Refresher {
     }
 
     /// The attempt of another machine that this request came after, if that explains a refusal.
-    pub(super) fn spent_by(&self) -> Option<&fleet::Unclear> {
+    pub(super) fn spent_by(&self) -> Option<&Unclear> {
         self.replica()?.claim.as_ref()?.after.as_ref()
     }
 
@@ -477,10 +450,10 @@ impl Refresher {
         self.ask(Asked::Close { then }, ask)
     }
 
-    fn on_closed(&mut self, now: Timestamp, then: Then, reply: Result<Reply, Problem>) -> Vec<Action> {
+    fn on_closed(&mut self, now: Timestamp, then: Then, reply: Result<RowReply, Problem>) -> Vec<Action> {
         let undelivered = self.replica().is_some_and(|replica| replica.undelivered.is_some());
         match reply {
-            Ok(Reply::Done { .. }) if undelivered => {
+            Ok(RowReply::Done { .. }) if undelivered => {
                 if let Some(mut record) = self.record().cloned() {
                     if let Some(replica) = &mut record.replica {
                         replica.undelivered = None;
@@ -490,14 +463,14 @@ impl Refresher {
                 if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
                     row.attempt = None;
                 }
-                report_first(Report::Delivered { late: false }, self.persist(then))
+                self.persist(then)
             }
             Err(problem) if undelivered => {
                 self.note_local_problem(now);
                 report_first(Report::Undeliverable(problem), self.unlock(then))
             }
             // The row tells, in the next pass.
-            Ok(Reply::Missed | Reply::Unknown { .. }) => {
+            Ok(RowReply::Missed | RowReply::Unknown { .. }) => {
                 self.again = true;
                 self.unlock(then)
             }
@@ -556,7 +529,7 @@ fn stale(timeline: u32, known: u32) -> Problem {
 }
 
 fn problem(kind: &str, message: String, hint: Option<String>) -> Problem {
-    Problem { class: Class::Unavailable, kind: kind.into(), message, hint }
+    Problem { class: Class::Unavailable, kind: kind.into(), message, cause: None, hint }
 }
 
 fn waiting(reason: &WaitReason) -> Problem {

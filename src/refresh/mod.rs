@@ -13,7 +13,9 @@ pub mod fleet;
 pub mod fleet_pass;
 pub mod outcome;
 pub mod pass;
+mod policy;
 pub mod record;
+pub mod replica;
 pub mod response;
 pub mod schedule;
 pub mod stored;
@@ -22,17 +24,17 @@ pub mod tests;
 pub mod view;
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::{Answer, GrantType, TokenRequest};
+use crate::oauth::{Answer, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
-use crate::refresh::fleet::{Ask, Reply, Role};
-use crate::refresh::fleet_pass::{Asked, Round};
+use crate::refresh::fleet::{Ask, RowReply, RowView};
 use crate::refresh::outcome::{Outcome, Report};
+pub use crate::refresh::policy::{FleetPolicy, Policy};
 use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::replica::Claim;
 use crate::secret::Fingerprint;
 
 /// Waiters for the lock give up after this time. It is longer than one holder may need (the
@@ -53,58 +55,6 @@ const INPUTS_FRESH: Duration = Duration::from_secs(5);
 /// How long `once` keeps trying to store a rotated refresh token: long enough for a full disk to
 /// be freed by a log rotation, short enough for cron.
 pub const PERSIST_PATIENCE: Duration = Duration::from_secs(30);
-
-/// The part of the account's configuration that the core needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    pub account: Arc<str>,
-    /// The account whose login it uses, if that is another one.
-    pub from: Option<Arc<str>>,
-    /// The path of the config file, as the state records it.
-    pub config: Arc<str>,
-    /// The kind of grant.
-    pub grant_type: GrantType,
-    pub skew: Option<Duration>,
-    /// The lifetime of a token if neither server nor token states one.
-    pub default_lifetime: Duration,
-    /// Refresh a token early if it would expire within this time.
-    pub horizon: Option<Duration>,
-    /// The fingerprint of the refresh_token, where config holds it as a string.
-    pub inline_seed: Option<Fingerprint>,
-    /// The user's next step for a new login.
-    pub login_hint: String,
-    /// How often to read the configured secrets again while only a new one can help; `None` if
-    /// they cannot change without a reload.
-    pub reread_secrets: Option<Duration>,
-    /// How long to wait for another process that is refreshing.
-    pub lock_patience: Duration,
-    /// Remove the token file when its token has expired.
-    pub remove_expired: bool,
-    /// Never give up on storing a rotated token: true for `run`.
-    pub patient: bool,
-    /// Several machines share the login.
-    pub fleet: Option<FleetPolicy>,
-}
-
-/// The machine among those that share the login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FleetPolicy {
-    pub role: Role,
-    /// Its name.
-    pub host: Arc<str>,
-}
-
-impl Policy {
-    /// A record before the first login.
-    pub fn new_record(&self) -> Record {
-        let login = self.from.as_ref().unwrap_or(&self.account);
-        let mut record = Record::new(&**login, &*self.config);
-        if self.from.is_some() {
-            record.seen_by(&self.account);
-        }
-        record
-    }
-}
 
 /// An event of the account.
 #[derive(Debug)]
@@ -134,7 +84,7 @@ pub enum Event {
     /// Answers [`Action::Withdraw`].
     Withdrawn(Result<(), Problem>),
     /// Answers [`Action::Ask`]; an error if the database cannot be asked.
-    Replied(Result<Reply, Problem>),
+    Replied(Result<RowReply, Problem>),
     /// Answers [`Action::Unlock`].
     Unlocked,
 }
@@ -228,6 +178,38 @@ enum Phase {
     Withdrawing { then: Then },
     Asking(Asked),
     Unlocking { then: Then },
+}
+
+/// The part of a pass that is about the fleet.
+#[derive(Debug, Default)]
+struct Round {
+    /// The row as it was read under the lock, with the changes of this pass.
+    view: Option<RowView>,
+    rereads: u32,
+    /// The record in memory has news that the disk does not have.
+    dirty: bool,
+    /// The reply was offered to the row in this pass.
+    offered: bool,
+}
+
+/// The question whose reply the pass waits for.
+#[derive(Debug)]
+enum Asked {
+    Row,
+    /// A write, whose content becomes the row.
+    Write(Box<Ask>),
+    Claim(Box<Claim>),
+    /// The row, after a claim whose outcome is unknown.
+    ClaimedRow(Box<Claim>),
+    /// The row, after the server refused the refresh token.
+    RefusedRow {
+        issued_at: Timestamp,
+        refusal: Box<Answer>,
+    },
+    /// Before the lock is released.
+    Close {
+        then: Then,
+    },
 }
 
 /// The step after the lock is released.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Trigger};
+use crate::refresh::fleet::FleetReport;
 use crate::refresh::record::Verdict;
 use crate::secret::Fingerprint;
 
@@ -106,15 +107,8 @@ pub enum Report {
     LifetimeUnreadable { assumed: Duration },
     /// The reply has an ID token that is not this user's, or not for this client.
     IdTokenUnusable { why: String },
-    /// Another machine has a newer login or token: this one continues with it. `dropped`: the reply that was
-    /// on this disk alone is not needed any more.
-    FromFleet { epoch: u64, dropped: bool },
-    /// The database has the reply. `late`: it had been on this disk alone for a while.
-    Delivered { late: bool },
-    /// The database had gone back in time, and has the login of this disk again.
-    Repaired { epoch: u64 },
-    /// The database has the login of this machine, for all machines.
-    Founded,
+    /// The login that several machines share.
+    Fleet(FleetReport),
     /// The database does not answer; what is on this disk alone waits.
     Undeliverable(Problem),
     /// Another process died with a request under way.

@@ -159,6 +159,7 @@ impl Refresher {
                     self.policy.account,
                     self.policy.lock_patience.as_secs()
                 ),
+                cause: None,
                 hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
             };
             return self.give_up(now, problem);
@@ -242,7 +243,10 @@ impl Refresher {
             class: Class::Io,
             kind: "state_lost".into(),
             message: format!(
-                "{what}. The refresh token at hand was replaced since, and the server may end the login for it, so it is not sent"
+                "{what}, so no request is sent"
+            ),
+            cause: Some(
+                "the refresh token at hand was replaced since, and the server may end the login for it".into(),
             ),
             hint: Some(
                 "mount or restore state_dir, or log in again; `zg-tokend once --force` tries the old refresh token"
@@ -267,6 +271,7 @@ impl Refresher {
             class: Class::Unavailable,
             kind: "interrupted".into(),
             message: "a process died while its request was under way".into(),
+            cause: None,
             hint: None,
         };
         let record = self.unclear(now, record, &problem, None, marker.at);
@@ -384,6 +389,7 @@ impl Refresher {
             class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
             message: "there is no refresh token".into(),
+            cause: None,
             hint: Some(self.policy.login_hint.clone()),
         };
         self.store(now, Outcome::Failed(problem))
@@ -432,6 +438,7 @@ fn hold(wait: Duration, failure: &Failure) -> Outcome {
         class: failure.class(),
         kind: failure.kind.clone(),
         message: failure.message.clone(),
+        cause: failure.cause.clone(),
         hint: failure.hint.clone(),
     };
     Outcome::Held { wait, problem }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Timestamp, millis};
 use crate::oauth::Identity;
 use crate::problem::Class;
-use crate::refresh::fleet::Replica;
+use crate::refresh::replica::Replica;
 use crate::refresh::stored::StoredSecret;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
@@ -268,6 +268,8 @@ pub struct Failure {
     pub kind: String,
     /// For people, without secrets.
     pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The first failure of the run.
@@ -301,7 +303,7 @@ pub struct Verdict {
     pub error: String,
     /// For people, with the server's words, without secrets.
     pub message: String,
-    /// The probable cause of a refresh token's death.
+    /// The probable cause: of a refresh token's death, or what such a refusal means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,14 +335,6 @@ impl Verdict {
         match self.kind {
             VerdictKind::RefreshToken => Class::NeedsLogin,
             VerdictKind::Client => Class::Config,
-        }
-    }
-
-    /// The message, with the cause if one is known.
-    pub fn explanation(&self) -> String {
-        match &self.cause {
-            Some(cause) => format!("{}; {cause}", self.message),
-            None => self.message.clone(),
         }
     }
 }

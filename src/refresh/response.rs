@@ -10,11 +10,11 @@ use crate::oauth::{
 use crate::problem::{Class, Problem};
 use crate::refresh::decide;
 use crate::refresh::decide::{FileView, Loaded};
-use crate::refresh::fleet::Unclear;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
+use crate::refresh::replica::Unclear;
 use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, report_first, schedule};
 use crate::secret::Secret;
 
@@ -59,6 +59,7 @@ impl Refresher {
             Answer::ClientRefused(reply) | Answer::InvalidGrant(reply) => {
                 let mut problem = problem;
                 if has_login && is_bare(&record, reply) {
+                    problem.cause = Some(BARE_CAUSE.into());
                     problem.hint = Some(BARE_HINT.into());
                 }
                 let verdict =
@@ -222,6 +223,7 @@ impl Refresher {
                 token.lifetime().as_secs_f64(),
                 took.as_secs_f64()
             ),
+            cause: None,
             hint: Some(
                 "if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer"
                     .into(),
@@ -308,7 +310,7 @@ impl Refresher {
             kind,
             binding: decide::binding(token, request),
             error: error.into(),
-            cause: dead.map(|token| cause::cause(token, &problem.message, at)),
+            cause: dead.map(|token| cause::cause(token, &problem.message, at)).or(problem.cause),
             hint: if dead.is_some() { Some(self.policy.login_hint.clone()) } else { problem.hint },
             message: problem.message,
             at,
@@ -366,6 +368,7 @@ impl Refresher {
         record.failure = Some(Failure {
             kind: problem.kind.clone(),
             message: problem.message.clone(),
+            cause: problem.cause.clone(),
             hint: problem.hint.clone(),
             since,
             count,
@@ -421,8 +424,11 @@ fn is_bare(record: &Record, reply: &ErrorReply) -> bool {
     worked && reply.code == "invalid_request" && reply.description.is_none()
 }
 
-const BARE_HINT: &str = "if nothing in the config has changed since it last worked, log in again: some servers \
-    say this of a dead login; else check client_id, scope, extra_params and token_endpoint_auth_method";
+const BARE_CAUSE: &str =
+    "the server does not say what is wrong with the request; some servers say this of a dead login";
+
+const BARE_HINT: &str = "if nothing in the config has changed since it last worked, log in again; else check \
+    client_id, scope, extra_params and token_endpoint_auth_method";
 
 fn life_left(record: &Record, now: Timestamp) -> Duration {
     record.access_token.as_ref().map_or(Duration::ZERO, |token| token.life_left(now))

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::clock::{Timestamp, millis};
-use crate::refresh::Policy;
 use crate::refresh::decide::{FileView, Inputs, Loaded};
+use crate::refresh::policy::Policy;
 use crate::refresh::schedule;
 
 /// `key=value` for each that is known.

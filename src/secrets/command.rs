@@ -1,46 +1,16 @@
 //! A secret on the standard output of a command.
 
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::process;
-use crate::process::{Bytes, ChildError};
+use crate::process::Bytes;
 use crate::redact::scrub;
 use crate::secret::Secret;
-use crate::secrets::MAX_LEN;
+use crate::secrets::error::{CommandError, MAX_LEN};
 
 /// A password manager that has to unlock hardware takes a few seconds; one that waits for a
 /// person waits for ever.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-
-const BY_HAND: &str = "run it in a shell, as the user who runs zg-tokend, with </dev/null";
-
-/// How a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It could not be started, or was killed.
-    #[error(transparent)]
-    Child(#[from] ChildError),
-    #[error("{status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
-    Failed {
-        status: ExitStatus,
-        /// The first line of its standard error, made printable, without secrets.
-        stderr: String,
-    },
-}
-
-impl CommandError {
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
-            Self::Child(ChildError::Late(_)) => {
-                "unlock the password store first: the command has no terminal, and cannot ask for anything"
-            }
-            Self::Child(ChildError::TooLong(_)) => "it must print the secret and nothing else",
-            Self::Child(error) => error.hint().unwrap_or(BY_HAND),
-            Self::Failed { .. } => BY_HAND,
-        }
-    }
-}
 
 /// Runs `argv`, without a shell and without the environment variables `secret`, and returns what
 /// it printed. After `deadline` it is killed.

@@ -5,98 +5,22 @@
 //! and the source, never the value.
 
 pub mod command;
+pub mod error;
 pub mod sealed;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-pub use crate::secrets::command::CommandError;
-use crate::secrets::sealed::SealedError;
+use crate::secrets::error::MAX_LEN;
+pub use crate::secrets::error::{SealedError, SecretError};
 use zeroize::Zeroizing;
 
 use crate::config::{SecretFlaw, SecretSource};
 use crate::files::{Contents, read};
-use crate::problem::Class;
 use crate::secret::Secret;
-
-/// The longest secret. Tokens have at most some KiB (a JWT with many claims); this is four
-/// times what an access token may have.
-const MAX_LEN: usize = 64 << 10;
-
-/// Why a secret could not be read. `key` is its key in the config.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    #[error("cannot read {key} from file {}", path.display())]
-    File { key: &'static str, path: PathBuf, source: io::Error },
-    #[error("cannot read {key} from file {}: the file system does not answer", path.display())]
-    Hang { key: &'static str, path: PathBuf },
-    #[error("the {key} file {} can be read or changed by other users (mode {mode:04o})", path.display())]
-    Loose { key: &'static str, path: PathBuf, mode: u32 },
-    #[error("the {key} file {} belongs to another user (uid {uid})", path.display())]
-    Stranger { key: &'static str, path: PathBuf, uid: u32 },
-    #[error("{key}: the environment variable {name} is not set")]
-    Unset { key: &'static str, name: String },
-    #[error("cannot get {key} from command `{program}`")]
-    Command { key: &'static str, program: String, source: CommandError },
-    /// Not run as a systemd service with credentials.
-    #[error("{key}: no systemd credential {name}: CREDENTIALS_DIRECTORY is not set")]
-    NoCredentials { key: &'static str, name: String },
-    #[error("cannot read {key} from systemd credential {name}")]
-    Credential { key: &'static str, name: String, source: io::Error },
-    #[error("the {key} file {} {source}", path.display())]
-    Sealed { key: &'static str, path: PathBuf, source: SealedError },
-    #[error("{key} from {place} {flaw}")]
-    Unusable { key: &'static str, place: String, flaw: SecretFlaw },
-}
-
-impl SecretError {
-    /// Whether the file does not exist yet.
-    pub fn is_missing_file(&self) -> bool {
-        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-
-    /// Its meaning for the exit code.
-    pub fn class(&self) -> Class {
-        if let Self::Sealed { source, .. } = self { source.class() } else { Class::Unavailable }
-    }
-
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::File { path, source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => {
-                    format!("write the secret into {}, mode 0600, or correct the config", path.display())
-                }
-                io::ErrorKind::PermissionDenied => {
-                    format!("let the user who runs zg-tokend read {}", path.display())
-                }
-                io::ErrorKind::IsADirectory => "write the path of the file, not of its directory".into(),
-                _ => format!("check that `cat {}` can read it", path.display()),
-            },
-            Self::Loose { path, .. } => read::private_hint(path),
-            Self::Hang { .. } => "check the file system: mount, df, dmesg".into(),
-            Self::Stranger { path, .. } => {
-                format!("change its owner to the user who runs zg-tokend: chown USER {}", path.display())
-            }
-            Self::Unset { name, .. } => format!(
-                "set {name} in the environment of zg-tokend: a service or cron job does not have the variables of your shell"
-            ),
-            Self::Command { source, .. } => source.hint().into(),
-            Self::NoCredentials { name, .. } => format!(
-                "only a systemd service has credentials: add LoadCredential={name}:PATH to its unit and restart it"
-            ),
-            Self::Credential { name, .. } => format!(
-                "add LoadCredential={name}:PATH to the unit and restart it: credentials are loaded at the start"
-            ),
-            Self::Sealed { source, .. } => return source.hint(),
-            Self::Unusable { flaw: SecretFlaw::Empty, .. } => "write the secret there, on one line".into(),
-            Self::Unusable { .. } => "it must be the secret alone, on one line".into(),
-        })
-    }
-}
 
 /// Reads the secret of this config key. A command does not get the environment variables
 /// `secret_variables`.

@@ -3,17 +3,14 @@
 //! The file is JSON: the account and the key of the config that it was sealed for, and the seal, which is
 //! bound to both. It may lie beside the config, and in backups.
 
-use std::io;
-
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::cipher::{NoRandom, NotAKey, StateKey};
+use crate::cipher::{NoRandom, StateKey};
 use crate::config::{SealedFile, SecretSource};
 use crate::files::read;
-use crate::problem::Class;
 use crate::secret::Secret;
-use crate::secrets::{MAX_LEN, SecretError};
+use crate::secrets::error::{MAX_LEN, SealedError, SecretError};
 
 /// The format, for the binding of a seal.
 const FORMAT: &str = "zg-tokend secret 1";
@@ -41,60 +38,6 @@ impl Content {
 /// The name of an account is never empty, so that the empty one stands for all accounts.
 fn binding(account: Option<&str>, key: &str) -> String {
     format!("{FORMAT}\0{}\0{key}", account.unwrap_or_default())
-}
-
-/// Why a sealed file does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum SealedError {
-    #[error("cannot be read")]
-    Read(#[source] io::Error),
-    #[error("is not a file that `zg-tokend seal --secrets` has written")]
-    NotSealed,
-    #[error("was sealed for {purpose}")]
-    OtherPurpose { purpose: String },
-    #[error("is sealed, and the config has no state_key")]
-    NoKey,
-    #[error("is sealed with another key")]
-    WrongKey,
-    #[error("is sealed, and its key cannot be read")]
-    KeyUnread(#[source] Box<SecretError>),
-    #[error("cannot be sealed: the kernel gives no random bytes")]
-    Random,
-    #[error("is sealed, and {name} {source}")]
-    NotAKey { name: &'static str, source: NotAKey },
-}
-
-impl SealedError {
-    pub(super) fn class(&self) -> Class {
-        match self {
-            Self::Read(_) | Self::KeyUnread(_) => Class::Unavailable,
-            _ => Class::Config,
-        }
-    }
-
-    pub(super) fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::KeyUnread(error) => return error.hint(),
-            Self::Read(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                "let the user who runs zg-tokend read it".into()
-            }
-            Self::Read(_) | Self::NotSealed => {
-                "restore it from a backup, or write the secret into the config again, and run `zg-tokend seal --secrets`"
-                    .into()
-            }
-            Self::OtherPurpose { .. } => {
-                "name the file where it belongs; if the account or the key was renamed, write the secret into the config again, and run `zg-tokend seal --secrets`"
-                    .into()
-            }
-            Self::NoKey => "set state_key in the config to the key that it was sealed with".into(),
-            Self::WrongKey => {
-                "set state_key to the key that it was sealed with, or state_key_previous beside a new one; if that key is lost, write the secret into the config again, and run `zg-tokend seal --secrets`"
-                    .into()
-            }
-            Self::Random => "allow getrandom(2) in the sandbox".into(),
-            Self::NotAKey { .. } => "make one: `zg-tokend seal --help` shows how".into(),
-        })
-    }
 }
 
 /// The bytes of a sealed file. `account` is `None` for a secret of all accounts; `key` is the key in the

@@ -1,5 +1,6 @@
 use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::process;

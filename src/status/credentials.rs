@@ -4,7 +4,9 @@ use crate::account::certificates::{RENEW, certificate_fault};
 use crate::clock::Timestamp;
 use crate::config::AccountConfig;
 use crate::refresh::record::{Record, VerdictKind};
-use crate::status::{AccountStatus, Look, Severity};
+use crate::status::account::AccountStatus;
+use crate::status::account::Severity;
+use crate::status::look::Look;
 
 impl AccountStatus {
     /// A certificate that ends is seen here, long before the server sees it.
@@ -13,7 +15,7 @@ impl AccountStatus {
             match certificate {
                 Err(problem) => {
                     let hint = problem.hint.clone().unwrap_or_default();
-                    self.find(Severity::Warning, &*problem.message, hint);
+                    self.find_with(Severity::Warning, &*problem.message, problem.cause.clone(), hint);
                 }
                 Ok(certificate) => {
                     if let Some(problem) = certificate_fault(key, path, certificate, now.wall / 1000) {

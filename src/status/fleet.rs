@@ -2,9 +2,9 @@
 
 use crate::account::fleet_note::FleetNote;
 use crate::config::AccountConfig;
-use crate::refresh::fleet::Role;
 use crate::refresh::record::Record;
-use crate::status::{AccountStatus, FleetStatus, Severity};
+use crate::refresh::replica::Role;
+use crate::status::account::{AccountStatus, FleetStatus, Severity};
 
 const UNREACHABLE: &str =
     "`zg-tokend check --live` looks at the database; live tokens stay, and nothing is refreshed without it";

@@ -14,17 +14,25 @@ use crate::http::shown;
 use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, duration, local, way_out};
 use crate::probe::PROBE_REFUSED;
 use crate::probe::rules::ProbeNote;
-use crate::problem::{Class, chain};
+use crate::problem::{Class, cause, chain};
 use crate::refresh::Policy;
 use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide};
-use crate::refresh::record::{AccessToken, LoginSource, Record, Verdict, VerdictKind};
+use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
+use crate::status::account::AccountStatus;
+use crate::status::account::AttemptStatus;
+use crate::status::account::CertificateStatus;
+use crate::status::account::FleetStatus;
+use crate::status::account::ProbeStatus;
+use crate::status::account::PushStatus;
+use crate::status::account::RefreshTokenStatus;
+use crate::status::account::Severity;
+use crate::status::account::State;
+use crate::status::account::SupervisorStatus;
+use crate::status::account::TokenFileStatus;
 use crate::status::credentials::waits_for;
-use crate::status::{
-    AccountStatus, AttemptStatus, CertificateStatus, FleetStatus, Look, ProbeStatus, PushStatus,
-    RefreshTokenStatus, Severity, State, SupervisorStatus, TokenFileStatus,
-};
+use crate::status::look::Look;
 use crate::store::lock::Supervision;
 
 /// Cron runs every five minutes and may skip one run: a refresh that is due for no longer than this
@@ -51,8 +59,8 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
         }
         Ok(Loaded { file: FileView::Ahead(_), .. }) => {
             status.state = State::Due;
-            let problem = "the state is missing: the token file has a token of it";
-            status.find(Severity::Critical, problem, STATE_LOST);
+            let cause = Some("the token file has a token that the state does not know".into());
+            status.find_with(Severity::Critical, "the state is missing", cause, STATE_LOST);
         }
         Ok(_) => {
             status.state = State::Due;
@@ -72,6 +80,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
         Err(problem) => {
             status.state = State::Unknown;
             status.blame(Severity::Unknown, &*problem.message, problem.hint.clone());
+            status.cause.clone_from(&problem.cause);
         }
     }
     status.judge_certificates(look, now);
@@ -84,7 +93,8 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
         && status.state != State::NeedsLogin
     {
         // It is the cause of everything else that is wrong, or will be.
-        status.blame(Severity::Warning, chain(error), error.hint());
+        status.blame(Severity::Warning, error.to_string(), error.hint());
+        status.cause = cause(error);
     }
     status
 }
@@ -156,16 +166,29 @@ impl AccountStatus {
 
     /// Adds a finding, which is reported if it is the worst so far.
     pub(super) fn find(&mut self, severity: Severity, problem: impl Into<String>, hint: impl Into<String>) {
+        self.find_with(severity, problem, None, hint);
+    }
+
+    /// The same with its cause.
+    pub(super) fn find_with(
+        &mut self,
+        severity: Severity,
+        problem: impl Into<String>,
+        cause: Option<String>,
+        hint: impl Into<String>,
+    ) {
         let worst = self.severity.or(severity);
         if worst != self.severity || self.problem.is_none() {
             self.blame(worst, problem, Some(hint.into()));
+            self.cause = cause;
         }
     }
 
-    /// Adds the cause of the findings so far, which is reported in their place.
-    fn blame(&mut self, severity: Severity, cause: impl Into<String>, hint: Option<String>) {
+    /// Adds what explains the findings so far, and is reported in their place.
+    fn blame(&mut self, severity: Severity, problem: impl Into<String>, hint: Option<String>) {
         self.severity = self.severity.or(severity);
-        self.problem = Some(cause.into());
+        self.problem = Some(problem.into());
+        self.cause = None;
         self.hint = hint;
     }
 
@@ -205,11 +228,15 @@ impl AccountStatus {
             };
         }
         let failure = record.failure.as_ref();
-        let message = failure.map(|failure| failure.message.clone());
+        let said = failure.map(|failure| (failure.message.clone(), failure.cause.clone()));
+        let of_verdict =
+            || record.verdict.as_ref().map(|verdict| (verdict.message.clone(), verdict.cause.clone()));
+        let (message, cause) = said.or_else(of_verdict).unzip();
         self.last_attempt = record.last_attempt.as_ref().map(|attempt| AttemptStatus {
             at: attempt.at.wall / 1000,
             result: attempt.result.clone(),
-            message: message.or_else(|| record.verdict.as_ref().map(Verdict::explanation)),
+            message,
+            cause: cause.flatten(),
             failures: failure.map(|failure| failure.count),
             failing_since: failure.map(|failure| failure.since.wall / 1000),
         });
@@ -254,19 +281,19 @@ impl AccountStatus {
     fn judge_token(&mut self, account: &AccountConfig, token: &AccessToken, now: Timestamp) {
         let (nobody, hint) = match self.supervisor {
             Some(SupervisorStatus { pid: Some(pid), .. }) => (
-                "and the supervisor has not tried",
+                "the supervisor has not tried",
                 format!("look at its log, or restart it: kill {pid}; `zg-tokend once` refreshes now"),
             ),
-            Some(_) => ("and the supervisor has not tried", RUN_IT.to_owned()),
-            None => ("and no supervisor is running", RUN_IT.to_owned()),
+            Some(_) => ("the supervisor has not tried", RUN_IT.to_owned()),
+            None => ("no supervisor is running", RUN_IT.to_owned()),
         };
         let ago = |ms: i64| duration(Duration::from_secs(ms.div_euclid(1000).unsigned_abs()));
         match due(account, token, now) {
             Due::Since(late) => {
                 let grace = OVERDUE_GRACE.min(schedule::skew(token.lifetime(), account.skew) / 2);
                 if late > millis(grace) {
-                    let problem = format!("a refresh is overdue for {}, {nobody}", ago(late));
-                    self.find(Severity::Warning, problem, &*hint);
+                    let problem = format!("a refresh is overdue for {}", ago(late));
+                    self.find_with(Severity::Warning, problem, Some(nobody.into()), &*hint);
                 }
             }
             Due::ClockSetBack => {
@@ -276,8 +303,8 @@ impl AccountStatus {
             Due::In(_) => {}
         }
         if !token.is_live(now) {
-            let problem = format!("the token expired {} ago, {nobody}", ago(token.remaining(now)));
-            self.find(Severity::Critical, problem, hint);
+            let problem = format!("the token expired {} ago", ago(token.remaining(now)));
+            self.find_with(Severity::Critical, problem, Some(nobody.into()), hint);
         }
     }
 
@@ -341,7 +368,8 @@ impl AccountStatus {
             let is_mended =
                 verdict.kind == VerdictKind::Client && look.config_changed_at > Some(verdict.at.wall);
             let hint = if is_mended { Some(CONFIG_CHANGED.to_owned()) } else { verdict.hint.clone() };
-            self.blame(severity, verdict.explanation(), hint);
+            self.blame(severity, &*verdict.message, hint);
+            self.cause.clone_from(&verdict.cause);
             self.next_refresh_at = verdict.not_before.filter(|_| !is_mended).map(|at| at.wall / 1000);
         }
         if let Some(failure) = &record.failure
@@ -354,6 +382,7 @@ impl AccountStatus {
             };
             let hint = failure.hint.clone().or_else(|| Some(again.into()));
             self.blame(Severity::Warning, &*failure.message, hint);
+            self.cause.clone_from(&failure.cause);
             let wait = schedule::wait_after(failure, now).unwrap_or_default();
             self.next_refresh_at = Some((now.wall + millis(wait)) / 1000);
         }
@@ -362,9 +391,10 @@ impl AccountStatus {
     fn judge_file(&mut self, file: FileView, account: &AccountConfig, token: &AccessToken, look: &Look) {
         let path = self.token_file.path.display();
         if let Observation::Unreadable(error) = &look.file {
-            return self.find(
+            return self.find_with(
                 Severity::Critical,
-                chain(error),
+                error.to_string(),
+                cause(error),
                 way_out(error.class(), error.hint().as_deref()),
             );
         }
@@ -376,15 +406,20 @@ impl AccountStatus {
             FileView::Current | FileView::Incomplete => self.token_file.current = Some(true),
             FileView::Ahead(_) => {
                 let is_current = matches(account, &account.token_format, token, &look.file);
-                let problem = if is_current {
-                    "the state was restored: the token file of another account of this login holds a newer token"
+                let cause = if is_current {
+                    "the token file of another account of this login holds a newer token than the state"
                         .to_owned()
                 } else {
-                    format!("the state was restored: the token file {path} holds a newer token")
+                    format!("the token file {path} holds a newer token than the state")
                 };
                 self.token_file.current = Some(is_current);
-                // It is the cause of everything else that is wrong, or will be.
-                self.blame(Severity::Warning, problem, Some(STATE_LOST.into()));
+                // It explains everything else that is wrong, or will be.
+                self.blame(
+                    Severity::Warning,
+                    "the state was restored from an earlier time",
+                    Some(STATE_LOST.into()),
+                );
+                self.cause = Some(cause);
             }
             FileView::Other { .. } => {
                 let problem = format!("the token file {path} holds something else than the newest token");
@@ -410,7 +445,8 @@ impl AccountStatus {
             match obstacle {
                 Some((why, hint)) => {
                     let hint = hint.unwrap_or_else(|| way_out(Class::Config, None).to_owned());
-                    self.find(Severity::Warning, format!("output {path}: {why}"), hint);
+                    let problem = format!("the output {path} cannot be written");
+                    self.find_with(Severity::Warning, problem, Some(why), hint);
                 }
                 None if matches!(seen, Observation::Missing) => {
                     self.find(Severity::Warning, format!("the output {path} is missing"), PUBLISH_IT);
@@ -442,8 +478,12 @@ impl AccountStatus {
             let current = last.map(|last| self.generation.is_some_and(|generation| last.has(generation)));
             let (at, problem) = (last.map(|last| last.at), last.and_then(|last| last.problem.clone()));
             if let Some(problem) = &problem {
-                let problem = format!("cannot send the token to {url}: {problem}");
-                self.find(Severity::Warning, problem, "it is tried again; the token file has the token");
+                self.find_with(
+                    Severity::Warning,
+                    format!("cannot send the token to {url}"),
+                    Some(problem.clone()),
+                    "it is tried again; the token file has the token",
+                );
             }
             self.push.push(PushStatus { url, current, at, problem });
         }

@@ -4,7 +4,8 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::status::{AccountStatus, State};
+use crate::status::account::AccountStatus;
+use crate::status::account::State;
 
 /// The metrics of these accounts.
 pub fn page(accounts: &[AccountStatus]) -> MetricsPage<'_> {

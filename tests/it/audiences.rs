@@ -380,7 +380,7 @@ fn a_restored_login_is_found_by_the_files_of_all() {
     let output = world.once_gives(74, []);
     assert_eq!(output.stderr.matches("restored from an earlier time").count(), 3, "{output:?}");
     let (status, _) = world.status();
-    assert!(status["problem"].as_str().unwrap().contains("of another account of this login"), "{status:#}");
+    assert!(status["cause"].as_str().unwrap().contains("of another account of this login"), "{status:#}");
     assert_eq!(status["token_file"]["current"], true, "{status:#}");
     // Lost altogether, and with it the file of the account that has the login.
     fs::remove_dir_all(world.state_path("main", "")).unwrap();

@@ -105,7 +105,8 @@ fn live_tells_what_keeps_it_from_the_server() {
     world.sandbox.write_config(
         "token_endpoint = \"http://127.0.0.1:1/token\"\nclient_id = \"demo\"\nrefresh_token = \"x\"\n",
     );
-    let refused = "problem  token_endpoint: http://127.0.0.1:1/token: connection refused\n         \
+    let refused = "problem  token_endpoint: no answer from http://127.0.0.1:1/token\n         \
+                   cause: connection refused\n         \
                    hint: check that the host in token_endpoint is up and reachable from here";
     assert_found(&world, &["--live"], 78, &[refused, "1 problem"]);
     assert_found(&world, &[], 0, &[]);
@@ -119,7 +120,7 @@ fn live_tells_what_keeps_it_from_the_server() {
     assert_eq!(output.code, Some(0), "{output:?}");
     for words in [
         "warning  token_endpoint: http://127.0.0.1:",
-        "answers (HTTP 503 to a GET; nothing was spent)\n         hint: wait: the server has a problem\n",
+        "answers (HTTP 503 to a GET; nothing was spent)\n         cause: the server has a problem\n         hint: wait, and check again\n",
         "warning  clock: the clock here is ",
         " ahead of the server's\n         hint: set the clock: date, timedatectl\n2 warnings\n",
     ] {
@@ -194,8 +195,8 @@ fn secrets_are_read_and_never_shown() {
         (
             format!("file = \"{home}/none\""),
             78,
-            "problem  default: refresh_token: cannot read refresh_token from file ROOT/home/none: \
-             No such file or directory (os error 2)\n         \
+            "problem  default: refresh_token: cannot read refresh_token from file ROOT/home/none\n         \
+             cause: No such file or directory (os error 2)\n         \
              hint: write the secret into ROOT/home/none, mode 0600, or correct the config",
         ),
         (
@@ -344,7 +345,7 @@ fn a_file_system_without_locks_is_a_problem() {
     let world = World::new();
     world.configure("");
     for (error, words) in [
-        ("ENOLCK", "problem  state_dir: the file system of ROOT/state has no locks: "),
+        ("ENOLCK", "problem  state_dir: the file system of ROOT/state has no locks\n         cause: "),
         ("EOPNOTSUPP", "hint: set state_dir to a directory on a local file system\n"),
     ] {
         let inject = format!("inject=flock:error={error}");
@@ -382,7 +383,8 @@ fn a_state_directory_that_cannot_be_written_is_a_problem() {
     let world = World::new();
     world.configure("");
     let Some(found) = found_with_read_only(&world, "XDG_STATE_HOME") else { return };
-    let problem = "problem  state_dir: cannot write into ROOT/state: Read-only file system (os error 30)\n         \
+    let problem = "problem  state_dir: cannot write into ROOT/state\n         \
+                   cause: Read-only file system (os error 30)\n         \
                    hint: set state_dir to a directory that can be written\n";
     assert!(found.contains(problem), "{found}");
 }
@@ -392,8 +394,8 @@ fn a_token_directory_that_cannot_be_created_is_a_problem() {
     let world = World::new();
     world.configure(&format!("token_file = \"{}\"", world.sandbox.path("data/new/token").display()));
     let Some(found) = found_with_read_only(&world, "XDG_DATA_HOME") else { return };
-    let problem = "problem  default: token_file: cannot create the directory ROOT/data/new: Read-only file system \
-                   (os error 30)\n         hint: remount it writable; ";
+    let problem = "problem  default: token_file: cannot create the directory ROOT/data/new\n         \
+                   cause: Read-only file system (os error 30)\n         hint: remount it writable; ";
     assert!(found.contains(problem), "{found}");
 }
 

@@ -220,7 +220,7 @@ fn without_inotify_it_runs_and_says_so() {
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut run = Background::start(&mut command, world.sandbox.path("run.log"));
     run.wait_for("supervising");
-    run.wait_for("cannot watch files for changes: ");
+    run.wait_for("cannot watch files for changes; ");
     // A reload on request still works.
     world.configure("skew = \"5m\"");
     run.signal(Signal::HUP);

@@ -99,7 +99,7 @@ fn a_taken_port_is_an_error() {
     let output = finish(&mut demo(&sandbox, ["--port", &port]));
     assert_eq!(output.code, Some(1));
     assert!(
-        output.stderr.contains("error: cannot start the embedded server: cannot listen on"),
+        output.stderr.contains("error: cannot start the embedded server\ncause: cannot listen on"),
         "{output:?}"
     );
     assert!(output.stderr.contains("hint: choose another port"), "{output:?}");

@@ -216,7 +216,7 @@ fn a_failing_hook_is_a_warning_and_nothing_else() {
     world.configure("on_refresh = [\"/nonexistent/hook\"]");
     let output = world.once_gives(0, []);
     assert!(
-        output.stderr.contains("hook on_refresh failed: it cannot be started: No such file"),
+        output.stderr.contains("hook on_refresh failed\ncause: it cannot be started: No such file"),
         "{output:?}"
     );
     world.assert_live();
@@ -272,7 +272,11 @@ fn a_signal_ends_the_hooks_of_once() {
         wait_until("the hook", || begun.exists().then_some(()));
         once.signal(signal);
         assert_eq!(once.wait().code(), Some(0), "{}", once.log());
-        assert!(once.log().contains("hook on_refresh failed: it was killed, because"), "{}", once.log());
+        assert!(
+            once.log().contains("hook on_refresh failed\ncause: it was killed, because"),
+            "{}",
+            once.log()
+        );
         let pid = fs::read_to_string(begun).unwrap().trim().parse().unwrap();
         assert!(test_kill_process(Pid::from_raw(pid).unwrap()).is_err(), "the hook has ended");
         world.assert_live();

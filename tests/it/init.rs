@@ -258,7 +258,7 @@ fn an_authorized_user_file_is_taken() {
     assert_nothing(
         &sandbox,
         &init(&sandbox, &["--from", "nowhere.json"], None),
-        "error: cannot read nowhere.json: No such file or directory (os error 2)\n\
+        "error: cannot read nowhere.json\ncause: No such file or directory (os error 2)\n\
          hint: name a file that you can read\n",
     );
     let path = file(&json!({
@@ -372,7 +372,7 @@ fn a_guess_is_stated_and_tried() {
     answer("token_file", "");
     answer("Log in now? [Y/n]", "n");
     let screen = pane.wait_for("code 0").join("\n");
-    assert!(screen.contains("error: taken as the issuer, but: "), "{screen}");
+    assert!(screen.contains("error: taken as the issuer, which does not work"), "{screen}");
     let said = format!("taken as the issuer: its token endpoint is {}", world.server.token_endpoint());
     assert!(screen.contains(&said), "{screen}");
     assert!(screen.contains("next:\n  zg-tokend login "), "{screen}");
@@ -384,7 +384,10 @@ fn a_server_that_does_not_answer_is_told_and_the_config_stays() {
     let args = ["--token-endpoint", "http://127.0.0.1:1/token", "--client-id", "id", "--refresh-token-stdin"];
     let output = init_live(&sandbox, &args, Some("RT\n"));
     assert_eq!(output.code, Some(69), "{output:?}");
-    assert!(output.stdout.contains("problem  token_endpoint: http://127.0.0.1:1/token: "), "{output:?}");
+    assert!(
+        output.stdout.contains("problem  token_endpoint: no answer from http://127.0.0.1:1/token\n"),
+        "{output:?}"
+    );
     assert!(output.stdout.ends_with("\nnext: fix the problems above, then run `zg-tokend check --live`\n"));
     assert!(sandbox.config_path().exists());
 }

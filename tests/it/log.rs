@@ -85,7 +85,7 @@ fn the_log_ends_with_the_token_that_another_process_stored() {
     run.wait_for("the server refuses the refresh token");
     let set = feed(&mut world.sandbox.command(["set"]), world.seed().expose());
     assert_eq!(set.code, Some(0), "{set:?}");
-    run.wait_for("another process stored token 1, which lives ");
+    run.wait_for("another process renewed the login and stored token 1, which lives ");
     run.wait_for(&format!("; token file {}", world.token_file().display()));
     run.stop();
     // A new process tells what it found, and where.
@@ -155,7 +155,10 @@ fn warnings_and_errors_have_a_hint_in_their_line() {
         assert_eq!(line.matches("; hint: ").count(), 1, "{line}");
     }
     assert!(grave[0].contains("; hint: set token_file_mode = "), "{log}");
-    assert_time(grave[1], "HTTP 503; hint: wait: it is tried again at ");
+    assert_time(
+        grave[1],
+        "HTTP 503; cause: the server is overloaded or in maintenance; hint: wait: it is tried again at ",
+    );
 }
 
 #[test]

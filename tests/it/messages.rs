@@ -22,14 +22,16 @@ fn page(world: &World, line: &str, output: &Output) -> String {
     let said = said.replace(sandbox.trim_end_matches('/'), "SANDBOX").replace(world.server.url(), "SERVER");
     let said: Vec<_> = said.lines().map(without_times).collect();
     for (at, line) in said.iter().enumerate().filter(|(_, line)| line.starts_with("warning: ")) {
-        assert!(said.get(at + 1).is_some_and(|next| next.starts_with("hint: ")), "{line} without a way out");
+        let mut below = said[at + 1..].iter().skip_while(|next| next.starts_with("cause: "));
+        assert!(below.next().is_some_and(|next| next.starts_with("hint: ")), "{line} without a way out");
     }
     format!("$ zg-tokend {line}\n{}\n=> {}\n\n", said.join("\n"), output.code.unwrap())
 }
 
 /// The line with TIME for each date and time, and AGE for each duration.
 pub(crate) fn without_times(line: &str) -> String {
-    const UNITS: [&str; 8] = ["d", "h", "min", "s", "ms", "seconds", "minute", "minutes"];
+    const UNITS: [&str; 11] =
+        ["d", "h", "min", "s", "ms", "second", "seconds", "minute", "minutes", "hour", "hours"];
     let is_number = |word: &str| word.trim_start_matches('(').parse::<f64>().is_ok();
     let is_date = |word: &str| word.trim_start_matches('(').starts_with("20") && word.contains('-');
     let mut shown: Vec<String> = Vec::new();

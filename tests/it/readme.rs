@@ -206,18 +206,26 @@ fn mbsync_fetches_mail() {
 #[test]
 fn a_program_of_cargo_gets_its_manual_pages_and_completions() {
     let world = World::new();
-    let installed = shell(&world, &format!("set -e\n{}", block("zg-tokend man config")));
+    // cp, since this process may fork while it has the program open for writing.
+    let program = env!("CARGO_BIN_EXE_zg-tokend");
+    let install = format!("mkdir -p ~/.cargo/bin\ncp '{program}' ~/.cargo/bin/\nPATH=~/.cargo/bin:$PATH");
+    let block_of = |words| format!("set -e\n{install}\n{}", block(words));
+    let installed = shell(&world, &block_of("zg-tokend man --install"));
     assert_eq!(installed.code, Some(0), "{installed:?}");
-    let share = world.sandbox.path("home/.local/share");
-    let files =
-        ["man/man1/zg-tokend.1", "man/man5/zg-tokend.toml.5", "bash-completion/completions/zg-tokend"];
+    let home = world.sandbox.path("home");
+    let files = [
+        ".cargo/share/man/man1/zg-tokend.1",
+        ".cargo/share/man/man5/zg-tokend.toml.5",
+        ".local/share/bash-completion/completions/zg-tokend",
+    ];
     for file in files {
-        assert!(fs::metadata(share.join(file)).unwrap().len() > 1000, "{file}");
+        assert!(fs::metadata(home.join(file)).unwrap().len() > 1000, "{file}");
+        assert!(file.starts_with(".local") || installed.stdout.contains(file), "{installed:?}");
     }
-    let removed = shell(&world, &format!("set -e\n{}", block("rm -f ~/.local/share/man")));
+    let removed = shell(&world, &block_of("rm -f ~/.cargo/share/man"));
     assert_eq!(removed.code, Some(0), "{removed:?}");
     for file in files {
-        assert!(!share.join(file).exists(), "{file}");
+        assert!(!home.join(file).exists(), "{file}");
     }
 }
 

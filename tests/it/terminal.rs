@@ -175,7 +175,8 @@ fn watch_sees_what_comes_of_pushes_and_probes() {
     };
     let at = world.server.now() / 1000;
     note("pushed", &json!({ url: { "generation": 1, "at": at, "problem": "it answered HTTP 503" } }));
-    pane.wait_for("cannot send the token to http://127.0.0.1:1/me: it answered HTTP 503");
+    pane.wait_for("cannot send the token to http://127.0.0.1:1/me");
+    pane.wait_for("cause: it answered HTTP 503");
     note("pushed", &json!({ url: { "generation": 1, "at": at } }));
     pane.wait_for("● default  fresh");
     note("probed", &json!({ "url": url, "generation": 1, "at": at, "status": 401, "refused": 0 }));
@@ -254,7 +255,9 @@ fn check_is_a_list() {
     let screen = pane.wait_for("code 78");
     let text = screen.join("\n");
     for line in [
-        "● config         /",
+        "● config",
+        // Behind a path that has no room beside the names.
+        "\n                 1 account\n● state_dir",
         "\n\n  default\n● refresh_token  read from the config file\n",
         "✗ token_file     /dev/null is not a directory\n                 → remove it, or choose another path\n\n1 problem\n",
     ] {

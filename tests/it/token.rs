@@ -189,7 +189,10 @@ fn exec_tells_its_own_failures_apart() {
     world.configure("");
     let output = world.sandbox.run(["exec", "--", "/nonexistent/command"]);
     assert_eq!(output.code, Some(127), "{output:?}");
-    assert!(output.stderr.contains("error: cannot run /nonexistent/command: No such file"), "{output:?}");
+    assert!(
+        output.stderr.contains("error: cannot run /nonexistent/command\ncause: No such file"),
+        "{output:?}"
+    );
     assert_eq!(world.sandbox.run(["exec", "--", "/"]).code, Some(126));
     assert_eq!(world.sandbox.run(["exec", "--", "sh", "-c", "kill -9 $$"]).code, Some(137));
     world.outage(Some(Outage::Closed));

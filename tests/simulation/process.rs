@@ -333,7 +333,7 @@ impl World {
 }
 
 fn trouble(class: Class, kind: &str) -> Problem {
-    Problem { class, kind: kind.into(), message: kind.into(), hint: None }
+    Problem { class, kind: kind.into(), message: kind.into(), cause: None, hint: None }
 }
 
 pub(crate) fn client(client_id: &str) -> TokenClient {

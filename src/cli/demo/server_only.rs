@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::cli::demo::ending::Ending;
+use crate::cli::demo::error::DemoError;
 use crate::cli::demo::setup::CLIENT_ID;
-use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::demo::client::DemoClient;

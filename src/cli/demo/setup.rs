@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::cli::demo::DemoError;
+use crate::cli::demo::error::DemoError;
 use crate::config;
 use crate::config::{Environment, Settings, Symlinks};
 use crate::demo::issuer::IssuerOptions;

@@ -18,9 +18,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::account::context::{Context, Notice, Observer};
 use crate::cli::args::Demo;
+use crate::cli::demo::ending::Ending;
+use crate::cli::demo::error::DemoError;
 use crate::cli::demo::outage::Outages;
 use crate::cli::demo::setup::Setup;
-use crate::cli::demo::{DemoError, Ending};
 use crate::cli::exit::Exit;
 use crate::cli::page::{BAD, CARE, FAINT, GOOD, Line, PLAIN, STRONG, TEXT_MAX, hanging, wrapped};
 use crate::cli::status::{short, table};
@@ -228,6 +229,7 @@ impl Show<'_> {
         }
         let (width, height) = terminal::size();
         let mut block = if with_status { self.block(width) } else { Vec::new() };
+        block = block.into_iter().flat_map(|line| line.rows(width)).collect();
         block.truncate(height - 1);
         // A terminal that became narrower has wrapped the old lines.
         let rows: usize = self.drawn.iter().map(|columns| columns.div_ceil(width).max(1)).sum();

@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::cli::config_file::{ConfigFile, show};
 use crate::cli::init::answers::Answers;
 use crate::cli::init::ask::Source;
-use crate::cli::init::{InitError, document};
-use crate::config::addition::{Addition, prove};
+use crate::cli::init::document;
+use crate::cli::init::error::InitError;
+use crate::config::addition::{Addition, is_flat, prove};
 use crate::config::edit::quoted;
 use crate::config::{self, Environment, Settings, Symlinks};
 use crate::files::Attributes;
@@ -25,6 +26,11 @@ impl Existing {
 
     pub(super) fn has(&self, account: &str) -> bool {
         self.settings.accounts.iter().any(|known| known.name.as_str() == account)
+    }
+
+    /// Whether it has no table for its account yet.
+    pub(super) fn is_flat(&self) -> bool {
+        is_flat(&self.file.text)
     }
 
     /// Shows the change on standard output, and makes it if `agrees`. Nothing else in the config changes.

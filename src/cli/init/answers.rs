@@ -2,10 +2,11 @@
 
 use crate::cli::args::Init;
 use crate::cli::init::ask::{Source, absolute, hidden, needed, optional, source};
+use crate::cli::init::error::InitError;
 use crate::cli::init::google::GoogleFile;
 use crate::cli::init::guess::WrongGuess;
 use crate::cli::init::machine::MachineKeys;
-use crate::cli::init::{InitError, google, guess};
+use crate::cli::init::{google, guess};
 use crate::cli::{output, prompt};
 use crate::oauth::GrantType;
 use crate::oauth::providers;
@@ -211,8 +212,8 @@ fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
                     output::note(said);
                     return Ok((key, url));
                 }
-                Err(WrongGuess { message, hint }) => {
-                    output::error(message, Some(&hint));
+                Err(WrongGuess { message, cause, hint }) => {
+                    output::error_for(message, Some(&cause), Some(&hint));
                     let question =
                         "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
                     match optional(question)?.as_deref() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::init::InitError;
+use crate::cli::init::error::InitError;
 use crate::cli::prompt;
 use crate::secret::Secret;
 

@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The guess may be wrong.
 pub(super) struct WrongGuess {
     pub(super) message: String,
+    pub(super) cause: String,
     pub(super) hint: String,
 }
 
@@ -48,7 +49,8 @@ pub(super) fn prove(key: &str, url: &str, offline: bool) -> Result<String, Wrong
 
 fn wrong(key: &str, why: &str, hint: Option<String>) -> WrongGuess {
     let hint = hint.unwrap_or_else(|| "check the URL for mistakes".into());
-    WrongGuess { message: format!("taken as the {}, but: {why}", noun(key)), hint }
+    let message = format!("taken as the {}, which does not work", noun(key));
+    WrongGuess { message, cause: why.to_owned(), hint }
 }
 
 fn noun(key: &str) -> &str {

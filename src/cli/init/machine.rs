@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::cli::args::Init;
-use crate::cli::init::InitError;
 use crate::cli::init::ask::{Source, absolute, hidden, needed, optional};
+use crate::cli::init::error::InitError;
 use crate::oauth::GrantType;
 use crate::oauth::providers::Provider;
 

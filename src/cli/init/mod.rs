@@ -4,95 +4,29 @@ mod addition;
 mod answers;
 mod ask;
 mod document;
+mod error;
 pub(in crate::cli) mod google;
 mod guess;
 mod machine;
 mod next;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::cli::args::{Args, Init};
-use crate::cli::config_file::ReplaceError;
 use crate::cli::exit::Exit;
 use crate::cli::init::addition::Existing;
 use crate::cli::init::answers::Answers;
+pub(in crate::cli) use crate::cli::init::error::InitError;
 use crate::cli::init::next::{Written, conclude};
-use crate::cli::{locate, output, prompt};
+use crate::cli::settings::locate;
+use crate::cli::{output, prompt};
 use crate::config;
-use crate::config::addition::AdditionError;
 use crate::config::{AccountName, ConfigError, Environment};
-use crate::files::{Attributes, FileError, Missing, PlaceError, Rules, Target, Temporary};
+use crate::files::{Attributes, Missing, Rules, Target, Temporary};
 use crate::oauth::providers::{PROVIDERS, Provider};
-use crate::problem::chain;
-
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum InitError {
-    #[error("standard input is not a terminal, and these are missing: {0}")]
-    Missing(String),
-    #[error("{0}")]
-    Answer(String),
-    #[error("the answers are not a valid config: {message}")]
-    Config { message: String, hint: Option<String> },
-    #[error(transparent)]
-    Google(#[from] google::GoogleError),
-    #[error("{} already exists", .0.display())]
-    Exists(PathBuf),
-    /// A question after the config was written.
-    #[error("{0}")]
-    Unanswered(String),
-    #[error("the config has an account {0} already")]
-    Known(String),
-    /// The config that exists cannot be used.
-    #[error(transparent)]
-    Existing(ConfigError),
-    #[error("cannot add the account")]
-    Edit(#[from] AdditionError),
-    #[error("nothing was written: the change was not confirmed")]
-    NotConfirmed,
-    #[error(transparent)]
-    Replace(#[from] ReplaceError),
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl InitError {
-    pub(in crate::cli) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Missing(_) => Some("pass them as flags: see `zg-tokend init --help`".into()),
-            Self::Answer(_) => Some("start again; nothing was written".into()),
-            Self::Config { hint, .. } => hint.clone().or_else(|| Some("correct that answer".into())),
-            Self::Google(error) => Some(error.hint()),
-            Self::Exists(_) => Some(
-                "pass --account NAME to add an account to it, --overwrite to replace it, or --config PATH for \
-                 another file"
-                    .into(),
-            ),
-            Self::Unanswered(_) => Some("the config is written: `zg-tokend check` checks it".into()),
-            Self::Known(_) => {
-                Some("choose another name with --account; to change that account, edit the config".into())
-            }
-            Self::Existing(error) => error.hint(),
-            Self::Edit(error) => error.hint(),
-            Self::NotConfirmed => Some("pass --yes to make the change without a question".into()),
-            Self::Replace(error) => error.hint(),
-            Self::Place(error) => error.hint(),
-            Self::File(error) => error.hint(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Place(error) | Self::Replace(ReplaceError::Place(error)) => Exit::from(error.class()),
-            Self::File(error) | Self::Replace(ReplaceError::File(error)) => Exit::from(error.class()),
-            Self::Existing(_) => Exit::Config,
-            _ => Exit::Usage,
-        }
-    }
-}
+use crate::problem::{cause, chain};
 
 pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
     if flags.provider.as_deref() == Some("?") {
@@ -103,7 +37,7 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
     let path = match locate(args).map(|path| std::path::absolute(&path).unwrap_or(path)) {
         Ok(path) => path,
         Err(error) => {
-            output::error(chain(&error), error.hint().as_deref());
+            output::failure(&error, error.hint().as_deref());
             return Exit::Config;
         }
     };
@@ -111,7 +45,8 @@ pub(super) fn execute(args: &Args, flags: &Init) -> Exit {
         Ok(written) => conclude(args, flags, &written),
         Err(error) => {
             let excerpt = if let InitError::Existing(error) = &error { error.excerpt() } else { None };
-            output::error_with(chain(&error), excerpt.as_deref(), error.hint().as_deref());
+            let cause = cause(&error);
+            output::error_with(&error, cause.as_deref(), excerpt.as_deref(), error.hint().as_deref());
             error.exit()
         }
     }
@@ -141,13 +76,13 @@ fn write(path: &Path, args: &Args, flags: &Init, environment: &Environment) -> R
         }
         let answers = Answers::collect(Some(&name), flags)?;
         let settings = existing.add(&answers, environment, || agree(flags))?;
-        return Ok(Written { settings, added: Some(name) });
+        return Ok(Written { settings, added: Some(name), was_flat: existing.is_flat() });
     }
     let answers = Answers::collect(name, flags)?;
     let text = document::render(&answers);
     let settings = config::parse(&text, path, environment).map_err(|error| invalid(&error))?;
     store(path, &text, replaces)?;
-    Ok(Written { settings, added: None })
+    Ok(Written { settings, added: None, was_flat: false })
 }
 
 /// The name of an account for a config that exists.

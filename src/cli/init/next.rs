@@ -6,7 +6,7 @@ use crate::check;
 use crate::cli::args::{Args, Command, Common, Init, Login, Once};
 use crate::cli::check::{exit_of, show};
 use crate::cli::exit::Exit;
-use crate::cli::init::InitError;
+use crate::cli::init::error::InitError;
 use crate::cli::once::Warnings;
 use crate::cli::{login, once, output, prompt};
 use crate::config::{AccountConfig, Settings};
@@ -19,10 +19,12 @@ pub(super) struct Written {
     pub(super) settings: Settings,
     /// The account that was added to a config; `None` if all of it is new.
     pub(super) added: Option<String>,
+    /// The account that was there had no table, and so no name that anybody had to know.
+    pub(super) was_flat: bool,
 }
 
 pub(super) fn conclude(args: &Args, flags: &Init, written: &Written) -> Exit {
-    let Written { settings, added } = written;
+    let Written { settings, added, was_flat } = written;
     let only = added.as_deref();
     let Some(account) = settings.chosen(only).next() else { return Exit::Failure };
     let path = settings.path.display();
@@ -30,6 +32,12 @@ pub(super) fn conclude(args: &Args, flags: &Init, written: &Written) -> Exit {
         Some(name) => format!("added account {name} to {path}"),
         None => format!("wrote {path}, mode 0600"),
     });
+    if *was_flat {
+        let name = settings.accounts.first().map_or("", |first| first.name.as_str());
+        output::print_line(format!(
+            "the account that was there is named {name} and keeps its login; commands take --account {name}"
+        ));
+    }
     output::print_line("");
     let mut findings = check::check(settings, only);
     let mut exit = exit_of(&findings);
@@ -58,7 +66,7 @@ pub(super) fn conclude(args: &Args, flags: &Init, written: &Written) -> Exit {
             Ok(Some(failed)) => return failed,
             Ok(None) => {}
             Err(error) => {
-                output::error(&error, error.hint().as_deref());
+                output::failure(&error, error.hint().as_deref());
                 return Exit::Usage;
             }
         }

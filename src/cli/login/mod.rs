@@ -15,7 +15,9 @@ use crate::cli::args::{Args, Login, Once};
 use crate::cli::exit::Exit;
 use crate::cli::login::screen::{JsonScreen, TextScreen};
 use crate::cli::once::Warnings;
-use crate::cli::{ask, once, one_account, output, prompt, report};
+use crate::cli::settings::one_account;
+use crate::cli::settings::report;
+use crate::cli::{ask, once, output, prompt};
 use crate::config::{AccountConfig, Settings};
 use crate::login::browser::BrowserFlow;
 use crate::login::device_code::DeviceFault;
@@ -196,6 +198,7 @@ fn not_offered(message: String) -> Problem {
         class: Class::Config,
         kind: "device_code".into(),
         message,
+        cause: None,
         hint: Some(
             "allow device codes for this client in the provider's console, or log in without --device".into(),
         ),

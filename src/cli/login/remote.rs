@@ -20,8 +20,9 @@ pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
     let port = match free_port(flags.port) {
         Ok(port) => port,
         Err(error) => {
-            output::error(
-                format!("cannot listen on this machine: {error}"),
+            output::error_for(
+                "cannot listen on this machine",
+                Some(&error.to_string()),
                 Some("choose a port with --port"),
             );
             return Exit::Unavailable;
@@ -35,7 +36,7 @@ pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
     let mut child = match ssh.spawn() {
         Ok(child) => child,
         Err(error) => {
-            output::error(format!("cannot run ssh: {error}"), Some("install the OpenSSH client"));
+            output::error_for("cannot run ssh", Some(&error.to_string()), Some("install the OpenSSH client"));
             return Exit::Failure;
         }
     };

@@ -120,13 +120,17 @@ pub(super) fn print_success(account: &AccountConfig, login: &LoggedIn) {
 
 pub(super) fn print_failure(account: &AccountConfig, problem: &Problem) -> Exit {
     let exit = Exit::from(problem.class);
-    output::print(json!({
+    let mut line = json!({
         "event": "failed",
         "account": account.name.as_str(),
         "kind": problem.kind,
         "message": problem.message,
         "hint": problem.hint,
         "exit_code": exit.code(),
-    }));
+    });
+    if let Some(cause) = &problem.cause {
+        line["cause"] = cause.as_str().into();
+    }
+    output::print(line);
     exit
 }

@@ -9,7 +9,8 @@ use crate::cli::args::Args;
 use crate::cli::completions::script;
 use crate::cli::exec;
 use crate::cli::manual::*;
-use crate::config::{Environment, MINIMAL, parse};
+use crate::config::error::MINIMAL;
+use crate::config::{Environment, parse};
 use crate::oauth::providers::PROVIDERS;
 use crate::status::Severity;
 

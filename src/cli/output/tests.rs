@@ -8,7 +8,6 @@ use std::error::Error;
 use std::path::Path;
 
 use crate::cli::output::*;
-use crate::problem::chain;
 
 #[test]
 fn nothing_that_is_said_moves_the_cursor() {
@@ -24,7 +23,7 @@ fn nothing_that_is_said_moves_the_cursor() {
 
 /// The text on stderr for an error.
 fn shown(error: &dyn Error, lines: Option<&str>, hint: Option<&str>) -> String {
-    let text = error_text(chain(error), lines, hint);
+    let text = error_text(error, problem::cause(error).as_deref(), lines, hint);
     strip_str(&text).to_string()
 }
 

@@ -16,9 +16,11 @@ use crate::cipher::{NoRandom, StateKey};
 use crate::cli::args::{Args, KeyPlace, Seal};
 use crate::cli::config_file::{ConfigFile, parse};
 use crate::cli::exit::Exit;
+use crate::cli::output;
 use crate::cli::seal::key::{KEY, no_key};
 use crate::cli::seal::place::KeptKey;
-use crate::cli::{output, report, settings};
+use crate::cli::settings::report;
+use crate::cli::settings::settings;
 use crate::config::{Settings, edit};
 use crate::problem::{Class, Problem};
 use crate::refresh::record::STATE_KEY;
@@ -50,7 +52,7 @@ pub(super) fn execute(args: &Args, flags: &Seal) -> Exit {
     match done {
         Ok(exit) => exit,
         Err(problem) => {
-            output::error(problem.message, problem.hint.as_deref());
+            output::error_for(problem.message, problem.cause.as_deref(), problem.hint.as_deref());
             Exit::from(problem.class)
         }
     }
@@ -100,6 +102,7 @@ fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result
             class: Class::Config,
             kind: KEY.into(),
             message: "the config has a state_key already".into(),
+            cause: None,
             hint: Some(
                 "`zg-tokend seal` seals with it; to change it, rename it to state_key_previous first".into(),
             ),
@@ -149,6 +152,7 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
             class: Class::Config,
             kind: KEY.into(),
             message: "the config has secrets in sealed files, which state_key opens".into(),
+            cause: None,
             hint: Some("take them back first: zg-tokend seal --secrets --remove".into()),
         });
     }
@@ -159,6 +163,7 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
             class: Class::Config,
             kind: KEY.into(),
             message: "the config has a state_key and a state_key_previous".into(),
+            cause: None,
             hint: Some(
                 "run `zg-tokend seal`, and take state_key_previous out of the config; then again".into(),
             ),

@@ -114,6 +114,7 @@ fn exists(what: &str) -> Problem {
         class: Class::Config,
         kind: CREDENTIAL.into(),
         message: format!("{what} already, and is not replaced: a state may be sealed with it"),
+        cause: None,
         hint: Some("set state_key to it, or move it away if nothing needs it".into()),
     }
 }
@@ -127,6 +128,7 @@ fn read_back(source: &SecretSource, key: &StateKey) -> Result<(), Problem> {
         class: Class::Config,
         kind: CREDENTIAL.into(),
         message: format!("the key that was just stored reads differently from {source}"),
+        cause: None,
         hint: Some("keep the key in another place; nothing was sealed".into()),
     })
 }
@@ -137,7 +139,8 @@ fn run(argv: &[String], key: &StateKey) -> Result<(), Problem> {
     let failed = |why: &str, hint: &str| Problem {
         class: Class::Unavailable,
         kind: CREDENTIAL.into(),
-        message: format!("cannot keep the key with {program}: {why}"),
+        message: format!("cannot keep the key with {program}"),
+        cause: Some(why.to_owned()),
         hint: Some(hint.to_owned()),
     };
     let by_hand = "run it by hand to see what it says; nothing was sealed";

@@ -18,7 +18,8 @@ use crate::cipher::{NoRandom, StateKey};
 use crate::cli::config_file::{ConfigFile, ReplaceError, parse, replace, show};
 use crate::cli::exit::Exit;
 use crate::cli::seal::key::{KEY, no_key};
-use crate::cli::{output, prompt, report};
+use crate::cli::settings::report;
+use crate::cli::{output, prompt};
 use crate::config;
 use crate::config::addition::LineChange;
 use crate::config::edit::{quoted, replaced};
@@ -27,9 +28,9 @@ use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settin
 use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
+use crate::secrets::SealedError;
 use crate::secrets::SecretError;
 use crate::secrets::sealed;
-use crate::secrets::sealed::SealedError;
 
 /// Shown for a secret.
 const HIDDEN: &str = "\"…\"";
@@ -66,7 +67,8 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
         return Err(Problem {
             class: Class::Config,
             kind: "plain_copy".into(),
-            message: format!("{} exists: the last change has not proved good yet", copy.display()),
+            message: format!("{} exists already", copy.display()),
+            cause: Some("the last change has not proved good yet".into()),
             hint: Some(format!(
                 "refresh each account, which removes it: zg-tokend once --force; or remove it: rm '{}'",
                 copy.display()
@@ -123,6 +125,7 @@ fn keep_together(settings: &Settings, sealed: &Settings) -> Result<(), Problem> 
         message: format!(
             "account {name} has the refresh_token of account {login}, and two sealed files would make two logins of it"
         ),
+        cause: None,
         hint: Some(format!(
             "in account {name}, write from = \"{login}\" in place of refresh_token, client and server"
         )),
@@ -273,6 +276,7 @@ fn prove(settings: &Settings, moves: &[Move], opener: &Opener<'_>) -> Result<(),
         class: Class::Io,
         kind: KEY.into(),
         message: format!("the sealed file {} reads differently", path.display()),
+        cause: None,
         hint: Some("check its file system: df, dmesg; the config was not changed".into()),
     };
     for one in moves {
@@ -330,6 +334,7 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
             class: Class::Config,
             kind: KEY.into(),
             message: format!("{} {what}", named(secret.account.as_deref(), &secret.key)),
+            cause: None,
             hint: Some(hint.to_owned()),
         };
         let Some(file) = known.get(&*path) else {

@@ -3,11 +3,14 @@
 use std::io;
 
 use crate::cli::args::Args;
+use crate::cli::output;
 use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
-use crate::cli::status::{Selection, table};
+use crate::cli::settings::ConfigFailure;
+use crate::cli::settings::load;
+use crate::cli::status::selection::Selection;
+use crate::cli::status::table;
 use crate::cli::terminal;
 use crate::cli::terminal::{EchoOff, Terminal};
-use crate::cli::{ConfigFailure, load, output};
 use crate::config::Settings;
 use crate::status::watch;
 use crate::status::watch::Viewer;
@@ -38,8 +41,9 @@ pub(super) fn show(selection: Selection<'_>, args: &Args, terminal: Terminal) ->
         // The terminal has closed.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe) || is_hangup(&error) => last,
         Err(error) => {
-            output::error(
-                format!("cannot watch the accounts: {error}"),
+            output::error_for(
+                "cannot watch the accounts",
+                Some(&error.to_string()),
                 Some("`zg-tokend status` shows them once"),
             );
             Severity::Unknown
@@ -67,9 +71,10 @@ impl Screen<'_> {
     /// A whole frame; counts the lines that do not fit.
     fn frame(&self, snapshot: &Snapshot) -> String {
         let (width, height) = terminal::size();
-        let mut lines = table::lines(snapshot, width, self.terminal.unicode);
+        let rows = |lines: Vec<Line>| lines.into_iter().flat_map(|line| line.rows(width));
+        let mut lines: Vec<_> = rows(table::lines(snapshot, width, self.terminal.unicode)).collect();
         lines.push(Line::default());
-        let foot = self.foot(width);
+        let foot: Vec<_> = rows(self.foot(width)).collect();
         let room = height.saturating_sub(foot.len());
         if lines.len() > room {
             let hidden = lines.len() - room.saturating_sub(1);
@@ -88,13 +93,15 @@ impl Screen<'_> {
     /// The lines at the bottom, however many accounts there are.
     fn foot(&self, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
-        if let Some(ConfigFailure { problem, excerpt, hint, .. }) = &self.wrong {
+        if let Some(ConfigFailure { problem, cause, excerpt, hint, .. }) = &self.wrong {
             let (unicode, glyphs) = (self.terminal.unicode, Glyphs::of(self.terminal.unicode));
             let width = width.min(TEXT_MAX);
             let head =
                 [(BAD, format!("{} ", glyphs.marks[2])), (STRONG, "the changed config is not used".into())];
             lines.push(Line::new(head));
-            lines.extend(hanging(Line::plain("  "), (PLAIN, &harmless(problem, unicode)), width));
+            for text in std::iter::once(problem).chain(cause) {
+                lines.extend(hanging(Line::plain("  "), (PLAIN, &harmless(text, unicode)), width));
+            }
             // Its carets must stay where they are.
             let excerpt = excerpt.iter().flat_map(|excerpt| excerpt.lines());
             lines.extend(excerpt.map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::status::word;
+use crate::cli::status::words::word;
 use crate::message::duration;
 use crate::status::{Severity, Snapshot};
 

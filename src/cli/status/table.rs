@@ -8,9 +8,11 @@ use anstyle::Style;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
+use crate::cli::status::text;
 use crate::cli::status::text::details;
-use crate::cli::status::{cause, text, word};
-use crate::cli::terminal::columns;
+use crate::cli::status::words::problem;
+use crate::cli::status::words::word;
+use crate::cli::terminal::{columns, from_home};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
 
@@ -219,27 +221,31 @@ impl TablePage<'_> {
             }
         }
         let mut lines = Vec::new();
-        for ((severity, cause, way_out), accounts) in groups {
+        for ((severity, said), accounts) in groups {
             let names: Vec<_> = accounts.iter().take(NAMES_MAX).map(|status| &*status.account).collect();
             let more = match accounts.len().saturating_sub(NAMES_MAX) {
                 0 => String::new(),
                 more => format!(" and {more} others"),
             };
             let names = names.join(", ") + &more;
-            lines.extend(self.sentence(severity, &names, cause.as_deref(), way_out.as_deref()));
+            lines.extend(self.sentence(severity, &names, &said));
         }
         lines
     }
 
     fn words(&self, status: &AccountStatus) -> Option<Words> {
-        let (cause, hint) = (cause(status, |at| self.time(at)), status.hint.clone());
-        if cause.is_some() || hint.is_some() {
-            return Some((status.severity, cause, hint));
+        let said = Said {
+            problem: problem(status, |at| self.time(at)),
+            cause: status.cause.clone(),
+            hint: status.hint.clone(),
+        };
+        if said.problem.is_some() || said.hint.is_some() {
+            return Some((status.severity, said));
         }
         let passed = status.refresh_at.filter(|at| *at < self.snapshot.at);
         let due = passed.map(|at| format!("a refresh is due since {}", self.time(at)));
         let due = due.unwrap_or_else(|| "a refresh is due".into());
-        let (cause, way_out) = match (status.state, status.supervisor) {
+        let (problem, way_out) = match (status.state, status.supervisor) {
             (State::Refreshing, _) => {
                 ("a request is under way".into(), "wait for its end: `zg-tokend status --watch` shows it")
             }
@@ -247,24 +253,22 @@ impl TablePage<'_> {
             (State::Due, Some(_)) => (due, "the supervisor does it now"),
             _ => return None,
         };
-        Some((status.severity, Some(cause), Some(way_out.into())))
+        let said = Said { problem: Some(problem), cause: None, hint: Some(way_out.into()) };
+        Some((status.severity, said))
     }
 
-    fn sentence(
-        &self,
-        severity: Severity,
-        about: &str,
-        cause: Option<&str>,
-        way_out: Option<&str>,
-    ) -> Vec<Line> {
+    fn sentence(&self, severity: Severity, about: &str, said: &Said) -> Vec<Line> {
         let width = self.width.min(TEXT_MAX);
         let mut lines = vec![Line::default()];
         let mark = format!("{} ", self.glyphs.marks[severity as usize]);
         lines.extend(hanging(Line::one(style(severity), mark), (STRONG, about), width));
-        if let Some(cause) = cause {
-            lines.extend(hanging(Line::plain("  "), (PLAIN, &self.harmless(cause)), width));
+        if let Some(problem) = &said.problem {
+            lines.extend(hanging(Line::plain("  "), (PLAIN, &self.harmless(problem)), width));
         }
-        if let Some(way_out) = way_out {
+        if let Some(cause) = &said.cause {
+            lines.extend(hanging(Line::plain("  cause: "), (PLAIN, &self.harmless(cause)), width));
+        }
+        if let Some(way_out) = &said.hint {
             let arrow = format!("  {}", self.glyphs.way_out);
             lines.extend(hanging(Line::one(WAY_OUT, arrow), (WAY_OUT, &self.harmless(way_out)), width));
         }
@@ -278,8 +282,9 @@ impl TablePage<'_> {
             Some((status.token_file.masked_by?, &status.token_file.path, &status.account))
         });
         let Some((variable, path, account)) = masked else { return Vec::new() };
-        let cause = format!("{} is masked by {}", path.display(), text::masked(variable));
-        self.sentence(Severity::Warning, account, Some(&cause), Some(&format!("unset {variable}")))
+        let problem = format!("{} is masked by {}", path.display(), text::masked(variable));
+        let said = Said { problem: Some(problem), cause: None, hint: Some(format!("unset {variable}")) };
+        self.sentence(Severity::Warning, account, &said)
     }
 
     fn details(&self, status: &AccountStatus) -> Vec<Line> {
@@ -312,12 +317,20 @@ impl TablePage<'_> {
     }
 
     fn harmless(&self, text: &str) -> String {
-        harmless(text, self.unicode)
+        harmless(&from_home(text), self.unicode)
     }
 }
 
-/// How serious, why, and the way out.
-type Words = (Severity, Option<String>, Option<String>);
+/// How serious, and what is said of it.
+type Words = (Severity, Said);
+
+/// The problem, its cause, and the way out.
+#[derive(PartialEq, Eq)]
+struct Said {
+    problem: Option<String>,
+    cause: Option<String>,
+    hint: Option<String>,
+}
 
 const ACCOUNT: &str = "ACCOUNT";
 const STATE_HEADER: &str = "STATE";

@@ -2,7 +2,9 @@
 
 use crate::cli::page::Line;
 use crate::cli::status::*;
-use crate::status::{AttemptStatus, PushStatus, RefreshTokenStatus, SupervisorStatus, TokenFileStatus};
+use crate::status::account::{AttemptStatus, RefreshTokenStatus, SupervisorStatus};
+use crate::status::{PushStatus, TokenFileStatus};
+use crate::status::{Severity, State};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -15,6 +17,7 @@ fn account(name: &str) -> AccountStatus {
         state: State::Fresh,
         severity: Severity::Ok,
         problem: None,
+        cause: None,
         hint: None,
         source: "file",
         token_file: TokenFileStatus {
@@ -50,9 +53,11 @@ fn account(name: &str) -> AccountStatus {
             at: NOW - 1020,
             result: "refreshed".into(),
             message: None,
+            cause: None,
             failures: None,
             failing_since: None,
         }),
+        fleet: None,
         supervisor: Some(SupervisorStatus { pid: Some(4711), stopped: false }),
     }
 }
@@ -79,6 +84,7 @@ fn all_sorts() -> Snapshot {
         at: NOW - 60,
         result: "http_503".into(),
         message: Some("HTTP 503".into()),
+        cause: None,
         failures: Some(6),
         failing_since: Some(NOW - 400),
     };
@@ -161,7 +167,7 @@ fn no_line_is_wider_than_the_terminal() {
     for width in [60, 80, 90, 200] {
         let pages = [table::lines(&snapshot, width, true), table::lines(&long, width, false)];
         let single = snapshot.accounts.iter().map(|status| table::lines(&one(status), width, true));
-        for line in pages.into_iter().chain(single).flatten() {
+        for line in pages.into_iter().chain(single).flatten().flat_map(|line| line.rows(width)) {
             assert!(line.width() <= width, "{width}: {}", line.text(usize::MAX, false));
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::output::printable;
+use crate::cli::status::words::problem;
 use crate::message::{duration, local};
 use crate::status::{AccountStatus, FleetStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
 
@@ -15,8 +16,11 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 fn account(status: &AccountStatus) -> String {
     let mut lines = vec![headline(status)];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{}", printable(&value)));
-    if let Some(problem) = crate::cli::status::cause(status, local) {
+    if let Some(problem) = problem(status, local) {
         line("problem", problem);
+    }
+    if let Some(cause) = &status.cause {
+        line("cause", cause.clone());
     }
     if let Some(hint) = &status.hint {
         line("hint", hint.clone());
@@ -56,7 +60,11 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         };
         // Unless it is what the problem says anyway.
         let message = attempt.message.as_ref().filter(|message| status.problem.as_ref() != Some(message));
-        let message = message.map(|message| format!(" ({message})")).unwrap_or_default();
+        let message = message.map(|message| match &attempt.cause {
+            Some(cause) => format!(" ({message}: {cause})"),
+            None => format!(" ({message})"),
+        });
+        let message = message.unwrap_or_default();
         details
             .push(("last attempt", format!("{}: {}{message}{failures}", time(attempt.at), attempt.result)));
     }

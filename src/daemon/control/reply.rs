@@ -25,6 +25,8 @@ pub(super) struct ErrorBody<'a> {
     pub(super) error: &'a str,
     pub(super) error_description: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<&'a str>,
 }
 
@@ -42,7 +44,10 @@ impl ControlReply {
     }
 
     pub(super) fn error(status: u16, error: &str, description: &str, hint: &str) -> Self {
-        Self::json(status, &ErrorBody { error, error_description: description, hint: Some(hint) })
+        Self::json(
+            status,
+            &ErrorBody { error, error_description: description, cause: None, hint: Some(hint) },
+        )
     }
 
     pub(super) fn allow(self, methods: &'static str) -> Self {
@@ -61,8 +66,9 @@ impl ControlReply {
             Class::NeedsLogin | Class::Config => 409,
             Class::Io | Class::Unexpected => 500,
         };
-        let Problem { kind, message, hint, .. } = problem;
-        let problem = ErrorBody { error: kind, error_description: message, hint: hint.as_deref() };
+        let Problem { kind, message, cause, hint, .. } = problem;
+        let (cause, hint) = (cause.as_deref(), hint.as_deref());
+        let problem = ErrorBody { error: kind, error_description: message, cause, hint };
         let reply = Self::json(status, &problem);
         match next_in.filter(|_| status == 503) {
             Some(wait) => reply.retry_after(wait),

@@ -9,10 +9,8 @@ use serde_json::Value;
 use crate::daemon::control::answer::{Condition, PassBody, RejectedBody, TokenBody};
 use crate::daemon::control::reply::ErrorBody;
 use crate::daemon::control::routes::{Handler, ROUTES};
-use crate::status::{
-    AccountStatus, AttemptStatus, CertificateStatus, ProbeStatus, PushStatus, RefreshTokenStatus, Severity,
-    State, SupervisorStatus, TokenFileStatus,
-};
+use crate::status::account::{AttemptStatus, CertificateStatus, RefreshTokenStatus, SupervisorStatus};
+use crate::status::{AccountStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../../packaging/openapi.json")).unwrap()
@@ -95,6 +93,7 @@ fn everything() -> AccountStatus {
         state: State::Fresh,
         severity: Severity::Ok,
         problem: Some(String::new()),
+        cause: Some(String::new()),
         hint: Some(String::new()),
         source: "login",
         token_file: TokenFileStatus {
@@ -134,6 +133,7 @@ fn everything() -> AccountStatus {
             at: 1,
             result: "refreshed".into(),
             message: Some(String::new()),
+            cause: Some(String::new()),
             failures: Some(1),
             failing_since: Some(1),
         }),
@@ -151,6 +151,7 @@ fn everything() -> AccountStatus {
             problem: Some(String::new()),
             answered_at: Some(1),
         }),
+        fleet: None,
         supervisor: Some(SupervisorStatus { pid: Some(1), stopped: true }),
     }
 }
@@ -166,7 +167,7 @@ fn its_members_are_those_of_the_replies() {
         ("Status", sent(&everything())),
         ("Result", sent(&PassBody { account: "a", result: "stored" })),
         ("Condition", sent(&Condition { status: "ok" })),
-        ("Error", sent(&ErrorBody { error: "e", error_description: "d", hint: Some("h") })),
+        ("Error", sent(&ErrorBody { error: "e", error_description: "d", cause: Some("c"), hint: Some("h") })),
     ] {
         compare(&schemas, name, &schemas[name], &value);
     }

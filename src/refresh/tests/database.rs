@@ -2,7 +2,9 @@
 
 use crate::clock::millis;
 use crate::problem::{Class, Problem};
-use crate::refresh::fleet::{Ask, Attempt, CLAIM_LIFE, Content, Fence, Reply, Row, RowResult, View};
+use crate::refresh::fleet::{
+    Ask, CLAIM_LIFE, Fence, Row, RowAttempt, RowContent, RowReply, RowResult, RowView,
+};
 use crate::refresh::tests::world::problem;
 
 #[derive(Debug, Default)]
@@ -17,23 +19,23 @@ pub struct Database {
 
 impl Database {
     /// `now` is the clock of the database.
-    pub fn ask(&mut self, ask: Ask, now: i64) -> Result<Reply, Problem> {
+    pub fn ask(&mut self, ask: Ask, now: i64) -> Result<RowReply, Problem> {
         if self.is_away {
             return Err(problem(Class::Unavailable, "fleet"));
         }
         if ask == Ask::Read {
             let row = self.row.clone().map(Box::new);
-            return Ok(Reply::Row(View { row, server_time: now, timeline: self.timeline }));
+            return Ok(RowReply::Row(RowView { row, server_time: now, timeline: self.timeline }));
         }
         let before = self.row.clone();
         if !self.write(ask, now) {
             self.row = before;
-            return Ok(Reply::Missed);
+            return Ok(RowReply::Missed);
         }
         if std::mem::take(&mut self.loses_answer) {
-            return Ok(Reply::Unknown { why: "a warning".into() });
+            return Ok(RowReply::Unknown { why: "a warning".into() });
         }
-        Ok(Reply::Done { at: now })
+        Ok(RowReply::Done { at: now })
     }
 
     fn has(&self, fence: &Fence) -> bool {
@@ -53,7 +55,7 @@ impl Database {
                     return false;
                 }
                 let claim_until = now + millis(CLAIM_LIFE);
-                row.attempt = Some(Attempt { nonce, host, claimed_at: now, claim_until });
+                row.attempt = Some(RowAttempt { nonce, host, claimed_at: now, claim_until });
                 true
             }
             Ask::Store { fence, content } => {
@@ -89,7 +91,7 @@ impl Database {
         }
     }
 
-    fn put(&mut self, content: Content) {
+    fn put(&mut self, content: RowContent) {
         self.row =
             Some(Row { content, timeline: self.timeline, attempt: None, result: RowResult::default() });
     }

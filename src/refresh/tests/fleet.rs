@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::refresh::FleetPolicy;
 use crate::refresh::decide::Trigger;
-use crate::refresh::fleet::{Attempt, Role};
+use crate::refresh::fleet::{FleetReport, RowAttempt};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
+use crate::refresh::replica::Role;
 use crate::refresh::tests::database::Database;
 use crate::refresh::tests::world::*;
 use crate::refresh::{Event, Refresher};
@@ -58,7 +59,7 @@ fn sleep(a: &mut World, b: &mut World, duration: Duration) {
     b.now = a.now;
 }
 
-fn replica(world: &World) -> &crate::refresh::fleet::Replica {
+fn replica(world: &World) -> &crate::refresh::replica::Replica {
     world.disk.as_ref().unwrap().replica.as_deref().unwrap()
 }
 
@@ -74,7 +75,7 @@ fn reported(world: &World, wanted: fn(&Report) -> bool) -> bool {
 fn claim_of_another(database: &Shared, claimed_at: i64) {
     let mut database = database.borrow_mut();
     let attempt =
-        Attempt { nonce: "n".into(), host: "c/1".into(), claimed_at, claim_until: claimed_at + 75_000 };
+        RowAttempt { nonce: "n".into(), host: "c/1".into(), claimed_at, claim_until: claimed_at + 75_000 };
     database.row.as_mut().unwrap().attempt = Some(attempt);
 }
 
@@ -208,7 +209,7 @@ fn a_reply_that_the_database_misses_is_published_and_delivered_later() {
     a.live(seconds(600));
     away.borrow_mut().is_away = false;
     a.live(seconds(120));
-    assert!(reported(&a, |report| matches!(report, Report::Delivered { late: true })));
+    assert!(reported(&a, |report| matches!(report, Report::Fleet(FleetReport::Delivered))));
     b.now = a.now;
     assert_eq!(b.begin_with(LOOK), Outcome::Republished);
     assert_eq!((a.posts.len(), b.posts.len(), b.token()), (1, 0, a.token()));
@@ -225,7 +226,7 @@ fn a_failover_that_lost_commits_is_repaired_from_the_disk() {
     let token = a.token().map(str::to_owned);
     *database.borrow_mut() = Database { row: old, timeline: 2, ..Database::default() };
     a.begin_with(LOOK);
-    assert!(reported(&a, |report| matches!(report, Report::Repaired { epoch: 4 })));
+    assert!(reported(&a, |report| matches!(report, Report::Fleet(FleetReport::Repaired { epoch: 4 }))));
     b.now = a.now;
     b.begin_with(LOOK);
     assert_eq!((b.token(), b.posts.len(), epoch(&database)), (token.as_deref(), 0, 4));
@@ -360,7 +361,7 @@ fn a_new_login_on_any_machine_serves_all_and_drops_older_replies() {
     b.set_seed("seed-2");
     assert_eq!(b.sent(), ["seed-2"]);
     a.restart();
-    assert!(reported(&a, |report| matches!(report, Report::FromFleet { dropped: true, .. })));
+    assert!(reported(&a, |report| matches!(report, Report::Fleet(FleetReport::Dropped { .. }))));
     assert_eq!((a.token(), a.refresh_token()), (b.token(), b.refresh_token()));
     assert_eq!(epoch(&database), 4);
 }

@@ -157,6 +157,7 @@ fn failure(last_at: Timestamp, not_before: Timestamp, count: u32) -> Failure {
     Failure {
         kind: "http_503".into(),
         message: String::new(),
+        cause: None,
         hint: None,
         since: last_at,
         count,

@@ -400,7 +400,7 @@ pub fn fails(left: &mut u32) -> bool {
 }
 
 pub fn problem(class: Class, kind: &str) -> Problem {
-    Problem { class, kind: kind.into(), message: kind.into(), hint: None }
+    Problem { class, kind: kind.into(), message: kind.into(), cause: None, hint: None }
 }
 
 pub fn error(code: &str) -> ErrorReply {

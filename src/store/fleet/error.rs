@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio_postgres::error::SqlState;
 
 use crate::problem::{Class, Problem};
-use crate::refresh::fleet_pass::FLEET;
+use crate::refresh::fleet::FLEET;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -128,11 +128,12 @@ fn cause(error: &tokio_postgres::Error) -> String {
 
 impl From<FleetError> for Problem {
     fn from(error: FleetError) -> Self {
-        let cause = error.cause();
-        let message = match &cause {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-        Self { class: error.class(), kind: FLEET.into(), message, hint: Some(error.hint()) }
+        Self {
+            class: error.class(),
+            kind: FLEET.into(),
+            message: error.to_string(),
+            cause: error.cause(),
+            hint: Some(error.hint()),
+        }
     }
 }

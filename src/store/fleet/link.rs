@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::secret::Fingerprint;
 use crate::store::fleet::error::FleetError;
 use crate::store::fleet::sql;
-use crate::store::fleet::target::Target;
+use crate::store::fleet::target::Database;
 
 /// How long a question may take: more than a lock_timeout of 5 s, less than whoever waits for the account's
 /// lock has patience.
@@ -50,7 +50,7 @@ pub enum Write {
 }
 
 pub struct Link {
-    target: Target,
+    target: Database,
     tls: Option<Arc<ClientConfig>>,
     /// One question at a time: a transaction is several.
     client: Mutex<Option<Client>>,
@@ -69,7 +69,7 @@ impl Link {
     /// The link to this database, which all accounts share.
     pub fn open(
         id: Fingerprint,
-        target: impl FnOnce() -> Result<(Target, Option<Arc<ClientConfig>>), FleetError>,
+        target: impl FnOnce() -> Result<(Database, Option<Arc<ClientConfig>>), FleetError>,
     ) -> Result<Rc<Self>, FleetError> {
         if let Some(link) = LINKS.with_borrow(|links| links.get(&id).cloned()) {
             return Ok(link);
@@ -107,7 +107,7 @@ impl Link {
             client.query_typed(sql, params).await.map_err(|source| self.refused(source))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
-        self.drop_if_broken(&mut place, &result);
+        drop_if_broken(&mut place, &result);
         result
     }
 
@@ -119,7 +119,7 @@ impl Link {
             client.batch_execute(sql).await.map_err(|source| self.refused(source))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
-        self.drop_if_broken(&mut place, &result);
+        drop_if_broken(&mut place, &result);
         result
     }
 
@@ -137,7 +137,7 @@ impl Link {
             Ok(rows.first().map(|row| row.get::<_, i64>(0)))
         };
         let changed = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
-        self.drop_if_broken(&mut place, &changed);
+        drop_if_broken(&mut place, &changed);
         let Ok(Some(at)) = changed else {
             if let Some(client) = place.as_ref()
                 && !matches!(timeout(PATIENCE, client.batch_execute("ROLLBACK")).await, Ok(Ok(())))
@@ -169,19 +169,15 @@ impl Link {
 
     async fn connect(&self) -> Result<Client, FleetError> {
         let failed = |source| FleetError::Connect { place: self.target.place.clone(), source };
-        match &self.tls {
-            Some(tls) => {
-                let tls = Tls(TlsConnector::from(Arc::clone(tls)));
-                let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
-                self.drive(connection);
-                Ok(client)
-            }
-            None => {
-                let (client, connection) = self.target.config.connect(NoTls).await.map_err(failed)?;
-                self.drive(connection);
-                Ok(client)
-            }
+        if let Some(tls) = &self.tls {
+            let tls = Tls(TlsConnector::from(Arc::clone(tls)));
+            let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
+            self.drive(connection);
+            return Ok(client);
         }
+        let (client, connection) = self.target.config.connect(NoTls).await.map_err(failed)?;
+        self.drive(connection);
+        Ok(client)
     }
 
     /// Reads what the server sends, also while nothing was asked.
@@ -216,23 +212,24 @@ impl Link {
         });
     }
 
-    fn drop_if_broken<T>(&self, place: &mut Option<Client>, result: &Result<T, FleetError>) {
-        let is_broken = match result {
-            Err(FleetError::Query { source, .. }) => source.as_db_error().is_none(),
-            Err(_) => true,
-            Ok(_) => false,
-        };
-        if is_broken || result.as_ref().err().is_some_and(FleetError::is_standby) {
-            *place = None;
-        }
-    }
-
     fn refused(&self, source: tokio_postgres::Error) -> FleetError {
         FleetError::Query { place: self.target.place.clone(), source }
     }
 
     fn too_late(&self) -> FleetError {
         FleetError::Timeout { place: self.target.place.clone(), seconds: PATIENCE.as_secs() }
+    }
+}
+
+/// A connection that is of no use any more is not asked again.
+fn drop_if_broken<T>(place: &mut Option<Client>, result: &Result<T, FleetError>) {
+    let is_broken = match result {
+        Err(FleetError::Query { source, .. }) => source.as_db_error().is_none(),
+        Err(_) => true,
+        Ok(_) => false,
+    };
+    if is_broken || result.as_ref().err().is_some_and(FleetError::is_standby) {
+        *place = None;
     }
 }
 

@@ -16,8 +16,9 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::cipher::{NoRandom, StateKey};
 use crate::refresh::fleet::{
-    Ask, Attempt, CLAIM_LIFE, Content, Fence, LoginPart, Reply, Role, Row, RowResult, SharedToken, View,
+    Ask, CLAIM_LIFE, Fence, LoginPart, Row, RowAttempt, RowContent, RowReply, RowResult, RowView, SharedToken,
 };
+use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
 use crate::store::fleet::error::FleetError;
 use crate::store::fleet::link::{Link, Write};
@@ -34,12 +35,19 @@ pub struct Table {
 }
 
 /// The role in the database, and the settings of the server.
-pub struct About {
+pub struct DatabaseRole {
     pub user: String,
     pub is_superuser: bool,
     pub reads_secret: bool,
     pub writes: bool,
-    pub settings: Vec<(String, String)>,
+    settings: Vec<(String, String)>,
+}
+
+impl DatabaseRole {
+    /// A setting of the server; empty if it is not known.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -50,7 +58,7 @@ impl Table {
     }
 
     /// Puts a question. An error means that nothing was changed.
-    pub async fn ask(&self, ask: &Ask) -> Result<Reply, FleetError> {
+    pub async fn ask(&self, ask: &Ask) -> Result<RowReply, FleetError> {
         let account = &self.account;
         let claim_life = CLAIM_LIFE.as_secs() as i64;
         match ask {
@@ -108,13 +116,13 @@ impl Table {
     }
 
     /// The role in the database, and the settings of the server.
-    pub async fn about(&self) -> Result<About, FleetError> {
+    pub async fn about(&self) -> Result<DatabaseRole, FleetError> {
         let rows = self.link.query(sql::ABOUT, &[]).await?;
         let row = rows.first().ok_or(FleetError::Unreadable { what: "the answer" })?;
         let broken = |_| FleetError::Unreadable { what: "the answer" };
         let names = ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"];
         let setting = |name: &&str| Some(((*name).to_owned(), row.try_get(*name).ok()?));
-        Ok(About {
+        Ok(DatabaseRole {
             user: row.try_get("name").map_err(broken)?,
             is_superuser: row.try_get("is_superuser").map_err(broken)?,
             reads_secret: row.try_get("reads_secret").map_err(broken)?,
@@ -134,7 +142,12 @@ impl Table {
         Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
-    async fn put(&self, sql: &str, fence: Option<&Fence>, content: &Content) -> Result<Reply, FleetError> {
+    async fn put(
+        &self,
+        sql: &str,
+        fence: Option<&Fence>,
+        content: &RowContent,
+    ) -> Result<RowReply, FleetError> {
         let epoch = content.epoch as i64;
         let (held, secret, token) = (bytes(content.held), self.seal(content)?, token_text(content));
         let fence_login = fence.map(|fence| fence.login.clone());
@@ -158,28 +171,28 @@ impl Table {
         .await
     }
 
-    async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Reply, FleetError> {
+    async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<RowReply, FleetError> {
         Ok(match self.link.write(sql, params).await? {
-            Write::Done(at) => Reply::Done { at },
-            Write::Missed => Reply::Missed,
-            Write::Unknown(why) => Reply::Unknown { why },
+            Write::Done(at) => RowReply::Done { at },
+            Write::Missed => RowReply::Missed,
+            Write::Unknown(why) => RowReply::Unknown { why },
         })
     }
 
-    async fn read(&self) -> Result<Reply, FleetError> {
+    async fn read(&self) -> Result<RowReply, FleetError> {
         let sql = if self.role == Role::Read { sql::READ_TOKEN } else { sql::READ };
         let rows = self.link.query(sql, &[(&self.account, Type::TEXT)]).await?;
         let row = rows.first().ok_or(FleetError::Unreadable { what: "the answer" })?;
-        self.view(row).map(Reply::Row)
+        self.view(row).map(RowReply::Row)
     }
 
-    fn view(&self, row: &DbRow) -> Result<View, FleetError> {
+    fn view(&self, row: &DbRow) -> Result<RowView, FleetError> {
         let broken = |what| move |_| FleetError::Unreadable { what };
         let now_timeline: Option<String> = row.try_get("timeline_now").map_err(broken("timeline"))?;
         let login: Option<String> = row.try_get("login").map_err(broken("login"))?;
         let stored: Option<String> = row.try_get("timeline").map_err(broken("timeline"))?;
         let timeline = parse_timeline(stored.as_deref());
-        let mut view = View {
+        let mut view = RowView {
             row: None,
             server_time: row.try_get("server_time").map_err(broken("clock"))?,
             // A reader may ask a standby, which has none.
@@ -188,7 +201,7 @@ impl Table {
         let Some(login) = login else { return Ok(view) };
         let epoch: i64 = row.try_get("epoch").map_err(broken("epoch"))?;
         let token: Vec<u8> = row.try_get("token").map_err(broken("token"))?;
-        let mut content = Content {
+        let mut content = RowContent {
             login,
             epoch: epoch.unsigned_abs(),
             held: None,
@@ -200,7 +213,11 @@ impl Table {
         let mut result = RowResult::default();
         if self.role == Role::Refresh {
             let held: Vec<u8> = row.try_get("held").map_err(broken("held"))?;
-            content.held = if held.is_empty() { None } else { Some(fingerprint(&held)?) };
+            content.held = if held.is_empty() {
+                None
+            } else {
+                Some(Fingerprint::of_bytes(&held).ok_or(FleetError::Unreadable { what: "held" })?)
+            };
             let secret: Vec<u8> = row.try_get("secret").map_err(broken("secret"))?;
             content.secret = Some(Box::new(self.open(&content, &secret)?));
             let nonce: Option<String> = row.try_get("attempt").map_err(broken("attempt"))?;
@@ -209,8 +226,12 @@ impl Table {
                 let claimed_at: Option<i64> = row.try_get("claimed_at").map_err(broken("claimed_at"))?;
                 let claim_until: Option<i64> = row.try_get("claim_until").map_err(broken("claim_until"))?;
                 let (host, claimed_at) = (host.unwrap_or_default(), claimed_at.unwrap_or_default());
-                attempt =
-                    Some(Attempt { nonce, host, claimed_at, claim_until: claim_until.unwrap_or_default() });
+                attempt = Some(RowAttempt {
+                    nonce,
+                    host,
+                    claimed_at,
+                    claim_until: claim_until.unwrap_or_default(),
+                });
             }
             let verdict: Option<String> = row.try_get("verdict").map_err(broken("verdict"))?;
             // A newer program may write another one: without it, the answer of the server tells.
@@ -225,14 +246,14 @@ impl Table {
         format!("{FORMAT}\0{}\0{login}\0{epoch}\0{held}", self.account)
     }
 
-    fn seal(&self, content: &Content) -> Result<Vec<u8>, FleetError> {
+    fn seal(&self, content: &RowContent) -> Result<Vec<u8>, FleetError> {
         let key = self.key.as_ref().ok_or(FleetError::NoKey)?;
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&content.secret).unwrap_or_default());
         let binding = self.binding(&content.login, content.epoch, content.held);
         key.seal(FORMAT, &binding, &plain).map(String::into_bytes).map_err(|NoRandom| FleetError::Random)
     }
 
-    fn open(&self, content: &Content, sealed: &[u8]) -> Result<LoginPart, FleetError> {
+    fn open(&self, content: &RowContent, sealed: &[u8]) -> Result<LoginPart, FleetError> {
         let key = self.key.as_ref().ok_or(FleetError::NoKey)?;
         let binding = self.binding(&content.login, content.epoch, content.held);
         let sealed = std::str::from_utf8(sealed).map_err(|_| FleetError::Unreadable { what: "secret" })?;
@@ -245,12 +266,7 @@ fn bytes(held: Option<Fingerprint>) -> Vec<u8> {
     held.map(|held| held.bytes().to_vec()).unwrap_or_default()
 }
 
-fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, FleetError> {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.parse().map_err(|_| FleetError::Unreadable { what: "held" })
-}
-
-fn token_text(content: &Content) -> Vec<u8> {
+fn token_text(content: &RowContent) -> Vec<u8> {
     content.token.as_ref().map(|token| serde_json::to_vec(token).unwrap_or_default()).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
-use crate::refresh::fleet::Role;
+use crate::refresh::replica::Role;
 use crate::secret::Secret;
 use crate::store::fleet::error::FleetError;
 
@@ -15,7 +15,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A database that several machines share.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct Database {
     pub config: Config,
     /// TLS, with every certificate checked.
     pub tls: bool,
@@ -29,7 +29,7 @@ pub struct Target {
 const CHECKED: [&str; 3] = ["verify-full", "verify-ca", "require"];
 
 /// Parses the URL. It holds a password, so that no error shows it.
-pub fn parse(url: &Secret, role: Role) -> Result<Target, FleetError> {
+pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
     let bad = |what: &str, hint: &str| FleetError::Url { what: what.to_owned(), hint: hint.to_owned() };
     let text = url.expose();
     if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
@@ -71,8 +71,8 @@ pub fn parse(url: &Secret, role: Role) -> Result<Target, FleetError> {
     }
     let is_unix = |host: &&Host| matches!(host, Host::Unix(_));
     let unix = config.get_hosts().iter().filter(is_unix).count();
-    let is_local =
-        config.get_hosts().iter().all(is_here) && config.get_hostaddrs().iter().all(|it| it.is_loopback());
+    let is_local = config.get_hosts().iter().all(is_here)
+        && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     let tls = match sslmode.as_deref() {
         None => !is_local,
         Some("disable") if is_local => false,
@@ -111,7 +111,7 @@ pub fn parse(url: &Secret, role: Role) -> Result<Target, FleetError> {
     config.keepalives_retries(3);
     config.tcp_user_timeout(Duration::from_secs(30));
     let place = config.get_hosts().iter().map(name).collect::<Vec<_>>().join(", ");
-    Ok(Target { config, tls, sslrootcert, place })
+    Ok(Database { config, tls, sslrootcert, place })
 }
 
 fn name(host: &Host) -> String {
@@ -135,7 +135,7 @@ fn is_here(host: &Host) -> bool {
 mod tests {
     use crate::store::fleet::target::*;
 
-    fn target(url: &str) -> Result<Target, String> {
+    fn target(url: &str) -> Result<Database, String> {
         parse(&Secret::new(url), Role::Refresh).map_err(|error| error.to_string())
     }
 

@@ -65,7 +65,7 @@ fn the_system_unit_rotates_over_tls() {
 #[test]
 fn the_user_unit_rotates_over_tls() {
     let Some((oidc, machine)) = server_and_machine() else { return };
-    let person = machine.person("nora");
+    let person = machine.person("gerd");
     let place = person.home(".config/zg-tokend");
     person.make(&place);
     person.put(&format!("{place}/ca.pem"), &fs::read_to_string(oidc.ca_file()).unwrap());

@@ -37,13 +37,15 @@ fn the_programs_of_hooks_are_looked_for_as_they_are_run() {
         (
             &format!("\"{shown}/no-x\""),
             78,
-            "problem  default: on_refresh: cannot execute ROOT/home/no-x: Permission denied (os error 13)\n         \
+            "problem  default: on_refresh: cannot execute ROOT/home/no-x\n         \
+             cause: Permission denied (os error 13)\n         \
              hint: chmod +x ROOT/home/no-x",
         ),
         (
             &format!("\"{shown}\""),
             78,
-            "problem  default: on_refresh: cannot execute ROOT/home: is a directory\n         \
+            "problem  default: on_refresh: cannot execute ROOT/home\n         \
+             cause: is a directory\n         \
              hint: write the full path of a program",
         ),
     ] {
@@ -258,16 +260,16 @@ fn live_names_the_proxy_and_whether_it_fails() {
     );
     assert!(output.code == Some(0) && output.stdout.contains(&answered), "{output:?}");
     let output = live("127.0.0.1:1");
-    let problem = "problem  token_endpoint: https://elsewhere.test/token: the proxy 127.0.0.1:1 cannot be \
-                   reached: connection refused\n         hint: check `proxy` in the config, or HTTPS_PROXY, ALL_PROXY \
-                   and NO_PROXY in the environment\n";
+    let problem = "problem  token_endpoint: no answer from https://elsewhere.test/token\n         \
+                   cause: the proxy 127.0.0.1:1 cannot be reached: connection refused\n         hint: check `proxy` \
+                   in the config, or HTTPS_PROXY, ALL_PROXY and NO_PROXY in the environment\n";
     assert!(output.code == Some(78) && output.stdout.contains(problem), "{output:?}");
     // The proxy works, and what is behind it does not.
     configure("token_endpoint = \"https://other.test/token\"");
     let output = live(&proxy);
     let problem = format!(
-        "problem  token_endpoint: https://other.test/token, through the proxy {proxy}: the server's \
-         certificate is not for other.test, but for elsewhere.test\n"
+        "problem  token_endpoint: no answer from https://other.test/token through the proxy {proxy}\n         \
+         cause: the server's certificate is not for other.test, but for elsewhere.test\n"
     );
     assert!(output.code == Some(78) && output.stdout.contains(&problem), "{output:?}");
     configure("issuer = \"https://other.test\"");

@@ -12,11 +12,11 @@ use crate::common::{Background, poll_for, under, wait_until};
 
 /// An injection by strace, and the words about it.
 const REFUSALS: [(&str, &str); 5] = [
-    ("inotify_init1:error=EMFILE", "cannot watch files for changes: Too many open files"),
-    ("inotify_add_watch:error=ENOSPC", "cannot watch files for changes: No space left on device"),
-    ("timerfd_create:error=EMFILE", "cannot create a timer: Too many open files"),
-    ("timerfd_create:error=ENODEV:when=2+", "cannot create a timer: No such device"),
-    ("timerfd_settime:error=EINVAL:when=5+", "cannot create a timer: Invalid argument"),
+    ("inotify_init1:error=EMFILE", "s instead; cause: Too many open files"),
+    ("inotify_add_watch:error=ENOSPC", "s instead; cause: No space left on device"),
+    ("timerfd_create:error=EMFILE", "s instead; cause: Too many open files"),
+    ("timerfd_create:error=ENODEV:when=2+", "s instead; cause: No such device"),
+    ("timerfd_settime:error=EINVAL:when=5+", "s instead; cause: Invalid argument"),
 ];
 
 #[test]

@@ -125,9 +125,15 @@ fn threads_that_are_refused_at_any_point_of_a_wave_cost_no_login() {
             let refused = fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
             if *first == 1 {
                 assert!(refused > 0, "nothing was refused: {log}");
-                let named = "cannot create a thread: Resource temporarily unavailable";
-                assert!(log.contains(named) && log.contains("TasksMax="), "{log}");
-                let child = "children: cannot get refresh_token from command `cat`: it cannot be started";
+                let named = "cause: Resource temporarily unavailable";
+                assert!(
+                    log.contains("cannot create a thread; ")
+                        && log.contains(named)
+                        && log.contains("TasksMax="),
+                    "{log}"
+                );
+                let child =
+                    "children: cannot get refresh_token from command `cat`; cause: it cannot be started";
                 assert!(log.contains(child), "{log}");
             }
             refused
@@ -170,7 +176,7 @@ fn a_limit_of_processes_costs_no_login() {
             let run = Background::start(&mut command, world.sandbox.path("run.log"));
             let log = two_waves(&world, run);
             if *limit == 1 {
-                assert!(log.contains("cannot create a thread: "), "{log}");
+                assert!(log.contains("cannot create a thread; "), "{log}");
             }
             let without_limit = to_user[..3].iter().map(String::as_str);
             let wrapper = ["setpriv"].into_iter().chain(without_limit);

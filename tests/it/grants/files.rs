@@ -55,7 +55,10 @@ fn a_token_is_exchanged_and_an_expired_one_is_not_sent() {
     write_private(&file, machines.get("/_mint?life=-720").as_bytes());
     let output = machines.once_gives(69, &["--force"]);
     assert!(output.stderr.contains("the subject token from file"), "{output:?}");
-    assert!(output.stderr.contains("expired 12 min ago: whatever writes it has stopped"), "{output:?}");
+    assert!(
+        output.stderr.contains("expired 12 min ago\ncause: whatever writes it has stopped"),
+        "{output:?}"
+    );
     assert_eq!(machines.get("/_seen"), "[]");
     // A new one is used at once, whatever the wait after the failure.
     write_private(&file, machines.get("/_mint").as_bytes());

@@ -1,7 +1,10 @@
 //! The first hour of a newcomer, from the demo to a second account, as people read it. The golden text
 //! is the transcript.
 
+use std::fs;
+
 use rustix::process::Signal;
+use serde_json::Value;
 use zg_tokend::testing::demo::Fault;
 
 use super::words::{login, page, plain};
@@ -53,6 +56,14 @@ fn log(world: &World, mut run: Background) -> String {
     page(world, "run", code, &masked(&run.log()))
 }
 
+/// As if the failure of an account had been told a day ago.
+fn a_day_later(world: &World, account: &str) {
+    let note = world.state_path(account, "last-pass");
+    let mut last: Value = serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();
+    last["failure"]["told_at"] = (last["failure"]["told_at"].as_i64().unwrap() - 86_400_000).into();
+    fs::write(&note, last.to_string()).unwrap();
+}
+
 #[test]
 fn the_first_hour_of_a_newcomer() {
     let world = World::new();
@@ -74,7 +85,7 @@ fn the_first_hour_of_a_newcomer() {
     story += &tell(&world, "once --quiet");
     story += &tell(&world, "once --quiet");
     story += &login(&world, "", plain);
-    run.wait_for("another process stored token");
+    run.wait_for("another process renewed the login and stored token");
     story += &tell(&world, "status");
     story += &log(&world, run);
     // A second account. The first keeps its login.
@@ -88,6 +99,12 @@ fn the_first_hour_of_a_newcomer() {
     // One of two dies: the way out names it.
     world.fault(Fault::reply(400, r#"{"error":"invalid_grant"}"#));
     story += &tell(&world, "once --force --account mail");
+    // Cron tells it once, and once more after a day.
+    story += &tell(&world, "once --quiet --account mail");
+    a_day_later(&world, "mail");
+    story += &tell(&world, "once --quiet --account mail");
+    story += &tell(&world, "check --account mail");
     story += &tell(&world, "token");
+    story += &tell(&world, "logout --account default");
     compare("hour", &story);
 }

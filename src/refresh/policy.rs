@@ -1,0 +1,61 @@
+//! The settings of an account that the core needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::oauth::GrantType;
+use crate::refresh::record::Record;
+use crate::refresh::replica::Role;
+use crate::secret::Fingerprint;
+
+/// The part of the account's configuration that the core needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub account: Arc<str>,
+    /// The account whose login it uses, if that is another one.
+    pub from: Option<Arc<str>>,
+    /// The path of the config file, as the state records it.
+    pub config: Arc<str>,
+    /// The kind of grant.
+    pub grant_type: GrantType,
+    pub skew: Option<Duration>,
+    /// The lifetime of a token if neither server nor token states one.
+    pub default_lifetime: Duration,
+    /// Refresh a token early if it would expire within this time.
+    pub horizon: Option<Duration>,
+    /// The fingerprint of the refresh_token, where config holds it as a string.
+    pub inline_seed: Option<Fingerprint>,
+    /// The user's next step for a new login.
+    pub login_hint: String,
+    /// How often to read the configured secrets again while only a new one can help; `None` if
+    /// they cannot change without a reload.
+    pub reread_secrets: Option<Duration>,
+    /// How long to wait for another process that is refreshing.
+    pub lock_patience: Duration,
+    /// Remove the token file when its token has expired.
+    pub remove_expired: bool,
+    /// Never give up on storing a rotated token: true for `run`.
+    pub patient: bool,
+    /// Several machines share the login.
+    pub fleet: Option<FleetPolicy>,
+}
+
+/// The machine among those that share the login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetPolicy {
+    pub role: Role,
+    /// Its name.
+    pub host: Arc<str>,
+}
+
+impl Policy {
+    /// A record before the first login.
+    pub fn new_record(&self) -> Record {
+        let login = self.from.as_ref().unwrap_or(&self.account);
+        let mut record = Record::new(&**login, &*self.config);
+        if self.from.is_some() {
+            record.seen_by(&self.account);
+        }
+        record
+    }
+}
