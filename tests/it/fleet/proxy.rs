@@ -147,12 +147,16 @@ impl Proxy {
         self.shared.state().statements.clone()
     }
 
-    /// Waits until a statement that contains these words was sent, `count` times in all.
+    /// How many statements with these words were sent so far.
+    pub fn count(&self, words: &str) -> usize {
+        self.shared.state().statements.iter().filter(|statement| statement.contains(words)).count()
+    }
+
+    /// Waits until statements with these words were sent, `count` in all.
     #[track_caller]
     pub fn wait_for_statement(&self, words: &str, count: usize) {
         wait_until(&format!("{count} statements with {words:?}"), || {
-            let seen = self.statements().iter().filter(|statement| statement.contains(words)).count();
-            (seen >= count).then_some(())
+            (self.count(words) >= count).then_some(())
         });
     }
 }
