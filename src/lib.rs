@@ -92,7 +92,7 @@ pub mod testing {
     pub mod refresh {
         pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
         pub use crate::refresh::fleet::{
-            Ask, CLAIM_LIFE, Fence, Row, RowAttempt, RowContent, RowReply, RowResult, RowView,
+            Ask, CLAIM_LIFE, Fence, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
         };
         pub use crate::refresh::outcome::Report;
         pub use crate::refresh::record::Record;

@@ -15,15 +15,15 @@ use crate::config::{AccountConfig, Settings};
 use crate::http::client::tls_config;
 use crate::message::{duration, local};
 use crate::problem::{Problem, told};
-use crate::refresh::fleet::{Ask, Row, RowReply, RowView};
+use crate::refresh::fleet::{Ask, LoginRow, RowReply, RowView};
 use crate::refresh::replica::{Replica, Role};
 use crate::secret::Fingerprint;
 use crate::store;
-use crate::store::fleet::error::FleetError;
 use crate::store::fleet::link::{Link, News};
 use crate::store::fleet::sql::CHANNEL;
 use crate::store::fleet::target;
 use crate::store::fleet::{DatabaseRole, Table};
+use crate::store::fleet_error::{DatabaseFault, FleetError};
 
 /// The name of this program among the sessions of the database, before the name of the machine.
 const APPLICATION: &str = "zg-tokend";
@@ -88,7 +88,7 @@ pub async fn link(account: &AccountConfig) -> Result<Rc<Link>, Problem> {
         let tls = target.tls.then(|| tls_config(ca_file.as_deref())).transpose();
         let tls = tls.map_err(|failure| FleetError::Roots {
             path: ca_file.unwrap_or_default(),
-            why: failure.detail,
+            source: DatabaseFault { code: String::new(), message: failure.detail },
         })?;
         Ok((target, tls.map(Arc::new)))
     })?)
@@ -143,7 +143,7 @@ pub async fn look(settings: &Settings, account: &AccountConfig) -> Result<FleetL
     Ok(FleetLook { headline, facts })
 }
 
-fn headline(row: &Row, view: &RowView) -> String {
+fn headline(row: &LoginRow, view: &RowView) -> String {
     let there = &row.content;
     let (epoch, login) = (there.epoch, there.secret.as_ref().map(|secret| secret.login_at / 1000));
     let login = login.map(|at| format!(", login of {}", local(at))).unwrap_or_default();
@@ -157,7 +157,7 @@ fn headline(row: &Row, view: &RowView) -> String {
     format!("refresh {epoch}{login}: the token {life}")
 }
 
-fn claim(row: &Row, view: &RowView) -> String {
+fn claim(row: &LoginRow, view: &RowView) -> String {
     let Some(attempt) = &row.attempt else { return "none".into() };
     let at = utc(attempt.claimed_at / 1000);
     if attempt.claim_until > view.server_time {
@@ -166,7 +166,7 @@ fn claim(row: &Row, view: &RowView) -> String {
     format!("{} began to refresh at {at} and has not finished: its reply may be on its disk", attempt.host)
 }
 
-fn own(replica: &Replica, row: Option<&Row>) -> String {
+fn own(replica: &Replica, row: Option<&LoginRow>) -> String {
     let beside = match row {
         _ if replica.undelivered.is_some() => {
             ", which is on this disk alone: the database does not have it yet"
@@ -189,7 +189,7 @@ pub fn parse(account: &AccountConfig, url: &crate::secret::Secret) -> Result<Str
     Ok(format!("{} ({tls})", target.place))
 }
 
-/// What `check --live` looks at.
+/// The facts of a database that `check --live` judges.
 pub struct DatabaseFacts {
     pub place: String,
     pub server_time: i64,

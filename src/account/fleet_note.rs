@@ -1,8 +1,9 @@
-//! What was last seen of the row that several machines share, for `status`.
+//! The row that several machines share, as it was last seen: for `status`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::refresh::fleet::{Row, RowReply};
+#[cfg(feature = "fleet")]
+use crate::refresh::fleet::{LoginRow, RowReply};
 use crate::store::note::Note;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +29,14 @@ impl Note for FleetNote {
     const FILE: &'static str = "fleet";
 }
 
+#[cfg(feature = "fleet")]
 impl FleetNote {
     /// Notes an answer of the database, at this time in Unix seconds.
     pub fn see(&mut self, reply: &RowReply, at: i64) {
         self.problem = None;
         self.seen_at = Some(at);
         if let RowReply::Row(view) = reply {
-            let row: Option<&Row> = view.row.as_deref();
+            let row: Option<&LoginRow> = view.row.as_deref();
             self.epoch = row.map(|row| row.content.epoch);
             self.claimed_by = row.and_then(|row| row.attempt.as_ref()).map(|attempt| attempt.host.clone());
         }

@@ -282,7 +282,7 @@ impl Account {
         self.set_keys(keys);
         #[cfg(feature = "fleet")]
         if self.configured.fleet.is_some() {
-            // What is wrong with it is told when it is asked.
+            // A problem with it is told when it is asked.
             let _ = self.fleet.open(&self.configured).await;
         }
         let inputs = self.client.read_inputs(context).await;
@@ -309,7 +309,7 @@ impl Account {
     }
 
     #[cfg(not(feature = "fleet"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with the feature")]
+    #[expect(clippy::unused_async, reason = "as with the feature")]
     async fn ask(&mut self, _: &Ask, _: &Context) -> Result<RowReply, Problem> {
         Err(Problem::bug("this zg-tokend was built without the fleet"))
     }

@@ -67,7 +67,7 @@ pub(super) async fn live(account: &AccountConfig) -> Vec<Finding> {
     findings
 }
 
-/// What a crash or a failover of the database may lose.
+/// The losses that a crash or a failover of the database may cause.
 fn durability(facts: &DatabaseFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.about.setting("fsync") == "off" {

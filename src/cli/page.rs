@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::output::printable;
-use crate::cli::terminal::{NARROWEST, columns, indent_of};
+use crate::cli::terminal::{NARROWEST, columns, indent_of, pieces};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -125,11 +125,11 @@ const ASCII: Glyphs =
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;
 
-/// Breaks a text between words; a word that is longer than a line, such as a path, has a line of its own.
+/// Breaks a text between words, and not within a command; a word that is longer than a line, such as a path, has a line of its own.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split(' ') {
+    for word in pieces(text, width) {
         if !line.is_empty() {
             if columns(&line) + 1 + columns(word) > width {
                 lines.push(std::mem::take(&mut line));

@@ -53,8 +53,13 @@ pub(super) fn line(question: &str) -> Result<Option<String>, String> {
 
 /// The answer to a question whose default is yes.
 pub(super) fn agree(question: &str) -> Result<bool, String> {
-    let answer = line(question)?.unwrap_or_default().to_lowercase();
-    Ok(answer.is_empty() || answer == "y" || answer == "yes")
+    loop {
+        match line(question)?.unwrap_or_default().to_lowercase().as_str() {
+            "" | "y" | "yes" => return Ok(true),
+            "n" | "no" => return Ok(false),
+            _ => output::hint("answer y or n"),
+        }
+    }
 }
 
 /// A secret that is typed and not shown; `None` if it is empty.

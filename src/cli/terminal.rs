@@ -84,15 +84,33 @@ pub(super) fn from_home(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The pieces of a text that no line breaks: its words, and a command in backquotes that has room in a
+/// line of `room` columns, since a person copies it.
+pub(super) fn pieces(text: &str, room: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let word = text.find(' ').unwrap_or(text.len());
+        let quoted = text.strip_prefix('`').filter(|text| !text[..word - 1].contains('`'));
+        let command = quoted.and_then(|text| text.find('`')).map(|end| {
+            let end = end + 2;
+            end + text[end..].find(' ').unwrap_or(text.len() - end)
+        });
+        let end = command.filter(|end| columns(&text[..*end]) <= room).unwrap_or(word);
+        rest = text.get(end + 1..);
+        Some(&text[..end])
+    })
+}
+
 /// A text for a terminal of `width` columns, below a label of `indent` columns: no line breaks a
-/// word. A word that is longer than a line, such as a path, has a line of its own, which begins further
+/// word or a command. A word that is longer than a line, such as a path, has a line of its own, which begins further
 /// left. The home directory is `~`.
 pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
     let begin = text.trim_start_matches(' ');
     let (mut folded, mut column) = (text[..text.len() - begin.len()].to_owned(), 0);
-    for word in from_home(begin).split(' ') {
+    for word in pieces(&from_home(begin), room) {
         let length = columns(word);
         let (ends_line, begins_left) = (column > 0 && column + 1 + length > room, length > room);
         if ends_line || begins_left && indent > 0 {
@@ -165,6 +183,13 @@ mod tests {
     #[test]
     fn a_path_is_not_broken_and_begins_further_left_if_it_must() {
         assert_eq!(fold("see the file", 24, 4), "see the file");
+        assert_eq!(fold("then run `zg-tokend set`, or", 24, 0), "then run\n`zg-tokend set`, or");
+        assert_eq!(
+            fold("run `zg-tokend set --account work` now", 24, 0),
+            "run `zg-tokend set\n--account work` now"
+        );
+        assert_eq!(fold("a `b` c `", 24, 0), "a `b` c `");
+        assert_eq!(fold("", 24, 0), "");
         assert_eq!(fold("  see", 24, 0), "  see");
         assert_eq!(fold("see /a/path/of/21/columns ok", 24, 4), "see\n   /a/path/of/21/columns\n    ok");
         assert_eq!(

@@ -387,9 +387,7 @@ KEYS, RawAccount {
     on_needs_login: Account Command, "none",
         "a command to run when only a new login can help, once for each dead login",
         r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#;
-    fleet: Account Fleet, "none",
-        "PostgreSQL, where several machines share one login: a table of url, key and role (see FLEET)",
-        r#"{ url = { credential = "fleet_url" }, key = { credential = "fleet_key" } }"#;
+    fleet: Account Fleet, "none", "PostgreSQL, where several machines share one login: a table of url, key and role (see FLEET)", r#"{ url = { credential = "fleet_url" }, key = { credential = "fleet_key" } }"#;
     state_key: File Secret, "none: the state is in plain, 0600 in a 0700 directory",
         "the key that seals refresh tokens in the state: 32 random bytes in base64, never in this file; `zg-tokend seal` makes one",
         r#"{ credential = "state_key" }"#;
@@ -475,15 +473,10 @@ SIGNAL_KEYS, RawSignal {
 keys! {
 /// The keys of `fleet`.
 FLEET_KEYS, RawFleet {
-    url: Own Secret, "required",
-        "the URL of the database, with TLS unless it is on this machine: postgresql://USER:PASSWORD@HOST,HOST2/DATABASE?sslrootcert=FILE",
-        r#""postgresql://zg_refresh@db.example.com/zg""#;
-    key: Own Secret, "required where role is refresh",
-        "the key that seals the refresh token in the database, the same on all machines that refresh: 32 random bytes in base64",
-        r#"{ file = "fleet_key" }"#;
+    url: Own Secret, "required", "the URL of the database, with TLS unless it is on this machine: postgresql://USER:PASSWORD@HOST,HOST2/DATABASE?sslrootcert=FILE", r#""postgresql://zg_refresh@db.example.com/zg""#;
+    key: Own Secret, "required where role is refresh", "the key that seals the refresh token in the database, the same on all machines that refresh: 32 random bytes in base64", r#"{ file = "fleet_key" }"#;
     role: Own Text, "refresh",
-        "refresh, or read: publish the access token of the others, and never see the refresh token",
-        r#""refresh""#;
+        "refresh, or read: publish the access token of the others, and never see the refresh token", r#""refresh""#;
 }}
 
 keys! {

@@ -46,8 +46,8 @@ pub use crate::config::error::ConfigError;
 pub use crate::config::formats::NoIdToken;
 pub use crate::config::grant::AssertionAudience;
 pub use crate::config::settings::{
-    AccountConfig, AccountName, ConfigWarning, Endpoint, FleetConfig, HooksConfig, LoginConfig,
-    NotAnAccountName, OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
+    AccountConfig, AccountName, ConfigWarning, Endpoint, HooksConfig, LoginConfig, NotAnAccountName,
+    OutputConfig, ProbeConfig, PushConfig, Settings, TokenFile, WriteMode,
 };
 pub use crate::config::source::{SealedFile, SecretFlaw, SecretSource};
 pub use crate::config::token_format::{TokenFormat, Values};

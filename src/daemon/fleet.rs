@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 use crate::account::context::{Context, Notice};
 use crate::account::fleet::{link, listen};
 use crate::account::fleet_note::FleetNote;
-use crate::config::{AccountConfig, AccountName, FleetConfig, Settings};
+use crate::config::settings::FleetConfig;
+use crate::config::{AccountConfig, AccountName, Settings};
 use crate::daemon::requests::LoopRequest;
 use crate::message::{Level, Message};
 use crate::problem::Problem;
@@ -50,7 +51,7 @@ impl Listeners {
         let earlier = std::mem::take(&mut self.0);
         earlier.values().for_each(JoinHandle::abort);
         for (fleet, accounts) in databases {
-            let listener = Listener {
+            let listener = DatabaseListener {
                 settings: Arc::clone(settings),
                 accounts,
                 requests: requests.clone(),
@@ -62,7 +63,7 @@ impl Listeners {
     }
 }
 
-struct Listener {
+struct DatabaseListener {
     settings: Arc<Settings>,
     accounts: Vec<Arc<AccountConfig>>,
     requests: mpsc::UnboundedSender<LoopRequest>,
@@ -71,7 +72,7 @@ struct Listener {
     is_away: bool,
 }
 
-impl Listener {
+impl DatabaseListener {
     async fn run(mut self) {
         let mut wait = AGAIN.0;
         loop {
@@ -114,7 +115,7 @@ impl Listener {
                 },
             };
             match next {
-                // What this process has stored, it knows.
+                // It tells of a write of this process.
                 Some(News::Changed { by, .. }) if own == Some(by) => {}
                 Some(News::Changed { payload, .. }) => {
                     let account = payload.rsplit_once(' ').and_then(|(account, _)| account.parse().ok());

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, millis};
 use crate::oauth::Identity;
-use crate::refresh::record::{AccessToken, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict};
-use crate::refresh::replica::{Replica, Unclear};
+use crate::refresh::record::{
+    AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict,
+};
+use crate::refresh::replica::{Replica, UnclearClaim};
 use crate::secret::Fingerprint;
 
 /// How long a claim is respected: two tries of 30 s with what is around them.
@@ -44,7 +46,7 @@ pub const LOOK: Duration = Duration::from_secs(30);
 /// The row, and the server that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowView {
-    pub row: Option<Box<Row>>,
+    pub row: Option<Box<LoginRow>>,
     /// The clock of the database, in milliseconds since 1970.
     pub server_time: i64,
     /// The present timeline of the database.
@@ -53,7 +55,7 @@ pub struct RowView {
 
 /// The row of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct LoginRow {
     pub content: RowContent,
     /// The timeline on which it was stored.
     pub timeline: u32,
@@ -144,7 +146,7 @@ pub struct Fence {
     pub held: Option<Fingerprint>,
 }
 
-/// What came of a question that could be put.
+/// The answer to a question that could be put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowReply {
     Row(RowView),
@@ -160,7 +162,7 @@ pub enum RowReply {
     },
 }
 
-/// What became of this disk and the row.
+/// A change of this disk or of the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FleetReport {
     /// Another machine has a newer login or token: this one continues with it.
@@ -177,7 +179,7 @@ pub enum FleetReport {
 
 /// The next step after the row was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum RowStep {
     /// Disk and row agree, or neither has a login.
     Agree,
     /// The row is newer: continue with it.
@@ -190,20 +192,24 @@ pub enum Step {
 
 /// Compares this disk with the row. `own` is the refresh token in the record, `since` when its login began
 /// by the clock of the database; `write` makes the content of the row from this disk.
-pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &str) -> Step {
+pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &str) -> RowStep {
     let own = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
     let replica = record.replica.as_deref();
     let Some(row) = view.row.as_deref() else {
         return match own {
-            // The table is new, or lost its row.
+            // The table lost its row: the other machines go by login and epoch.
+            Some(_) if replica.is_some_and(|replica| replica.held == own) => {
+                let content = content(record, replica.unwrap_or(&Replica::default()));
+                RowStep::Write(Box::new(Ask::Found { over: None, content }))
+            }
             Some(_) => found(record, None, view, now, new_login),
-            None => Step::Agree,
+            None => RowStep::Agree,
         };
     };
     let there = &row.content;
     let Some(replica) = replica.filter(|replica| replica.held == own) else {
         return match own {
-            _ if there.held == own => Step::Adopt,
+            _ if there.held == own => RowStep::Adopt,
             // A logout here ends the login everywhere, but not one that began elsewhere meanwhile.
             None if replica.is_some_and(|replica| replica.login == there.login) => {
                 found(record, Some(row), view, now, new_login)
@@ -212,7 +218,7 @@ pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &s
             Some(_) if !record.needs_login() && began_at(record, view, now) > login_at(row) => {
                 found(record, Some(row), view, now, new_login)
             }
-            _ => Step::Adopt,
+            _ => RowStep::Adopt,
         };
     };
     if replica.login != there.login {
@@ -220,39 +226,39 @@ pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &s
         return if replica.login_at > login_at(row) {
             found(record, Some(row), view, now, &replica.login)
         } else {
-            Step::Adopt
+            RowStep::Adopt
         };
     }
     match replica.undelivered {
         _ if there.epoch == replica.epoch && there.held == replica.held => {
             if replica.undelivered.is_some() {
-                Step::Delivered
+                RowStep::Delivered
             } else {
-                Step::Agree
+                RowStep::Agree
             }
         }
         Some(spent) if there.epoch + 1 == replica.epoch && there.held == Some(spent) => {
             let fence = Fence { login: there.login.clone(), epoch: there.epoch, held: there.held };
-            Step::Write(Box::new(Ask::Store { fence, content: content(record, replica) }))
+            RowStep::Write(Box::new(Ask::Store { fence, content: content(record, replica) }))
         }
         _ if there.epoch < replica.epoch => {
-            Step::Write(Box::new(Ask::Repair { content: content(record, replica) }))
+            RowStep::Write(Box::new(Ask::Repair { content: content(record, replica) }))
         }
         // Also a sibling: another reply to the same token, which was stored first.
-        _ => Step::Adopt,
+        _ => RowStep::Adopt,
     }
 }
 
 /// The same for a machine that only reads: the row, unless it went back in time while the token lives.
-pub fn after_reader_read(record: Option<&Record>, view: &RowView, now: Timestamp) -> Step {
-    let Some(row) = view.row.as_deref() else { return Step::Agree };
-    let Some(replica) = record.and_then(|record| record.replica.as_deref()) else { return Step::Adopt };
+pub fn after_reader_read(record: Option<&Record>, view: &RowView, now: Timestamp) -> RowStep {
+    let Some(row) = view.row.as_deref() else { return RowStep::Agree };
+    let Some(replica) = record.and_then(|record| record.replica.as_deref()) else { return RowStep::Adopt };
     let lives =
         record.and_then(|record| record.access_token.as_ref()).is_some_and(|token| token.is_live(now));
     let there = &row.content;
     let is_same = there.login == replica.login && there.epoch == replica.epoch;
     let is_newer = there.epoch > replica.epoch || there.issued_at > replica.issued_at;
-    if !is_same && (is_newer || !lives) { Step::Adopt } else { Step::Agree }
+    if !is_same && (is_newer || !lives) { RowStep::Adopt } else { RowStep::Agree }
 }
 
 /// When the login in the record began, by the clock of the database.
@@ -263,11 +269,11 @@ fn began_at(record: &Record, view: &RowView, now: Timestamp) -> i64 {
         .map_or(0, |token| view.server_time.saturating_sub(millis(now.since(token.seeded_at))))
 }
 
-fn login_at(row: &Row) -> i64 {
+fn login_at(row: &LoginRow) -> i64 {
     row.content.secret.as_ref().map_or(0, |secret| secret.login_at)
 }
 
-fn found(record: &Record, over: Option<&Row>, view: &RowView, now: Timestamp, login: &str) -> Step {
+fn found(record: &Record, over: Option<&LoginRow>, view: &RowView, now: Timestamp, login: &str) -> RowStep {
     let replica = record.replica.as_deref();
     let known = replica.filter(|replica| replica.login == login);
     let login_at = match (known, &record.refresh_token) {
@@ -286,10 +292,10 @@ fn found(record: &Record, over: Option<&Row>, view: &RowView, now: Timestamp, lo
         ..Replica::default()
     };
     let over = over.map(|row| (row.content.login.clone(), row.content.epoch));
-    Step::Write(Box::new(Ask::Found { over, content: content(record, &replica) }))
+    RowStep::Write(Box::new(Ask::Found { over, content: content(record, &replica) }))
 }
 
-/// What the row should have, by this disk.
+/// The content that the row should have, by this disk.
 pub fn content(record: &Record, replica: &Replica) -> Box<RowContent> {
     let plain = |token: &RefreshToken| {
         let mut token = token.clone();
@@ -326,7 +332,7 @@ pub fn content(record: &Record, replica: &Replica) -> Box<RowContent> {
 
 impl Record {
     /// Continues with the row.
-    pub fn adopt(&mut self, row: &Row, view: &RowView, now: Timestamp, host: &str) {
+    pub fn adopt(&mut self, row: &LoginRow, view: &RowView, now: Timestamp, host: &str) {
         let there = &row.content;
         let age =
             Duration::from_millis(view.server_time.saturating_sub(there.issued_at).max(0).cast_unsigned());
@@ -346,6 +352,7 @@ impl Record {
             self.generation = self.generation.max(shared.generation);
             let id_token = there.secret.as_ref().and_then(|secret| secret.id_token.clone());
             self.access_token = Some(AccessToken { issued_at, id_token, ..shared.token.clone() });
+            self.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
         }
         self.in_flight = None;
         self.failure = None;
@@ -409,7 +416,7 @@ impl Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
     /// Yes; after this attempt of another machine, if there was one.
-    Open { after: Option<Unclear> },
+    Open { after: Option<UnclearClaim> },
     /// Not yet, for this reason: look again after this time at the latest.
     Wait { reason: WaitReason, look_in: Duration },
 }
@@ -419,13 +426,13 @@ pub enum WaitReason {
     /// Another machine is refreshing.
     Refreshing { host: String },
     /// Another machine began and did not finish: its successor may be on its disk.
-    Unclear(Unclear),
+    Unclear(UnclearClaim),
     /// The database failed over: another machine may have a newer copy.
     Failover,
 }
 
 /// `force`: a person asked, so that neither a failover nor an unclear attempt is waited for.
-pub fn gate(record: &Record, row: &Row, view: &RowView, now: Timestamp) -> Gate {
+pub fn gate(record: &Record, row: &LoginRow, view: &RowView, now: Timestamp) -> Gate {
     let Some(replica) = record.replica.as_deref() else { return Gate::Open { after: None } };
     let (left, life) = record
         .access_token
@@ -442,7 +449,7 @@ pub fn gate(record: &Record, row: &Row, view: &RowView, now: Timestamp) -> Gate 
             return Gate::Wait { reason, look_in: Duration::from_millis(claim_left.cast_unsigned()) };
         }
         if !replica.is_own(attempt) {
-            let unclear = Unclear { host: attempt.host.clone(), at: attempt.claimed_at };
+            let unclear = UnclearClaim { host: attempt.host.clone(), at: attempt.claimed_at };
             let seen_for = replica.watched.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since));
             if !never_rotates(record) && (!is_last_chance || seen_for < UNCHANGED) {
                 let look_in = until_last_chance.max(UNCHANGED.saturating_sub(seen_for)).min(LOOK);

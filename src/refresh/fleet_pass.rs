@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::oauth::Answer;
-use crate::problem::{Class, Problem};
+use crate::problem::Problem;
 use crate::refresh::decide::{self, Decision, FileView};
 use crate::refresh::fleet::{
-    self, Ask, CLAIM_FRESH, CLAIM_LIFE, FLEET, Fence, FleetReport, Gate, LOOK, Row, RowAttempt, RowReply,
-    RowResult, RowView, Step, WaitReason,
+    self, Ask, CLAIM_FRESH, CLAIM_LIFE, FLEET, Fence, FleetReport, Gate, LOOK, LoginRow, RowAttempt,
+    RowReply, RowResult, RowStep, RowView,
 };
+use crate::refresh::fleet_words::{problem, stale, waiting};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
-use crate::refresh::replica::{Claim, Replica, Role, Unclear};
+use crate::refresh::replica::{Claim, Replica, Role, UnclearClaim};
 use crate::refresh::{Action, Asked, Phase, Refresher, Round, Then, report, report_first};
 
 /// How often a row that changes under the questions is read again within one pass.
@@ -42,7 +43,7 @@ impl Refresher {
         self.round.as_ref().is_some_and(|round| round.dirty)
     }
 
-    fn row(&self) -> Option<&Row> {
+    fn row(&self) -> Option<&LoginRow> {
         self.round.as_ref()?.view.as_ref()?.row.as_deref()
     }
 
@@ -131,8 +132,8 @@ impl Refresher {
         let step = match (self.role(), self.record()) {
             (Some(Role::Read), record) => fleet::after_reader_read(record, &view, now),
             (_, Some(record)) => fleet::after_read(record, &view, now, &new_login),
-            (_, None) if view.row.is_some() => Step::Adopt,
-            (_, None) => Step::Agree,
+            (_, None) if view.row.is_some() => RowStep::Adopt,
+            (_, None) => RowStep::Agree,
         };
         let mut record = self.record().cloned();
         if let Some(failure) =
@@ -143,12 +144,12 @@ impl Refresher {
         }
         let mut actions = Vec::new();
         match &step {
-            Step::Agree => {
+            RowStep::Agree => {
                 if let Some(record) = &mut record {
                     self.round().dirty |= self.take_result(record, &view);
                 }
             }
-            Step::Adopt => {
+            RowStep::Adopt => {
                 if let Some(row) = &view.row {
                     let mut adopted = record.take().unwrap_or_else(|| self.policy.new_record());
                     let token_before = adopted.access_token.as_ref().map(|token| token.value.clone());
@@ -171,13 +172,13 @@ impl Refresher {
                     record = Some(adopted);
                 }
             }
-            Step::Delivered => {
+            RowStep::Delivered => {
                 if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
                     replica.undelivered = None;
                     self.round().dirty = true;
                 }
             }
-            Step::Write(_) => {}
+            RowStep::Write(_) => {}
         }
         if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
             self.round().dirty |= replica.watch(&view, now);
@@ -187,7 +188,7 @@ impl Refresher {
         }
         self.round().view = Some(view);
         actions.extend(match step {
-            Step::Write(ask) => self.ask(Asked::Write(ask.clone()), *ask),
+            RowStep::Write(ask) => self.ask(Asked::Write(ask.clone()), *ask),
             _ => self.decide_locked(now),
         });
         actions
@@ -244,7 +245,7 @@ impl Refresher {
         }));
         self.remember(record);
         self.round().dirty = true;
-        let row = Row { content: *content, timeline, attempt: None, result: RowResult::default() };
+        let row = LoginRow { content: *content, timeline, attempt: None, result: RowResult::default() };
         if let Some(view) = &mut self.round().view {
             view.row = Some(Box::new(row));
         }
@@ -297,7 +298,7 @@ impl Refresher {
         self.leave(now, then)
     }
 
-    /// What is due is not done now, but looked at again after this time.
+    /// The refresh that is due is not made now: the row is looked at again after this time.
     fn look_later(&mut self, now: Timestamp, wait: Duration, problem: Problem) -> Vec<Action> {
         let spread = Duration::from_millis(self.next_random() % 2000);
         let is_soon = !self.policy.patient && matches!(&*problem.kind, "fleet_refreshing" | FLEET);
@@ -394,7 +395,7 @@ impl Refresher {
         let record = self.record().cloned();
         if let (Ok(RowReply::Row(view)), Some(mut record)) = (reply, record)
             && let Some(row) = view.row.as_deref()
-            && fleet::after_read(&record, &view, now, "") == Step::Adopt
+            && fleet::after_read(&record, &view, now, "") == RowStep::Adopt
         {
             let host = record.replica.as_ref().map_or_else(String::new, |replica| replica.host.clone());
             record.adopt(row, &view, now, &host);
@@ -406,7 +407,7 @@ impl Refresher {
     }
 
     /// The attempt of another machine that this request came after, if that explains a refusal.
-    pub(super) fn spent_by(&self) -> Option<&Unclear> {
+    pub(super) fn spent_by(&self) -> Option<&UnclearClaim> {
         self.replica()?.claim.as_ref()?.after.as_ref()
     }
 
@@ -518,37 +519,4 @@ impl Refresher {
             low & 0xffff_ffff_ffff
         )
     }
-}
-
-fn stale(timeline: u32, known: u32) -> Problem {
-    let message = format!(
-        "the database is not the primary any more: it is on timeline {timeline}, and timeline {known} was seen before"
-    );
-    let hint = "point fleet.url at the present primary; after the database was set up anew, run `zg-tokend once --force`";
-    problem("fleet_stale", message, Some(hint.into()))
-}
-
-fn problem(kind: &str, message: String, hint: Option<String>) -> Problem {
-    Problem { class: Class::Unavailable, kind: kind.into(), message, cause: None, hint }
-}
-
-fn waiting(reason: &WaitReason) -> Problem {
-    let (kind, message, hint) = match reason {
-        WaitReason::Refreshing { host } => ("fleet_refreshing", format!("host {host} is refreshing"), None),
-        WaitReason::Unclear(unclear) => (
-            "fleet_unclear",
-            format!(
-                "host {} began to refresh at {} and has not finished: its reply may be on its disk",
-                unclear.host,
-                crate::clock::utc(unclear.at / 1000)
-            ),
-            Some(format!("start zg-tokend on {}, if it is stopped", unclear.host)),
-        ),
-        WaitReason::Failover => (
-            "fleet_failover",
-            "the database failed over: the other machines may have a newer copy of the login".into(),
-            None,
-        ),
-    };
-    problem(kind, message, hint)
 }

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod finish;
 pub mod fleet;
 pub mod fleet_pass;
+mod fleet_words;
 pub mod outcome;
 pub mod pass;
 mod policy;

@@ -93,7 +93,7 @@ pub struct Record {
     /// The last seed when the access token was granted; kept for accounts with `from` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_seed: Option<Fingerprint>,
-    /// What is known of the row in the database, where several machines share the login.
+    /// The row in the database as this machine knows it, where several machines share the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<Box<Replica>>,
     /// The access tokens that other accounts get for this login (`from`), by account.

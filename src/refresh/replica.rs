@@ -1,4 +1,4 @@
-//! What a machine keeps of the row that several machines share, in its state.
+//! The part of a machine's state about the row that several machines share.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub enum Role {
     Read,
 }
 
-/// What a machine knows of the row, in its state.
+/// The row as a machine knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// This machine among the others: its name and a random number.
@@ -55,12 +55,12 @@ pub struct Claim {
     pub claimed_at: i64,
     /// The attempt of another machine that it took over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Unclear>,
+    pub after: Option<UnclearClaim>,
 }
 
 /// A claim of another machine that ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unclear {
+pub struct UnclearClaim {
     pub host: String,
     /// By the clock of the database, in milliseconds since 1970.
     pub at: i64,

@@ -14,7 +14,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
-use crate::refresh::replica::Unclear;
+use crate::refresh::replica::UnclearClaim;
 use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, report_first, schedule};
 use crate::secret::Secret;
 
@@ -279,7 +279,7 @@ impl Refresher {
         }
         let error = problem.kind.clone();
         let mut verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, problem, now);
-        if let Some(Unclear { host, at }) = self.spent_by() {
+        if let Some(UnclearClaim { host, at }) = self.spent_by() {
             let at = crate::clock::utc(at / 1000);
             verdict.cause =
                 Some(format!("host {host} spent it at {at}, and the reply to that is on its disk"));

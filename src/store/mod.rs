@@ -3,6 +3,8 @@
 pub mod discovery;
 #[cfg(feature = "fleet")]
 pub mod fleet;
+#[cfg(any(feature = "fleet", test))]
+pub mod fleet_error;
 pub mod lock;
 pub mod note;
 pub mod seal;

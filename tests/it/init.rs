@@ -329,11 +329,17 @@ fn a_person_is_asked() {
         pane.key("Enter");
     };
     answer("provider (? lists them), or the URL of", &world.server.token_endpoint());
+    answer("Enter: a person logs in, c: client credentials,", "demo");
+    pane.wait_for("hint: answer c, j, x, or press Enter");
     answer("Enter: a person logs in, c: client credentials,", "");
+    answer("client_id:", "");
+    pane.wait_for("hint: it cannot be empty; Ctrl-C stops, and nothing is written");
     answer("client_id:", "demo");
     answer("client_secret (empty for a public client, not shown):", "");
     answer("refresh_token (empty to pass it to `zg-tokend set` later, not shown):", seed.expose());
     answer("token_file [~/.config/zerogravity/token]:", "");
+    answer("Get the first token now? [Y/n]", "what?");
+    pane.wait_for("hint: answer y or n");
     answer("Get the first token now? [Y/n]", "");
     let screen = pane.wait_for("code 0").join("\n");
     assert!(!screen.contains(seed.expose()), "{screen}");

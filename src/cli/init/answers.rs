@@ -1,7 +1,7 @@
 //! The values of a new config: from flags, from a file, and from questions on the terminal.
 
 use crate::cli::args::Init;
-use crate::cli::init::ask::{Source, absolute, hidden, needed, optional, source};
+use crate::cli::init::ask::{Source, absolute, hidden, letter, needed, optional, source};
 use crate::cli::init::error::InitError;
 use crate::cli::init::google::GoogleFile;
 use crate::cli::init::guess::WrongGuess;
@@ -216,7 +216,7 @@ fn ask_for_server(offline: bool) -> Result<(&'static str, String), InitError> {
                     output::error_for(message, Some(&cause), Some(&hint));
                     let question =
                         "i: it is the issuer, t: it is the token endpoint, Enter: another answer [i/t] ";
-                    match optional(question)?.as_deref() {
+                    match letter(question, ["i", "t"])? {
                         Some("i") => return Ok(("issuer", url)),
                         Some("t") => return Ok(("token_endpoint", url)),
                         _ => {}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cli::init::error::InitError;
+use crate::cli::output;
 use crate::cli::prompt;
 use crate::secret::Secret;
 
@@ -37,6 +38,21 @@ pub(super) fn needed(question: &str) -> Result<String, InitError> {
     loop {
         if let Some(answer) = optional(question)? {
             return Ok(answer);
+        }
+        output::hint("it cannot be empty; Ctrl-C stops, and nothing is written");
+    }
+}
+
+/// Asks again until the answer is one of the letters, or empty (`None`).
+pub(super) fn letter<const N: usize>(
+    question: &str,
+    letters: [&'static str; N],
+) -> Result<Option<&'static str>, InitError> {
+    loop {
+        let Some(answer) = optional(question)? else { return Ok(None) };
+        match letters.into_iter().find(|letter| *letter == answer.to_lowercase()) {
+            Some(letter) => return Ok(Some(letter)),
+            None => output::hint(format!("answer {}, or press Enter", letters.join(", "))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::args::Init;
-use crate::cli::init::ask::{Source, absolute, hidden, needed, optional};
+use crate::cli::init::ask::{Source, absolute, hidden, letter, needed, optional};
 use crate::cli::init::error::InitError;
 use crate::oauth::GrantType;
 use crate::oauth::providers::Provider;
@@ -81,7 +81,7 @@ impl MachineKeys {
     pub(super) fn ask_for_grant(&mut self) -> Result<(), InitError> {
         let question = "Enter: a person logs in, c: client credentials, j: a signed assertion, \
                         x: token exchange [c/j/x] ";
-        self.grant_type = match optional(question)?.as_deref() {
+        self.grant_type = match letter(question, ["c", "j", "x"])? {
             Some("c") => GrantType::ClientCredentials,
             Some("j") => GrantType::JwtBearer,
             Some("x") => GrantType::TokenExchange,
@@ -106,7 +106,7 @@ impl MachineKeys {
         let question = "Enter: the client has a client_secret, k: a private key, a: an assertion that the platform \
                         writes, t: a certificate for TLS [k/a/t] ";
         loop {
-            match optional(question)?.as_deref() {
+            match letter(question, ["k", "a", "t"])? {
                 Some("k") => {
                     self.ask_for("private_key", "a PEM file", Source::File)?;
                     if self.is_entra() {

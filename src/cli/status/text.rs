@@ -87,7 +87,7 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     details
 }
 
-/// What this machine knows of the row, and how it hears of changes. Only a supervisor listens.
+/// The row as this machine knows it, and how it hears of changes. Only a supervisor listens.
 fn fleet_words(fleet: &FleetStatus, is_supervised: bool, time: impl Fn(i64) -> String) -> String {
     let epoch = fleet.epoch.map_or_else(|| "no refresh yet".into(), |epoch| format!("refresh {epoch}"));
     let role = if fleet.role == "read" { " (only reads)" } else { "" };

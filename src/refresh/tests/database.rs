@@ -3,13 +3,13 @@
 use crate::clock::millis;
 use crate::problem::{Class, Problem};
 use crate::refresh::fleet::{
-    Ask, CLAIM_LIFE, Fence, Row, RowAttempt, RowContent, RowReply, RowResult, RowView,
+    Ask, CLAIM_LIFE, Fence, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
 };
 use crate::refresh::tests::world::problem;
 
 #[derive(Debug, Default)]
 pub struct Database {
-    pub row: Option<Row>,
+    pub row: Option<LoginRow>,
     pub timeline: u32,
     /// It does not answer.
     pub is_away: bool,
@@ -93,6 +93,6 @@ impl Database {
 
     fn put(&mut self, content: RowContent) {
         self.row =
-            Some(Row { content, timeline: self.timeline, attempt: None, result: RowResult::default() });
+            Some(LoginRow { content, timeline: self.timeline, attempt: None, result: RowResult::default() });
     }
 }

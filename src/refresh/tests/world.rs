@@ -13,7 +13,7 @@ use crate::oauth::{
 use crate::oauth::{ClientAuthentication, Grant, TokenClient};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
-use crate::refresh::fleet::{Ask, Row};
+use crate::refresh::fleet::{Ask, LoginRow};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
 use crate::refresh::tests::database::Database;
@@ -34,7 +34,7 @@ pub struct World {
     pub inputs: Result<Inputs, Problem>,
     /// The state of another account.
     pub other: Option<Record>,
-    /// What several machines share.
+    /// The database that several machines share.
     pub database: Option<Rc<RefCell<Database>>>,
     pub lock_is_busy: bool,
     /// How many of the next actions of a kind fail.
@@ -65,7 +65,7 @@ pub struct World {
     /// An event that comes when the next action of this name begins.
     pub meanwhile: Option<(&'static str, Event)>,
     /// Another machine stores this row during a request.
-    pub meanwhile_row: Option<Row>,
+    pub meanwhile_row: Option<LoginRow>,
     /// A writer that ignores the lock stores this state during a request.
     pub written_during_request: Option<Record>,
 }

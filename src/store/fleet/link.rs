@@ -19,9 +19,9 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket};
 use tokio_rustls::TlsConnector;
 
 use crate::secret::Fingerprint;
-use crate::store::fleet::error::FleetError;
 use crate::store::fleet::sql;
 use crate::store::fleet::target::Database;
+use crate::store::fleet_error::{DatabaseFault, FleetError};
 
 /// How long a question may take: more than a lock_timeout of 5 s, less than whoever waits for the account's
 /// lock has patience.
@@ -104,7 +104,7 @@ impl Link {
         let mut place = self.client.lock().await;
         let work = async {
             let client = self.connected(&mut place).await?;
-            client.query_typed(sql, params).await.map_err(|source| self.refused(source))
+            client.query_typed(sql, params).await.map_err(|error| self.refused(&error))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
         drop_if_broken(&mut place, &result);
@@ -116,7 +116,7 @@ impl Link {
         let mut place = self.client.lock().await;
         let work = async {
             let client = self.connected(&mut place).await?;
-            client.batch_execute(sql).await.map_err(|source| self.refused(source))
+            client.batch_execute(sql).await.map_err(|error| self.refused(&error))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
         drop_if_broken(&mut place, &result);
@@ -132,8 +132,8 @@ impl Link {
         let mut place = self.client.lock().await;
         let work = async {
             let client = self.connected(&mut place).await?;
-            client.batch_execute(sql::BEGIN).await.map_err(|source| self.refused(source))?;
-            let rows = client.query_typed(sql, params).await.map_err(|source| self.refused(source))?;
+            client.batch_execute(sql::BEGIN).await.map_err(|error| self.refused(&error))?;
+            let rows = client.query_typed(sql, params).await.map_err(|error| self.refused(&error))?;
             Ok(rows.first().map(|row| row.get::<_, i64>(0)))
         };
         let changed = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
@@ -168,7 +168,7 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Client, FleetError> {
-        let failed = |source| FleetError::Connect { place: self.target.place.clone(), source };
+        let failed = |error| FleetError::Connect { place: self.target.place.clone(), source: fault(&error) };
         if let Some(tls) = &self.tls {
             let tls = Tls(TlsConnector::from(Arc::clone(tls)));
             let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
@@ -212,8 +212,8 @@ impl Link {
         });
     }
 
-    fn refused(&self, source: tokio_postgres::Error) -> FleetError {
-        FleetError::Query { place: self.target.place.clone(), source }
+    fn refused(&self, error: &tokio_postgres::Error) -> FleetError {
+        FleetError::Query { place: self.target.place.clone(), source: fault(error) }
     }
 
     fn too_late(&self) -> FleetError {
@@ -223,14 +223,21 @@ impl Link {
 
 /// A connection that is of no use any more is not asked again.
 fn drop_if_broken<T>(place: &mut Option<Client>, result: &Result<T, FleetError>) {
-    let is_broken = match result {
-        Err(FleetError::Query { source, .. }) => source.as_db_error().is_none(),
-        Err(_) => true,
-        Ok(_) => false,
-    };
-    if is_broken || result.as_ref().err().is_some_and(FleetError::is_standby) {
+    if result.as_ref().err().is_some_and(FleetError::ends_connection) {
         *place = None;
     }
+}
+
+/// The words of the database, else the innermost cause.
+fn fault(error: &tokio_postgres::Error) -> DatabaseFault {
+    if let Some(error) = error.as_db_error() {
+        return DatabaseFault { code: error.code().code().to_owned(), message: error.message().to_owned() };
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    DatabaseFault { code: String::new(), message: cause.to_string() }
 }
 
 fn lock<T>(cell: &Cell<T>) -> MutexGuard<'_, T> {
@@ -246,10 +253,10 @@ struct TlsTo {
     name: ServerName<'static>,
 }
 
-struct Stream(tokio_rustls::client::TlsStream<Socket>);
+struct DatabaseStream(tokio_rustls::client::TlsStream<Socket>);
 
 impl MakeTlsConnect<Socket> for Tls {
-    type Stream = Stream;
+    type Stream = DatabaseStream;
     type TlsConnect = TlsTo;
     type Error = rustls::pki_types::InvalidDnsNameError;
 
@@ -259,22 +266,22 @@ impl MakeTlsConnect<Socket> for Tls {
 }
 
 impl TlsConnect<Socket> for TlsTo {
-    type Stream = Stream;
+    type Stream = DatabaseStream;
     type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = std::io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<DatabaseStream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.name, socket).await.map(Stream) })
+        Box::pin(async move { self.connector.connect(self.name, socket).await.map(DatabaseStream) })
     }
 }
 
-impl TlsStream for Stream {
+impl TlsStream for DatabaseStream {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl tokio::io::AsyncRead for Stream {
+impl tokio::io::AsyncRead for DatabaseStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
@@ -284,7 +291,7 @@ impl tokio::io::AsyncRead for Stream {
     }
 }
 
-impl tokio::io::AsyncWrite for Stream {
+impl tokio::io::AsyncWrite for DatabaseStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,

@@ -4,24 +4,23 @@
 //! changes while `run` supervises. The program creates nothing in the database; packaging/fleet.sql is for the
 //! administrator.
 
-pub mod error;
 pub mod link;
 pub mod sql;
 pub mod target;
 
 use std::rc::Rc;
 
-use tokio_postgres::Row as DbRow;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::cipher::{NoRandom, StateKey};
 use crate::refresh::fleet::{
-    Ask, CLAIM_LIFE, Fence, LoginPart, Row, RowAttempt, RowContent, RowReply, RowResult, RowView, SharedToken,
+    Ask, CLAIM_LIFE, Fence, LoginPart, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
+    SharedToken,
 };
 use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
-use crate::store::fleet::error::FleetError;
 use crate::store::fleet::link::{Link, Write};
+use crate::store::fleet_error::FleetError;
 
 /// The format, for the binding of a seal.
 const FORMAT: &str = "zg-tokend fleet 1";
@@ -186,7 +185,7 @@ impl Table {
         self.view(row).map(RowReply::Row)
     }
 
-    fn view(&self, row: &DbRow) -> Result<RowView, FleetError> {
+    fn view(&self, row: &tokio_postgres::Row) -> Result<RowView, FleetError> {
         let broken = |what| move |_| FleetError::Unreadable { what };
         let now_timeline: Option<String> = row.try_get("timeline_now").map_err(broken("timeline"))?;
         let login: Option<String> = row.try_get("login").map_err(broken("login"))?;
@@ -237,7 +236,7 @@ impl Table {
             // A newer program may write another one: without it, the answer of the server tells.
             result = verdict.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         }
-        view.row = Some(Box::new(Row { content, timeline, attempt, result }));
+        view.row = Some(Box::new(LoginRow { content, timeline, attempt, result }));
         Ok(view)
     }
 

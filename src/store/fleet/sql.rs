@@ -18,7 +18,7 @@ pub const READ_TOKEN: &str = "SELECT r.login::text, r.epoch, r.token, \
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS server_time, NULL::text AS timeline_now \
     FROM (SELECT 1) AS one LEFT JOIN zg_tokend.login AS r ON r.account = $1";
 
-/// Who asks, and how durable a commit is.
+/// The role of this connection, and how durable a commit is.
 pub const ABOUT: &str = "SELECT current_user::text AS name, \
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser, \
     has_column_privilege('zg_tokend.login', 'secret', 'SELECT') AS reads_secret, \

@@ -1,4 +1,4 @@
-//! What fleet.url says: hosts, and how their connection is protected.
+//! The meaning of `fleet.url`: hosts, and how their connection is protected.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::refresh::replica::Role;
 use crate::secret::Secret;
-use crate::store::fleet::error::FleetError;
+use crate::store::fleet_error::FleetError;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);

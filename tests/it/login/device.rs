@@ -1,9 +1,13 @@
 //! Logins by device code.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use zg_tokend::testing::demo::Fault;
 
-use super::{LoginRun, configure, fetch, quick_devices};
+use super::logout::{logout_gives, revocations};
+use super::{LoginRun, configure, fetch, log_in, quick_devices};
 use crate::common::world::World;
 use crate::common::{Background, finish, wait_until};
 
@@ -163,4 +167,44 @@ fn a_server_without_device_codes_gets_a_login_by_browser() {
     super::follow(&redirect);
     let shown = login.ends_with(0);
     assert!(shown.contains("logging in by browser instead"), "{shown}");
+}
+
+#[test]
+fn the_endpoints_of_a_login_may_stand_where_secrets_do() {
+    let world = quick_devices(600);
+    let home = world.sandbox.path("home");
+    let write = |name: &str, value: &str| {
+        let path = home.join(name);
+        fs::write(&path, value).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let url = world.server.url();
+    let mut config =
+        format!("token_endpoint = \"{}\"\nclient_id = \"demo\"\n", world.server.token_endpoint());
+    for (name, path) in [
+        ("authorization_endpoint", "authorize"),
+        ("device_authorization_endpoint", "device_authorization"),
+        ("revocation_endpoint", "revoke"),
+    ] {
+        write(name, &format!("{url}/{path}\n"));
+        config.push_str(&format!("{name} = {{ file = \"{}\" }}\n", home.join(name).display()));
+    }
+    world.sandbox.write_config(&config);
+    let mut login = start_json(&world);
+    decide(&code(&login), "allow");
+    assert_eq!(login.wait().code(), Some(0), "{}", login.log());
+    world.assert_live();
+    logout_gives(&world, 0, &[]);
+    assert_eq!(revocations(&world), 1);
+    assert_eq!(log_in(&world, "", "bob").0, 0);
+    world.assert_live();
+    // One that cannot be read, or is none, is named before a person is asked.
+    let device = "device_authorization_endpoint";
+    write(device, "http://192.0.2.1/device\n");
+    let refused = finish(&mut world.sandbox.command(["login", "--device", "--json"]));
+    assert!(refused.code == Some(78) && refused.stdout.contains(device), "{refused:?}");
+    fs::remove_file(home.join(device)).unwrap();
+    let refused = finish(&mut world.sandbox.command(["login", "--device", "--json"]));
+    assert!(refused.code == Some(69) && refused.stdout.contains(device), "{refused:?}");
+    world.assert_live();
 }
