@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::account::files::load_state;
 use crate::account::sources::read;
@@ -19,8 +18,7 @@ use crate::refresh::fleet::{Ask, LoginRow, RowReply, RowView};
 use crate::refresh::replica::{Replica, Role};
 use crate::secret::Fingerprint;
 use crate::store;
-use crate::store::fleet::link::{Link, News};
-use crate::store::fleet::sql::CHANNEL;
+use crate::store::fleet::link::Link;
 use crate::store::fleet::target;
 use crate::store::fleet::{DatabaseRole, Table};
 use crate::store::fleet_error::{DatabaseFault, FleetError};
@@ -205,31 +203,6 @@ pub async fn facts(account: &AccountConfig) -> Result<DatabaseFacts, Problem> {
         return Err(Problem::bug("the database gave no row"));
     };
     let about = table.about().await?;
-    let echoes = listen(table.link(), &mut mpsc::unbounded_channel()).await?.is_some();
+    let echoes = table.link().listen(&mut mpsc::unbounded_channel()).await?.is_some();
     Ok(DatabaseFacts { place: table.place().to_owned(), server_time: view.server_time, about, echoes })
-}
-
-/// How long the own notification may take.
-const ECHO: Duration = Duration::from_secs(5);
-
-/// Sends notifications of this connection there, listens, and waits for one of its own. The process id of
-/// this connection in the database; `None` if nothing comes back: a pooler swallows LISTEN.
-pub async fn listen(
-    link: &Link,
-    (sender, news): &mut (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
-) -> Result<Option<i32>, Problem> {
-    link.send_news_to(Some(sender.clone()));
-    let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
-    link.execute(&format!("LISTEN {CHANNEL}")).await?;
-    link.execute(&format!("SELECT pg_notify('{CHANNEL}', '{echo}')")).await?;
-    let own = async {
-        loop {
-            match news.recv().await {
-                Some(News::Changed { payload, by }) if payload == echo => return Some(by),
-                Some(News::Changed { .. }) => {}
-                Some(News::Closed) | None => return None,
-            }
-        }
-    };
-    Ok(timeout(ECHO, own).await.ok().flatten())
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::context::{Context, Notice};
-use crate::account::fleet::{link, listen};
+use crate::account::fleet::link;
 use crate::account::fleet_note::FleetNote;
 use crate::config::settings::FleetConfig;
 use crate::config::{AccountConfig, AccountName, Settings};
@@ -90,7 +90,7 @@ impl DatabaseListener {
         let Some(first) = self.accounts.first() else { return std::future::pending().await };
         let link = link(first).await?;
         let mut channel = mpsc::unbounded_channel();
-        let own = listen(&link, &mut channel).await?;
+        let own = link.listen(&mut channel).await?;
         let news = &mut channel.1;
         self.note(own.is_some()).await;
         if std::mem::take(&mut self.is_away) {

@@ -347,7 +347,11 @@ impl Record {
             self.identity.clone_from(&secret.identity);
             self.login_life.clone_from(&secret.login_life);
         }
-        if let Some(shared) = &there.token {
+        // A new login may have brought an older token than the one that readers have here.
+        let earlier = self.replica.as_ref().map_or(0, |replica| replica.issued_at);
+        let own_is_newer =
+            earlier > there.issued_at && self.access_token.as_ref().is_some_and(|token| token.is_live(now));
+        if let Some(shared) = there.token.as_ref().filter(|_| !own_is_newer) {
             // The number of a token never goes back on one machine.
             self.generation = self.generation.max(shared.generation);
             let id_token = there.secret.as_ref().and_then(|secret| secret.id_token.clone());
@@ -364,7 +368,7 @@ impl Record {
             login_at: login_at(row),
             epoch: there.epoch,
             held: there.held,
-            issued_at: there.issued_at,
+            issued_at: if own_is_newer { earlier.issued_at } else { there.issued_at },
             undelivered: None,
             ..earlier
         }));

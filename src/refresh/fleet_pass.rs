@@ -430,8 +430,9 @@ impl Refresher {
         }
         let nonce = row.attempt.as_ref().filter(|attempt| replica.is_current(attempt))?.nonce.clone();
         let token = record.refresh_token.as_ref()?;
-        // An attempt whose outcome nobody knows stays in the row.
-        if record.in_flight.is_some() || token.unclear_sends > 0 {
+        // An attempt whose outcome nobody knows stays in the row, unless the server has refused the token since.
+        let is_unclear = record.in_flight.is_some() || token.unclear_sends > 0;
+        if is_unclear && record.verdict.is_none() {
             return None;
         }
         let failure = record.failure.clone().filter(|failure| failure.kind != FLEET);

@@ -367,6 +367,34 @@ fn a_new_login_on_any_machine_serves_all_and_drops_older_replies() {
 }
 
 #[test]
+fn a_new_login_with_an_older_token_replaces_no_newer_one() {
+    let (mut a, mut b, _) = pair();
+    sleep(&mut a, &mut b, seconds(2500));
+    a.begin();
+    let newer = a.token().map(str::to_owned);
+    sleep(&mut a, &mut b, seconds(10));
+    // `b` has the token of the first refresh, and somebody logs in there.
+    b.answers.push_back(unavailable(None));
+    b.set_seed("seed-2");
+    a.begin_with(LOOK);
+    assert_eq!((a.refresh_token(), a.token().map(str::to_owned)), ("seed-2", newer));
+}
+
+#[test]
+fn a_refusal_after_a_lost_reply_is_in_the_row() {
+    let (mut a, mut b, database) = pair();
+    sleep(&mut a, &mut b, seconds(2500));
+    a.answers.extend([lost(), invalid_grant()]);
+    a.begin();
+    a.live(seconds(1));
+    assert_eq!(a.posts.len(), 2);
+    assert!(database.borrow().row.as_ref().unwrap().result.verdict.is_some());
+    b.begin();
+    b.live(seconds(3600));
+    assert!(b.posts.is_empty());
+}
+
+#[test]
 fn a_failover_cannot_lose_a_new_login() {
     let (_, mut b, database) = pair();
     let old = database.borrow().row.clone();

@@ -27,6 +27,9 @@ use crate::store::fleet_error::{DatabaseFault, FleetError};
 /// lock has patience.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a notification from the other connection may take.
+const ECHO: Duration = Duration::from_secs(5);
+
 /// A notification, or the end of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -37,6 +40,9 @@ pub enum News {
     },
     Closed,
 }
+
+/// Where [`Link::listen`] sends the news, and where it is read.
+pub type NewsChannel = (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>);
 
 /// The outcome of a write.
 #[derive(Debug)]
@@ -90,9 +96,42 @@ impl Link {
         &self.target.place
     }
 
-    /// From now on notifications of this connection go there.
-    pub fn send_news_to(&self, news: Option<mpsc::UnboundedSender<News>>) {
-        *lock(&self.news) = news;
+    /// Listens: from now on notifications of this connection go to that channel. A notification from another
+    /// connection shows whether they arrive: a pooler that shares connections swallows them without a word.
+    /// The process of this connection in the database; `None` if nothing arrives.
+    pub async fn listen(&self, channel: &mut NewsChannel) -> Result<Option<i32>, FleetError> {
+        timeout(PATIENCE + ECHO, self.try_to_listen(channel)).await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    async fn try_to_listen(&self, (sender, news): &mut NewsChannel) -> Result<Option<i32>, FleetError> {
+        *lock(&self.news) = Some(sender.clone());
+        let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
+        // No other question meanwhile, whose answer could bring along what arrives late.
+        let mut place = self.client.lock().await;
+        let client = self.connected(&mut place).await?;
+        let refused = |error| self.refused(&error);
+        client.batch_execute(&format!("LISTEN {}", sql::CHANNEL)).await.map_err(refused)?;
+        let own = client.query_typed("SELECT pg_backend_pid()", &[]).await.map_err(refused)?;
+        let own = own.first().and_then(|row| row.try_get(0).ok());
+        let apart = Self {
+            target: self.target.clone(),
+            tls: self.tls.clone(),
+            client: Mutex::new(None),
+            warned: Arc::default(),
+            news: Arc::default(),
+        };
+        apart.execute(&format!("SELECT pg_notify('{}', '{echo}')", sql::CHANNEL)).await?;
+        let arrives = async {
+            loop {
+                match news.recv().await {
+                    Some(News::Changed { payload, .. }) if payload == echo => return true,
+                    Some(News::Changed { .. }) => {}
+                    Some(News::Closed) | None => return false,
+                }
+            }
+        };
+        let arrives = timeout(ECHO, arrives).await.unwrap_or(false);
+        Ok(own.filter(|_| arrives))
     }
 
     /// Questions that change nothing.

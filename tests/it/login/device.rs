@@ -136,7 +136,7 @@ fn a_camera_reads_the_picture_of_the_address() {
     login.process.wait_for("The code works for 10 min");
     let shown = login.process.log();
     let image = world.sandbox.path("code.pbm");
-    std::fs::write(&image, picture(&shown)).unwrap();
+    fs::write(&image, picture(&shown)).unwrap();
     let read = finish(std::process::Command::new("zbarimg").arg("-q").arg("--raw").arg(&image));
     let user_code = shown.lines().map(str::trim).find(|line| is_user_code(line)).unwrap();
     assert_eq!(
@@ -179,17 +179,20 @@ fn the_endpoints_of_a_login_may_stand_where_secrets_do() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     };
     let url = world.server.url();
-    let mut config =
-        format!("token_endpoint = \"{}\"\nclient_id = \"demo\"\n", world.server.token_endpoint());
-    for (name, path) in [
+    let endpoints = [
         ("authorization_endpoint", "authorize"),
         ("device_authorization_endpoint", "device_authorization"),
         ("revocation_endpoint", "revoke"),
-    ] {
+    ];
+    let lines = endpoints.map(|(name, path)| {
         write(name, &format!("{url}/{path}\n"));
-        config.push_str(&format!("{name} = {{ file = \"{}\" }}\n", home.join(name).display()));
-    }
-    world.sandbox.write_config(&config);
+        format!("{name} = {{ file = \"{}\" }}\n", home.join(name).display())
+    });
+    world.sandbox.write_config(&format!(
+        "token_endpoint = \"{}\"\nclient_id = \"demo\"\n{}",
+        world.server.token_endpoint(),
+        lines.concat()
+    ));
     let mut login = start_json(&world);
     decide(&code(&login), "allow");
     assert_eq!(login.wait().code(), Some(0), "{}", login.log());
