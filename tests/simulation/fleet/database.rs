@@ -1,6 +1,8 @@
 //! The database: one row, its history for a failover, and the statements as docs/FLEET.md has them.
 
-use zg_tokend::testing::refresh::{Ask, Attempt, CLAIM_LIFE, Content, Fence, Row, RowReply, RowResult, View};
+use zg_tokend::testing::refresh::{
+    Ask, CLAIM_LIFE, Fence, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
+};
 
 use super::super::plan::SECOND;
 use super::mutants::FleetMutant;
@@ -13,9 +15,9 @@ const HISTORY: i64 = 10 * SECOND;
 
 #[derive(Default)]
 pub(super) struct Database {
-    pub(super) row: Option<Row>,
+    pub(super) row: Option<LoginRow>,
     /// Every commit of late, and when.
-    history: Vec<(i64, Option<Row>)>,
+    history: Vec<(i64, Option<LoginRow>)>,
     pub(super) timeline: u32,
     pub(super) down_until: i64,
     pub(super) mutant: Option<FleetMutant>,
@@ -32,7 +34,7 @@ impl Database {
         now >= self.down_until
     }
 
-    fn commit(&mut self, now: i64, row: Row) {
+    fn commit(&mut self, now: i64, row: LoginRow) {
         self.row = Some(row);
         self.history.push((now, self.row.clone()));
         // The newest of those that are too old is what the replica had.
@@ -52,8 +54,8 @@ impl Database {
         lost
     }
 
-    pub(super) fn view(&self, now: i64) -> View {
-        View { row: self.row.clone().map(Box::new), server_time: EPOCH + now, timeline: self.timeline }
+    pub(super) fn view(&self, now: i64) -> RowView {
+        RowView { row: self.row.clone().map(Box::new), server_time: EPOCH + now, timeline: self.timeline }
     }
 
     fn meets(&self, fence: &Fence) -> bool {
@@ -63,8 +65,8 @@ impl Database {
         })
     }
 
-    fn stored(&mut self, now: i64, content: &Content) -> (RowReply, bool) {
-        let row = Row {
+    fn stored(&mut self, now: i64, content: &RowContent) -> (RowReply, bool) {
+        let row = LoginRow {
             content: content.clone(),
             timeline: self.timeline,
             attempt: None,
@@ -88,7 +90,7 @@ impl Database {
                     return (RowReply::Missed, false);
                 }
                 let mut row = self.row.clone().expect("the fence is met");
-                row.attempt = Some(Attempt {
+                row.attempt = Some(RowAttempt {
                     nonce: nonce.clone(),
                     host: host.clone(),
                     claimed_at: EPOCH + now,

@@ -6,7 +6,8 @@ use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::{Answer, Grant};
 use zg_tokend::testing::problem::{Class, Problem};
 use zg_tokend::testing::refresh::{
-    Action, Ask, Event, FleetPolicy, Inputs, Policy, Record, Refresher, Report, Role, RowReply, Trigger, View,
+    Action, Ask, Event, FleetPolicy, Inputs, Policy, Record, Refresher, Report, Role, RowReply, RowView,
+    Trigger,
 };
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
@@ -52,7 +53,7 @@ pub(super) struct Host {
     /// The record that the mutant has not stored yet.
     unstored: Option<Record>,
     /// The row as the mutant remembers it.
-    last_view: Option<View>,
+    last_view: Option<RowView>,
 }
 
 pub(super) enum Doing {
@@ -153,7 +154,13 @@ fn policy(number: usize, seed: Option<&Secret>, role: Role) -> Policy {
 }
 
 fn unreachable_database() -> Problem {
-    Problem { class: Class::Unavailable, kind: "fleet".into(), message: "simulated".into(), hint: None }
+    Problem {
+        class: Class::Unavailable,
+        kind: "fleet".into(),
+        message: "simulated".into(),
+        cause: None,
+        hint: None,
+    }
 }
 
 fn unknown(is_read: bool) -> Result<RowReply, Problem> {
