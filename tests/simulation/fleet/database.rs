@@ -23,6 +23,8 @@ pub(super) struct Database {
     pub(super) mutant: Option<FleetMutant>,
     /// Every statement that changed the row, for the figures.
     pub(super) repairs: u64,
+    /// How often a statement replaced a newer login or reply by an older one.
+    pub(super) back: u64,
 }
 
 impl Database {
@@ -66,6 +68,16 @@ impl Database {
     }
 
     fn stored(&mut self, now: i64, content: &RowContent) -> (RowReply, bool) {
+        let back = self.row.as_ref().is_some_and(|row| {
+            let there = &row.content;
+            let began_at = |content: &RowContent| content.secret.as_ref().map(|secret| secret.login_at);
+            if there.login == content.login {
+                content.epoch <= there.epoch
+            } else {
+                began_at(content) < began_at(there)
+            }
+        });
+        self.back += u64::from(back);
         let row = LoginRow {
             content: content.clone(),
             timeline: self.timeline,

@@ -108,9 +108,7 @@ fn every_mutant_of_the_fleet_is_caught() {
             "{mutant:?}: {} avoidable (the core: {}), {} stuck, broken {:?}",
             figures.avoidable, sound.avoidable, figures.stuck, figures.broken
         );
-        if !(sound.broken.is_empty() && sound.stuck == 0) {
-            println!("the core does not stand {faults:?}: {sound:?}");
-        }
+        assert!(sound.broken.is_empty() && sound.stuck == 0, "the core does not stand {faults:?}: {sound:?}");
         if figures.avoidable <= sound.avoidable && figures.stuck == 0 && figures.broken.is_empty() {
             missed.push(mutant);
         }

@@ -111,6 +111,8 @@ pub(crate) enum Broken {
     SentAfterVerdict,
     /// A token file goes back to an older token.
     Older,
+    /// A statement replaces a newer row by an older one.
+    RowBack,
     /// After hours without a fault the hosts do not agree with the row.
     Apart,
 }
@@ -266,6 +268,9 @@ impl FleetWorld {
         self.judge_rest();
         self.figures.ms = self.duration;
         self.figures.repairs = self.database.repairs;
+        for _ in 0..self.database.back {
+            self.broken(Broken::RowBack);
+        }
         self.figures
     }
 
