@@ -12,6 +12,7 @@ use crate::cipher::StateKey;
 use crate::clock::utc;
 use crate::config::{AccountConfig, Settings};
 use crate::http::client::tls_config;
+use crate::http::failure::words;
 use crate::message::{duration, local};
 use crate::problem::{Problem, told};
 use crate::refresh::fleet::{Ask, LoginRow, RowReply, RowView};
@@ -78,7 +79,7 @@ pub async fn link(account: &AccountConfig) -> Result<Rc<Link>, Problem> {
     let ca_file = account.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let role = format!("{:?}", fleet.role);
     let id = Fingerprint::of([url.expose().as_bytes(), role.as_bytes(), ca_file.as_bytes()]);
-    Ok(Link::open(id, || {
+    Ok(Link::open(id, words, || {
         let mut target = target::parse(&url, fleet.role)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         target.config.application_name(format!("{APPLICATION} {host}"));

@@ -271,6 +271,10 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
     let again = if account.can_log_in() { login_hint(settings, account) } else { LOG_IN_AGAIN.to_owned() };
     let Some(source) = &account.refresh_token else {
+        if stored.is_none() && account.fleet.is_some() {
+            findings.push(Finding::ok("refresh_token", "there is none here yet: the database may have it"));
+            return findings;
+        }
         findings.push(stored.map_or_else(
             || {
                 let message = "there is none, neither in the config nor in the state";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, millis};
-use crate::oauth::Identity;
+use crate::oauth::{Identity, TokenClient};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict,
 };
@@ -99,6 +99,9 @@ pub struct RowContent {
 /// The login, which is sealed in the row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginPart {
+    /// The client and the token endpoint that the login belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Fingerprint>,
     pub login_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<RefreshToken>,
@@ -210,6 +213,8 @@ pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &s
     let Some(replica) = replica.filter(|replica| replica.held == own) else {
         return match own {
             _ if there.held == own => RowStep::Adopt,
+            // Another machine has used this login before, and has a newer refresh token of it.
+            Some(own) if is_used(row, own) => RowStep::Adopt,
             // A logout here ends the login everywhere, but not one that began elsewhere meanwhile.
             None if replica.is_some_and(|replica| replica.login == there.login) => {
                 found(record, Some(row), view, now, new_login)
@@ -249,6 +254,27 @@ pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &s
     }
 }
 
+/// Whether the row knows this refresh token as one that was used up. The login before the present one is not.
+fn is_used(row: &LoginRow, own: Fingerprint) -> bool {
+    row.content.secret.as_ref().is_some_and(|secret| {
+        let is_previous = secret.previous.as_ref().is_some_and(|token| token.value.fingerprint() == own);
+        secret.seeds.contains(&own) && !is_previous
+    })
+}
+
+/// The client and the token endpoint of a login, which a row of this account must have as well.
+pub fn client_of(client: &TokenClient) -> Fingerprint {
+    let endpoint = &client.token_endpoint;
+    let host = endpoint.host_str().unwrap_or_default();
+    Fingerprint::of([client.client_id.as_bytes(), host.as_bytes(), endpoint.path().as_bytes()])
+}
+
+/// Whether the row is about the login of another client: another account of the same name.
+pub fn is_foreign(row: &LoginRow, own: Option<Fingerprint>) -> bool {
+    let there = row.content.secret.as_ref().and_then(|secret| secret.client);
+    there.zip(own).is_some_and(|(there, own)| there != own)
+}
+
 /// The same for a machine that only reads: the row, unless it went back in time while the token lives.
 pub fn after_reader_read(record: Option<&Record>, view: &RowView, now: Timestamp) -> RowStep {
     let Some(row) = view.row.as_deref() else { return RowStep::Agree };
@@ -284,6 +310,7 @@ fn found(record: &Record, over: Option<&LoginRow>, view: &RowView, now: Timestam
     let after = over.map_or(0, |row| row.content.epoch).max(replica.map_or(0, |replica| replica.epoch));
     let age = record.access_token.as_ref().map_or(0, |token| millis(now.since(token.issued_at)));
     let replica = Replica {
+        client: replica.and_then(|replica| replica.client),
         login: login.to_owned(),
         login_at,
         epoch: after + 1,
@@ -308,6 +335,7 @@ pub fn content(record: &Record, replica: &Replica) -> Box<RowContent> {
         token
     });
     let secret = LoginPart {
+        client: replica.client,
         login_at: replica.login_at,
         refresh_token: record.refresh_token.as_ref().map(plain),
         previous: record.previous.as_ref().filter(|token| token.value.open().is_some()).map(plain),
@@ -366,6 +394,7 @@ impl Record {
             host: host.to_owned(),
             login: there.login.clone(),
             login_at: login_at(row),
+            client: there.secret.as_ref().and_then(|secret| secret.client).or(earlier.client),
             epoch: there.epoch,
             held: there.held,
             issued_at: if own_is_newer { earlier.issued_at } else { there.issued_at },

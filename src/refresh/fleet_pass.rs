@@ -14,7 +14,7 @@ use crate::refresh::fleet::{
     self, Ask, CLAIM_FRESH, CLAIM_LIFE, FLEET, Fence, FleetReport, Gate, LOOK, LoginRow, RowAttempt,
     RowReply, RowResult, RowStep, RowView,
 };
-use crate::refresh::fleet_words::{problem, stale, waiting};
+use crate::refresh::fleet_words::{foreign, problem, stale, waiting};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
 use crate::refresh::replica::{Claim, Replica, Role, UnclearClaim};
@@ -128,6 +128,18 @@ impl Refresher {
             let problem = stale(view.timeline, known);
             return self.without_database(now, problem);
         }
+        let own = self.inputs.as_ref().map(|inputs| fleet::client_of(&inputs.client));
+        let own = own.or_else(|| self.replica().and_then(|replica| replica.client));
+        if let Some(row) = view.row.as_ref().filter(|_| !self.only_reads()) {
+            if own.is_none() {
+                // Nobody knows whether it is the login of this account.
+                return self.decide_locked(now);
+            }
+            if fleet::is_foreign(row, own) {
+                let problem = foreign(&self.policy.account);
+                return self.without_database(now, problem);
+            }
+        }
         let new_login = self.uuid();
         let step = match (self.role(), self.record()) {
             (Some(Role::Read), record) => fleet::after_reader_read(record, &view, now),
@@ -141,6 +153,14 @@ impl Refresher {
         {
             drop(failure);
             self.round().dirty = true;
+        }
+        let mut step = step;
+        if let RowStep::Write(ask) = &mut step
+            && let Ask::Store { content, .. } | Ask::Repair { content } | Ask::Found { content, .. } =
+                &mut **ask
+            && let Some(secret) = &mut content.secret
+        {
+            secret.client = own;
         }
         let mut actions = Vec::new();
         match &step {
@@ -235,6 +255,7 @@ impl Refresher {
             host,
             login: content.login.clone(),
             login_at: content.secret.as_ref().map_or(0, |secret| secret.login_at),
+            client: content.secret.as_ref().and_then(|secret| secret.client),
             epoch: content.epoch,
             held: content.held,
             issued_at: content.issued_at,

@@ -11,6 +11,13 @@ pub(super) fn stale(timeline: u32, known: u32) -> Problem {
     problem("fleet_stale", message, Some(hint.into()))
 }
 
+pub(super) fn foreign(account: &str) -> Problem {
+    let message =
+        format!("the row `{account}` in the database is the login of another client or another server");
+    let hint = "give this account another name, the same on all machines of its login; if the client has changed on all of them, docs/FLEET.md shows how to begin anew";
+    Problem { class: Class::Config, ..problem("fleet_foreign", message, Some(hint.into())) }
+}
+
 pub(super) fn problem(kind: &str, message: String, hint: Option<String>) -> Problem {
     Problem { class: Class::Unavailable, kind: kind.into(), message, cause: None, hint }
 }

@@ -23,6 +23,9 @@ pub struct Replica {
     pub login: String,
     /// When the login began, in milliseconds since 1970 by the clock of the database.
     pub login_at: i64,
+    /// The client and the token endpoint that the login belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Fingerprint>,
     /// The number of the reply; a new login counts on.
     pub epoch: u64,
     /// The refresh token of this epoch; `None` after a logout, and for a reader.

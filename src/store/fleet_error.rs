@@ -54,6 +54,10 @@ impl FleetError {
         }
     }
 
+    fn is_of_certificate(&self) -> bool {
+        self.fault().is_some_and(|fault| fault.code.is_empty() && fault.message.contains("certificate"))
+    }
+
     /// A standby, or a primary that is none any more.
     pub fn is_standby(&self) -> bool {
         self.fault().is_some_and(|fault| {
@@ -103,6 +107,9 @@ impl FleetError {
             _ if WRONG_PASSWORD.contains(&code) => "correct user and password in fleet.url",
             _ if NO_TABLE.contains(&code) => {
                 "let the administrator of the database run what `zg-tokend fleet sql` prints"
+            }
+            _ if self.is_of_certificate() => {
+                "set sslrootcert in fleet.url to the authority of the database, and name the host as its certificate does"
             }
             _ if code == NO_PRIVILEGE => {
                 "grant what `zg-tokend fleet sql` prints; a machine with the role zg_read needs role = \"read\""

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::problem::Class;
 use crate::refresh::FleetPolicy;
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::{FleetReport, RowAttempt};
@@ -375,7 +376,9 @@ fn a_new_login_with_an_older_token_replaces_no_newer_one() {
     sleep(&mut a, &mut b, seconds(10));
     // `b` has the token of the first refresh, and somebody logs in there.
     b.answers.push_back(unavailable(None));
-    b.set_seed("seed-2");
+    let now = b.now;
+    b.disk.as_mut().unwrap().take_login(Secret::new("seed-2"), None, None, now);
+    b.begin();
     a.begin_with(LOOK);
     assert_eq!((a.refresh_token(), a.token().map(str::to_owned)), ("seed-2", newer));
 }
@@ -392,6 +395,38 @@ fn a_refusal_after_a_lost_reply_is_in_the_row() {
     b.begin();
     b.live(seconds(3600));
     assert!(b.posts.is_empty());
+}
+
+#[test]
+fn one_seed_on_two_machines_at_the_same_moment_is_one_login() {
+    let database = database();
+    let (mut a, mut b) = (machine("a", &database, Role::Refresh), machine("b", &database, Role::Refresh));
+    b.sleep(seconds(1));
+    // `b` has taken the seed, and has not looked at the row yet.
+    b.dies_before = Some("read");
+    b.begin();
+    let mut record = b.policy.new_record();
+    record.take_seed(Secret::new("seed-1"), b.now);
+    b.disk = Some(record);
+    a.begin();
+    b.restart();
+    assert_eq!((a.posts.len(), b.posts.len()), (1, 0));
+    assert_eq!((b.token(), b.refresh_token()), (a.token(), a.refresh_token()));
+}
+
+#[test]
+fn an_account_of_the_same_name_at_another_server_is_left_alone() {
+    let (mut a, _, database) = pair();
+    let mut other = machine("c", &database, Role::Refresh);
+    other.sleep(seconds(100));
+    other.set_client("client of another server");
+    other.set_seed("seed-9");
+    let Outcome::Failed(problem) = other.last_outcome() else { panic!("{:?}", other.last_outcome()) };
+    assert_eq!((problem.kind.as_str(), problem.class), ("fleet_foreign", Class::Config));
+    other.live(seconds(3600));
+    assert!(other.posts.is_empty() && other.token().is_none());
+    a.sleep(seconds(2500));
+    assert!(matches!(a.begin(), Outcome::Refreshed { .. }));
 }
 
 #[test]

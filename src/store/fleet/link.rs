@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -44,6 +45,9 @@ pub enum News {
 /// Where [`Link::listen`] sends the news, and where it is read.
 pub type NewsChannel = (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>);
 
+/// Words for an error of a connection.
+pub type Explain = fn(&(dyn Error + 'static)) -> String;
+
 /// The outcome of a write.
 #[derive(Debug)]
 pub enum Write {
@@ -58,6 +62,7 @@ pub enum Write {
 pub struct Link {
     target: Database,
     tls: Option<Arc<ClientConfig>>,
+    explain: Explain,
     /// One question at a time: a transaction is several.
     client: Mutex<Option<Client>>,
     /// The database has warned since this was last reset.
@@ -75,6 +80,7 @@ impl Link {
     /// The link to this database, which all accounts share.
     pub fn open(
         id: Fingerprint,
+        explain: Explain,
         target: impl FnOnce() -> Result<(Database, Option<Arc<ClientConfig>>), FleetError>,
     ) -> Result<Rc<Self>, FleetError> {
         if let Some(link) = LINKS.with_borrow(|links| links.get(&id).cloned()) {
@@ -84,6 +90,7 @@ impl Link {
         let link = Rc::new(Self {
             target,
             tls,
+            explain,
             client: Mutex::new(None),
             warned: Arc::default(),
             news: Arc::default(),
@@ -116,6 +123,7 @@ impl Link {
         let apart = Self {
             target: self.target.clone(),
             tls: self.tls.clone(),
+            explain: self.explain,
             client: Mutex::new(None),
             warned: Arc::default(),
             news: Arc::default(),
@@ -207,7 +215,8 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Client, FleetError> {
-        let failed = |error| FleetError::Connect { place: self.target.place.clone(), source: fault(&error) };
+        let failed =
+            |error| FleetError::Connect { place: self.target.place.clone(), source: self.fault(&error) };
         if let Some(tls) = &self.tls {
             let tls = Tls(TlsConnector::from(Arc::clone(tls)));
             let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
@@ -252,7 +261,17 @@ impl Link {
     }
 
     fn refused(&self, error: &tokio_postgres::Error) -> FleetError {
-        FleetError::Query { place: self.target.place.clone(), source: fault(error) }
+        FleetError::Query { place: self.target.place.clone(), source: self.fault(error) }
+    }
+
+    /// In the words of the database, else of the connection.
+    fn fault(&self, error: &tokio_postgres::Error) -> DatabaseFault {
+        match error.as_db_error() {
+            Some(error) => {
+                DatabaseFault { code: error.code().code().to_owned(), message: error.message().to_owned() }
+            }
+            None => DatabaseFault { code: String::new(), message: (self.explain)(error) },
+        }
     }
 
     fn too_late(&self) -> FleetError {
@@ -265,18 +284,6 @@ fn drop_if_broken<T>(place: &mut Option<Client>, result: &Result<T, FleetError>)
     if result.as_ref().err().is_some_and(FleetError::ends_connection) {
         *place = None;
     }
-}
-
-/// The words of the database, else the innermost cause.
-fn fault(error: &tokio_postgres::Error) -> DatabaseFault {
-    if let Some(error) = error.as_db_error() {
-        return DatabaseFault { code: error.code().code().to_owned(), message: error.message().to_owned() };
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    DatabaseFault { code: String::new(), message: cause.to_string() }
 }
 
 fn lock<T>(cell: &Cell<T>) -> MutexGuard<'_, T> {

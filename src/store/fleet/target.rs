@@ -66,6 +66,17 @@ pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
             "write it as postgresql://USER:PASSWORD@HOST/DATABASE; docs/FLEET.md lists its options",
         )
     })?;
+    let authority = base.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let is_odd = |host: &Host| matches!(host, Host::Tcp(name) if name.contains(['@', '/', '?', '#']));
+    if authority.matches('@').count() > 1
+        || config.get_hosts().iter().any(is_odd)
+        || config.get_dbname().is_some_and(|name| name.contains('@'))
+    {
+        return Err(bad(
+            "has a character in user or password that must be percent-encoded",
+            "write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23, % as %25",
+        ));
+    }
     if config.get_hosts().is_empty() {
         return Err(bad("names no host", "write it as postgresql://USER:PASSWORD@HOST/DATABASE"));
     }
@@ -156,9 +167,12 @@ mod tests {
 
     #[test]
     fn errors_do_not_show_the_password() {
-        for url in
-            ["host=db1 password=secret", "postgresql://u:secret@db1/zg?x=1", "postgresql://u:secret@/zg"]
-        {
+        for url in [
+            "host=db1 password=secret",
+            "postgresql://u:secret@db1/zg?x=1",
+            "postgresql://u:secret@/zg",
+            "postgresql://u:hun@secret@db1/zg",
+        ] {
             let error = target(url).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }

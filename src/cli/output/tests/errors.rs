@@ -418,6 +418,7 @@ fn fleet(page: &mut Page) {
             place: place(),
             source: fault("28P01", "password authentication failed for user \"u\""),
         },
+        FleetError::Connect { place: place(), source: fault("", "the server's certificate is not for db1") },
         FleetError::Timeout { place: place(), seconds: 10 },
         refused("55000", "recovery is in progress"),
         refused("42P01", "relation \"zg_tokend.login\" does not exist"),
