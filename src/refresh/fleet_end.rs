@@ -131,7 +131,7 @@ impl Refresher {
             }
             // The row tells, in the next pass.
             Ok(RowReply::Missed | RowReply::Unknown { .. }) => {
-                self.again = true;
+                self.note_local_problem(now);
                 self.unlock(then)
             }
             _ => self.unlock(then),

@@ -116,8 +116,8 @@ impl Refresher {
             return self.ask(Asked::Row, Ask::Read);
         }
         let message = "the row of the account changes again and again in the database";
-        let problem = problem(FLEET, message.into(), None);
-        self.look_later(now, SOON, problem)
+        let problem = problem("fleet_changing", message.into(), None);
+        self.look_later(now, LOOK, problem)
     }
 
     /// The row as it is now: continue with it, or bring it up to date.
@@ -247,7 +247,14 @@ impl Refresher {
         };
         let host = self.replica().map(|replica| replica.host.clone());
         let host = host.unwrap_or_else(|| self.new_host());
-        let timeline = self.round().view.as_ref().map_or(0, |view| view.timeline);
+        let view = self.round().view.as_ref();
+        let timeline = view.map_or(0, |view| view.timeline);
+        let before = view.and_then(|view| view.row.as_ref()).map_or(0, |row| row.timeline);
+        let row_timeline = match done {
+            FleetReport::Repaired { .. } => before,
+            FleetReport::Founded if content.is_copy => 0,
+            _ => timeline,
+        };
         let mut record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         let earlier = record.replica.take().map(|replica| *replica).unwrap_or_default();
         record.replica = Some(Box::new(Replica {
@@ -259,16 +266,22 @@ impl Refresher {
             held: content.held,
             issued_at: content.issued_at,
             undelivered: None,
-            timeline,
-            failover: None,
             ..earlier
         }));
-        self.remember(record);
-        self.round().dirty = true;
-        let row = LoginRow { content: *content, timeline, attempt: None, result: RowResult::default() };
+        let row = LoginRow {
+            content: *content,
+            timeline: row_timeline,
+            attempt: None,
+            result: RowResult::default(),
+        };
         if let Some(view) = &mut self.round().view {
             view.row = Some(Box::new(row));
         }
+        if let (Some(replica), Some(view)) = (&mut record.replica, self.round().view.clone()) {
+            replica.watch(&view, now);
+        }
+        self.remember(record);
+        self.round().dirty = true;
         report_first(Report::Fleet(done), self.decide_locked(now))
     }
 
@@ -321,7 +334,7 @@ impl Refresher {
     /// The refresh that is due is not made now: the row is looked at again after this time.
     fn look_later(&mut self, now: Timestamp, wait: Duration, problem: Problem) -> Vec<Action> {
         let spread = Duration::from_millis(self.next_random() % 2000);
-        let is_soon = !self.policy.patient && matches!(&*problem.kind, "fleet_refreshing" | FLEET);
+        let is_soon = !self.policy.patient && &*problem.kind == "fleet_refreshing";
         let wait = if is_soon { wait.min(SOON) } else { wait + spread };
         self.row_wait = Some(Box::new((now.plus(wait), is_soon)));
         self.store(now, Outcome::Held { wait, problem })
