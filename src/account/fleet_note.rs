@@ -20,6 +20,9 @@ pub struct FleetNote {
     /// Why it could not be seen the last time.
     #[serde(default)]
     pub problem: Option<String>,
+    /// The reason why a refresh that is due waits, with the next step.
+    #[serde(default)]
+    pub waits: Option<(String, String)>,
     /// Whether notifications reach this machine; `None` where no `run` listens.
     #[serde(default)]
     pub listens: Option<bool>,

@@ -41,7 +41,6 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
-#[cfg(feature = "fleet")]
 use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
 use crate::clock::Timestamp;
@@ -82,6 +81,9 @@ pub struct HangNote {
 impl Note for HangNote {
     const FILE: &'static str = "hang";
 }
+
+/// The next step where a wait for other machines ends by itself.
+const FLEET_WAITS: &str = "wait: this ends by itself; `zg-tokend fleet status` shows the row";
 
 #[derive(Debug)]
 pub struct Account {
@@ -314,6 +316,30 @@ impl Account {
         Err(Problem::bug("this zg-tokend was built without the fleet"))
     }
 
+    /// For `status`, and for the log of `run` when it changes: a machine may wait for another one until its token
+    /// expires.
+    fn note_wait(&mut self, outcome: &Outcome, context: &Context) {
+        let waits = match outcome {
+            // Those that refresh, or are about to, are done within seconds.
+            Outcome::Held { problem, .. }
+                if matches!(&*problem.kind, "fleet_unclear" | "fleet_failover" | "fleet_changing") =>
+            {
+                let hint = problem.hint.clone().unwrap_or_else(|| FLEET_WAITS.to_owned());
+                Some((problem.message.clone(), hint))
+            }
+            _ => None,
+        };
+        let note = self.files().store().update_note(|note: &mut FleetNote| {
+            let is_new = note.waits != waits;
+            note.waits.clone_from(&waits);
+            is_new
+        });
+        if let (Some(true), Some((text, hint)), true) = (note, waits, self.core.policy().patient) {
+            let message = Message::new(Level::Info, "fleet_waits", format!("waiting: {text}")).hint(hint);
+            context.message(self.name(), &message);
+        }
+    }
+
     fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
         self.keys = keys;
         self.files.iter_mut().for_each(|files| files.set_keys(self.keys.clone()));
@@ -429,6 +455,9 @@ impl Account {
                 hint: Some(hint.clone()),
             };
             self.refused_login = Some(Box::new((*refused, problem)));
+        }
+        if let (Report::Finished(outcome), Some(_)) = (&report, &self.configured.fleet) {
+            self.note_wait(outcome, context);
         }
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());

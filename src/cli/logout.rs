@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::account::context::{Context, Mode};
+use crate::account::fleet_note::FleetNote;
 use crate::account::once::once;
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Logout};
@@ -16,6 +17,17 @@ use crate::config::{AccountConfig, Settings};
 use crate::login::logout::logout;
 use crate::refresh::decide::Trigger;
 use crate::runtime::event_loop;
+
+/// Continues with the row, if the database answers.
+fn sees_row(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+    let trigger = Trigger { row: true, ..Trigger::default() };
+    let accounts = accounts(settings, Some(account.name.as_str()), Mode::default());
+    let Ok(mut done) = once(accounts, trigger, Context::new(Rc::new(Warnings))) else { return false };
+    done.iter_mut().all(|account| {
+        let note: FleetNote = account.files().store().note();
+        note.problem.is_none()
+    })
+}
 
 /// Ends the login on the other machines as well. True if the database knows of it.
 fn tell_others(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
@@ -36,6 +48,18 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
+    // The row may have a newer refresh token than this machine: that one is to be revoked.
+    if account.fleet.is_some() && !sees_row(&Arc::new(settings.clone()), &account) && !flags.local {
+        let hint = "run it again when the database answers; --local forgets the login on this machine alone";
+        output::error(
+            format!(
+                "account {}: the database does not answer, and may have a newer refresh token",
+                account.name
+            ),
+            Some(hint),
+        );
+        return Exit::Unavailable;
+    }
     let runtime = match event_loop() {
         Ok(runtime) => runtime,
         Err(error) => return output::no_event_loop(&error),

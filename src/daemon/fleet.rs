@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::LOOK;
 use crate::store;
-use crate::store::fleet::link::News;
+use crate::store::fleet::link::{ECHO_PREFIX, News};
 use crate::workers;
 
 /// The first wait after a lost connection, and the longest: the others wait for what is only on this disk.
@@ -92,7 +92,7 @@ impl DatabaseListener {
         let mut channel = mpsc::unbounded_channel();
         let own = link.listen(&mut channel).await?;
         let news = &mut channel.1;
-        self.note(own.is_some()).await;
+        self.note(Some(own.is_some())).await;
         if std::mem::take(&mut self.is_away) {
             let text = format!("the database {} answers again", link.place());
             self.tell(&Message::new(Level::Info, "fleet_back", text));
@@ -117,6 +117,8 @@ impl DatabaseListener {
             match next {
                 // It tells of a write of this process.
                 Some(News::Changed { by, .. }) if own == Some(by) => {}
+                // Another machine tries whether notifications arrive.
+                Some(News::Changed { payload, .. }) if payload.starts_with(ECHO_PREFIX) => {}
                 Some(News::Changed { payload, .. }) => {
                     let account = payload.rsplit_once(' ').and_then(|(account, _)| account.parse().ok());
                     self.look(account.as_ref(), false);
@@ -141,7 +143,7 @@ impl DatabaseListener {
         if std::mem::replace(&mut self.is_away, true) {
             return;
         }
-        self.note(false).await;
+        self.note(None).await;
         let text = format!("{}; live tokens stay, and nothing is refreshed meanwhile", problem.message);
         let message = Message::new(Level::Warn, "fleet_away", text).cause(problem.cause.as_deref());
         self.tell(&Message { hint: problem.hint.clone(), ..message });
@@ -152,12 +154,12 @@ impl DatabaseListener {
     }
 
     /// For `status`.
-    async fn note(&self, listens: bool) {
+    async fn note(&self, listens: Option<bool>) {
         let (settings, accounts) = (Arc::clone(&self.settings), self.accounts.clone());
         workers::run(move || {
             for account in accounts {
                 let mut store = store::open(&settings, &account);
-                store.update_note(|note: &mut FleetNote| note.listens = Some(listens));
+                store.update_note(|note: &mut FleetNote| note.listens = listens);
             }
         })
         .await;

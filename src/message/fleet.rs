@@ -28,3 +28,28 @@ pub fn sentence(report: FleetReport) -> (&'static str, String, Option<&'static s
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use crate::golden::compare;
+    use crate::message::fleet::*;
+
+    #[test]
+    fn every_change_is_told_and_every_warning_has_a_way_out() {
+        let mut text = String::new();
+        for report in [
+            FleetReport::Received { epoch: 12 },
+            FleetReport::Dropped { epoch: 12 },
+            FleetReport::Delivered,
+            FleetReport::Repaired { epoch: 12 },
+            FleetReport::Founded,
+        ] {
+            let (event, sentence, hint) = sentence(report);
+            let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            let _ = writeln!(text, "# {event}\n{sentence}\n{hint}");
+        }
+        compare("fleet", &text);
+    }
+}

@@ -94,6 +94,8 @@ pub struct RowContent {
     pub token: Option<SharedToken>,
     /// By the clock of the database, in milliseconds since 1970.
     pub issued_at: i64,
+    /// Another machine may have a newer copy of the same login: it does not settle the row.
+    pub is_copy: bool,
 }
 
 /// The login, which is sealed in the row.
@@ -202,7 +204,8 @@ pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &s
         return match own {
             // The table lost its row: the other machines go by login and epoch.
             Some(_) if replica.is_some_and(|replica| replica.held == own) => {
-                let content = content(record, replica.unwrap_or(&Replica::default()));
+                let mut content = content(record, replica.unwrap_or(&Replica::default()));
+                content.is_copy = true;
                 RowStep::Write(Box::new(Ask::Found { over: None, content }))
             }
             Some(_) => found(record, None, view, now, new_login),
@@ -279,6 +282,9 @@ pub fn is_foreign(row: &LoginRow, own: Option<Fingerprint>) -> bool {
 pub fn after_reader_read(record: Option<&Record>, view: &RowView, now: Timestamp) -> RowStep {
     let Some(row) = view.row.as_deref() else { return RowStep::Agree };
     let Some(replica) = record.and_then(|record| record.replica.as_deref()) else { return RowStep::Adopt };
+    if record.is_some_and(|record| record.access_token.is_none()) {
+        return RowStep::Adopt;
+    }
     let lives =
         record.and_then(|record| record.access_token.as_ref()).is_some_and(|token| token.is_live(now));
     let there = &row.content;
@@ -319,7 +325,9 @@ fn found(record: &Record, over: Option<&LoginRow>, view: &RowView, now: Timestam
         ..Replica::default()
     };
     let over = over.map(|row| (row.content.login.clone(), row.content.epoch));
-    RowStep::Write(Box::new(Ask::Found { over, content: content(record, &replica) }))
+    let mut content = content(record, &replica);
+    content.is_copy = known.is_some();
+    RowStep::Write(Box::new(Ask::Found { over, content }))
 }
 
 /// The content that the row should have, by this disk.
@@ -355,6 +363,7 @@ pub fn content(record: &Record, replica: &Replica) -> Box<RowContent> {
         secret: Some(Box::new(secret)),
         token,
         issued_at: replica.issued_at,
+        is_copy: false,
     })
 }
 
@@ -415,9 +424,12 @@ impl Replica {
         let before = (self.timeline, self.watched.clone(), self.failover);
         self.timeline = view.timeline;
         let row = view.row.as_deref();
-        let attempt = row
-            .and_then(|row| row.attempt.as_ref())
-            .filter(|attempt| attempt.claim_until <= view.server_time && !self.is_own(attempt));
+        // A claim that should have ended long ago was made while the clock of the database was ahead.
+        let longest = view.server_time + millis(CLAIM_LIFE);
+        let attempt = row.and_then(|row| row.attempt.as_ref()).filter(|attempt| {
+            let is_odd = attempt.claim_until <= view.server_time || attempt.claim_until > longest;
+            is_odd && !self.is_own(attempt)
+        });
         self.watched = attempt.map(|attempt| match self.watched.take() {
             Some((nonce, since)) if nonce == attempt.nonce => (nonce, since),
             _ => (attempt.nonce.clone(), now),
@@ -464,7 +476,7 @@ pub enum WaitReason {
     Failover,
 }
 
-/// `force`: a person asked, so that neither a failover nor an unclear attempt is waited for.
+/// Live claims are respected; an unclear attempt and a failover are waited for until the last chance.
 pub fn gate(record: &Record, row: &LoginRow, view: &RowView, now: Timestamp) -> Gate {
     let Some(replica) = record.replica.as_deref() else { return Gate::Open { after: None } };
     let (left, life) = record
@@ -476,14 +488,14 @@ pub fn gate(record: &Record, row: &LoginRow, view: &RowView, now: Timestamp) -> 
     let until_last_chance = left.saturating_sub(last_chance);
     let mut after = None;
     if let Some(attempt) = row.attempt.as_ref().filter(|attempt| !replica.is_current(attempt)) {
-        let claim_left = attempt.claim_until.saturating_sub(view.server_time);
-        if claim_left > 0 {
+        let seen_for = replica.watched.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since));
+        let claim_left = attempt.claim_until.saturating_sub(view.server_time).min(millis(CLAIM_LIFE));
+        if claim_left > 0 && seen_for < CLAIM_LIFE {
             let reason = WaitReason::Refreshing { host: attempt.host.clone() };
             return Gate::Wait { reason, look_in: Duration::from_millis(claim_left.cast_unsigned()) };
         }
         if !replica.is_own(attempt) {
             let unclear = UnclearClaim { host: attempt.host.clone(), at: attempt.claimed_at };
-            let seen_for = replica.watched.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since));
             if !never_rotates(record) && (!is_last_chance || seen_for < UNCHANGED) {
                 let look_in = until_last_chance.max(UNCHANGED.saturating_sub(seen_for)).min(LOOK);
                 return Gate::Wait { reason: WaitReason::Unclear(unclear), look_in };

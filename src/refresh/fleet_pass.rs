@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::oauth::Answer;
 use crate::problem::Problem;
 use crate::refresh::decide::{self, Decision, FileView};
 use crate::refresh::fleet::{
@@ -17,7 +16,7 @@ use crate::refresh::fleet::{
 use crate::refresh::fleet_words::{foreign, problem, stale, waiting};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
-use crate::refresh::replica::{Claim, Replica, Role, UnclearClaim};
+use crate::refresh::replica::{Claim, Replica, Role};
 use crate::refresh::{Action, Asked, Phase, Refresher, Round, Then, report, report_first};
 
 /// How often a row that changes under the questions is read again within one pass.
@@ -27,7 +26,7 @@ const REREADS: u32 = 4;
 const SOON: Duration = Duration::from_secs(1);
 
 impl Refresher {
-    fn role(&self) -> Option<Role> {
+    pub(super) fn role(&self) -> Option<Role> {
         self.policy.fleet.as_ref().map(|fleet| fleet.role)
     }
 
@@ -35,7 +34,7 @@ impl Refresher {
         self.role() == Some(Role::Read)
     }
 
-    fn round(&mut self) -> &mut Round {
+    pub(super) fn round(&mut self) -> &mut Round {
         self.round.get_or_insert_default()
     }
 
@@ -43,11 +42,11 @@ impl Refresher {
         self.round.as_ref().is_some_and(|round| round.dirty)
     }
 
-    fn row(&self) -> Option<&LoginRow> {
+    pub(super) fn row(&self) -> Option<&LoginRow> {
         self.round.as_ref()?.view.as_ref()?.row.as_deref()
     }
 
-    fn replica(&self) -> Option<&Replica> {
+    pub(super) fn replica(&self) -> Option<&Replica> {
         self.record()?.replica.as_deref()
     }
 
@@ -73,7 +72,7 @@ impl Refresher {
         Some(self.ask(Asked::Row, Ask::Read))
     }
 
-    fn ask(&mut self, asked: Asked, ask: Ask) -> Vec<Action> {
+    pub(super) fn ask(&mut self, asked: Asked, ask: Ask) -> Vec<Action> {
         self.phase = Phase::Asking(asked);
         vec![Action::Ask(Box::new(ask))]
     }
@@ -117,8 +116,8 @@ impl Refresher {
             return self.ask(Asked::Row, Ask::Read);
         }
         let message = "the row of the account changes again and again in the database";
-        let problem = problem(FLEET, message.into(), None);
-        self.look_later(now, SOON, problem)
+        let problem = problem("fleet_changing", message.into(), None);
+        self.look_later(now, LOOK, problem)
     }
 
     /// The row as it is now: continue with it, or bring it up to date.
@@ -248,7 +247,14 @@ impl Refresher {
         };
         let host = self.replica().map(|replica| replica.host.clone());
         let host = host.unwrap_or_else(|| self.new_host());
-        let timeline = self.round().view.as_ref().map_or(0, |view| view.timeline);
+        let view = self.round().view.as_ref();
+        let timeline = view.map_or(0, |view| view.timeline);
+        let before = view.and_then(|view| view.row.as_ref()).map_or(0, |row| row.timeline);
+        let row_timeline = match done {
+            FleetReport::Repaired { .. } => before,
+            FleetReport::Founded if content.is_copy => 0,
+            _ => timeline,
+        };
         let mut record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         let earlier = record.replica.take().map(|replica| *replica).unwrap_or_default();
         record.replica = Some(Box::new(Replica {
@@ -260,16 +266,22 @@ impl Refresher {
             held: content.held,
             issued_at: content.issued_at,
             undelivered: None,
-            timeline,
-            failover: None,
             ..earlier
         }));
-        self.remember(record);
-        self.round().dirty = true;
-        let row = LoginRow { content: *content, timeline, attempt: None, result: RowResult::default() };
+        let row = LoginRow {
+            content: *content,
+            timeline: row_timeline,
+            attempt: None,
+            result: RowResult::default(),
+        };
         if let Some(view) = &mut self.round().view {
             view.row = Some(Box::new(row));
         }
+        if let (Some(replica), Some(view)) = (&mut record.replica, self.round().view.clone()) {
+            replica.watch(&view, now);
+        }
+        self.remember(record);
+        self.round().dirty = true;
         report_first(Report::Fleet(done), self.decide_locked(now))
     }
 
@@ -322,7 +334,7 @@ impl Refresher {
     /// The refresh that is due is not made now: the row is looked at again after this time.
     fn look_later(&mut self, now: Timestamp, wait: Duration, problem: Problem) -> Vec<Action> {
         let spread = Duration::from_millis(self.next_random() % 2000);
-        let is_soon = !self.policy.patient && matches!(&*problem.kind, "fleet_refreshing" | FLEET);
+        let is_soon = !self.policy.patient && &*problem.kind == "fleet_refreshing";
         let wait = if is_soon { wait.min(SOON) } else { wait + spread };
         self.row_wait = Some(Box::new((now.plus(wait), is_soon)));
         self.store(now, Outcome::Held { wait, problem })
@@ -377,128 +389,6 @@ impl Refresher {
     pub(super) fn is_claim_old(&self, now: Timestamp) -> bool {
         let claim = self.replica().and_then(|replica| replica.claim.as_ref());
         self.role().is_some() && claim.is_none_or(|claim| now.since(claim.at) > CLAIM_FRESH)
-    }
-
-    /// A reply makes the next epoch, which the row does not have yet. `always`: also if the refresh token
-    /// stays the same.
-    pub(super) fn note_reply(&self, record: &mut Record, always: bool) {
-        let held = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
-        let Some(replica) = record.replica.as_deref_mut().filter(|_| self.policy.fleet.is_some()) else {
-            return;
-        };
-        if !always && held == replica.held {
-            return;
-        }
-        replica.undelivered = replica.held;
-        replica.held = held;
-        replica.epoch += 1;
-        replica.issued_at = replica.claim.as_ref().map_or(replica.issued_at, |claim| claim.claimed_at);
-    }
-
-    /// After invalid_grant: another machine may have replaced the refresh token.
-    pub(super) fn ask_about_refusal(
-        &mut self,
-        issued_at: Timestamp,
-        refusal: &Answer,
-    ) -> Option<Vec<Action>> {
-        self.role()?;
-        let refusal = Box::new(refusal.clone());
-        Some(self.ask(Asked::RefusedRow { issued_at, refusal }, Ask::Read))
-    }
-
-    fn on_refused_row(
-        &mut self,
-        now: Timestamp,
-        issued_at: Timestamp,
-        refusal: &Answer,
-        reply: Result<RowReply, Problem>,
-    ) -> Vec<Action> {
-        let record = self.record().cloned();
-        if let (Ok(RowReply::Row(view)), Some(mut record)) = (reply, record)
-            && let Some(row) = view.row.as_deref()
-            && fleet::after_read(&record, &view, now, "") == RowStep::Adopt
-        {
-            let host = record.replica.as_ref().map_or_else(String::new, |replica| replica.host.clone());
-            record.adopt(row, &view, now, &host);
-            self.remember(record);
-            self.round().view = Some(view);
-            return report_first(Report::Adopted, self.persist(Then::Again));
-        }
-        self.refuse(now, issued_at, refusal)
-    }
-
-    /// The attempt of another machine that this request came after, if that explains a refusal.
-    pub(super) fn spent_by(&self) -> Option<&UnclearClaim> {
-        self.replica()?.claim.as_ref()?.after.as_ref()
-    }
-
-    /// The last question before the lock is released: a reply that the row does not have, or the end of a
-    /// claim.
-    pub(super) fn close_row(&mut self) -> Option<Ask> {
-        if self.role() != Some(Role::Refresh) {
-            return None;
-        }
-        let record = self.record()?;
-        let (replica, row) = (record.replica.as_deref()?, self.row()?);
-        if let Some(spent) = replica.undelivered {
-            if self.round.as_ref().is_some_and(|round| round.offered) {
-                return None;
-            }
-            let fence = Fence { login: replica.login.clone(), epoch: replica.epoch - 1, held: Some(spent) };
-            let ask = Ask::Store { fence, content: fleet::content(record, replica) };
-            self.round().offered = true;
-            return Some(ask);
-        }
-        let nonce = row.attempt.as_ref().filter(|attempt| replica.is_current(attempt))?.nonce.clone();
-        let token = record.refresh_token.as_ref()?;
-        // An attempt whose outcome nobody knows stays in the row, unless the server has refused the token since.
-        let is_unclear = record.in_flight.is_some() || token.unclear_sends > 0;
-        if is_unclear && record.verdict.is_none() {
-            return None;
-        }
-        let failure = record.failure.clone().filter(|failure| failure.kind != FLEET);
-        let result = RowResult { verdict: record.verdict.clone(), failure };
-        let fence = Fence {
-            login: replica.login.clone(),
-            epoch: replica.epoch,
-            held: Some(token.value.fingerprint()),
-        };
-        if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
-            row.attempt = None;
-        }
-        Some(Ask::Conclude { fence, nonce, result: Box::new(result) })
-    }
-
-    pub(super) fn ask_to_close(&mut self, ask: Ask, then: Then) -> Vec<Action> {
-        self.ask(Asked::Close { then }, ask)
-    }
-
-    fn on_closed(&mut self, now: Timestamp, then: Then, reply: Result<RowReply, Problem>) -> Vec<Action> {
-        let undelivered = self.replica().is_some_and(|replica| replica.undelivered.is_some());
-        match reply {
-            Ok(RowReply::Done { .. }) if undelivered => {
-                if let Some(mut record) = self.record().cloned() {
-                    if let Some(replica) = &mut record.replica {
-                        replica.undelivered = None;
-                    }
-                    self.remember(record);
-                }
-                if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
-                    row.attempt = None;
-                }
-                self.persist(then)
-            }
-            Err(problem) if undelivered => {
-                self.note_local_problem(now);
-                report_first(Report::Undeliverable(problem), self.unlock(then))
-            }
-            // The row tells, in the next pass.
-            Ok(RowReply::Missed | RowReply::Unknown { .. }) => {
-                self.again = true;
-                self.unlock(then)
-            }
-            _ => self.unlock(then),
-        }
     }
 
     /// A machine that only reads waits for the others.

@@ -42,3 +42,28 @@ pub(super) fn waiting(reason: &WaitReason) -> Problem {
     };
     problem(kind, message, hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use crate::golden::compare;
+    use crate::refresh::fleet_words::*;
+    use crate::refresh::replica::UnclearClaim;
+
+    #[test]
+    fn every_wait_is_told() {
+        let unclear = UnclearClaim { host: "a/1".into(), at: 1_800_000_000_000 };
+        let waits = [
+            WaitReason::Refreshing { host: "a/1".into() },
+            WaitReason::Unclear(unclear),
+            WaitReason::Failover,
+        ];
+        let mut text = String::new();
+        for problem in waits.iter().map(waiting).chain([stale(1, 2), foreign("work")]) {
+            let hint = problem.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            let _ = writeln!(text, "# {}\n{}\n{hint}", problem.kind, problem.message);
+        }
+        compare("fleet-waits", &text);
+    }
+}

@@ -22,6 +22,7 @@ impl FleetStatus {
             claimed_by: note.claimed_by.clone(),
             listens: note.listens,
             problem: note.problem.clone(),
+            waits: note.waits.clone(),
             ..Self::default()
         })
     }
@@ -36,10 +37,17 @@ impl AccountStatus {
             fleet.undelivered =
                 replica.undelivered.is_some() || (fleet.role == "refresh" && replica.held != own);
         }
-        let (undelivered, problem) = (fleet.undelivered, fleet.problem.clone());
+        let (undelivered, problem, waits) = (fleet.undelivered, fleet.problem.clone(), fleet.waits.clone());
         if undelivered {
             let what = "the last refresh is on this disk alone: the database does not have it yet";
             self.find(Severity::Warning, what, UNDELIVERED);
+        }
+        if let Some((waits, hint)) = waits {
+            // It explains a token that is due, or has expired.
+            let cause = self.problem.take().map_or(waits.clone(), |problem| format!("{problem}: {waits}"));
+            self.problem = Some(cause);
+            self.hint = Some(hint);
+            self.severity = self.severity.or(Severity::Warning);
         }
         if let Some(problem) = problem {
             self.find(Severity::Warning, problem, UNREACHABLE);

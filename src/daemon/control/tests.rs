@@ -158,6 +158,7 @@ fn everything() -> AccountStatus {
             seen_at: Some(1),
             claimed_by: Some(String::new()),
             listens: Some(true),
+            waits: None,
             problem: Some(String::new()),
         }),
         supervisor: Some(SupervisorStatus { pid: Some(1), stopped: true }),

@@ -67,14 +67,18 @@ impl Database {
             Ask::Repair { content } => {
                 let row = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
                 row.is_some_and(|(login, epoch)| login == content.login && epoch < content.epoch) && {
+                    let timeline = self.row.as_ref().map_or(0, |row| row.timeline);
                     self.put(*content);
+                    self.row.iter_mut().for_each(|row| row.timeline = timeline);
                     true
                 }
             }
             Ask::Found { over, content } => {
                 let row = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
                 row == over && {
+                    let is_copy = content.is_copy;
                     self.put(*content);
+                    self.row.iter_mut().filter(|_| is_copy).for_each(|row| row.timeline = 0);
                     true
                 }
             }

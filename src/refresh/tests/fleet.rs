@@ -234,6 +234,37 @@ fn a_failover_that_lost_commits_is_repaired_from_the_disk() {
 }
 
 #[test]
+fn a_repair_by_a_machine_that_is_behind_itself_ends_no_quarantine() {
+    for missing in [false, true] {
+        let (mut a, mut b, database) = pair();
+        let old = database.borrow().row.clone().filter(|_| !missing);
+        sleep(&mut a, &mut b, seconds(2500));
+        b.begin();
+        sleep(&mut a, &mut b, seconds(2450));
+        a.begin_with(LOOK);
+        // `b` missed the last refresh, and its token has a third of its life left when the row goes back in time.
+        sleep(&mut a, &mut b, seconds(10));
+        *database.borrow_mut() = Database { row: old, timeline: 2, ..Database::default() };
+        b.posts.clear();
+        let outcome = b.begin_with(LOOK);
+        assert!(b.posts.is_empty(), "{outcome:?}");
+        a.begin_with(LOOK);
+        b.begin_with(LOOK);
+        assert_eq!((b.posts.len(), b.refresh_token()), (0, a.refresh_token()));
+    }
+}
+
+#[test]
+fn a_claim_from_a_clock_that_was_ahead_does_not_block_for_hours() {
+    let (mut a, _, database) = pair();
+    a.sleep(seconds(2500));
+    claim_of_another(&database, a.now.boot + 7_200_000);
+    a.begin();
+    a.live(seconds(3600 - 2500 - 100));
+    assert_eq!(a.posts.len(), 1);
+}
+
+#[test]
 fn a_failover_gives_the_others_six_minutes_to_repair_first() {
     let (_, mut b, database) = pair();
     b.sleep(seconds(2500));

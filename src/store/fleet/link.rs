@@ -28,6 +28,9 @@ use crate::store::fleet_error::{DatabaseFault, FleetError};
 /// lock has patience.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The text of a notification that only tries whether it arrives begins so.
+pub const ECHO_PREFIX: &str = "echo-";
+
 /// How long a notification from the other connection may take.
 const ECHO: Duration = Duration::from_secs(5);
 
@@ -112,7 +115,7 @@ impl Link {
 
     async fn try_to_listen(&self, (sender, news): &mut NewsChannel) -> Result<Option<i32>, FleetError> {
         *lock(&self.news) = Some(sender.clone());
-        let echo = format!("echo-{:x}", getrandom::u64().unwrap_or_default());
+        let echo = format!("{ECHO_PREFIX}{:x}", getrandom::u64().unwrap_or_default());
         // No other question meanwhile, whose answer could bring along what arrives late.
         let mut place = self.client.lock().await;
         let client = self.connected(&mut place).await?;

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::cipher::{NoRandom, StateKey};
+use crate::oauth::fault_of;
 use crate::refresh::fleet::{
     Ask, CLAIM_LIFE, Fence, LoginPart, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
     SharedToken,
@@ -151,7 +152,7 @@ impl Table {
         let (held, secret, token) = (bytes(content.held), self.seal(content)?, token_text(content));
         let fence_login = fence.map(|fence| fence.login.clone());
         let fence_epoch = fence.map(|fence| fence.epoch as i64);
-        let fence_held = bytes(fence.and_then(|fence| fence.held));
+        let fence_held = if content.is_copy { vec![1] } else { bytes(fence.and_then(|fence| fence.held)) };
         self.write(
             sql,
             &[
@@ -207,6 +208,7 @@ impl Table {
             secret: None,
             token: read_token(&token)?,
             issued_at: row.try_get("issued_at").map_err(broken("issued_at"))?,
+            is_copy: false,
         };
         let mut attempt = None;
         let mut result = RowResult::default();
@@ -273,7 +275,10 @@ fn read_token(bytes: &[u8]) -> Result<Option<SharedToken>, FleetError> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(bytes).map(Some).map_err(|_| FleetError::Unreadable { what: "token" })
+    let unreadable = FleetError::Unreadable { what: "token" };
+    let Ok(shared) = serde_json::from_slice::<SharedToken>(bytes) else { return Err(unreadable) };
+    // As of a reply of a token endpoint.
+    if fault_of(&shared.token.value).is_some() { Err(unreadable) } else { Ok(Some(shared)) }
 }
 
 /// The first eight digits of the name of a WAL file.

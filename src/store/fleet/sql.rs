@@ -72,19 +72,20 @@ pub const STORE: &str = put!(
      WHERE account = $1 AND login = $8::uuid AND epoch = $9 AND held = $10"
 );
 
-/// A copy that is newer than the row: a failover has lost what came after it. $10 is not used.
+/// A copy that is newer than the row: a failover has lost what came after it. The row keeps its timeline, so that
+/// the others still wait for whoever has a newer copy. $10 is not used.
 pub const REPAIR: &str = put!(
     "UPDATE zg_tokend.login SET epoch = $3, held = $4, secret = $5, token = $6, \
-     issued_at = to_timestamp($7::bigint / 1000.0), timeline = substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
-     attempt = NULL, host = NULL, claimed_at = NULL, claim_until = NULL, verdict = NULL \
+     issued_at = to_timestamp($7::bigint / 1000.0), attempt = NULL, host = NULL, claimed_at = NULL, claim_until = NULL, verdict = NULL \
      WHERE account = $1 AND login = $2::uuid AND login = $8::uuid AND epoch < $9 AND $10::bytea IS NOT NULL"
 );
 
-/// A new login, over the row that was seen ($8 and $9 are NULL if there was none). $10 is not used.
+/// A login, over the row that was seen ($8 and $9 are NULL if there was none). $10 is empty for a new one; a copy gets
+/// no timeline, for the reason above.
 pub const FOUND: &str = put!(
     "INSERT INTO zg_tokend.login AS l (account, login, epoch, held, secret, token, issued_at, timeline) \
      SELECT $1, $2::uuid, $3, $4, $5, $6, to_timestamp($7::bigint / 1000.0), \
-     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) WHERE $10::bytea IS NOT NULL \
+     CASE WHEN $10::bytea = '' THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) ELSE '00000000' END \
      ON CONFLICT (account) DO UPDATE SET login = EXCLUDED.login, epoch = EXCLUDED.epoch, held = EXCLUDED.held, \
      secret = EXCLUDED.secret, token = EXCLUDED.token, issued_at = EXCLUDED.issued_at, \
      timeline = EXCLUDED.timeline, attempt = NULL, host = NULL, claimed_at = NULL, claim_until = NULL, verdict = NULL \

@@ -10,8 +10,14 @@ use crate::refresh::replica::Role;
 use crate::secret::Secret;
 use crate::store::fleet_error::FleetError;
 
+/// The port of PostgreSQL.
+const PORT: u16 = 5432;
+
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long all hosts together may take.
+const ALL_HOSTS: Duration = Duration::from_secs(8);
 
 /// A database that several machines share.
 #[derive(Debug, Clone)]
@@ -110,7 +116,9 @@ pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT);
+        // The last host has its turn as well.
+        let hosts = config.get_hosts().len() as u32;
+        config.connect_timeout(CONNECT.min(ALL_HOSTS / hosts.max(1)));
     }
     if config.get_application_name().is_none() {
         config.application_name("zg-tokend");
@@ -121,7 +129,12 @@ pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
     config.keepalives_interval(Duration::from_secs(10));
     config.keepalives_retries(3);
     config.tcp_user_timeout(Duration::from_secs(30));
-    let place = config.get_hosts().iter().map(name).collect::<Vec<_>>().join(", ");
+    let ports = config.get_ports();
+    let place = |(number, host): (usize, &Host)| {
+        let port = ports.get(number).or(ports.first()).copied().unwrap_or(PORT);
+        if port == PORT { name(host) } else { format!("{}:{port}", name(host)) }
+    };
+    let place = config.get_hosts().iter().enumerate().map(place).collect::<Vec<_>>().join(", ");
     Ok(Database { config, tls, sslrootcert, place })
 }
 
