@@ -245,6 +245,11 @@ impl FleetWorld {
         if notifies {
             self.notify();
         }
+        if let (Ask::Conclude { fence, result, .. }, RowReply::Done { .. }) = (ask, &reply)
+            && let (Some(held), Some(_)) = (fence.held, &result.verdict)
+        {
+            self.refused(held);
+        }
         if lost == Some(true) {
             self.figures.unknown += u64::from(!is_read);
             return (unknown(is_read), self.now + PATIENCE);
@@ -278,9 +283,6 @@ impl FleetWorld {
                 let answer = post.answer.clone().expect("the server has decided, or the network has");
                 if matches!(answer, Answer::Granted(_)) {
                     self.received(&post.token);
-                }
-                if matches!(answer, Answer::InvalidGrant(_)) {
-                    self.refused(&post.token);
                 }
                 if self.traced {
                     println!("{:>12} host {place} {answer}", self.now);

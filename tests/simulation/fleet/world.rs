@@ -156,7 +156,7 @@ pub(crate) struct FleetWorld {
     successors: HashMap<Fingerprint, Fingerprint>,
     /// The refresh tokens whose successors a host has received.
     answered: HashSet<Fingerprint>,
-    /// Those that a host knows to be refused, and whose refusal is in the row.
+    /// Those whose refusal the database was told.
     refusals: HashSet<Fingerprint>,
     /// The access tokens: their login, and their place among its grants.
     pub(super) order: HashMap<Fingerprint, (Option<u64>, usize)>,
@@ -478,9 +478,9 @@ impl FleetWorld {
         self.answered.insert(token.fingerprint());
     }
 
-    /// A host has received a refusal. Only what is in the row can be known to the others.
-    pub(super) fn refused(&mut self, token: &Secret) {
-        self.refusals.insert(token.fingerprint());
+    /// The database has the refusal of this refresh token: all hosts can know it.
+    pub(super) fn refused(&mut self, token: Fingerprint) {
+        self.refusals.insert(token);
     }
 
     pub(super) fn is_refused(&self, token: &Secret) -> bool {
