@@ -35,7 +35,7 @@ fn a_row_that_lost_a_commit_is_repaired() {
     std::mem::swap(&mut fleet.cluster, &mut standby);
     fleet.lead_to(&fleet.cluster);
     assert_eq!(fleet.row("epoch"), "2", "the commit is lost");
-    // The third host has not seen the newest token. What it has is due, and spent.
+    // The third host has not seen the newest token. Its own token is due, and spent.
     fleet.pass_time(DUE - std::time::Duration::from_secs(45 * 60));
     fleet.hosts[2].once_gives(69, []);
     assert_eq!(fleet.posts(), 2, "it waits for those who may have a newer copy");

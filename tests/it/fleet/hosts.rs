@@ -15,7 +15,7 @@ use super::proxy::Proxy;
 use crate::common::world::{pass_time, permit_force, read, state_in};
 use crate::common::{Background, Output, PATIENCE, Sandbox, audit, poll_for, wait_until, write_private};
 
-/// What seals the login in the row.
+/// The key that seals the login in the row.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Past the time when a token of one hour is due, and long before the last chance.

@@ -30,7 +30,7 @@ fn calls() -> Vec<Call> {
     calls.into_iter().filter(|call| call.place >= first).collect()
 }
 
-/// What cannot be undone, and what comes after it.
+/// The calls that cannot be undone, and the ones after them.
 fn is_fixed(calls: &[Call], call: &Call) -> bool {
     let matters = |call: &Call| {
         call.is_post()

@@ -83,7 +83,7 @@ impl Cluster {
     /// A new cluster with the database [`DATABASE`], which runs.
     pub fn new() -> Self {
         let mut cluster = Self { directory: server_directory(), keeper: None, settings: Vec::new() };
-        // What it stores is synced as ever; only the files of the empty cluster need no sync.
+        // Commits are synced as ever; only the files of the empty cluster need no sync.
         let mut initdb = Command::new(program("initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1"]);
         initdb.args(["-U", ADMIN, "-D"]).arg(cluster.data());
@@ -136,7 +136,7 @@ impl Cluster {
         self.keeper = Some(keeper);
     }
 
-    /// What the server has written since its start.
+    /// The server's log since its start.
     pub fn log(&self) -> String {
         let mut text = Vec::new();
         File::open(self.directory.path().join("log")).unwrap().read_to_end(&mut text).unwrap();

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::common::wait_until;
 
-/// What happens to connections.
+/// The fate of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// They reach the server.
@@ -42,7 +42,7 @@ struct Fault {
 struct State {
     mode: Mode,
     server: PathBuf,
-    /// What comes from the server waits here.
+    /// Replies of the server wait here.
     held: bool,
     fault: Option<Fault>,
     faults_done: usize,
@@ -121,7 +121,7 @@ impl Proxy {
         }
     }
 
-    /// Holds back what the servers sends, from now on or no longer.
+    /// Holds back the server's replies, from now on or no longer.
     pub fn hold(&self, held: bool) {
         self.shared.state().held = held;
         self.shared.changed.notify_all();
@@ -197,7 +197,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// What both directions of a connection know.
+/// The knowledge that both directions of a connection share.
 #[derive(Default)]
 struct Transaction {
     /// The fault's statement has been sent in it.

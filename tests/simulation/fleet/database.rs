@@ -10,7 +10,7 @@ use super::mutants::FleetMutant;
 /// The clock of the database is right: 1970 is this long before the simulation.
 pub(super) const EPOCH: i64 = 1_700_000_000_000;
 
-/// What a failover can find is not older than this.
+/// A failover finds nothing older than this.
 const HISTORY: i64 = 10 * SECOND;
 
 #[derive(Default)]

@@ -15,8 +15,9 @@ use super::super::plan::SECOND;
 use super::super::process::{Disk, client};
 use super::super::server::Post;
 use super::database::EPOCH;
+use super::figures::Broken;
 use super::mutants::FleetMutant;
-use super::world::{Broken, FleetWorld, Incident};
+use super::world::{FleetWorld, Incident};
 
 /// At start, and whenever the row may have changed.
 pub(super) const ROW: Trigger =
@@ -257,7 +258,7 @@ impl FleetWorld {
         (Ok(reply), self.now)
     }
 
-    /// What a host was doing is done.
+    /// The host is done with its action.
     pub(super) fn done(&mut self, place: usize) {
         let Some(doing) = self.hosts[place].doing.take() else { return };
         let event = match doing {

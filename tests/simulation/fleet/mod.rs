@@ -6,12 +6,14 @@
 //! `ZG_SIM_FLEET_ROW` names.
 
 mod database;
+mod figures;
 mod host;
 mod mutants;
 mod world;
 
+use figures::{Faults, Figures, NONE};
 use mutants::FleetMutant;
-use world::{Faults, Figures, FleetWorld, NONE};
+use world::FleetWorld;
 
 /// The days of each row in every test run.
 const DAYS: i64 = 30;

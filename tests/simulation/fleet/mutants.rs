@@ -1,6 +1,6 @@
 //! Shells and databases that break a rule of the fleet on purpose: each must be noticed.
 
-use super::world::{Faults, NONE};
+use super::figures::{Faults, NONE};
 
 /// The broken rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
