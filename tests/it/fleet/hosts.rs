@@ -21,8 +21,8 @@ const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// Past the time when a token of one hour is due, and long before the last chance.
 pub const DUE: Duration = Duration::from_secs(50 * 60);
 
-/// Past the last chance of a token of one hour, and before its end.
-pub const LAST_CHANCE: Duration = Duration::from_secs(58 * 60);
+/// From there to the last chance of a token of one hour, before its end.
+pub const TO_LAST_CHANCE: Duration = Duration::from_secs(8 * 60);
 
 /// Some hosts, the database and the server that they share.
 pub struct Fleet {

@@ -127,14 +127,14 @@ fn the_pooler_swallows_listen() {
     let cluster = Cluster::new();
     cluster.sql("CREATE ROLE zg_refresh LOGIN");
     let Some(pooler) = Pooler::start(&cluster) else { return };
-    let (direct, pooled) = (Proxy::new(&cluster.socket()), Proxy::new(&pooler.socket()));
+    let (direct, through) = (Proxy::new(&cluster.socket()), Proxy::new(&pooler.socket()));
     // Through the pooler a transaction may run on the very connection that listens: other transactions
     // occupy it, as those of other hosts do.
     let echo = "LISTEN c;\nNOTIFY c, 'echo';\nSELECT 1;\n";
     let told = feed(&mut psql(&direct, "zg_refresh"), echo);
     assert!(told.stdout.contains("\"echo\" received"), "{told:?}");
-    let untold = feed(&mut psql(&pooled, "zg_refresh"), "LISTEN c;\nSELECT 1;\n");
+    let untold = feed(&mut psql(&through, "zg_refresh"), "LISTEN c;\nSELECT 1;\n");
     assert_eq!(untold.code, Some(0), "{untold:?}");
     cluster.sql("NOTIFY c, 'later'");
-    assert!(!feed(&mut psql(&pooled, "zg_refresh"), "SELECT 1;\n").stdout.contains("later"));
+    assert!(!feed(&mut psql(&through, "zg_refresh"), "SELECT 1;\n").stdout.contains("later"));
 }

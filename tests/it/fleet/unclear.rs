@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use zg_tokend::testing::demo::Fault;
 
 use super::commits::STORE;
-use super::hosts::{DUE, Fleet, LAST_CHANCE};
+use super::hosts::{DUE, Fleet, TO_LAST_CHANCE};
 use super::proxy::{Cut, Mode};
 use crate::common::{Background, wait_until};
 
@@ -66,7 +66,7 @@ fn at_the_last_chance_it_is_taken_over_after_a_minute() {
     killed(&fleet, false);
     let [owner, other] = &fleet.hosts[..] else { unreachable!() };
     // The database was away: its owner has had no chance to deliver.
-    fleet.pass_time(LAST_CHANCE - DUE);
+    fleet.pass_time(TO_LAST_CHANCE);
     other.once_gives(69, []);
     assert_eq!(fleet.posts(), 2, "it was not seen unchanged for a minute");
     fleet.pass_time(Duration::from_secs(61));
@@ -86,7 +86,7 @@ fn an_attempt_was_not_seen_while_the_database_was_away() {
     fleet.pass_time(DUE);
     killed(&fleet, false);
     let other = &fleet.hosts[1];
-    fleet.pass_time(LAST_CHANCE - DUE);
+    fleet.pass_time(TO_LAST_CHANCE);
     other.once_gives(69, []);
     other.proxy.set_mode(Mode::Closed);
     other.once_gives(69, []);
@@ -104,7 +104,7 @@ fn a_refusal_after_an_unclear_attempt_names_its_host() {
     fleet.pass_time(DUE);
     killed(&fleet, true);
     let [owner, other, third] = &fleet.hosts[..] else { unreachable!() };
-    fleet.pass_time(LAST_CHANCE - DUE);
+    fleet.pass_time(TO_LAST_CHANCE);
     other.once_gives(69, []);
     fleet.pass_time(Duration::from_secs(61));
     let refused = other.once_gives(77, []);

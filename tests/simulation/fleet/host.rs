@@ -59,7 +59,7 @@ pub(super) struct Host {
 
 pub(super) enum Doing {
     File { action: Action, done_at: i64 },
-    Ask { ask: Ask, asked_at: i64, reply: Option<Result<RowReply, Problem>>, done_at: i64 },
+    Ask { ask: Box<Ask>, reply: Option<Box<Result<RowReply, Problem>>>, done_at: i64 },
     Request(Box<Post>),
 }
 
@@ -209,25 +209,25 @@ impl FleetWorld {
                 let post = self.post(issued_at, token);
                 Doing::Request(Box::new(post))
             }
-            Action::Ask(ask) => self.ask(place, *ask),
+            Action::Ask(ask) => self.ask(place, ask),
             action => Doing::File { action, done_at: self.now + self.random.between(0, 20) },
         };
         self.hosts[place].doing = Some(doing);
     }
 
-    fn ask(&mut self, place: usize, ask: Ask) -> Doing {
+    fn ask(&mut self, place: usize, ask: Box<Ask>) -> Doing {
         if self.traced {
             println!("{:>12} host {place} asks {ask:?}", self.now);
         }
-        if let Ask::Claim { fence, nonce, .. } = &ask {
+        if let Ask::Claim { fence, nonce, .. } = &*ask {
             let held = fence.held.expect("a claim is for a refresh token");
             self.hosts[place].claiming = Some((nonce.clone(), held, self.now));
             self.aim(place);
         }
         let down = !self.database.is_up(self.now);
         let done_at = self.now + if down { PATIENCE } else { self.statement_time() };
-        let reply = down.then(|| Err(unreachable_database()));
-        Doing::Ask { ask, asked_at: self.now, reply, done_at }
+        let reply = down.then(|| Box::new(Err(unreachable_database())));
+        Doing::Ask { ask, reply, done_at }
     }
 
     /// The database answers what it was asked, whether or not the asker still lives.
@@ -263,14 +263,14 @@ impl FleetWorld {
         let Some(doing) = self.hosts[place].doing.take() else { return };
         let event = match doing {
             Doing::File { action, .. } => self.perform(place, action),
-            Doing::Ask { ask, asked_at, reply, .. } => {
+            Doing::Ask { ask, reply, .. } => {
                 let (reply, at) = match reply {
-                    Some(reply) => (reply, self.now),
+                    Some(reply) => (*reply, self.now),
                     None => self.answer(&ask),
                 };
                 if at > self.now {
                     self.hosts[place].doing =
-                        Some(Doing::Ask { ask, asked_at, reply: Some(reply), done_at: at });
+                        Some(Doing::Ask { ask, reply: Some(Box::new(reply)), done_at: at });
                     return;
                 }
                 let reply = self.mutate_reply(place, &ask, reply);

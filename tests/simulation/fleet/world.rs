@@ -16,6 +16,7 @@ use super::figures::{Broken, Faults, Figures};
 use super::host::{Doing, Host, ROW};
 use super::mutants::FleetMutant;
 
+#[derive(Clone, Copy)]
 pub(super) enum Incident {
     Start(usize),
     Freeze(usize, i64),
@@ -443,7 +444,7 @@ impl FleetWorld {
             }
             if !agrees || !self.hosts[place].has_live_token(self.now) {
                 if self.traced {
-                    println!("host {place} is apart: {:?} from {:?}", record, row);
+                    println!("host {place} is apart: {record:?} from {row:?}");
                 }
                 self.broken(Broken::Apart);
             }
