@@ -518,9 +518,9 @@ pub fn policy(settings: &config::Settings, account: &config::AccountConfig, mode
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
-        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
-            role: fleet.role,
-            host: rustix::system::uname().nodename().to_string_lossy().into(),
-        }),
+        fleet: account
+            .fleet
+            .as_ref()
+            .map(|fleet| FleetPolicy { role: fleet.role, host: machine::host(&settings.state_dir).into() }),
     }
 }

@@ -19,7 +19,7 @@ use crate::config::settings::FleetConfig;
 use crate::config::{AccountConfig, AccountName, Settings};
 use crate::daemon::requests::LoopRequest;
 use crate::message::{Level, Message};
-use crate::problem::Problem;
+use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::LOOK;
 use crate::store;
@@ -28,6 +28,9 @@ use crate::workers;
 
 /// The first wait after a lost connection, and the longest: the others wait for what is only on this disk.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// The wait after a refusal of the role or the password.
+const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// The tasks, by what they listen to.
 #[derive(Default)]
@@ -78,7 +81,13 @@ impl DatabaseListener {
         loop {
             match self.listen().await {
                 Ok(()) => wait = AGAIN.0,
-                Err(problem) => self.tell_away(&problem).await,
+                Err(problem) => {
+                    self.tell_away(&problem).await;
+                    if problem.class == Class::Config {
+                        // Only a person mends it, and servers lock out who tries again and again.
+                        sleep(REFUSED).await;
+                    }
+                }
             }
             sleep(wait).await;
             wait = (wait * 2).min(AGAIN.1);

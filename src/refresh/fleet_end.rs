@@ -11,6 +11,14 @@ use crate::refresh::replica::{Role, UnclearClaim};
 use crate::refresh::{Action, Asked, Refresher, Then, report_first};
 
 impl Refresher {
+    /// Nothing was sent: the claim ends without a result.
+    pub(super) fn drop_marker(&mut self) {
+        if let (Some(mut record), Some(_)) = (self.record().cloned(), self.role()) {
+            record.in_flight = None;
+            self.remember(record);
+        }
+    }
+
     /// A reply makes the next epoch, which the row does not have yet. `always`: also if the refresh token
     /// stays the same.
     pub(super) fn note_reply(&self, record: &mut Record, always: bool) {

@@ -147,6 +147,14 @@ impl Refresher {
             (_, None) => RowStep::Agree,
         };
         let mut record = self.record().cloned();
+        let host = self.host();
+        if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut())
+            && replica.host != host
+        {
+            // The state was copied from another machine, whose claims are not this one's.
+            (replica.host, replica.claim, replica.watched) = (host, None, None);
+            self.round().dirty = true;
+        }
         if let Some(failure) =
             record.as_mut().and_then(|record| record.failure.take_if(|it| it.kind == FLEET))
         {
@@ -174,7 +182,7 @@ impl Refresher {
                     let token_before = adopted.access_token.as_ref().map(|token| token.value.clone());
                     let earlier = adopted.replica.as_ref();
                     let dropped = earlier.is_some_and(|replica| replica.undelivered.is_some());
-                    let host = earlier.map_or_else(|| self.new_host(), |replica| replica.host.clone());
+                    let host = self.host();
                     adopted.adopt(row, &view, now, &host);
                     self.take_result(&mut adopted, &view);
                     if adopted.access_token.as_ref().map(|token| &token.value) != token_before.as_ref() {
@@ -245,8 +253,7 @@ impl Refresher {
             Ask::Found { content, .. } => (content, FleetReport::Founded),
             _ => return self.read_again(now),
         };
-        let host = self.replica().map(|replica| replica.host.clone());
-        let host = host.unwrap_or_else(|| self.new_host());
+        let host = self.host();
         let view = self.round().view.as_ref();
         let timeline = view.map_or(0, |view| view.timeline);
         let before = view.and_then(|view| view.row.as_ref()).map_or(0, |row| row.timeline);
@@ -414,9 +421,8 @@ impl Refresher {
         self.store(now, Outcome::Failed(problem))
     }
 
-    fn new_host(&mut self) -> String {
-        let name = self.policy.fleet.as_ref().map_or("", |fleet| &*fleet.host).to_owned();
-        format!("{name}/{:08x}", self.next_random() as u32)
+    fn host(&self) -> String {
+        self.policy.fleet.as_ref().map_or("", |fleet| &*fleet.host).to_owned()
     }
 
     /// A random UUID, version 4 of RFC 9562.

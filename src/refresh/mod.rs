@@ -393,8 +393,11 @@ impl Refresher {
             (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.on_lock_busy(now),
             (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.on_taken_over(now, record),
             (Phase::Preparing, Event::Prepared(Ok(()))) => self.on_prepared(now),
-            (Phase::TakingOver, Event::TakenOver(Err(problem)))
-            | (Phase::Preparing, Event::Prepared(Err(problem))) => self.leave_failed(now, problem),
+            (Phase::Preparing, Event::Prepared(Err(problem))) => {
+                self.drop_marker();
+                self.leave_failed(now, problem)
+            }
+            (Phase::TakingOver, Event::TakenOver(Err(problem))) => self.leave_failed(now, problem),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
                 self.on_answered(now, issued_at, answer)
             }

@@ -44,7 +44,7 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetPolicy {
     pub role: Role,
-    /// Its name.
+    /// Its name, and a number that depends on machine and state directory.
     pub host: Arc<str>,
 }
 

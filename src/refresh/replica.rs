@@ -17,7 +17,7 @@ pub enum Role {
 /// The row as a machine knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
-    /// This machine among the others: its name and a random number.
+    /// This machine among the others.
     pub host: String,
     /// The identity of the login: a UUID.
     pub login: String,

@@ -13,10 +13,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 use tokio_rustls::TlsConnector;
 
 use crate::secret::Fingerprint;
@@ -71,7 +72,7 @@ pub struct Link {
     /// The database has warned since this was last reset.
     warned: Arc<Cell<Option<String>>>,
     /// Where notifications go, if anybody listens.
-    news: Arc<Cell<Option<mpsc::UnboundedSender<News>>>>,
+    news: Arc<Cell<Vec<mpsc::UnboundedSender<News>>>>,
 }
 
 thread_local! {
@@ -113,14 +114,24 @@ impl Link {
         timeout(PATIENCE + ECHO, self.try_to_listen(channel)).await.unwrap_or_else(|_| Err(self.too_late()))
     }
 
+    fn send_news_to(&self, listener: &mpsc::UnboundedSender<News>) {
+        let mut listeners = lock(&self.news);
+        listeners.retain(|known| !known.is_closed() && !known.same_channel(listener));
+        listeners.push(listener.clone());
+    }
+
     async fn try_to_listen(&self, (sender, news): &mut NewsChannel) -> Result<Option<i32>, FleetError> {
-        *lock(&self.news) = Some(sender.clone());
+        self.send_news_to(sender);
         let echo = format!("{ECHO_PREFIX}{:x}", getrandom::u64().unwrap_or_default());
         // No other question meanwhile, whose answer could bring along what arrives late.
         let mut place = self.client.lock().await;
         let client = self.connected(&mut place).await?;
         let refused = |error| self.refused(&error);
-        client.batch_execute(&format!("LISTEN {}", sql::CHANNEL)).await.map_err(refused)?;
+        if let Err(error) = client.batch_execute(&format!("LISTEN {}", sql::CHANNEL)).await {
+            let error = refused(error);
+            // Notifications come from the primary alone.
+            return if error.is_standby() { Ok(None) } else { Err(error) };
+        }
         let own = client.query_typed("SELECT pg_backend_pid()", &[]).await.map_err(refused)?;
         let own = own.first().and_then(|row| row.try_get(0).ok());
         let apart = Self {
@@ -218,15 +229,26 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Client, FleetError> {
+        if self.target.prefers_primary {
+            let mut config = self.target.config.clone();
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            if let Ok(client) = self.connect_by(&config).await {
+                return Ok(client);
+            }
+        }
+        self.connect_by(&self.target.config).await
+    }
+
+    async fn connect_by(&self, config: &Config) -> Result<Client, FleetError> {
         let failed =
             |error| FleetError::Connect { place: self.target.place.clone(), source: self.fault(&error) };
         if let Some(tls) = &self.tls {
             let tls = Tls(TlsConnector::from(Arc::clone(tls)));
-            let (client, connection) = self.target.config.connect(tls).await.map_err(failed)?;
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
             self.drive(connection);
             return Ok(client);
         }
-        let (client, connection) = self.target.config.connect(NoTls).await.map_err(failed)?;
+        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
         self.drive(connection);
         Ok(client)
     }
@@ -237,11 +259,9 @@ impl Link {
         mut connection: tokio_postgres::Connection<Socket, T>,
     ) {
         let (warned, news) = (Arc::clone(&self.warned), Arc::clone(&self.news));
-        let tell = move |told| {
-            if let Some(news) = &*lock(&news) {
-                // The listener may be gone.
-                let _ = news.send(told);
-            }
+        let tell = move |told: News| {
+            // A listener may be gone.
+            lock(&news).retain(|listener| listener.send(told.clone()).is_ok());
         };
         tokio::spawn(async move {
             loop {

@@ -23,6 +23,8 @@ const ALL_HOSTS: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub struct Database {
     pub config: Config,
+    /// A standby will do, and only the primary notifies.
+    pub prefers_primary: bool,
     /// TLS, with every certificate checked.
     pub tls: bool,
     /// A file of certificate authorities.
@@ -135,7 +137,10 @@ pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
         if port == PORT { name(host) } else { format!("{}:{port}", name(host)) }
     };
     let place = config.get_hosts().iter().enumerate().map(place).collect::<Vec<_>>().join(", ");
-    Ok(Database { config, tls, sslrootcert, place })
+    let prefers_primary = role == Role::Read
+        && config.get_hosts().len() > 1
+        && config.get_target_session_attrs() == TargetSessionAttrs::Any;
+    Ok(Database { config, prefers_primary, tls, sslrootcert, place })
 }
 
 fn name(host: &Host) -> String {
