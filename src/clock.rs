@@ -35,6 +35,13 @@ impl Timestamp {
         Self { wall: self.wall.saturating_add(ms), boot: self.boot.saturating_add(ms), ..self }
     }
 
+    /// This instant moved earlier on both clocks.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let ms = millis(duration);
+        Self { wall: self.wall.saturating_sub(ms), boot: self.boot.saturating_sub(ms), ..self }
+    }
+
     /// Milliseconds since `earlier` by the wall clock; negative if that clock was set back.
     pub fn wall_since(self, earlier: Self) -> i64 {
         self.wall.saturating_sub(earlier.wall)

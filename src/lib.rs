@@ -91,9 +91,15 @@ pub mod testing {
     }
     pub mod refresh {
         pub use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+        pub use crate::refresh::fleet::{
+            Ask, CLAIM_LIFE, Fence, LoginRow, RowAttempt, RowContent, RowReply, RowResult, RowView,
+        };
         pub use crate::refresh::outcome::Report;
         pub use crate::refresh::record::Record;
-        pub use crate::refresh::{Action, Event, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher};
+        pub use crate::refresh::replica::{Claim, Replica, Role};
+        pub use crate::refresh::{
+            Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher,
+        };
     }
     pub mod secret {
         pub use crate::secret::{Fingerprint, Secret};

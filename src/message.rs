@@ -1,5 +1,7 @@
 //! Every sentence about an outcome, its log level and its hint.
 
+mod fleet;
+
 use std::time::Duration;
 
 /// How grave a message is.
@@ -244,6 +246,15 @@ pub fn words(report: &Report) -> Message {
             Message::new(Level::Error, "bug", format!("unexpected event {event} in phase {phase}"))
                 .hint("this is a bug: please report it")
         }
+        Report::Fleet(report) => {
+            let (event, text, hint) = fleet::sentence(*report);
+            let message = Message::new(Level::Info, event, text);
+            hint.map_or(message.clone(), |hint| Message { level: Level::Warn, ..message }.hint(hint))
+        }
+        Report::Undeliverable(problem) => {
+            let text = format!("{}; the token stays, and this machine tries again", problem.message);
+            Message::of_problem(Level::Warn, "fleet_unreachable", text, problem)
+        }
         Report::Finished(outcome) => finished(outcome),
     }
 }
@@ -263,13 +274,14 @@ fn decided(decision: &Decision, trigger: Trigger, facts: &str) -> Message {
         Decision::Lost(origin) => format!("the state that had token {} is not here", origin.generation),
         Decision::Refused(verdict) => format!("the server has refused this before: {}", verdict.error),
     };
-    let Trigger { force, anew, retry_dead, reread, rejected } = trigger;
+    let Trigger { force, anew, retry_dead, reread, rejected, row } = trigger;
     let asked = [
         (force, " force"),
         (anew, " anew"),
         (retry_dead, " retry_dead"),
         (reread, " reread"),
         (rejected.is_some(), " rejected"),
+        (row, " row"),
     ];
     let asked: String = asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect();
     Message::new(Level::Debug, "decided", format!("{text} [{facts}{asked}]"))

@@ -83,6 +83,18 @@ impl Fingerprint {
         }
     }
 
+    /// The one with these bytes, if they are 32.
+    #[cfg(feature = "fleet")]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its 32 bytes.
+    #[cfg(feature = "fleet")]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The same of a list of any length.
     pub fn of_all<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();

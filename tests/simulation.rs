@@ -6,6 +6,8 @@
 
 #[path = "simulation/figures.rs"]
 mod figures;
+#[path = "simulation/fleet/mod.rs"]
+mod fleet;
 #[path = "simulation/incidents.rs"]
 mod incidents;
 #[path = "simulation/judge.rs"]

@@ -2,6 +2,7 @@
 //! two machines use one login, and the server would end it for both: that is told before it is used.
 
 use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,14 @@ fn here() -> Option<Fingerprint> {
     let id = id.trim();
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then(|| Fingerprint::of(["zg-tokend".as_bytes(), id.as_bytes()]))
+}
+
+/// The name of this machine among those that share a login. Two directories on it are two of them.
+pub fn host(state_dir: &Path) -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let machine = here().map(|machine| machine.to_string()).unwrap_or_default();
+    let id = Fingerprint::of([name.as_bytes(), machine.as_bytes(), state_dir.as_os_str().as_encoded_bytes()]);
+    format!("{name}/{}", id.to_string().chars().take(8).collect::<String>())
 }
 
 /// The warning.

@@ -12,6 +12,9 @@ pub mod client;
 pub mod context;
 pub mod credentials;
 pub mod files;
+#[cfg(feature = "fleet")]
+pub mod fleet;
+pub mod fleet_note;
 pub mod google;
 pub mod info_file;
 pub mod machine;
@@ -38,6 +41,7 @@ use tokio::time::timeout;
 use crate::account::client::Client;
 use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
+use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
 use crate::clock::Timestamp;
 use crate::config;
@@ -45,8 +49,9 @@ use crate::config::Endpoint;
 use crate::message::{Level, Message, login_hint, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
+use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::{Action, Event, LoginHint, Policy, Refresher};
+use crate::refresh::{Action, Event, FleetPolicy, LoginHint, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
@@ -77,6 +82,9 @@ impl Note for HangNote {
     const FILE: &'static str = "hang";
 }
 
+/// The next step where a wait for other machines ends by itself.
+const FLEET_WAITS: &str = "wait: this ends by itself; `zg-tokend fleet status` shows the row";
+
 #[derive(Debug)]
 pub struct Account {
     settings: Arc<config::Settings>,
@@ -97,6 +105,8 @@ pub struct Account {
     queue: VecDeque<Action>,
     stopping: bool,
     is_abandoned: bool,
+    #[cfg(feature = "fleet")]
+    fleet: fleet::FleetAccess,
 }
 
 impl Account {
@@ -119,6 +129,8 @@ impl Account {
             queue: VecDeque::new(),
             stopping: false,
             is_abandoned: false,
+            #[cfg(feature = "fleet")]
+            fleet: fleet::FleetAccess::default(),
         }
     }
 
@@ -252,6 +264,7 @@ impl Account {
                 let last = self.core.record().and_then(|record| record.came_by.clone());
                 Some(Event::Answered(self.client.post(&request, last.as_deref(), context).await))
             }
+            Action::Ask(ask) => Some(Event::Replied(self.ask(&ask, context).await)),
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
             }
@@ -269,6 +282,11 @@ impl Account {
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
         let keys = sealing::read_keys(&self.settings, &self.configured, KeyUse::Open, context.inline).await?;
         self.set_keys(keys);
+        #[cfg(feature = "fleet")]
+        if self.configured.fleet.is_some() {
+            // A problem with it is told when it is asked.
+            let _ = self.fleet.open(&self.configured).await;
+        }
         let inputs = self.client.read_inputs(context).await;
         inputs.map_err(|mut problem| {
             let last = self.core.record().and_then(|record| record.came_by.as_deref());
@@ -278,6 +296,48 @@ impl Account {
             }
             problem
         })
+    }
+
+    #[cfg(feature = "fleet")]
+    async fn ask(&mut self, ask: &Ask, context: &Context) -> Result<RowReply, Problem> {
+        let reply = self.fleet.ask(&self.configured, ask).await;
+        let now = context.clock.now().wall / 1000;
+        // For `status` alone.
+        self.files().store().update_note(|note: &mut FleetNote| match &reply {
+            Ok(reply) => note.see(reply, now),
+            Err(problem) => note.problem = Some(problem.whole()),
+        });
+        reply
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    #[expect(clippy::unused_async, reason = "as with the feature")]
+    async fn ask(&mut self, _: &Ask, _: &Context) -> Result<RowReply, Problem> {
+        Err(Problem::bug("this zg-tokend was built without the fleet"))
+    }
+
+    /// For `status`, and for the log of `run` when it changes: a machine may wait for another one until its token
+    /// expires.
+    fn note_wait(&mut self, outcome: &Outcome, context: &Context) {
+        let waits = match outcome {
+            // Those that refresh, or are about to, are done within seconds.
+            Outcome::Held { problem, .. }
+                if matches!(&*problem.kind, "fleet_unclear" | "fleet_failover" | "fleet_changing") =>
+            {
+                let hint = problem.hint.clone().unwrap_or_else(|| FLEET_WAITS.to_owned());
+                Some((problem.message.clone(), hint))
+            }
+            _ => None,
+        };
+        let note = self.files().store().update_note(|note: &mut FleetNote| {
+            let is_new = note.waits != waits;
+            note.waits.clone_from(&waits);
+            is_new
+        });
+        if let (Some(true), Some((text, hint)), true) = (note, waits, self.core.policy().patient) {
+            let message = Message::new(Level::Info, "fleet_waits", format!("waiting: {text}")).hint(hint);
+            context.message(self.name(), &message);
+        }
     }
 
     fn set_keys(&mut self, keys: Option<Arc<StateKeys>>) {
@@ -396,10 +456,15 @@ impl Account {
             };
             self.refused_login = Some(Box::new((*refused, problem)));
         }
+        if let (Report::Finished(outcome), Some(_)) = (&report, &self.configured.fleet) {
+            self.note_wait(outcome, context);
+        }
         if let Report::Finished(outcome) = report {
             self.finished.push(outcome.clone());
             self.outcome = Some(outcome);
             self.set_keys(None);
+            #[cfg(feature = "fleet")]
+            self.fleet.close();
             // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }
@@ -407,7 +472,7 @@ impl Account {
 }
 
 fn needs_network(action: &Action) -> bool {
-    matches!(action, Action::ReadInputs | Action::Request(_))
+    matches!(action, Action::ReadInputs | Action::Request(_) | Action::Ask(_))
 }
 
 fn perform(files: &mut Files, action: Action) -> Option<Event> {
@@ -423,7 +488,7 @@ fn perform(files: &mut Files, action: Action) -> Option<Event> {
             files.unlock();
             Event::Unlocked
         }
-        Action::Report(_) | Action::ReadInputs | Action::Request(_) => return None,
+        Action::Report(_) | Action::ReadInputs | Action::Request(_) | Action::Ask(_) => return None,
     })
 }
 
@@ -460,5 +525,9 @@ pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountCon
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
+        fleet: account
+            .fleet
+            .as_ref()
+            .map(|fleet| FleetPolicy { role: fleet.role, host: machine::host(&settings.state_dir).into() }),
     }
 }

@@ -13,6 +13,7 @@ use crate::oauth;
 use crate::oauth::TokenFault;
 use crate::problem::{Class, Problem};
 use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::replica::Role;
 use crate::refresh::{LOCK_PATIENCE, LockFailure};
 use crate::secret::{Fingerprint, Secret};
 use crate::secrets;
@@ -155,6 +156,18 @@ pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
             message: format!("it uses the login of account {login}, and has none of its own"),
             cause: None,
             hint: Some(format!("name that account: --account {login}")),
+        });
+    }
+    if account.fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read) {
+        return Err(Problem {
+            class: Class::Config,
+            kind: "only_reads".into(),
+            message: format!(
+                "account {} only reads the access token here (fleet.role = \"read\")",
+                account.name
+            ),
+            cause: None,
+            hint: Some("run this on a machine that refreshes: it serves all".into()),
         });
     }
     let grant_type = account.grant.grant_type;

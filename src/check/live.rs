@@ -30,6 +30,8 @@ async fn ask_all(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut asked = HashSet::new();
     for account in settings.chosen(only) {
+        #[cfg(feature = "fleet")]
+        findings.extend(crate::check::fleet::live(account).await.into_iter().map(|it| it.of(account)));
         let account = &with_endpoints(account);
         let endpoint = HttpEndpoint::new(options(account));
         let (url, discovered) = match &account.endpoint {

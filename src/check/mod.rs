@@ -2,6 +2,8 @@
 //! token is spent; only `live` uses the network.
 
 pub mod finding;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod hooks;
 mod inputs;
 pub mod linger;
@@ -27,6 +29,7 @@ use crate::message::{CONFIG_CHANGED, LOG_IN_AGAIN, local, login_hint};
 use crate::oauth::BodyTemplate;
 use crate::problem::{Class, Problem};
 use crate::refresh::record::{Record, RefreshToken};
+use crate::refresh::replica::Role;
 use crate::runtime::event_loop;
 use crate::secret::Secret;
 use crate::store;
@@ -62,23 +65,30 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
         let of_account = [
             preset(account),
             elsewhere(account),
-            endpoint(account, &mut endpoints),
+            if only_reads(account) { Vec::new() } else { endpoint(account, &mut endpoints) },
             account
                 .client_secret
                 .iter()
                 .map(|source| secret(account, "client_secret", source, false).1)
                 .collect(),
             credentials(account),
-            login(settings, account),
+            if only_reads(account) { Vec::new() } else { login(settings, account) },
             seal::seal(settings, account, &mut keys),
             token_file(account, &mut file_systems),
             outputs(account, &mut file_systems),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
+            #[cfg(feature = "fleet")]
+            fleet::fleet(account),
         ];
         findings.extend(of_account.into_iter().flatten().map(|finding| finding.of(account)));
     }
     findings
+}
+
+/// It sends no request of its own.
+fn only_reads(account: &AccountConfig) -> bool {
+    account.fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read)
 }
 
 fn state_dir(settings: &Settings) -> Vec<Finding> {
@@ -261,6 +271,10 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
     let again = if account.can_log_in() { login_hint(settings, account) } else { LOG_IN_AGAIN.to_owned() };
     let Some(source) = &account.refresh_token else {
+        if stored.is_none() && account.fleet.is_some() {
+            findings.push(Finding::ok("refresh_token", "there is none here yet: the database may have it"));
+            return findings;
+        }
         findings.push(stored.map_or_else(
             || {
                 let message = "there is none, neither in the config nor in the state";

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fleet;
 mod init;
 mod seal;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use crate::cli::args::fleet::{Fleet, FleetCommand};
 pub use crate::cli::args::init::Init;
 pub use crate::cli::args::seal::{KeyPlace, Seal};
 use crate::config::token_format::FormatError;
@@ -121,6 +123,9 @@ Examples:
   zg-tokend logout --account work
   zg-tokend logout --local                if the server cannot be reached")]
     Logout(Logout),
+    /// Share one login among several machines, by a row in PostgreSQL
+    #[command(after_help = fleet::EXAMPLES)]
+    Fleet(Fleet),
     /// Seal the logins in the state with a key that is kept elsewhere, or lay them open again
     #[command(after_help = seal::EXAMPLES)]
     Seal(Seal),

@@ -3,21 +3,64 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::account::context::Context;
+use crate::account::context::{Context, Mode};
+use crate::account::fleet_note::FleetNote;
+use crate::account::once::once;
+use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
 use crate::cli::settings::one_account;
 use crate::cli::settings::report;
 use crate::cli::{ask, output};
+use crate::config::{AccountConfig, Settings};
 use crate::login::logout::logout;
+use crate::refresh::decide::Trigger;
 use crate::runtime::event_loop;
+
+/// Continues with the row, if the database answers.
+fn sees_row(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+    let trigger = Trigger { row: true, ..Trigger::default() };
+    let accounts = accounts(settings, Some(account.name.as_str()), Mode::default()).collect();
+    let Ok(mut done) = once(accounts, trigger, Context::new(Rc::new(Warnings))) else { return false };
+    done.iter_mut().all(|account| {
+        let note: FleetNote = account.files().store().note();
+        note.problem.is_none()
+    })
+}
+
+/// Ends the login on the other machines as well. True if the database knows of it.
+fn tell_others(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+    let only = Some(account.name.as_str());
+    let trigger = Trigger { row: true, ..Trigger::default() };
+    let accounts = accounts(settings, only, Mode::default()).collect();
+    let done = once(accounts, trigger, Context::new(Rc::new(Warnings)));
+    let is_known = |account: &Account| {
+        account
+            .core()
+            .record()
+            .is_none_or(|record| record.replica.as_ref().is_none_or(|replica| replica.held.is_none()))
+    };
+    done.is_ok_and(|accounts| accounts.iter().all(is_known))
+}
 
 pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
     let (settings, account) = match one_account(args) {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
+    // The row may have a newer refresh token than this machine: that one is to be revoked.
+    if account.fleet.is_some() && !sees_row(&Arc::new(settings.clone()), &account) && !flags.local {
+        let hint = "run it again when the database answers; --local forgets the login on this machine alone";
+        output::error(
+            format!(
+                "account {}: the database does not answer, and may have a newer refresh token",
+                account.name
+            ),
+            Some(hint),
+        );
+        return Exit::Unavailable;
+    }
     let runtime = match event_loop() {
         Ok(runtime) => runtime,
         Err(error) => return output::no_event_loop(&error),
@@ -30,6 +73,12 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
         Ok(done) => done,
         Err(problem) => return report(&account, &problem),
     };
+    if account.fleet.is_some() && !tell_others(&settings, &account) {
+        let warning =
+            "the database does not know of the logout yet: the other machines keep the login until then";
+        let way_out = "run `zg-tokend once` when the database answers; `zg-tokend run` tells it by itself";
+        output::warning(format!("account {}: {warning}", account.name), way_out);
+    }
     ask::reread(&settings, &account);
     let place = account.token_file.path.display();
     output::print_line(match (done.had_login, flags.local) {

@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::config::formats::FORMATS;
 use crate::config::keys::{
-    FORMS, HOOK_VARIABLES, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS,
+    FLEET_KEYS, FORMS, HOOK_VARIABLES, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS,
 };
 use crate::oauth::providers::{PROVIDERS, Provider};
 
@@ -80,6 +80,7 @@ fn config() -> String {
         ("@KEYS push@", joined(PUSH_KEYS, key_entry)),
         ("@KEYS probe@", joined(PROBE_KEYS, key_entry)),
         ("@KEYS signal@", joined(SIGNAL_KEYS, key_entry)),
+        ("@KEYS fleet@", joined(FLEET_KEYS, key_entry)),
         ("@HOOK VARIABLES@", joined(HOOK_VARIABLES, |(name, doc)| entry(name, doc))),
         ("@PROVIDERS@", joined(PROVIDERS, provider_entry)),
         ("@FORMS@", joined(FORMS, |form| entry(form.example, form.doc))),

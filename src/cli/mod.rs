@@ -8,6 +8,7 @@ mod config_file;
 mod demo;
 mod exec;
 mod exit;
+mod fleet;
 mod init;
 mod log;
 mod login;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Rejected(flags) => rejected::execute(&args, flags).into(),
         Command::Login(flags) => login::execute(&args, flags).into(),
         Command::Logout(flags) => logout::execute(&args, flags).into(),
+        Command::Fleet(flags) => fleet::execute(&args, flags).into(),
         Command::Seal(flags) => seal::execute(&args, flags).into(),
         Command::Set(flags) => set::execute(&args, flags).into(),
         Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),

@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::config::keys;
 use crate::config::keys::{
-    AccountKeys, FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount, RawAccounts,
-    RawAudience, RawTable, SIGNAL_KEYS,
+    AccountKeys, FLEET_KEYS, FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount,
+    RawAccounts, RawAudience, RawTable, SIGNAL_KEYS,
 };
 use crate::config::problem::ConfigProblem;
 use crate::config::spelling;
@@ -129,6 +129,7 @@ enum TableLevel {
     Output,
     Probe,
     Signal,
+    Fleet,
     Unknown,
 }
 
@@ -142,6 +143,7 @@ impl TableLevel {
             Self::Output => OUTPUT_KEYS,
             Self::Probe => PROBE_KEYS,
             Self::Signal => SIGNAL_KEYS,
+            Self::Fleet => FLEET_KEYS,
             Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
     }
@@ -174,6 +176,7 @@ impl Rule {
             Self::Key(key) if key.kind == Kind::Outputs => TableLevel::Output,
             Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
             Self::Key(key) if key.kind == Kind::Signal => TableLevel::Signal,
+            Self::Key(key) if key.kind == Kind::Fleet => TableLevel::Fleet,
             _ => TableLevel::Unknown,
         }
     }
@@ -269,6 +272,7 @@ impl Map {
                 TableLevel::Output => format!("known keys of outputs: {names}"),
                 TableLevel::Probe => format!("known keys of probe: {names}"),
                 TableLevel::Signal => format!("known keys of signal: {names}"),
+                TableLevel::Fleet => format!("known keys of fleet: {names}"),
                 _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
                 _ => format!("known keys: {names}"),
             }

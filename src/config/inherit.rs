@@ -99,7 +99,7 @@ impl RawAccount {
             authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
             token_endpoint_auth_method private_key key_id certificate client_assertion client_assertion_audience
             tls_certificate tls_private_key grant_type refresh_token login_scope redirect_uri authorization_params
-            identity request_body
+            identity request_body fleet
         );
         Ok(Self {
             extra_params: own.extra_params.or(login.extra_params),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::keys::{KEYS, Key, Kind, PUSH_KEYS};
+use crate::config::keys::{FLEET_KEYS, KEYS, Key, Kind, PUSH_KEYS};
 use crate::config::settings::PLAIN_HEADERS;
 use crate::secret::Secret;
 
@@ -88,6 +88,7 @@ impl SecretFinder<'_> {
                         }
                     }
                 }
+                (Kind::Fleet, DeValue::Table(fleet)) => self.walk(fleet, FLEET_KEYS, "fleet.", account),
                 (Kind::Pushes, DeValue::Array(targets)) => {
                     for target in targets {
                         if let DeValue::Table(target) = target.get_ref() {
@@ -144,6 +145,7 @@ extra_params.tenant = "t"
 extra_params.Client_Password = "p"
 proxy = "http://u:pw@proxy:3128"
 issuer = "https://as@example/"
+fleet = { url = "postgresql://u:pw@db/zg" }
 [accounts.a]
 refresh_token = "rt"
 client_secret = { sealed = "a.sealed" }
@@ -168,6 +170,7 @@ client_secret.sealed = "b.sealed"
                 of(None, "request_headers.x-key", "'k'"),
                 of(None, "extra_params.Client_Password", "\"p\""),
                 of(None, "proxy", "\"http://u:pw@proxy:3128\""),
+                of(None, "fleet.url", "\"postgresql://u:pw@db/zg\""),
                 of(a, "refresh_token", "\"rt\""),
                 of(a, "client_secret", "{ sealed = \"a.sealed\" }"),
                 of(a, "push.api_key", "\"ak\""),

@@ -51,6 +51,7 @@ pub enum Kind {
     Outputs,
     Probe,
     Signal,
+    Fleet,
 }
 
 impl Kind {
@@ -73,7 +74,7 @@ impl Kind {
             Self::Command => "an array of strings, the program and its arguments",
             Self::Pushes => "an array of tables, each with a url",
             Self::Outputs => "an array of tables, each with a path",
-            Self::Probe => "a table with a url",
+            Self::Probe | Self::Fleet => "a table with a url",
             Self::Signal => "a table with a pid_file",
         }
     }
@@ -92,6 +93,7 @@ impl Kind {
                 | Self::Outputs
                 | Self::Probe
                 | Self::Signal
+                | Self::Fleet
         )
     }
 }

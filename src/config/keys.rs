@@ -17,7 +17,7 @@ pub(super) mod raw {
     use toml::Spanned;
 
     use crate::config::keys::{
-        NameOrNumber, OneOrMany, RawAudience, RawOutput, RawProbe, RawPush, RawSecret, RawSignal,
+        NameOrNumber, OneOrMany, RawAudience, RawFleet, RawOutput, RawProbe, RawPush, RawSecret, RawSignal,
     };
 
     pub type Text = Spanned<String>;
@@ -39,6 +39,7 @@ pub(super) mod raw {
     pub type Outputs = Vec<Spanned<RawOutput>>;
     pub type Probe = Spanned<RawProbe>;
     pub type Signal = Spanned<RawSignal>;
+    pub type Fleet = Spanned<RawFleet>;
 }
 
 /// The parts of a table that `keys!` makes.
@@ -299,6 +300,7 @@ KEYS, RawAccount {
     on_needs_login: Account Command, "none",
         "a command to run when only a new login can help, once for each dead login",
         r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#;
+    fleet: Account Fleet, "none", "PostgreSQL, where several machines share one login: a table of url, key and role (see FLEET)", r#"{ url = { credential = "fleet_url" }, key = { credential = "fleet_key" } }"#;
     state_key: File Secret, "none: the state is in plain, 0600 in a 0700 directory",
         "the key that seals refresh tokens in the state: 32 random bytes in base64, never in this file; `zg-tokend seal` makes one",
         r#"{ credential = "state_key" }"#;
@@ -379,6 +381,15 @@ SIGNAL_KEYS, RawSignal {
     signal: Own Text, "HUP",
         "HUP, USR1, USR2 or WINCH",
         r#""USR1""#;
+}}
+
+keys! {
+/// The keys of `fleet`.
+FLEET_KEYS, RawFleet {
+    url: Own Secret, "required", "the URL of the database, with TLS unless it is on this machine: postgresql://USER:PASSWORD@HOST,HOST2/DATABASE?sslrootcert=FILE", r#""postgresql://zg_refresh@db.example.com/zg""#;
+    key: Own Secret, "required where role is refresh", "the key that seals the refresh token in the database, the same on all machines that refresh: 32 random bytes in base64", r#"{ file = "fleet_key" }"#;
+    role: Own Text, "refresh",
+        "refresh, or read: publish the access token of the others, and never see the refresh token", r#""refresh""#;
 }}
 
 keys! {
@@ -477,6 +488,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
         Some(("outputs", name)) => (OUTPUT_KEYS, name),
         Some(("probe", name)) => (PROBE_KEYS, name),
         Some(("signal", name)) => (SIGNAL_KEYS, name),
+        Some(("fleet", name)) => (FLEET_KEYS, name),
         _ => (KEYS, path),
     };
     keys.iter().find(|key| key.name == name)

@@ -10,6 +10,7 @@ pub mod edit;
 pub mod endpoints;
 mod environment;
 pub mod error;
+mod fleet;
 pub mod formats;
 pub mod grant;
 pub mod grant_keys;

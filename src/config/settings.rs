@@ -18,6 +18,7 @@ use crate::files::Missing;
 use crate::files::owner::Principal;
 use crate::oauth::providers::Provider;
 use crate::oauth::{AuthMethod, BodyTemplate};
+use crate::refresh::replica::Role;
 
 /// A whole config file, validated.
 #[derive(Debug, Clone)]
@@ -138,6 +139,8 @@ pub struct CommonConfig {
     pub probe: Option<ProbeConfig>,
     pub hooks: HooksConfig,
     pub signal: Option<SignalConfig>,
+    /// The database, where several machines share the login.
+    pub fleet: Option<FleetConfig>,
     /// Seals the secrets in the state; the same for all accounts, and never inline.
     pub state_key: Option<SecretSource>,
     /// Opens them as well; without a state_key they are written in plain again.
@@ -174,6 +177,11 @@ impl AccountConfig {
             ("state_key", &self.state_key),
             ("state_key_previous", &self.state_key_previous),
         ];
+        let fleet = self
+            .fleet
+            .iter()
+            .flat_map(|fleet| [("fleet.url", Some(&fleet.url)), ("fleet.key", fleet.key.as_ref())]);
+        let fleet = fleet.filter_map(|(key, source)| Some((key, source?)));
         // A URL without a password is no secret.
         let proxy = self.proxy.as_ref().filter(|source| match source {
             SecretSource::Inline(url) => url.expose().contains('@'),
@@ -198,6 +206,7 @@ impl AccountConfig {
         let own = own
             .chain(client_id)
             .chain(proxy)
+            .chain(fleet)
             .chain(endpoints)
             .chain(headers)
             .chain(params)
@@ -282,6 +291,16 @@ pub struct ProbeConfig {
     pub url: Url,
     /// From one answer to the next request.
     pub every: Duration,
+}
+
+/// The database, where several machines share one login.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FleetConfig {
+    /// As libpq has it, with the options that zg-tokend knows.
+    pub url: SecretSource,
+    /// Seals the refresh token; `None` for a machine that only reads.
+    pub key: Option<SecretSource>,
+    pub role: Role,
 }
 
 /// A signal that tells a program of a new token.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::error::MINIMAL;
-use crate::config::keys::{FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS};
+use crate::config::keys::{
+    FLEET_KEYS, FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS,
+};
 use crate::config::*;
 use crate::files::Missing;
 use crate::files::owner;
@@ -138,6 +140,8 @@ fn every_example_in_the_key_table_parses() {
     account(&format!("probe = {{ {} }}", probe.join(", ")));
     let signal: Vec<_> = SIGNAL_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
     account(&format!("signal = {{ {} }}", signal.join(", ")));
+    let fleet: Vec<_> = FLEET_KEYS.iter().map(|key| format!("{} = {}", key.name, key.example)).collect();
+    account(&format!("fleet = {{ {} }}", fleet.join(", ")));
     for form in FORMS {
         account(&format!("refresh_token = {}", form.example));
     }
@@ -180,6 +184,7 @@ fn the_example_config_has_every_key_once_and_parses() {
     assert_eq!(written(&outputs), names(OUTPUT_KEYS));
     assert_eq!(written(&[example["probe"].get_ref().as_table().unwrap()]), names(PROBE_KEYS));
     assert_eq!(written(&[example["signal"].get_ref().as_table().unwrap()]), names(SIGNAL_KEYS));
+    assert_eq!(written(&[example["fleet"].get_ref().as_table().unwrap()]), names(FLEET_KEYS));
 }
 
 #[test]

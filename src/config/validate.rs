@@ -28,6 +28,7 @@ use crate::config::values::{
 };
 use crate::files::Missing;
 use crate::oauth::BodyTemplate;
+use crate::refresh::replica::Role;
 use crate::secret::Secret;
 
 /// Below a second, a healthy server far away would look dead. Above half a minute, an exchange and
@@ -181,6 +182,9 @@ impl Scope<'_> {
         let preset = raw.provider.as_ref().map(provider).transpose()?;
         let has_google_credentials = raw.google_credentials.is_some();
         let grant = self.grant(&mut raw, preset)?;
+        let has_from = raw.from.is_some();
+        let fleet = raw.fleet.map(|raw| self.fleet(raw, has_from, &grant)).transpose()?;
+        let only_reads = fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read);
         let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
         let parts = [
             ("tenant", raw.tenant),
@@ -227,12 +231,14 @@ impl Scope<'_> {
                 Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?)
             }
             (None, None, None) if has_google_credentials => Endpoint::Explicit(Self::google_endpoint()),
+            // It sends no request.
+            (None, None, None) if only_reads => Endpoint::Elsewhere,
             (None, None, None) => return Err(missing("token_endpoint")),
         };
         let has_client_id = raw.client_id.is_some();
         let client_id = match raw.client_id.take() {
             Some(client_id) => self.client_id(client_id)?,
-            None if grant.names_itself() => SecretSource::Inline(Secret::new("")),
+            None if only_reads || grant.names_itself() => SecretSource::Inline(Secret::new("")),
             None => return Err(missing("client_id")),
         };
         // With Basic, some servers take a key as the user and no password.
@@ -333,6 +339,7 @@ impl Scope<'_> {
                 .collect::<Result<_, _>>()?,
             probe: raw.probe.map(|raw| Self::probe(raw, allow_http)).transpose()?,
             signal: raw.signal.map(|raw| self.signal(raw)).transpose()?,
+            fleet,
             hooks: HooksConfig {
                 on_refresh: self.hook("on_refresh", raw.on_refresh)?,
                 on_failure: self.hook("on_failure", raw.on_failure)?,

@@ -4,6 +4,8 @@
 mod tests;
 
 pub mod control;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod network;
 mod overview;
 mod queue;
@@ -99,6 +101,7 @@ impl Supervisor {
         let mut watchdog = Watchdog::of_process();
         let network = NetworkChanges::new();
         let socket = self.open_socket(control);
+        self.listen_to_databases();
         // From the stop on, files that hang are waited for this long.
         let mut leave = Box::pin(sleep(FAR));
         loop {
@@ -172,6 +175,17 @@ impl Supervisor {
             }
         }
     }
+
+    /// Notices what other machines store.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn listen_to_databases(&mut self) {
+        let only = self.only.as_deref();
+        self.databases.set(&self.settings, only, &self.request_sender, &self.context);
+    }
+
+    #[cfg(not(feature = "fleet"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) fn listen_to_databases(&mut self) {}
 
     async fn listen(&self, address: SocketAddr) -> Result<(), RunError> {
         let listen = |source| RunError::Listen { address, source };

@@ -142,6 +142,12 @@ impl Supervisor {
                 // The requester may have disconnected.
                 let _ = reply.send(CurrentConfig { settings: Arc::clone(&self.settings), ready });
             }
+            #[cfg(feature = "fleet")]
+            LoopRequest::Row { account, trigger } => {
+                if let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) {
+                    slot.request_pass(&account, trigger, &mut self.queue);
+                }
+            }
             LoopRequest::Pass { account, purpose, reply } => {
                 let Some(slot) = self.slots.get_mut(&account).filter(|_| !self.stopping) else { return };
                 // One pass serves all requests that came before it. Requests that come while a

@@ -77,6 +77,7 @@ impl Supervisor {
             self.note(name);
         }
         self.state_watch = watches::states(&self.settings).succeed(&self.state_watch);
+        self.listen_to_databases();
         self.report(&Message::new(Level::Info, "reloaded", "the new config is in use"));
     }
 

@@ -16,6 +16,9 @@ use crate::secret::Fingerprint;
 pub enum LoopRequest {
     /// Answered at once. The reply proves that the loop is alive.
     CurrentConfig(oneshot::Sender<CurrentConfig>),
+    /// The row of the account may have changed in the database.
+    #[cfg(feature = "fleet")]
+    Row { account: AccountName, trigger: Trigger },
     Pass {
         account: AccountName,
         purpose: Purpose,

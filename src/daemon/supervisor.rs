@@ -15,6 +15,8 @@ use crate::account::{Account, accounts};
 use crate::clock::Timestamp;
 use crate::config::{AccountName, Settings};
 use crate::daemon::control::counts::Counts;
+#[cfg(feature = "fleet")]
+use crate::daemon::fleet;
 use crate::daemon::overview::{Facts, Overview};
 use crate::daemon::requests::{LoopRequest, Purpose};
 use crate::daemon::slot::{Events, Slot};
@@ -95,6 +97,8 @@ pub struct Supervisor {
     /// The states of accounts that wait for a login or have push targets: another process may
     /// store a login or a token there.
     pub state_watch: Watch<AccountName>,
+    #[cfg(feature = "fleet")]
+    pub databases: fleet::Listeners,
     /// Every account was checked once.
     pub ready: bool,
     /// The newest config has an error, and an older one is in use.
@@ -154,6 +158,8 @@ impl Supervisor {
             config_watch,
             state_watch: watches::states(&settings),
             settings,
+            #[cfg(feature = "fleet")]
+            databases: fleet::Listeners::default(),
             ready: false,
             config_invalid: false,
             stopping: false,

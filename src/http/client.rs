@@ -13,6 +13,7 @@ use hyper::header::{
     HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Uri};
+use rustls::client::WantsClientCert;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -200,20 +201,9 @@ impl HttpEndpoint {
     fn build_https(&self) -> Result<Connector, TransportFailure> {
         let ca_file = self.options.ca_file.as_deref();
         let ssl_cert_file = self.environment.ssl_cert_file.as_deref().map(Path::new);
-        let roots = roots::load(ca_file, ssl_cert_file).map_err(no_roots)?;
         let proxy = self.environment.https_proxy(self.options.proxy.as_ref());
+        let tls = verifying(ca_file, ssl_cert_file)?;
         let proxy = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail))?;
-        let builder = tls_builder()?;
-        let tls = match roots {
-            Some(Roots { store, own }) => {
-                let provider = Arc::new(ring::default_provider());
-                let standard = WebPkiServerVerifier::builder_with_provider(store.into(), provider);
-                let standard = standard.build().map_err(no_roots)?;
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { standard, own }))
-            }
-            // No bundle where distributions put it: the platform is asked.
-            None => builder.with_platform_verifier().map_err(no_roots)?,
-        };
         let tls = match &self.options.certificate {
             None => tls.with_no_client_auth(),
             Some(own) => {
@@ -319,6 +309,32 @@ fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Transport
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| not_sent(FailureKind::Tls, error.to_string()))
+}
+
+/// TLS that checks the server by these certificate authorities, else by those of the system.
+fn verifying(
+    ca_file: Option<&Path>,
+    ssl_cert_file: Option<&Path>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TransportFailure> {
+    let builder = tls_builder()?;
+    Ok(match roots::load(ca_file, ssl_cert_file).map_err(no_roots)? {
+        Some(Roots { store, own }) => {
+            let provider = Arc::new(ring::default_provider());
+            let standard = WebPkiServerVerifier::builder_with_provider(store.into(), provider);
+            let standard = standard.build().map_err(no_roots)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { standard, own }))
+        }
+        // No bundle where distributions put it: the platform is asked.
+        None => builder.with_platform_verifier().map_err(no_roots)?,
+    })
+}
+
+/// The same for a connection that is no HTTP.
+#[cfg(feature = "fleet")]
+pub fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, TransportFailure> {
+    let ssl_cert_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    let builder = verifying(ca_file, ssl_cert_file.as_deref().map(Path::new))?;
+    Ok(without_memory(builder.with_no_client_auth()))
 }
 
 /// No memory of sessions: a client makes one connection per refresh.

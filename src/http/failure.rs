@@ -28,6 +28,12 @@ pub(super) fn failure(error: &(dyn Error + 'static), sent: Sent) -> TransportFai
     TransportFailure { sent, kind, detail }
 }
 
+/// The same words for a connection that is no HTTP.
+#[cfg(feature = "fleet")]
+pub fn words(error: &(dyn Error + 'static)) -> String {
+    failure(error, Sent::NotSent).detail
+}
+
 /// The proxy's word, or why there is none.
 fn explain_proxy(ProxyError { proxy, source }: &ProxyError) -> (FailureKind, String) {
     let (kind, what) = match source.downcast_ref() {

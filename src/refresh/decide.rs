@@ -83,6 +83,8 @@ pub struct Trigger {
     pub reread: bool,
     /// A resource refused this access token: replace it if it is still the stored one.
     pub rejected: Option<Fingerprint>,
+    /// The row in the database may have changed: read it even if nothing is due.
+    pub row: bool,
 }
 
 impl Trigger {
@@ -94,6 +96,7 @@ impl Trigger {
             retry_dead: self.retry_dead || other.retry_dead,
             reread: self.reread || other.reread,
             rejected: other.rejected.or(self.rejected),
+            row: self.row || other.row,
         }
     }
 }

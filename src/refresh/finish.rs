@@ -152,7 +152,11 @@ impl Refresher {
     }
 
     pub(super) fn unlock(&mut self, then: impl Into<Then>) -> Vec<Action> {
-        self.phase = Phase::Unlocking { then: then.into() };
+        let then = then.into();
+        if let Some(ask) = self.close_row() {
+            return self.ask_to_close(ask, then);
+        }
+        self.phase = Phase::Unlocking { then };
         self.wake_at = None;
         vec![Action::Unlock]
     }
@@ -209,8 +213,12 @@ impl Refresher {
         if let Some(at) = self.local_wait.take() {
             return Some(*at);
         }
+        if let Some((at, _)) = self.row_wait.as_deref() {
+            return Some(*at);
+        }
         let (decision, _) = self.decide(now);
         let has_refresh_token = !self.policy.grant_type.has_login()
+            || self.only_reads()
             || self.record().is_some_and(|record| record.refresh_token.is_some())
             || self.inputs.as_ref().is_some_and(|inputs| inputs.seed.is_some());
         let wait = match decision {

@@ -9,10 +9,15 @@ pub mod cause;
 pub mod credentials;
 pub mod decide;
 pub mod finish;
+pub mod fleet;
+mod fleet_end;
+pub mod fleet_pass;
+mod fleet_words;
 pub mod outcome;
 pub mod pass;
 mod policy;
 pub mod record;
+pub mod replica;
 pub mod response;
 pub mod schedule;
 pub mod stored;
@@ -27,9 +32,11 @@ use crate::clock::Timestamp;
 use crate::oauth::{Answer, TokenRequest};
 use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+use crate::refresh::fleet::{Ask, RowReply, RowView};
 use crate::refresh::outcome::{Outcome, Report};
-pub use crate::refresh::policy::{LoginHint, Policy};
+pub use crate::refresh::policy::{FleetPolicy, LoginHint, Policy};
 use crate::refresh::record::{AccessToken, Record};
+use crate::refresh::replica::Claim;
 use crate::secret::Fingerprint;
 
 /// Waiters for the lock give up after this time. It is longer than one holder may need (the
@@ -78,6 +85,8 @@ pub enum Event {
     Published(Result<Vec<Problem>, Problem>),
     /// Answers [`Action::Withdraw`].
     Withdrawn(Result<(), Problem>),
+    /// Answers [`Action::Ask`]; an error if the database cannot be asked.
+    Replied(Result<RowReply, Problem>),
     /// Answers [`Action::Unlock`].
     Unlocked,
 }
@@ -113,6 +122,8 @@ pub enum Action {
     Publish(Box<AccessToken>),
     /// Remove the token file, which holds this expired token.
     Withdraw(Box<AccessToken>),
+    /// Put this question to the database that several machines share.
+    Ask(Box<Ask>),
     /// Release the lock and the reserved files.
     Unlock,
     /// Send this to the observers.
@@ -141,6 +152,10 @@ pub struct Refresher {
     failed_outputs: Vec<Problem>,
     /// The last request got no definite answer and will be sent again within seconds.
     resend_soon: bool,
+    /// The present pass, as far as it is about the fleet.
+    round: Option<Box<Round>>,
+    /// When to look at the row again, and whether it is worth waiting for: another machine is refreshing.
+    row_wait: Option<Box<(Timestamp, bool)>>,
     /// Begin another pass when this one is over.
     again: bool,
     stopping: bool,
@@ -163,7 +178,40 @@ enum Phase {
     PersistFailed(Persisting),
     Publishing { then: Then },
     Withdrawing { then: Then },
+    Asking(Asked),
     Unlocking { then: Then },
+}
+
+/// The part of a pass that is about the fleet.
+#[derive(Debug, Default)]
+struct Round {
+    /// The row as it was read under the lock, with the changes of this pass.
+    view: Option<RowView>,
+    rereads: u32,
+    /// The record in memory has news that the disk does not have.
+    dirty: bool,
+    /// The reply was offered to the row in this pass.
+    offered: bool,
+}
+
+/// The question whose reply the pass waits for.
+#[derive(Debug)]
+enum Asked {
+    Row,
+    /// A write, whose content becomes the row.
+    Write(Box<Ask>),
+    Claim(Box<Claim>),
+    /// The row, after a claim whose outcome is unknown.
+    ClaimedRow(Box<Claim>),
+    /// The row, after the server refused the refresh token.
+    RefusedRow {
+        issued_at: Timestamp,
+        refusal: Box<Answer>,
+    },
+    /// Before the lock is released.
+    Close {
+        then: Then,
+    },
 }
 
 /// The step after the lock is released.
@@ -206,6 +254,8 @@ impl Refresher {
             local_wait: None,
             failed_outputs: Vec::new(),
             resend_soon: false,
+            round: None,
+            row_wait: None,
             again: false,
             stopping: false,
             wake_at: None,
@@ -228,10 +278,10 @@ impl Refresher {
         matches!(self.phase, Phase::PersistFailed(_))
     }
 
-    /// True if a request got no definite answer and will be sent again within seconds: `once`
-    /// should wait for that.
+    /// True if a request got no definite answer and will be sent again within seconds, or another machine
+    /// is refreshing: `once` should wait for that.
     pub fn will_resend_soon(&self) -> bool {
-        self.resend_soon
+        self.resend_soon || self.row_wait.as_ref().is_some_and(|wait| wait.1)
     }
 
     pub fn policy(&self) -> &Policy {
@@ -306,6 +356,8 @@ impl Refresher {
         self.wake_at = None;
         self.again = false;
         self.local_wait = None;
+        self.row_wait = None;
+        self.round = None;
         self.inputs = None;
         self.inputs_problem = None;
         vec![Action::Load]
@@ -341,8 +393,11 @@ impl Refresher {
             (Phase::Locking, Event::Locked(Err(LockFailure::Busy))) => self.on_lock_busy(now),
             (Phase::TakingOver, Event::TakenOver(Ok(record))) => self.on_taken_over(now, record),
             (Phase::Preparing, Event::Prepared(Ok(()))) => self.on_prepared(now),
-            (Phase::TakingOver, Event::TakenOver(Err(problem)))
-            | (Phase::Preparing, Event::Prepared(Err(problem))) => self.leave_failed(now, problem),
+            (Phase::Preparing, Event::Prepared(Err(problem))) => {
+                self.drop_marker();
+                self.leave_failed(now, problem)
+            }
+            (Phase::TakingOver, Event::TakenOver(Err(problem))) => self.leave_failed(now, problem),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
                 self.on_answered(now, issued_at, answer)
             }
@@ -371,6 +426,7 @@ impl Refresher {
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
                 self.on_withdrawn(now, then, withdrawn)
             }
+            (Phase::Asking(asked), Event::Replied(reply)) => self.on_reply(now, asked, reply),
             (Phase::Unlocking { then }, Event::Unlocked) => self.rest(now, then),
             (phase, event) => {
                 let ignored = Report::Ignored { phase: variant_name(&phase), event: variant_name(&event) };

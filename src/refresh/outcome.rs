@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{Decision, Trigger};
+use crate::refresh::fleet::FleetReport;
 use crate::refresh::record::Verdict;
 use crate::secret::Fingerprint;
 
@@ -106,6 +107,10 @@ pub enum Report {
     LifetimeUnreadable { assumed: Duration },
     /// The reply has an ID token that is not this user's, or not for this client.
     IdTokenUnusable { why: String },
+    /// The login that several machines share.
+    Fleet(FleetReport),
+    /// The database does not answer; what is on this disk alone waits.
+    Undeliverable(Problem),
     /// Another process died with a request under way.
     FoundMarker {
         /// When the request began.

@@ -61,10 +61,13 @@ impl Refresher {
         let (decision, decided) = self.decide(now);
         let mut actions = vec![decided];
         actions.extend(self.wait_forced(now).map(|wait| report(Report::ForcedTooOften { wait })));
-        let unread = self.inputs.is_none() && self.inputs_problem.is_none();
+        // A machine that only reads the row needs no input.
+        let unread = self.inputs.is_none() && self.inputs_problem.is_none() && !self.only_reads();
+        let wants_row = self.wants_row(&decision);
         actions.extend(match decision {
             _ if self.stopping => self.rest(now, Outcome::Stopped),
-            _ if self.trigger.reread && unread => self.read_inputs(),
+            _ if (self.trigger.reread || wants_row) && unread => self.read_inputs(),
+            _ if wants_row => self.lock(),
             Decision::Rest(_)
                 if self.trigger.reread
                     && let Some(problem) = self.inputs_problem.take() =>
@@ -116,7 +119,8 @@ impl Refresher {
                 self.inputs = Some(Box::new(inputs));
             }
             Err(problem) => {
-                if let Some(outcome) = self.hold_without_inputs(now) {
+                let held = self.hold_without_inputs(now).filter(|_| self.policy.fleet.is_none());
+                if let Some(outcome) = held {
                     return self.rest(now, outcome);
                 }
                 self.inputs_problem = Some(Box::new(problem));
@@ -183,8 +187,21 @@ impl Refresher {
             return actions;
         }
         let found_marker = self.resolve_marker(now, &mut actions);
+        actions.extend(match self.read_row(found_marker) {
+            Some(asking) => asking,
+            None => self.decide_loaded(now, found_marker),
+        });
+        actions
+    }
+
+    /// With the row of the fleet.
+    pub(super) fn decide_locked(&mut self, now: Timestamp) -> Vec<Action> {
+        self.decide_loaded(now, false)
+    }
+
+    fn decide_loaded(&mut self, now: Timestamp, found_marker: bool) -> Vec<Action> {
         let (decision, decided) = self.decide(now);
-        actions.push(decided);
+        let mut actions = vec![decided];
         let outcome = match decision {
             Decision::Rest(wait) => self.fresh(now, wait),
             Decision::Republish => Outcome::Republished,
@@ -204,7 +221,7 @@ impl Refresher {
                 return actions;
             }
         };
-        actions.extend(if found_marker { self.persist(outcome) } else { self.leave(now, outcome) });
+        actions.extend(if found_marker { self.persist(outcome) } else { self.store(now, outcome) });
         actions
     }
 
@@ -263,6 +280,9 @@ impl Refresher {
     }
 
     fn refresh(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.only_reads() {
+            return self.wait_for_others(now);
+        }
         if let Some(problem) = self.inputs_problem.take() {
             return self.note_inputs_problem(now, *problem);
         }
@@ -271,17 +291,18 @@ impl Refresher {
             // with the inputs.
             return self.unlock(Then::Again);
         };
-        match decide::new_seed(self.record(), &self.policy, Some(inputs)) {
-            Some(seed) => {
+        match (decide::new_seed(self.record(), &self.policy, Some(inputs)), &self.policy.fleet) {
+            (Some(seed), _) => {
                 self.phase = Phase::TakingOver;
                 vec![Action::TakeOver(seed)]
             }
-            None => self.prepare(now),
+            (None, Some(_)) => self.claim(now),
+            (None, None) => self.prepare(now),
         }
     }
 
     /// A secret or endpoint that cannot be read counts like an endpoint that is down.
-    fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
+    pub(super) fn note_inputs_problem(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         let record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
         if let Some(outcome) = self.hold_without_inputs(now) {
             // Another process has recorded this failure, or another one, meanwhile.
@@ -304,15 +325,19 @@ impl Refresher {
             return report_first(took_over, self.persist(Then::Again));
         }
         let Some(seed) = self.inputs.as_ref().and_then(|inputs| inputs.seed.clone()) else {
-            return self.prepare(now);
+            return self.unlock(Then::Again);
         };
         let took_seed = Report::TookSeed(seed.fingerprint());
         record.take_seed(seed, now);
         self.remember(record);
+        if self.policy.fleet.is_some() {
+            // First the login goes into the row.
+            return report_first(took_seed, self.persist(Then::Again));
+        }
         report_first(took_seed, self.prepare(now))
     }
 
-    fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
         let has_login = self.policy.grant_type.has_login();
         let new = || Record::new(&*self.policy.account, &*self.policy.config);
         let mut record = match self.record().cloned() {
@@ -359,7 +384,7 @@ impl Refresher {
         }
     }
 
-    fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(super) fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem {
             class: Class::NeedsLogin,
             kind: "no_refresh_token".into(),
@@ -367,7 +392,7 @@ impl Refresher {
             cause: None,
             hint: Some(self.policy.login_hint.text()),
         };
-        self.leave(now, Outcome::Failed(problem))
+        self.store(now, Outcome::Failed(problem))
     }
 
     pub(super) fn on_prepared(&mut self, now: Timestamp) -> Vec<Action> {
@@ -376,6 +401,11 @@ impl Refresher {
             record.in_flight = None;
             self.remember(record);
             return self.persist(Outcome::Stopped);
+        }
+        if self.is_claim_old(now) {
+            record.in_flight = None;
+            self.remember(record);
+            return self.persist(Then::Again);
         }
         let Some(inputs) = &self.inputs else { return self.no_refresh_token(now) };
         let grant = match &record.refresh_token {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::oauth::GrantType;
 use crate::refresh::record::Record;
+use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
 
 /// The part of the account's configuration that the core needs.
@@ -36,6 +37,16 @@ pub struct Policy {
     pub remove_expired: bool,
     /// Never give up on storing a rotated token: true for `run`.
     pub patient: bool,
+    /// Several machines share the login.
+    pub fleet: Option<FleetPolicy>,
+}
+
+/// The machine among those that share the login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetPolicy {
+    pub role: Role,
+    /// Its name, and a number that depends on machine and state directory.
+    pub host: Arc<str>,
 }
 
 /// Makes a hint when it is needed: hardly ever, and as a text it would be a tenth of the memory of an idle

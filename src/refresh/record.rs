@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Timestamp, millis};
 use crate::oauth::Identity;
 use crate::problem::Class;
+use crate::refresh::replica::Replica;
 use crate::refresh::stored::StoredSecret;
 use crate::secret;
 use crate::secret::{Fingerprint, Secret};
@@ -92,6 +93,9 @@ pub struct Record {
     /// The last seed when the access token was granted; kept for accounts with `from` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_seed: Option<Fingerprint>,
+    /// The row in the database as this machine knows it, where several machines share the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Box<Replica>>,
     /// The access tokens that other accounts get for this login (`from`), by account.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tokens: BTreeMap<String, TokenPart>,
@@ -504,6 +508,7 @@ impl Record {
             self.list_seed(seed);
         }
         (self.account, self.config) = (own.account, own.config);
+        self.replica = own.replica;
     }
 
     /// True if the current refresh token is known to be dead.

@@ -14,6 +14,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict, VerdictKind,
 };
+use crate::refresh::replica::UnclearClaim;
 use crate::refresh::{Action, Persisting, Phase, Refresher, Then, cause, report, report_first, schedule};
 use crate::secret::Secret;
 
@@ -77,6 +78,7 @@ impl Refresher {
             Answer::Defective { refresh_token, .. } => {
                 if has_login {
                     rotate(&mut record, refresh_token.as_ref(), issued_at);
+                    self.note_reply(&mut record, false);
                 }
                 let record = self.failed(now, record, &problem, None, None, issued_at);
                 self.remember(record);
@@ -136,6 +138,7 @@ impl Refresher {
             },
         };
         if !token.is_live(now) {
+            self.note_reply(&mut record, false);
             return self.arrived_dead(now, record, &token);
         }
         let outcome = Outcome::Refreshed {
@@ -159,6 +162,7 @@ impl Refresher {
         record.failure = None;
         record.verdict = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: "refreshed".into() });
+        self.note_reply(&mut record, true);
         self.remember(record);
         self.note_file(FileView::Other { modified_at: now.wall });
         let mut actions = Vec::new();
@@ -238,21 +242,32 @@ impl Refresher {
         refusal: &Answer,
         on_disk: Option<Box<Loaded>>,
     ) -> Vec<Action> {
-        let Some(mut record) = self.record().cloned() else {
-            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
-        };
-        let sent = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
+        let sent = self
+            .record()
+            .and_then(|record| record.refresh_token.as_ref())
+            .map(|token| token.value.fingerprint());
         let stored = on_disk.and_then(|loaded| loaded.record);
         let stored_token = stored.as_ref().and_then(|record| record.refresh_token.as_ref());
         if stored_token.is_some_and(|token| Some(token.value.fingerprint()) != sent) {
             return report_first(Report::Adopted, self.unlock(Then::Again));
         }
+        self.ask_about_refusal(issued_at, refusal).unwrap_or_else(|| self.refuse(now, issued_at, refusal))
+    }
+
+    /// The server refuses the refresh token, and nobody has replaced it.
+    pub(super) fn refuse(&mut self, now: Timestamp, issued_at: Timestamp, refusal: &Answer) -> Vec<Action> {
+        let Some(mut record) = self.record().cloned() else {
+            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
+        };
+        let sent = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
         let problem = self.problem(refusal);
         record.in_flight = None;
         record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
         // The refusal may be about the scope of an account with `from`: the account with the login finds out.
         if let Some(previous) = record.previous.take_if(|_| self.policy.from.is_none()) {
-            record.refresh_token = Some(previous);
+            // Among several machines the newest login counts.
+            let seeded_at = if self.policy.fleet.is_some() { now } else { previous.seeded_at };
+            record.refresh_token = Some(RefreshToken { seeded_at, ..previous });
             record.failure = None;
             self.remember(record);
             let Problem { kind: error, message, .. } = problem;
@@ -263,7 +278,16 @@ impl Refresher {
             return actions;
         }
         let error = problem.kind.clone();
-        let verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, problem, now);
+        let mut verdict = self.verdict(&record, VerdictKind::RefreshToken, &error, problem, now);
+        if let Some(UnclearClaim { host, at }) = self.spent_by() {
+            let at = crate::clock::utc(at / 1000);
+            verdict.cause =
+                Some(format!("host {host} spent it at {at}, and the reply to that is on its disk"));
+            verdict.hint = Some(format!(
+                "start zg-tokend on {host}; if that does not help: {}",
+                self.policy.login_hint.text()
+            ));
+        }
         record.failure = None;
         record.verdict = Some(verdict.clone());
         self.remember(record);

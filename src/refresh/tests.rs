@@ -1,9 +1,11 @@
 //! Tests of one account in a simulated world: a clock, a disk, a token file and scripted answers.
 
+mod database;
 mod disk;
 mod events;
 mod expiry;
 mod failures;
+mod fleet;
 mod forced;
 mod lifetimes;
 mod logins;

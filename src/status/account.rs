@@ -137,6 +137,9 @@ pub struct AccountStatus {
     /// The result of the last probe; absent if there is nothing to probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
+    /// The login that several machines share; absent if it is this machine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
     /// The supervising process; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
@@ -263,6 +266,33 @@ pub struct ProbeStatus {
     /// When it last answered, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<i64>,
+}
+
+/// The part of this machine in a login that several share, as it last saw the database.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FleetStatus {
+    /// `refresh` or `read`.
+    pub role: &'static str,
+    /// The number of the refresh that this machine has; absent if it has none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Whether the last refresh is on this disk alone.
+    pub undelivered: bool,
+    /// When the row was last seen, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<i64>,
+    /// The machine that had claimed the row then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<String>,
+    /// Whether notifications of the database arrive; absent where no `run` waits for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listens: Option<bool>,
+    /// Why the database could not be asked the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The reason why a refresh that is due waits, and the next step: part of the account's problem.
+    #[serde(skip)]
+    pub waits: Option<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]

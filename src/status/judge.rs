@@ -23,6 +23,7 @@ use crate::refresh::schedule::Due;
 use crate::status::account::AccountStatus;
 use crate::status::account::AttemptStatus;
 use crate::status::account::CertificateStatus;
+use crate::status::account::FleetStatus;
 use crate::status::account::ProbeStatus;
 use crate::status::account::PushStatus;
 use crate::status::account::RefreshTokenStatus;
@@ -49,6 +50,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
         Ok(loaded @ Loaded { record: Some(record), .. }) => {
             status.add_record(account, record, now);
             status.judge_record(account, policy, (loaded, record), look, now);
+            status.judge_fleet(record);
         }
         Ok(Loaded { garbage: Some(why), .. }) => {
             status.state = State::Unknown;
@@ -103,6 +105,7 @@ fn of_config(account: &AccountConfig, look: &Look) -> AccountStatus {
         account: account.name.to_string(),
         from: account.from.as_ref().map(ToString::to_string),
         source: "file",
+        fleet: FleetStatus::of_config(account, &look.fleet),
         grant_type: (!account.grant.grant_type.has_login()).then(|| account.grant.grant_type.name()),
         certificates: look
             .certificates
@@ -157,7 +160,8 @@ fn file_status(file: &TokenFile, seen: &Observation) -> TokenFileStatus {
 impl AccountStatus {
     /// Whether there is something to exchange for the next token.
     pub fn can_refresh(&self) -> bool {
-        self.grant_type.is_some() || self.refresh_token.available
+        let only_reads = self.fleet.as_ref().is_some_and(|fleet| fleet.role == "read");
+        self.grant_type.is_some() || self.refresh_token.available || only_reads
     }
 
     /// Adds a finding, which is reported if it is the worst so far.

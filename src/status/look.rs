@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::account::HangNote;
 use crate::account::certificates::read_certificate;
 use crate::account::files::{load_state, with_mates};
+use crate::account::fleet_note::FleetNote;
 use crate::account::origin::observe_mates;
 use crate::account::outputs::{Known, matches, other};
 use crate::account::token_file::{Observation, PublishError};
@@ -40,6 +41,7 @@ pub struct Look {
     pub certificates: Vec<(&'static str, PathBuf, Result<Certificate, Problem>)>,
     pub pushed: PushNote,
     pub probed: Option<ProbeNote>,
+    pub fleet: FleetNote,
 }
 
 /// How often an account is looked at that seems to be amid a refresh, and the pause in between: a second
@@ -124,6 +126,7 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
             .collect(),
         pushed: if account.push.is_empty() { PushNote::default() } else { store.note() },
         probed: account.probe.as_ref().and_then(|_| store.note()),
+        fleet: account.fleet.as_ref().map(|_| store.note()).unwrap_or_default(),
         loaded,
         file,
         obstacle,

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod credentials;
+pub mod fleet;
 pub mod judge;
 mod look;
 pub mod metrics;
@@ -16,7 +17,9 @@ use crate::account::plain_copy;
 use crate::account::policy;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-pub use crate::status::account::{AccountStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus};
+pub use crate::status::account::{
+    AccountStatus, FleetStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus,
+};
 use crate::status::look::look;
 use crate::store;
 use crate::store::lock;

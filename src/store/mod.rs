@@ -1,6 +1,10 @@
 //! Where accounts keep their state. Stores are opened here alone, so that another kind of store is one more folder.
 
 pub mod discovery;
+#[cfg(feature = "fleet")]
+pub mod fleet;
+#[cfg(any(feature = "fleet", test))]
+pub mod fleet_error;
 pub mod lock;
 pub mod note;
 pub mod seal;

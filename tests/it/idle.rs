@@ -48,7 +48,7 @@ fn status(run: &Background, name: &str) -> u64 {
 }
 
 #[track_caller]
-fn assert_idle(what: &str, run: &Background) {
+pub fn assert_idle(what: &str, run: &Background) {
     wait_until("one thread", || (status(run, "Threads") == 1).then_some(()));
     settled(QUIET, || Usage::of(run));
     let seconds = std::env::var(SECONDS).map_or(3, |seconds| seconds.parse().unwrap());

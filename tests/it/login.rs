@@ -30,7 +30,7 @@ fn configure(world: &World, extra: &str) {
 }
 
 /// `login` with these arguments on a terminal of its own.
-struct LoginRun {
+pub struct LoginRun {
     process: Background,
     /// Keys for the terminal.
     keys: PipeWriter,
@@ -42,7 +42,7 @@ impl LoginRun {
     }
 
     /// The same with more environment variables.
-    fn start_in(sandbox: &Sandbox, args: &str, environment: &[(&str, &str)]) -> Self {
+    pub fn start_in(sandbox: &Sandbox, args: &str, environment: &[(&str, &str)]) -> Self {
         let line: Vec<&str> = std::iter::once("login").chain(args.split_whitespace()).collect();
         let login = sandbox.command(line);
         let words = std::iter::once(login.get_program()).chain(login.get_args());
@@ -67,7 +67,7 @@ impl LoginRun {
 
     /// The address of the login page.
     #[track_caller]
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         wait_until("the address of the login page", || {
             let log = self.process.log();
             let line = log.lines().find(|line| line.contains("code_challenge="))?;
@@ -110,7 +110,7 @@ impl LoginRun {
     }
 
     #[track_caller]
-    fn ends_with(&mut self, code: i32) -> String {
+    pub fn ends_with(&mut self, code: i32) -> String {
         let (ended, log) = self.end();
         assert_eq!(ended, code, "{log}");
         log
@@ -149,7 +149,7 @@ fn fetch<'a>(args: impl IntoIterator<Item = &'a str>) -> Answer {
 
 /// Consents at the login page as this user; the address that the browser is sent to.
 #[track_caller]
-fn consent(url: &str, user: &str) -> String {
+pub fn consent(url: &str, user: &str) -> String {
     let page = fetch([url]);
     assert!(page.status == 200 && page.body.contains("asks for the scope"), "{page:?}");
     let answer = fetch(["-d", &format!("decision=allow&user={user}"), url]);

@@ -19,6 +19,8 @@ mod daemon;
 mod demo;
 mod expired;
 mod faults;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod formats;
 mod fuzz;
 mod grants;

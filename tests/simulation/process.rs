@@ -60,7 +60,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    fn load(&self) -> Loaded {
+    pub(crate) fn load(&self) -> Loaded {
         let stored = self.state.as_ref().and_then(|record| record.access_token.as_ref());
         let file = match &self.token {
             None => FileView::Missing,
@@ -242,6 +242,7 @@ impl World {
                 }
                 Event::Unlocked
             }
+            Action::Ask(_) => unreachable!("there is no fleet"),
             Action::Request(_) | Action::Report(_) => unreachable!("not done on files"),
         }
     }
@@ -335,7 +336,7 @@ fn trouble(class: Class, kind: &str) -> Problem {
     Problem { class, kind: kind.into(), message: kind.into(), cause: None, hint: None }
 }
 
-fn client(client_id: &str) -> TokenClient {
+pub(crate) fn client(client_id: &str) -> TokenClient {
     TokenClient {
         token_endpoint: "https://as.example/token".parse().expect("a URL"),
         client_id: client_id.into(),

@@ -22,11 +22,11 @@ use super::server::{Post, Server};
 const EPOCH: i64 = 1_700_000_000_000;
 
 pub(crate) const ANEW: Trigger =
-    Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
+    Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None, row: false };
 pub(crate) const FORCE: Trigger =
-    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None, row: false };
 pub(crate) const REREAD: Trigger =
-    Trigger { force: false, anew: false, retry_dead: false, reread: true, rejected: None };
+    Trigger { force: false, anew: false, retry_dead: false, reread: true, rejected: None, row: false };
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own of the machine")]
 pub(crate) struct World {
@@ -246,6 +246,7 @@ impl World {
             inline_seed: (!self.plan.seed_in_file).then(|| self.seed.fingerprint()),
             login_hint: LoginHint::new(|| "log in again".into()),
             reread_secrets: None,
+            fleet: None,
             remove_expired: false,
             patient: true,
         }

@@ -154,6 +154,7 @@ fn every_key_has_its_place_in_the_manual_with_type_default_and_example() {
         .chain(PUSH_KEYS.iter().map(|key| (key, ".SH PUSH")))
         .chain(PROBE_KEYS.iter().map(|key| (key, ".SH PROBE")))
         .chain(SIGNAL_KEYS.iter().map(|key| (key, ".SH SIGNAL")))
+        .chain(FLEET_KEYS.iter().map(|key| (key, ".SH FLEET")))
     {
         for filled in [key.default, key.doc, key.example, key.kind.describe()] {
             assert!(!filled.is_empty(), "{}", key.name);

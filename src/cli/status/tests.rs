@@ -57,6 +57,7 @@ fn account(name: &str) -> AccountStatus {
             failures: None,
             failing_since: None,
         }),
+        fleet: None,
         supervisor: Some(SupervisorStatus { pid: Some(4711), stopped: false }),
     }
 }

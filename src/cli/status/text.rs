@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::output::printable;
 use crate::cli::status::words::problem;
 use crate::message::{duration, local};
-use crate::status::{AccountStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
+use crate::status::{AccountStatus, FleetStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
 pub(super) fn text(snapshot: &Snapshot) -> String {
@@ -74,6 +74,9 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
     if let Some(probe) = status.probe.as_ref().filter(|probe| probe.result != Some("accepted")) {
         details.push(("probe", probe_result(probe, &time)));
     }
+    if let Some(fleet) = &status.fleet {
+        details.push(("fleet", fleet_words(fleet, status.supervisor.is_some(), &time)));
+    }
     details.push(("supervisor", supervisor(status)));
     if let Some(path) = &status.plain_copy {
         details.push((
@@ -82,6 +85,21 @@ pub(super) fn details(status: &AccountStatus, time: impl Fn(i64) -> String) -> V
         ));
     }
     details
+}
+
+/// The row as this machine knows it, and how it hears of changes. Only a supervisor listens.
+fn fleet_words(fleet: &FleetStatus, is_supervised: bool, time: impl Fn(i64) -> String) -> String {
+    let epoch = fleet.epoch.map_or_else(|| "no refresh yet".into(), |epoch| format!("refresh {epoch}"));
+    let role = if fleet.role == "read" { " (only reads)" } else { "" };
+    let seen = fleet.seen_at.map(|at| format!(", row seen {}", time(at))).unwrap_or_default();
+    let claim = fleet.claimed_by.as_ref().map(|host| format!(", claimed by {host}")).unwrap_or_default();
+    let news = match fleet.listens.filter(|_| is_supervised) {
+        Some(true) => ", listening",
+        Some(false) => ", not notified: reads the row every 30 s",
+        None => "",
+    };
+    let alone = if fleet.undelivered { "; not in the database yet" } else { "" };
+    format!("{epoch}{role}{seen}{claim}{news}{alone}")
 }
 
 /// The effect of the variable, and its readers.

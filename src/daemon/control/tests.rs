@@ -10,7 +10,7 @@ use crate::daemon::control::answer::{Condition, PassBody, RejectedBody, TokenBod
 use crate::daemon::control::reply::ErrorBody;
 use crate::daemon::control::routes::{Handler, ROUTES};
 use crate::status::account::{AttemptStatus, CertificateStatus, RefreshTokenStatus, SupervisorStatus};
-use crate::status::{AccountStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus};
+use crate::status::{AccountStatus, FleetStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../../packaging/openapi.json")).unwrap()
@@ -150,6 +150,16 @@ fn everything() -> AccountStatus {
             http_status: Some(200),
             problem: Some(String::new()),
             answered_at: Some(1),
+        }),
+        fleet: Some(FleetStatus {
+            role: "read",
+            epoch: Some(1),
+            undelivered: true,
+            seen_at: Some(1),
+            claimed_by: Some(String::new()),
+            listens: Some(true),
+            waits: None,
+            problem: Some(String::new()),
         }),
         supervisor: Some(SupervisorStatus { pid: Some(1), stopped: true }),
     }

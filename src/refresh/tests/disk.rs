@@ -6,7 +6,8 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::tests::world::{World, client_refused, invalid_grant, lost, seconds, unavailable};
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+const FORCE: Trigger =
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None, row: false };
 
 #[test]
 fn no_request_without_a_place_for_its_answer() {

@@ -28,6 +28,7 @@ fn event(world: &mut World, kind: u8, detail: u8) -> Event {
         retry_dead: detail & 4 > 0,
         reread: detail & 8 > 0,
         rejected: (detail & 16 > 0).then(|| Secret::new("at-1").fingerprint()),
+        row: detail & 32 > 0,
     };
     match kind {
         0 | 1 => Event::Begin(trigger),
@@ -114,6 +115,7 @@ proptest! {
                     Action::Persist(record) => prop_assert!(locked && record.in_flight.is_none()),
                     Action::Publish(_) | Action::Withdraw(_) | Action::TakeOver(_) | Action::Unlock => prop_assert!(locked),
                     Action::Lock => prop_assert!(!locked),
+                    Action::Ask(_) => prop_assert!(false, "there is no fleet"),
                     Action::Load | Action::ReadInputs | Action::Report(_) => {}
                 }
             }

@@ -5,7 +5,8 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::tests::world::{World, invalid_grant, seconds, unavailable};
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+const FORCE: Trigger =
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None, row: false };
 
 /// A world with on_expired = "remove", after its first refresh.
 fn removing() -> World {

@@ -10,10 +10,12 @@ use crate::refresh::tests::world::{
 use crate::secret::Fingerprint;
 use std::time::Duration;
 
-const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+const ANEW: Trigger =
+    Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None, row: false };
+const FORCE: Trigger =
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None, row: false };
 const RETRY_DEAD: Trigger =
-    Trigger { force: true, anew: false, retry_dead: true, reread: false, rejected: None };
+    Trigger { force: true, anew: false, retry_dead: true, reread: false, rejected: None, row: false };
 
 /// Every request fails from here on.
 fn outage(world: &mut World, answer: impl Fn() -> crate::oauth::Answer) {

@@ -4,7 +4,8 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::tests::world::{World, seconds, unavailable};
 
-const FORCE: Trigger = Trigger { force: true, anew: true, retry_dead: false, reread: false, rejected: None };
+const FORCE: Trigger =
+    Trigger { force: true, anew: true, retry_dead: false, reread: false, rejected: None, row: false };
 
 #[test]
 fn a_storm_of_forced_refreshes_is_a_few_requests() {

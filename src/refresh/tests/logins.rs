@@ -8,7 +8,8 @@ use crate::refresh::record::Record;
 use crate::refresh::tests::world::{World, invalid_grant, problem, seconds, unavailable};
 use crate::secret::Secret;
 
-const FORCE: Trigger = Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None };
+const FORCE: Trigger =
+    Trigger { force: true, anew: false, retry_dead: false, reread: false, rejected: None, row: false };
 
 #[test]
 fn a_seed_that_is_not_listed_wins_and_a_listed_one_never_again() {

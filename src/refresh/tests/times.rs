@@ -11,7 +11,8 @@ use crate::secret::{Fingerprint, Secret};
 use proptest::prelude::*;
 use std::time::Duration;
 
-const ANEW: Trigger = Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None };
+const ANEW: Trigger =
+    Trigger { force: false, anew: true, retry_dead: false, reread: false, rejected: None, row: false };
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 

@@ -1,6 +1,8 @@
 //! The simulated world of the tests. It performs every action at once, and records it.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -11,8 +13,10 @@ use crate::oauth::{
 use crate::oauth::{ClientAuthentication, Grant, TokenClient};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
+use crate::refresh::fleet::{Ask, LoginRow};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
+use crate::refresh::tests::database::Database;
 use crate::refresh::{Action, Event, LockFailure, LoginHint, Policy, Refresher};
 use crate::secret::{Fingerprint, Secret};
 
@@ -30,6 +34,8 @@ pub struct World {
     pub inputs: Result<Inputs, Problem>,
     /// The state of another account.
     pub other: Option<Record>,
+    /// The database that several machines share.
+    pub database: Option<Rc<RefCell<Database>>>,
     pub lock_is_busy: bool,
     /// How many of the next actions of a kind fail.
     pub failing_loads: u32,
@@ -47,17 +53,19 @@ pub struct World {
     pub later_latency: Option<Duration>,
     /// The wall clock is set forward by so many milliseconds during a request.
     pub steps_during_request: i64,
-    granted: u32,
+    pub granted: u32,
     /// When, and with which refresh token.
     pub posts: Vec<(i64, String)>,
     pub did: Vec<&'static str>,
     pub reports: Vec<Report>,
     pub locked: bool,
-    prepared: bool,
+    pub prepared: bool,
     /// Stop performing before the next action of this name: the process dies there.
     pub dies_before: Option<&'static str>,
     /// An event that comes when the next action of this name begins.
     pub meanwhile: Option<(&'static str, Event)>,
+    /// Another machine stores this row during a request.
+    pub meanwhile_row: Option<LoginRow>,
     /// A writer that ignores the lock stores this state during a request.
     pub written_during_request: Option<Record>,
 }
@@ -77,6 +85,7 @@ impl World {
             inline_seed: Some(Secret::new("seed-1").fingerprint()),
             login_hint: LoginHint::new(|| "log in again".into()),
             reread_secrets: None,
+            fleet: None,
             remove_expired: false,
             patient: true,
         };
@@ -89,6 +98,7 @@ impl World {
             file: None,
             inputs: Ok(Inputs::new(Some(Secret::new("seed-1")), None, client("client 1"))),
             other: None,
+            database: None,
             lock_is_busy: false,
             failing_loads: 0,
             failing_prepares: 0,
@@ -109,6 +119,7 @@ impl World {
             prepared: false,
             dies_before: None,
             meanwhile: None,
+            meanwhile_row: None,
             written_during_request: None,
         }
     }
@@ -293,6 +304,9 @@ impl World {
                 if let Some(record) = self.written_during_request.take() {
                     self.disk = Some(record);
                 }
+                if let (Some(row), Some(database)) = (self.meanwhile_row.take(), &self.database) {
+                    database.borrow_mut().row = Some(row);
+                }
                 let answer = self.answers.pop_front().unwrap_or_else(|| self.grant());
                 Event::Answered(answer)
             }
@@ -316,6 +330,12 @@ impl World {
                 assert!(self.locked && !token.is_live(self.now));
                 self.file = None;
                 Event::Withdrawn(Ok(()))
+            }
+            Action::Ask(ask) => {
+                assert!(self.locked, "a question without the lock");
+                let now = self.now.boot;
+                let database = self.database.as_ref().unwrap();
+                Event::Replied(database.borrow_mut().ask(*ask, now))
             }
             Action::Unlock => {
                 assert!(self.locked, "unlocked twice");
@@ -360,6 +380,14 @@ pub fn name(action: &Action) -> &'static str {
         Action::Persist(_) => "persist",
         Action::Publish(_) => "publish",
         Action::Withdraw(_) => "withdraw",
+        Action::Ask(ask) => match **ask {
+            Ask::Read => "read",
+            Ask::Claim { .. } => "claim",
+            Ask::Store { .. } => "store",
+            Ask::Repair { .. } => "repair",
+            Ask::Found { .. } => "found",
+            Ask::Conclude { .. } => "conclude",
+        },
         Action::Unlock => "unlock",
         Action::Report(_) => "report",
     }

@@ -133,6 +133,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
         inline_seed: None,
         login_hint: LoginHint::new(String::new),
         reread_secrets: None,
+        fleet: None,
         remove_expired: true,
         patient: true,
     };
@@ -179,6 +180,7 @@ fn pass(record: &Record, force: bool, granted: bool) {
                 assert!(token.expires_at().wall >= token.issued_at.wall);
                 Event::Published(Ok(Vec::new()))
             }
+            Action::Ask(_) => unreachable!("there is no fleet"),
             Action::Withdraw(_) => Event::Withdrawn(Ok(())),
             Action::Unlock => Event::Unlocked,
             Action::Report(_) => continue,

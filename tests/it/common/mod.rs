@@ -8,6 +8,7 @@ pub mod golden;
 pub mod mounts;
 pub mod oidc;
 pub mod pane;
+pub mod tally;
 pub mod tls;
 pub mod world;
 
@@ -26,7 +27,7 @@ use zg_tokend::testing::clock::monotonic;
 
 /// How long [`wait_until`] waits before it gives up. Far longer than anything takes on a loaded
 /// machine: it only bounds how long a failing test takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a child may take to end after SIGTERM before it is killed: it finishes its request.
 const FAREWELL: Duration = PATIENCE;

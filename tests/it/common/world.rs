@@ -170,7 +170,7 @@ impl World {
 
     /// A file in the state directory of an account.
     pub fn state_path(&self, account: &str, name: &str) -> PathBuf {
-        self.sandbox.seen("state/zg-tokend").join(account).join(name)
+        state_path(&self.sandbox, account, name)
     }
 
     pub fn state(&self) -> Value {
@@ -178,40 +178,18 @@ impl World {
     }
 
     pub fn state_of(&self, account: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.state_path(account, "state")).unwrap()).unwrap()
+        state_in(&self.sandbox, account)
     }
 
     /// Replaces the state, whoever has the lock: a reader finds the earlier one or this.
     pub fn write_state(&self, state: &Value) {
-        self.replace_state("default", state);
-    }
-
-    fn replace_state(&self, account: &str, state: &Value) {
-        let path = self.state_path(account, "state");
-        let next = path.with_extension("next");
-        fs::write(&next, state.to_string()).unwrap();
-        fs::set_permissions(&next, Permissions::from_mode(0o600)).unwrap();
-        fs::rename(next, path).unwrap();
-    }
-
-    /// Changes the state with its lock: what a pass has just stored is not lost.
-    fn change_state(&self, account: &str, change: impl FnOnce(&mut Value)) {
-        let directory = File::open(self.state_path(account, "")).unwrap();
-        super::wait_until("the lock of the account", || {
-            flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()
-        });
-        let mut state = self.state_of(account);
-        change(&mut state);
-        self.replace_state(account, &state);
-        // Not by closing it alone: a child that another test has just forked has a copy.
-        flock(&directory, FlockOperation::Unlock).unwrap();
+        replace_state(&self.sandbox, "default", state);
     }
 
     /// Lets a test force more refreshes within a minute than the program permits: the state forgets
     /// those so far.
     pub fn permit_force(&self) {
-        super::wait_until("the end of a request", || self.state()["in_flight"].is_null().then_some(()));
-        self.change_state("default", |state| drop(state.as_object_mut().unwrap().remove("forced")));
+        permit_force(&self.sandbox);
     }
 
     /// The SHA-256 of the refresh token in the state.
@@ -225,8 +203,51 @@ impl World {
     }
 
     pub fn pass_time_of(&self, account: &str, by: Duration) {
-        self.change_state(account, |state| shift(state, millis(by)));
+        pass_time(&self.sandbox, account, by);
     }
+}
+
+fn state_path(sandbox: &Sandbox, account: &str, name: &str) -> PathBuf {
+    sandbox.seen("state/zg-tokend").join(account).join(name)
+}
+
+/// The state of an account in a sandbox.
+pub fn state_in(sandbox: &Sandbox, account: &str) -> Value {
+    serde_json::from_slice(&fs::read(state_path(sandbox, account, "state")).unwrap()).unwrap()
+}
+
+fn replace_state(sandbox: &Sandbox, account: &str, state: &Value) {
+    let path = state_path(sandbox, account, "state");
+    let next = path.with_extension("next");
+    fs::write(&next, state.to_string()).unwrap();
+    fs::set_permissions(&next, Permissions::from_mode(0o600)).unwrap();
+    fs::rename(next, path).unwrap();
+}
+
+/// Changes a state with its lock: what a pass has just stored is not lost.
+fn change_state(sandbox: &Sandbox, account: &str, change: impl FnOnce(&mut Value)) {
+    let directory = File::open(state_path(sandbox, account, "")).unwrap();
+    super::wait_until("the lock of the account", || {
+        flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()
+    });
+    let mut state = state_in(sandbox, account);
+    change(&mut state);
+    replace_state(sandbox, account, &state);
+    // Not by closing it alone: a child that another test has just forked has a copy.
+    flock(&directory, FlockOperation::Unlock).unwrap();
+}
+
+/// The state forgets the forced refreshes so far.
+pub fn permit_force(sandbox: &Sandbox) {
+    super::wait_until("the end of a request", || {
+        state_in(sandbox, "default")["in_flight"].is_null().then_some(())
+    });
+    change_state(sandbox, "default", |state| drop(state.as_object_mut().unwrap().remove("forced")));
+}
+
+/// Lets time pass for an account: every instant in its state moves into the past.
+pub fn pass_time(sandbox: &Sandbox, account: &str, by: Duration) {
+    change_state(sandbox, account, |state| shift(state, millis(by)));
 }
 
 /// The token in a file.

@@ -7,7 +7,7 @@
 mod disks;
 mod errors;
 mod hung;
-mod kill;
+pub mod kill;
 mod neighbours;
 mod power;
 mod reader;

@@ -39,12 +39,14 @@ use crate::secrets::SealedError;
 use crate::secrets::SecretError;
 use crate::secrets::error::CommandError;
 use crate::signing::key::KeyError;
+use crate::store::fleet_error::{DatabaseFault, FleetError};
 use crate::store::lock::LockError;
 use crate::store::seal::SealError;
 use crate::store::state::StateError;
 
 /// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 41] = [
+const ELSEWHERE: [&str; 42] = [
+    "DatabaseFault",
     "BadCertificate",
     "EndpointFlaw",
     "ProxyError",
@@ -139,6 +141,7 @@ fn every_error_is_told_with_a_way_out() {
     surroundings(&mut page);
     init(&mut page);
     keys(&mut page);
+    fleet(&mut page);
     compare("errors", &page.text);
     let known: BTreeSet<_> = ELSEWHERE.map(str::to_owned).into_iter().chain(page.told).collect();
     assert_eq!(known, variants(), "each variant has a golden text, and no other has one");
@@ -396,6 +399,36 @@ fn network(page: &mut Page) {
         PushError::Status(500),
     ] {
         page.tell(&error, error.hint());
+    }
+}
+
+fn fleet(page: &mut Page) {
+    let place = || "db1, db2".to_owned();
+    let fault = |code: &str, message: &str| DatabaseFault { code: code.into(), message: message.into() };
+    let refused = |code, message| FleetError::Query { place: place(), source: fault(code, message) };
+    for error in [
+        FleetError::Url {
+            what: "names no host".into(),
+            hint: "write it as postgresql://USER@HOST/DATABASE".into(),
+        },
+        FleetError::NotAKey(NotAKey),
+        FleetError::Roots { path: path(), source: fault("", "no usable certificate") },
+        FleetError::Connect { place: place(), source: fault("", "Connection refused (os error 111)") },
+        FleetError::Connect {
+            place: place(),
+            source: fault("28P01", "password authentication failed for user \"u\""),
+        },
+        FleetError::Connect { place: place(), source: fault("", "the server's certificate is not for db1") },
+        FleetError::Timeout { place: place(), seconds: 10 },
+        refused("55000", "recovery is in progress"),
+        refused("42P01", "relation \"zg_tokend.login\" does not exist"),
+        refused("42501", "permission denied for table login"),
+        FleetError::Unreadable { what: "token" },
+        FleetError::NoKey,
+        FleetError::WrongKey,
+        FleetError::Random,
+    ] {
+        page.tell(&error, Some(error.hint()));
     }
 }
 
