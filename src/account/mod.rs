@@ -322,7 +322,10 @@ impl Account {
         let waits = match outcome {
             // Those that refresh, or are about to, are done within seconds.
             Outcome::Held { problem, .. }
-                if matches!(&*problem.kind, "fleet_unclear" | "fleet_failover" | "fleet_changing") =>
+                if matches!(
+                    &*problem.kind,
+                    "fleet_unclear" | "fleet_failover" | "fleet_changing" | "fleet_unclaimed"
+                ) =>
             {
                 let hint = problem.hint.clone().unwrap_or_else(|| FLEET_WAITS.to_owned());
                 Some((problem.message.clone(), hint))

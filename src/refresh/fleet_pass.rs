@@ -94,7 +94,15 @@ impl Refresher {
                 let ours = attempt.filter(|attempt| attempt.nonce == claim.nonce);
                 match ours {
                     Some(attempt) => self.won(now, *claim, attempt.claimed_at),
-                    None => self.seen(now, view),
+                    // A database that keeps no claim is not asked without end, under the lock.
+                    None if self.round().rereads >= REREADS => {
+                        let message = "the database does not keep the claim of a refresh";
+                        self.look_later(now, LOOK, problem("fleet_unclaimed", message.into(), None))
+                    }
+                    None => {
+                        self.round().rereads += 1;
+                        self.seen(now, view)
+                    }
                 }
             }
             (_, Ok(RowReply::Row(view))) => self.seen(now, view),
@@ -225,7 +233,9 @@ impl Refresher {
     fn take_result(&self, record: &mut Record, view: &RowView) -> bool {
         let Some(row) = view.row.as_ref() else { return false };
         let before = (record.verdict.clone(), record.failure.clone());
-        if let (None, Some(verdict)) = (&record.verdict, &row.result.verdict) {
+        // A refused client is the matter of the machine whose client it is.
+        let verdict = row.result.verdict.as_ref().filter(|it| it.kind == VerdictKind::RefreshToken);
+        if let (None, Some(verdict)) = (&record.verdict, verdict) {
             let mut verdict = verdict.clone();
             let token = record.refresh_token.as_ref().and_then(|token| token.value.open());
             if let (VerdictKind::RefreshToken, Some(token), Some(inputs)) =

@@ -13,6 +13,8 @@ pub struct Database {
     pub timeline: u32,
     /// It does not answer.
     pub is_away: bool,
+    /// Each claim is lost, and so is the answer to it.
+    pub keeps_no_claim: bool,
     /// The next write succeeds, and its answer is lost.
     pub loses_answer: bool,
 }
@@ -26,6 +28,9 @@ impl Database {
         if ask == Ask::Read {
             let row = self.row.clone().map(Box::new);
             return Ok(RowReply::Row(RowView { row, server_time: now, timeline: self.timeline }));
+        }
+        if self.keeps_no_claim && matches!(ask, Ask::Claim { .. }) {
+            return Ok(RowReply::Unknown { why: "a warning".into() });
         }
         let before = self.row.clone();
         if !self.write(ask, now) {

@@ -114,6 +114,23 @@ fn nothing_due_asks_nothing() {
 }
 
 #[test]
+fn a_database_that_keeps_no_claim_is_not_asked_without_end() {
+    let (mut a, _, database) = pair();
+    a.sleep(seconds(2500));
+    database.borrow_mut().keeps_no_claim = true;
+    let outcome = a.begin();
+    assert!(
+        matches!(&outcome, Outcome::Held { problem, .. } if &*problem.kind == "fleet_unclaimed"),
+        "{outcome:?}"
+    );
+    assert!(a.posts.is_empty() && a.did.iter().filter(|did| **did == "claim").count() <= 6, "{:?}", a.did);
+    database.borrow_mut().keeps_no_claim = false;
+    a.forget();
+    a.sleep(seconds(60));
+    assert!(matches!(a.begin(), Outcome::Refreshed { .. }));
+}
+
+#[test]
 fn a_live_claim_of_another_machine_is_waited_for() {
     let (mut a, _, database) = pair();
     a.sleep(seconds(2500));
