@@ -162,10 +162,7 @@ pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
         return Err(Problem {
             class: Class::Config,
             kind: "only_reads".into(),
-            message: format!(
-                "account {} only reads the access token here (fleet.role = \"read\")",
-                account.name
-            ),
+            message: "it only reads the access token here (fleet.role = \"read\")".into(),
             cause: None,
             hint: Some("run this on a machine that refreshes: it serves all".into()),
         });

@@ -302,6 +302,20 @@ impl Refresher {
         }
         let (decision, decided) = self.decide(now);
         let actions = match decision {
+            // Something else is wrong by now.
+            Decision::Hold { failure, .. } if failure.message != problem.message => {
+                if let Some(mut record) = self.record().cloned() {
+                    if let Some(failure) = &mut record.failure {
+                        failure.kind.clone_from(&problem.kind);
+                        failure.message.clone_from(&problem.message);
+                        failure.cause.clone_from(&problem.cause);
+                        failure.hint.clone_from(&problem.hint);
+                    }
+                    self.remember(record);
+                    self.round().dirty = true;
+                }
+                self.store(now, Outcome::Failed(problem))
+            }
             Decision::Refresh(_) | Decision::Hold { .. } => {
                 let mut actions = self.note_inputs_problem(now, problem);
                 // Another try costs the token endpoint nothing.

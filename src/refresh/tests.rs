@@ -6,6 +6,7 @@ mod events;
 mod expiry;
 mod failures;
 mod fleet;
+mod fleet_logins;
 mod forced;
 mod lifetimes;
 mod logins;
