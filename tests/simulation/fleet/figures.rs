@@ -98,6 +98,8 @@ pub(crate) enum Broken {
     SentAfterVerdict,
     /// A token file goes back to an older token.
     Older,
+    /// A reply goes into the row before it is on the disk of its host.
+    NotOnDisk,
     /// A statement replaces a newer row by an older one.
     RowBack,
     /// After hours without a fault the hosts do not agree with the row.

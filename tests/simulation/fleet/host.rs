@@ -224,6 +224,13 @@ impl FleetWorld {
             self.hosts[place].claiming = Some((nonce.clone(), held, self.now));
             self.aim(place);
         }
+        if let Ask::Store { content, .. } = &*ask {
+            let record = self.hosts[place].disk.synced_state.as_ref();
+            let token = record.and_then(|record| record.refresh_token.as_ref());
+            if token.map(|token| token.value.fingerprint()) != content.held {
+                self.broken(Broken::NotOnDisk);
+            }
+        }
         let down = !self.database.is_up(self.now);
         let done_at = self.now + if down { PATIENCE } else { self.statement_time() };
         let reply = down.then(|| Box::new(Err(unreachable_database())));

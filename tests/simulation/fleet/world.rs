@@ -425,6 +425,7 @@ impl FleetWorld {
         let state = self.hosts[place].disk.state.clone();
         let mut record = state.unwrap_or_else(|| Record::new("default", "config.toml"));
         record.take_login(login, None, None, clock);
+        self.hosts[place].disk.synced_state = Some(record.clone());
         self.hosts[place].disk.state = Some(record);
         self.revoked = false;
         self.tell(place, Event::Begin(Trigger { reread: true, ..ROW }));
