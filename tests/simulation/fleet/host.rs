@@ -6,8 +6,8 @@ use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::{Answer, Grant};
 use zg_tokend::testing::problem::{Class, Problem};
 use zg_tokend::testing::refresh::{
-    Action, Ask, Event, FleetPolicy, Inputs, Policy, Record, Refresher, Report, Role, RowReply, RowView,
-    Trigger,
+    Action, Ask, Event, FleetPolicy, Inputs, LoginHint, Policy, Record, Refresher, Report, Role, RowReply,
+    RowView, Trigger,
 };
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
