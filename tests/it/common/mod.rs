@@ -8,6 +8,7 @@ pub mod golden;
 pub mod mounts;
 pub mod oidc;
 pub mod pane;
+#[cfg(feature = "fleet")]
 pub mod tally;
 pub mod tls;
 pub mod world;
