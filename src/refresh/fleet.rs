@@ -15,6 +15,7 @@ use crate::refresh::record::{
     AccessToken, Attempt, Failure, LoginLife, LoginSource, Record, RefreshToken, Verdict,
 };
 use crate::refresh::replica::{Replica, UnclearClaim};
+use crate::refresh::stored::StoredSecret;
 use crate::secret::Fingerprint;
 
 /// How long a claim is respected: two tries of 30 s with what is around them.
@@ -115,7 +116,7 @@ pub struct LoginPart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_life: Option<LoginLife>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id_token: Option<crate::refresh::stored::StoredSecret>,
+    pub id_token: Option<StoredSecret>,
 }
 
 /// The access token, which readers see as well.
@@ -139,8 +140,9 @@ pub enum Ask {
     Repair { content: Box<RowContent> },
     /// Store a new login over the row with this login and epoch, or as the first row.
     Found { over: Option<(String, u64)>, content: Box<RowContent> },
-    /// End the claim `nonce` with a refusal or a failure: the refresh token is not spent.
-    Conclude { fence: Fence, nonce: String, result: Box<RowResult> },
+    /// End the claim `nonce`, or note in a row without a claim, a refusal or a failure: the refresh token is not
+    /// spent.
+    Conclude { fence: Fence, nonce: Option<String>, result: Box<RowResult> },
 }
 
 /// A row is changed only if it still has exactly this.
@@ -195,20 +197,21 @@ pub enum RowStep {
     Write(Box<Ask>),
 }
 
-/// Compares this disk with the row. `own` is the refresh token in the record, `since` when its login began
-/// by the clock of the database; `write` makes the content of the row from this disk.
+/// Compares this disk with the row. `new_login` is a new UUID, for a login that the fleet does not know.
 pub fn after_read(record: &Record, view: &RowView, now: Timestamp, new_login: &str) -> RowStep {
     let own = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
     let replica = record.replica.as_deref();
     let Some(row) = view.row.as_deref() else {
         return match own {
             // The table lost its row: the other machines go by login and epoch.
-            Some(_) if replica.is_some_and(|replica| replica.held == own) => {
-                let mut content = content(record, replica.unwrap_or(&Replica::default()));
-                content.is_copy = true;
-                RowStep::Write(Box::new(Ask::Found { over: None, content }))
-            }
-            Some(_) => found(record, None, view, now, new_login),
+            Some(_) => match replica.filter(|replica| replica.held == own) {
+                Some(replica) => {
+                    let mut content = content(record, replica);
+                    content.is_copy = true;
+                    RowStep::Write(Box::new(Ask::Found { over: None, content }))
+                }
+                None => found(record, None, view, now, new_login),
+            },
             None => RowStep::Agree,
         };
     };

@@ -106,7 +106,7 @@ impl Refresher {
         if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
             row.attempt = None;
         }
-        Some(Ask::Conclude { fence, nonce, result: Box::new(result) })
+        Some(Ask::Conclude { fence, nonce: Some(nonce), result: Box::new(result) })
     }
 
     pub(super) fn ask_to_close(&mut self, ask: Ask, then: Then) -> Vec<Action> {

@@ -148,7 +148,7 @@ impl Refresher {
             }
         }
         let new_login = self.uuid();
-        let step = match (self.role(), self.record()) {
+        let mut step = match (self.role(), self.record()) {
             (Some(Role::Read), record) => fleet::after_reader_read(record, &view, now),
             (_, Some(record)) => fleet::after_read(record, &view, now, &new_login),
             (_, None) if view.row.is_some() => RowStep::Adopt,
@@ -169,7 +169,6 @@ impl Refresher {
             drop(failure);
             self.round().dirty = true;
         }
-        let mut step = step;
         if let RowStep::Write(ask) = &mut step
             && let Ask::Store { content, .. } | Ask::Repair { content } | Ask::Found { content, .. } =
                 &mut **ask
@@ -182,6 +181,7 @@ impl Refresher {
             RowStep::Agree => {
                 if let Some(record) = &mut record {
                     self.round().dirty |= self.take_result(record, &view);
+                    step = self.lost_refusal(record, &view).unwrap_or(RowStep::Agree);
                 }
             }
             RowStep::Adopt => {
@@ -229,6 +229,19 @@ impl Refresher {
         actions
     }
 
+    /// A refusal that this machine has met and the row does not have: a failover has lost it.
+    fn lost_refusal(&self, record: &Record, view: &RowView) -> Option<RowStep> {
+        let row = view.row.as_deref().filter(|_| self.role() == Some(Role::Refresh))?;
+        let verdict = record.verdict.as_ref().filter(|_| record.needs_login())?;
+        if row.attempt.is_some() || row.result.verdict.is_some() {
+            return None;
+        }
+        let there = &row.content;
+        let fence = Fence { login: there.login.clone(), epoch: there.epoch, held: there.held };
+        let result = Box::new(RowResult { verdict: Some(verdict.clone()), failure: None });
+        Some(RowStep::Write(Box::new(Ask::Conclude { fence, nonce: None, result })))
+    }
+
     /// A refusal or a failure that another machine has met with the same refresh token.
     fn take_result(&self, record: &mut Record, view: &RowView) -> bool {
         let Some(row) = view.row.as_ref() else { return false };
@@ -261,6 +274,12 @@ impl Refresher {
                 (content, done)
             }
             Ask::Found { content, .. } => (content, FleetReport::Founded),
+            Ask::Conclude { result, .. } => {
+                if let Some(row) = self.round().view.as_mut().and_then(|view| view.row.as_mut()) {
+                    row.result = *result;
+                }
+                return self.decide_locked(now);
+            }
             _ => return self.read_again(now),
         };
         let host = self.host();

@@ -11,7 +11,7 @@ pub mod decide;
 pub mod finish;
 pub mod fleet;
 mod fleet_end;
-pub mod fleet_pass;
+mod fleet_pass;
 mod fleet_words;
 pub mod outcome;
 pub mod pass;

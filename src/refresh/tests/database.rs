@@ -15,6 +15,8 @@ pub struct Database {
     pub is_away: bool,
     /// Each claim is lost, and so is the answer to it.
     pub keeps_no_claim: bool,
+    /// No reply is stored, although the row is as it was.
+    pub misses_stores: bool,
     /// The next write succeeds, and its answer is lost.
     pub loses_answer: bool,
 }
@@ -31,6 +33,9 @@ impl Database {
         }
         if self.keeps_no_claim && matches!(ask, Ask::Claim { .. }) {
             return Ok(RowReply::Unknown { why: "a warning".into() });
+        }
+        if self.misses_stores && matches!(ask, Ask::Store { .. }) {
+            return Ok(RowReply::Missed);
         }
         let before = self.row.clone();
         if !self.write(ask, now) {
@@ -90,7 +95,7 @@ impl Database {
             Ask::Conclude { fence, nonce, result } => {
                 let fits = self.has(&fence);
                 let Some(row) = self.row.as_mut().filter(|_| fits) else { return false };
-                if row.attempt.as_ref().is_none_or(|attempt| attempt.nonce != nonce) {
+                if row.attempt.as_ref().map(|attempt| &attempt.nonce) != nonce.as_ref() {
                     return false;
                 }
                 row.attempt = None;

@@ -145,3 +145,37 @@ fn a_failure_is_known_to_all_and_frees_the_claim() {
     b.live(seconds(10));
     assert_eq!(b.posts.len(), 1);
 }
+
+#[test]
+fn a_refusal_that_a_failover_lost_comes_back_into_the_row() {
+    let (mut a, mut b, database) = pair();
+    sleep(&mut a, &mut b, seconds(2500));
+    let before = database.borrow().row.clone();
+    a.answers.push_back(invalid_grant());
+    assert!(matches!(a.begin(), Outcome::Refused(_)));
+    *database.borrow_mut() = Database { row: before, timeline: 2, ..Database::default() };
+    a.begin_with(LOOK);
+    assert!(database.borrow().row.as_ref().unwrap().result.verdict.is_some());
+    b.live(seconds(3600));
+    assert_eq!((a.posts.len(), b.posts.len()), (1, 0));
+    assert!(matches!(b.last_outcome(), Outcome::Refused(_)), "{:?}", b.last_outcome());
+}
+
+#[test]
+fn a_database_that_misses_each_store_is_asked_less_and_less() {
+    let (mut a, mut b, database) = pair();
+    sleep(&mut a, &mut b, seconds(2500));
+    database.borrow_mut().misses_stores = true;
+    a.begin();
+    assert!(a.has_live_token());
+    a.did.clear();
+    a.live(seconds(600));
+    let stores = a.did.iter().filter(|did| **did == "store").count();
+    assert!((3..120).contains(&stores), "{stores}");
+    database.borrow_mut().misses_stores = false;
+    a.live(seconds(120));
+    assert!(reported(&a, |report| matches!(report, Report::Fleet(FleetReport::Delivered))));
+    b.now = a.now;
+    b.begin_with(LOOK);
+    assert_eq!((a.posts.len(), b.posts.len(), b.token()), (1, 0, a.token()));
+}

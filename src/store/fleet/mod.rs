@@ -285,3 +285,31 @@ fn read_token(bytes: &[u8]) -> Result<Option<SharedToken>, FleetError> {
 fn parse_timeline(text: Option<&str>) -> u32 {
     text.and_then(|text| u32::from_str_radix(text, 16).ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::{BootId, Timestamp};
+    use crate::store::fleet::*;
+
+    #[test]
+    fn a_token_that_no_server_could_have_given_is_not_taken_from_the_row() {
+        let text = |value: &str| {
+            let at = Timestamp { wall: 1, boot: 1, boot_id: BootId::of([b"boot"]) };
+            format!(
+                r#"{{"generation":1,"token":{{"value":{},"token_type":"Bearer","issued_at":{},"lifetime_ms":1000,"jitter_ms":0}}}}"#,
+                serde_json::to_string(value).unwrap(),
+                serde_json::to_string(&at).unwrap()
+            )
+        };
+        assert!(
+            matches!(read_token(text("at_1").as_bytes()), Ok(Some(_))),
+            "{:?}",
+            read_token(text("at_1").as_bytes())
+        );
+        for bad in ["", "evil\nX-Admin: 1", "\u{e9}"] {
+            assert!(read_token(text(bad).as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(matches!(read_token(b""), Ok(None)));
+        assert!(read_token(b"{}").is_err());
+    }
+}

@@ -42,13 +42,14 @@ pub const CLAIM: &str = "UPDATE zg_tokend.login SET attempt = $6::uuid, host = $
     WHERE account = $1 AND login = $2::uuid AND epoch = $3 AND held = $4 AND attempt IS NOT DISTINCT FROM $5::uuid \
     RETURNING (extract(epoch FROM claimed_at) * 1000)::bigint AS at";
 
-/// $1 account, $2 login, $3 epoch, $4 held, $5 nonce, $6 result.
+/// $1 account, $2 login, $3 epoch, $4 held, $5 the claim, $6 result. Without a claim ($5 is NULL) nobody is notified: whoever
+/// wants to refresh reads the row first.
 pub const CONCLUDE: &str = "WITH s AS (UPDATE zg_tokend.login SET attempt = NULL, host = NULL, claimed_at = NULL, \
     claim_until = NULL, verdict = $6::jsonb \
-    WHERE account = $1 AND login = $2::uuid AND epoch = $3 AND held = $4 AND attempt = $5::uuid \
+    WHERE account = $1 AND login = $2::uuid AND epoch = $3 AND held = $4 AND attempt IS NOT DISTINCT FROM $5::uuid \
     RETURNING account, epoch) \
     SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at, \
-    pg_notify('zg_tokend', account || ' ' || epoch)::text FROM s";
+    CASE WHEN $5::uuid IS NOT NULL THEN pg_notify('zg_tokend', account || ' ' || epoch)::text END FROM s";
 
 macro_rules! put {
     ($write:literal) => {

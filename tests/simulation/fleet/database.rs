@@ -67,7 +67,7 @@ impl Database {
         })
     }
 
-    fn stored(&mut self, now: i64, content: &RowContent) -> (RowReply, bool) {
+    fn stored(&mut self, now: i64, content: &RowContent, timeline: u32) -> (RowReply, bool) {
         let back = self.row.as_ref().is_some_and(|row| {
             let there = &row.content;
             let began_at = |content: &RowContent| content.secret.as_ref().map(|secret| secret.login_at);
@@ -78,12 +78,8 @@ impl Database {
             }
         });
         self.back += u64::from(back);
-        let row = LoginRow {
-            content: content.clone(),
-            timeline: self.timeline,
-            attempt: None,
-            result: RowResult::default(),
-        };
+        let row =
+            LoginRow { content: content.clone(), timeline, attempt: None, result: RowResult::default() };
         self.commit(now, row);
         (RowReply::Done { at: EPOCH + now }, true)
     }
@@ -113,7 +109,7 @@ impl Database {
             }
             Ask::Store { fence, content } => {
                 if self.meets(fence) || self.mutant == Some(FleetMutant::StoresWithoutFence) {
-                    return self.stored(now, content);
+                    return self.stored(now, content, self.timeline);
                 }
                 (RowReply::Missed, false)
             }
@@ -123,20 +119,21 @@ impl Database {
                 });
                 if older && self.mutant != Some(FleetMutant::NeverRepairs) {
                     self.repairs += 1;
-                    return self.stored(now, content);
+                    // Another host may have a newer copy still.
+                    let timeline = self.row.as_ref().map_or(0, |row| row.timeline);
+                    return self.stored(now, content, timeline);
                 }
                 (RowReply::Missed, false)
             }
             Ask::Found { over, content } => {
                 let there = self.row.as_ref().map(|row| (row.content.login.clone(), row.content.epoch));
-                if there == *over { self.stored(now, content) } else { (RowReply::Missed, false) }
+                let timeline = if content.is_copy { 0 } else { self.timeline };
+                if there == *over { self.stored(now, content, timeline) } else { (RowReply::Missed, false) }
             }
             Ask::Conclude { fence, nonce, result } => {
-                let is_ours = self
-                    .row
-                    .as_ref()
-                    .is_some_and(|row| row.attempt.as_ref().is_some_and(|attempt| attempt.nonce == *nonce));
-                if !is_ours || !self.meets(fence) {
+                let current = self.row.as_ref().and_then(|row| row.attempt.as_ref());
+                let is_seen = current.map(|attempt| &attempt.nonce) == nonce.as_ref();
+                if !is_seen || !self.meets(fence) {
                     return (RowReply::Missed, false);
                 }
                 let mut row = self.row.clone().expect("the fence is met");
@@ -145,7 +142,7 @@ impl Database {
                     row.result = (**result).clone();
                 }
                 self.commit(now, row);
-                (RowReply::Done { at: EPOCH + now }, true)
+                (RowReply::Done { at: EPOCH + now }, nonce.is_some())
             }
         }
     }

@@ -55,8 +55,10 @@ pub(crate) struct Figures {
     pub(crate) epochs: u64,
     /// Logins that somebody had to replace, after a refresh token was sent again ...
     pub(crate) lost: u64,
-    /// ... although a host had received its successor,
+    /// ... although a host had its successor on its disk,
     pub(crate) avoidable: u64,
+    /// ... or because a host was killed between the reply and its fsync, which no program can help,
+    pub(crate) cut_off: u64,
     /// ... or because no host had a live token for hours.
     pub(crate) stuck: u64,
     /// Host-seconds without a live token.
@@ -75,6 +77,7 @@ impl Figures {
         self.epochs += other.epochs;
         self.lost += other.lost;
         self.avoidable += other.avoidable;
+        self.cut_off += other.cut_off;
         self.stuck += other.stuck;
         self.dead += other.dead;
         self.kills += other.kills;

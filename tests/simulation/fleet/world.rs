@@ -359,10 +359,12 @@ impl FleetWorld {
                 AuditEvent::Revocation { reason: RevocationReason::Reuse } if !self.revoked => {
                     self.revoked = true;
                     self.figures.lost += 1;
+                    let avoidable = token.is_some_and(|token| self.is_succeeded_on_a_disk(token));
                     let received = token.is_some_and(|token| self.answered.contains(&token));
-                    self.figures.avoidable += u64::from(received);
+                    self.figures.avoidable += u64::from(avoidable);
+                    self.figures.cut_off += u64::from(received && !avoidable);
                     if self.traced {
-                        println!("{:>12} the login is lost, avoidable: {received}", self.now);
+                        println!("{:>12} the login is lost, avoidable: {avoidable}", self.now);
                     }
                     self.next_id += 1;
                     self.agenda.insert((self.now + RELOGIN, self.next_id), Incident::Relogin);
@@ -371,6 +373,20 @@ impl FleetWorld {
             }
         }
         self.heard = self.server.audit_len();
+    }
+
+    /// Whether a host has a later refresh token of the same login on its disk.
+    fn is_succeeded_on_a_disk(&self, mut token: Fingerprint) -> bool {
+        let disks = self.hosts.iter().filter_map(|host| host.disk.synced_state.as_ref());
+        let held = disks.filter_map(|record| record.refresh_token.as_ref());
+        let held: HashSet<_> = held.map(|token| token.value.fingerprint()).collect();
+        while let Some(successor) = self.successors.get(&token) {
+            if held.contains(successor) {
+                return true;
+            }
+            token = *successor;
+        }
+        false
     }
 
     /// A host has received the answer to this refresh token.
