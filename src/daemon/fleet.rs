@@ -116,12 +116,11 @@ impl DatabaseListener {
         // Whatever was missed meanwhile.
         self.look(None, true);
         loop {
-            let next = match own {
-                Some(_) => news.recv().await,
-                None => match timeout(LOOK, news.recv()).await {
-                    Ok(next) => next,
-                    Err(_) => Some(News::Changed { payload: String::new(), by: 0 }),
-                },
+            // Where nothing arrives, the row is read from time to time.
+            let patience = if own.is_some() { Duration::MAX } else { LOOK };
+            let Ok(next) = timeout(patience, news.recv()).await else {
+                self.look(None, false);
+                continue;
             };
             match next {
                 // It tells of a write of this process.
@@ -129,8 +128,11 @@ impl DatabaseListener {
                 // Another machine tries whether notifications arrive.
                 Some(News::Changed { payload, .. }) if payload.starts_with(ECHO_PREFIX) => {}
                 Some(News::Changed { payload, .. }) => {
+                    // Every user of the database may notify: what names no account is nothing.
                     let account = payload.rsplit_once(' ').and_then(|(account, _)| account.parse().ok());
-                    self.look(account.as_ref(), false);
+                    if account.is_some() {
+                        self.look(account.as_ref(), false);
+                    }
                 }
                 Some(News::Closed) | None => return Ok(()),
             }

@@ -6,12 +6,12 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex as Cell, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::Severity;
@@ -68,11 +68,11 @@ pub struct Link {
     tls: Option<Arc<ClientConfig>>,
     explain: Explain,
     /// One question at a time: a transaction is several.
-    client: Mutex<Option<Client>>,
+    client: tokio::sync::Mutex<Option<Client>>,
     /// The database has warned since this was last reset.
-    warned: Arc<Cell<Option<String>>>,
+    warned: Arc<Mutex<Option<String>>>,
     /// Where notifications go, if anybody listens.
-    news: Arc<Cell<Vec<mpsc::UnboundedSender<News>>>>,
+    news: Arc<Mutex<Vec<mpsc::UnboundedSender<News>>>>,
 }
 
 thread_local! {
@@ -95,7 +95,7 @@ impl Link {
             target,
             tls,
             explain,
-            client: Mutex::new(None),
+            client: tokio::sync::Mutex::new(None),
             warned: Arc::default(),
             news: Arc::default(),
         });
@@ -138,7 +138,7 @@ impl Link {
             target: self.target.clone(),
             tls: self.tls.clone(),
             explain: self.explain,
-            client: Mutex::new(None),
+            client: tokio::sync::Mutex::new(None),
             warned: Arc::default(),
             news: Arc::default(),
         };
@@ -195,7 +195,8 @@ impl Link {
             let client = self.connected(&mut place).await?;
             client.batch_execute(sql::BEGIN).await.map_err(|error| self.refused(&error))?;
             let rows = client.query_typed(sql, params).await.map_err(|error| self.refused(&error))?;
-            Ok(rows.first().map(|row| row.get::<_, i64>(0)))
+            let at = rows.first().map(|row| row.try_get::<_, i64>(0));
+            at.transpose().map_err(|_| FleetError::Unreadable { what: "claimed_at" })
         };
         let changed = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
         drop_if_broken(&mut place, &changed);
@@ -309,8 +310,8 @@ fn drop_if_broken<T>(place: &mut Option<Client>, result: &Result<T, FleetError>)
     }
 }
 
-fn lock<T>(cell: &Cell<T>) -> MutexGuard<'_, T> {
-    cell.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// rustls for tokio-postgres. Without channel binding: the certificate is checked.

@@ -122,9 +122,6 @@ pub fn parse(url: &Secret, role: Role) -> Result<Database, FleetError> {
         let hosts = config.get_hosts().len() as u32;
         config.connect_timeout(CONNECT.min(ALL_HOSTS / hosts.max(1)));
     }
-    if config.get_application_name().is_none() {
-        config.application_name("zg-tokend");
-    }
     // The kernel finds out that a silent connection is dead; this process sleeps meanwhile.
     config.keepalives(true);
     config.keepalives_idle(Duration::from_secs(30));
@@ -202,5 +199,15 @@ mod tests {
             target("postgresql://u@db1,db2/zg?sslrootcert=/etc/ca.pem&target_session_attrs=any").unwrap();
         assert_eq!((target.place.as_str(), target.sslrootcert), ("db1, db2", Some("/etc/ca.pem".into())));
         assert_eq!(target.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    }
+
+    #[test]
+    fn the_last_host_has_its_turn_before_the_patience_ends() {
+        for (hosts, patience) in [("db1", 5), ("db1,db2:5433,db3", 8)] {
+            let config = target(&format!("postgresql://u@{hosts}/zg")).unwrap().config;
+            let each = config.get_connect_timeout().copied().unwrap();
+            assert!(each * config.get_hosts().len() as u32 <= Duration::from_secs(patience), "{each:?}");
+        }
+        assert_eq!(target("postgresql://u@db1,db2:5433/zg").unwrap().place, "db1, db2:5433");
     }
 }

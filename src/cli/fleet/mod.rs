@@ -1,5 +1,8 @@
 //! `zg-tokend fleet`
 
+#[cfg(feature = "fleet")]
+mod look;
+
 use crate::cipher::StateKey;
 use crate::cli::args::{Args, Fleet, FleetCommand};
 use crate::cli::exit::Exit;
@@ -7,7 +10,7 @@ use crate::cli::output;
 use crate::problem::Problem;
 
 /// The table and the privileges. The program itself creates nothing in a database.
-const SQL: &str = include_str!("../../packaging/fleet.sql");
+const SQL: &str = include_str!("../../../packaging/fleet.sql");
 
 pub(super) fn execute(args: &Args, flags: &Fleet) -> Exit {
     match flags.command {
@@ -39,7 +42,7 @@ fn status(_: &Args) -> Exit {
 
 #[cfg(feature = "fleet")]
 fn status(args: &Args) -> Exit {
-    use crate::account::fleet::look;
+    use crate::cli::fleet::look::look;
     use crate::cli::settings::{report, settings};
     use crate::runtime::event_loop;
 
