@@ -7,6 +7,7 @@ use crate::refresh::fleet::{
 };
 use crate::refresh::tests::world::problem;
 
+#[expect(clippy::struct_excessive_bools, reason = "independent faults")]
 #[derive(Debug, Default)]
 pub struct Database {
     pub row: Option<LoginRow>,

@@ -1,8 +1,12 @@
 //! Several hosts, one login.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
+use zg_tokend::testing::demo::AuditEvent;
 
 use super::hosts::{DUE, Fleet};
+use super::proxy::Mode;
 use crate::common::{Background, feed, wait_until};
 use crate::login::{LoginRun, consent};
 
@@ -125,4 +129,63 @@ fn a_login_by_browser_on_any_host_serves_all() {
     fleet.hosts[0].once_gives(0, []);
     fleet.assert_agreed();
     fleet.assert_not_revoked();
+}
+
+#[test]
+fn a_logout_on_a_host_with_an_old_copy_ends_the_newest_login() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    fleet.log_in();
+    for host in &fleet.hosts {
+        fleet.configure_issuer(host);
+    }
+    let [first, second] = &fleet.hosts[..] else { unreachable!() };
+    first.permit_force();
+    first.once_gives(0, ["--force"]);
+    let (newest, token) = (first.refresh_token(), first.token());
+    assert_ne!(second.refresh_token().expose(), newest.expose(), "the copy of the second is old");
+    // Without the database nobody knows the newest one.
+    second.proxy.set_mode(Mode::Closed);
+    let output = second.run(["logout"]);
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(fleet.server.is_live(&token) && !fleet.is_revoked());
+    second.proxy.set_mode(Mode::Pass);
+    let output = second.run(["logout"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let audit = fleet.server.audit();
+    let revoked = audit.iter().find(|entry| matches!(entry.event, AuditEvent::Revocation { .. }));
+    assert_eq!(revoked.and_then(|entry| entry.refresh_token), Some(newest.fingerprint()), "{audit:#?}");
+    assert!(!fleet.server.is_live(&token));
+    // A pass reads the row when something is due.
+    fleet.pass_time(DUE);
+    first.once_gives(77, []);
+    assert_eq!(fleet.posts(), 2);
+}
+
+#[test]
+fn a_notification_about_no_account_is_nothing() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    fleet.log_in();
+    let host = &fleet.hosts[0];
+    let _run = host.supervise();
+    let read = "FROM (SELECT 1) AS one";
+    let notify = |text: &str| fleet.cluster.sql(&format!("SELECT pg_notify('zg_tokend', '{text}')"));
+    // It listens from here on.
+    let before = host.proxy.count(read);
+    wait_until("the first notification", || {
+        notify("default 1");
+        (host.proxy.count(read) > before).then_some(())
+    });
+    let mut quiet = host.proxy.count(read);
+    wait_until("an end of the passes", || {
+        let earlier = std::mem::replace(&mut quiet, host.proxy.count(read));
+        std::thread::sleep(Duration::from_millis(500));
+        (earlier == host.proxy.count(read)).then_some(())
+    });
+    let before = host.proxy.count(read);
+    for text in ["", "echo-1", "nonsense", "other 7", "two words 7", "default"] {
+        notify(text);
+    }
+    notify("default 1");
+    host.proxy.wait_for_statement(read, before + 1);
+    assert_eq!(host.proxy.count(read), before + 1);
 }
