@@ -15,8 +15,7 @@ use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
 use crate::store::fleet::link::Link;
-use crate::store::fleet::target;
-use crate::store::fleet::{DatabaseRole, Table};
+use crate::store::fleet::{DatabaseRole, Table, target};
 use crate::store::fleet_error::{DatabaseFault, FleetError};
 
 /// The name of this program among the sessions of the database, before the name of the machine.

@@ -1,8 +1,9 @@
 //! Whether this machine can share its login: URL and key; with the database, the primary, its settings and
 //! privileges.
 
-use crate::account::fleet;
-use crate::account::fleet::DatabaseFacts;
+use std::time::Duration;
+
+use crate::account::fleet::{self, DatabaseFacts};
 use crate::check::finding::Finding;
 use crate::check::inputs::secret;
 use crate::cipher::StateKey;
@@ -10,7 +11,6 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::AccountConfig;
 use crate::message::duration;
 use crate::refresh::replica::Role;
-use std::time::Duration;
 
 /// The clocks may differ by this much before that is told: lives of tokens count by the clock of the database.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);

@@ -12,8 +12,7 @@ use crate::cli::output::printable;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
-use crate::cli::settings::load;
-use crate::cli::settings::locate;
+use crate::cli::settings::{load, locate};
 use crate::cli::terminal;
 use crate::cli::terminal::{Terminal, columns, from_home};
 

@@ -21,6 +21,7 @@ use crate::cli::terminal::{columns_of, fold};
 use crate::clock::{Clock, SystemClock, Timestamp, utc};
 use crate::message::{Level, Message, duration, local, local_time, words};
 use crate::problem::{Class, Problem, told};
+use crate::refresh::fleet::FleetReport;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::sink::Sink;
 
@@ -211,6 +212,8 @@ pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
     /// The generation of each account's token that was told last.
     told: RefCell<HashMap<String, u64>>,
+    /// The accounts with a token of another machine, and whether it was told that their file has it.
+    received: RefCell<HashMap<String, bool>>,
 }
 
 impl Observer for Log {
@@ -218,6 +221,9 @@ impl Observer for Log {
         match notice {
             Notice::Report { account, token_file, report, next_pass, .. } => {
                 let mut message = words(report);
+                if let Report::Fleet(FleetReport::Received { .. } | FleetReport::Dropped { .. }) = report {
+                    self.received.borrow_mut().insert((*account).to_owned(), false);
+                }
                 if let Report::Finished(outcome) = report {
                     self.tell_token(account, token_file, outcome, *next_pass, &mut message);
                     self.quieten(account, outcome, *next_pass, &mut message);
@@ -229,6 +235,7 @@ impl Observer for Log {
             Notice::Removed { account } => {
                 self.repeated.borrow_mut().remove(*account);
                 self.told.borrow_mut().remove(*account);
+                self.received.borrow_mut().remove(*account);
             }
             Notice::Message { account, message } => write(*account, message),
         }
@@ -236,7 +243,7 @@ impl Observer for Log {
 }
 
 impl Log {
-    /// The first token of an account is told with its file, and later ones of other processes too.
+    /// The first token of an account is told with its file, and later ones of other processes and machines too.
     fn tell_token(
         &self,
         account: &str,
@@ -245,11 +252,20 @@ impl Log {
         next_pass: Option<Timestamp>,
         words: &mut Message,
     ) {
+        let next = next_pass.map(|next| format!("; next refresh at {}", time_of_day(next)));
+        if let (Outcome::Republished, Some(is_told)) = (outcome, self.received.borrow_mut().get_mut(account))
+        {
+            *is_told = true;
+            words.text =
+                format!("the token file has the token of another machine{}", next.unwrap_or_default());
+            return;
+        }
         let (Outcome::Refreshed { generation, .. } | Outcome::Fresh { generation, .. }) = outcome else {
             return;
         };
+        let received = self.received.borrow_mut().remove(account);
         let earlier = self.told.borrow_mut().insert(account.to_owned(), *generation);
-        if earlier == Some(*generation) {
+        if earlier == Some(*generation) || received == Some(true) {
             return;
         }
         if let Outcome::Fresh { remaining, .. } = outcome {
@@ -260,12 +276,12 @@ impl Log {
                     "another process renewed the login and stored token {generation}, which lives {lives}"
                 ),
                 None if earlier.is_none() => format!("token {generation} lives {lives}"),
+                _ if received.is_some() => format!("token {generation} of another machine lives {lives}"),
                 _ => format!("another process stored token {generation}, which lives {lives}"),
             };
             words.level = Level::Info;
         }
-        words.text +=
-            &next_pass.map(|next| format!("; next refresh at {}", time_of_day(next))).unwrap_or_default();
+        words.text += &next.unwrap_or_default();
         if earlier.is_none() {
             let _ = write!(words.text, "; token file {}", token_file.display());
         }
@@ -337,5 +353,26 @@ mod tests {
         assert_eq!(log.told.borrow().len(), 1);
         log.notice(&Notice::Removed { account });
         assert!(log.told.borrow().is_empty() && log.repeated.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_token_of_another_machine_is_told_as_such_and_once() {
+        let log = Log::default();
+        let account = "a";
+        let tell = |outcome: &Outcome| {
+            let mut message = words(&Report::Finished(outcome.clone()));
+            log.tell_token(account, Path::new("/token"), outcome, None, &mut message);
+            (message.level == Level::Debug, message.text)
+        };
+        let fresh = |generation| Outcome::Fresh { generation, remaining: Duration::from_secs(60) };
+        assert_eq!(tell(&fresh(1)), (false, "token 1 lives 1 min; token file /token".into()));
+        log.received.borrow_mut().insert(account.to_owned(), false);
+        let published = "the token file has the token of another machine";
+        assert_eq!(tell(&Outcome::Republished), (false, published.into()));
+        assert_eq!(tell(&fresh(2)), (true, "fresh: the token lives 1 min".into()));
+        assert_eq!(tell(&Outcome::Republished).1, "the token file has the live token again");
+        log.received.borrow_mut().insert(account.to_owned(), false);
+        assert_eq!(tell(&fresh(3)), (false, "token 3 of another machine lives 1 min".into()));
+        assert_eq!(tell(&fresh(4)), (false, "another process stored token 4, which lives 1 min".into()));
     }
 }

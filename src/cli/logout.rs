@@ -10,20 +10,23 @@ use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;
-use crate::cli::settings::one_account;
-use crate::cli::settings::report;
+use crate::cli::settings::{one_account, report};
 use crate::cli::{ask, output};
 use crate::config::{AccountConfig, Settings};
 use crate::login::logout::logout;
 use crate::refresh::decide::Trigger;
 use crate::runtime::event_loop;
 
-/// Continues with the row, if the database answers.
-fn sees_row(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+/// A pass that reads the row: this machine and the row agree afterwards, if the database answers.
+fn agree(settings: &Arc<Settings>, account: &AccountConfig) -> Option<Account> {
     let trigger = Trigger { row: true, ..Trigger::default() };
     let accounts = accounts(settings, Some(account.name.as_str()), Mode::default()).collect();
-    let Ok(mut done) = once(accounts, trigger, Context::new(Rc::new(Warnings))) else { return false };
-    done.iter_mut().all(|account| {
+    once(accounts, trigger, Context::new(Rc::new(Warnings))).ok()?.pop()
+}
+
+/// True if this machine has the newest refresh token of the row.
+fn sees_row(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
+    agree(settings, account).is_some_and(|mut account| {
         let note: FleetNote = account.files().store().note();
         note.problem.is_none()
     })
@@ -31,26 +34,19 @@ fn sees_row(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
 
 /// Ends the login on the other machines as well. True if the database knows of it.
 fn tell_others(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
-    let only = Some(account.name.as_str());
-    let trigger = Trigger { row: true, ..Trigger::default() };
-    let accounts = accounts(settings, only, Mode::default()).collect();
-    let done = once(accounts, trigger, Context::new(Rc::new(Warnings)));
-    let is_known = |account: &Account| {
-        account
-            .core()
-            .record()
-            .is_none_or(|record| record.replica.as_ref().is_none_or(|replica| replica.held.is_none()))
-    };
-    done.is_ok_and(|accounts| accounts.iter().all(is_known))
+    agree(settings, account).is_some_and(|account| {
+        let replica = account.core().record().and_then(|record| record.replica.as_ref());
+        replica.is_none_or(|replica| replica.held.is_none())
+    })
 }
 
 pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
     let (settings, account) = match one_account(args) {
-        Ok(chosen) => chosen,
+        Ok((settings, account)) => (Arc::new(settings), account),
         Err(exit) => return exit,
     };
     // The row may have a newer refresh token than this machine: that one is to be revoked.
-    if account.fleet.is_some() && !sees_row(&Arc::new(settings.clone()), &account) && !flags.local {
+    if account.fleet.is_some() && !sees_row(&settings, &account) && !flags.local {
         let hint = "run it again when the database answers; --local forgets the login on this machine alone";
         output::error(
             format!(
@@ -66,7 +62,6 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
         Err(error) => return output::no_event_loop(&error),
     };
     let context = Context::new(Rc::new(Warnings));
-    let settings = Arc::new(settings);
     let result = runtime.block_on(logout(&settings, &account, &context, flags.local));
     runtime.shutdown_background();
     let done = match result {

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use crate::cli::args::{Args, Run};
-use crate::cli::settings::ConfigFailure;
-use crate::cli::settings::load;
-use crate::cli::settings::settings;
+use crate::cli::settings::{ConfigFailure, load, settings};
 use crate::cli::{log, output, reaper};
 
 use crate::account::context::Context;

@@ -12,9 +12,7 @@ use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
 use crate::config::keys::{self, Place};
 use crate::config::parse;
-use crate::config::settings::AccountConfig;
-use crate::config::settings::AccountName;
-use crate::config::settings::Settings;
+use crate::config::settings::{AccountConfig, AccountName, Settings};
 
 /// One line of the old or the new text, with its line break.
 #[derive(Debug, PartialEq, Eq)]

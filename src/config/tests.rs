@@ -12,9 +12,8 @@ use crate::config::keys::{
     FLEET_KEYS, FORMS, KEYS, Key, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, SIGNAL_KEYS,
 };
 use crate::config::*;
-use crate::files::Missing;
-use crate::files::owner;
 use crate::files::owner::Principal;
+use crate::files::{Missing, owner};
 use crate::oauth::AuthMethod;
 use crate::secret::Secret;
 

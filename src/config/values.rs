@@ -15,9 +15,8 @@ use crate::config::source::SecretSource;
 use crate::config::spelling;
 use crate::config::token_format::{FormatError, TokenFormat};
 use crate::files::owner::Principal;
-use crate::oauth::AuthMethod;
-use crate::oauth::providers;
 use crate::oauth::providers::{PROVIDERS, Provider};
+use crate::oauth::{AuthMethod, providers};
 use crate::redact::looks_pasted;
 use crate::secret::Secret;
 

@@ -2,9 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::account::Account;
-use crate::account::obtain;
 use crate::account::obtain::Replacement;
+use crate::account::{Account, obtain};
 use crate::clock::Timestamp;
 use crate::daemon::requests::{PassResult, Purpose};
 use crate::message::UNSTORED;

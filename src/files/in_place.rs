@@ -5,14 +5,12 @@ use std::fs::File;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, fsync, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::files::error::FileError;
-use crate::files::error::Step;
+use crate::files::error::{FileError, Step};
 use crate::files::interrupt::uninterrupted;
 use crate::files::mark;
 use crate::files::path::Target;
 use crate::files::read::irregular;
-use crate::files::replace::Attributes;
-use crate::files::replace::write_all_at;
+use crate::files::replace::{Attributes, write_all_at};
 
 /// An existing file, open to be overwritten.
 ///

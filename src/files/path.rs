@@ -26,10 +26,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use crate::files::error::FileError;
-use crate::files::error::FileWarning;
-use crate::files::error::PlaceError;
-use crate::files::error::Step;
+use crate::files::error::{FileError, FileWarning, PlaceError, Step};
 use crate::files::interrupt::uninterrupted;
 use crate::files::links::MAX_LINKS;
 use crate::files::read::{Contents, irregular};

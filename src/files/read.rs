@@ -11,8 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstat, op
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::files::error::FileError;
-use crate::files::error::Step;
+use crate::files::error::{FileError, Step};
 use crate::files::interrupt::uninterrupted;
 use crate::files::mount::is_mounted;
 

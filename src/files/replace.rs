@@ -12,13 +12,10 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use crate::files::error::FileError;
-use crate::files::error::Step;
+use crate::files::error::{FileError, Step};
 use crate::files::interrupt::uninterrupted;
 use crate::files::mark;
-use crate::files::path::Directory;
-use crate::files::path::Target;
-use crate::files::path::{PREFIX, sync_directory};
+use crate::files::path::{Directory, PREFIX, Target, sync_directory};
 use crate::files::read::irregular;
 
 /// The end of the names of temporaries, after [`PREFIX`] and sixteen hexadecimal digits. The name of

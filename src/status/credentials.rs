@@ -4,8 +4,7 @@ use crate::account::certificates::{RENEW, certificate_fault};
 use crate::clock::Timestamp;
 use crate::config::AccountConfig;
 use crate::refresh::record::{Record, VerdictKind};
-use crate::status::account::AccountStatus;
-use crate::status::account::Severity;
+use crate::status::account::{AccountStatus, Severity};
 use crate::status::look::Look;
 
 impl AccountStatus {

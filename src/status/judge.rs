@@ -20,17 +20,10 @@ use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide
 use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
 use crate::refresh::schedule;
 use crate::refresh::schedule::Due;
-use crate::status::account::AccountStatus;
-use crate::status::account::AttemptStatus;
-use crate::status::account::CertificateStatus;
-use crate::status::account::FleetStatus;
-use crate::status::account::ProbeStatus;
-use crate::status::account::PushStatus;
-use crate::status::account::RefreshTokenStatus;
-use crate::status::account::Severity;
-use crate::status::account::State;
-use crate::status::account::SupervisorStatus;
-use crate::status::account::TokenFileStatus;
+use crate::status::account::{
+    AccountStatus, AttemptStatus, CertificateStatus, FleetStatus, ProbeStatus, PushStatus,
+    RefreshTokenStatus, Severity, State, SupervisorStatus, TokenFileStatus,
+};
 use crate::status::credentials::waits_for;
 use crate::status::look::Look;
 use crate::store::lock::Supervision;

@@ -4,8 +4,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::status::account::AccountStatus;
-use crate::status::account::State;
+use crate::status::account::{AccountStatus, State};
 
 /// The metrics of these accounts.
 pub fn page(accounts: &[AccountStatus]) -> MetricsPage<'_> {

@@ -8,9 +8,8 @@ use crate::cli::init::guess::WrongGuess;
 use crate::cli::init::machine::MachineKeys;
 use crate::cli::init::{google, guess};
 use crate::cli::{output, prompt};
-use crate::oauth::GrantType;
-use crate::oauth::providers;
 use crate::oauth::providers::{PROVIDERS, Placeholder, Provider};
+use crate::oauth::{GrantType, providers};
 
 pub(super) struct Answers {
     /// `None` for a flat config.

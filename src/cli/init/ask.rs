@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::cli::init::error::InitError;
-use crate::cli::output;
-use crate::cli::prompt;
+use crate::cli::{output, prompt};
 use crate::secret::Secret;
 
 /// A value of the config, or where it is.

@@ -28,9 +28,7 @@ use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settin
 use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
-use crate::secrets::SealedError;
-use crate::secrets::SecretError;
-use crate::secrets::sealed;
+use crate::secrets::{SealedError, SecretError, sealed};
 
 /// Shown for a secret.
 const HIDDEN: &str = "\"…\"";

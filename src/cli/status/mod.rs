@@ -20,8 +20,7 @@ use crate::cli::status::selection::{Selection, masked_file};
 use crate::cli::terminal;
 use crate::cli::terminal::Terminal;
 use crate::config::Settings;
-use crate::status::metrics;
-use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot};
+use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, metrics};
 
 #[derive(Serialize)]
 struct StatusJson<'a> {

@@ -10,8 +10,7 @@ use crate::cli::page::{
 };
 use crate::cli::status::text;
 use crate::cli::status::text::details;
-use crate::cli::status::words::problem;
-use crate::cli::status::words::word;
+use crate::cli::status::words::{problem, word};
 use crate::cli::terminal::{columns, from_home};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};

@@ -3,8 +3,7 @@
 use crate::cli::page::Line;
 use crate::cli::status::*;
 use crate::status::account::{AttemptStatus, RefreshTokenStatus, SupervisorStatus};
-use crate::status::{PushStatus, TokenFileStatus};
-use crate::status::{Severity, State};
+use crate::status::{PushStatus, Severity, State, TokenFileStatus};
 
 const NOW: i64 = 1_800_000_000;
 

@@ -3,8 +3,7 @@
 use crate::clock::Timestamp;
 use crate::daemon::control::counts::{Count, Counts};
 use crate::refresh::record::VerdictKind;
-use crate::status::AccountStatus;
-use crate::status::metrics;
+use crate::status::{AccountStatus, metrics};
 
 /// Counters start at zero, so that their first increase is visible.
 pub fn exposition(accounts: &[AccountStatus], counts: &Counts, now: Timestamp) -> String {
