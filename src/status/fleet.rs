@@ -44,8 +44,7 @@ impl AccountStatus {
         }
         if let Some((waits, hint)) = waits {
             // It explains a token that is due, or has expired.
-            let cause = self.problem.take().map_or(waits.clone(), |problem| format!("{problem}: {waits}"));
-            self.problem = Some(cause);
+            *if self.problem.is_some() { &mut self.cause } else { &mut self.problem } = Some(waits);
             self.hint = Some(hint);
             self.severity = self.severity.or(Severity::Warning);
         }
