@@ -22,6 +22,13 @@ pub enum Class {
     Unexpected,
 }
 
+impl Class {
+    /// A problem of this class in words of its own, without a cause and a hint.
+    pub fn problem(self, kind: &str, message: impl Into<String>) -> Problem {
+        Problem { class: self, kind: kind.into(), message: message.into(), cause: None, hint: None }
+    }
+}
+
 /// A failure in words that hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -40,24 +47,30 @@ pub struct Problem {
 impl Problem {
     /// A mistake of this program.
     pub fn bug(message: &str) -> Self {
-        let hint = Some("this is a bug: please report it".into());
-        Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), cause: None, hint }
+        Class::Unexpected.problem("bug", message).hint("this is a bug: please report it")
     }
 
     /// The kernel gives no random bytes.
     pub fn no_random() -> Self {
-        Self {
-            class: Class::Unexpected,
-            kind: "random".into(),
-            message: "the kernel gives no random bytes".into(),
-            cause: None,
-            hint: Some("allow getrandom(2) in the sandbox".into()),
-        }
+        let message = "the kernel gives no random bytes";
+        Class::Unexpected.problem("random", message).hint("allow getrandom(2) in the sandbox")
     }
 
     /// An error with its causes.
     pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
         Self { class, kind: kind.into(), message: error.to_string(), cause: cause(error), hint }
+    }
+
+    /// The same with a cause.
+    #[must_use]
+    pub fn cause(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// The same with the next step.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same as the cause of something larger.

@@ -7,14 +7,12 @@ use serde::Serialize;
 use crate::check::{Finding, FindingLevel, JSON_VERSION, check, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
-use crate::cli::output;
-use crate::cli::output::printable;
+use crate::cli::output::{self, printable};
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
 use crate::cli::settings::{load, locate};
-use crate::cli::terminal;
-use crate::cli::terminal::{Terminal, columns, from_home};
+use crate::cli::terminal::{self, Terminal, columns, from_home};
 
 #[derive(Serialize)]
 struct CheckJson<'a> {

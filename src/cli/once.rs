@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::account::context::{Context, Mode, Notice, Observer};
-use crate::account::once;
-use crate::account::once::PassNote;
+use crate::account::once::{self, PassNote};
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;

@@ -4,8 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::obtain;
-use crate::account::obtain::{Replacement, StoredToken};
+use crate::account::obtain::{self, Replacement, StoredToken};
 use crate::cli::args::{Args, Rejected};
 use crate::cli::exit::Exit;
 use crate::cli::once::{Warnings, run_hooks};

@@ -9,8 +9,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::account::obtain;
-use crate::account::obtain::{LiveToken, TokenRequirements};
+use crate::account::obtain::{self, LiveToken, TokenRequirements};
 use crate::account::outputs::render;
 use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};

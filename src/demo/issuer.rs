@@ -14,8 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::millis;
 use crate::demo::audit::{AuditEntry, AuditEvent, RevocationReason};
-use crate::demo::client;
-use crate::demo::client::DemoClient;
+use crate::demo::client::{self, DemoClient};
 use crate::demo::code::{Consents, Granted, LOGIN_SCOPES};
 use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, credentials};
 use crate::secret::{Fingerprint, Secret};

@@ -53,16 +53,10 @@ impl LoginSession {
     }
 
     fn expired(&self) -> Problem {
-        Problem {
-            class: Class::Unavailable,
-            kind: "expired_token".into(),
-            message: "the code expired before it was entered".into(),
-            cause: None,
-            hint: Some(format!(
-                "run `{} --device` again for a new code",
-                command("login", &self.settings, Some(&self.account))
-            )),
-        }
+        Class::Unavailable.problem("expired_token", "the code expired before it was entered").hint(format!(
+            "run `{} --device` again for a new code",
+            command("login", &self.settings, Some(&self.account))
+        ))
     }
 
     async fn device_code(&self) -> Result<(DeviceCode, Nonces), DeviceFault> {
@@ -82,13 +76,12 @@ impl LoginSession {
         let (headers, body) = client.form(&params);
         let http: &HttpEndpoint = &self.client.endpoint_for(&client, &self.context);
         let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
-            DeviceFault::Problem(Problem {
-                class: Class::Unavailable,
-                kind: failure.kind.name().into(),
-                message: "the device authorization endpoint did not answer".into(),
-                cause: Some(failure.to_string()),
-                hint: Some(failure.kind.hint().unwrap_or("try again later").into()),
-            })
+            DeviceFault::Problem(
+                Class::Unavailable
+                    .problem(failure.kind.name(), "the device authorization endpoint did not answer")
+                    .cause(failure.to_string())
+                    .hint(failure.kind.hint().unwrap_or("try again later")),
+            )
         })?;
         match parse_device_code(&reply.body).filter(|_| reply.status / 100 == 2) {
             Some(code) => Ok((code, nonces)),

@@ -96,13 +96,7 @@ pub fn judge_refusal(status: u16, error: Option<&ErrorReply>) -> DeviceFault {
         }
         _ => (Class::Config, "check device_authorization_endpoint, client_id and login_scope"),
     };
-    DeviceFault::Problem(Problem {
-        class,
-        kind: "device_code".into(),
-        message,
-        cause: None,
-        hint: Some(hint.into()),
-    })
+    DeviceFault::Problem(class.problem("device_code", message).hint(hint))
 }
 
 /// The meaning of an answer to a poll, section 3.5.

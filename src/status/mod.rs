@@ -20,8 +20,7 @@ pub use crate::status::account::{
     AccountStatus, FleetStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus,
 };
 use crate::status::look::look;
-use crate::store;
-use crate::store::lock;
+use crate::store::{self, lock};
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it. Its schema
 /// is `packaging/status.schema.json`.

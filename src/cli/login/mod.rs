@@ -193,15 +193,9 @@ fn other_flow(server: &LoginServer, has_terminal: bool) -> Option<Flow> {
 }
 
 fn not_offered(message: String) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: "device_code".into(),
-        message,
-        cause: None,
-        hint: Some(
-            "allow device codes for this client in the provider's console, or log in without --device".into(),
-        ),
-    }
+    Class::Config
+        .problem("device_code", message)
+        .hint("allow device codes for this client in the provider's console, or log in without --device")
 }
 
 /// Tells the result. The pass after it runs hooks, and refreshes a login that came without a token.

@@ -9,11 +9,9 @@ use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OU
 use crate::cli::settings::{ConfigFailure, load};
 use crate::cli::status::selection::Selection;
 use crate::cli::status::table;
-use crate::cli::terminal;
-use crate::cli::terminal::{EchoOff, Terminal};
+use crate::cli::terminal::{self, EchoOff, Terminal};
 use crate::config::Settings;
-use crate::status::watch;
-use crate::status::watch::Viewer;
+use crate::status::watch::{self, Viewer};
 use crate::status::{AccountStatus, Severity, Snapshot};
 
 /// The alternate screen, without a cursor.

@@ -8,8 +8,7 @@ use anstyle::Style;
 use crate::cli::page::{
     BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
 };
-use crate::cli::status::text;
-use crate::cli::status::text::details;
+use crate::cli::status::text::{self, details};
 use crate::cli::status::words::{problem, word};
 use crate::cli::terminal::{columns, from_home};
 use crate::message::{duration, local_near};
