@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_with_macros::skip_serializing_none;
 
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once::{self, PassNote};
@@ -171,21 +172,17 @@ struct OnceJson<'a> {
     accounts: Vec<JsonAccount<'a>>,
 }
 
+#[skip_serializing_none]
 #[derive(Serialize)]
 struct JsonAccount<'a> {
     account: &'a str,
     result: &'static str,
     exit_code: u8,
     message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     next_refresh_at: Option<i64>,
 }
 
