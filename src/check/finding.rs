@@ -65,6 +65,11 @@ impl Finding {
         Self { cause: problem.cause, ..Self::problem(subject, problem.message, problem.hint) }
     }
 
+    /// True if it tells this problem.
+    pub fn tells(&self, problem: &Problem) -> bool {
+        self.message == problem.message && self.cause == problem.cause
+    }
+
     #[must_use]
     pub fn because(self, cause: Option<String>) -> Self {
         Self { cause, ..self }

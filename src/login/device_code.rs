@@ -46,6 +46,12 @@ pub enum DeviceFault {
     Problem(Problem),
 }
 
+impl From<Problem> for DeviceFault {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 /// Reads the answer. Google says `verification_url`.
 pub fn parse_device_code(body: &[u8]) -> Option<DeviceCode> {
     #[derive(Deserialize)]

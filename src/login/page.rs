@@ -44,38 +44,28 @@ impl Page {
     /// The login failed; nothing was changed.
     pub fn failed(account: &str, problem: &Problem) -> Self {
         let texts = [Some(&problem.message), problem.cause.as_ref(), problem.hint.as_ref()];
-        Self {
-            status: 200,
-            is_failure: true,
-            title: "The login failed".into(),
-            paragraphs: texts.into_iter().flatten().map(|text| format!("{}.", capital(text))).collect(),
-            facts: vec![("Account", account.to_owned())],
-        }
+        let texts = texts.into_iter().flatten().map(|text| format!("{}.", capital(text)));
+        let page = Self::failure(200, "The login failed", texts.collect());
+        Self { facts: vec![("Account", account.to_owned())], ..page }
     }
 
     /// The request is no answer to this login.
     pub fn ignored() -> Self {
-        Self {
-            status: 400,
-            is_failure: true,
-            title: "This page belongs to another login".into(),
-            paragraphs: vec![
-                "Nothing was changed. A login in zg-tokend is still waiting for its own answer.".into(),
-                "Close this tab and use the address that zg-tokend shows in the terminal.".into(),
-            ],
-            facts: Vec::new(),
-        }
+        let texts = [
+            "Nothing was changed. A login in zg-tokend is still waiting for its own answer.",
+            "Close this tab and use the address that zg-tokend shows in the terminal.",
+        ];
+        Self::failure(400, "This page belongs to another login", texts.map(str::to_owned).to_vec())
     }
 
     /// The request is none that a login makes.
     pub fn nothing(status: u16) -> Self {
-        Self {
-            status,
-            is_failure: true,
-            title: "There is nothing here".into(),
-            paragraphs: vec!["zg-tokend waits here for the answer to a login.".into()],
-            facts: Vec::new(),
-        }
+        let text = "zg-tokend waits here for the answer to a login.";
+        Self::failure(status, "There is nothing here", vec![text.to_owned()])
+    }
+
+    fn failure(status: u16, title: &str, paragraphs: Vec<String>) -> Self {
+        Self { status, is_failure: true, title: title.into(), paragraphs, facts: Vec::new() }
     }
 
     pub fn status(&self) -> u16 {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::cli::args::Args;
 use crate::cli::output;
-use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
+use crate::cli::page::{
+    BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, cause_and_hint, hanging, harmless,
+};
 use crate::cli::settings::{ConfigFailure, load};
 use crate::cli::status::selection::Selection;
 use crate::cli::status::table;
@@ -103,10 +105,7 @@ impl Screen<'_> {
             // Its carets must stay where they are.
             let excerpt = excerpt.iter().flat_map(|excerpt| excerpt.lines());
             lines.extend(excerpt.map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))));
-            if let Some(hint) = hint {
-                let arrow = Line::one(WAY_OUT, format!("  {}", glyphs.way_out));
-                lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
-            }
+            lines.extend(cause_and_hint("  ", (None, hint.as_deref()), width, unicode));
             lines.push(Line::default());
         }
         lines.push(Line::one(FAINT, "  Ctrl-C ends this"));
