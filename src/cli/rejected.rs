@@ -17,13 +17,12 @@ use crate::secret::Fingerprint;
 
 pub(super) fn execute(args: &Args, flags: &Rejected) -> Result<Exit, Exit> {
     let (settings, account) = one_account(args)?;
-    let refused = match flags.sha256 {
-        Some(fingerprint) => fingerprint,
-        None => {
-            let hint = "pass the refused token on stdin, or its SHA-256 with --sha256";
-            let token = set::read("refused access token");
-            token.map_err(|problem| output::fail(Exit::Usage, problem, hint))?.fingerprint()
-        }
+    let refused = if let Some(fingerprint) = flags.sha256 {
+        fingerprint
+    } else {
+        let hint = "pass the refused token on stdin, or its SHA-256 with --sha256";
+        let token = set::read("refused access token");
+        token.map_err(|problem| output::fail(Exit::Usage, problem, hint))?.fingerprint()
     };
     if flags.own_session {
         session::leave();
