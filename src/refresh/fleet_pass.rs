@@ -18,6 +18,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
 use crate::refresh::replica::{Claim, Replica, Role};
 use crate::refresh::{Action, Asked, Phase, Refresher, Round, Then, report, report_first};
+use crate::secret::Fingerprint;
 
 /// How often a row that changes under the questions is read again within one pass.
 const REREADS: u32 = 4;
@@ -155,7 +156,7 @@ impl Refresher {
             (_, None) => RowStep::Agree,
         };
         let mut record = self.record().cloned();
-        let host = self.host();
+        let (host, place) = (self.host(), self.place());
         if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut())
             && replica.host != host
         {
@@ -216,7 +217,8 @@ impl Refresher {
             RowStep::Write(_) => {}
         }
         if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
-            self.round().dirty |= replica.watch(&view, now);
+            self.round().dirty |= replica.watch(&view, now) || replica.place != place;
+            replica.place = place;
         }
         if let Some(record) = record {
             self.remember(record);
@@ -295,6 +297,7 @@ impl Refresher {
         let earlier = record.replica.take().map(|replica| *replica).unwrap_or_default();
         record.replica = Some(Box::new(Replica {
             host,
+            place: self.place(),
             login: content.login.clone(),
             login_at: content.secret.as_ref().map_or(0, |secret| secret.login_at),
             client: content.secret.as_ref().and_then(|secret| secret.client),
@@ -331,15 +334,16 @@ impl Refresher {
         }
         let (decision, decided) = self.decide(now);
         let actions = match decision {
-            // Something else is wrong by now.
-            Decision::Hold { failure, .. } if failure.message != problem.message => {
-                if let Some(mut record) = self.record().cloned() {
-                    if let Some(failure) = &mut record.failure {
-                        failure.kind.clone_from(&problem.kind);
-                        failure.message.clone_from(&problem.message);
-                        failure.cause.clone_from(&problem.cause);
-                        failure.hint.clone_from(&problem.hint);
-                    }
+            // It was asked just now: what it says counts, not what was wrong before.
+            Decision::Refresh(_) | Decision::Hold { .. } if self.hold_without_inputs(now).is_some() => {
+                if let Some(mut record) = self.record().cloned()
+                    && let Some(failure) = &mut record.failure
+                    && (failure.message != problem.message || failure.cause != problem.cause)
+                {
+                    failure.kind.clone_from(&problem.kind);
+                    failure.message.clone_from(&problem.message);
+                    failure.cause.clone_from(&problem.cause);
+                    failure.hint.clone_from(&problem.hint);
                     self.remember(record);
                     self.round().dirty = true;
                 }
@@ -464,8 +468,16 @@ impl Refresher {
         self.store(now, Outcome::Failed(problem))
     }
 
+    /// The name of this machine in the row. A container that starts again keeps the one that it had.
     fn host(&self) -> String {
-        self.policy.fleet.as_ref().map_or("", |fleet| &*fleet.host).to_owned()
+        let known = self.replica().filter(|replica| replica.place.is_some() && replica.place == self.place());
+        let host = known.map(|replica| &*replica.host);
+        let host = host.or_else(|| self.policy.fleet.as_ref().map(|fleet| &*fleet.host));
+        host.unwrap_or_default().to_owned()
+    }
+
+    fn place(&self) -> Option<Fingerprint> {
+        self.policy.fleet.as_ref()?.place
     }
 
     /// A random UUID, version 4 of RFC 9562.
