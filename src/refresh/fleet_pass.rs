@@ -113,19 +113,22 @@ impl Refresher {
                 self.ask(Asked::ClaimedRow(claim), Ask::Read)
             }
             // The row has changed since it was read, or nobody knows whether it has.
-            (_, Ok(RowReply::Missed | RowReply::Unknown { .. } | RowReply::Done { .. })) => {
-                self.read_again(now)
-            }
+            (_, Ok(RowReply::Unknown { why })) => self.read_again(now, Some(why)),
+            (_, Ok(RowReply::Missed | RowReply::Done { .. })) => self.read_again(now, None),
         }
     }
 
-    fn read_again(&mut self, now: Timestamp) -> Vec<Action> {
+    /// `why`: the database has not acknowledged a change.
+    fn read_again(&mut self, now: Timestamp, why: Option<String>) -> Vec<Action> {
         self.round().rereads += 1;
         if self.round().rereads <= REREADS {
             return self.ask(Asked::Row, Ask::Read);
         }
-        let message = "the row of the account changes again and again in the database";
-        let problem = problem("fleet_changing", message.into(), None);
+        let message = match &why {
+            Some(_) => "the database acknowledges no change of the row",
+            None => "the row of the account changes again and again in the database",
+        };
+        let problem = Problem { cause: why, ..problem("fleet_changing", message.into(), None) };
         self.look_later(now, LOOK, problem)
     }
 
@@ -282,7 +285,7 @@ impl Refresher {
                 }
                 return self.decide_locked(now);
             }
-            _ => return self.read_again(now),
+            _ => return self.read_again(now, None),
         };
         let host = self.host();
         let view = self.round().view.as_ref();

@@ -91,8 +91,9 @@ fn a_fleet_loses_no_login_that_can_be_saved() {
                 figures.unknown,
                 figures.broken,
             );
-            // A killed host may stay down past the last chance of its token, with the only copy of the successor.
-            let permitted = if faults.kill > 0 { (6 * days / 600).max(1) } else { 0 };
+            // A killed host may stay down past the last chance of its token, with the only copy of the successor; and one
+            // that reaches only the old primary may be cut off for so long.
+            let permitted = if faults.kill > 0 || faults.split > 0 { (6 * days / 600).max(1) } else { 0 };
             // On each side of a partition a host refreshes with the same refresh token, as docs/FLEET.md says. The
             // figure tells how often.
             let is_judged = faults.split == 0 || sync;
