@@ -152,7 +152,7 @@ impl Link {
             warned: Arc::default(),
             news: Arc::default(),
         };
-        apart.execute(&format!("SELECT pg_notify('{}', '{echo}')", sql::CHANNEL)).await?;
+        apart.query(&format!("SELECT pg_notify('{}', '{echo}')::text", sql::CHANNEL), &[]).await?;
         let arrives = async {
             loop {
                 match news.recv().await {
@@ -176,18 +176,6 @@ impl Link {
         let work = async {
             let client = self.connected(&mut place).await?;
             client.query_typed(sql, params).await.map_err(|error| self.refused(&error))
-        };
-        let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
-        drop_if_broken(&mut place, &result);
-        result
-    }
-
-    /// Statements without parameters and results.
-    pub async fn execute(&self, sql: &str) -> Result<(), FleetError> {
-        let mut place = self.client.lock().await;
-        let work = async {
-            let client = self.connected(&mut place).await?;
-            client.batch_execute(sql).await.map_err(|error| self.refused(&error))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
         drop_if_broken(&mut place, &result);

@@ -141,7 +141,7 @@ impl Cluster {
         self.settings.push(setting.to_owned());
     }
 
-    /// Who may connect, and how. The tests themselves must get in.
+    /// Sets the rules for connections. They must let the tests in.
     pub fn set_client_rules(&self, rules: &str) {
         // The session of each statement has the rules of its beginning.
         let loaded = || self.sql("SELECT pg_conf_load_time()");
