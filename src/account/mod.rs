@@ -305,7 +305,7 @@ impl Account {
         // For `status` alone.
         self.files().store().update_note(|note: &mut FleetNote| match &reply {
             Ok(reply) => note.see(reply, now),
-            Err(problem) => note.problem = Some(problem.whole()),
+            Err(problem) => (note.problem, note.hint) = (Some(problem.whole()), problem.hint.clone()),
         });
         reply
     }
@@ -528,9 +528,10 @@ pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountCon
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
-        fleet: account
-            .fleet
-            .as_ref()
-            .map(|fleet| FleetPolicy { role: fleet.role, host: machine::host(&settings.state_dir).into() }),
+        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
+            role: fleet.role,
+            host: machine::host(&settings.state_dir).into(),
+            place: machine::place(&settings.state_dir),
+        }),
     }
 }

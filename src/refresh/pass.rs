@@ -134,7 +134,7 @@ impl Refresher {
     }
 
     /// A change of the inputs would end a wait. Without them, assume that there is none.
-    fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
+    pub(super) fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         // Nothing was sent, and what cannot be read now is news.
         let is_of_key = matches!(failure.kind.as_str(), STATE_KEY | STATE_KEY_UNREAD);
