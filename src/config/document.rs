@@ -65,13 +65,13 @@ pub(super) const FROM_IN_AUDIENCE: &str = "audience.from";
 fn entries(name: Spanned<String>, mut keys: AccountKeys) -> Vec<RawEntry> {
     let audience = match &mut keys {
         AccountKeys::Any(raw) => {
-            raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)))
+            raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Other(_)))
         }
         AccountKeys::Simple { .. } => None,
     };
     let login = name.clone();
     let mut entries = vec![RawEntry { name, keys, way: "from" }];
-    if let Some(RawAudience::Table(users)) = audience.map(Spanned::into_inner) {
+    if let Some(RawAudience::Other(users)) = audience.map(Spanned::into_inner) {
         entries.extend(users.into_iter().map(|(user, keys)| {
             let mut raw = keys.all();
             let name = format!("{}.{}", login.get_ref(), user.get_ref());

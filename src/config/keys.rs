@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::config::key::{Group, Table};
 pub use crate::config::key::{Key, Kind, Place};
-use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOrTable};
+use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOr};
 use crate::secret::Secret;
 
 /// The Rust type of each [`Kind`], as serde reads it.
@@ -445,7 +445,7 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// A secret: the value itself, or a table that names its source.
-pub(super) type RawSecret = TextOrTable<Secret, RawForms>;
+pub(super) type RawSecret = TextOr<Secret, RawForms>;
 
 /// Accounts, by name.
 pub(super) type RawAccounts = BTreeMap<Spanned<String>, AccountKeys>;
@@ -501,7 +501,7 @@ impl AccountKeys {
 }
 
 /// The parameter, or the accounts that use this login, by the last part of their names.
-pub(super) type RawAudience = TextOrTable<String, RawAccounts>;
+pub(super) type RawAudience = TextOr<String, RawAccounts>;
 
 /// The key of this name; those of a table with its name before them, as in `push.url`.
 pub fn find(path: &str) -> Option<&'static Key> {
