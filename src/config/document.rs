@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
-use crate::config::key::Table;
+use crate::config::key::KeyTable;
 use crate::config::keys;
 use crate::config::keys::{
     AccountKeys, FORMS, KEYS, Key, Kind, Place, RawAccount, RawAccounts, RawAudience, RawTable,
@@ -125,7 +125,7 @@ enum TableLevel {
     Secret,
     Params,
     Secrets,
-    Table(&'static Table),
+    Table(&'static KeyTable),
     Unknown,
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::key::Table;
+use crate::config::key::KeyTable;
 use crate::config::keys::{KEYS, Key, Kind};
 use crate::config::settings::PLAIN_HEADERS;
 use crate::secret::Secret;
@@ -98,7 +98,12 @@ impl SecretFinder<'_> {
         }
     }
 
-    fn walk_table(&mut self, Table { name, keys, .. }: &Table, table: &DeValue<'_>, account: Option<&str>) {
+    fn walk_table(
+        &mut self,
+        KeyTable { name, keys, .. }: &KeyTable,
+        table: &DeValue<'_>,
+        account: Option<&str>,
+    ) {
         if let DeValue::Table(table) = table {
             self.walk(table, keys, &format!("{name}."), account);
         }

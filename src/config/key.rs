@@ -40,14 +40,14 @@ pub(super) enum Group {
 
 /// A table of keys in an account.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Table {
+pub struct KeyTable {
     pub name: &'static str,
     /// The form of the value.
     form: &'static str,
     pub keys: &'static [Key],
 }
 
-impl Table {
+impl KeyTable {
     pub(super) const fn new(name: &'static str, form: &'static str, keys: &'static [Key]) -> Self {
         Self { name, form, keys }
     }
@@ -74,9 +74,9 @@ pub enum Kind {
     Params,
     Secrets,
     Command,
-    Table(&'static Table),
+    Table(&'static KeyTable),
     /// An array of them.
-    Tables(&'static Table),
+    Tables(&'static KeyTable),
 }
 
 impl Kind {
@@ -102,7 +102,7 @@ impl Kind {
     }
 
     /// The table that a value is, or a list of.
-    pub(super) fn table(self) -> Option<&'static Table> {
+    pub(super) fn table(self) -> Option<&'static KeyTable> {
         match self {
             Self::Table(table) | Self::Tables(table) => Some(table),
             _ => None,

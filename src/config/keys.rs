@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::key::{Group, Table};
+use crate::config::key::{Group, KeyTable};
 pub use crate::config::key::{Key, Kind, Place};
 use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOr};
 use crate::secret::Secret;
@@ -40,7 +40,7 @@ pub(super) mod raw {
 
 /// The parts of a table that `keys!` makes.
 pub(super) trait RawTable {
-    const TABLE: &'static Table;
+    const TABLE: &'static KeyTable;
 
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;
@@ -84,7 +84,7 @@ macro_rules! keys {
         pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind $(<$table>)?>),* }
 
         impl RawTable for $raw {
-            const TABLE: &'static Table = &Table::new($table_name, $form, $keys);
+            const TABLE: &'static KeyTable = &KeyTable::new($table_name, $form, $keys);
 
             fn has(&self, place: Place) -> bool {
                 $((Place::$place == place && self.$name.is_some()))||*

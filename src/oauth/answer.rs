@@ -84,7 +84,7 @@ pub enum ExpiresInSource {
 }
 
 /// An error response, RFC 6749 section 5.2: the server's words without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
     /// The code: a known one in its registered spelling, another as the server writes it; empty if
     /// there are only words.
