@@ -197,7 +197,7 @@ pub enum Doubt {
     Unreadable { status: u16, content_type: Option<String> },
 }
 
-/// What there is to say of an answer beside its sentence.
+/// The words for an answer beside its sentence.
 struct Explanation {
     kind: &'static str,
     cause: Option<Cow<'static, str>>,
@@ -433,7 +433,7 @@ fn said(words: Option<&ErrorReply>) -> String {
     words.map_or_else(String::new, |words| format!(": {words}"))
 }
 
-/// What came of the request.
+/// The sentence for a request without an answer.
 fn lost(failure: &TransportFailure) -> &str {
     match failure.kind {
         FailureKind::BodyTooLarge => &failure.detail,

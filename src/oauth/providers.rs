@@ -87,7 +87,7 @@ const fn machine(name: &'static str, token_endpoint: &'static str) -> Provider {
     basic(name, token_endpoint).grant(GrantType::ClientCredentials)
 }
 
-/// What a row has besides.
+/// The rest of a row.
 impl Provider {
     /// The endpoints have the value of this key in them, which has no default.
     const fn needs_key(self, key: &'static str) -> Self {

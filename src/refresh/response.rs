@@ -26,7 +26,7 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         issued_at: Timestamp,
-        answer: Answer,
+        answer: &Answer,
     ) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
             return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
@@ -42,15 +42,15 @@ impl Refresher {
             is_bare(&record, reply) && known.is_some_and(|verdict| verdict.error == reply.code)
         };
         if has_login
-            && let Answer::InvalidGrant(reply) | Answer::ClientRefused(reply) = &answer
+            && let Answer::InvalidGrant(reply) | Answer::ClientRefused(reply) = answer
             && (matches!(answer, Answer::InvalidGrant(_)) || is_repeated(reply))
         {
             let refusal = Box::new(Answer::InvalidGrant(reply.clone()));
             self.phase = Phase::Rechecking { issued_at, refusal };
             return vec![Action::Load];
         }
-        let problem = self.problem(&answer);
-        let outcome = match &answer {
+        let problem = self.problem(answer);
+        let outcome = match answer {
             Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
             Answer::ClientRefused(reply) | Answer::InvalidGrant(reply) => {
                 let mut problem = problem;

@@ -29,7 +29,7 @@ pub fn read(
     source: &SecretSource,
     secret_variables: &[String],
 ) -> Result<Secret, SecretError> {
-    Reader::of_process(key, secret_variables).read(source)
+    SecretReader::of_process(key, secret_variables).read(source)
 }
 
 /// The same of a text of several lines: a key in PEM, a file of JSON.
@@ -38,7 +38,7 @@ pub fn read_text(
     source: &SecretSource,
     secret_variables: &[String],
 ) -> Result<Secret, SecretError> {
-    let bytes = Reader::of_process(key, secret_variables).bytes(source)?;
+    let bytes = SecretReader::of_process(key, secret_variables).bytes(source)?;
     let unusable = |flaw| SecretError::Unusable { key, place: source.to_string(), flaw };
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(SecretFlaw::NotText))?;
     if text.trim().is_empty() {
@@ -49,7 +49,7 @@ pub fn read_text(
 
 /// Reads the secret of one config key.
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct SecretReader<'a> {
     key: &'static str,
     secret_variables: &'a [String],
     /// Reads an environment variable.
@@ -57,7 +57,7 @@ struct Reader<'a> {
     effective_uid: u32,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SecretReader<'a> {
     fn of_process(key: &'static str, secret_variables: &'a [String]) -> Self {
         let effective_uid = rustix::process::geteuid().as_raw();
         Self { key, secret_variables, variable: &|name| std::env::var_os(name), effective_uid }
@@ -101,7 +101,8 @@ impl<'a> Reader<'a> {
                     .map_err(|source| SecretError::Credential { key, name: name.clone(), source })
             }
             SecretSource::Sealed(file) => {
-                let read_key = |key: &'static str, source: &SecretSource| Reader { key, ..self }.read(source);
+                let read_key =
+                    |key: &'static str, source: &SecretSource| SecretReader { key, ..self }.read(source);
                 sealed::open(file, read_key).map_err(|source| SecretError::Sealed {
                     key,
                     path: file.path.clone(),

@@ -16,8 +16,8 @@ fn reader<'a>(
     key: &'static str,
     variable: &'a dyn Fn(&str) -> Option<OsString>,
     effective_uid: u32,
-) -> Reader<'a> {
-    Reader { key, secret_variables: &[], variable, effective_uid }
+) -> SecretReader<'a> {
+    SecretReader { key, secret_variables: &[], variable, effective_uid }
 }
 
 fn get(source: &SecretSource) -> Result<Secret, SecretError> {
