@@ -364,9 +364,8 @@ impl Account {
             self.queue.clear();
             self.is_abandoned = true;
             let text = format!("the file system does not answer: {}", self.places());
-            let hint = Some("check the file system: mount, df, dmesg".into());
-            let (class, kind) = (Class::Io, "files_hang".to_owned());
-            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, cause: None, hint }));
+            let problem = Problem::of(Class::Io, "files_hang", text);
+            self.outcome = Some(Outcome::Failed(problem.hint("check the file system: mount, df, dmesg")));
             return None;
         };
         self.files = Some(files);
@@ -450,13 +449,9 @@ impl Account {
             now: context.clock.now(),
         });
         if let Report::FellBack { refused, error, message, hint } = &report {
-            let problem = Problem {
-                class: Class::NeedsLogin,
-                kind: error.clone(),
-                message: words(&report).text,
-                cause: Some(message.clone()),
-                hint: Some(hint.clone()),
-            };
+            let problem = Problem::of(Class::NeedsLogin, error.clone(), words(&report).text)
+                .cause(message.clone())
+                .hint(hint.clone());
             self.refused_login = Some(Box::new((*refused, problem)));
         }
         if let (Report::Finished(outcome), Some(_)) = (&report, &self.configured.fleet) {
