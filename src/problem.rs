@@ -22,13 +22,6 @@ pub enum Class {
     Unexpected,
 }
 
-impl Class {
-    /// A problem of this class in words of its own, without a cause and a hint.
-    pub fn problem(self, kind: &str, message: impl Into<String>) -> Problem {
-        Problem { class: self, kind: kind.into(), message: message.into(), cause: None, hint: None }
-    }
-}
-
 /// A failure in words that hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -45,20 +38,15 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A mistake of this program.
-    pub fn bug(message: &str) -> Self {
-        Class::Unexpected.problem("bug", message).hint("this is a bug: please report it")
+    /// In these words, without a cause and a hint.
+    pub fn of(class: Class, kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { class, kind: kind.into(), message: message.into(), cause: None, hint: None }
     }
 
-    /// The kernel gives no random bytes.
-    pub fn no_random() -> Self {
-        let message = "the kernel gives no random bytes";
-        Class::Unexpected.problem("random", message).hint("allow getrandom(2) in the sandbox")
-    }
-
-    /// An error with its causes.
-    pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
-        Self { class, kind: kind.into(), message: error.to_string(), cause: cause(error), hint }
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same with a cause.
@@ -67,10 +55,20 @@ impl Problem {
         Self { cause: Some(cause.into()), ..self }
     }
 
-    /// The same with the next step.
-    #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    /// A mistake of this program.
+    pub fn bug(message: &str) -> Self {
+        Self::of(Class::Unexpected, "bug", message).hint("this is a bug: please report it")
+    }
+
+    /// The kernel gives no random bytes.
+    pub fn no_random() -> Self {
+        Self::of(Class::Unexpected, "random", "the kernel gives no random bytes")
+            .hint("allow getrandom(2) in the sandbox")
+    }
+
+    /// An error with its causes.
+    pub fn new(error: &dyn Error, class: Class, kind: &str, hint: Option<String>) -> Self {
+        Self { class, kind: kind.into(), message: error.to_string(), cause: cause(error), hint }
     }
 
     /// The same as the cause of something larger.

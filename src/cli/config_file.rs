@@ -90,7 +90,7 @@ impl ConfigFile {
 /// The settings of a changed text.
 pub(super) fn parse(settings: &Settings, text: &str) -> Result<Settings, Problem> {
     let changed = config::parse(text, &settings.path, &Environment::of_process()).map_err(|error| {
-        let problem = Class::Config.problem("config", "the changed config would not be valid");
+        let problem = Problem::of(Class::Config, "config", "the changed config would not be valid");
         Problem { hint: error.hint(), ..problem.cause(chain(&error)) }
     })?;
     Ok(Settings { missing_state_dir: settings.missing_state_dir, ..changed })

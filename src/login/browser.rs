@@ -104,7 +104,7 @@ impl LoginSession {
                     "choose another port with --port, or leave it out for a free one".into()
                 };
                 let message = format!("cannot listen on port {port} of this machine");
-                Err(Class::Unavailable.problem("port", message).cause(error.to_string()).hint(hint))
+                Err(Problem::of(Class::Unavailable, "port", message).cause(error.to_string()).hint(hint))
             }
         }
     }
@@ -153,7 +153,7 @@ impl LoginSession {
             None => format!("the answer does not name its issuer, as {expected} says that it does"),
         };
         let hint = "log in again; if it happens again, check issuer and authorization_endpoint, and suspect an attack";
-        Class::Config.problem("issuer", format!("{message}; the code was not sent")).hint(hint)
+        Problem::of(Class::Config, "issuer", format!("{message}; the code was not sent")).hint(hint)
     }
 
     fn timed_out(&self, timeout: Duration, redirect_uri: &str) -> Problem {
@@ -161,8 +161,7 @@ impl LoginSession {
         let hint = format!(
             "log in again; if the page spoke of a redirect_uri mismatch, register {redirect_uri} for the client and set redirect_uri to it; if its button did nothing, try `{command} --device` or --paste"
         );
-        Class::Unavailable
-            .problem("timeout", format!("nobody logged in within {}", duration(timeout)))
+        Problem::of(Class::Unavailable, "timeout", format!("nobody logged in within {}", duration(timeout)))
             .hint(hint)
     }
 }
@@ -191,7 +190,7 @@ fn refused(error: &str, description: Option<&str>) -> Problem {
             "check client_id, login_scope and authorization_params, and allow logins by code for this client in the provider's console",
         ),
     };
-    class.problem("login_refused", format!("the server refuses the login: {said}")).hint(hint)
+    Problem::of(class, "login_refused", format!("the server refuses the login: {said}")).hint(hint)
 }
 
 /// The programs that open an address, the user's own first.

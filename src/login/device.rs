@@ -53,10 +53,12 @@ impl LoginSession {
     }
 
     fn expired(&self) -> Problem {
-        Class::Unavailable.problem("expired_token", "the code expired before it was entered").hint(format!(
-            "run `{} --device` again for a new code",
-            command("login", &self.settings, Some(&self.account))
-        ))
+        Problem::of(Class::Unavailable, "expired_token", "the code expired before it was entered").hint(
+            format!(
+                "run `{} --device` again for a new code",
+                command("login", &self.settings, Some(&self.account))
+            ),
+        )
     }
 
     async fn device_code(&self) -> Result<(DeviceCode, Nonces), DeviceFault> {
@@ -74,10 +76,13 @@ impl LoginSession {
         let (headers, body) = client.form(&params);
         let http: &HttpEndpoint = &self.client.endpoint_for(&client, &self.context);
         let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
-            Class::Unavailable
-                .problem(failure.kind.name(), "the device authorization endpoint did not answer")
-                .cause(failure.to_string())
-                .hint(failure.kind.hint().unwrap_or("try again later"))
+            Problem::of(
+                Class::Unavailable,
+                failure.kind.name(),
+                "the device authorization endpoint did not answer",
+            )
+            .cause(failure.to_string())
+            .hint(failure.kind.hint().unwrap_or("try again later"))
         })?;
         match parse_device_code(&reply.body).filter(|_| reply.status / 100 == 2) {
             Some(code) => Ok((code, nonces)),

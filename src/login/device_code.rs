@@ -102,7 +102,7 @@ pub fn judge_refusal(status: u16, error: Option<&ErrorReply>) -> DeviceFault {
         }
         _ => (Class::Config, "check device_authorization_endpoint, client_id and login_scope"),
     };
-    DeviceFault::Problem(class.problem("device_code", message).hint(hint))
+    DeviceFault::Problem(Problem::of(class, "device_code", message).hint(hint))
 }
 
 /// The meaning of an answer to a poll, section 3.5.

@@ -140,7 +140,7 @@ impl LoginSession {
         let asked =
             self.server.scope.as_deref().is_some_and(|scope| scope.split(' ').any(|word| word == "openid"));
         let refused =
-            |message: String, hint: String| Class::NeedsLogin.problem("identity", message).hint(hint);
+            |message: String, hint: String| Problem::of(Class::NeedsLogin, "identity", message).hint(hint);
         let Some(token) = response.and_then(|response| response.id_token.as_ref()) else {
             return match &self.account.login.identity {
                 Some(identity) => Err(refused(
@@ -227,7 +227,7 @@ impl LoginSession {
         }
         let left = duration(left);
         let message = format!("the server gave no refresh token, only an access token for {left}{used}");
-        Class::NeedsLogin.problem("no_refresh_token", message).hint(self.remedy())
+        Problem::of(Class::NeedsLogin, "no_refresh_token", message).hint(self.remedy())
     }
 }
 

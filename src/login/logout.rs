@@ -136,8 +136,7 @@ async fn revocation_endpoint(
     {
         return Ok(url);
     }
-    Err(Class::Config
-        .problem("no_endpoint", "the login cannot be revoked from here")
+    Err(Problem::of(Class::Config, "no_endpoint", "the login cannot be revoked from here")
         .cause("neither the config nor the issuer names a revocation_endpoint")
         .hint(
             "revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint",

@@ -99,8 +99,7 @@ impl LoginServer {
 
 /// An endpoint that nobody names.
 pub fn no_endpoint(key: &'static str) -> Problem {
-    Class::Config
-        .problem("no_endpoint", format!("neither the config nor the issuer names the {key}"))
+    Problem::of(Class::Config, "no_endpoint", format!("neither the config nor the issuer names the {key}"))
         .hint(format!("set {key} to the address in the provider's documentation"))
 }
 

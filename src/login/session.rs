@@ -138,10 +138,13 @@ impl LoginSession {
         if is_asked || self.account.login.identity.is_none() || record.identity.is_some() {
             return Ok(());
         }
-        Err(Class::Config
-            .problem("identity", "identity is set, and the login would not show who the user is")
-            .cause("the scope of the login does not ask for it")
-            .hint("add openid to login_scope, or remove identity"))
+        Err(Problem::of(
+            Class::Config,
+            "identity",
+            "identity is set, and the login would not show who the user is",
+        )
+        .cause("the scope of the login does not ask for it")
+        .hint("add openid to login_scope, or remove identity"))
     }
 }
 
@@ -170,8 +173,7 @@ fn is_missing_file(account: &AccountConfig) -> bool {
 
 /// The user, or the server for the user, said no.
 pub(super) fn denied(said: &str) -> Problem {
-    Class::NeedsLogin
-        .problem("access_denied", format!("the login was denied: {said}"))
+    Problem::of(Class::NeedsLogin, "access_denied", format!("the login was denied: {said}"))
         .hint("log in again and consent, with a user who may use this client")
 }
 

@@ -178,8 +178,7 @@ fn other_flow(server: &LoginServer, has_terminal: bool) -> Option<Flow> {
 }
 
 fn not_offered(message: String) -> Problem {
-    Class::Config
-        .problem("device_code", message)
+    Problem::of(Class::Config, "device_code", message)
         .hint("allow device codes for this client in the provider's console, or log in without --device")
 }
 

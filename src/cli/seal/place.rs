@@ -110,9 +110,12 @@ fn refuse_existing(path: &Path) -> Result<(), Problem> {
 }
 
 fn exists(what: &str) -> Problem {
-    Class::Config
-        .problem(CREDENTIAL, format!("{what} already, and is not replaced: a state may be sealed with it"))
-        .hint("set state_key to it, or move it away if nothing needs it")
+    Problem::of(
+        Class::Config,
+        CREDENTIAL,
+        format!("{what} already, and is not replaced: a state may be sealed with it"),
+    )
+    .hint("set state_key to it, or move it away if nothing needs it")
 }
 
 fn read_back(source: &SecretSource, key: &StateKey) -> Result<(), Problem> {
@@ -120,17 +123,19 @@ fn read_back(source: &SecretSource, key: &StateKey) -> Result<(), Problem> {
     if read.expose() == key.expose() {
         return Ok(());
     }
-    Err(Class::Config
-        .problem(CREDENTIAL, format!("the key that was just stored reads differently from {source}"))
-        .hint("keep the key in another place; nothing was sealed"))
+    Err(Problem::of(
+        Class::Config,
+        CREDENTIAL,
+        format!("the key that was just stored reads differently from {source}"),
+    )
+    .hint("keep the key in another place; nothing was sealed"))
 }
 
 /// Runs a command with the key on its standard input.
 fn run(argv: &[String], key: &StateKey) -> Result<(), Problem> {
     let program = argv.first().map_or("", String::as_str);
     let failed = |why: &str, hint: &str| {
-        Class::Unavailable
-            .problem(CREDENTIAL, format!("cannot keep the key with {program}"))
+        Problem::of(Class::Unavailable, CREDENTIAL, format!("cannot keep the key with {program}"))
             .cause(why)
             .hint(hint)
     };

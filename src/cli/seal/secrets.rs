@@ -61,8 +61,7 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     let copy = plain_copy::path(&settings.path);
     let old_copy = Contents::of_path(&copy, config::MAX_LEN).map_err(ReplaceError::from)?;
     if old_copy.is_some_and(|old| old.bytes.as_slice() != file.text.as_bytes()) {
-        return Err(Class::Config
-            .problem("plain_copy", format!("{} exists already", copy.display()))
+        return Err(Problem::of(Class::Config, "plain_copy", format!("{} exists already", copy.display()))
             .cause("the last change has not proved good yet")
             .hint(format!(
                 "refresh each account, which removes it: zg-tokend once --force; or remove it: rm '{}'",
@@ -118,7 +117,7 @@ fn keep_together(settings: &Settings, sealed: &Settings) -> Result<(), Problem> 
     );
     let hint =
         format!("in account {name}, write from = \"{login}\" in place of refresh_token, client and server");
-    Err(Class::Config.problem(KEY, message).hint(hint))
+    Err(Problem::of(Class::Config, KEY, message).hint(hint))
 }
 
 /// A secret, for people.
@@ -262,8 +261,7 @@ fn is_agreed(path: &Path, before: &str, after: &str, yes: bool) -> bool {
 /// Reads the sealed files, and those that the new config names, as a refresh reads them.
 fn prove(settings: &Settings, moves: &[Move], opener: &Opener<'_>) -> Result<(), Problem> {
     let differs = |path: &Path| {
-        Class::Io
-            .problem(KEY, format!("the sealed file {} reads differently", path.display()))
+        Problem::of(Class::Io, KEY, format!("the sealed file {} reads differently", path.display()))
             .hint("check its file system: df, dmesg; the config was not changed")
     };
     for one in moves {
@@ -318,9 +316,12 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
         let SecretForm::Sealed { file: name, is_inline_table } = secret.form else { continue };
         let path = settings.path.parent().unwrap_or(Path::new("")).join(&name);
         let odd = |what: &str, hint: &str| {
-            Class::Config
-                .problem(KEY, format!("{} {what}", named(secret.account.as_deref(), &secret.key)))
-                .hint(hint)
+            Problem::of(
+                Class::Config,
+                KEY,
+                format!("{} {what}", named(secret.account.as_deref(), &secret.key)),
+            )
+            .hint(hint)
         };
         let Some(file) = known.get(&*path) else {
             return Err(odd("is read by no account", "remove its line from the config"));
