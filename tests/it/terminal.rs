@@ -99,6 +99,11 @@ fn watch_gives_the_screen_back_to_signals_and_to_the_shell() {
         // Stopped and continued, as by Ctrl-Z and `fg`.
         kill_process(pid, Signal::TSTP).unwrap();
         wait_until("the screen given back", || (pane.modes() == (true, false)).then_some(()));
+        // It stops a moment later, and SIGCONT before that would be lost.
+        wait_until("the process stopped", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pane.pid())).ok()?;
+            stat.contains(") T ").then_some(())
+        });
         kill_process(pid, Signal::CONT).unwrap();
         pane.wait_for("fresh");
         kill_process(pid, signal).unwrap();
