@@ -57,14 +57,14 @@ pub const RAISE_LIMITS: &str =
 /// The kernel refuses threads: nothing is lost, and work waits for other work.
 pub fn no_threads(error: &std::io::Error) -> Message {
     let text = "cannot create a thread; the work is done one after the other";
-    Message::new(Level::Warn, "no_threads", text).cause(Some(&error.to_string())).hint(RAISE_PROCESSES)
+    warn("no_threads", text, RAISE_PROCESSES).cause(Some(&error.to_string()))
 }
 
 /// The kernel refuses a timer: deadlines are noticed later, by a second at most.
 pub fn no_timer(error: &std::io::Error) -> Message {
     let every = timer::POLL.as_secs();
     let text = format!("cannot create a timer; reading the clock every {every} s instead");
-    Message::new(Level::Warn, "no_timer", text).cause(Some(&error.to_string())).hint(RAISE_LIMITS)
+    warn("no_timer", text, RAISE_LIMITS).cause(Some(&error.to_string()))
 }
 
 /// The kernel refuses to watch files: their changes are noticed later.
@@ -121,111 +121,98 @@ fn short(fingerprint: Fingerprint) -> String {
     fingerprint.to_string().chars().take(12).collect()
 }
 
+fn info(event: &'static str, text: impl Into<String>) -> Message {
+    Message::new(Level::Info, event, text)
+}
+
+fn warn(event: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Message {
+    Message::new(Level::Warn, event, text).hint(hint)
+}
+
 /// The message for a report.
 pub fn words(report: &Report) -> Message {
     match report {
         Report::Decided { decision, trigger, facts } => decided(decision, *trigger, facts),
-        Report::TookSeed(seed) => Message::new(
-            Level::Info,
-            "new_login",
-            format!("found a new refresh_token in the config (SHA-256 {}…)", short(*seed)),
-        ),
-        Report::OlderSeed(seed) => Message::new(
-            Level::Info,
+        Report::TookSeed(seed) => {
+            info("new_login", format!("found a new refresh_token in the config (SHA-256 {}…)", short(*seed)))
+        }
+        Report::OlderSeed(seed) => info(
             "older_login",
             format!(
                 "ignoring the refresh_token in the config (SHA-256 {}…): it is older than the login that `zg-tokend set` stored",
                 short(*seed)
             ),
         ),
-        Report::TookOver { account } => Message::new(
-            Level::Info,
-            "took_over",
-            format!("took over the state of account {account}, which is no longer configured"),
-        ),
-        Report::FellBack { message, hint, .. } => Message::new(
-            Level::Warn,
-            "fell_back",
-            "the new login was refused, so the earlier one stays in use",
-        )
-        .cause(Some(message))
-        .hint(hint),
-        Report::Adopted => Message::new(
-            Level::Warn,
+        Report::TookOver { account } => {
+            let text = format!("took over the state of account {account}, which is no longer configured");
+            info("took_over", text)
+        }
+        Report::FellBack { message, hint, .. } => {
+            warn("fell_back", "the new login was refused, so the earlier one stays in use", hint)
+                .cause(Some(message))
+        }
+        Report::Adopted => warn(
             "adopted",
             "another program has replaced the refresh token that the server refused; using the new one",
-        )
-        .hint("find what else writes into state_dir, such as another machine or a backup"),
-        Report::ArrivedDead { took } => Message::new(
-            Level::Info,
-            "arrived_dead",
-            format!(
-                "the access token expired before it arrived (after {}); requesting another",
-                duration(*took)
-            ),
+            "find what else writes into state_dir, such as another machine or a backup",
         ),
-        Report::RefreshTokenUnusable => Message::new(
-            Level::Warn,
+        Report::ArrivedDead { took } => {
+            let took = duration(*took);
+            let text =
+                format!("the access token expired before it arrived (after {took}); requesting another");
+            info("arrived_dead", text)
+        }
+        Report::RefreshTokenUnusable => warn(
             "refresh_token_unusable",
             "the server sent a refresh token that cannot be kept: it is too long, or has characters that none may have",
-        )
-        .hint("the earlier one stays in use; if the server refuses it, log in again and report this to the provider"),
-        Report::RefreshTokenIgnored => Message::new(
-            Level::Info,
+            "the earlier one stays in use; if the server refuses it, log in again and report this to the provider",
+        ),
+        Report::RefreshTokenIgnored => info(
             "refresh_token_ignored",
             "the server also sent a refresh token, which is not kept: the next request is made anew",
         ),
-        Report::LifetimeUnreadable { assumed } => Message::new(
-            Level::Warn,
-            "lifetime_unreadable",
-            format!("the server gives a lifetime that cannot be read; assuming {}", duration(*assumed)),
-        )
-        .hint("set default_lifetime to what the provider documents"),
-        Report::IdTokenUnusable { why } => Message::new(
-            Level::Warn,
+        Report::LifetimeUnreadable { assumed } => {
+            let assumed = duration(*assumed);
+            let text = format!("the server gives a lifetime that cannot be read; assuming {assumed}");
+            warn("lifetime_unreadable", text, "set default_lifetime to what the provider documents")
+        }
+        Report::IdTokenUnusable { why } => warn(
             "id_token_unusable",
             format!("the ID token in the answer was not kept: it {why}"),
-        )
-        .hint("check the issuer and client_id in the config; the access token is not concerned"),
-        Report::FoundMarker { .. } => Message::new(
-            Level::Warn,
+            "check the issuer and client_id in the config; the access token is not concerned",
+        ),
+        Report::FoundMarker { .. } => warn(
             "interrupted",
             "a process died during its request; the server may have answered it",
-        )
-        .hint("wait: the request is sent again; log in again if the server refuses it"),
-        Report::NotUnderstood { why, wait } => {
-            let text = format!("{why}; trying the configured refresh_token in {}", duration(*wait));
-            Message::new(Level::Warn, "not_understood", text)
-                .hint("if the server has rotated it since, log in again before then")
-        }
-        Report::PutAside { path } => Message::new(
-            Level::Warn,
+            "wait: the request is sent again; log in again if the server refuses it",
+        ),
+        Report::NotUnderstood { why, wait } => warn(
+            "not_understood",
+            format!("{why}; trying the configured refresh_token in {}", duration(*wait)),
+            "if the server has rotated it since, log in again before then",
+        ),
+        Report::PutAside { path } => warn(
             "put_aside",
             format!("the state file is damaged and was renamed to {path}"),
-        )
-        .hint("zg-tokend tries the configured refresh_token; log in again if the server refuses it"),
-        Report::ForcedTooOften { wait } => {
-            let text = format!("too many forced refreshes; the next one is possible in {}", duration(*wait));
-            Message::new(Level::Warn, "forced_too_often", text)
-                .hint("find what forces them: a script in a loop, or a signal sent again and again")
+            "zg-tokend tries the configured refresh_token; log in again if the server refuses it",
+        ),
+        Report::ForcedTooOften { wait } => warn(
+            "forced_too_often",
+            format!("too many forced refreshes; the next one is possible in {}", duration(*wait)),
+            "find what forces them: a script in a loop, or a signal sent again and again",
+        ),
+        Report::ClockSetBack { issued_at } => {
+            let at = local(issued_at.wall / 1000);
+            let text =
+                format!("the clock was set back to before {at}, when the token was issued; refreshing now");
+            warn("clock_set_back", text, "check the clock of this machine: timedatectl")
         }
-        Report::ClockSetBack { issued_at } => Message::new(
-            Level::Warn,
-            "clock_set_back",
-            format!(
-                "the clock was set back to before {}, when the token was issued; refreshing now",
-                local(issued_at.wall / 1000)
-            ),
-        )
-        .hint("check the clock of this machine: timedatectl"),
-        Report::SeedUnreadable(problem) => Message::new(
-            Level::Warn,
-            "seed_unreadable",
-            format!("{}; using the refresh token in the state", problem.message),
-        )
-        .cause(problem.cause.as_deref())
-        // No wait mends it.
-        .hint(way_out(Class::Config, problem.hint.as_deref())),
+        Report::SeedUnreadable(problem) => {
+            let text = format!("{}; using the refresh token in the state", problem.message);
+            // No wait mends it.
+            let hint = way_out(Class::Config, problem.hint.as_deref());
+            warn("seed_unreadable", text, hint).cause(problem.cause.as_deref())
+        }
         Report::NotYetStored(problem) => {
             let problem = problem.clone().within(UNSTORED);
             Message::of_problem(Level::Error, "not_stored", UNSTORED, &problem)
@@ -234,10 +221,11 @@ pub fn words(report: &Report) -> Message {
             let text = format!("{}; the token file has the new token", problem.message);
             Message::of_problem(Level::Warn, "output_failed", text, problem)
         }
-        Report::Withdrawn => {
-            Message::new(Level::Warn, "withdrawn", "removed the token file: its token has expired")
-                .hint("`zg-tokend status` shows why there is no newer one")
-        }
+        Report::Withdrawn => warn(
+            "withdrawn",
+            "removed the token file: its token has expired",
+            "`zg-tokend status` shows why there is no newer one",
+        ),
         Report::NotWithdrawn(problem) => {
             let text = "cannot remove the token file, whose token has expired";
             Message::of_problem(Level::Warn, "not_withdrawn", text, &problem.clone().within(text))
@@ -306,24 +294,15 @@ fn reason_text(reason: Reason) -> String {
 
 fn finished(outcome: &Outcome) -> Message {
     match outcome {
-        Outcome::Refreshed { generation, remaining, took } => Message {
-            generation: Some(*generation),
-            ..Message::new(
-                Level::Info,
-                "refreshed",
-                format!(
-                    "refreshed: token {generation} lives {} (the exchange took {} ms)",
-                    duration(*remaining),
-                    took.as_millis()
-                ),
-            )
-        },
+        Outcome::Refreshed { generation, remaining, took } => {
+            let (life, took) = (duration(*remaining), took.as_millis());
+            let text = format!("refreshed: token {generation} lives {life} (the exchange took {took} ms)");
+            Message { generation: Some(*generation), ..info("refreshed", text) }
+        }
         Outcome::Fresh { remaining, .. } => {
             Message::new(Level::Debug, "fresh", format!("fresh: the token lives {}", duration(*remaining)))
         }
-        Outcome::Republished => {
-            Message::new(Level::Info, "republished", "the token file has the live token again")
-        }
+        Outcome::Republished => info("republished", "the token file has the live token again"),
         Outcome::Held { wait, problem } => {
             Message::new(Level::Debug, "held", format!("waiting {}: {}", duration(*wait), problem.message))
                 .cause(problem.cause.as_deref())

@@ -38,21 +38,32 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// In these words, without a cause and a hint.
+    pub fn of(class: Class, kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { class, kind: kind.into(), message: message.into(), cause: None, hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same with a cause.
+    #[must_use]
+    pub fn cause(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
     /// A mistake of this program.
     pub fn bug(message: &str) -> Self {
-        let hint = Some("this is a bug: please report it".into());
-        Self { class: Class::Unexpected, kind: "bug".into(), message: message.into(), cause: None, hint }
+        Self::of(Class::Unexpected, "bug", message).hint("this is a bug: please report it")
     }
 
     /// The kernel gives no random bytes.
     pub fn no_random() -> Self {
-        Self {
-            class: Class::Unexpected,
-            kind: "random".into(),
-            message: "the kernel gives no random bytes".into(),
-            cause: None,
-            hint: Some("allow getrandom(2) in the sandbox".into()),
-        }
+        Self::of(Class::Unexpected, "random", "the kernel gives no random bytes")
+            .hint("allow getrandom(2) in the sandbox")
     }
 
     /// An error with its causes.

@@ -1,7 +1,6 @@
 //! Whether the configured owner and group of a file can get to it: every directory on the way must let
 //! them pass.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Stat, getxattr, stat};
@@ -11,16 +10,20 @@ use crate::config::TokenFile;
 use crate::files::owner;
 
 /// A directory that a reader of the file cannot enter.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reader} cannot enter {}", directory.display())]
 pub struct Barrier {
     directory: PathBuf,
     reader: Reader,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Reader {
+    #[error("user {}", owner::user_name(*.0))]
     User(u32),
+    #[error("members of group {}", owner::group_name(*.0))]
     Group(u32),
+    #[error("other users")]
     Everybody,
 }
 
@@ -34,21 +37,6 @@ impl Barrier {
                 let name = name.trim_start_matches('#');
                 format!("chgrp {name} {directory} && chmod g+x {directory}; or chmod o+x {directory}")
             }
-        }
-    }
-}
-
-impl fmt::Display for Barrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directory = self.directory.display();
-        match self.reader {
-            Reader::User(user) => {
-                write!(f, "user {} cannot enter {directory}", owner::user_name(user))
-            }
-            Reader::Group(group) => {
-                write!(f, "members of group {} cannot enter {directory}", owner::group_name(group))
-            }
-            Reader::Everybody => write!(f, "other users cannot enter {directory}"),
         }
     }
 }

@@ -20,13 +20,8 @@ pub const RENEW: &str =
 
 /// The text of a file of certificates, and the first one in it.
 pub fn read_certificate(key: &str, path: &Path) -> Result<(String, Certificate), Problem> {
-    let problem = |class, message: String, hint: String| Problem {
-        class,
-        kind: "certificate".into(),
-        message,
-        cause: None,
-        hint: Some(hint),
-    };
+    let problem =
+        |class, message: String, hint: String| Problem::of(class, "certificate", message).hint(hint);
     let contents = files::read::read(path, MAX_LEN).map_err(|error| {
         let hint = format!("check that `cat {}` can read it", path.display());
         let problem = problem(Class::Unavailable, format!("cannot read {key} {}", path.display()), hint);

@@ -241,12 +241,10 @@ impl Client {
         let (url, preparing) = (url.clone(), Arc::clone(&endpoint));
         let path = self.account.ca_file.clone().unwrap_or_default();
         let prepared = workers::run_within(&path, FILE_TIME, move || preparing.prepare(&url).is_ok()).await;
-        prepared.map(drop).ok_or_else(|| Problem {
-            class: Class::Unavailable,
-            kind: "files_hang".into(),
-            message: "cannot read the root certificates".into(),
-            cause: Some("the file system does not answer".into()),
-            hint: Some("check the file system of ca_file: mount, df, dmesg".into()),
+        prepared.map(drop).ok_or_else(|| {
+            Problem::of(Class::Unavailable, "files_hang", "cannot read the root certificates")
+                .cause("the file system does not answer")
+                .hint("check the file system of ca_file: mount, df, dmesg")
         })
     }
 
@@ -324,16 +322,12 @@ impl Client {
         {
             return Ok(endpoint);
         }
-        Err(Problem {
-            class: Class::Config,
-            kind: "endpoint_moved".into(),
-            message: format!(
-                "the issuer {} has moved its token endpoint from host {} to {found}",
-                cached.issuer, cached.confirmed_host
-            ),
-            cause: None,
-            hint: Some(format!("if the provider announces this, set confirmed_endpoint_host = \"{found}\"")),
-        })
+        let message = format!(
+            "the issuer {} has moved its token endpoint from host {} to {found}",
+            cached.issuer, cached.confirmed_host
+        );
+        Err(Problem::of(Class::Config, "endpoint_moved", message)
+            .hint(format!("if the provider announces this, set confirmed_endpoint_host = \"{found}\"")))
     }
 }
 

@@ -87,15 +87,6 @@ impl<'a> CredentialReader<'a> {
     ) -> Result<ClientAuthentication, Problem> {
         let (grant, method) = (&self.account.grant, self.account.auth_method);
         Ok(match (method, client_secret) {
-            (AuthMethod::ClientSecretBasic, Some(client_secret)) => {
-                ClientAuthentication::Basic { client_secret }
-            }
-            (AuthMethod::ClientSecretBasicRaw, Some(client_secret)) => {
-                ClientAuthentication::BasicRaw { client_secret }
-            }
-            (AuthMethod::ClientSecretPost, Some(client_secret)) => {
-                ClientAuthentication::Post { client_secret }
-            }
             (AuthMethod::PrivateKeyJwt, _) => match (&grant.private_key, &grant.client_assertion) {
                 (Some(source), _) => {
                     let (key, header, fingerprint) = self.private_key(source).await?;
@@ -122,7 +113,8 @@ impl<'a> CredentialReader<'a> {
                 }
                 None => ClientAuthentication::None,
             },
-            _ => ClientAuthentication::None,
+            (AuthMethod::None, _) | (_, None) => ClientAuthentication::None,
+            (method, Some(client_secret)) => ClientAuthentication::Secret { method, client_secret },
         })
     }
 
@@ -197,16 +189,10 @@ impl<'a> CredentialReader<'a> {
         let ends_at = expires_at(secret);
         if let Some(age) = ends_at.map(|at| self.now.wall / 1000 - at).filter(|age| *age >= 0) {
             let ago = duration(Duration::from_secs(age.unsigned_abs()));
-            return Err(Problem {
-                class: Class::Unavailable,
-                kind: "assertion_expired".into(),
-                message: format!("the {words} from {source} expired {ago} ago"),
-                cause: Some("whatever writes it has stopped".into()),
-                hint: Some(
-                    "start that program again: a new one is used as soon as it is there; or set the clock, if it is wrong"
-                        .into(),
-                ),
-            });
+            let message = format!("the {words} from {source} expired {ago} ago");
+            return Err(Problem::of(Class::Unavailable, "assertion_expired", message)
+                .cause("whatever writes it has stopped")
+                .hint("start that program again: a new one is used as soon as it is there; or set the clock, if it is wrong"));
         }
         let end = ends_at.map(|at| format!("; it expires {}", local(at))).unwrap_or_default();
         self.found.push((key, format!("read from {source}{end}")));
@@ -312,13 +298,8 @@ impl<'a> CredentialReader<'a> {
 }
 
 fn not_a_pair(key: &str, path: &Path) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: "key".into(),
-        message: format!("{key} is not the key of the certificate {}", path.display()),
-        cause: None,
-        hint: Some("renew both, or name the pair that belongs together".into()),
-    }
+    Problem::of(Class::Config, "key", format!("{key} is not the key of the certificate {}", path.display()))
+        .hint("renew both, or name the pair that belongs together")
 }
 
 /// The fault of a key, with the way to a better one.
@@ -327,11 +308,6 @@ pub(super) fn bad_key(key: &str, source: &SecretSource, error: KeyError) -> Prob
         SecretSource::File(path) => Some(path.display().to_string()),
         _ => None,
     };
-    Problem {
-        class: Class::Config,
-        kind: "key".into(),
-        message: format!("{key} from {source} {error}"),
-        cause: None,
-        hint: Some(error.hint(file.as_deref())),
-    }
+    Problem::of(Class::Config, "key", format!("{key} from {source} {error}"))
+        .hint(error.hint(file.as_deref()))
 }

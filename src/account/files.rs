@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::account::machine::note_machine;
 use crate::account::origin;
 use crate::account::origin::{ahead_of_mates, observe_mates};
-use crate::account::outputs::{Known, Outputs};
+use crate::account::outputs::Outputs;
 use crate::account::token_file::Observation;
 use crate::account::{plain_copy, sealing};
 use crate::config;
@@ -96,7 +96,7 @@ impl Files {
             self.origin = Some(origin::of_record(record));
             self.generation = record.generation;
         }
-        let file = self.outputs.view(&seen, Known::of(record.as_ref(), garbage.is_some()));
+        let file = self.outputs.view(&seen, record.as_ref(), garbage.is_some());
         let file = with_mates(&mates, record.as_ref(), garbage.is_some(), file);
         Ok(Box::new(Loaded { record, garbage, file }))
     }
@@ -215,16 +215,12 @@ pub fn with_mates(
 /// Reads the state, which must not be another config's: both would use one refresh token.
 pub fn load_state(store: &mut Store, account: &str, config: &str) -> Result<Stored, Problem> {
     match store.load()? {
-        Stored::Record(record) if belongs_elsewhere(&record, config) => Err(Problem {
-            class: Class::Config,
-            kind: "state_of_other_config".into(),
-            message: format!(
-                "the state of account {account} belongs to {}, which still exists",
-                record.config
-            ),
-            cause: None,
-            hint: Some("give each config a state_dir of its own, or remove the other config".into()),
-        }),
+        Stored::Record(record) if belongs_elsewhere(&record, config) => Err(Problem::of(
+            Class::Config,
+            "state_of_other_config",
+            format!("the state of account {account} belongs to {}, which still exists", record.config),
+        )
+        .hint("give each config a state_dir of its own, or remove the other config")),
         stored => Ok(stored),
     }
 }

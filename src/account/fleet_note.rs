@@ -20,6 +20,9 @@ pub struct FleetNote {
     /// Why it could not be seen the last time.
     #[serde(default)]
     pub problem: Option<String>,
+    /// The next step then.
+    #[serde(default)]
+    pub hint: Option<String>,
     /// The reason why a refresh that is due waits, with the next step.
     #[serde(default)]
     pub waits: Option<(String, String)>,
@@ -36,7 +39,7 @@ impl Note for FleetNote {
 impl FleetNote {
     /// Notes an answer of the database, at this time in Unix seconds.
     pub fn see(&mut self, reply: &RowReply, at: i64) {
-        self.problem = None;
+        (self.problem, self.hint) = (None, None);
         self.seen_at = Some(at);
         if let RowReply::Row(view) = reply {
             let row: Option<&LoginRow> = view.row.as_deref();

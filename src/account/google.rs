@@ -10,7 +10,7 @@ use crate::account::credentials::{CredentialReader, bad_key};
 use crate::config::{SecretSource, is_loopback};
 use crate::files;
 use crate::oauth::assertion::Header;
-use crate::oauth::{ClientAuthentication, Grant, Shape, TokenClient, TokenExchange};
+use crate::oauth::{AuthMethod, ClientAuthentication, Grant, Shape, TokenClient, TokenExchange};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::EvidenceOrigin;
 use crate::secret::{Fingerprint, Secret};
@@ -104,7 +104,10 @@ pub(super) async fn grant(
                 client.token_endpoint = confirmed(reader, endpoint, "token_uri")?;
             }
             client.client_id = user.client_id;
-            client.client_authentication = ClientAuthentication::Post { client_secret: user.client_secret };
+            client.client_authentication = ClientAuthentication::Secret {
+                method: AuthMethod::ClientSecretPost,
+                client_secret: user.client_secret,
+            };
             reader.claim(EvidenceOrigin::Given, format!("the refresh token from {source}"));
             Ok(Grant::RefreshToken(user.refresh_token))
         }
@@ -172,7 +175,8 @@ async fn external_account(
         client.client_id = id;
     }
     if let Some(client_secret) = account.client_secret.map(Secret::new) {
-        client.client_authentication = ClientAuthentication::Basic { client_secret };
+        client.client_authentication =
+            ClientAuthentication::Secret { method: AuthMethod::ClientSecretBasic, client_secret };
     }
     let scope = client.scope.take().unwrap_or_else(|| CLOUD_PLATFORM.into());
     client.scope = Some(match account.service_account_impersonation_url {
@@ -259,11 +263,5 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de Secret, source: &SecretSource) -> 
 }
 
 fn problem(message: String, hint: &str) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: "google_credentials".into(),
-        message,
-        cause: None,
-        hint: Some(hint.into()),
-    }
+    Problem::of(Class::Config, "google_credentials", message).hint(hint)
 }

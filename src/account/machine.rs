@@ -2,10 +2,12 @@
 //! two machines use one login, and the server would end it for both: that is told before it is used.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Clock, SystemClock};
 use crate::message::{Level, Message};
 use crate::secret::Fingerprint;
 use crate::store::note::Note;
@@ -49,6 +51,15 @@ pub fn host(state_dir: &Path) -> String {
     let machine = here().map(|machine| machine.to_string()).unwrap_or_default();
     let id = Fingerprint::of([name.as_bytes(), machine.as_bytes(), state_dir.as_os_str().as_encoded_bytes()]);
     format!("{name}/{}", id.to_string().chars().take(8).collect::<String>())
+}
+
+/// The state directory as this boot of the machine has it: no copy of the directory has the same. Nothing else
+/// tells a container that starts again, with a new name, from a second one with a copy of the state.
+pub fn place(state_dir: &Path) -> Option<Fingerprint> {
+    let directory = fs::metadata(state_dir).ok()?;
+    let boot = SystemClock::new().now().boot_id.to_string();
+    let (device, number) = (directory.dev().to_be_bytes(), directory.ino().to_be_bytes());
+    Some(Fingerprint::of([boot.as_bytes(), &device, &number]))
 }
 
 /// The warning.

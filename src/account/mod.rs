@@ -305,7 +305,7 @@ impl Account {
         // For `status` alone.
         self.files().store().update_note(|note: &mut FleetNote| match &reply {
             Ok(reply) => note.see(reply, now),
-            Err(problem) => note.problem = Some(problem.whole()),
+            Err(problem) => (note.problem, note.hint) = (Some(problem.whole()), problem.hint.clone()),
         });
         reply
     }
@@ -364,9 +364,8 @@ impl Account {
             self.queue.clear();
             self.is_abandoned = true;
             let text = format!("the file system does not answer: {}", self.places());
-            let hint = Some("check the file system: mount, df, dmesg".into());
-            let (class, kind) = (Class::Io, "files_hang".to_owned());
-            self.outcome = Some(Outcome::Failed(Problem { class, kind, message: text, cause: None, hint }));
+            let problem = Problem::of(Class::Io, "files_hang", text);
+            self.outcome = Some(Outcome::Failed(problem.hint("check the file system: mount, df, dmesg")));
             return None;
         };
         self.files = Some(files);
@@ -450,13 +449,9 @@ impl Account {
             now: context.clock.now(),
         });
         if let Report::FellBack { refused, error, message, hint } = &report {
-            let problem = Problem {
-                class: Class::NeedsLogin,
-                kind: error.clone(),
-                message: words(&report).text,
-                cause: Some(message.clone()),
-                hint: Some(hint.clone()),
-            };
+            let problem = Problem::of(Class::NeedsLogin, error.clone(), words(&report).text)
+                .cause(message.clone())
+                .hint(hint.clone());
             self.refused_login = Some(Box::new((*refused, problem)));
         }
         if let (Report::Finished(outcome), Some(_)) = (&report, &self.configured.fleet) {
@@ -528,9 +523,10 @@ pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountCon
         lock_patience: mode.lock_patience,
         remove_expired: account.remove_expired,
         patient: mode.patient,
-        fleet: account
-            .fleet
-            .as_ref()
-            .map(|fleet| FleetPolicy { role: fleet.role, host: machine::host(&settings.state_dir).into() }),
+        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
+            role: fleet.role,
+            host: machine::host(&settings.state_dir).into(),
+            place: machine::place(&settings.state_dir),
+        }),
     }
 }

@@ -103,13 +103,11 @@ pub fn obtain(
             Ok(LiveToken { token, problem, passed: true })
         }
         (_, Some(problem)) => Err(problem),
-        (_, None) if account.core().is_state_damaged() => Err(Problem {
-            class: Class::Io,
-            kind: "state_damaged".into(),
-            message: "there is no token that can be used".into(),
-            cause: Some("the state file is damaged, and the token cannot be read from the token file".into()),
-            hint: Some(format!("log in again, or wait: {}", way_out(Class::Unavailable, None))),
-        }),
+        (_, None) if account.core().is_state_damaged() => {
+            Err(Problem::of(Class::Io, "state_damaged", "there is no token that can be used")
+                .cause("the state file is damaged, and the token cannot be read from the token file")
+                .hint(format!("log in again, or wait: {}", way_out(Class::Unavailable, None))))
+        }
         (_, None) => Err(Problem::bug("the pass ended without a live token")),
     }
 }
@@ -122,17 +120,7 @@ fn presumed_token(
 ) -> Option<AccessToken> {
     let content = files::read::read(&account.token_file.path, TOKEN_FILE_MAX).ok()?;
     let value = account.token_format.parse(std::str::from_utf8(&content.bytes).ok()?)?;
-    Some(AccessToken {
-        value,
-        token_type: "Bearer".into(),
-        scope: None,
-        issued_at: now,
-        lifetime_ms: remaining.as_millis() as u64,
-        jitter_ms: 0,
-        repeated: false,
-        given: true,
-        id_token: None,
-    })
+    Some(AccessToken::given(value, now, remaining))
 }
 
 /// The result for a token that a resource refused.

@@ -124,12 +124,12 @@ impl Outputs {
     }
 
     /// The token file that was seen, and the other files as they are, beside the newest token.
-    pub fn view(&self, seen: &Observation, stored: Known<'_>) -> FileView {
+    pub fn view(&self, seen: &Observation, record: Option<&Record>, is_garbage: bool) -> FileView {
         let account = &self.account;
-        let token = stored.record().and_then(|record| record.access_token.as_ref());
-        let generation = stored.record().map_or(0, |record| record.generation);
+        let token = record.and_then(|record| record.access_token.as_ref());
+        let generation = record.map_or(0, |record| record.generation);
         let Some(token) = token.filter(|token| matches(account, &account.token_format, token, seen)) else {
-            return other(account, seen, stored);
+            return other(account, seen, record, is_garbage);
         };
         let is_complete =
             account.outputs.iter().all(|output| holds(account, &output.file, &output.format, token))
@@ -153,41 +153,21 @@ impl Outputs {
 }
 
 /// A token file that does not hold the newest token.
-pub fn other(account: &AccountConfig, seen: &Observation, stored: Known<'_>) -> FileView {
+pub fn other(
+    account: &AccountConfig,
+    seen: &Observation,
+    record: Option<&Record>,
+    is_garbage: bool,
+) -> FileView {
     match seen {
         Observation::Missing => FileView::Missing,
         Observation::Holds { modified_at, .. } => {
-            let ahead = match stored {
-                Known::Garbage => None,
-                Known::Nothing => origin::ahead(account, seen, None, 0),
-                Known::Record(record) => origin::ahead(account, seen, Some(record), record.generation),
-            };
+            let generation = record.map_or(0, |record| record.generation);
+            let ahead = origin::ahead(account, seen, record, generation).filter(|_| !is_garbage);
             ahead.map_or(FileView::Other { modified_at: *modified_at }, FileView::Ahead)
         }
         // The next publication reports the reason.
         Observation::Unreadable(_) => FileView::Other { modified_at: 0 },
-    }
-}
-
-/// The content of the state file.
-#[derive(Debug, Clone, Copy)]
-pub enum Known<'a> {
-    Nothing,
-    Garbage,
-    Record(&'a Record),
-}
-
-impl<'a> Known<'a> {
-    pub fn of(record: Option<&'a Record>, garbage: bool) -> Self {
-        match record {
-            Some(record) => Self::Record(record),
-            None if garbage => Self::Garbage,
-            None => Self::Nothing,
-        }
-    }
-
-    fn record(self) -> Option<&'a Record> {
-        if let Self::Record(record) = self { Some(record) } else { None }
     }
 }
 

@@ -60,11 +60,6 @@ fn verify(
 }
 
 fn differs() -> Problem {
-    Problem {
-        class: Class::Io,
-        kind: "state".into(),
-        message: "the state that was written reads differently".into(),
-        cause: None,
-        hint: Some("check the file system of state_dir: df, dmesg".into()),
-    }
+    Problem::of(Class::Io, "state", "the state that was written reads differently")
+        .hint("check the file system of state_dir: df, dmesg")
 }

@@ -157,12 +157,9 @@ pub fn try_on_state(
 
 fn key(name: &str, source: &SecretSource, read: Result<Secret, SecretError>) -> Result<StateKey, Problem> {
     let read = read.map_err(|error| Problem { kind: STATE_KEY_UNREAD.into(), ..error.into() })?;
-    StateKey::new(read).map_err(|error| Problem {
-        class: Class::Config,
-        kind: STATE_KEY.into(),
-        message: format!("{name} from {source} {error}"),
-        cause: None,
-        hint: Some("make one: `zg-tokend seal --help` shows how".into()),
+    StateKey::new(read).map_err(|error| {
+        Problem::of(Class::Config, STATE_KEY, format!("{name} from {source} {error}"))
+            .hint("make one: `zg-tokend seal --help` shows how")
     })
 }
 

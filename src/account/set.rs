@@ -126,17 +126,7 @@ pub fn set(
     let brought_token = login.access_token.is_some();
     if let Some((value, expires_in)) = login.access_token {
         record.generation = record.generation.saturating_add(1);
-        record.access_token = Some(AccessToken {
-            value,
-            token_type: "Bearer".into(),
-            scope: None,
-            issued_at: now,
-            lifetime_ms: expires_in.as_millis() as u64,
-            jitter_ms: 0,
-            repeated: false,
-            given: true,
-            id_token: None,
-        });
+        record.access_token = Some(AccessToken::given(value, now, expires_in));
     }
     files.persist(&record)?;
     let mut failed = Vec::new();
@@ -150,40 +140,26 @@ pub fn set(
 /// Why this account has no login that could be replaced or ended, if it has none.
 pub fn has_login(account: &config::AccountConfig) -> Result<(), Problem> {
     if let Some(login) = &account.from {
-        return Err(Problem {
-            class: Class::Config,
-            kind: "no_own_login".into(),
-            message: format!("it uses the login of account {login}, and has none of its own"),
-            cause: None,
-            hint: Some(format!("name that account: --account {login}")),
-        });
+        let message = format!("it uses the login of account {login}, and has none of its own");
+        return Err(Problem::of(Class::Config, "no_own_login", message)
+            .hint(format!("name that account: --account {login}")));
     }
     if account.fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read) {
-        return Err(Problem {
-            class: Class::Config,
-            kind: "only_reads".into(),
-            message: "it only reads the access token here (fleet.role = \"read\")".into(),
-            cause: None,
-            hint: Some("run this on a machine that refreshes: it serves all".into()),
-        });
+        let message = "it only reads the access token here (fleet.role = \"read\")";
+        return Err(Problem::of(Class::Config, "only_reads", message)
+            .hint("run this on a machine that refreshes: it serves all"));
     }
     let grant_type = account.grant.grant_type;
     if grant_type.has_login() {
         return Ok(());
     }
-    Err(Problem {
-        class: Class::Config,
-        kind: "no_login".into(),
-        message: format!(
-            "account {} has no login: its tokens come from {}, which is made anew for each request",
-            account.name,
-            grant_type.name()
-        ),
-        cause: None,
-        hint: Some(
-            "run `zg-tokend once` to get a token; for a login set grant_type = \"refresh_token\"".into(),
-        ),
-    })
+    let message = format!(
+        "account {} has no login: its tokens come from {}, which is made anew for each request",
+        account.name,
+        grant_type.name()
+    );
+    Err(Problem::of(Class::Config, "no_login", message)
+        .hint("run `zg-tokend once` to get a token; for a login set grant_type = \"refresh_token\""))
 }
 
 fn is_known(record: &Record, seed: &Secret) -> bool {
@@ -223,13 +199,9 @@ pub fn lock(files: &mut Files, clock: SystemClock) -> Result<Option<Record>, Pro
             Ok(loaded) => return Ok(loaded.record),
             Err(LockFailure::Problem(problem)) => return Err(problem),
             Err(LockFailure::Busy) if clock.now().since(begun_at) >= LOCK_PATIENCE => {
-                return Err(Problem {
-                    class: Class::Busy,
-                    kind: "lock_timeout".into(),
-                    message: "another process holds the lock of the account".into(),
-                    cause: None,
-                    hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
-                });
+                let message = "another process holds the lock of the account";
+                return Err(Problem::of(Class::Busy, "lock_timeout", message)
+                    .hint("find it with `zg-tokend status`, and stop it if it hangs"));
             }
             Err(LockFailure::Busy) => std::thread::sleep(LOCK_POLL),
         }

@@ -16,25 +16,42 @@ use crate::workers;
 /// How long a secret file may take: as long as a secret command.
 const FILE_TIME: Duration = Duration::from_secs(10);
 
-/// Runs commands and reads files on another thread: either may take seconds.
 pub async fn read(
     account: &AccountConfig,
     key: &'static str,
     source: &SecretSource,
 ) -> Result<Secret, SecretError> {
-    let variables = &account.secret_variables;
     if !matches!(source, SecretSource::Command(_)) && source.file().is_none() {
-        return secrets::read(key, source, variables);
+        return secrets::read(key, source, &account.secret_variables);
     }
-    let (source, variables) = (source.clone(), Arc::clone(variables));
-    if let Some(path) = source.file() {
-        let (path, time) = (path.to_owned(), file_time(&source));
-        let read = move || secrets::read(key, &source, &variables);
-        let done = workers::run_within(&path, time, read).await;
-        return done.unwrap_or(Err(SecretError::Hang { key, path }));
+    on_thread(account, key, source, secrets::read).await
+}
+
+/// The same of a text of several lines, as a key in PEM is.
+pub async fn read_text(
+    account: &AccountConfig,
+    key: &'static str,
+    source: &SecretSource,
+) -> Result<Secret, SecretError> {
+    on_thread(account, key, source, secrets::read_text).await
+}
+
+async fn on_thread(
+    account: &AccountConfig,
+    key: &'static str,
+    source: &SecretSource,
+    read: fn(&'static str, &SecretSource, &[String]) -> Result<Secret, SecretError>,
+) -> Result<Secret, SecretError> {
+    let (owned, variables) = (source.clone(), Arc::clone(&account.secret_variables));
+    let read = move || read(key, &owned, &variables);
+    match source.file() {
+        Some(path) => {
+            let done = workers::run_within(path, file_time(source), read).await;
+            done.unwrap_or(Err(SecretError::Hang { key, path: path.to_owned() }))
+        }
+        // A command has a deadline of its own.
+        None => workers::run_program(read).await,
     }
-    // It has a deadline of its own.
-    workers::run_program(move || secrets::read(key, &source, &variables)).await
 }
 
 /// The value of `proxy` for a request to this URL, if it is set. A request that no proxy is asked for needs
@@ -45,23 +62,6 @@ pub async fn proxy(account: &AccountConfig, url: &Url) -> Result<Option<Secret>,
             read(account, "proxy", source).await.map(Some)
         }
         _ => Ok(None),
-    }
-}
-
-/// The same of a text of several lines, as a key in PEM is.
-pub async fn read_text(
-    account: &AccountConfig,
-    key: &'static str,
-    source: &SecretSource,
-) -> Result<Secret, SecretError> {
-    let (owned, variables) = (source.clone(), Arc::clone(&account.secret_variables));
-    let read = move || secrets::read_text(key, &owned, &variables);
-    match source.file() {
-        Some(path) => {
-            let done = workers::run_within(path, file_time(source), read).await;
-            done.unwrap_or(Err(SecretError::Hang { key, path: path.to_owned() }))
-        }
-        None => workers::run_program(read).await,
     }
 }
 

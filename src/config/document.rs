@@ -9,10 +9,10 @@ use serde::de::Error as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
+use crate::config::key::KeyTable;
 use crate::config::keys;
 use crate::config::keys::{
-    AccountKeys, FLEET_KEYS, FORMS, KEYS, Key, Kind, OUTPUT_KEYS, PROBE_KEYS, PUSH_KEYS, Place, RawAccount,
-    RawAccounts, RawAudience, RawTable, SIGNAL_KEYS,
+    AccountKeys, FORMS, KEYS, Key, Kind, Place, RawAccount, RawAccounts, RawAudience, RawTable,
 };
 use crate::config::problem::ConfigProblem;
 use crate::config::spelling;
@@ -65,13 +65,13 @@ pub(super) const FROM_IN_AUDIENCE: &str = "audience.from";
 fn entries(name: Spanned<String>, mut keys: AccountKeys) -> Vec<RawEntry> {
     let audience = match &mut keys {
         AccountKeys::Any(raw) => {
-            raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Table(_)))
+            raw.audience.take_if(|audience| matches!(audience.get_ref(), RawAudience::Other(_)))
         }
         AccountKeys::Simple { .. } => None,
     };
     let login = name.clone();
     let mut entries = vec![RawEntry { name, keys, way: "from" }];
-    if let Some(RawAudience::Table(users)) = audience.map(Spanned::into_inner) {
+    if let Some(RawAudience::Other(users)) = audience.map(Spanned::into_inner) {
         entries.extend(users.into_iter().map(|(user, keys)| {
             let mut raw = keys.all();
             let name = format!("{}.{}", login.get_ref(), user.get_ref());
@@ -125,11 +125,7 @@ enum TableLevel {
     Secret,
     Params,
     Secrets,
-    Push,
-    Output,
-    Probe,
-    Signal,
-    Fleet,
+    Table(&'static KeyTable),
     Unknown,
 }
 
@@ -139,11 +135,7 @@ impl TableLevel {
         match self {
             Self::Top | Self::Account => KEYS,
             Self::Secret => FORMS,
-            Self::Push => PUSH_KEYS,
-            Self::Output => OUTPUT_KEYS,
-            Self::Probe => PROBE_KEYS,
-            Self::Signal => SIGNAL_KEYS,
-            Self::Fleet => FLEET_KEYS,
+            Self::Table(table) => table.keys,
             Self::Accounts | Self::Params | Self::Secrets | Self::Unknown => &[],
         }
     }
@@ -166,17 +158,16 @@ impl Rule {
     /// The level of the table that this key holds.
     fn below(self) -> TableLevel {
         match self {
-            Self::Accounts | Self::Key(Key { kind: Kind::Audience, .. }) => TableLevel::Accounts,
+            Self::Accounts => TableLevel::Accounts,
             Self::Account => TableLevel::Account,
-            Self::Key(Key { kind: Kind::Secret | Kind::TextSource | Kind::UrlSource, .. })
-            | Self::SecretParam => TableLevel::Secret,
-            Self::Key(key) if key.kind == Kind::Params => TableLevel::Params,
-            Self::Key(key) if key.kind == Kind::Secrets => TableLevel::Secrets,
-            Self::Key(key) if key.kind == Kind::Pushes => TableLevel::Push,
-            Self::Key(key) if key.kind == Kind::Outputs => TableLevel::Output,
-            Self::Key(key) if key.kind == Kind::Probe => TableLevel::Probe,
-            Self::Key(key) if key.kind == Kind::Signal => TableLevel::Signal,
-            Self::Key(key) if key.kind == Kind::Fleet => TableLevel::Fleet,
+            Self::SecretParam => TableLevel::Secret,
+            Self::Key(key) => match key.kind {
+                Kind::Audience => TableLevel::Accounts,
+                Kind::Secret | Kind::TextSource | Kind::UrlSource => TableLevel::Secret,
+                Kind::Params => TableLevel::Params,
+                Kind::Secrets => TableLevel::Secrets,
+                kind => kind.table().map_or(TableLevel::Unknown, TableLevel::Table),
+            },
             _ => TableLevel::Unknown,
         }
     }
@@ -231,7 +222,7 @@ impl Map {
             self.visible.push(key.span());
             match value.get_ref() {
                 DeValue::Table(inner) => self.walk(inner, rule.below(), &path),
-                DeValue::Array(items) if matches!(rule.below(), TableLevel::Push | TableLevel::Output) => {
+                DeValue::Array(items) if matches!(rule, Rule::Key(Key { kind: Kind::Tables(_), .. })) => {
                     for item in items {
                         let DeValue::Table(inner) = item.get_ref() else {
                             self.hidden.push(item.span());
@@ -268,11 +259,7 @@ impl Map {
             let names = names().collect::<Vec<_>>().join(", ");
             match level {
                 TableLevel::Secret => format!("a secret is one of {names}"),
-                TableLevel::Push => format!("known keys of push: {names}"),
-                TableLevel::Output => format!("known keys of outputs: {names}"),
-                TableLevel::Probe => format!("known keys of probe: {names}"),
-                TableLevel::Signal => format!("known keys of signal: {names}"),
-                TableLevel::Fleet => format!("known keys of fleet: {names}"),
+                TableLevel::Table(table) => format!("known keys of {}: {names}", table.name),
                 _ if entry.found == "a table" => "an account is written as [accounts.NAME]".to_owned(),
                 _ => format!("known keys: {names}"),
             }

@@ -16,99 +16,107 @@ pub struct NamedFormat {
 /// a password ignores it, or wants this one, as GitLab does.
 const USER: &str = "oauth2";
 
+/// One without an argument.
+const fn plain(name: &'static str, doc: &'static str, template: &'static str) -> NamedFormat {
+    NamedFormat { name, argument: "", doc, template }
+}
+
+/// One for a place that its argument names.
+const fn of_place(
+    name: &'static str,
+    argument: &'static str,
+    doc: &'static str,
+    template: &'static str,
+) -> NamedFormat {
+    NamedFormat { name, argument, doc, template }
+}
+
 /// All of them.
 pub const FORMATS: &[NamedFormat] = &[
-    NamedFormat {
-        name: "bare",
-        argument: "",
-        doc: "the token alone: Prometheus, ZeroGravity",
-        template: "{access_token}",
-    },
-    NamedFormat {
-        name: "bearer",
-        argument: "",
-        doc: "Bearer and the token, for programs that send the text as it is",
-        template: "{token_type} {access_token}",
-    },
-    NamedFormat {
-        name: "header",
-        argument: "",
-        doc: "a line of HTTP: curl -H @FILE",
-        template: "Authorization: {token_type} {access_token}\n",
-    },
-    NamedFormat {
-        name: "json",
-        argument: "",
-        doc: "a JSON object with access_token, token_type and expires_at (Unix seconds)",
-        template: "{{\"access_token\":{access_token|json},\"expires_at\":{expires_at},\"token_type\":{token_type|json}}}\n",
-    },
-    NamedFormat {
-        name: "oauth2-json",
-        argument: "",
-        doc: "the Token of golang.org/x/oauth2, without a refresh token: most Go programs",
-        template: "{{\"access_token\":{access_token|json},\"token_type\":{token_type|json},\"expiry\":{expires_at|rfc3339|json}}}\n",
-    },
-    NamedFormat {
-        name: "authorized-user",
-        argument: "",
-        // google-auth wants the members that only a refresh needs, and takes empty ones.
-        doc: "the authorized_user file of google-auth, without a refresh token",
-        template: "{{\"type\":\"authorized_user\",\"token\":{access_token|json},\"expiry\":{expires_at|rfc3339|json},\"client_id\":\"\",\"client_secret\":\"\",\"refresh_token\":\"\"}}\n",
-    },
-    NamedFormat {
-        name: "netrc",
-        argument: "[USER@]HOST",
-        doc: "a line of netrc: curl --netrc-file, wget, pip",
-        template: "machine @PLACE@ login @USER@ password {access_token}\n",
-    },
-    NamedFormat {
-        name: "npmrc",
-        argument: "HOST[:PORT][/PATH]",
-        doc: "a line of .npmrc: npm, pnpm, yarn",
-        template: "//@PLACE@/:_authToken={access_token}\n",
-    },
-    NamedFormat {
-        name: "docker",
-        argument: "[USER@]HOST[:PORT]",
-        doc: "config.json or auth.json: docker, podman, skopeo",
-        template: "{{\"auths\":{{\"@PLACE@\":{{\"auth\":\"{access_token|basic:@USER@}\"}}}}}}\n",
-    },
+    plain("bare", "the token alone: Prometheus, ZeroGravity", "{access_token}"),
+    plain(
+        "bearer",
+        "Bearer and the token, for programs that send the text as it is",
+        "{token_type} {access_token}",
+    ),
+    plain("header", "a line of HTTP: curl -H @FILE", "Authorization: {token_type} {access_token}\n"),
+    plain(
+        "json",
+        "a JSON object with access_token, token_type and expires_at (Unix seconds)",
+        "{{\"access_token\":{access_token|json},\"expires_at\":{expires_at},\"token_type\":{token_type|json}}}\n",
+    ),
+    plain(
+        "oauth2-json",
+        "the Token of golang.org/x/oauth2, without a refresh token: most Go programs",
+        "{{\"access_token\":{access_token|json},\"token_type\":{token_type|json},\"expiry\":{expires_at|rfc3339|json}}}\n",
+    ),
+    // google-auth wants the members that only a refresh needs, and takes empty ones.
+    plain(
+        "authorized-user",
+        "the authorized_user file of google-auth, without a refresh token",
+        "{{\"type\":\"authorized_user\",\"token\":{access_token|json},\"expiry\":{expires_at|rfc3339|json},\"client_id\":\"\",\"client_secret\":\"\",\"refresh_token\":\"\"}}\n",
+    ),
+    of_place(
+        "netrc",
+        "[USER@]HOST",
+        "a line of netrc: curl --netrc-file, wget, pip",
+        "machine @PLACE@ login @USER@ password {access_token}\n",
+    ),
+    of_place(
+        "npmrc",
+        "HOST[:PORT][/PATH]",
+        "a line of .npmrc: npm, pnpm, yarn",
+        "//@PLACE@/:_authToken={access_token}\n",
+    ),
+    of_place(
+        "docker",
+        "[USER@]HOST[:PORT]",
+        "config.json or auth.json: docker, podman, skopeo",
+        "{{\"auths\":{{\"@PLACE@\":{{\"auth\":\"{access_token|basic:@USER@}\"}}}}}}\n",
+    ),
     // https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
-    NamedFormat {
-        name: "kubeconfig-exec",
-        argument: "",
-        doc: "an ExecCredential: kubectl",
-        template: "{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{{\"expirationTimestamp\":{expires_at|rfc3339|json},\"token\":{access_token|json}}}}}\n",
-    },
-    NamedFormat {
-        name: "git",
-        argument: "[USER@]HOST[:PORT]",
-        doc: "a line of git-credential-store(1)",
-        template: "@URL@\n",
-    },
-    NamedFormat {
-        name: "cargo",
-        argument: "REGISTRY",
-        doc: "credentials.toml: cargo, for a registry that wants Bearer",
-        template: "[registries.\"@PLACE@\"]\ntoken = \"{token_type} {access_token|json}\"\n",
-    },
-    NamedFormat {
-        name: "pip",
-        argument: "[USER@]HOST[:PORT]/PATH",
-        doc: "pip.conf with the index: pip, by PIP_CONFIG_FILE",
-        template: "[global]\nindex-url = @URL@\n",
-    },
+    plain(
+        "kubeconfig-exec",
+        "an ExecCredential: kubectl",
+        "{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{{\"expirationTimestamp\":{expires_at|rfc3339|json},\"token\":{access_token|json}}}}}\n",
+    ),
+    of_place("git", "[USER@]HOST[:PORT]", "a line of git-credential-store(1)", "@URL@\n"),
+    of_place(
+        "cargo",
+        "REGISTRY",
+        "credentials.toml: cargo, for a registry that wants Bearer",
+        "[registries.\"@PLACE@\"]\ntoken = \"{token_type} {access_token|json}\"\n",
+    ),
+    of_place(
+        "pip",
+        "[USER@]HOST[:PORT]/PATH",
+        "pip.conf with the index: pip, by PIP_CONFIG_FILE",
+        "[global]\nindex-url = @URL@\n",
+    ),
 ];
 
 /// The fault of a name or its argument.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
     /// It needs an argument of this form.
+    #[error("lacks a part: {0}:{1}")]
     Missing(&'static str, &'static str),
-    /// It takes none.
+    #[error("has a part too many: `{0}` stands alone")]
     Surplus(&'static str),
     /// The argument has a character that could be taken for the syntax of the file.
+    #[error("has a part that does not fit: {0}:{1}")]
     Forbidden(&'static str, &'static str),
+}
+
+impl NameFault {
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing(name, argument) | Self::Forbidden(name, argument) => {
+                format!("write {name}:{argument}, with letters, digits and -._~/:")
+            }
+            Self::Surplus(name) => format!("write {name}, or a template with {{access_token}}"),
+        }
+    }
 }
 
 /// The format has an `{id_token}`, and the server sent none.

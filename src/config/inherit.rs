@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::config::document::{FROM_IN_AUDIENCE, RawEntry};
+use crate::config::key::Group;
 use crate::config::keys::{RawAccount, RawTable as _};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{AccountConfig, AccountName};
@@ -53,31 +54,13 @@ pub(super) fn with_login(
 impl RawAccount {
     /// These keys, and `defaults` where there are none.
     ///
-    /// Two groups are inherited whole or not at all: an account with an endpoint of its own must
-    /// not send its secrets to the default one, and secrets and keys of a client belong to its client_id.
+    /// Server and client are inherited whole or not at all.
     pub(super) fn inherit(mut self: Box<Self>, mut defaults: Box<Self>) -> Box<Self> {
         if self.provider.is_some() || self.issuer.is_some() || self.token_endpoint.is_some() {
-            defaults.provider = None;
-            defaults.tenant = None;
-            defaults.host = None;
-            defaults.shop = None;
-            defaults.data_center = None;
-            defaults.issuer = None;
-            defaults.token_endpoint = None;
-            defaults.confirmed_endpoint_host = None;
-            defaults.authorization_endpoint = None;
-            defaults.device_authorization_endpoint = None;
-            defaults.revocation_endpoint = None;
+            defaults.clear(Some(Group::Server));
         }
         if self.client_id.is_some() {
-            defaults.client_id = None;
-            defaults.client_secret = None;
-            defaults.private_key = None;
-            defaults.key_id = None;
-            defaults.certificate = None;
-            defaults.client_assertion = None;
-            defaults.tls_certificate = None;
-            defaults.tls_private_key = None;
+            defaults.clear(Some(Group::Client));
         }
         self.fill(*defaults);
         self
@@ -85,31 +68,24 @@ impl RawAccount {
 
     /// The keys of an account with `from`: client, server and login are those of the other account. The
     /// error is a key that both would have.
-    pub(super) fn use_login(self, login: Self) -> Result<Self, &'static str> {
-        macro_rules! taken {
-            ($($name:ident)*) => {{
-                $(if self.$name.is_some() {
-                    return Err(stringify!($name));
-                })*
-                Self { $($name: login.$name,)* ..self }
-            }};
+    pub(super) fn use_login(mut self, mut login: Self) -> Result<Self, &'static str> {
+        let groups = [Group::Server, Group::Client, Group::Login];
+        if let Some(key) = groups.into_iter().find_map(|group| self.first_of(group)) {
+            return Err(key);
         }
-        let own = taken!(
-            provider tenant host shop data_center issuer token_endpoint confirmed_endpoint_host
-            authorization_endpoint device_authorization_endpoint revocation_endpoint client_id client_secret
-            token_endpoint_auth_method private_key key_id certificate client_assertion client_assertion_audience
-            tls_certificate tls_private_key grant_type refresh_token login_scope redirect_uri authorization_params
-            identity request_body fleet
-        );
-        Ok(Self {
-            extra_params: own.extra_params.or(login.extra_params),
-            request_headers: own.request_headers.or(login.request_headers),
-            timeout: own.timeout.or(login.timeout),
-            ca_file: own.ca_file.or(login.ca_file),
-            proxy: own.proxy.or(login.proxy),
-            allow_http: own.allow_http.or(login.allow_http),
-            ..own
-        })
+        let defaults = Self {
+            extra_params: login.extra_params.take(),
+            request_headers: login.request_headers.take(),
+            timeout: login.timeout.take(),
+            ca_file: login.ca_file.take(),
+            proxy: login.proxy.take(),
+            allow_http: login.allow_http.take(),
+            ..Self::default()
+        };
+        login.clear(None);
+        self.fill(login);
+        self.fill(defaults);
+        Ok(self)
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::keys::{FLEET_KEYS, KEYS, Key, Kind, PUSH_KEYS};
+use crate::config::key::KeyTable;
+use crate::config::keys::{KEYS, Key, Kind};
 use crate::config::settings::PLAIN_HEADERS;
 use crate::secret::Secret;
 
@@ -88,16 +89,23 @@ impl SecretFinder<'_> {
                         }
                     }
                 }
-                (Kind::Fleet, DeValue::Table(fleet)) => self.walk(fleet, FLEET_KEYS, "fleet.", account),
-                (Kind::Pushes, DeValue::Array(targets)) => {
-                    for target in targets {
-                        if let DeValue::Table(target) = target.get_ref() {
-                            self.walk(target, PUSH_KEYS, "push.", account);
-                        }
-                    }
+                (Kind::Table(keys), table) => self.walk_table(keys, table, account),
+                (Kind::Tables(keys), DeValue::Array(tables)) => {
+                    tables.iter().for_each(|table| self.walk_table(keys, table.get_ref(), account));
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn walk_table(
+        &mut self,
+        KeyTable { name, keys, .. }: &KeyTable,
+        table: &DeValue<'_>,
+        account: Option<&str>,
+    ) {
+        if let DeValue::Table(table) = table {
+            self.walk(table, keys, &format!("{name}."), account);
         }
     }
 

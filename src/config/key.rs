@@ -2,10 +2,11 @@
 //! of `keys.rs`.
 
 /// One key of the config file.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Key {
     pub name: &'static str,
     pub place: Place,
+    pub(super) group: Option<Group>,
     pub kind: Kind,
     /// For people. Where it is a value in plain text, it is the value that is used.
     pub default: &'static str,
@@ -24,6 +25,32 @@ pub enum Place {
     Account,
     /// In an account, and never inherited: two accounts must not share it.
     Own,
+}
+
+/// Keys that an account has or inherits together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    /// The server: an account with an endpoint of its own must not send its secrets to another one.
+    Server,
+    /// The client: secrets and keys belong to its client_id.
+    Client,
+    /// The rest of what an account with `from` has from the account with the login.
+    Login,
+}
+
+/// A table of keys in an account.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyTable {
+    pub name: &'static str,
+    /// The form of the value.
+    form: &'static str,
+    pub keys: &'static [Key],
+}
+
+impl KeyTable {
+    pub(super) const fn new(name: &'static str, form: &'static str, keys: &'static [Key]) -> Self {
+        Self { name, form, keys }
+    }
 }
 
 /// The type of a value.
@@ -47,11 +74,9 @@ pub enum Kind {
     Params,
     Secrets,
     Command,
-    Pushes,
-    Outputs,
-    Probe,
-    Signal,
-    Fleet,
+    Table(&'static KeyTable),
+    /// An array of them.
+    Tables(&'static KeyTable),
 }
 
 impl Kind {
@@ -72,10 +97,15 @@ impl Kind {
             Self::Params => "a table of strings",
             Self::Secrets => "a table of secrets, each a string or a table such as { env = \"…\" }",
             Self::Command => "an array of strings, the program and its arguments",
-            Self::Pushes => "an array of tables, each with a url",
-            Self::Outputs => "an array of tables, each with a path",
-            Self::Probe | Self::Fleet => "a table with a url",
-            Self::Signal => "a table with a pid_file",
+            Self::Table(table) | Self::Tables(table) => table.form,
+        }
+    }
+
+    /// The table that a value is, or a list of.
+    pub(super) fn table(self) -> Option<&'static KeyTable> {
+        match self {
+            Self::Table(table) | Self::Tables(table) => Some(table),
+            _ => None,
         }
     }
 
@@ -89,11 +119,8 @@ impl Kind {
                 | Self::Params
                 | Self::Secrets
                 | Self::Command
-                | Self::Pushes
-                | Self::Outputs
-                | Self::Probe
-                | Self::Signal
-                | Self::Fleet
+                | Self::Table(_)
+                | Self::Tables(_)
         )
     }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::key::{Group, KeyTable};
 pub use crate::config::key::{Key, Kind, Place};
-use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOrTable};
+use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOr};
 use crate::secret::Secret;
 
 /// The Rust type of each [`Kind`], as serde reads it.
@@ -16,9 +17,7 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{
-        NameOrNumber, OneOrMany, RawAudience, RawFleet, RawOutput, RawProbe, RawPush, RawSecret, RawSignal,
-    };
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawAudience, RawSecret};
 
     pub type Text = Spanned<String>;
     pub type Path = Text;
@@ -35,15 +34,14 @@ pub(super) mod raw {
     pub type Params = BTreeMap<Text, Text>;
     pub type Secrets = BTreeMap<Text, Secret>;
     pub type Command = Spanned<Vec<String>>;
-    pub type Pushes = Vec<Spanned<RawPush>>;
-    pub type Outputs = Vec<Spanned<RawOutput>>;
-    pub type Probe = Spanned<RawProbe>;
-    pub type Signal = Spanned<RawSignal>;
-    pub type Fleet = Spanned<RawFleet>;
+    pub type Table<T> = Spanned<T>;
+    pub type Tables<T> = Vec<Spanned<T>>;
 }
 
 /// The parts of a table that `keys!` makes.
 pub(super) trait RawTable {
+    const TABLE: &'static KeyTable;
+
     /// Whether a key of this place is set.
     fn has(&self, place: Place) -> bool;
 
@@ -52,21 +50,30 @@ pub(super) trait RawTable {
 
     /// Takes the values of `defaults` where there are none.
     fn fill(&mut self, defaults: Self);
+
+    /// The first key of this group that is set.
+    fn first_of(&self, group: Group) -> Option<&'static str>;
+
+    /// Takes out the values of this group, or of all keys without one.
+    fn clear(&mut self, group: Option<Group>);
 }
 
-/// `NAME: PLACE KIND, DEFAULT, DOC, EXAMPLE;` for each key of a table.
+/// `NAME: PLACE(GROUP) KIND(TABLE), DEFAULT, DOC, EXAMPLE;` for each key of a table; most have no group and
+/// hold no table. Before them the name of the table, and its form in words.
 macro_rules! keys {
     (
         $(#[$attribute:meta])*
-        $keys:ident, $raw:ident {
-            $($name:ident: $place:ident $kind:ident, $default:literal, $doc:literal, $example:literal;)*
+        $keys:ident, $raw:ident, $table_name:literal, $form:literal {
+            $($name:ident: $place:ident $(($group:ident))? $kind:ident $(($table:ident))?,
+                $default:literal, $doc:literal, $example:literal;)*
         }
     ) => {
         $(#[$attribute])*
         pub const $keys: &[Key] = &[$(Key {
             name: stringify!($name),
             place: Place::$place,
-            kind: Kind::$kind,
+            group: [$(Some(Group::$group),)? None][0],
+            kind: Kind::$kind $(($table::TABLE))?,
             default: $default,
             doc: $doc,
             example: $example,
@@ -74,9 +81,11 @@ macro_rules! keys {
 
         #[derive(Clone, Default, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind>),* }
+        pub(super) struct $raw { $(pub(super) $name: Option<raw::$kind $(<$table>)?>),* }
 
         impl RawTable for $raw {
+            const TABLE: &'static KeyTable = &KeyTable::new($table_name, $form, $keys);
+
             fn has(&self, place: Place) -> bool {
                 $((Place::$place == place && self.$name.is_some()))||*
             }
@@ -90,78 +99,91 @@ macro_rules! keys {
                     self.$name = defaults.$name;
                 })*
             }
+
+            fn first_of(&self, group: Group) -> Option<&'static str> {
+                $(if [$(Some(Group::$group),)? None][0] == Some(group) && self.$name.is_some() {
+                    return Some(stringify!($name));
+                })*
+                None
+            }
+
+            fn clear(&mut self, group: Option<Group>) {
+                $(if [$(Some(Group::$group),)? None][0] == group {
+                    self.$name = None;
+                })*
+            }
         }
     };
 }
 
 keys! {
 /// All keys, in the order of the example config.
-KEYS, RawAccount {
-    provider: Account Text, "none",
+KEYS, RawAccount, "", "" {
+    provider: Account(Server) Text, "none",
         "a preset of the endpoint and whatever else the provider's requests need; `zg-tokend init --provider '?'` lists them",
         r#""google""#;
-    tenant: Account Text, "the provider's, if it has one",
+    tenant: Account(Server) Text, "the provider's, if it has one",
         "the tenant at the provider, as at microsoft; belongs to the provider in the same table",
         r#""contoso.onmicrosoft.com""#;
-    host: Account Text, "the provider's, if it has one",
+    host: Account(Server) Text, "the provider's, if it has one",
         "the host of your own server, as at gitlab or salesforce; belongs to the provider in the same table",
         r#""gitlab.example.com""#;
-    shop: Account Text, "none",
+    shop: Account(Server) Text, "none",
         "the shop at the provider shopify; belongs to the provider in the same table",
         r#""example""#;
-    data_center: Account Text, "the provider's, if it has one",
+    data_center: Account(Server) Text, "the provider's, if it has one",
         "the data center at the provider zoho, as in its address; belongs to the provider in the same table",
         r#""eu""#;
-    issuer: Account UrlSource, "none",
+    issuer: Account(Server) UrlSource, "none",
         "the issuer, to discover the token endpoint (RFC 8414, OpenID Connect Discovery)",
         r#""https://accounts.google.com""#;
-    token_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
+    token_endpoint: Account(Server) UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL for refresh requests (RFC 6749 section 3.2)",
         r#""https://oauth2.googleapis.com/token""#;
-    confirmed_endpoint_host: Account Text, "none",
+    confirmed_endpoint_host: Account(Server) Text, "none",
         "confirms the host of the token endpoint after the issuer has changed it",
         r#""oauth2.googleapis.com""#;
-    authorization_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
+    authorization_endpoint: Account(Server) UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL that `zg-tokend login` opens in a browser (RFC 6749 section 3.1)",
         r#""https://accounts.google.com/o/oauth2/v2/auth""#;
-    device_authorization_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
+    device_authorization_endpoint: Account(Server) UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL for a login by device code (RFC 8628)",
         r#""https://oauth2.googleapis.com/device/code""#;
-    revocation_endpoint: Account UrlSource, "the provider's, else the one that the issuer publishes",
+    revocation_endpoint: Account(Server) UrlSource, "the provider's, else the one that the issuer publishes",
         "the URL where `zg-tokend logout` revokes the login (RFC 7009)",
         r#""https://oauth2.googleapis.com/revoke""#;
-    client_id: Account TextSource, "required",
+    client_id: Account(Client) TextSource, "required",
         "your OAuth client (RFC 6749 section 2.2); like a secret, it may come from a file, a variable, a command or a credential",
         r#""1234-abc.apps.googleusercontent.com""#;
-    client_secret: Account Secret, "none",
+    client_secret: Account(Client) Secret, "none",
         "the secret of the client, if it has one; belongs to the client_id in the same table",
         r#"{ file = "client_secret" }"#;
-    token_endpoint_auth_method: Account Text,
+    token_endpoint_auth_method: Account(Login) Text,
         "what the keys allow; with client_secret the provider's, else client_secret_basic",
         "client_secret_basic, client_secret_post, none, private_key_jwt, tls_client_auth, self_signed_tls_client_auth (RFC 7591, RFC 8705), or client_secret_basic_raw for servers that do not decode id and secret",
         r#""client_secret_post""#;
-    private_key: Account Secret, "none",
+    private_key: Account(Client) Secret, "none",
         "the key that signs assertions (RFC 7523), PEM of PKCS#8 or PKCS#1: for private_key_jwt, and for jwt-bearer without assertion",
         r#"{ file = "client.pem" }"#;
-    key_id: Account Text, "none",
+    key_id: Account(Client) Text, "none",
         "the kid in the header of assertions, by which the server finds the public key",
         r#""2026-11""#;
-    certificate: Account Path, "none",
+    certificate: Account(Client) Path, "none",
         "the certificate of private_key, PEM: its thumbprints x5t and x5t#S256 go into the header of assertions",
         r#""client.crt""#;
-    client_assertion: Account Secret, "none",
+    client_assertion: Account(Client) Secret, "none",
         "an assertion that somebody else signs, for private_key_jwt; read anew for each request",
         r#"{ file = "/var/run/secrets/azure/tokens/azure-identity-token" }"#;
-    client_assertion_audience: Account Text, "the provider's, else issuer if it is known, else token_endpoint",
+    client_assertion_audience: Account(Login) Text, "the provider's, else issuer if it is known, else token_endpoint",
         "the aud of assertions for private_key_jwt: issuer, token_endpoint, or any other text",
         r#""token_endpoint""#;
-    tls_certificate: Account Path, "none",
+    tls_certificate: Account(Client) Path, "none",
         "the certificate for tls_client_auth (RFC 8705), PEM, with its chain; read again when it has changed",
         r#""client.crt""#;
-    tls_private_key: Account Secret, "none",
+    tls_private_key: Account(Client) Secret, "none",
         "the key of tls_certificate, PEM",
         r#"{ file = "client.key" }"#;
-    grant_type: Account Text, "the provider's, else refresh_token",
+    grant_type: Account(Login) Text, "the provider's, else refresh_token",
         "what is exchanged for access tokens: refresh_token (a login), client_credentials, jwt-bearer (RFC 7523), token-exchange (RFC 8693)",
         r#""client_credentials""#;
     assertion: Account Secret, "signed here with private_key",
@@ -194,7 +216,7 @@ KEYS, RawAccount {
     google_credentials: Account Path, "none",
         "a file of Google in place of all these: service_account, authorized_user, or external_account with a file",
         r#""key.json""#;
-    refresh_token: Own Secret, "the one in the state",
+    refresh_token: Own(Login) Secret, "the one in the state",
         "the refresh token of a login; it is read once, its successors are kept in the state",
         r#"{ file = "refresh_token" }"#;
     from: Own Text, "none",
@@ -203,16 +225,16 @@ KEYS, RawAccount {
     scope: Account Text, "the scope of the login",
         "narrows the access token: words separated by spaces (RFC 6749 section 3.3)",
         r#""openid email""#;
-    login_scope: Account Text, "scope, and the words that the provider needs for a refresh token",
+    login_scope: Account(Login) Text, "scope, and the words that the provider needs for a refresh token",
         "the scope of a login: words separated by spaces; add openid to learn and pin the user",
         r#""openid email offline_access""#;
-    redirect_uri: Account Url, "http://127.0.0.1/",
+    redirect_uri: Account(Login) Url, "http://127.0.0.1/",
         "the redirect URI of the client: http to this machine, where a free port is added if it has none; or https, for a login by paste",
         r#""http://localhost/""#;
-    authorization_params: Account Params, "the provider's",
+    authorization_params: Account(Login) Params, "the provider's",
         "more parameters of the URL that a login opens; they replace the provider's of the same name",
         r#"{ prompt = "select_account" }"#;
-    identity: Own Text, "the user of the first login",
+    identity: Own(Login) Text, "the user of the first login",
         "the only user who may log in: ISSUER#SUBJECT, as `zg-tokend status` shows it",
         r#""https://accounts.google.com#1234567890""#;
     audience: Account Audience, "none",
@@ -227,7 +249,7 @@ KEYS, RawAccount {
     request_headers: Account Secrets, "none",
         "headers of the request, as strings or secrets; they may replace user-agent, accept and authorization",
         r#"{ apikey = { env = "ZG_APIKEY" }, user-agent = "my-app/1.0" }"#;
-    request_body: Account Body, "a form, as RFC 6749 has it",
+    request_body: Account(Login) Body, "a form, as RFC 6749 has it",
         "the body of the request, a template: {grant_type}, {refresh_token}, {client_id}, {client_secret}, {scope} and the names in extra_params; JSON if it begins with a brace, else a form; {{ and }} are braces",
         r#"'{{"grant_type": "{grant_type}", "refresh_token": "{refresh_token}"}}'"#;
     skew: Account Duration, "a third of the token's lifetime, at least 60s and at most half of it",
@@ -267,7 +289,7 @@ KEYS, RawAccount {
     token_format: Account Text, "{access_token}",
         "the content of the token file: the name of a format, or a template (see FORMATS)",
         r#""Authorization: {token_type} {access_token}\n""#;
-    outputs: Own Outputs, "none",
+    outputs: Own Tables(RawOutput), "none",
         "more files for the same access token, each in a format of its own: tables of path, format, mode, owner, group, write",
         r#"[{ path = "~/.netrc", format = "netrc:api.example.com" }]"#;
     write: Account Text, "replace",
@@ -279,16 +301,16 @@ KEYS, RawAccount {
     token_file_info: Account Bool, "false",
         "also write TOKEN_FILE.json, without secrets: expires_at, generation, the SHA-256 of the token file and of the outputs",
         "true";
-    push: Own Pushes, "none",
+    push: Own Tables(RawPush), "none",
         "URLs that each new token is also sent to, for programs that cannot read the file: tables of url, method, content_type, body, headers, api_key",
         r#"[{ url = "http://localhost:8741/v1/token", api_key = { env = "ZEROGRAVITY_API_KEY" } }]"#;
-    probe: Own Probe, "none",
+    probe: Own Table(RawProbe), "none",
         "a URL that run requests from time to time with the token; if it answers 401, run replaces the token",
         r#"{ url = "https://api.example.com/v1/me", every = "5m" }"#;
     on_refresh: Account Command, "none",
         "a command to run, without a shell, after the token file was replaced; [] for none",
         r#"["systemctl", "--user", "reload", "example.service"]"#;
-    signal: Own Signal, "none",
+    signal: Own Table(RawSignal), "none",
         "a signal to send after the token file was replaced, where no command can be run: a table of pid_file and signal",
         r#"{ pid_file = "/run/nginx.pid", signal = "HUP" }"#;
     on_failure: Account Command, "none",
@@ -300,7 +322,7 @@ KEYS, RawAccount {
     on_needs_login: Account Command, "none",
         "a command to run when only a new login can help, once for each dead login",
         r#"["notify-send", "--urgency=critical", "zg-tokend", "log in again"]"#;
-    fleet: Account Fleet, "none", "PostgreSQL, where several machines share one login: a table of url, key and role (see FLEET)", r#"{ url = { credential = "fleet_url" }, key = { credential = "fleet_key" } }"#;
+    fleet: Account(Login) Table(RawFleet), "none", "PostgreSQL, where several machines share one login: a table of url, key and role (see FLEET)", r#"{ url = { credential = "fleet_url" }, key = { credential = "fleet_key" } }"#;
     state_key: File Secret, "none: the state is in plain, 0600 in a 0700 directory",
         "the key that seals refresh tokens in the state: 32 random bytes in base64, never in this file; `zg-tokend seal` makes one",
         r#"{ credential = "state_key" }"#;
@@ -315,7 +337,7 @@ KEYS, RawAccount {
 
 keys! {
 /// The keys of one target in `push`.
-PUSH_KEYS, RawPush {
+PUSH_KEYS, RawPush, "push", "an array of tables, each with a url" {
     url: Own Url, "required",
         "the URL for the request: https, or http to this machine unless allow_http is set",
         r#""http://localhost:8741/v1/token""#;
@@ -339,7 +361,7 @@ PUSH_KEYS, RawPush {
 
 keys! {
 /// The keys of one file in `outputs`.
-OUTPUT_KEYS, RawOutput {
+OUTPUT_KEYS, RawOutput, "outputs", "an array of tables, each with a path" {
     path: Own Path, "required",
         "the file; no two files of a config may be the same",
         r#""~/.netrc""#;
@@ -362,7 +384,7 @@ OUTPUT_KEYS, RawOutput {
 
 keys! {
 /// The keys of `probe`.
-PROBE_KEYS, RawProbe {
+PROBE_KEYS, RawProbe, "probe", "a table with a url" {
     url: Own Url, "required",
         "the URL for the GET request with the token: https, or http to this machine unless allow_http is set",
         r#""https://api.example.com/v1/me""#;
@@ -374,7 +396,7 @@ PROBE_KEYS, RawProbe {
 
 keys! {
 /// The keys of `signal`.
-SIGNAL_KEYS, RawSignal {
+SIGNAL_KEYS, RawSignal, "signal", "a table with a pid_file" {
     pid_file: Own Path, "required",
         "the file that begins with the process id of the program",
         r#""/run/nginx.pid""#;
@@ -385,7 +407,7 @@ SIGNAL_KEYS, RawSignal {
 
 keys! {
 /// The keys of `fleet`.
-FLEET_KEYS, RawFleet {
+FLEET_KEYS, RawFleet, "fleet", "a table with a url" {
     url: Own Secret, "required", "the URL of the database, with TLS unless it is on this machine: postgresql://USER:PASSWORD@HOST,HOST2/DATABASE?sslrootcert=FILE", r#""postgresql://zg_refresh@db.example.com/zg""#;
     key: Own Secret, "required where role is refresh", "the key that seals the refresh token in the database, the same on all machines that refresh: 32 random bytes in base64", r#"{ file = "fleet_key" }"#;
     role: Own Text, "refresh",
@@ -394,7 +416,7 @@ FLEET_KEYS, RawFleet {
 
 keys! {
 /// The sources of a secret that is not inline: exactly one of them.
-FORMS, RawForms {
+FORMS, RawForms, "", "" {
     file: Own Path, "none", "a file that others cannot read",
         r#"{ file = "~/.config/zg-tokend/secret" }"#;
     env: Own Text, "none", "an environment variable",
@@ -423,7 +445,7 @@ pub const HOOK_VARIABLES: &[(&str, &str)] = &[
 ];
 
 /// A secret: the value itself, or a table that names its source.
-pub(super) type RawSecret = TextOrTable<Secret, RawForms>;
+pub(super) type RawSecret = TextOr<Secret, RawForms>;
 
 /// Accounts, by name.
 pub(super) type RawAccounts = BTreeMap<Spanned<String>, AccountKeys>;
@@ -479,19 +501,15 @@ impl AccountKeys {
 }
 
 /// The parameter, or the accounts that use this login, by the last part of their names.
-pub(super) type RawAudience = TextOrTable<String, RawAccounts>;
+pub(super) type RawAudience = TextOr<String, RawAccounts>;
 
 /// The key of this name; those of a table with its name before them, as in `push.url`.
 pub fn find(path: &str) -> Option<&'static Key> {
-    let (keys, name) = match path.split_once('.') {
-        Some(("push", name)) => (PUSH_KEYS, name),
-        Some(("outputs", name)) => (OUTPUT_KEYS, name),
-        Some(("probe", name)) => (PROBE_KEYS, name),
-        Some(("signal", name)) => (SIGNAL_KEYS, name),
-        Some(("fleet", name)) => (FLEET_KEYS, name),
-        _ => (KEYS, path),
-    };
-    keys.iter().find(|key| key.name == name)
+    let find = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.name == name);
+    match path.split_once('.') {
+        Some((table, name)) => find(find(KEYS, table)?.kind.table()?.keys, name),
+        None => find(KEYS, path),
+    }
 }
 
 /// The value of a key, else its default.

@@ -3,9 +3,11 @@
 use toml::Spanned;
 use url::Url;
 
-use crate::config::keys::{or_default, raw};
+use crate::config::keys::{RawAccount, or_default, raw};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::LoginConfig;
+use crate::config::source::EndpointSources;
+use crate::config::validate::Scope;
 use crate::config::values::{endpoint, is_loopback, scope, text};
 use crate::oauth::providers::Provider;
 
@@ -24,35 +26,28 @@ const OWN_PARAMS: &[&str] = &[
     "client_secret",
 ];
 
-pub(super) struct LoginKeys {
-    pub(super) authorization_endpoint: Option<raw::Text>,
-    pub(super) device_authorization_endpoint: Option<raw::Text>,
-    pub(super) revocation_endpoint: Option<raw::Text>,
-    pub(super) redirect_uri: Option<raw::Url>,
-    pub(super) login_scope: Option<raw::Text>,
-    pub(super) authorization_params: Option<raw::Params>,
-    pub(super) identity: Option<raw::Text>,
-}
-
-impl LoginKeys {
-    /// `part` is the user's part of the preset's endpoints.
-    pub(super) fn check(
-        self,
+impl Scope<'_> {
+    /// Takes the keys of a login out of an account, and checks them. `part` is the user's part of the
+    /// preset's endpoints.
+    pub(super) fn login(
+        &self,
+        raw: &mut RawAccount,
         preset: Option<&'static Provider>,
         part: Option<&str>,
-        allow_http: bool,
+        elsewhere: &mut EndpointSources,
     ) -> Result<LoginConfig, ConfigProblem> {
+        let allow_http = raw.allow_http.unwrap_or(false);
         let default_part = || preset?.place.as_ref().map_or(Some(""), |place| place.default);
         let part = part.or_else(default_part);
-        let find = |key: &str, own: Option<raw::Text>, preset_url: Option<&str>| {
-            if let Some(own) = own {
+        let mut find = |key, own: Option<raw::UrlSource>, preset_url: Option<&str>| {
+            if let Some(own) = self.url_text(key, own, elsewhere)? {
                 return endpoint(key, &own, allow_http).map(Some);
             }
             // Every row of the table is a URL: a test reads them all.
             let filled = preset.zip(part).zip(preset_url);
             Ok(filled.and_then(|((preset, part), url)| preset.endpoint(url, part).parse().ok()))
         };
-        let mut params = self.authorization_params.map_or(Ok(Vec::new()), |params| {
+        let mut params = raw.authorization_params.take().map_or(Ok(Vec::new()), |params| {
             params.into_iter().map(|(name, value)| Ok((param_name(name)?, value.into_inner()))).collect()
         })?;
         for (name, value) in preset.map_or(&[][..], |preset| preset.login_params) {
@@ -63,24 +58,24 @@ impl LoginKeys {
         Ok(LoginConfig {
             authorization_endpoint: find(
                 "authorization_endpoint",
-                self.authorization_endpoint,
+                raw.authorization_endpoint.take(),
                 preset.and_then(|preset| preset.authorization_endpoint),
             )?,
             device_authorization_endpoint: find(
                 "device_authorization_endpoint",
-                self.device_authorization_endpoint,
+                raw.device_authorization_endpoint.take(),
                 preset.and_then(|preset| preset.device_endpoint),
             )?,
             revocation_endpoint: find(
                 "revocation_endpoint",
-                self.revocation_endpoint,
+                raw.revocation_endpoint.take(),
                 preset.and_then(|preset| preset.revocation_endpoint),
             )?,
-            redirect_uri: redirect_uri(&or_default("redirect_uri", self.redirect_uri))?,
-            scope: self.login_scope.as_ref().map(|raw| scope("login_scope", raw)).transpose()?,
+            redirect_uri: redirect_uri(&or_default("redirect_uri", raw.redirect_uri.take()))?,
+            scope: raw.login_scope.as_ref().map(|raw| scope("login_scope", raw)).transpose()?,
             preset_scope: preset.and_then(Provider::login_scope),
             params,
-            identity: self.identity.map(identity).transpose()?,
+            identity: raw.identity.take().map(identity).transpose()?,
         })
     }
 }

@@ -31,12 +31,12 @@ impl Scope<'_> {
     pub(super) fn secret(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
         let span = raw.span();
         let forms = match raw.into_inner() {
-            RawSecret::Inline(secret) => {
+            RawSecret::Text(secret) => {
                 return SecretSource::secret_from(secret.expose().as_bytes())
                     .map(SecretSource::Inline)
                     .map_err(|flaw| bad_value(key, span, flaw, secret_hint(key)));
             }
-            RawSecret::Table(forms) => forms,
+            RawSecret::Other(forms) => forms,
         };
         let RawForms { file, env, command, credential, sealed } = forms;
         match (file, env, command, credential, sealed) {
@@ -88,11 +88,11 @@ impl Scope<'_> {
 
     pub(super) fn client_id(&self, raw: raw::TextSource) -> Result<SecretSource, ConfigProblem> {
         match raw.get_ref() {
-            RawSecret::Inline(id) => {
+            RawSecret::Text(id) => {
                 let id = Spanned::new(raw.span(), id.expose().to_owned());
                 text("client_id", id).map(|id| SecretSource::Inline(Secret::new(id)))
             }
-            RawSecret::Table(_) => self.secret("client_id", raw),
+            RawSecret::Other(_) => self.secret("client_id", raw),
         }
     }
 
@@ -104,7 +104,7 @@ impl Scope<'_> {
         elsewhere: &mut EndpointSources,
     ) -> Result<Option<Spanned<String>>, ConfigProblem> {
         let Some(raw) = raw else { return Ok(None) };
-        if let RawSecret::Inline(url) = raw.get_ref() {
+        if let RawSecret::Text(url) = raw.get_ref() {
             return Ok(Some(Spanned::new(raw.span(), url.expose().to_owned())));
         }
         elsewhere.add(key, self.secret(key, raw)?);
@@ -128,7 +128,7 @@ impl Scope<'_> {
         raw: Option<raw::Secret>,
     ) -> Result<Option<SecretSource>, ConfigProblem> {
         let Some(raw) = raw else { return Ok(None) };
-        if matches!(raw.get_ref(), RawSecret::Inline(_)) {
+        if matches!(raw.get_ref(), RawSecret::Text(_)) {
             let hint = "keep it elsewhere: `zg-tokend seal --help` shows how";
             return Err(bad_value(key, raw.span(), "must not be written into the config itself", hint));
         }
@@ -143,7 +143,7 @@ impl Scope<'_> {
 
     /// A parameter in the config may be any text; one from elsewhere is a secret.
     pub(super) fn secret_or_text(&self, key: &str, raw: raw::Secret) -> Result<SecretSource, ConfigProblem> {
-        if let RawSecret::Inline(text) = raw.get_ref() {
+        if let RawSecret::Text(text) = raw.get_ref() {
             no_nul(key, &raw.span(), text.expose())?;
             return Ok(SecretSource::Inline(text.clone()));
         }

@@ -171,47 +171,42 @@ impl AccountConfig {
 
     /// The key and the source of every secret.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
-        let own = [
-            ("client_secret", &self.client_secret),
-            ("refresh_token", &self.refresh_token),
-            ("state_key", &self.state_key),
-            ("state_key_previous", &self.state_key_previous),
-        ];
-        let fleet = self
-            .fleet
-            .iter()
-            .flat_map(|fleet| [("fleet.url", Some(&fleet.url)), ("fleet.key", fleet.key.as_ref())]);
-        let fleet = fleet.filter_map(|(key, source)| Some((key, source?)));
+        let is_elsewhere = |source: &&SecretSource| !matches!(source, SecretSource::Inline(_));
         // A URL without a password is no secret.
-        let proxy = self.proxy.as_ref().filter(|source| match source {
+        let is_secret_url = |url: &&SecretSource| match url {
             SecretSource::Inline(url) => url.expose().contains('@'),
             _ => true,
-        });
-        let proxy = proxy.map(|source| ("proxy", source));
-        let endpoints = self.elsewhere.iter().map(|(key, source)| (*key, source));
-        let client_id = Some(("client_id", &self.client_id));
-        let client_id = client_id.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
-        let pushes = self.push.iter().map(|push| ("push.api_key", &push.api_key));
+        };
+        let fleet = self.fleet.as_ref();
+        let own = [
+            ("client_secret", self.client_secret.as_ref()),
+            ("refresh_token", self.refresh_token.as_ref()),
+            ("state_key", self.state_key.as_ref()),
+            ("state_key_previous", self.state_key_previous.as_ref()),
+        ];
+        let pushes = self.push.iter().map(|push| ("push.api_key", push.api_key.as_ref()));
+        let places = [
+            ("client_id", Some(&self.client_id).filter(is_elsewhere)),
+            ("proxy", self.proxy.as_ref().filter(is_secret_url)),
+            ("fleet.url", fleet.map(|fleet| &fleet.url)),
+            ("fleet.key", fleet.and_then(|fleet| fleet.key.as_ref())),
+        ];
+        let headers = self
+            .request_headers
+            .iter()
+            .filter(move |(name, source)| !PLAIN_HEADERS.contains(&&**name) || is_elsewhere(&source));
+        let params = self.extra_params.iter().filter(move |(_, source)| is_elsewhere(&source));
         let push_headers = self.push.iter().flat_map(|push| &push.headers);
-        let push_headers = push_headers.filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
-        let push_headers = push_headers.map(|(_, source)| ("push.headers", source));
-        let headers = self.request_headers.iter().filter(|(name, source)| {
-            !PLAIN_HEADERS.contains(&&**name) || !matches!(source, SecretSource::Inline(_))
-        });
-        let params =
-            self.extra_params.iter().filter(|(_, source)| !matches!(source, SecretSource::Inline(_)));
-        let headers = headers.map(|(_, source)| ("request_headers", source));
-        let params = params.map(|(_, source)| ("extra_params", source));
-        let own = own.into_iter().chain(pushes).filter_map(|(key, source)| Some((key, source.as_ref()?)));
-        let own = own
-            .chain(client_id)
-            .chain(proxy)
-            .chain(fleet)
-            .chain(endpoints)
-            .chain(headers)
-            .chain(params)
-            .chain(push_headers);
-        own.chain(self.grant.secrets())
+        let push_headers = push_headers.filter(move |(_, source)| is_elsewhere(&source));
+        own.into_iter()
+            .chain(pushes)
+            .chain(places)
+            .filter_map(|(key, source)| Some((key, source?)))
+            .chain(self.elsewhere.iter().map(|(key, source)| (*key, source)))
+            .chain(headers.map(|(_, source)| ("request_headers", source)))
+            .chain(params.map(|(_, source)| ("extra_params", source)))
+            .chain(push_headers.map(|(_, source)| ("push.headers", source)))
+            .chain(self.grant.secrets())
     }
 }
 
@@ -457,13 +452,13 @@ impl WriteMode {
 }
 
 /// Something that is allowed, but worth one warning.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigWarning {
-    /// `token_file_mode` lets every user of the machine read the access token.
+    #[error("token_file_mode {mode:04o} of account {account} lets every user of this machine read the token")]
     TokenFileReadable { account: AccountName, mode: u32 },
-    /// The same of the mode of an output.
+    #[error("mode {mode:04o} of the output {} lets every user of this machine read the token", path.display())]
     OutputReadable { path: PathBuf, mode: u32 },
-    /// The config file can be written by its group.
+    #[error("the config file can be changed by its group (mode {mode:04o})")]
     ConfigGroupWritable { mode: u32 },
 }
 
@@ -479,25 +474,6 @@ impl ConfigWarning {
                 "set its mode = \"0640\", and its group to a group that the readers are in".to_owned()
             }
             Self::ConfigGroupWritable { .. } => format!("chmod g-w {}", config.display()),
-        }
-    }
-}
-
-impl fmt::Display for ConfigWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TokenFileReadable { account, mode } => write!(
-                f,
-                "token_file_mode {mode:04o} of account {account} lets every user of this machine read the token"
-            ),
-            Self::OutputReadable { path, mode } => write!(
-                f,
-                "mode {mode:04o} of the output {} lets every user of this machine read the token",
-                path.display()
-            ),
-            Self::ConfigGroupWritable { mode } => {
-                write!(f, "the config file can be changed by its group (mode {mode:04o})")
-            }
         }
     }
 }

@@ -82,12 +82,8 @@ pub enum FormatError {
     /// A token file without the token.
     #[error("does not contain `{{access_token}}`")]
     NoToken,
-    #[error("lacks a part: {0}:{1}")]
-    Argument(&'static str, &'static str),
-    #[error("has a part too many: `{0}` stands alone")]
-    Surplus(&'static str),
-    #[error("has a part that does not fit: {0}:{1}")]
-    Forbidden(&'static str, &'static str),
+    #[error(transparent)]
+    Name(#[from] NameFault),
 }
 
 impl FormatError {
@@ -107,10 +103,7 @@ impl FormatError {
                     names().collect::<Vec<_>>().join(", ")
                 )
             }
-            Self::Argument(name, argument) | Self::Forbidden(name, argument) => {
-                format!("write {name}:{argument}, with letters, digits and -._~/:")
-            }
-            Self::Surplus(name) => format!("write {name}, or a template with {{access_token}}"),
+            Self::Name(fault) => fault.hint(),
             Self::Unknown(_) | Self::Unbalanced => {
                 let known: Vec<_> = PLACEHOLDERS.iter().map(|(name, _)| format!("{{{name}}}")).collect();
                 format!("placeholders are {}; write {{{{ or }}}} for a brace", known.join(", "))
@@ -195,16 +188,6 @@ fn filter(text: &str, quoted: bool) -> Result<Filter, FormatError> {
         ("basic", user) if !user.is_empty() => Filter::Basic(user.to_owned()),
         _ => return Err(FormatError::UnknownFilter(text.to_owned())),
     })
-}
-
-impl From<NameFault> for FormatError {
-    fn from(fault: NameFault) -> Self {
-        match fault {
-            NameFault::Missing(name, argument) => Self::Argument(name, argument),
-            NameFault::Surplus(name) => Self::Surplus(name),
-            NameFault::Forbidden(name, argument) => Self::Forbidden(name, argument),
-        }
-    }
 }
 
 impl TokenFormat {
@@ -411,10 +394,10 @@ mod tests {
             ("{access_token|basic:}", FormatError::UnknownFilter("basic:".into())),
             ("{access_token|ms}", FormatError::Misplaced("access_token|ms".into())),
             ("{access_token}{expires_at|json|ms}", FormatError::Misplaced("expires_at|json|ms".into())),
-            ("netrc", FormatError::Argument("netrc", "[USER@]HOST")),
-            ("bare:a", FormatError::Surplus("bare")),
-            ("netrc:a b", FormatError::Forbidden("netrc", "[USER@]HOST")),
-            ("docker:ftp://a", FormatError::Forbidden("docker", "[USER@]HOST[:PORT]")),
+            ("netrc", NameFault::Missing("netrc", "[USER@]HOST").into()),
+            ("bare:a", NameFault::Surplus("bare").into()),
+            ("netrc:a b", NameFault::Forbidden("netrc", "[USER@]HOST").into()),
+            ("docker:ftp://a", NameFault::Forbidden("docker", "[USER@]HOST[:PORT]").into()),
         ] {
             assert_eq!(template.parse::<TokenFormat>(), Err(error), "{template}");
         }

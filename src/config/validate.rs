@@ -14,8 +14,8 @@ use crate::config::document::{RawEntry, RawFile};
 use crate::config::environment::Environment;
 use crate::config::inherit;
 use crate::config::keys::{AccountKeys, RawAccount, RawAudience, RawSecret, or_default, raw};
-use crate::config::login::LoginKeys;
 use crate::config::problem::{ConfigProblem, bad_value};
+use crate::config::raw_values::OneOrMany;
 use crate::config::settings::{
     AccountConfig, AccountName, CommonConfig, ConfigWarning, Endpoint, HooksConfig, Settings, TokenFile,
     WriteMode,
@@ -183,14 +183,14 @@ impl Scope<'_> {
         let has_google_credentials = raw.google_credentials.is_some();
         let grant = self.grant(&mut raw, preset)?;
         let has_from = raw.from.is_some();
-        let fleet = raw.fleet.map(|raw| self.fleet(raw, has_from, &grant)).transpose()?;
+        let fleet = raw.fleet.take().map(|raw| self.fleet(raw, has_from, &grant)).transpose()?;
         let only_reads = fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read);
         let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
         let parts = [
-            ("tenant", raw.tenant),
-            ("host", raw.host),
-            ("shop", raw.shop),
-            ("data_center", raw.data_center),
+            ("tenant", raw.tenant.take()),
+            ("host", raw.host.take()),
+            ("shop", raw.shop.take()),
+            ("data_center", raw.data_center.take()),
         ];
         let is_issuer = preset.and_then(|preset| preset.place.as_ref()).is_some_and(|it| it.key == "issuer");
         let part = match &raw.token_endpoint {
@@ -198,29 +198,16 @@ impl Scope<'_> {
             _ => None,
         };
         let mut elsewhere = EndpointSources::default();
-        let mut url = |key, raw| self.url_text(key, raw, &mut elsewhere);
         // In the order in which they are put in.
-        let raw_issuer = url("issuer", raw.issuer)?;
-        let token_endpoint = url("token_endpoint", raw.token_endpoint)?;
+        let raw_issuer = self.url_text("issuer", raw.issuer.take(), &mut elsewhere)?;
+        let token_endpoint = self.url_text("token_endpoint", raw.token_endpoint.take(), &mut elsewhere)?;
         let preset_endpoint = preset.zip(part.as_deref());
         let preset_endpoint =
             preset_endpoint.map(|(preset, part)| preset.endpoint(preset.token_endpoint, part));
         let allow_http = raw.allow_http.unwrap_or(false);
         // Checked even if it is not used, beside an explicit endpoint.
         let issuer = raw_issuer.as_ref().map(issuer).transpose()?;
-        let login = LoginKeys {
-            authorization_endpoint: url("authorization_endpoint", raw.authorization_endpoint)?,
-            device_authorization_endpoint: url(
-                "device_authorization_endpoint",
-                raw.device_authorization_endpoint,
-            )?,
-            revocation_endpoint: url("revocation_endpoint", raw.revocation_endpoint)?,
-            redirect_uri: raw.redirect_uri,
-            login_scope: raw.login_scope,
-            authorization_params: raw.authorization_params,
-            identity: raw.identity,
-        };
-        let login = login.check(preset, part.as_deref(), allow_http)?;
+        let login = self.login(&mut raw, preset, part.as_deref(), &mut elsewhere)?;
         let endpoint = match (token_endpoint, issuer.clone(), preset_endpoint) {
             _ if elsewhere.has("token_endpoint") => Endpoint::Elsewhere,
             (Some(url), _, _) => Endpoint::Explicit(endpoint("token_endpoint", &url, allow_http)?),
@@ -247,7 +234,7 @@ impl Scope<'_> {
         let client_secret = raw
             .client_secret
             .map(|raw| match raw.get_ref() {
-                RawSecret::Inline(secret) if basic && secret.is_empty() => {
+                RawSecret::Text(secret) if basic && secret.is_empty() => {
                     Ok(SecretSource::Inline(secret.clone()))
                 }
                 _ => self.secret("client_secret", raw),
@@ -312,8 +299,11 @@ impl Scope<'_> {
             audience: raw.audience.map(audience).transpose()?,
             resource: raw.resource.map_or(Ok(Vec::new()), |list| {
                 let span = list.span();
-                let items = list.into_inner().0.into_iter();
-                items.map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
+                let items = match list.into_inner() {
+                    OneOrMany::Text(item) => vec![item],
+                    OneOrMany::Other(items) => items,
+                };
+                items.into_iter().map(|item| text("resource", Spanned::new(span.clone(), item))).collect()
             })?,
             extra_params,
             request_headers,
@@ -435,8 +425,8 @@ fn shared(known: &mut Vec<Arc<CommonConfig>>, config: CommonConfig) -> Arc<Commo
 fn audience(raw: raw::Audience) -> Result<String, ConfigProblem> {
     let span = raw.span();
     match raw.into_inner() {
-        RawAudience::Inline(audience) => text("audience", Spanned::new(span, audience)),
-        RawAudience::Table(_) => {
+        RawAudience::Text(audience) => text("audience", Spanned::new(span, audience)),
+        RawAudience::Other(_) => {
             let hint = "write it as [accounts.NAME.audience.OTHER], where NAME has the login";
             Err(bad_value("audience", span, "has tables where no account has its login", hint))
         }

@@ -23,14 +23,11 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::LOOK;
 use crate::store;
-use crate::store::fleet::link::{ECHO_PREFIX, News};
+use crate::store::fleet::link::{ECHO_PREFIX, News, REFUSED};
 use crate::workers;
 
 /// The first wait after a lost connection, and the longest: the others wait for what is only on this disk.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-
-/// The wait after a refusal of the role or the password.
-const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// The tasks, by what they listen to.
 #[derive(Default)]
@@ -84,7 +81,6 @@ impl DatabaseListener {
                 Err(problem) => {
                     self.tell_away(&problem).await;
                     if problem.class == Class::Config {
-                        // Only a person mends it, and servers lock out who tries again and again.
                         sleep(REFUSED).await;
                     }
                 }

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use crate::files::owner;
 
 /// About a directory that is used all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileWarning {
-    /// Members of a group can replace what is in this directory.
+    #[error("members of group {} can replace files in {}", owner::group_name(*group), path.display())]
     GroupWritable { path: PathBuf, group: u32 },
-    /// A directory that should be private was open to others.
+    #[error("{} had mode {mode:04o}, so other users could open it; it should be 0700", path.display())]
     NotPrivate { path: PathBuf, mode: u32 },
 }
 
@@ -23,24 +23,6 @@ impl FileWarning {
         match self {
             Self::GroupWritable { path, .. } => format!("chmod g-w {}", path.display()),
             Self::NotPrivate { path, .. } => format!("chmod 700 {}", path.display()),
-        }
-    }
-}
-
-impl fmt::Display for FileWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GroupWritable { path, group } => {
-                let group = owner::group_name(*group);
-                write!(f, "members of group {group} can replace files in {}", path.display())
-            }
-            Self::NotPrivate { path, mode } => {
-                write!(
-                    f,
-                    "{} had mode {mode:04o}, so other users could open it; it should be 0700",
-                    path.display()
-                )
-            }
         }
     }
 }

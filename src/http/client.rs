@@ -382,8 +382,7 @@ impl Deadline {
     }
 
     fn failure(&self) -> TransportFailure {
-        let detail = timed_out(self.timeout, ANSWER);
-        TransportFailure { sent: Sent::PerhapsSent, kind: FailureKind::Timeout, detail }
+        perhaps_sent(FailureKind::Timeout, timed_out(self.timeout, ANSWER))
     }
 }
 
@@ -430,7 +429,7 @@ async fn read(mut exchange: HttpExchange, deadline: &mut Deadline) -> Result<Rep
 
 /// Decodes the body.
 fn undo(reply: &mut Reply, coding: &str) -> Result<(), TransportFailure> {
-    let other = |detail| TransportFailure { sent: Sent::PerhapsSent, kind: FailureKind::Other, detail };
+    let other = |detail| perhaps_sent(FailureKind::Other, detail);
     let body = std::mem::take(&mut reply.body);
     reply.body = decode(body, coding, MAX_BODY_BYTES).map_err(|error| match error {
         EncodingError::TooLong => too_large(),
@@ -447,11 +446,11 @@ fn undo(reply: &mut Reply, coding: &str) -> Result<(), TransportFailure> {
 }
 
 fn too_large() -> TransportFailure {
-    TransportFailure {
-        sent: Sent::PerhapsSent,
-        kind: FailureKind::BodyTooLarge,
-        detail: "the answer is longer than 1 MiB".to_owned(),
-    }
+    perhaps_sent(FailureKind::BodyTooLarge, "the answer is longer than 1 MiB".to_owned())
+}
+
+fn perhaps_sent(kind: FailureKind, detail: String) -> TransportFailure {
+    TransportFailure { sent: Sent::PerhapsSent, kind, detail }
 }
 
 fn not_sent(kind: FailureKind, detail: String) -> TransportFailure {

@@ -252,19 +252,19 @@ impl Service<Name> for Resolver {
 }
 
 /// A name and a port.
-type Place = (String, u16);
+type HostPort = (String, u16);
 type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 
 /// The lookups under way. The accounts of a wave ask for the same name at the same time, and each lookup
 /// of its own would take a thread.
-static LOOKUPS: Mutex<BTreeMap<Place, Receiver<Option<Addresses>>>> = Mutex::new(BTreeMap::new());
+static LOOKUPS: Mutex<BTreeMap<HostPort, Receiver<Option<Addresses>>>> = Mutex::new(BTreeMap::new());
 
-fn lookups() -> MutexGuard<'static, BTreeMap<Place, Receiver<Option<Addresses>>>> {
+fn lookups() -> MutexGuard<'static, BTreeMap<HostPort, Receiver<Option<Addresses>>>> {
     LOOKUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One lookup, which ends when it is dropped: its exchange may end before the answer comes.
-struct Lookup(Place);
+struct Lookup(HostPort);
 
 impl Drop for Lookup {
     fn drop(&mut self) {
@@ -291,7 +291,7 @@ async fn lookup(name: String, port: u16) -> Result<IntoIter<SocketAddr>, Resolve
     let (name, port) = lookup.0.clone();
     let addresses = workers::run_lookup(move || (name.as_str(), port).to_socket_addrs()).await;
     let addresses = addresses.map(Iterator::collect).map_err(|error| ResolveError(Arc::new(error)));
-    // What is asked from now on is asked anew.
+    // From now on a lookup begins anew.
     drop(lookup);
     found.send_replace(Some(addresses.clone()));
     addresses.map(Vec::into_iter)

@@ -19,7 +19,8 @@ use crate::http::proxy::ProxyVariables;
 use crate::http::server::{Authority, Leaf, Server, closed_port, read_request, reply};
 use crate::http::*;
 use crate::oauth::{
-    ClientAuthentication, FailureKind, Grant, Reply, Sent, TokenClient, TokenRequest, TransportFailure,
+    AuthMethod, ClientAuthentication, FailureKind, Grant, Reply, Sent, TokenClient, TokenRequest,
+    TransportFailure,
 };
 use crate::secret::Secret;
 
@@ -35,7 +36,10 @@ fn request(token_endpoint: Url) -> TokenRequest {
     let client = TokenClient {
         token_endpoint,
         client_id: "me".to_owned(),
-        client_authentication: ClientAuthentication::Basic { client_secret: Secret::new("pw") },
+        client_authentication: ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretBasic,
+            client_secret: Secret::new("pw"),
+        },
         scope: None,
         extra_params: Vec::new(),
         shape: crate::oauth::shape::Shape::default(),

@@ -1,5 +1,6 @@
 //! The result of one request, its sentence and its hint.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,22 +10,25 @@ use crate::oauth::meaning::look_up;
 use crate::oauth::reply::{FailureKind, TransportFailure};
 use crate::secret::Secret;
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Answer {
+    #[error("a token for {} s was granted", .0.expires_in.as_secs())]
     Granted(TokenResponse),
     /// A success that cannot be used. A new refresh token in it replaces the old one all the same,
     /// because the server has rotated.
-    Defective {
-        refresh_token: Option<Secret>,
-        defect: Defect,
-    },
+    #[error("the reply of the token endpoint cannot be used")]
+    Defective { refresh_token: Option<Secret>, defect: Defect },
     /// The refresh token is dead and must never be sent again.
+    #[error("the server refuses the refresh token: {0}")]
     InvalidGrant(ErrorReply),
     /// The client or its request is configured wrongly. The refresh token may be alive.
+    #[error("the server refuses the client: {0}")]
     ClientRefused(ErrorReply),
     /// Nothing was granted; a later attempt may succeed.
+    #[error("{}", .0.reason)]
     Unavailable(Unavailable),
     /// Something may have been granted: there is no answer, or none that can be read.
+    #[error("{}", .0.reason)]
     Ambiguous(Unclear),
 }
 
@@ -80,7 +84,7 @@ pub enum ExpiresInSource {
 }
 
 /// An error response, RFC 6749 section 5.2: the server's words without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
     /// The code: a known one in its registered spelling, another as the server writes it; empty if
     /// there are only words.
@@ -97,30 +101,36 @@ pub struct ErrorReply {
 }
 
 /// Why a success cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
+    #[error("the access_token {0}")]
     AccessToken(TokenFault),
     /// Readers can use bearer tokens only.
+    #[error("token_type is not bearer: {0}")]
     TokenType(String),
-    /// expires_in is zero, negative or not a number.
+    #[error("expires_in is not a positive number: {0}")]
     ExpiresIn(String),
-    /// An error beside a token.
+    #[error("it has both a token and an error: {0}")]
     Contradiction(ErrorReply),
-    /// The JSON is incomplete or not valid, but holds a refresh token.
+    /// But it holds a refresh token.
+    #[error("it is incomplete or not valid JSON")]
     Unreadable,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
     /// Absent or null.
+    #[error("is missing")]
     Missing,
+    #[error("is not a string")]
     NotAString,
+    #[error("is empty")]
     Empty,
     /// Over [`MAX_TOKEN_BYTES`](crate::oauth::MAX_TOKEN_BYTES).
-    TooLong {
-        bytes: usize,
-    },
+    #[error("is too long: {bytes} bytes, over 16 KiB")]
+    TooLong { bytes: usize },
     /// A character outside VSCHAR, 0x20 to 0x7E (RFC 6749 appendix A.12).
+    #[error("has characters that are not allowed in a token")]
     ForbiddenCharacter,
 }
 
@@ -132,19 +142,26 @@ pub struct Unavailable {
 }
 
 /// Why nothing was granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerFailure {
     /// The request did not leave this machine.
+    #[error("the token endpoint could not be reached")]
     NotSent(TransportFailure),
     /// An error code that means "not now", or an unknown one.
+    #[error("the server refuses for now: {0}")]
     Refused(ErrorReply),
     /// An HTTP status without an error code.
+    #[error("the token endpoint answers HTTP {status}{}", said(words.as_ref()))]
     Status {
         status: u16,
         /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
     /// A redirect, which is not followed: the new host would get the refresh token.
+    #[error(
+        "the token endpoint redirects{} (HTTP {status})",
+        host.as_ref().map(|host| format!(" to {host}")).unwrap_or_default()
+    )]
     Redirect {
         status: u16,
         /// The new host, if it is another one.
@@ -160,45 +177,121 @@ pub struct Unclear {
 }
 
 /// Why it is not known whether something was granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
     /// The request may have arrived, but no complete reply came back.
+    #[error("{}", lost(.0))]
     Lost(TransportFailure),
     /// A gateway answered in the server's place, or the status has no defined meaning.
+    #[error("the token endpoint answers HTTP {status}{}", said(words.as_ref()))]
     Gateway {
         status: u16,
         /// The body, if it is an OAuth error.
         words: Option<ErrorReply>,
     },
     /// A success whose body is not a complete JSON object.
+    #[error(
+        "the answer (HTTP {status}{}) is not a JSON object",
+        content_type.as_ref().map(|text| format!(", {text}")).unwrap_or_default()
+    )]
     Unreadable { status: u16, content_type: Option<String> },
 }
+
+/// The words for an answer beside its sentence.
+struct Explanation {
+    kind: &'static str,
+    cause: Option<Cow<'static, str>>,
+    hint: Option<&'static str>,
+}
+
+const CHECK_ENDPOINT: &str = "check token_endpoint against the provider's documentation";
+const CLIENT_NOT_PROVEN: &str = "the client did not prove who it is";
+const NO_TOKEN_ENDPOINT: &str = "there is no OAuth token endpoint at this address";
+const WRONG_WAY: &str =
+    "token_endpoint is another address than the provider's, or a firewall or proxy refuses the request";
+const CHECK_WAY: &str = "check token_endpoint, then the firewall or proxy on the way to it";
+const TOO_LATE: &str = "the server took too long";
+const TOO_MANY: &str = "the server got too many requests";
 
 impl Answer {
     /// A short, stable name for status and metrics.
     pub fn kind(&self) -> &'static str {
+        self.explanation().kind
+    }
+
+    /// The reason, as the answer states it; `None` where the sentence says all that is known, and for a dead
+    /// login, where the history of the token shows it.
+    pub fn cause(&self) -> Option<String> {
+        self.explanation().cause.map(Cow::into_owned)
+    }
+
+    /// The next step of the user; `None` where only waiting helps, and for a dead login, where it
+    /// depends on the config (`login_hint` in message.rs).
+    pub fn hint(&self) -> Option<String> {
+        self.explanation().hint.map(str::to_owned)
+    }
+
+    fn explanation(&self) -> Explanation {
         match self {
-            Self::Granted(_) => "granted",
-            Self::Defective { defect, .. } => match defect {
-                Defect::AccessToken(TokenFault::Missing) => "no_access_token",
-                Defect::AccessToken(_) => "bad_access_token",
-                Defect::TokenType(_) => "bad_token_type",
-                Defect::ExpiresIn(_) => "bad_expires_in",
-                Defect::Contradiction(_) => "contradictory_reply",
-                Defect::Unreadable => "unreadable_reply",
-            },
-            Self::InvalidGrant(_) => "invalid_grant",
-            Self::ClientRefused(error) => error.kind(),
+            Self::Granted(_) => explain("granted", None, None),
+            Self::InvalidGrant(_) => {
+                Explanation { cause: self.clock(), ..explain("invalid_grant", None, None) }
+            }
+            Self::ClientRefused(error) => {
+                let (cause, hint) = client_refused(error.kind());
+                let cause = self.clock().or(Some(cause.into()));
+                Explanation { kind: error.kind(), cause, hint: Some(hint) }
+            }
+            Self::Defective { defect, .. } => {
+                let (kind, hint) = match defect {
+                    Defect::AccessToken(TokenFault::Missing) => ("no_access_token", Some(CHECK_ENDPOINT)),
+                    Defect::AccessToken(_) => ("bad_access_token", Some(CHECK_ENDPOINT)),
+                    Defect::TokenType(_) => {
+                        ("bad_token_type", Some("have the provider issue bearer tokens to this client"))
+                    }
+                    Defect::ExpiresIn(_) => ("bad_expires_in", Some(CHECK_ENDPOINT)),
+                    Defect::Contradiction(_) => ("contradictory_reply", Some(CHECK_ENDPOINT)),
+                    Defect::Unreadable => ("unreadable_reply", None),
+                };
+                Explanation { kind, cause: Some(defect.to_string().into()), hint }
+            }
             Self::Unavailable(Unavailable { reason, .. }) => match reason {
-                ServerFailure::NotSent(failure) => failure.kind.name(),
-                ServerFailure::Refused(error) => error.kind(),
-                ServerFailure::Status { status, .. } => http_kind(*status),
-                ServerFailure::Redirect { .. } => "redirect",
+                ServerFailure::NotSent(failure) => of_failure(failure),
+                ServerFailure::Refused(error) => {
+                    Explanation { cause: self.clock(), ..explain(error.kind(), None, None) }
+                }
+                ServerFailure::Redirect { .. } => explain(
+                    "redirect",
+                    Some("redirects are not followed: another server would get the refresh token"),
+                    Some(
+                        "set token_endpoint to the address that the redirect leads to, if that is the provider's",
+                    ),
+                ),
+                // RFC 6749 section 5.2 has this status for a client that fails to prove who it is.
+                ServerFailure::Status { status: 401, words: Some(_) } => explain(
+                    "http_4xx",
+                    Some(CLIENT_NOT_PROVEN),
+                    Some(
+                        "check client_id, client_secret and token_endpoint_auth_method, then token_endpoint",
+                    ),
+                ),
+                ServerFailure::Status { status, .. } => of_status(*status),
             },
             Self::Ambiguous(Unclear { reason, .. }) => match reason {
-                Doubt::Lost(failure) => failure.kind.name(),
-                Doubt::Gateway { status, .. } => http_kind(*status),
-                Doubt::Unreadable { .. } => "unreadable_reply",
+                Doubt::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => {
+                    Explanation { cause: None, ..of_failure(failure) }
+                }
+                Doubt::Lost(failure) => of_failure(failure),
+                Doubt::Gateway { status, .. } => Explanation { hint: None, ..of_status(*status) },
+                Doubt::Unreadable { .. } => explain(
+                    "unreadable_reply",
+                    Some(
+                        "it comes from something else than a token endpoint, such as a captive portal or a proxy",
+                    ),
+                    Some(
+                        "check token_endpoint; if this network wants a login, log in to it with a browser first",
+                    ),
+                ),
             },
         }
     }
@@ -235,49 +328,8 @@ impl Answer {
         }
     }
 
-    /// The reason, as the answer states it; `None` where the sentence says all that is known, and for a dead
-    /// login, where the history of the token shows it.
-    pub fn cause(&self) -> Option<String> {
-        let cause = match self {
-            Self::Granted(_) | Self::InvalidGrant(_) => return self.clock(),
-            Self::ClientRefused(error) => match error.kind() {
-                _ if error.clock_ahead.is_some() => return self.clock(),
-                "invalid_client" => {
-                    "the server does not know client_id, or client_secret is wrong or sent in another way than it wants"
-                }
-                "unauthorized_client" => {
-                    "this client may not use the refresh_token grant, or did not prove who it is"
-                }
-                "unsupported_grant_type" => {
-                    "the server does not offer the refresh_token grant to this client"
-                }
-                "invalid_scope" => "scope asks for more than the server grants to this login",
-                _ => "the request lacks a parameter, or has one that the server does not take",
-            },
-            Self::Defective { defect, .. } => return Some(defect.to_string()),
-            Self::Unavailable(Unavailable { reason, .. }) => match reason {
-                ServerFailure::NotSent(failure) => return Some(failure.to_string()),
-                ServerFailure::Refused(_) => return self.clock(),
-                ServerFailure::Redirect { .. } => {
-                    "redirects are not followed: another server would get the refresh token"
-                }
-                ServerFailure::Status { status: 401, words: Some(_) } => "the client did not prove who it is",
-                ServerFailure::Status { status, .. } => status_cause(*status)?,
-            },
-            Self::Ambiguous(Unclear { reason, .. }) => match reason {
-                Doubt::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => return None,
-                Doubt::Lost(failure) => return Some(failure.to_string()),
-                Doubt::Gateway { status, .. } => status_cause(*status)?,
-                Doubt::Unreadable { .. } => {
-                    "it comes from something else than a token endpoint, such as a captive portal or a proxy"
-                }
-            },
-        };
-        Some(cause.to_owned())
-    }
-
     /// The clocks differ, which explains a refusal.
-    fn clock(&self) -> Option<String> {
+    fn clock(&self) -> Option<Cow<'static, str>> {
         let ahead = match self {
             Self::InvalidGrant(error)
             | Self::ClientRefused(error)
@@ -292,55 +344,7 @@ impl Answer {
             seconds @ 0..120 => format!("{seconds} s"),
             seconds => format!("{} min", seconds / 60),
         };
-        Some(format!("the clock of this machine is {span} {direction} the server's"))
-    }
-
-    /// The next step of the user; `None` where only waiting helps, and for a dead login, where it
-    /// depends on the config (`login_hint` in message.rs).
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Granted(_) | Self::InvalidGrant(_) => return None,
-            Self::ClientRefused(error) => match error.kind() {
-                "invalid_client" => {
-                    "check client_id, client_secret and token_endpoint_auth_method against the provider's console"
-                }
-                "unauthorized_client" => {
-                    "check client_secret and token_endpoint_auth_method; then allow the refresh_token grant for this client in the provider's console"
-                }
-                "unsupported_grant_type" => {
-                    "allow the refresh_token grant for this client in the provider's console"
-                }
-                "invalid_scope" => {
-                    "request no more scope than was granted at login, or remove scope from the config"
-                }
-                _ => "check client_id, client_secret, scope, extra_params and token_endpoint_auth_method",
-            },
-            Self::Defective { defect, .. } => match defect {
-                Defect::TokenType(_) => "have the provider issue bearer tokens to this client",
-                Defect::Unreadable => return None,
-                _ => "check token_endpoint against the provider's documentation",
-            },
-            Self::Unavailable(Unavailable { reason, .. }) => match reason {
-                ServerFailure::NotSent(failure) => failure.kind.hint()?,
-                ServerFailure::Refused(_) => return None,
-                ServerFailure::Redirect { .. } => {
-                    "set token_endpoint to the address that the redirect leads to, if that is the provider's"
-                }
-                // RFC 6749 section 5.2 has this status for a client that fails to prove who it is.
-                ServerFailure::Status { status: 401, words: Some(_) } => {
-                    "check client_id, client_secret and token_endpoint_auth_method, then token_endpoint"
-                }
-                ServerFailure::Status { status, .. } => status_hint(*status)?,
-            },
-            Self::Ambiguous(Unclear { reason, .. }) => match reason {
-                Doubt::Lost(failure) => failure.kind.hint()?,
-                Doubt::Gateway { .. } => return None,
-                Doubt::Unreadable { .. } => {
-                    "check token_endpoint; if this network wants a login, log in to it with a browser first"
-                }
-            },
-        };
-        Some(hint.to_owned())
+        Some(format!("the clock of this machine is {span} {direction} the server's").into())
     }
 }
 
@@ -351,59 +355,62 @@ impl ErrorReply {
     }
 }
 
-fn http_kind(status: u16) -> &'static str {
-    match status {
-        403 => "http_403",
-        404 => "http_404",
-        408 => "http_408",
-        425 => "http_425",
-        429 => "http_429",
-        500 => "http_500",
-        502 => "http_502",
-        503 => "http_503",
-        504 => "http_504",
-        400..=499 => "http_4xx",
-        501..=599 => "http_5xx",
-        _ => "http_other",
+fn explain(kind: &'static str, cause: Option<&'static str>, hint: Option<&'static str>) -> Explanation {
+    Explanation { kind, cause: cause.map(Cow::Borrowed), hint }
+}
+
+fn of_failure(failure: &TransportFailure) -> Explanation {
+    let (kind, hint) = (failure.kind.name(), failure.kind.hint());
+    Explanation { kind, cause: Some(failure.detail.clone().into()), hint }
+}
+
+/// Cause and hint for an error code that is about the client.
+fn client_refused(code: &str) -> (&'static str, &'static str) {
+    match code {
+        "invalid_client" => (
+            "the server does not know client_id, or client_secret is wrong or sent in another way than it wants",
+            "check client_id, client_secret and token_endpoint_auth_method against the provider's console",
+        ),
+        "unauthorized_client" => (
+            "this client may not use the refresh_token grant, or did not prove who it is",
+            "check client_secret and token_endpoint_auth_method; then allow the refresh_token grant for this client in the provider's console",
+        ),
+        "unsupported_grant_type" => (
+            "the server does not offer the refresh_token grant to this client",
+            "allow the refresh_token grant for this client in the provider's console",
+        ),
+        "invalid_scope" => (
+            "scope asks for more than the server grants to this login",
+            "request no more scope than was granted at login, or remove scope from the config",
+        ),
+        _ => (
+            "the request lacks a parameter, or has one that the server does not take",
+            "check client_id, client_secret, scope, extra_params and token_endpoint_auth_method",
+        ),
     }
 }
 
-fn status_hint(status: u16) -> Option<&'static str> {
+/// For an HTTP status without an error code.
+fn of_status(status: u16) -> Explanation {
     match status {
-        408 | 425 | 429 => None,
-        401 | 403 => Some("check token_endpoint, then the firewall or proxy on the way to it"),
-        407 => Some("add the user and password of the proxy to HTTPS_PROXY, or the host to NO_PROXY"),
-        400..=499 => Some("check token_endpoint against the provider's documentation"),
-        _ => None,
-    }
-}
-
-fn status_cause(status: u16) -> Option<&'static str> {
-    Some(match status {
-        401 | 403 => {
-            "token_endpoint is another address than the provider's, or a firewall or proxy refuses the request"
-        }
-        407 => "the proxy asks for a user and a password",
-        408 | 504 => "the server took too long",
-        425 | 429 => "the server got too many requests",
-        400..=499 => "there is no OAuth token endpoint at this address",
-        500 => "the server has a fault of its own",
-        502 => "the server behind the provider's gateway is down",
-        503 => "the server is overloaded or in maintenance",
-        _ => return None,
-    })
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Granted(grant) => write!(f, "a token for {} s was granted", grant.expires_in.as_secs()),
-            Self::Defective { .. } => f.write_str("the reply of the token endpoint cannot be used"),
-            Self::InvalidGrant(error) => write!(f, "the server refuses the refresh token: {error}"),
-            Self::ClientRefused(error) => write!(f, "the server refuses the client: {error}"),
-            Self::Unavailable(unavailable) => unavailable.reason.fmt(f),
-            Self::Ambiguous(unclear) => unclear.reason.fmt(f),
-        }
+        401 => explain("http_4xx", Some(WRONG_WAY), Some(CHECK_WAY)),
+        403 => explain("http_403", Some(WRONG_WAY), Some(CHECK_WAY)),
+        404 => explain("http_404", Some(NO_TOKEN_ENDPOINT), Some(CHECK_ENDPOINT)),
+        407 => explain(
+            "http_4xx",
+            Some("the proxy asks for a user and a password"),
+            Some("add the user and password of the proxy to HTTPS_PROXY, or the host to NO_PROXY"),
+        ),
+        408 => explain("http_408", Some(TOO_LATE), None),
+        425 => explain("http_425", Some(TOO_MANY), None),
+        429 => explain("http_429", Some(TOO_MANY), None),
+        400..=499 => explain("http_4xx", Some(NO_TOKEN_ENDPOINT), Some(CHECK_ENDPOINT)),
+        500 => explain("http_500", Some("the server has a fault of its own"), None),
+        502 => explain("http_502", Some("the server behind the provider's gateway is down"), None),
+        503 => explain("http_503", Some("the server is overloaded or in maintenance"), None),
+        504 => explain("http_504", Some(TOO_LATE), None),
+        501..=599 => explain("http_5xx", None, None),
+        _ => explain("http_other", None, None),
     }
 }
 
@@ -421,63 +428,15 @@ impl fmt::Display for ErrorReply {
     }
 }
 
-impl fmt::Display for Defect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AccessToken(fault) => write!(f, "the access_token {fault}"),
-            Self::TokenType(stated) => write!(f, "token_type is not bearer: {stated}"),
-            Self::ExpiresIn(stated) => write!(f, "expires_in is not a positive number: {stated}"),
-            Self::Contradiction(error) => write!(f, "it has both a token and an error: {error}"),
-            Self::Unreadable => f.write_str("it is incomplete or not valid JSON"),
-        }
-    }
+/// The end of a sentence about an HTTP status.
+fn said(words: Option<&ErrorReply>) -> String {
+    words.map_or_else(String::new, |words| format!(": {words}"))
 }
 
-impl fmt::Display for TokenFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("is missing"),
-            Self::NotAString => f.write_str("is not a string"),
-            Self::Empty => f.write_str("is empty"),
-            Self::TooLong { bytes } => write!(f, "is too long: {bytes} bytes, over 16 KiB"),
-            Self::ForbiddenCharacter => f.write_str("has characters that are not allowed in a token"),
-        }
+/// The sentence for a request without an answer.
+fn lost(failure: &TransportFailure) -> &str {
+    match failure.kind {
+        FailureKind::BodyTooLarge => &failure.detail,
+        _ => "the token endpoint did not answer the request",
     }
-}
-
-impl fmt::Display for ServerFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent(_) => f.write_str("the token endpoint could not be reached"),
-            Self::Refused(error) => write!(f, "the server refuses for now: {error}"),
-            Self::Status { status, words } => http_answer(f, *status, words.as_ref()),
-            Self::Redirect { status, host: Some(host) } => {
-                write!(f, "the token endpoint redirects to {host} (HTTP {status})")
-            }
-            Self::Redirect { status, host: None } => {
-                write!(f, "the token endpoint redirects (HTTP {status})")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost(failure) if failure.kind == FailureKind::BodyTooLarge => failure.fmt(f),
-            Self::Lost(_) => f.write_str("the token endpoint did not answer the request"),
-            Self::Gateway { status, words } => http_answer(f, *status, words.as_ref()),
-            Self::Unreadable { status, content_type: Some(content_type) } => {
-                write!(f, "the answer (HTTP {status}, {content_type}) is not a JSON object")
-            }
-            Self::Unreadable { status, content_type: None } => {
-                write!(f, "the answer (HTTP {status}) is not a JSON object")
-            }
-        }
-    }
-}
-
-fn http_answer(f: &mut fmt::Formatter<'_>, status: u16, words: Option<&ErrorReply>) -> fmt::Result {
-    write!(f, "the token endpoint answers HTTP {status}")?;
-    words.map_or(Ok(()), |words| write!(f, ": {words}"))
 }

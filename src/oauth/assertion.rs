@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::oauth::id_token;
@@ -61,12 +60,7 @@ pub fn compact(signing_input: &str, signature: &[u8]) -> Secret {
 
 /// When it expires, in Unix seconds, if it is a JWT that says so.
 pub fn expires_at(assertion: &Secret) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Expiry {
-        exp: f64,
-    }
-
-    id_token::claims::<Expiry>(assertion).map(|claims| claims.exp as i64)
+    id_token::expiry(assertion).map(|at| at as i64)
 }
 
 #[cfg(test)]

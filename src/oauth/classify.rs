@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use url::Url;
 
 use crate::clock::Timestamp;
@@ -272,13 +271,7 @@ pub fn whole_seconds(seconds: f64) -> Option<Duration> {
 /// The rest of the life of a token that is a JWT (RFC 7519) with a believable exp. Its signature
 /// is the resource server's business: here it is no more than a better guess than the default.
 fn jwt_lifetime(access_token: &Secret, now: Timestamp) -> Option<Duration> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
-
-    let Claims { exp } = id_token::claims(access_token)?;
-    let left = exp - now.wall as f64 / 1000.0;
+    let left = id_token::expiry(access_token)? - now.wall as f64 / 1000.0;
     whole_seconds(left).filter(|_| left <= MAX_JWT_LIFETIME)
 }
 
@@ -309,12 +302,7 @@ fn error_reply(
     // Reddit's and Spring's "no": it says as little as a bare invalid_request, and means the same.
     let is_bare = |text: Option<&str>| text.is_none_or(|text| squeeze(text) == "badrequest");
     if status == 400 && is_bare(code) && error.words.iter().all(|text| is_bare(Some(text.expose()))) {
-        let reply = ErrorReply {
-            code: "invalid_request".to_owned(),
-            description: None,
-            uri: None,
-            clock_ahead: None,
-        };
+        let reply = ErrorReply { code: "invalid_request".to_owned(), ..ErrorReply::default() };
         return Some((reply, Some(Meaning::Client)));
     }
     let reply = ErrorReply {

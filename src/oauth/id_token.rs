@@ -101,7 +101,7 @@ impl Claims {
 }
 
 /// The payload of a JWT (RFC 7519).
-pub(super) fn claims<T: DeserializeOwned>(token: &Secret) -> Option<T> {
+fn claims<T: DeserializeOwned>(token: &Secret) -> Option<T> {
     let mut parts = token.expose().split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -109,6 +109,16 @@ pub(super) fn claims<T: DeserializeOwned>(token: &Secret) -> Option<T> {
     }
     let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
     serde_json::from_slice(&payload).ok()
+}
+
+/// The `exp` of a JWT, in Unix seconds.
+pub(super) fn expiry(token: &Secret) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Expiry {
+        exp: f64,
+    }
+
+    claims::<Expiry>(token).map(|claims| claims.exp)
 }
 
 /// Checks an ID token by section 3.1.3.7, and returns the user in it.

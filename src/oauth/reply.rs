@@ -91,85 +91,79 @@ pub enum FailureKind {
 impl FailureKind {
     /// A short, stable name for status and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls
-            | Self::NotTls
-            | Self::Authority
-            | Self::OtherAuthority
-            | Self::Validity
-            | Self::Name => "tls",
-            Self::Roots => "roots",
-            Self::Proxy | Self::ProxyLogin | Self::ProxyTarget => "proxy",
-            Self::PlainHttp => "plain_http",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::BodyTooLarge => "body_too_large",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::NotHttp => "not_http",
-            Self::Other => "transport",
-        }
+        self.row().0
     }
 
     /// For a request to token_endpoint.
     pub fn hint(self) -> Option<&'static str> {
-        match self {
-            Self::Dns => Some("check the host name in token_endpoint, and this machine's DNS"),
-            Self::Connect => Some("check that the host in token_endpoint is up and reachable from here"),
-            Self::Tls => {
-                Some("check the host name in token_endpoint, and that no other server answers there")
+        self.row().1
+    }
+
+    /// Name and hint.
+    fn row(self) -> (&'static str, Option<&'static str>) {
+        let (name, hint) = match self {
+            Self::Dns => ("dns", "check the host name in token_endpoint, and this machine's DNS"),
+            Self::Connect => {
+                ("connect", "check that the host in token_endpoint is up and reachable from here")
             }
-            Self::Authority => Some(
+            Self::Tls => {
+                ("tls", "check the host name in token_endpoint, and that no other server answers there")
+            }
+            Self::Authority => (
+                "tls",
                 "if the server is your own, put its certificate, or that of its authority, into a PEM file and name it in ca_file; \
                  else check that no other server answers here",
             ),
-            Self::OtherAuthority => Some(
+            Self::OtherAuthority => (
+                "tls",
                 "add the certificate of that authority to ca_file, or the server's own if it is self-signed: \
                  ca_file is trusted in place of the system's authorities",
             ),
             Self::Validity => {
-                Some("check this machine's clock with `date`; if it is right, renew the certificate")
+                ("tls", "check this machine's clock with `date`; if it is right, renew the certificate")
             }
             Self::Name => {
-                Some("write a name of the certificate into the address, or check where that name leads")
+                ("tls", "write a name of the certificate into the address, or check where that name leads")
             }
-            Self::NotTls => Some("use http:// if the server is this machine, or the port for https"),
+            Self::NotTls => ("tls", "use http:// if the server is this machine, or the port for https"),
             Self::Roots => {
-                Some("install ca-certificates, or name a PEM file in ca_file that this user can read")
+                ("roots", "install ca-certificates, or name a PEM file in ca_file that this user can read")
             }
-            Self::Proxy => {
-                Some("check `proxy` in the config, or HTTPS_PROXY, ALL_PROXY and NO_PROXY in the environment")
-            }
-            Self::ProxyLogin => Some(
+            Self::Proxy => (
+                "proxy",
+                "check `proxy` in the config, or HTTPS_PROXY, ALL_PROXY and NO_PROXY in the environment",
+            ),
+            Self::ProxyLogin => (
+                "proxy",
                 "write the user name and password of the proxy into its URL, http://USER:PASSWORD@HOST:PORT, \
                  in `proxy` or HTTPS_PROXY",
             ),
-            Self::ProxyTarget => Some(
+            Self::ProxyTarget => (
+                "proxy",
                 "ask whoever runs the proxy: the provider has seen nothing; if this machine reaches the host \
                  without it, name the host in NO_PROXY",
             ),
-            Self::PlainHttp => Some("use https, or set allow_http = true if the network is trusted"),
-            Self::BodyTooLarge | Self::HeadersTooLarge | Self::NotHttp => {
-                Some("check token_endpoint: an OAuth server does not answer like this")
+            Self::PlainHttp => {
+                ("plain_http", "use https, or set allow_http = true if the network is trusted")
             }
-            Self::Timeout | Self::Reset | Self::Other => None,
-        }
+            Self::BodyTooLarge => ("body_too_large", NOT_OAUTH),
+            Self::HeadersTooLarge => ("headers_too_large", NOT_OAUTH),
+            Self::NotHttp => ("not_http", NOT_OAUTH),
+            Self::Timeout => return ("timeout", None),
+            Self::Reset => return ("reset", None),
+            Self::Other => return ("transport", None),
+        };
+        (name, Some(hint))
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+const NOT_OAUTH: &str = "check token_endpoint: an OAuth server does not answer like this";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
 pub struct TransportFailure {
     pub sent: Sent,
     pub kind: FailureKind,
     /// For people: a lower-case fragment without secrets or URLs.
     pub detail: String,
 }
-
-impl fmt::Display for TransportFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for TransportFailure {}

@@ -17,12 +17,9 @@ use crate::secret::{Fingerprint, Secret};
 /// How the client proves who it is (`token_endpoint_auth_method`, RFC 7591 section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientAuthentication {
-    /// `client_secret_basic`: in the Authorization header, RFC 6749 section 2.3.1.
-    Basic { client_secret: Secret },
-    /// `client_secret_basic_raw`: the same without the encoding.
-    BasicRaw { client_secret: Secret },
-    /// `client_secret_post`: in the body, RFC 6749 section 2.3.1.
-    Post { client_secret: Secret },
+    /// `client_secret_basic`, `client_secret_basic_raw` or `client_secret_post`: in the Authorization header or
+    /// in the body, RFC 6749 section 2.3.1.
+    Secret { method: AuthMethod, client_secret: Secret },
     /// `none`: a public client, which sends its client_id alone.
     None,
     /// `private_key_jwt`: an assertion made for one request, RFC 7523 section 2.2. `key` is what stays:
@@ -48,24 +45,16 @@ impl ClientCertificate {
 }
 
 impl ClientAuthentication {
-    pub fn method(&self) -> &'static str {
+    pub fn method(&self) -> AuthMethod {
         match self {
-            Self::Basic { .. } => AuthMethod::ClientSecretBasic.as_str(),
-            Self::BasicRaw { .. } => AuthMethod::ClientSecretBasicRaw.as_str(),
-            Self::Post { .. } => AuthMethod::ClientSecretPost.as_str(),
-            Self::None => AuthMethod::None.as_str(),
-            Self::Assertion { .. } => AuthMethod::PrivateKeyJwt.as_str(),
-            Self::Tls { method, .. } => method.as_str(),
+            Self::Secret { method, .. } | Self::Tls { method, .. } => *method,
+            Self::None => AuthMethod::None,
+            Self::Assertion { .. } => AuthMethod::PrivateKeyJwt,
         }
     }
 
     pub fn client_secret(&self) -> Option<&Secret> {
-        match self {
-            Self::Basic { client_secret }
-            | Self::BasicRaw { client_secret }
-            | Self::Post { client_secret } => Some(client_secret),
-            Self::None | Self::Assertion { .. } | Self::Tls { .. } => None,
-        }
+        if let Self::Secret { client_secret, .. } = self { Some(client_secret) } else { None }
     }
 
     /// The certificate to show in TLS.
@@ -184,14 +173,14 @@ impl TokenClient {
     /// The Authorization header's value, if the method uses one: Basic, of client_id and
     /// client_secret, each form-encoded first (RFC 6749 section 2.3.1).
     pub fn authorization(&self) -> Option<Secret> {
-        let (client_secret, raw) = match &self.client_authentication {
-            ClientAuthentication::Basic { client_secret } => (client_secret, false),
-            ClientAuthentication::BasicRaw { client_secret } => (client_secret, true),
-            _ => return None,
-        };
+        let method = self.client_authentication.method();
+        let client_secret =
+            self.client_authentication.client_secret().filter(|_| method != AuthMethod::ClientSecretPost)?;
         let encoded = |text: &str| {
-            let encode = || byte_serialize(text.as_bytes()).collect::<String>();
-            Zeroizing::new(if raw { text.to_owned() } else { encode() })
+            Zeroizing::new(match method {
+                AuthMethod::ClientSecretBasicRaw => text.to_owned(),
+                _ => byte_serialize(text.as_bytes()).collect::<String>(),
+            })
         };
         let (id, secret) = (encoded(&self.client_id), encoded(client_secret.expose()));
         let pair = Zeroizing::new([id.as_str(), ":", secret.as_str()].concat());
@@ -216,11 +205,11 @@ impl TokenClient {
     /// With Basic nothing: some servers refuse two kinds of authentication (RFC 6749 section 2.3).
     fn append_authentication(&self, form: &mut Serializer<'_, String>) {
         match &self.client_authentication {
-            ClientAuthentication::Basic { .. } | ClientAuthentication::BasicRaw { .. } => {}
-            ClientAuthentication::Post { client_secret } => {
+            ClientAuthentication::Secret { method: AuthMethod::ClientSecretPost, client_secret } => {
                 form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_secret", client_secret.expose());
             }
+            ClientAuthentication::Secret { .. } => {}
             // RFC 8705 section 2 wants the client_id as well.
             ClientAuthentication::None | ClientAuthentication::Tls { .. } => {
                 // A grant that names its subject itself needs no client.
@@ -253,7 +242,7 @@ impl TokenClient {
             self.token_endpoint.as_str().as_bytes(),
             self.client_id.as_bytes(),
             secret.unwrap_or(lasting.as_bytes()),
-            self.client_authentication.method().as_bytes(),
+            self.client_authentication.method().as_str().as_bytes(),
             params.as_bytes(),
         ];
         Fingerprint::of_all(parts.into_iter().chain(self.shape.parts()))
@@ -281,7 +270,7 @@ impl fmt::Debug for TokenClient {
         f.debug_struct("TokenClient")
             .field("host", &self.token_endpoint.host_str())
             .field("client_id", &self.client_id)
-            .field("method", &self.client_authentication.method())
+            .field("method", &self.client_authentication.method().as_str())
             .finish_non_exhaustive()
     }
 }
@@ -319,7 +308,10 @@ mod tests {
 
     #[test]
     fn post_sends_id_and_secret_and_the_parameters_in_order() {
-        let mut client = client(ClientAuthentication::Post { client_secret: secret() });
+        let mut client = client(ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretPost,
+            client_secret: secret(),
+        });
         client.scope = Some("openid mail".to_owned());
         client.extra_params =
             [("resource", "https://a"), ("resource", "https://b"), ("audience", "x")].map(pair).to_vec();
@@ -334,7 +326,10 @@ mod tests {
 
     #[test]
     fn basic_encodes_both_halves_and_keeps_them_out_of_the_body() {
-        let request = request(client(ClientAuthentication::Basic { client_secret: secret() }));
+        let request = request(client(ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretBasic,
+            client_secret: secret(),
+        }));
         assert_eq!(request.body().expose(), "grant_type=refresh_token&refresh_token=1%2F%2Fr%26t");
         let header = request.client.authorization().unwrap();
         let pair = STANDARD.decode(header.expose().strip_prefix("Basic ").unwrap()).unwrap();
@@ -348,7 +343,10 @@ mod tests {
             redirect_uri: "http://127.0.0.1:9/".into(),
             code_verifier: Secret::new("v"),
         };
-        let mut client = client(ClientAuthentication::Post { client_secret: secret() });
+        let mut client = client(ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretPost,
+            client_secret: secret(),
+        });
         client.client_id = "id".to_owned();
         let body = |template: Option<&str>| {
             let mut client = client.clone();
@@ -377,12 +375,25 @@ mod tests {
 
     #[test]
     fn each_setting_changes_the_fingerprint() {
-        let base = client(ClientAuthentication::Basic { client_secret: secret() });
+        let base = client(ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretBasic,
+            client_secret: secret(),
+        });
         let changes: [fn(&mut TokenClient); 6] = [
             |r| r.token_endpoint.set_path("/other"),
             |r| r.client_id.push('x'),
-            |r| r.client_authentication = ClientAuthentication::Basic { client_secret: Secret::new("new") },
-            |r| r.client_authentication = ClientAuthentication::Post { client_secret: secret() },
+            |r| {
+                r.client_authentication = ClientAuthentication::Secret {
+                    method: AuthMethod::ClientSecretBasic,
+                    client_secret: Secret::new("new"),
+                }
+            },
+            |r| {
+                r.client_authentication = ClientAuthentication::Secret {
+                    method: AuthMethod::ClientSecretPost,
+                    client_secret: secret(),
+                }
+            },
             |r| r.scope = Some(String::new()),
             |r| r.extra_params.push(pair(("audience", "x"))),
         ];
@@ -395,7 +406,10 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let mut client = client(ClientAuthentication::Post { client_secret: Secret::new("hidden") });
+        let mut client = client(ClientAuthentication::Secret {
+            method: AuthMethod::ClientSecretPost,
+            client_secret: Secret::new("hidden"),
+        });
         client.token_endpoint.set_query(Some("key=hidden"));
         client.extra_params.push(pair(("assertion", "hidden")));
         let text = format!("{:?}", request(client));

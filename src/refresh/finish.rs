@@ -14,9 +14,9 @@ use crate::refresh::{
 };
 
 impl Refresher {
-    pub(super) fn remember(&mut self, record: Record) {
+    pub(super) fn remember(&mut self, record: Record) -> &mut Record {
         let nothing = || Box::new(Loaded { record: None, garbage: None, file: FileView::Missing });
-        self.loaded.get_or_insert_with(nothing).record = Some(record);
+        self.loaded.get_or_insert_with(nothing).record.insert(record)
     }
 
     pub(super) fn persist(&mut self, then: impl Into<Then>) -> Vec<Action> {

@@ -18,6 +18,7 @@ use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::{Record, VerdictKind};
 use crate::refresh::replica::{Claim, Replica, Role};
 use crate::refresh::{Action, Asked, Phase, Refresher, Round, Then, report, report_first};
+use crate::secret::Fingerprint;
 
 /// How often a row that changes under the questions is read again within one pass.
 const REREADS: u32 = 4;
@@ -112,19 +113,22 @@ impl Refresher {
                 self.ask(Asked::ClaimedRow(claim), Ask::Read)
             }
             // The row has changed since it was read, or nobody knows whether it has.
-            (_, Ok(RowReply::Missed | RowReply::Unknown { .. } | RowReply::Done { .. })) => {
-                self.read_again(now)
-            }
+            (_, Ok(RowReply::Unknown { why })) => self.read_again(now, Some(why)),
+            (_, Ok(RowReply::Missed | RowReply::Done { .. })) => self.read_again(now, None),
         }
     }
 
-    fn read_again(&mut self, now: Timestamp) -> Vec<Action> {
+    /// `why`: the database has not acknowledged a change.
+    fn read_again(&mut self, now: Timestamp, why: Option<String>) -> Vec<Action> {
         self.round().rereads += 1;
         if self.round().rereads <= REREADS {
             return self.ask(Asked::Row, Ask::Read);
         }
-        let message = "the row of the account changes again and again in the database";
-        let problem = problem("fleet_changing", message.into(), None);
+        let message = match &why {
+            Some(_) => "the database acknowledges no change of the row",
+            None => "the row of the account changes again and again in the database",
+        };
+        let problem = Problem { cause: why, ..problem("fleet_changing", message.into(), None) };
         self.look_later(now, LOOK, problem)
     }
 
@@ -155,7 +159,7 @@ impl Refresher {
             (_, None) => RowStep::Agree,
         };
         let mut record = self.record().cloned();
-        let host = self.host();
+        let (host, place) = (self.host(), self.place());
         if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut())
             && replica.host != host
         {
@@ -216,7 +220,8 @@ impl Refresher {
             RowStep::Write(_) => {}
         }
         if let Some(replica) = record.as_mut().and_then(|record| record.replica.as_mut()) {
-            self.round().dirty |= replica.watch(&view, now);
+            self.round().dirty |= replica.watch(&view, now) || replica.place != place;
+            replica.place = place;
         }
         if let Some(record) = record {
             self.remember(record);
@@ -280,7 +285,7 @@ impl Refresher {
                 }
                 return self.decide_locked(now);
             }
-            _ => return self.read_again(now),
+            _ => return self.read_again(now, None),
         };
         let host = self.host();
         let view = self.round().view.as_ref();
@@ -295,6 +300,7 @@ impl Refresher {
         let earlier = record.replica.take().map(|replica| *replica).unwrap_or_default();
         record.replica = Some(Box::new(Replica {
             host,
+            place: self.place(),
             login: content.login.clone(),
             login_at: content.secret.as_ref().map_or(0, |secret| secret.login_at),
             client: content.secret.as_ref().and_then(|secret| secret.client),
@@ -331,15 +337,16 @@ impl Refresher {
         }
         let (decision, decided) = self.decide(now);
         let actions = match decision {
-            // Something else is wrong by now.
-            Decision::Hold { failure, .. } if failure.message != problem.message => {
-                if let Some(mut record) = self.record().cloned() {
-                    if let Some(failure) = &mut record.failure {
-                        failure.kind.clone_from(&problem.kind);
-                        failure.message.clone_from(&problem.message);
-                        failure.cause.clone_from(&problem.cause);
-                        failure.hint.clone_from(&problem.hint);
-                    }
+            // It was asked just now: what it says counts, not what was wrong before.
+            Decision::Refresh(_) | Decision::Hold { .. } if self.hold_without_inputs(now).is_some() => {
+                if let Some(mut record) = self.record().cloned()
+                    && let Some(failure) = &mut record.failure
+                    && (failure.message != problem.message || failure.cause != problem.cause)
+                {
+                    failure.kind.clone_from(&problem.kind);
+                    failure.message.clone_from(&problem.message);
+                    failure.cause.clone_from(&problem.cause);
+                    failure.hint.clone_from(&problem.hint);
                     self.remember(record);
                     self.round().dirty = true;
                 }
@@ -464,8 +471,16 @@ impl Refresher {
         self.store(now, Outcome::Failed(problem))
     }
 
+    /// The name of this machine in the row. A container that starts again keeps the one that it had.
     fn host(&self) -> String {
-        self.policy.fleet.as_ref().map_or("", |fleet| &*fleet.host).to_owned()
+        let known = self.replica().filter(|replica| replica.place.is_some() && replica.place == self.place());
+        let host = known.map(|replica| &*replica.host);
+        let host = host.or_else(|| self.policy.fleet.as_ref().map(|fleet| &*fleet.host));
+        host.unwrap_or_default().to_owned()
+    }
+
+    fn place(&self) -> Option<Fingerprint> {
+        self.policy.fleet.as_ref()?.place
     }
 
     /// A random UUID, version 4 of RFC 9562.

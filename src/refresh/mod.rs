@@ -399,7 +399,7 @@ impl Refresher {
             }
             (Phase::TakingOver, Event::TakenOver(Err(problem))) => self.leave_failed(now, problem),
             (Phase::Requesting { issued_at }, Event::Answered(answer)) => {
-                self.on_answered(now, issued_at, answer)
+                self.on_answered(now, issued_at, &answer)
             }
             (Phase::Rechecking { issued_at, refusal }, Event::Loaded(loaded)) => {
                 self.on_rechecked(now, issued_at, &refusal, loaded.ok())

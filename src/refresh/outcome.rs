@@ -43,25 +43,22 @@ impl Outcome {
     /// The kind of the failure: the server's `error` or that of the problem; `None` if the pass left a
     /// fresh token behind.
     pub fn kind(&self) -> Option<&str> {
-        match self {
-            Self::Refreshed { .. } | Self::Fresh { .. } | Self::Republished => None,
-            Self::Refused(verdict) => Some(&verdict.error),
-            Self::Held { problem, .. } | Self::Failed(problem) | Self::NotStored(problem) => {
-                Some(&problem.kind)
-            }
-            Self::Stopped => Some("stopped"),
-        }
+        self.failure().map(|(_, kind)| kind)
     }
 
     /// The class of the failure; `None` if the pass left a fresh token behind.
     pub fn class(&self) -> Option<Class> {
+        self.failure().map(|(class, _)| class)
+    }
+
+    fn failure(&self) -> Option<(Class, &str)> {
         match self {
             Self::Refreshed { .. } | Self::Fresh { .. } | Self::Republished => None,
-            Self::Refused(verdict) => Some(verdict.class()),
+            Self::Refused(verdict) => Some((verdict.class(), &verdict.error)),
             Self::Held { problem, .. } | Self::Failed(problem) | Self::NotStored(problem) => {
-                Some(problem.class)
+                Some((problem.class, &problem.kind))
             }
-            Self::Stopped => Some(Class::Unexpected),
+            Self::Stopped => Some((Class::Unexpected, "stopped")),
         }
     }
 }

@@ -134,7 +134,7 @@ impl Refresher {
     }
 
     /// A change of the inputs would end a wait. Without them, assume that there is none.
-    fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
+    pub(super) fn hold_without_inputs(&self, now: Timestamp) -> Option<Outcome> {
         let failure = self.record()?.failure.as_ref()?;
         // Nothing was sent, and what cannot be read now is news.
         let is_of_key = matches!(failure.kind.as_str(), STATE_KEY | STATE_KEY_UNREAD);
@@ -151,17 +151,13 @@ impl Refresher {
         }
         let (since, tries) = self.lock_busy.as_deref().copied().unwrap_or((now, 0));
         if now.since(since) >= self.policy.lock_patience {
-            let problem = Problem {
-                class: Class::Busy,
-                kind: "lock_timeout".into(),
-                message: format!(
-                    "another process has held the lock of account {} for {} s",
-                    self.policy.account,
-                    self.policy.lock_patience.as_secs()
-                ),
-                cause: None,
-                hint: Some("find it with `zg-tokend status`, and stop it if it hangs".into()),
-            };
+            let message = format!(
+                "another process has held the lock of account {} for {} s",
+                self.policy.account,
+                self.policy.lock_patience.as_secs()
+            );
+            let problem = Problem::of(Class::Busy, "lock_timeout", message)
+                .hint("find it with `zg-tokend status`, and stop it if it hangs");
             return self.give_up(now, problem);
         }
         self.lock_busy = Some(Box::new((since, tries + 1)));
@@ -239,20 +235,10 @@ impl Refresher {
                 format!("the state was restored from an earlier time, of token {}: {file}", record.generation)
             }
         };
-        Problem {
-            class: Class::Io,
-            kind: "state_lost".into(),
-            message: format!(
-                "{what}, so no request is sent"
-            ),
-            cause: Some(
-                "the refresh token at hand was replaced since, and the server may end the login for it".into(),
-            ),
-            hint: Some(
-                "mount or restore state_dir, or log in again; `zg-tokend once --force` tries the old refresh token"
-                    .into(),
-            ),
-        }
+        let message = format!("{what}, so no request is sent");
+        Problem::of(Class::Io, "state_lost", message)
+            .cause("the refresh token at hand was replaced since, and the server may end the login for it")
+            .hint("mount or restore state_dir, or log in again; `zg-tokend once --force` tries the old refresh token")
     }
 
     /// Without the lock, the writer of the marker may be dead or at work: the lock shows which.
@@ -267,15 +253,9 @@ impl Refresher {
         };
         let Some(marker) = record.in_flight.clone() else { return false };
         actions.push(report(Report::FoundMarker { at: marker.at }));
-        let problem = Problem {
-            class: Class::Unavailable,
-            kind: "interrupted".into(),
-            message: "a process died while its request was under way".into(),
-            cause: None,
-            hint: None,
-        };
-        let record = self.unclear(now, record, &problem, None, marker.at);
-        self.remember(record);
+        let problem =
+            Problem::of(Class::Unavailable, "interrupted", "a process died while its request was under way");
+        self.unclear(now, record, &problem, None, marker.at);
         true
     }
 
@@ -308,11 +288,7 @@ impl Refresher {
             // Another process has recorded this failure, or another one, meanwhile.
             return self.leave(now, outcome);
         }
-        let mut record = self.failed(now, record, &problem, None, None, now);
-        if let Some(failure) = &mut record.failure {
-            failure.from_inputs = true;
-        }
-        self.remember(record);
+        self.failed(now, record, &problem, None, None, now).from_inputs = true;
         self.persist(Outcome::Failed(problem))
     }
 
@@ -338,20 +314,11 @@ impl Refresher {
     }
 
     pub(super) fn prepare(&mut self, now: Timestamp) -> Vec<Action> {
-        let has_login = self.policy.grant_type.has_login();
-        let new = || Record::new(&*self.policy.account, &*self.policy.config);
-        let mut record = match self.record().cloned() {
-            Some(record) => record,
-            None if has_login => return self.no_refresh_token(now),
-            None => new(),
-        };
-        match &record.refresh_token {
-            // A request that cannot lose anything needs no marker.
-            _ if !has_login => {}
-            Some(token) => {
-                record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
-            }
-            None => return self.no_refresh_token(now),
+        let mut record = self.record().cloned().unwrap_or_else(|| self.policy.new_record());
+        // A request that cannot lose anything needs no marker.
+        if self.policy.grant_type.has_login() {
+            let Some(token) = &record.refresh_token else { return self.no_refresh_token(now) };
+            record.in_flight = Some(InFlight { refresh_token: token.value.fingerprint(), at: now });
         }
         record.config = self.policy.config.to_string();
         self.note_rejection(now, &mut record);
@@ -385,27 +352,17 @@ impl Refresher {
     }
 
     pub(super) fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
-        let problem = Problem {
-            class: Class::NeedsLogin,
-            kind: "no_refresh_token".into(),
-            message: "there is no refresh token".into(),
-            cause: None,
-            hint: Some(self.policy.login_hint.text()),
-        };
+        let problem = Problem::of(Class::NeedsLogin, "no_refresh_token", "there is no refresh token")
+            .hint(self.policy.login_hint.text());
         self.store(now, Outcome::Failed(problem))
     }
 
     pub(super) fn on_prepared(&mut self, now: Timestamp) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else { return self.no_refresh_token(now) };
-        if self.stopping {
+        if self.stopping || self.is_claim_old(now) {
             record.in_flight = None;
             self.remember(record);
-            return self.persist(Outcome::Stopped);
-        }
-        if self.is_claim_old(now) {
-            record.in_flight = None;
-            self.remember(record);
-            return self.persist(Then::Again);
+            return self.persist(if self.stopping { Outcome::Stopped.into() } else { Then::Again });
         }
         let Some(inputs) = &self.inputs else { return self.no_refresh_token(now) };
         let grant = match &record.refresh_token {

@@ -47,6 +47,9 @@ pub struct FleetPolicy {
     pub role: Role,
     /// Its name, and a number that depends on machine and state directory.
     pub host: Arc<str>,
+    /// The state directory on this machine, until it boots again: a container has a new name at each start.
+    /// `None` if it is not there yet.
+    pub place: Option<Fingerprint>,
 }
 
 /// Makes a hint when it is needed: hardly ever, and as a text it would be a tenth of the memory of an idle

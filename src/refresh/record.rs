@@ -217,6 +217,21 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
+    /// One that the user brought with `set`, or that was read from the token file.
+    pub fn given(value: Secret, issued_at: Timestamp, lifetime: Duration) -> Self {
+        Self {
+            value,
+            token_type: "Bearer".into(),
+            scope: None,
+            issued_at,
+            lifetime_ms: lifetime.as_millis() as u64,
+            jitter_ms: 0,
+            repeated: false,
+            given: true,
+            id_token: None,
+        }
+    }
+
     pub fn lifetime(&self) -> Duration {
         Duration::from_millis(self.lifetime_ms)
     }

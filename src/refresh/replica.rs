@@ -19,6 +19,9 @@ pub enum Role {
 pub struct Replica {
     /// This machine among the others.
     pub host: String,
+    /// Where that name was given, or kept: see `FleetPolicy::place`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Fingerprint>,
     /// The identity of the login: a UUID.
     pub login: String,
     /// When the login began, in milliseconds since 1970 by the clock of the database.

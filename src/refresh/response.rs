@@ -26,7 +26,7 @@ impl Refresher {
         &mut self,
         now: Timestamp,
         issued_at: Timestamp,
-        answer: Answer,
+        answer: &Answer,
     ) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
             return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
@@ -37,24 +37,20 @@ impl Refresher {
         record.in_flight = None;
         self.resend_soon = false;
         let has_login = self.policy.grant_type.has_login();
-        let repeated = |reply: &ErrorReply| {
+        let is_repeated = |reply: &ErrorReply| {
             let known = record.verdict.as_ref().filter(|verdict| verdict.kind == VerdictKind::Client);
             is_bare(&record, reply) && known.is_some_and(|verdict| verdict.error == reply.code)
         };
         if has_login
-            && let Answer::ClientRefused(reply) = &answer
-            && repeated(reply)
+            && let Answer::InvalidGrant(reply) | Answer::ClientRefused(reply) = answer
+            && (matches!(answer, Answer::InvalidGrant(_)) || is_repeated(reply))
         {
-            let refusal = Answer::InvalidGrant(reply.clone());
-            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(refusal) };
+            let refusal = Box::new(Answer::InvalidGrant(reply.clone()));
+            self.phase = Phase::Rechecking { issued_at, refusal };
             return vec![Action::Load];
         }
-        if has_login && let Answer::InvalidGrant(_) = answer {
-            self.phase = Phase::Rechecking { issued_at, refusal: Box::new(answer) };
-            return vec![Action::Load];
-        }
-        let problem = self.problem(&answer);
-        let outcome = match &answer {
+        let problem = self.problem(answer);
+        let outcome = match answer {
             Answer::Granted(grant) => return self.granted(now, issued_at, record, grant),
             Answer::ClientRefused(reply) | Answer::InvalidGrant(reply) => {
                 let mut problem = problem;
@@ -71,8 +67,7 @@ impl Refresher {
                 Outcome::Refused(Box::new(verdict))
             }
             Answer::Ambiguous(_) => {
-                let record = self.unclear(now, record, &problem, answer.retry_after(), issued_at);
-                self.remember(record);
+                self.unclear(now, record, &problem, answer.retry_after(), issued_at);
                 Outcome::Failed(problem)
             }
             Answer::Defective { refresh_token, .. } => {
@@ -80,22 +75,16 @@ impl Refresher {
                     rotate(&mut record, refresh_token.as_ref(), issued_at);
                     self.note_reply(&mut record, false);
                 }
-                let record = self.failed(now, record, &problem, None, None, issued_at);
-                self.remember(record);
+                self.failed(now, record, &problem, None, None, issued_at);
                 Outcome::Failed(problem)
             }
             Answer::Unavailable(Unavailable { reason: ServerFailure::NotSent(_), .. }) => {
                 let wait = schedule::backoff(tries(&record), Duration::ZERO, self.next_random());
-                let mut record = self.failed(now, record, &problem, Some(wait), None, issued_at);
-                if let Some(failure) = &mut record.failure {
-                    failure.not_sent = true;
-                }
-                self.remember(record);
+                self.failed(now, record, &problem, Some(wait), None, issued_at).not_sent = true;
                 Outcome::Failed(problem)
             }
             Answer::Unavailable(_) => {
-                let record = self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
-                self.remember(record);
+                self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
                 Outcome::Failed(problem)
             }
         };
@@ -215,22 +204,14 @@ impl Refresher {
             let persisting = Persisting { has_answer: true, then: Then::Again, failures: None };
             return report_first(Report::ArrivedDead { took }, self.persist_again(persisting));
         }
-        let problem = Problem {
-            class: Class::Unavailable,
-            kind: STALE_TOKEN.into(),
-            message: format!(
-                "the access token had expired when it arrived: it lived {:.1} s, and the exchange took {:.1} s",
-                token.lifetime().as_secs_f64(),
-                took.as_secs_f64()
-            ),
-            cause: None,
-            hint: Some(
-                "if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer"
-                    .into(),
-            ),
-        };
-        let record = self.failed(now, record, &problem, None, None, token.issued_at);
-        self.remember(record);
+        let message = format!(
+            "the access token had expired when it arrived: it lived {:.1} s, and the exchange took {:.1} s",
+            token.lifetime().as_secs_f64(),
+            took.as_secs_f64()
+        );
+        let problem = Problem::of(Class::Unavailable, STALE_TOKEN, message)
+            .hint("if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer");
+        self.failed(now, record, &problem, None, None, token.issued_at);
         self.persist_answer(Outcome::Failed(problem))
     }
 
@@ -329,7 +310,7 @@ impl Refresher {
         problem: &Problem,
         retry_after: Option<Duration>,
         issued_at: Timestamp,
-    ) -> Record {
+    ) {
         record.in_flight = None;
         let has_login = self.policy.grant_type.has_login();
         let resend = record.refresh_token.as_mut().filter(|_| has_login).and_then(|token| {
@@ -337,10 +318,10 @@ impl Refresher {
             schedule::resend(token.unclear_sends)
         });
         self.resend_soon = resend.is_some() && retry_after.is_none() && !record.needs_login();
-        self.failed(now, record, problem, resend, retry_after, issued_at)
+        self.failed(now, record, problem, resend, retry_after, issued_at);
     }
 
-    /// Counts one more failure, and sets when the next request may be sent.
+    /// Counts one more failure in the record, and sets when the next request may be sent.
     pub(super) fn failed(
         &mut self,
         now: Timestamp,
@@ -349,7 +330,7 @@ impl Refresher {
         resend: Option<Duration>,
         retry_after: Option<Duration>,
         issued_at: Timestamp,
-    ) -> Record {
+    ) -> &mut Failure {
         let request = self.inputs.as_ref().map(|inputs| inputs.request);
         let anew = self.trigger.anew;
         // Attempts that failed on this machine, on a full disk say, are not in the record.
@@ -367,7 +348,7 @@ impl Refresher {
         let own = resend.filter(|_| retry_after.is_none()).unwrap_or(backoff);
         let wait = schedule::before_expiry(own, life_left(&record, now)).max(retry_after.unwrap_or_default());
         record.last_attempt = Some(Attempt { at: issued_at, result: problem.kind.clone() });
-        record.failure = Some(Failure {
+        let failure = Failure {
             kind: problem.kind.clone(),
             message: problem.message.clone(),
             cause: problem.cause.clone(),
@@ -380,8 +361,8 @@ impl Refresher {
             from_inputs: false,
             retry_after: retry_after.map(|wait| now.plus(wait)),
             request,
-        });
-        record
+        };
+        self.remember(record).failure.insert(failure)
     }
 }
 

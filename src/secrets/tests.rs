@@ -12,6 +12,14 @@ fn nothing(_: &str) -> Option<OsString> {
     None
 }
 
+fn reader<'a>(
+    key: &'static str,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+    effective_uid: u32,
+) -> SecretReader<'a> {
+    SecretReader { key, secret_variables: &[], variable, effective_uid }
+}
+
 fn get(source: &SecretSource) -> Result<Secret, SecretError> {
     read("client_secret", source, &[])
 }
@@ -53,7 +61,7 @@ fn each_source_gives_its_secret_without_white_space() {
         shell("echo secret"),
     ] {
         let effective_uid = rustix::process::geteuid().as_raw();
-        let secret = read_with("client_secret", &source, &[], &variable, effective_uid).unwrap();
+        let secret = reader("client_secret", &variable, effective_uid).read(&source).unwrap();
         assert_eq!(secret.expose(), "secret", "{source}");
     }
 }
@@ -105,8 +113,9 @@ fn a_secret_file_is_closed_to_others() {
 #[test]
 fn a_secret_file_belongs_to_root_or_the_effective_user() {
     for (uid, effective_uid, good) in [(0, 7, true), (7, 7, true), (8, 7, false), (7, 0, false)] {
-        let contents = Contents { bytes: Zeroizing::default(), uid, gid: 0, mode: 0o600, modified_at: 0 };
-        let checked = check_access("refresh_token", Path::new("/s"), &contents, effective_uid);
+        let contents = Contents { bytes: Bytes::default(), uid, gid: 0, mode: 0o600, modified_at: 0 };
+        let checked =
+            reader("refresh_token", &nothing, effective_uid).check_access(Path::new("/s"), &contents);
         assert_eq!(checked.is_ok(), good, "{uid} {effective_uid}");
         if let Err(error) = checked {
             assert_eq!(
@@ -142,7 +151,7 @@ fn a_file_that_cannot_be_one_says_why() {
 
 #[test]
 fn a_variable_or_credential_that_is_missing_says_what_to_set() {
-    let missing = |source| read_with("refresh_token", &source, &[], &nothing, 0).unwrap_err();
+    let missing = |source| reader("refresh_token", &nothing, 0).read(&source).unwrap_err();
     let error = missing(SecretSource::Env("RT".into()));
     assert_eq!(error.to_string(), "refresh_token: the environment variable RT is not set");
     assert!(error.hint().unwrap().starts_with("set RT"));
@@ -150,11 +159,11 @@ fn a_variable_or_credential_that_is_missing_says_what_to_set() {
     assert!(error.hint().unwrap().contains("LoadCredential=rt:PATH"));
     let directory = |_: &str| Some(OsString::from("/nonexistent"));
     let source = SecretSource::Credential("rt".into());
-    let error = read_with("refresh_token", &source, &[], &directory, 0).unwrap_err();
+    let error = reader("refresh_token", &directory, 0).read(&source).unwrap_err();
     assert_eq!(error.to_string(), "cannot read refresh_token from systemd credential rt");
     assert!(error.hint().unwrap().contains("restart"));
-    let empty = read_with("refresh_token", &SecretSource::Env("RT".into()), &[], &|_| Some("".into()), 0)
-        .unwrap_err();
+    let empty =
+        reader("refresh_token", &|_| Some("".into()), 0).read(&SecretSource::Env("RT".into())).unwrap_err();
     assert_eq!(empty.to_string(), "refresh_token from environment variable RT is empty");
 }
 

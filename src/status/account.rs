@@ -290,6 +290,9 @@ pub struct FleetStatus {
     /// Why the database could not be asked the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The next step then.
+    #[serde(skip)]
+    pub hint: Option<String>,
     /// The reason why a refresh that is due waits, and the next step: part of the account's problem.
     #[serde(skip)]
     pub waits: Option<(String, String)>,

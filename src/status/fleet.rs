@@ -4,7 +4,7 @@ use crate::account::fleet_note::FleetNote;
 use crate::config::AccountConfig;
 use crate::refresh::record::Record;
 use crate::refresh::replica::Role;
-use crate::status::account::{AccountStatus, FleetStatus, Severity};
+use crate::status::account::{AccountStatus, FleetStatus, Severity, State};
 
 const UNREACHABLE: &str =
     "`zg-tokend check --live` looks at the database; live tokens stay, and nothing is refreshed without it";
@@ -22,6 +22,7 @@ impl FleetStatus {
             claimed_by: note.claimed_by.clone(),
             listens: note.listens,
             problem: note.problem.clone(),
+            hint: note.hint.clone(),
             waits: note.waits.clone(),
             ..Self::default()
         })
@@ -29,7 +30,21 @@ impl FleetStatus {
 }
 
 impl AccountStatus {
+    /// Of a machine that has no login yet: true if it could not read the row, which may have one.
+    pub(super) fn judge_fleet_unseen(&mut self) -> bool {
+        let Some(fleet) = &mut self.fleet else { return false };
+        let Some(problem) = fleet.problem.clone() else { return false };
+        self.hint = fleet.hint.take().or_else(|| Some(UNREACHABLE.to_owned()));
+        (self.state, self.cause) = (State::Due, Some(problem));
+        self.severity = self.severity.or(Severity::Critical);
+        self.problem = Some("there is no token yet".to_owned());
+        true
+    }
+
     pub(super) fn judge_fleet(&mut self, record: &Record) {
+        if record.replica.is_none() && record.refresh_token.is_none() && self.judge_fleet_unseen() {
+            return;
+        }
         let Some(fleet) = &mut self.fleet else { return };
         if let Some(replica) = &record.replica {
             fleet.epoch = Some(replica.epoch);
@@ -38,6 +53,7 @@ impl AccountStatus {
                 replica.undelivered.is_some() || (fleet.role == "refresh" && replica.held != own);
         }
         let (undelivered, problem, waits) = (fleet.undelivered, fleet.problem.clone(), fleet.waits.clone());
+        let hint = fleet.hint.take().unwrap_or_else(|| UNREACHABLE.to_owned());
         if undelivered {
             let what = "the last refresh is on this disk alone: the database does not have it yet";
             self.find(Severity::Warning, what, UNDELIVERED);
@@ -49,7 +65,7 @@ impl AccountStatus {
             self.severity = self.severity.or(Severity::Warning);
         }
         if let Some(problem) = problem {
-            self.find(Severity::Warning, problem, UNREACHABLE);
+            self.find(Severity::Warning, problem, hint);
         }
     }
 }

@@ -63,7 +63,9 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
                 "there is no token yet"
             };
             status.find(Severity::Critical, problem, REFRESH_IT);
-            if !status.can_refresh() {
+            if status.judge_fleet_unseen() {
+                // The login may be in the database.
+            } else if !status.can_refresh() {
                 status.state = State::NeedsLogin;
                 let hint = "log in, and give the refresh token to `zg-tokend set`".into();
                 let hint = if account.can_log_in() { policy.login_hint.text() } else { hint };

@@ -9,7 +9,7 @@ use crate::account::certificates::read_certificate;
 use crate::account::files::{load_state, with_mates};
 use crate::account::fleet_note::FleetNote;
 use crate::account::origin::observe_mates;
-use crate::account::outputs::{Known, matches, other};
+use crate::account::outputs::{matches, other};
 use crate::account::token_file::{Observation, PublishError};
 use crate::config::{self, AccountConfig, Settings};
 use crate::probe::rules::ProbeNote;
@@ -140,5 +140,5 @@ fn look_once(settings: &Settings, policy: &Policy, store: &mut Store, account: &
 fn view(file: &Observation, account: &AccountConfig, record: Option<&Record>, garbage: bool) -> FileView {
     let token = record.and_then(|record| record.access_token.as_ref());
     let is_current = token.is_some_and(|token| matches(account, &account.token_format, token, file));
-    if is_current { FileView::Current } else { other(account, file, Known::of(record, garbage)) }
+    if is_current { FileView::Current } else { other(account, file, record, garbage) }
 }

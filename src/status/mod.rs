@@ -20,7 +20,7 @@ pub use crate::status::account::{
     AccountStatus, FleetStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus,
 };
 use crate::status::look::look;
-use crate::store::{Opener, lock};
+use crate::store::{Stores, lock};
 use crate::workers;
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it. Its schema
@@ -51,7 +51,7 @@ pub fn status(
     masked: Option<(&'static str, &Path)>,
 ) -> Snapshot {
     let now = SystemClock::new().now();
-    let stores = Opener::new(settings);
+    let stores = Stores::new(settings);
     let chosen: Vec<_> = settings.chosen(only).collect();
     let mut accounts = workers::map(&chosen, |account| {
         let policy = policy(settings, account, Mode::default());

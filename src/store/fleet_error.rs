@@ -7,7 +7,7 @@ use crate::problem::{Class, Problem};
 use crate::refresh::fleet::FLEET;
 
 /// Why a database does not do what it is asked, in its own words or in those of the connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct DatabaseFault {
     /// The SQLSTATE; empty if the database said nothing.
@@ -31,9 +31,11 @@ pub enum FleetError {
     Query { place: String, source: DatabaseFault },
     #[error("the row of the account in the database has an unreadable {what}")]
     Unreadable { what: &'static str },
+    #[error("the column {what} of zg_tokend.login has another type than `zg-tokend fleet sql` gives it")]
+    Column { what: &'static str },
     #[error("the login in the database is sealed, and this machine has no key")]
     NoKey,
-    #[error("the login in the database is sealed with another key")]
+    #[error("the login in the database is sealed with another key, or the row was changed by hand")]
     WrongKey,
     #[error("cannot seal the login: the kernel gives no random bytes")]
     Random,
@@ -43,6 +45,9 @@ pub enum FleetError {
 const WRONG_PASSWORD: [&str; 2] = ["28P01", "28000"];
 const NO_TABLE: [&str; 4] = ["42P01", "42703", "3F000", "3D000"];
 const NO_PRIVILEGE: &str = "42501";
+/// Values that cannot be what they are asked for: the class of most of them, and a time of infinity as a number.
+const BAD_VALUE: &str = "22";
+const INFINITE: &str = "0A000";
 /// Not in the state for this, and a transaction that only reads: a standby.
 const STANDBY: [&str; 2] = ["55000", "25006"];
 
@@ -56,6 +61,19 @@ impl FleetError {
 
     fn is_of_certificate(&self) -> bool {
         self.fault().is_some_and(|fault| fault.code.is_empty() && fault.message.contains("certificate"))
+    }
+
+    /// The database asks for a password, and fleet.url has none; or it refuses the one that it has.
+    fn is_of_password(&self) -> bool {
+        self.fault().is_some_and(|fault| {
+            WRONG_PASSWORD.contains(&&*fault.code)
+                || (fault.code.is_empty() && fault.message.contains("password missing"))
+        })
+    }
+
+    /// The row has a value that zg-tokend does not write.
+    fn is_of_value(&self) -> bool {
+        self.fault().is_some_and(|fault| fault.code.starts_with(BAD_VALUE) || fault.code == INFINITE)
     }
 
     /// A standby, or a primary that is none any more.
@@ -76,12 +94,15 @@ impl FleetError {
 
     pub fn class(&self) -> Class {
         let code = self.fault().map_or("", |fault| &fault.code);
-        let is_denied = WRONG_PASSWORD.contains(&code) || NO_TABLE.contains(&code) || code == NO_PRIVILEGE;
+        let is_denied = self.is_of_password() || NO_TABLE.contains(&code) || code == NO_PRIVILEGE;
         match self {
-            Self::Url { .. } | Self::NotAKey(_) | Self::NoKey | Self::WrongKey | Self::Unreadable { .. } => {
-                Class::Config
-            }
-            _ if is_denied => Class::Config,
+            Self::Url { .. }
+            | Self::NotAKey(_)
+            | Self::NoKey
+            | Self::WrongKey
+            | Self::Unreadable { .. }
+            | Self::Column { .. } => Class::Config,
+            _ if is_denied || self.is_of_value() => Class::Config,
             _ => Class::Unavailable,
         }
     }
@@ -98,13 +119,17 @@ impl FleetError {
                 "set fleet.key to the key of the other machines; if it is lost, docs/FLEET.md shows how to go on with a new one"
             }
             Self::Unreadable { .. } => {
-                "install the newest zg-tokend here; nothing else may write into the table zg_tokend.login"
+                "install the newest zg-tokend here; if the row was changed by hand, docs/FLEET.md shows how to replace it"
             }
+            Self::Column { .. } => {
+                "let the administrator of the database make the table anew: docs/FLEET.md shows how to go on with the login"
+            }
+            _ if self.is_of_value() => "the row was changed by hand: docs/FLEET.md shows how to replace it",
             Self::Random => "allow getrandom(2) in the sandbox",
             _ if self.is_standby() => {
                 "name all hosts of the cluster in fleet.url, separated by commas: the primary is found"
             }
-            _ if WRONG_PASSWORD.contains(&code) => "correct user and password in fleet.url",
+            _ if self.is_of_password() => "correct user and password in fleet.url",
             _ if NO_TABLE.contains(&code) => {
                 "let the administrator of the database run what `zg-tokend fleet sql` prints"
             }

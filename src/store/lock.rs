@@ -139,14 +139,9 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens it, created 0700 as far as the rule permits.
-    pub fn create(path: &Path, missing: Missing) -> Result<Self, LockError> {
-        Self::open(path, missing)
-    }
-
     /// Opens it; `None` if it does not exist. Creates nothing.
     pub fn find(path: &Path) -> Result<Option<Self>, LockError> {
-        match Self::open(path, Missing::Refuse) {
+        match Self::create(path, Missing::Refuse) {
             Err(LockError::Place(PlaceError::MissingDirectory { .. })) => Ok(None),
             opened => opened.map(Some),
         }
@@ -160,10 +155,10 @@ impl StateDir {
         let parent = absolute.parent().unwrap_or(&absolute);
         if missing == Missing::CreateLast && !absolute.exists() && Self::find(parent)?.is_none() {
             // As a refresh would report it.
-            Self::open(path, Missing::Refuse)?;
+            Self::create(path, Missing::Refuse)?;
         }
         let existing = absolute.ancestors().find_map(|ancestor| Self::find(ancestor).transpose());
-        let found = existing.unwrap_or_else(|| Self::open(path, Missing::Refuse))?;
+        let found = existing.unwrap_or_else(|| Self::create(path, Missing::Refuse))?;
         let (directory, path) = (&found.directory, found.directory.path());
         match accessat(directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
             // Before Linux 5.8 the answer is about the real user, which proves nothing.
@@ -178,9 +173,9 @@ impl StateDir {
         }
     }
 
-    fn open(path: &Path, missing: Missing) -> Result<Self, LockError> {
-        let rules = Rules::private(missing);
-        let directory = Directory::open(path, &rules)?;
+    /// Opens it, created 0700 as far as the rule permits.
+    pub fn create(path: &Path, missing: Missing) -> Result<Self, LockError> {
+        let directory = Directory::open(path, &Rules::private(missing))?;
         let configured = std::path::absolute(path).unwrap_or_else(|_| directory.path().to_owned());
         Ok(Self { directory, configured })
     }

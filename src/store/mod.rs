@@ -29,13 +29,13 @@ pub fn state_path(settings: &Settings, login: &AccountName) -> PathBuf {
 }
 
 /// Opens the stores of several accounts: the path to their common directory is checked once for all.
-pub struct Opener<'a> {
+pub struct Stores<'a> {
     settings: &'a Settings,
     /// If it cannot be opened, each store reports that when it is used.
     state_dir: Option<StateDir>,
 }
 
-impl<'a> Opener<'a> {
+impl<'a> Stores<'a> {
     pub fn new(settings: &'a Settings) -> Self {
         Self { settings, state_dir: StateDir::find(&settings.state_dir).ok().flatten() }
     }

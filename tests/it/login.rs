@@ -3,7 +3,7 @@
 
 mod certified;
 mod chromium;
-mod device;
+pub mod device;
 mod disks;
 mod hour;
 mod kill;

@@ -159,6 +159,7 @@ fn everything() -> AccountStatus {
             claimed_by: Some(String::new()),
             listens: Some(true),
             waits: None,
+            hint: None,
             problem: Some(String::new()),
         }),
         supervisor: Some(SupervisorStatus { pid: Some(1), stopped: true }),

@@ -13,7 +13,7 @@ use crate::refresh::replica::Role;
 use crate::refresh::tests::database::Database;
 use crate::refresh::tests::world::*;
 use crate::refresh::{Event, Refresher};
-use crate::secret::Secret;
+use crate::secret::{Fingerprint, Secret};
 
 pub const LOOK: Trigger =
     Trigger { force: false, anew: false, retry_dead: false, reread: false, rejected: None, row: true };
@@ -22,7 +22,7 @@ pub type Shared = Rc<RefCell<Database>>;
 
 pub fn machine(name: &str, database: &Shared, role: Role) -> World {
     let mut world = World::new();
-    world.policy.fleet = Some(FleetPolicy { role, host: name.into() });
+    world.policy.fleet = Some(FleetPolicy { role, host: name.into(), place: None });
     // So that no two machines draw the same numbers or get the same tokens.
     let seed = name.bytes().map(u64::from).sum();
     world.supervisor = Refresher::new(world.policy.clone(), seed);
@@ -329,6 +329,33 @@ fn a_copied_state_does_not_own_the_claims_of_the_machine_that_it_came_from() {
     twin.begin();
     twin.live(seconds(600));
     assert!(twin.posts.is_empty());
+}
+
+#[test]
+fn a_container_with_a_new_name_at_each_start_goes_on_with_its_claim() {
+    for (place, posts) in [("here", 1), ("elsewhere", 0)] {
+        let database = database();
+        let container = |name: &str, place: &str| {
+            let mut world = machine(name, &database, Role::Refresh);
+            if let Some(fleet) = &mut world.policy.fleet {
+                fleet.place = Some(Fingerprint::of([place.as_bytes()]));
+            }
+            world.supervisor = Refresher::new(world.policy.clone(), 7);
+            world
+        };
+        let mut before = container("before", "here");
+        before.begin();
+        before.sleep(seconds(2500));
+        before.dies_before = Some("request");
+        before.begin();
+        let mut after = container("after", place);
+        after.disk.clone_from(&before.disk);
+        after.now = before.now;
+        after.sleep(seconds(80));
+        after.begin();
+        after.live(seconds(600));
+        assert_eq!(after.posts.len(), posts, "{place}");
+    }
 }
 
 #[test]

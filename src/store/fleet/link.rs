@@ -20,6 +20,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 use tokio_rustls::TlsConnector;
 
+use crate::clock::{millis, monotonic};
+use crate::problem::Class;
 use crate::secret::Fingerprint;
 use crate::store::fleet::sql;
 use crate::store::fleet::target::Database;
@@ -34,6 +36,10 @@ pub const ECHO_PREFIX: &str = "echo-";
 
 /// How long a notification from the other connection may take.
 const ECHO: Duration = Duration::from_secs(5);
+
+/// After a refusal of role, password or database, this process connects again no sooner: only a person mends it,
+/// and servers lock out who tries again and again.
+pub const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// A notification, or the end of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub struct Link {
     explain: Explain,
     /// One question at a time: a transaction is several.
     client: tokio::sync::Mutex<Option<Client>>,
+    /// When the database last refused this process, in milliseconds of the monotonic clock, and why.
+    refusal: RefCell<Option<(i64, DatabaseFault)>>,
     /// The database has warned since this was last reset.
     warned: Arc<Mutex<Option<String>>>,
     /// Where notifications go, if anybody listens.
@@ -96,6 +104,7 @@ impl Link {
             tls,
             explain,
             client: tokio::sync::Mutex::new(None),
+            refusal: RefCell::default(),
             warned: Arc::default(),
             news: Arc::default(),
         });
@@ -139,10 +148,11 @@ impl Link {
             tls: self.tls.clone(),
             explain: self.explain,
             client: tokio::sync::Mutex::new(None),
+            refusal: RefCell::default(),
             warned: Arc::default(),
             news: Arc::default(),
         };
-        apart.execute(&format!("SELECT pg_notify('{}', '{echo}')", sql::CHANNEL)).await?;
+        apart.query(&format!("SELECT pg_notify('{}', '{echo}')::text", sql::CHANNEL), &[]).await?;
         let arrives = async {
             loop {
                 match news.recv().await {
@@ -166,18 +176,6 @@ impl Link {
         let work = async {
             let client = self.connected(&mut place).await?;
             client.query_typed(sql, params).await.map_err(|error| self.refused(&error))
-        };
-        let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
-        drop_if_broken(&mut place, &result);
-        result
-    }
-
-    /// Statements without parameters and results.
-    pub async fn execute(&self, sql: &str) -> Result<(), FleetError> {
-        let mut place = self.client.lock().await;
-        let work = async {
-            let client = self.connected(&mut place).await?;
-            client.batch_execute(sql).await.map_err(|error| self.refused(&error))
         };
         let result = timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.too_late()));
         drop_if_broken(&mut place, &result);
@@ -230,6 +228,21 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Client, FleetError> {
+        let refusal = self.refusal.borrow().clone();
+        if let Some((_, source)) = refusal.filter(|(at, _)| monotonic() - at < millis(REFUSED)) {
+            return Err(FleetError::Connect { place: self.target.place.clone(), source });
+        }
+        let connected = self.connect_to_any().await;
+        *self.refusal.borrow_mut() = match &connected {
+            Err(error @ FleetError::Connect { source, .. }) if error.class() == Class::Config => {
+                Some((monotonic(), source.clone()))
+            }
+            _ => None,
+        };
+        connected
+    }
+
+    async fn connect_to_any(&self) -> Result<Client, FleetError> {
         if self.target.prefers_primary {
             let mut config = self.target.config.clone();
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -8,9 +8,10 @@ pub mod link;
 pub mod sql;
 pub mod target;
 
+use std::error::Error;
 use std::rc::Rc;
 
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{ToSql, Type, WrongType};
 
 use crate::cipher::{NoRandom, StateKey};
 use crate::oauth::fault_of;
@@ -187,7 +188,12 @@ impl Table {
     }
 
     fn view(&self, row: &tokio_postgres::Row) -> Result<RowView, FleetError> {
-        let broken = |what| move |_| FleetError::Unreadable { what };
+        let broken = |what| {
+            move |error: tokio_postgres::Error| {
+                let is_of_type = error.source().is_some_and(<dyn Error>::is::<WrongType>);
+                if is_of_type { FleetError::Column { what } } else { FleetError::Unreadable { what } }
+            }
+        };
         let now_timeline: Option<String> = row.try_get("timeline_now").map_err(broken("timeline"))?;
         let login: Option<String> = row.try_get("login").map_err(broken("login"))?;
         let stored: Option<String> = row.try_get("timeline").map_err(broken("timeline"))?;

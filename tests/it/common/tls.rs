@@ -66,7 +66,8 @@ pub fn server_config(leaf: Leaf, ca_file: &Path) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+/// An authority of this name.
+pub fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // Issuer and subject of the leaf must differ, or it counts as self-signed.

@@ -16,7 +16,10 @@ use crate::common::world::{pass_time, permit_force, read, state_in};
 use crate::common::{Background, Output, PATIENCE, Sandbox, audit, poll_for, wait_until, write_private};
 
 /// The key that seals the login in the row.
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// Another one.
+pub const OTHER_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 
 /// Past the time when a token of one hour is due, and long before the last chance.
 pub const DUE: Duration = Duration::from_secs(50 * 60);
@@ -78,6 +81,11 @@ impl Fleet {
 
     /// The config of a host, with more lines for the account.
     pub fn configure(&self, host: &Host, lines: &str) {
+        self.configure_url(host, lines, &host.url());
+    }
+
+    /// The same with this URL of the database.
+    pub fn configure_url(&self, host: &Host, lines: &str, url: &str) {
         let key = host.sandbox.path("fleet.key");
         if !key.exists() {
             write_private(&key, KEY.as_bytes());
@@ -89,7 +97,7 @@ impl Fleet {
         host.sandbox.write_config(&format!(
             "token_endpoint = \"{}\"\nclient_id = \"demo\"\n{lines}\n[fleet]\nurl = \"{}\"\n{key}role = \"{}\"\n",
             self.server.token_endpoint(),
-            host.url(),
+            url,
             host.role
         ));
     }
@@ -244,9 +252,18 @@ impl Fleet {
 
 impl Host {
     pub fn url(&self) -> String {
-        let port = self.proxy.port();
-        let user = if self.role == "read" { "zg_read" } else { "zg_refresh" };
-        format!("postgresql://{user}@127.0.0.1:{port}/{DATABASE}?sslmode=disable")
+        self.url_of([self.proxy.port()])
+    }
+
+    /// The URL that names these ports, in this order.
+    pub fn url_of(&self, ports: impl IntoIterator<Item = u16>) -> String {
+        let hosts: Vec<String> = ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("postgresql://{}@{}/{DATABASE}?sslmode=disable", self.user(), hosts.join(","))
+    }
+
+    /// Its role in the database.
+    pub fn user(&self) -> &'static str {
+        if self.role == "read" { "zg_read" } else { "zg_refresh" }
     }
 
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {

@@ -7,13 +7,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::User;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use super::proxy::Proxy;
-use crate::common::{finish, leave_out, wait_until};
+use crate::common::{finish, leave_out, wait_until, write_private};
 
 /// Where Debian puts the programs, in a directory for each version.
 const PROGRAMS: &str = "/usr/lib/postgresql";
@@ -71,6 +72,26 @@ pub fn server_directory() -> TempDir {
     directory
 }
 
+/// The files of a cluster with an empty database, which all clusters begin with: initdb takes a second.
+fn template() -> PathBuf {
+    static MADE: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let version = finish(Command::new(program("postgres")).arg("--version")).stdout;
+    let version = version.trim().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(version);
+    if !place.exists() {
+        let cluster = Cluster::init();
+        // Another test process may do the same.
+        let new = place.with_extension(std::process::id().to_string());
+        let copied = finish(Command::new("cp").arg("-a").arg(cluster.data()).arg(&new));
+        assert_eq!(copied.code, Some(0), "{copied:?}");
+        if fs::rename(&new, &place).is_err() {
+            fs::remove_dir_all(&new).unwrap();
+        }
+    }
+    place
+}
+
 /// A cluster, running or not, until this is dropped.
 pub struct Cluster {
     directory: TempDir,
@@ -83,6 +104,17 @@ impl Cluster {
     /// A new cluster with the database [`DATABASE`], which runs.
     pub fn new() -> Self {
         let mut cluster = Self { directory: server_directory(), keeper: None, settings: Vec::new() };
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(template()).arg(cluster.data());
+        let copied = finish(&mut copy);
+        assert_eq!(copied.code, Some(0), "{copied:?}");
+        cluster.start();
+        cluster
+    }
+
+    /// An empty one.
+    fn init() -> Self {
+        let mut cluster = Self { directory: server_directory(), keeper: None, settings: Vec::new() };
         // Commits are synced as ever; only the files of the empty cluster need no sync.
         let mut initdb = Command::new(program("initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1"]);
@@ -91,6 +123,7 @@ impl Cluster {
         assert_eq!(made.code, Some(0), "{made:?}");
         cluster.start();
         cluster.sql_in("postgres", &format!("CREATE DATABASE {DATABASE}"));
+        cluster.stop();
         cluster
     }
 
@@ -106,6 +139,26 @@ impl Cluster {
     /// A setting from the next start on.
     pub fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Sets the rules for connections. They must let the tests in.
+    pub fn set_client_rules(&self, rules: &str) {
+        // The session of each statement has the rules of its beginning.
+        let loaded = || self.sql("SELECT pg_conf_load_time()");
+        let before = loaded();
+        fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+        self.sql("SELECT pg_reload_conf()");
+        wait_until("the rules", || (loaded() != before).then_some(()));
+    }
+
+    /// A file in its directory, which it alone can read.
+    pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        write_private(&path, content.as_bytes());
+        if let Some(user) = server_user() {
+            chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+        path
     }
 
     /// Starts it, and waits until it takes connections.

@@ -8,7 +8,7 @@ use zg_tokend::testing::demo::AuditEvent;
 use super::hosts::{DUE, Fleet};
 use super::proxy::Mode;
 use crate::common::{Background, feed, wait_until};
-use crate::login::{LoginRun, consent};
+use crate::login::{LoginRun, consent, device};
 
 #[test]
 fn a_login_on_one_host_serves_all() {
@@ -105,20 +105,14 @@ fn a_newer_login_on_any_host_wins() {
     fleet.assert_agreed();
 }
 
-#[test]
-fn a_login_by_browser_on_any_host_serves_all() {
+/// Somebody logs in on the first host while the second one runs: it has the token soon, and either can refresh.
+fn log_in_on_the_first(log_in: impl FnOnce(&Fleet)) {
     let Some(fleet) = Fleet::new(2) else { return };
     for host in &fleet.hosts {
         fleet.configure_issuer(host);
     }
     let run = fleet.hosts[1].supervise();
-    let mut login = LoginRun::start_in(&fleet.hosts[0].sandbox, "--no-browser", &[]);
-    let redirect = consent(&login.url(), "alice");
-    let page = std::process::Command::new("curl")
-        .args(["-qsSL", "--noproxy", "*", "-o", "/dev/null", &redirect])
-        .status();
-    assert!(page.unwrap().success());
-    login.ends_with(0);
+    log_in(&fleet);
     wait_until("the token of the login on the other host", || {
         let file = fleet.hosts[1].token_file();
         (file.exists() && fleet.hosts[1].token() == fleet.hosts[0].token()).then_some(())
@@ -129,6 +123,28 @@ fn a_login_by_browser_on_any_host_serves_all() {
     fleet.hosts[0].once_gives(0, []);
     fleet.assert_agreed();
     fleet.assert_not_revoked();
+}
+
+#[test]
+fn a_login_by_browser_on_any_host_serves_all() {
+    log_in_on_the_first(|fleet| {
+        let mut login = LoginRun::start_in(&fleet.hosts[0].sandbox, "--no-browser", &[]);
+        let redirect = consent(&login.url(), "alice");
+        let page = std::process::Command::new("curl")
+            .args(["-qsSL", "--noproxy", "*", "-o", "/dev/null", &redirect])
+            .status();
+        assert!(page.unwrap().success());
+        login.ends_with(0);
+    });
+}
+
+#[test]
+fn a_login_by_device_code_on_any_host_serves_all() {
+    log_in_on_the_first(|fleet| {
+        let mut login = device::start_json(&fleet.hosts[0].sandbox);
+        device::decide(&device::code(&login), "allow");
+        assert_eq!(login.wait().code(), Some(0), "{}", login.log());
+    });
 }
 
 #[test]

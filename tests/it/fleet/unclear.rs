@@ -1,5 +1,6 @@
 //! An attempt of another host whose outcome nobody knows: it is left to its owner until the last chance.
 
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -8,7 +9,7 @@ use zg_tokend::testing::demo::Fault;
 use super::commits::STORE;
 use super::hosts::{DUE, Fleet, TO_LAST_CHANCE};
 use super::proxy::{Cut, Mode};
-use crate::common::{Background, wait_until};
+use crate::common::{Background, finish, leave_out, under, wait_until};
 
 /// Longer than a claim lasts, and than an attempt must have been seen unchanged.
 const A_WHILE: Duration = Duration::from_secs(80);
@@ -54,6 +55,29 @@ fn an_unclear_attempt_is_left_to_its_owner() {
     owner.once_gives(0, []);
     other.once_gives(0, []);
     assert_eq!(fleet.posts(), 3);
+    fleet.assert_not_revoked();
+    fleet.assert_agreed();
+}
+
+/// A container has another host name at each start.
+#[test]
+fn an_attempt_from_before_a_start_with_another_host_name_is_its_own() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let script = "echo another >/proc/sys/kernel/hostname && exec \"$@\"";
+    let renamed = ["unshare", "--map-root-user", "--uts", "sh", "-c", script, "sh"];
+    if finish(Command::new(renamed[0]).args(&renamed[1..]).arg("true")).code != Some(0) {
+        leave_out("another host name: unshare may not make a namespace for it");
+        return;
+    }
+    fleet.log_in();
+    fleet.pass_time(DUE);
+    killed(&fleet, false);
+    fleet.end_claims();
+    let host = &fleet.hosts[0];
+    let name = host.name();
+    let output = finish(&mut under(renamed, &host.command(["once"])));
+    assert_eq!((output.code, fleet.posts()), (Some(0), 3), "{output:?}");
+    assert_eq!(host.name(), name, "it keeps its name");
     fleet.assert_not_revoked();
     fleet.assert_agreed();
 }

@@ -9,12 +9,12 @@ use zg_tokend::testing::demo::Fault;
 use super::logout::{logout_gives, revocations};
 use super::{LoginRun, configure, fetch, log_in, quick_devices};
 use crate::common::world::World;
-use crate::common::{Background, finish, wait_until};
+use crate::common::{Background, Sandbox, finish, wait_until};
 
 /// `login --device --json`, which needs no terminal.
-fn start_json(world: &World) -> Background {
-    let mut command = world.sandbox.command(["login", "--device", "--json"]);
-    Background::start(&mut command, world.sandbox.path("device.log"))
+pub fn start_json(sandbox: &Sandbox) -> Background {
+    let mut command = sandbox.command(["login", "--device", "--json"]);
+    Background::start(&mut command, sandbox.path("device.log"))
 }
 
 /// The events so far.
@@ -23,12 +23,12 @@ fn events(login: &Background) -> Vec<Value> {
 }
 
 #[track_caller]
-fn code(login: &Background) -> Value {
+pub fn code(login: &Background) -> Value {
     wait_until("the code", || events(login).into_iter().find(|event| event["event"] == "code"))
 }
 
 #[track_caller]
-fn decide(code: &Value, decision: &str) {
+pub fn decide(code: &Value, decision: &str) {
     let url = code["verification_uri"].as_str().unwrap();
     let user_code = code["user_code"].as_str().unwrap();
     let data = format!("user_code={user_code}&decision={decision}&user=alice");
@@ -46,7 +46,7 @@ fn a_login_by_device_code_survives_trouble() {
         world.fault(Fault::reply(status, body));
     }
     world.fault(Fault { drop: true, ..Fault::default() });
-    let mut login = start_json(&world);
+    let mut login = start_json(&world.sandbox);
     decide(&code(&login), "allow");
     assert_eq!(login.wait().code(), Some(0), "{}", login.log());
     let events = events(&login);
@@ -67,7 +67,7 @@ fn a_login_by_device_code_survives_trouble() {
 fn a_denial_ends_it() {
     let world = quick_devices(600);
     configure(&world, "");
-    let mut login = start_json(&world);
+    let mut login = start_json(&world.sandbox);
     decide(&code(&login), "deny");
     assert_eq!(login.wait().code(), Some(77), "{}", login.log());
     let failed = events(&login).pop().unwrap();
@@ -79,7 +79,7 @@ fn a_denial_ends_it() {
 fn a_code_that_expires_ends_it_where_nobody_can_ask_for_another() {
     let world = quick_devices(1);
     configure(&world, "");
-    let mut login = start_json(&world);
+    let mut login = start_json(&world.sandbox);
     assert_eq!(login.wait().code(), Some(69), "{}", login.log());
     assert!(login.log().contains("the code expired before it was entered"), "{}", login.log());
 }
@@ -193,7 +193,7 @@ fn the_endpoints_of_a_login_may_stand_where_secrets_do() {
         world.server.token_endpoint(),
         lines.concat()
     ));
-    let mut login = start_json(&world);
+    let mut login = start_json(&world.sandbox);
     decide(&code(&login), "allow");
     assert_eq!(login.wait().code(), Some(0), "{}", login.log());
     world.assert_live();

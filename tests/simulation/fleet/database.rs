@@ -13,7 +13,7 @@ pub(super) const EPOCH: i64 = 1_700_000_000_000;
 /// A failover finds nothing older than this.
 const HISTORY: i64 = 10 * SECOND;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Database {
     pub(super) row: Option<LoginRow>,
     /// Every commit of late, and when.
@@ -21,6 +21,8 @@ pub(super) struct Database {
     pub(super) timeline: u32,
     pub(super) down_until: i64,
     pub(super) mutant: Option<FleetMutant>,
+    /// It was the primary, and waits for a standby that is none any more: no COMMIT is acknowledged.
+    pub(super) waits: bool,
     /// Every statement that changed the row, for the figures.
     pub(super) repairs: u64,
     /// How often a statement replaced a newer login or reply by an older one.
@@ -86,6 +88,9 @@ impl Database {
 
     /// The reply, and whether listeners are notified.
     pub(super) fn answer(&mut self, now: i64, ask: &Ask) -> (RowReply, bool) {
+        if self.waits && !matches!(ask, Ask::Read) {
+            return (RowReply::Unknown { why: "no standby answers".into() }, false);
+        }
         match ask {
             Ask::Read => (RowReply::Row(self.view(now)), false),
             Ask::Claim { fence, seen, nonce, host } => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The faults of a world: chances in 10,000. The first five are for each refresh, aimed at the second after its
+/// The faults of a world: chances in 10,000. The first seven are for each refresh, aimed at the second after its
 /// claim; where there is a chance at all, failovers come once a week and outages every two days as well.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults {
@@ -10,6 +10,10 @@ pub(crate) struct Faults {
     pub(crate) freeze: u64,
     pub(crate) outage: u64,
     pub(crate) failover: u64,
+    /// The old primary goes on after a failover: some hosts do not see the new one for a while ...
+    pub(crate) split: u64,
+    /// ... or all see the new one, and the old one again later.
+    pub(crate) stale: u64,
     /// Somebody logs in on another host.
     pub(crate) login: u64,
     /// The reply of the token endpoint is lost.
@@ -36,6 +40,8 @@ pub(crate) const NONE: Faults = Faults {
     freeze: 0,
     outage: 0,
     failover: 0,
+    split: 0,
+    stale: 0,
     login: 0,
     lose: 0,
     unknown: 5,

@@ -40,6 +40,8 @@ pub(super) struct Host {
     pub(super) frozen_until: i64,
     /// Behind a pooler that swallows LISTEN.
     pub(super) polls: bool,
+    /// Until then it reaches the old primary, where there is one.
+    pub(super) astray_until: i64,
     /// How far its wall clock is from the truth.
     wrong_by: i64,
     role: Role,
@@ -84,6 +86,7 @@ impl Host {
             up: false,
             frozen_until: -1,
             polls,
+            astray_until: -1,
             // Minutes to and fro: the instants of the row are those of the database.
             wrong_by: (random % 600) as i64 * SECOND - 300 * SECOND,
             role,
@@ -148,7 +151,7 @@ fn policy(number: usize, seed: Option<&Secret>, role: Role) -> Policy {
         inline_seed: seed.map(Secret::fingerprint),
         login_hint: LoginHint::new(|| "log in again".into()),
         reread_secrets: None,
-        fleet: Some(FleetPolicy { role, host: format!("host-{number}").into() }),
+        fleet: Some(FleetPolicy { role, host: format!("host-{number}").into(), place: None }),
         remove_expired: false,
         patient: true,
     }
@@ -231,16 +234,18 @@ impl FleetWorld {
                 self.broken(Broken::NotOnDisk);
             }
         }
-        let down = !self.database.is_up(self.now);
+        let now = self.now;
+        let down = !self.database_of(place).is_up(now);
         let done_at = self.now + if down { PATIENCE } else { self.statement_time() };
         let reply = down.then(|| Box::new(Err(unreachable_database())));
         Doing::Ask { ask, reply, done_at }
     }
 
     /// The database answers what it was asked, whether or not the asker still lives.
-    pub(super) fn answer(&mut self, ask: &Ask) -> (Result<RowReply, Problem>, i64) {
+    pub(super) fn answer(&mut self, place: usize, ask: &Ask) -> (Result<RowReply, Problem>, i64) {
         let is_read = matches!(ask, Ask::Read);
-        if !self.database.is_up(self.now) {
+        let now = self.now;
+        if !self.database_of(place).is_up(now) {
             // The connection broke before the statement arrived.
             return (Err(unreachable_database()), self.now);
         }
@@ -249,11 +254,16 @@ impl FleetWorld {
             self.figures.unknown += u64::from(!is_read);
             return (unknown(is_read), self.now + PATIENCE);
         }
-        let (reply, notifies) = self.database.answer(self.now, ask);
+        let (reply, notifies) = self.database_of(place).answer(now, ask);
         if notifies {
-            self.notify();
+            self.notify(place);
         }
-        if let (Ask::Conclude { fence, result, .. }, RowReply::Done { .. }) = (ask, &reply)
+        if self.database_of(place).waits && !is_read {
+            return (Ok(reply), self.now + PATIENCE);
+        }
+        // Nobody but its own hosts reads what the old primary has.
+        if let (Ask::Conclude { fence, result, .. }, RowReply::Done { .. }, false) =
+            (ask, &reply, self.is_astray(place))
             && let (Some(held), Some(_)) = (fence.held, &result.verdict)
         {
             self.refused(held);
@@ -273,7 +283,7 @@ impl FleetWorld {
             Doing::Ask { ask, reply, .. } => {
                 let (reply, at) = match reply {
                     Some(reply) => (*reply, self.now),
-                    None => self.answer(&ask),
+                    None => self.answer(place, &ask),
                 };
                 if at > self.now {
                     self.hosts[place].doing =
@@ -302,8 +312,7 @@ impl FleetWorld {
     }
 
     fn note_acknowledgement(&mut self, place: usize, reply: &Result<RowReply, Problem>) {
-        let host = &mut self.hosts[place];
-        let Some((nonce, held, at)) = &host.claiming else { return };
+        let Some((nonce, held, at)) = &self.hosts[place].claiming.clone() else { return };
         let is_ours = match reply {
             Ok(RowReply::Done { .. }) => true,
             Ok(RowReply::Row(view)) => view
@@ -314,9 +323,9 @@ impl FleetWorld {
             _ => return,
         };
         // Only of the true database: the mutant's word is none.
-        let truly = self.database.row.as_ref().and_then(|row| row.attempt.as_ref());
+        let truly = self.database_of(place).row.as_ref().and_then(|row| row.attempt.as_ref());
         if is_ours && truly.is_some_and(|attempt| attempt.nonce == *nonce) {
-            host.acknowledged = Some((*held, *at));
+            self.hosts[place].acknowledged = Some((*held, *at));
         }
     }
 
@@ -329,7 +338,8 @@ impl FleetWorld {
             Some((_, at)) if self.now - at > FRESH => self.broken(Broken::OldClaim),
             Some(_) => {}
         }
-        if self.is_refused(token) {
+        // The old primary does not know what the new one has.
+        if self.is_refused(token) && !self.is_astray(place) {
             self.broken(Broken::SentAfterVerdict);
         }
         self.figures.posts += 1;
@@ -378,6 +388,10 @@ impl FleetWorld {
             && let Some(row) = &mut view.row
         {
             row.attempt.take_if(|attempt| attempt.claim_until <= view.server_time);
+        }
+        if let (Ok(RowReply::Row(view)), FleetMutant::TrustsOldPrimaries) = (&mut reply, mutant) {
+            // As a program that does not know of timelines, but for the wait after a failover.
+            view.timeline = self.database.timeline;
         }
         if let (Ok(RowReply::Row(view)), FleetMutant::NoQuarantine) = (&mut reply, mutant)
             && let Some(row) = &mut view.row
@@ -468,7 +482,7 @@ impl FleetWorld {
                 self.orphans.push(*post);
             }
             Some(Doing::Ask { ask, reply: None, .. }) if half => {
-                let _ = self.answer(&ask);
+                let _ = self.answer(place, &ask);
             }
             _ => {}
         }

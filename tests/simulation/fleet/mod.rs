@@ -9,6 +9,7 @@ mod database;
 mod figures;
 mod host;
 mod mutants;
+mod split;
 mod world;
 
 use figures::{Faults, Figures, NONE};
@@ -24,7 +25,7 @@ const WORLD: i64 = 15;
 const ALL: Faults = Faults { kill: 100, freeze: 100, outage: 100, failover: 100, lose: 10, ..NONE };
 
 /// The rows of the table: faults at one refresh in a hundred.
-const ROWS: [(&str, Faults); 9] = [
+const ROWS: [(&str, Faults); 11] = [
     ("slow replies (1 % take 5 to 60 s)", Faults { slowest: 60, ..NONE }),
     ("host frozen 20 to 900 s", Faults { freeze: 100, ..NONE }),
     ("engine away 10 to 5,000 s", Faults { outage: 100, ..NONE }),
@@ -34,6 +35,8 @@ const ROWS: [(&str, Faults); 9] = [
     ("all, and 0.1 % of replies lost", ALL),
     ("all, server replays for 30 s", Faults { grace: 30, ..ALL }),
     ("somebody logs in on another host", Faults { login: 100, freeze: 100, ..NONE }),
+    ("an old primary comes back", Faults { stale: 100, ..NONE }),
+    ("two primaries at once for 10 to 3,000 s", Faults { split: 100, ..NONE }),
 ];
 
 /// The seeds of the worlds of a row, so that each row has worlds of its own.
@@ -88,9 +91,13 @@ fn a_fleet_loses_no_login_that_can_be_saved() {
                 figures.unknown,
                 figures.broken,
             );
-            // A killed host may stay down past the last chance of its token, with the only copy of the successor.
-            let permitted = if faults.kill > 0 { (6 * days / 600).max(1) } else { 0 };
-            if figures.avoidable > permitted.cast_unsigned()
+            // A killed host may stay down past the last chance of its token, with the only copy of the successor; and one
+            // that reaches only the old primary may be cut off for so long.
+            let permitted = if faults.kill > 0 || faults.split > 0 { (6 * days / 600).max(1) } else { 0 };
+            // On each side of a partition a host refreshes with the same refresh token, as docs/FLEET.md says. The
+            // figure tells how often.
+            let is_judged = faults.split == 0 || sync;
+            if (is_judged && figures.avoidable > permitted.cast_unsigned())
                 || figures.stuck > 0
                 || !figures.broken.is_empty()
                 || posts > 1.02

@@ -29,10 +29,12 @@ pub(crate) enum FleetMutant {
     StoresRowFirst,
     /// Keeps a refusal to itself.
     HidesVerdicts,
+    /// Goes on with an old primary after it has seen the new one.
+    TrustsOldPrimaries,
 }
 
 /// The faults that a mutant does not stand, in worlds that the core does.
-pub(crate) const ALL: [(FleetMutant, Faults); 12] = [
+pub(crate) const ALL: [(FleetMutant, Faults); 13] = [
     (FleetMutant::RefreshesWithoutIt, Faults { outage: 500, ..NONE }),
     (FleetMutant::StealsClaims, NONE),
     (FleetMutant::TakesOverAtOnce, Faults { freeze: 500, ..NONE }),
@@ -45,4 +47,5 @@ pub(crate) const ALL: [(FleetMutant, Faults); 12] = [
     (FleetMutant::BelievesCommits, Faults { unknown: 300, ..NONE }),
     (FleetMutant::StoresRowFirst, Faults { kill: 2000, ..NONE }),
     (FleetMutant::HidesVerdicts, Faults { lose: 300, ..NONE }),
+    (FleetMutant::TrustsOldPrimaries, Faults { stale: 1000, ..NONE }),
 ];

@@ -25,6 +25,10 @@ pub(super) enum Incident {
     /// An outage each two days.
     Outages,
     Failover,
+    /// A failover whose old primary goes on; true if some hosts do not see the new one at first.
+    Split(bool),
+    /// This host reaches the old primary until then.
+    Stray(usize, i64),
     /// A failover each week.
     Failovers,
     /// The row may have changed.
@@ -37,7 +41,7 @@ pub(super) enum Incident {
 }
 
 pub(crate) struct FleetWorld {
-    faults: Faults,
+    pub(super) faults: Faults,
     pub(super) mutant: Option<FleetMutant>,
     pub(crate) traced: bool,
     pub(super) random: Random,
@@ -45,6 +49,8 @@ pub(crate) struct FleetWorld {
     duration: i64,
     pub(super) hosts: Vec<Host>,
     pub(super) database: Database,
+    /// The primary before the last failover, where it goes on.
+    pub(super) old_primary: Option<Database>,
     server: Server,
     agenda: BTreeMap<(i64, u64), Incident>,
     next_id: u64,
@@ -94,6 +100,7 @@ impl FleetWorld {
             now: 0,
             duration: days * DAY + REST,
             database: Database::new(mutant),
+            old_primary: None,
             server,
             agenda: BTreeMap::new(),
             next_id: 0,
@@ -214,6 +221,8 @@ impl FleetWorld {
                 }
             }
             Incident::Failover => self.fail_over(),
+            Incident::Split(at_once) => self.split(at_once),
+            Incident::Stray(place, until) => self.stray(place, until),
             Incident::Failovers => {
                 if self.is_rough() {
                     self.fail_over();
@@ -247,10 +256,10 @@ impl FleetWorld {
         self.tell(place, Event::Begin(ROW));
     }
 
-    /// The database tells its listeners.
-    pub(super) fn notify(&mut self) {
+    /// The database of this host tells its listeners.
+    pub(super) fn notify(&mut self, by: usize) {
         for place in 0..self.hosts.len() {
-            if !self.hosts[place].polls {
+            if !self.hosts[place].polls && self.is_astray(place) == self.is_astray(by) {
                 let at = self.now + self.random.between(10, 300);
                 self.plan(at, Incident::Row(place));
             }
@@ -262,7 +271,7 @@ impl FleetWorld {
         self.plan_return();
     }
 
-    fn fail_over(&mut self) {
+    pub(super) fn fail_over(&mut self) {
         let behind = if self.faults.sync { 0 } else { self.random.pick(&[0, 500, 2000, 5000]) };
         let down = self.random.between(3 * SECOND, 60 * SECOND);
         let lost = self.database.fail_over(self.now, behind, down);
@@ -301,7 +310,7 @@ impl FleetWorld {
         if !self.is_rough() {
             return;
         }
-        let Faults { kill, freeze, outage, failover, login, .. } = self.faults;
+        let Faults { kill, freeze, outage, failover, split, stale, login, .. } = self.faults;
         if self.happens(login) {
             let at = self.now + self.random.between(0, 20 * SECOND);
             self.plan(at, Incident::Login(place));
@@ -320,6 +329,10 @@ impl FleetWorld {
         } else if chance < kill + freeze + outage + failover {
             let at = at + self.random.between(0, 2 * SECOND);
             self.plan(at, Incident::Failover);
+        } else if chance < kill + freeze + outage + failover + split {
+            self.plan(at, Incident::Split(true));
+        } else if chance < kill + freeze + outage + failover + split + stale {
+            self.plan(at, Incident::Split(false));
         }
     }
 
