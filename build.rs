@@ -37,15 +37,39 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// One section of the program for each part of the list.
+/// Sections of the program: the functions that were run, part by part, and then all others of the same
+/// names. If the hashes in the list are out of date, the names find all instances of a generic function,
+/// most of which no command runs.
 fn side_by_side(functions: &str) -> String {
+    let parts = functions.split("\n\n").map(|part| {
+        let lines = part.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect::<Vec<_>>()
+    });
+    let parts = parts.zip(["short", "refresh"]).collect::<Vec<_>>();
     let mut script = "SECTIONS {".to_owned();
-    for (part, place) in functions.split("\n\n").zip(["short", "refresh"]) {
-        let names = part.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
-        if !names.is_empty() {
-            // Writing to a string does not fail.
-            let _ = write!(script, " .text_{place} : {{ *({}) }}", names.join(" "));
+    // Writing to a string does not fail.
+    let mut add = |place: &str, patterns: Vec<String>| {
+        if !patterns.is_empty() {
+            let _ = write!(script, " .text_{place} : {{ *({}) }}", patterns.join(" "));
         }
+    };
+    for (lines, place) in &parts {
+        let exact = lines.iter().flat_map(|(name, hashes)| match *hashes {
+            "" => vec![(*name).to_owned()],
+            hashes => hashes.split(' ').map(|hash| with_hash(name, hash)).collect(),
+        });
+        add(place, exact.collect());
+    }
+    for (lines, place) in &parts {
+        add(&format!("{place}_others"), lines.iter().map(|(name, _)| (*name).to_owned()).collect());
     }
     script + " } INSERT BEFORE .text;\n"
+}
+
+/// The beginning of a name may end within what comes before each hash.
+fn with_hash(name: &str, hash: &str) -> String {
+    let beginning = name.split('*').next().unwrap_or_default();
+    let beginning =
+        ["17h", "17", "1"].iter().find_map(|end| beginning.strip_suffix(end)).unwrap_or(beginning);
+    format!("{beginning}*17h{hash}E*")
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Measures which functions a process of zg-tokend runs, and writes functions.txt, from which the linker
-puts them side by side (build.rs). The list has the beginnings of their names that no other function has.
+puts them side by side (build.rs). The list has the beginnings of their names that no other function has,
+each with the hashes of those that were run: many functions of a generic one have the same name.
 
 usage: packaging/functions.py
 
@@ -32,8 +33,8 @@ PROGRAM = TARGET / "release/zg-tokend"
 MAP = TARGET / "functions.map"
 HEAD = """\
 # Made by packaging/functions.py: the functions that commands run, by the beginnings of the names of their
-# sections. First those of `status`, `token` and `once` with nothing due, and then, after the empty
-# line, the further ones of a refresh over HTTPS in `once` and `run`.
+# sections, and the hashes that end the names. First those of `status`, `token` and `once` with nothing due,
+# and then, after the empty line, the further ones of a refresh over HTTPS in `once` and `run`.
 """
 
 
@@ -49,6 +50,9 @@ def build():
     return sorted((int(m[1], 16), int(m[2], 16), m[3]) for m in found if m)
 
 
+granted = threading.Event()
+
+
 class Grants(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -61,6 +65,7 @@ class Grants(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
         self.wfile.write(reply)
+        granted.set()
 
     def log_message(self, *_):
         pass
@@ -106,8 +111,10 @@ def addresses(home, command):
     env = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "SSL_CERT_FILE": f"{home}/bundle"}
     env["PATH"] = os.environ["PATH"]
     program = [PROGRAM, command, "--config", config]
+    granted.clear()
     process = subprocess.Popen([*valgrind, *program], env=env, stdout=subprocess.DEVNULL, preexec_fn=hide_auxv)
     if command == "run":
+        granted.wait()
         time.sleep(20)
         process.send_signal(signal.SIGTERM)
     if process.wait():
@@ -141,17 +148,24 @@ def main():
             place = bisect.bisect(starts, address) - 1
             # `.text` alone is assembly.
             if address < starts[place] + sections[place][1] and stable[place] != ".text":
-                yield stable[place]
+                yield place
 
-    def prefixes(wanted, others):
-        """The shortest beginnings of the names that no other function has."""
-        others = sorted(others)
-        for name in wanted:
-            place = bisect.bisect(others, name)
-            near = others[max(place - 1, 0) : place + 1]
+    def lines(wanted, others):
+        """The shortest beginnings of the names that no other function has, with the hashes."""
+        others, hashes = sorted(others), {}
+        for place in wanted:
+            name = stable[place]
+            near = bisect.bisect(others, name)
+            near = others[max(near - 1, 0) : near + 1]
             beginning = name[: max((len(os.path.commonprefix([name, other])) for other in near), default=0) + 1]
             # A beginning with a * in it may stand for anything.
-            yield name if beginning == name or "Cs*" in name else beginning.rstrip("*") + "*"
+            beginning = name if beginning == name or "Cs*" in name else beginning.rstrip("*") + "*"
+            hash = re.search(r"17h([0-9a-f]{16})E", sections[place][2])
+            hashes.setdefault(beginning, set()).update(hash.groups() if hash else ())
+        return "\n".join(" ".join([name, *sorted(hashes[name])]) for name in sorted(hashes))
+
+    def stable_names(places):
+        return {stable[place] for place in places}
 
     with tempfile.TemporaryDirectory() as home:
         home = pathlib.Path(home)
@@ -163,10 +177,10 @@ def main():
         short = set().union(*(names(addresses(home, command)) for command in ("once", "status", "token")))
         (home / "config.toml").write_text(config.replace("seed", "new"))
         refresh |= set(names(addresses(home, "run")))
-    rest = set(stable) - short - refresh
-    parts = (prefixes(short, rest | (refresh - short)), prefixes(refresh - short, rest))
-    text = "\n\n".join("\n".join(sorted(set(part))) for part in parts) + "\n"
-    LIST.write_text(HEAD + text)
+    refresh -= short
+    rest = set(stable) - stable_names(short) - stable_names(refresh)
+    parts = lines(short, rest | (stable_names(refresh) - stable_names(short))), lines(refresh, rest)
+    LIST.write_text(HEAD + "\n\n".join(parts) + "\n")
 
 
 main()

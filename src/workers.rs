@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -40,6 +41,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// The stack of a thread. The deepest work resolves names, which glibc does within 64 KiB.
 const STACK: usize = 512 * 1024;
+
+/// Threads that look at many accounts at once: two processors are in use while others wait for a disk.
+const LOOK_THREADS: usize = 4;
+
+/// So many accounts are looked at by one thread in one go: fewer cost less than a thread that looks at them.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// Does the work, and gives what delivers the result: the thread is idle by then, so that the next work
 /// finds it.
@@ -159,6 +166,33 @@ pub async fn run_within<T: Send + 'static>(
     result
 }
 
+/// Does the same work for each item; the results are in the order of the items. Few items are left to the
+/// caller's own thread, and so are all where no other can be had.
+pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let pieces: Vec<_> = items.chunks(LOOKS_AT_ONCE).collect();
+    let next = AtomicUsize::new(0);
+    let part = || {
+        let mut done = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = pieces.get(place) else { return done };
+            done.push((place, piece.iter().map(&work).collect::<Vec<_>>()));
+        }
+    };
+    let mut done = thread::scope(|scope| {
+        let builder = || thread::Builder::new().name("worker".into()).stack_size(STACK);
+        let threads =
+            (1..LOOK_THREADS.min(pieces.len())).map_while(|_| builder().spawn_scoped(scope, part).ok());
+        let threads: Vec<_> = threads.collect();
+        let mut done = part();
+        // A panic ends the process.
+        done.extend(threads.into_iter().filter_map(|thread| thread.join().ok()).flatten());
+        done
+    });
+    done.sort_unstable_by_key(|(place, _)| *place);
+    done.into_iter().flat_map(|(_, results)| results).collect()
+}
+
 /// Why the kernel refused a thread since the last call, for the log: the work was done all the same.
 pub fn take_refusal() -> Option<io::Error> {
     [&FILES, &NAMES, &PROGRAMS].into_iter().find_map(|pool| pool.lock().refusal.take())
@@ -188,7 +222,7 @@ impl Pool {
         let began = monotonic();
         state.busy_since.push(began);
         drop(state);
-        let thread = std::thread::Builder::new().name("worker".into()).stack_size(STACK);
+        let thread = thread::Builder::new().name("worker".into()).stack_size(STACK);
         let Err(error) = thread.spawn(move || self.work(began)) else { return true };
         let mut state = self.lock();
         state.refusal = Some(error);
@@ -256,6 +290,23 @@ mod tests {
             sum
         });
         assert_eq!(sum, 4950);
+    }
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        for count in [0, 1, LOOKS_AT_ONCE, LOOKS_AT_ONCE + 1, 1000] {
+            let items: Vec<_> = (0..count).collect();
+            let doubled: Vec<_> = items.iter().map(|number| 2 * number).collect();
+            assert_eq!(map(&items, |number| 2 * number), doubled);
+        }
+    }
+
+    #[test]
+    fn many_items_are_worked_on_at_the_same_time() {
+        // Each thread stays until the other has come.
+        let both = std::sync::Barrier::new(2);
+        let items: Vec<_> = (0..2 * LOOKS_AT_ONCE).collect();
+        map(&items, |number| number % LOOKS_AT_ONCE == 0 && both.wait().is_leader());
     }
 
     #[test]

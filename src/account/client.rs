@@ -234,9 +234,13 @@ impl Client {
         if context.inline || url.scheme() != "https" || endpoint.is_prepared() {
             return Ok(());
         }
-        let url = url.clone();
+        let _turn = endpoint.preparation().await;
+        if endpoint.is_prepared() {
+            return Ok(());
+        }
+        let (url, preparing) = (url.clone(), Arc::clone(&endpoint));
         let path = self.account.ca_file.clone().unwrap_or_default();
-        let prepared = workers::run_within(&path, FILE_TIME, move || endpoint.prepare(&url).is_ok()).await;
+        let prepared = workers::run_within(&path, FILE_TIME, move || preparing.prepare(&url).is_ok()).await;
         prepared.map(drop).ok_or_else(|| {
             Problem::of(Class::Unavailable, "files_hang", "cannot read the root certificates")
                 .cause("the file system does not answer")

@@ -15,6 +15,8 @@ use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
 use crate::store::fleet::link::Link;
+// What listens knows no database.
+pub use crate::store::fleet::link::{ECHO_PREFIX, News, REFUSED};
 use crate::store::fleet::{DatabaseRole, Table, target};
 use crate::store::fleet_error::{DatabaseFault, FleetError};
 

@@ -51,10 +51,16 @@ pub async fn read_keys(
         Some(SecretSource::File(path)) => Some((key, path.clone())),
         _ => None,
     });
+    let has_none = sources.iter().all(|(_, source)| source.is_none());
     let (settings, account) = (Arc::clone(settings), Arc::clone(account));
     let work = move || read_keys_here(&settings, &account, key_use);
     let Some((key, path)) = file else {
-        return if inline { work() } else { workers::run_program(work).await };
+        return match () {
+            () if inline => work(),
+            // Only the state is read. The many threads for programs would be made for nothing.
+            () if has_none => workers::run(work).await,
+            () => workers::run_program(work).await,
+        };
     };
     let read = workers::run_within(&path, FILE_TIME, work).await;
     read.unwrap_or_else(|| {

@@ -181,7 +181,7 @@ fn validated(
         if let Some(real) = known.borrow().get(path) {
             return real.clone();
         }
-        let real = links.follow(path);
+        let real = links.follow(&[path.to_owned()]).remove(0);
         known.borrow_mut().insert(path.to_owned(), real.clone());
         real
     };
@@ -189,6 +189,11 @@ fn validated(
     let homes: Vec<_> = homes.filter(|home| home.parent().is_some()).map(|home| real(home)).collect();
     let (accounts, state_keys) = (Vec::new(), Vec::new());
     let scope = validate::Scope { path, environment, real: &real, homes: &homes, accounts, state_keys };
+    if let Some(links) = &links {
+        let paths = scope.token_files(&raw);
+        let real = links.follow(&paths);
+        known.borrow_mut().extend(paths.into_iter().zip(real));
+    }
     let settings = scope.settings(raw);
     settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use crate::config::keys::{RawOutput, or_default};
+use crate::config::document::RawFile;
+use crate::config::keys::{AccountKeys, RawOutput, or_default};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{OutputConfig, TokenFile, WriteMode};
 use crate::config::validate::Scope;
@@ -29,6 +30,16 @@ impl Scope<'_> {
         };
         let format = template("outputs.format", &or_default("outputs.format", raw.format))?;
         Ok((OutputConfig { file, format }, path.span()))
+    }
+
+    /// The token files of accounts, where their paths are valid.
+    pub(super) fn token_files(&self, raw: &RawFile) -> Vec<PathBuf> {
+        let accounts = raw.accounts.iter().flatten();
+        let texts = accounts.filter_map(|entry| match &entry.keys {
+            AccountKeys::Simple { token_file, .. } => token_file.as_ref(),
+            AccountKeys::Any(raw) => raw.token_file.as_ref(),
+        });
+        texts.filter_map(|text| self.path("token_file", text).ok()).collect()
     }
 
     pub(super) fn place(&self, key: &str, path: &Spanned<String>) -> Result<TokenFile, ConfigProblem> {

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::context::{Context, Notice};
-use crate::account::fleet::link;
+use crate::account::fleet::{ECHO_PREFIX, News, REFUSED, link};
 use crate::account::fleet_note::FleetNote;
 use crate::config::settings::FleetConfig;
 use crate::config::{AccountConfig, AccountName, Settings};
@@ -23,7 +23,6 @@ use crate::problem::{Class, Problem};
 use crate::refresh::decide::Trigger;
 use crate::refresh::fleet::LOOK;
 use crate::store;
-use crate::store::fleet::link::{ECHO_PREFIX, News, REFUSED};
 use crate::workers;
 
 /// The first wait after a lost connection, and the longest: the others wait for what is only on this disk.

@@ -54,11 +54,16 @@ impl Links {
         }))
     }
 
-    /// The path without links. A part that does not exist, or cannot be looked at, stays as it is.
-    pub fn follow(&self, path: &Path) -> PathBuf {
+    /// Each path without links. A part that does not exist, or cannot be looked at, stays as it is.
+    pub fn follow(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
         match self {
-            Self::Here(directories) => directories.borrow_mut().follow(path),
-            Self::Apart(apart) => apart.ask(path).unwrap_or_else(|| normal(path)),
+            Self::Here(directories) => {
+                paths.iter().map(|path| directories.borrow_mut().follow(path)).collect()
+            }
+            Self::Apart(apart) => {
+                let answers = apart.ask_all(paths).into_iter().zip(paths);
+                answers.map(|(answer, path)| answer.unwrap_or_else(|| normal(path))).collect()
+            }
         }
     }
 }
@@ -70,21 +75,47 @@ impl<T: Send + 'static> Apart<T> {
 
     /// The answer for this path; `None` if its file system hangs.
     pub fn ask(&self, path: &Path) -> Option<T> {
-        let directory = path.parent().unwrap_or(path);
-        if self.hung.borrow().contains(directory) {
-            return None;
+        self.ask_all(&[path.to_owned()]).pop().flatten()
+    }
+
+    /// The answer for each path; `None` where its file system hangs. Each question that waits for the answer
+    /// to the one before takes two switches between threads: these are asked together.
+    pub fn ask_all(&self, paths: &[PathBuf]) -> Vec<Option<T>> {
+        let is_hung = |path: &Path| self.hung.borrow().contains(path.parent().unwrap_or(path));
+        let mut answers = Vec::with_capacity(paths.len());
+        while let Some(rest @ [first, ..]) = paths.get(answers.len()..) {
+            if is_hung(first) {
+                answers.push(None);
+                continue;
+            }
+            let Some(thread) = self.thread.take().or_else(|| AnswerThread::start((self.make)())) else {
+                // No thread can be had: late rather than never.
+                answers.push(Some((self.make)()(first)));
+                continue;
+            };
+            for path in rest.iter().filter(|path| !is_hung(path)) {
+                // It ends after this one.
+                let _ = thread.paths.send(path.clone());
+            }
+            let mut thread = Some(thread);
+            for path in rest {
+                if is_hung(path) {
+                    answers.push(None);
+                } else if let Some(Ok(answer)) =
+                    thread.as_ref().map(|thread| thread.answers.recv_timeout(HANGS_AFTER))
+                {
+                    answers.push(Some(answer));
+                } else {
+                    self.hung.borrow_mut().insert(path.parent().unwrap_or(path).to_owned());
+                    answers.push(None);
+                    // The others are asked anew.
+                    thread = None;
+                    break;
+                }
+            }
+            self.thread.replace(thread);
         }
-        let Some(thread) = self.thread.take().or_else(|| AnswerThread::start((self.make)())) else {
-            // No thread can be had: late rather than never.
-            return Some((self.make)()(path));
-        };
-        let answer = thread.ask(path);
-        if answer.is_some() {
-            self.thread.replace(Some(thread));
-        } else {
-            self.hung.borrow_mut().insert(directory.to_owned());
-        }
-        answer
+        answers
     }
 
     /// Lets the thread end until the next question.
@@ -107,12 +138,6 @@ impl<T: Send + 'static> AnswerThread<T> {
         };
         std::thread::Builder::new().name("links".into()).spawn(work).ok()?;
         Some(Self { paths, answers })
-    }
-
-    /// `None` if the file system hangs.
-    fn ask(&self, path: &Path) -> Option<T> {
-        self.paths.send(path.to_owned()).ok()?;
-        self.answers.recv_timeout(HANGS_AFTER).ok()
     }
 }
 
@@ -211,8 +236,30 @@ mod tests {
         assert_eq!(apart.ask(Path::new("/well/one")), Some("/well/one".into()));
         assert!(apart.hung.borrow().contains(Path::new("/hung")));
         assert_eq!(apart.ask(Path::new("/hung/two")), None);
+        let paths = ["/well/a", "/hung/b", "/well/c"].map(PathBuf::from);
+        assert_eq!(apart.ask_all(&paths), [Some(paths[0].clone()), None, Some(paths[2].clone())]);
         apart.rest();
         assert_eq!(apart.ask(Path::new("/well/two")), Some("/well/two".into()));
+        drop(release);
+    }
+
+    #[test]
+    fn what_is_asked_after_a_path_that_hangs_is_answered() {
+        let (release, hang) = mpsc::channel::<()>();
+        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+        let apart = Apart::new(move || {
+            let hang = std::sync::Arc::clone(&hang);
+            Box::new(move |path: &Path| {
+                if path.starts_with("/hung") {
+                    let _ = hang.lock().unwrap().recv();
+                }
+                path.to_owned()
+            })
+        });
+        let paths = ["/well/a", "/hung/b", "/well/c", "/hung/d", "/well/e"].map(PathBuf::from);
+        let answered = |place: usize| Some(paths[place].clone());
+        assert_eq!(apart.ask_all(&paths), [answered(0), None, answered(2), None, answered(4)]);
+        assert_eq!(apart.ask_all(&[]), []);
         drop(release);
     }
 

@@ -20,6 +20,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Sleep, sleep, timeout};
 use url::Url;
 use zeroize::Zeroizing;
@@ -76,6 +77,7 @@ pub struct HttpEndpoint {
     environment: ProxyVariables,
     https: OnceLock<Connector>,
     http: OnceLock<Connector>,
+    preparation: Mutex<()>,
 }
 
 impl HttpEndpoint {
@@ -85,13 +87,19 @@ impl HttpEndpoint {
     }
 
     pub(super) fn with_environment(options: HttpOptions, environment: ProxyVariables) -> Self {
-        Self { options, environment, https: OnceLock::new(), http: OnceLock::new() }
+        let (https, http, preparation) = Default::default();
+        Self { options, environment, https, http, preparation }
     }
 
     /// Does everything for an exchange with this URL that needs no network: reads the root
     /// certificates and the proxy variables, and checks whether plain http is permitted.
     pub fn prepare(&self, url: &Url) -> Result<(), TransportFailure> {
         self.connector_for(url).map(drop)
+    }
+
+    /// The turn of one exchange to prepare: the others wait for it without a thread.
+    pub async fn preparation(&self) -> MutexGuard<'_, ()> {
+        self.preparation.lock().await
     }
 
     /// Whether the root certificates were read.

@@ -3,12 +3,14 @@
 //! Built from the parts that reqwest is built from. reqwest itself reads interim answers (HTTP 1xx)
 //! for as long as they come, at the cost of a processor, and tells nobody of them.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
 
@@ -26,6 +28,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -228,10 +232,10 @@ impl Write for BoundedWire {
 #[derive(Clone)]
 struct Resolver;
 
-/// The name of the host is not known, or the name server does not answer.
-#[derive(Debug, thiserror::Error)]
+/// The name of the host is not known, or the name server does not answer. Several may have asked.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
-pub(super) struct ResolveError(#[from] io::Error);
+pub(super) struct ResolveError(Arc<io::Error>);
 
 impl Service<Name> for Resolver {
     type Response = IntoIter<SocketAddr>;
@@ -247,6 +251,94 @@ impl Service<Name> for Resolver {
     }
 }
 
+/// A name and a port.
+type HostPort = (String, u16);
+type Addresses = Result<Vec<SocketAddr>, ResolveError>;
+
+/// The lookups under way. The accounts of a wave ask for the same name at the same time, and each lookup
+/// of its own would take a thread.
+static LOOKUPS: Mutex<BTreeMap<HostPort, Receiver<Option<Addresses>>>> = Mutex::new(BTreeMap::new());
+
+fn lookups() -> MutexGuard<'static, BTreeMap<HostPort, Receiver<Option<Addresses>>>> {
+    LOOKUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One lookup, which ends when it is dropped: its exchange may end before the answer comes.
+struct Lookup(HostPort);
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        lookups().remove(&self.0);
+    }
+}
+
 async fn lookup(name: String, port: u16) -> Result<IntoIter<SocketAddr>, ResolveError> {
-    Ok(workers::run_lookup(move || (name.as_str(), port).to_socket_addrs()).await?)
+    let place = (name, port);
+    let (found, addresses) = watch::channel(None);
+    let lookup = loop {
+        let other = match lookups().entry(place.clone()) {
+            Entry::Occupied(other) => other.get().clone(),
+            Entry::Vacant(vacant) => {
+                vacant.insert(addresses);
+                break Lookup(place);
+            }
+        };
+        if let Some(addresses) = answer(other).await {
+            return addresses.map(Vec::into_iter);
+        }
+        // Its exchange has ended without an answer.
+    };
+    let (name, port) = lookup.0.clone();
+    let addresses = workers::run_lookup(move || (name.as_str(), port).to_socket_addrs()).await;
+    let addresses = addresses.map(Iterator::collect).map_err(|error| ResolveError(Arc::new(error)));
+    // From now on a lookup begins anew.
+    drop(lookup);
+    found.send_replace(Some(addresses.clone()));
+    addresses.map(Vec::into_iter)
+}
+
+async fn answer(mut lookup: Receiver<Option<Addresses>>) -> Option<Addresses> {
+    lookup.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use crate::http::connection::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn those_who_ask_at_the_same_time_get_the_same_answer() {
+        runtime().block_on(async {
+            let ask = || lookup("localhost".into(), 7);
+            let (first, second) = tokio::join!(ask(), ask());
+            assert_eq!(first.unwrap().collect::<Vec<_>>(), second.unwrap().collect::<Vec<_>>());
+            let ask = || lookup("no such name".into(), 7);
+            let (first, second) = tokio::join!(ask(), ask());
+            assert_eq!(first.unwrap_err().to_string(), second.unwrap_err().to_string());
+        });
+        assert!(!lookups().keys().any(|(_, port)| *port == 7));
+    }
+
+    #[test]
+    fn an_exchange_that_ends_early_leaves_the_lookup_to_the_others() {
+        runtime().block_on(async {
+            let mut first = Box::pin(lookup("localhost".into(), 8));
+            let mut second = Box::pin(lookup("localhost".into(), 8));
+            // The first is under way, and the second waits for it.
+            let _ = timeout(Duration::ZERO, &mut first).await;
+            let waits = timeout(Duration::ZERO, &mut second).await;
+            drop(first);
+            assert!(match waits {
+                Ok(answer) => answer.is_ok(),
+                Err(_) => second.await.is_ok(),
+            });
+        });
+    }
 }

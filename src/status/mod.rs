@@ -19,7 +19,8 @@ pub use crate::status::account::{
     AccountStatus, FleetStatus, ProbeStatus, PushStatus, Severity, State, TokenFileStatus,
 };
 use crate::status::look::look;
-use crate::store::{self, lock};
+use crate::store::{Stores, lock};
+use crate::workers;
 
 /// The version of the JSON that `status --json` prints; a change of meaning raises it. Its schema
 /// is `packaging/status.schema.json`.
@@ -49,20 +50,12 @@ pub fn status(
     masked: Option<(&'static str, &Path)>,
 ) -> Snapshot {
     let now = SystemClock::new().now();
-    // Most accounts have the same supervisor.
-    let mut stopped: Option<(u32, bool)> = None;
-    let accounts = store::open_all(settings, only).map(|(account, store)| {
+    let stores = Stores::new(settings);
+    let chosen: Vec<_> = settings.chosen(only).collect();
+    let mut accounts = workers::map(&chosen, |account| {
         let policy = policy(settings, account, Mode::default());
-        let mut status = judge::judge(account, &policy, &look(settings, &policy, store, account), now);
-        if let Some(pid) = status.supervisor.and_then(|supervisor| supervisor.pid) {
-            let (_, is_stopped) = match stopped {
-                Some(known) if known.0 == pid => known,
-                _ => *stopped.insert((pid, lock::is_stopped(pid))),
-            };
-            if is_stopped {
-                status.stop_supervisor(pid);
-            }
-        }
+        let mut status =
+            judge::judge(account, &policy, &look(settings, &policy, stores.open(account), account), now);
         if plain_copy::has_sealed_secrets(account) {
             status.plain_copy = plain_copy::find(settings).map(|path| path.to_string_lossy().into_owned());
         }
@@ -70,5 +63,17 @@ pub fn status(
             masked.filter(|(_, path)| *path == status.token_file.path).map(|(variable, _)| variable);
         status
     });
-    Snapshot { at: now.wall / 1000, accounts: accounts.collect() }
+    // Most accounts have the same supervisor.
+    let mut stopped: Option<(u32, bool)> = None;
+    for status in &mut accounts {
+        let Some(pid) = status.supervisor.and_then(|supervisor| supervisor.pid) else { continue };
+        let (_, is_stopped) = match stopped {
+            Some(known) if known.0 == pid => known,
+            _ => *stopped.insert((pid, lock::is_stopped(pid))),
+        };
+        if is_stopped {
+            status.stop_supervisor(pid);
+        }
+    }
+    Snapshot { at: now.wall / 1000, accounts }
 }

@@ -12,7 +12,6 @@ pub mod seeds;
 pub mod state;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::config::{AccountConfig, AccountName, Settings};
 use crate::store::lock::{STATE, StateDir};
@@ -29,20 +28,25 @@ pub fn state_path(settings: &Settings, login: &AccountName) -> PathBuf {
     settings.state_dir.join(login.as_str()).join(STATE)
 }
 
-/// The stores of several accounts: the path to their common directory is checked once for all.
-pub fn open_all<'a>(
+/// Opens the stores of several accounts: the path to their common directory is checked once for all.
+pub struct Stores<'a> {
     settings: &'a Settings,
-    only: Option<&'a str>,
-) -> impl Iterator<Item = (&'a Arc<AccountConfig>, Store)> {
-    // If it cannot be opened, each store reports that when it is used.
-    let state_dir = StateDir::find(&settings.state_dir).ok().flatten();
-    settings.chosen(only).map(move |account| {
-        let mut store = open(settings, account);
-        if let Some(state_dir) = &state_dir {
+    /// If it cannot be opened, each store reports that when it is used.
+    state_dir: Option<StateDir>,
+}
+
+impl<'a> Stores<'a> {
+    pub fn new(settings: &'a Settings) -> Self {
+        Self { settings, state_dir: StateDir::find(&settings.state_dir).ok().flatten() }
+    }
+
+    pub fn open(&self, account: &AccountConfig) -> Store {
+        let mut store = open(self.settings, account);
+        if let Some(state_dir) = &self.state_dir {
             store.open_within(state_dir);
         }
-        (account, store)
-    })
+        store
+    }
 }
 
 /// Files below the state directory that have a refresh token in plain, or that cannot be read: what

@@ -7,10 +7,11 @@ use crate::cli::output::printable;
 use crate::cli::status::words::problem;
 use crate::message::{duration, local};
 use crate::status::{AccountStatus, FleetStatus, ProbeStatus, PushStatus, Snapshot, TokenFileStatus};
+use crate::workers;
 
 /// Each account: a headline, then what is known of it, a name and a value on each line.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    snapshot.accounts.iter().map(account).collect::<Vec<_>>().join("\n")
+    workers::map(&snapshot.accounts, account).join("\n")
 }
 
 fn account(status: &AccountStatus) -> String {
