@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use serde::Serialize;
+use serde_with_macros::skip_serializing_none;
 
 use crate::config::AccountConfig;
 use crate::problem::{Problem, cause};
@@ -18,19 +19,17 @@ pub enum FindingLevel {
 }
 
 /// The result of one check.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub level: FindingLevel,
     /// Name of the account; absent for what all accounts share.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// Mostly a key of the config.
     pub subject: &'static str,
     /// Without secrets.
     pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -64,6 +63,11 @@ impl Finding {
     /// A problem of an account.
     pub fn of_problem(subject: &'static str, problem: Problem) -> Self {
         Self { cause: problem.cause, ..Self::problem(subject, problem.message, problem.hint) }
+    }
+
+    /// True if it tells this problem.
+    pub fn tells(&self, problem: &Problem) -> bool {
+        self.message == problem.message && self.cause == problem.cause
     }
 
     #[must_use]

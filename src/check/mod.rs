@@ -51,10 +51,9 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
         count => format!("{count} accounts"),
     };
     let mut findings = vec![Finding::ok("config", format!("{}, {accounts}", settings.path.display()))];
-    let warnings = settings.warnings.iter();
-    findings.extend(
-        warnings.map(|warning| Finding::warning("config", warning.to_string(), warning.hint(&settings.path))),
-    );
+    for warning in &settings.warnings {
+        findings.push(Finding::warning("config", warning.to_string(), warning.hint(&settings.path)));
+    }
     findings.extend(seal::copy_of_config(settings));
     findings.extend(linger::linger(&Environment::of_process()));
     findings.extend(state_dir(settings));
@@ -62,20 +61,18 @@ pub fn check(settings: &Settings, only: Option<&str>) -> Vec<Finding> {
     let mut keys = seal::KnownKeys::default();
     findings.extend(space::space("state_dir", &settings.state_dir, &mut file_systems));
     for account in settings.chosen(only) {
+        let client_secret = account.client_secret.iter();
+        let outputs = account.outputs.iter();
         let of_account = [
             preset(account),
             elsewhere(account),
             if only_reads(account) { Vec::new() } else { endpoint(account, &mut endpoints) },
-            account
-                .client_secret
-                .iter()
-                .map(|source| secret(account, "client_secret", source, false).1)
-                .collect(),
+            client_secret.map(|source| secret(account, "client_secret", source, false).1).collect(),
             credentials(account),
             if only_reads(account) { Vec::new() } else { login(settings, account) },
             seal::seal(settings, account, &mut keys),
             token_file(account, &mut file_systems),
-            outputs(account, &mut file_systems),
+            outputs.flat_map(|output| place_of_token("outputs", &output.file, &mut file_systems)).collect(),
             push(account, &mut endpoints),
             hooks::hooks(account, &mut programs),
             #[cfg(feature = "fleet")]
@@ -103,9 +100,11 @@ fn state_dir(settings: &Settings) -> Vec<Finding> {
         let ancestor = found.directory().path().display();
         format!("{directory} will be created; {ancestor} can be written, and has locks")
     };
-    let warnings = found.directory().warnings().iter();
-    let warnings = warnings.map(|warning| Finding::warning("state_dir", warning.to_string(), warning.hint()));
-    std::iter::once(Finding::ok("state_dir", message)).chain(warnings).collect()
+    let mut findings = vec![Finding::ok("state_dir", message)];
+    for warning in found.directory().warnings() {
+        findings.push(Finding::warning("state_dir", warning.to_string(), warning.hint()));
+    }
+    findings
 }
 
 /// The settings of an account with a preset: those that are in force, without the account's own values.
@@ -231,22 +230,17 @@ fn credentials(account: &AccountConfig) -> Vec<Finding> {
         Err(error) => vec![("config", Err(Problem::new(&error, Class::Unexpected, "event_loop", None)))],
     };
     for (key, found) in found {
-        let problem = match found {
-            Ok(found) => {
-                findings.push(Finding::ok(key, found));
-                continue;
+        match found {
+            Ok(found) => findings.push(Finding::ok(key, found)),
+            // Said above.
+            Err(problem) if findings.iter().any(|known| known.tells(&problem)) => {}
+            Err(problem) => {
+                let elsewhere = problem.kind == "no_credentials";
+                let level = if elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
+                let finding = Finding::new(level, key, without_key(key, &problem.message), problem.hint);
+                findings.push(finding.because(problem.cause));
             }
-            Err(problem) => problem,
-        };
-        // Said above.
-        let is_known = |known: &Finding| known.message == problem.message && known.cause == problem.cause;
-        if findings.iter().any(is_known) {
-            continue;
         }
-        let elsewhere = problem.kind == "no_credentials";
-        let level = if elsewhere { FindingLevel::Warning } else { FindingLevel::Problem };
-        let finding = Finding::new(level, key, without_key(key, &problem.message), problem.hint);
-        findings.push(finding.because(problem.cause));
     }
     findings
 }
@@ -262,30 +256,29 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
         Ok(stored) => stored.into_parts(),
         Err(problem) => return vec![Finding::of_problem("state", problem)],
     };
-    let hint = "the next refresh begins anew with the configured refresh_token";
-    let garbage = garbage.map(|why| Finding::warning("state", format!("the state file {why}"), hint));
-    let not_private = store.warning();
-    let not_private =
-        not_private.map(|warning| Finding::warning("state", warning.to_string(), warning.hint()));
-    let mut findings: Vec<_> = garbage.into_iter().chain(not_private).collect();
+    let mut findings = Vec::new();
+    if let Some(why) = garbage {
+        let hint = "the next refresh begins anew with the configured refresh_token";
+        findings.push(Finding::warning("state", format!("the state file {why}"), hint));
+    }
+    if let Some(warning) = store.warning() {
+        findings.push(Finding::warning("state", warning.to_string(), warning.hint()));
+    }
     let stored = record.as_ref().and_then(|record| Some((record, record.refresh_token.as_ref()?)));
     let again = if account.can_log_in() { login_hint(settings, account) } else { LOG_IN_AGAIN.to_owned() };
     let Some(source) = &account.refresh_token else {
-        if stored.is_none() && account.fleet.is_some() {
-            findings.push(Finding::ok("refresh_token", "there is none here yet: the database may have it"));
-            return findings;
-        }
-        findings.push(stored.map_or_else(
-            || {
-                let message = "there is none, neither in the config nor in the state";
-                if account.can_log_in() {
-                    return Finding::warning("refresh_token", message, login_hint(settings, account));
-                }
+        let message = "there is none, neither in the config nor in the state";
+        findings.push(match stored {
+            Some((record, token)) => state(settings, record, token, &again),
+            None if account.fleet.is_some() => {
+                Finding::ok("refresh_token", "there is none here yet: the database may have it")
+            }
+            None if account.can_log_in() => Finding::warning("refresh_token", message, again),
+            None => {
                 let hint = "log in, and give the refresh token to `zg-tokend set`, or set refresh_token";
                 Finding::problem("refresh_token", message, Some(hint.into()))
-            },
-            |(record, token)| state(settings, record, token, &again),
-        ));
+            }
+        });
         return findings;
     };
     let spare = stored.is_some_and(|(record, _)| !record.needs_login());
@@ -293,10 +286,13 @@ fn login(settings: &Settings, account: &AccountConfig) -> Vec<Finding> {
     let is_new = |record: &Record| {
         seed.is_some_and(|seed| !record.config_is_older && !record.seeds.contains(&seed.fingerprint()))
     };
-    findings.extend(stored.map(|(record, token)| match () {
-        () if is_new(record) => Finding::ok("state", "the login in the config is newer, and will be used"),
-        () => state(settings, record, token, &again),
-    }));
+    if let Some((record, token)) = stored {
+        findings.push(if is_new(record) {
+            Finding::ok("state", "the login in the config is newer, and will be used")
+        } else {
+            state(settings, record, token, &again)
+        });
+    }
     findings.push(configured);
     findings
 }
@@ -326,15 +322,9 @@ fn state(settings: &Settings, record: &Record, token: &RefreshToken, again: &str
 }
 
 fn token_file(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
-    let file = &account.token_file;
-    let checked = file.check();
-    // With symlinks resolved.
-    let path = checked.as_ref().map_or_else(|_| file.path.clone(), |checked| checked.path.clone());
-    let mut findings = placement("token_file", "the token goes to", file, checked);
-    findings
-        .extend(path.parent().into_iter().flat_map(|path| space::space("token_file", path, file_systems)));
+    let mut findings = place_of_token("token_file", &account.token_file, file_systems);
     if account.token_file_info {
-        let info_file = file.info_file();
+        let info_file = account.token_file.info_file();
         let beside =
             placement("token_file_info", "facts about the token go to", &info_file, info_file.check());
         // The directory has a finding of its own.
@@ -351,16 +341,14 @@ fn token_file(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<F
     findings
 }
 
-fn outputs(account: &AccountConfig, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
-    let findings = account.outputs.iter().flat_map(|output| {
-        let checked = output.file.check();
-        let path = checked.as_ref().map_or_else(|_| output.file.path.clone(), |checked| checked.path.clone());
-        let mut findings = placement("outputs", "the token goes to", &output.file, checked);
-        findings
-            .extend(path.parent().into_iter().flat_map(|path| space::space("outputs", path, file_systems)));
-        findings
-    });
-    findings.collect()
+/// Where a token goes, and the space there.
+fn place_of_token(subject: &'static str, file: &TokenFile, file_systems: &mut HashSet<u64>) -> Vec<Finding> {
+    let checked = file.check();
+    // With symlinks resolved.
+    let path = checked.as_ref().map_or_else(|_| file.path.clone(), |checked| checked.path.clone());
+    let mut findings = placement(subject, "the token goes to", file, checked);
+    findings.extend(path.parent().into_iter().flat_map(|path| space::space(subject, path, file_systems)));
+    findings
 }
 
 fn placement(
@@ -369,21 +357,20 @@ fn placement(
     file: &TokenFile,
     checked: Result<Placement, PublishError>,
 ) -> Vec<Finding> {
-    match checked {
-        Ok(checked) => {
-            let message = if checked.path == file.path {
-                format!("{what} {}", file.path.display())
-            } else {
-                format!("{what} {}, configured as {}", checked.path.display(), file.path.display())
-            };
-            let warnings = checked.warnings.iter();
-            let warnings =
-                warnings.map(|warning| Finding::warning(subject, warning.to_string(), warning.hint()));
-            let barrier = barrier(file);
-            let barrier =
-                barrier.map(|barrier| Finding::warning(subject, barrier.to_string(), barrier.hint()));
-            std::iter::once(Finding::ok(subject, message)).chain(warnings).chain(barrier).collect()
-        }
-        Err(error) => vec![Finding::error(subject, &error, error.hint())],
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(error) => return vec![Finding::error(subject, &error, error.hint())],
+    };
+    let mut message = format!("{what} {}", checked.path.display());
+    if checked.path != file.path {
+        message = format!("{message}, configured as {}", file.path.display());
     }
+    let mut findings = vec![Finding::ok(subject, message)];
+    for warning in &checked.warnings {
+        findings.push(Finding::warning(subject, warning.to_string(), warning.hint()));
+    }
+    if let Some(barrier) = barrier(file) {
+        findings.push(Finding::warning(subject, barrier.to_string(), barrier.hint()));
+    }
+    findings
 }

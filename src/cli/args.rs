@@ -19,23 +19,16 @@ use crate::config::token_format::FormatError;
 use crate::config::{AccountName, NotAnAccountName, TokenFormat};
 use crate::secret::Fingerprint;
 
-const EXAMPLES: &str = "\
-Examples:
-  zg-tokend demo                       see how it works, without any setup
-  zg-tokend init                       write a config
-  zg-tokend login                      log in with a browser
-  zg-tokend check                      check the config
-  zg-tokend once                       refresh what is due, then exit
-  zg-tokend run                        keep the tokens fresh until stopped
-  zg-tokend status                     show the state of each account
-  */5 * * * *  zg-tokend once --quiet  refresh from cron, without a daemon
-
-Exit codes of run, once and login: 0 done, 2 usage, 69 unavailable, 74 files, 75 busy, 77 log in again, 78 config.
-Exit codes of check: 0 no problem, 78 a problem. Of status: 0 fresh, 1 warning, 2 critical, 3 unknown.";
+/// The examples and notes below the help of a command, or of the program: a section of one file.
+fn examples(command: &str) -> &'static str {
+    let mut sections = include_str!("args/examples.txt").split("\n\n[");
+    let section = sections.find_map(|section| section.strip_prefix(command)?.strip_prefix("]\n"));
+    section.map(str::trim_end).unwrap_or_default()
+}
 
 /// Keeps an OAuth 2.0 access token fresh in a file.
 #[derive(Debug, Parser)]
-#[command(name = "zg-tokend", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "zg-tokend", version, about, after_help = examples("zg-tokend"), disable_help_subcommand = true)]
 pub struct Args {
     #[command(flatten)]
     pub common: Common,
@@ -86,108 +79,52 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a config, or add an account to it, and check it
-    #[command(after_help = "\
-Examples:
-  zg-tokend init                                      ask for everything
-  zg-tokend init --provider '?'                       list the providers with a preset
-  zg-tokend init --account mail                       add an account to the config
-  zg-tokend init --from key.json                      take everything from Google's file
-  zg-tokend init --provider okta --host dev.okta.com --client-id ID --private-key-file key.pem
-  zg-tokend init --issuer https://login.example.com --client-id ID --refresh-token-stdin <rt")]
+    #[command(after_help = examples("init"))]
     Init(Box<Init>),
     /// Keep the tokens fresh until stopped (SIGHUP reloads, SIGUSR1 refreshes now)
-    #[command(after_help = "\
-Examples:
-  zg-tokend run                           in a terminal; Ctrl-C stops it
-  systemctl --user enable --now zg-tokend as a service
-  zg-tokend run --log-format json         log for a collector")]
+    #[command(after_help = examples("run"))]
     Run(Run),
     /// Refresh what is due, then exit
-    #[command(after_help = "\
-Examples:
-  zg-tokend once                          refresh what is due
-  zg-tokend once --force                  refresh now, due or not
-  */5 * * * *  zg-tokend once --quiet     from cron
-  0 * * * *  zg-tokend once --quiet --every 1h")]
+    #[command(after_help = examples("once"))]
     Once(Once),
     /// Log in with a browser, by device code or by paste, and store the login
-    #[command(after_help = "\
-Examples:
-  zg-tokend login                         with the browser of this machine
-  zg-tokend login --device                enter a code on another device
-  zg-tokend login --remote alice@server   log in on a server, with this machine's browser")]
+    #[command(after_help = examples("login"))]
     Login(Box<Login>),
     /// Revoke the login and forget it
-    #[command(after_help = "\
-Examples:
-  zg-tokend logout --account work
-  zg-tokend logout --local                if the server cannot be reached")]
+    #[command(after_help = examples("logout"))]
     Logout(Logout),
     /// Share one login among several machines, by a row in PostgreSQL
-    #[command(after_help = fleet::EXAMPLES)]
+    #[command(after_help = examples("fleet"))]
     Fleet(Fleet),
     /// Seal the logins in the state with a key that is kept elsewhere, or lay them open again
-    #[command(after_help = seal::EXAMPLES)]
+    #[command(after_help = examples("seal"))]
     Seal(Seal),
     /// Store a new refresh token from stdin and refresh with it
-    #[command(after_help = "\
-Examples:
-  zg-tokend set                           type or paste the refresh token
-  pass show work/refresh | zg-tokend set --account work
-  zg-tokend set --access-token --expires-in 1h <token")]
+    #[command(after_help = examples("set"))]
     Set(Set),
     /// Print a live access token, and refresh it first if needed
-    #[command(after_help = "\
-Examples:
-  curl -H \"Authorization: Bearer $(zg-tokend token)\" https://api.example.com
-  zg-tokend token --account work --min-valid 10m
-  kubectl, git, Docker and AWS: `zg-tokend man` has the lines for their configs")]
+    #[command(after_help = examples("token"))]
     Token(Token),
     /// Run a command with the access token, again with a new one if it is refused
-    #[command(after_help = "\
-Examples:
-  zg-tokend exec -- sh -c 'curl -H \"Authorization: Bearer $ACCESS_TOKEN\" https://api.example.com'
-  zg-tokend exec --env GH_TOKEN gh repo list
-  zg-tokend exec --file -- client --token-file {}")]
+    #[command(after_help = examples("exec"))]
     Exec(Exec),
     /// Report that a resource refused the access token, and replace it
-    #[command(after_help = "\
-Examples:
-  zg-tokend rejected <~/.config/zerogravity/token
-  zg-tokend rejected --account work --sha256 HEX")]
+    #[command(after_help = examples("rejected"))]
     Rejected(Rejected),
     /// Show the state of each account, without network access
-    #[command(after_help = "\
-Examples:
-  zg-tokend status                        a table, or plain lines in a pipe
-  zg-tokend status --watch                redraw at each change
-  zg-tokend status --json | jq .accounts[0].state
-  zg-tokend status --format prometheus >zg-tokend.prom")]
+    #[command(after_help = examples("status"))]
     Status(Status),
     /// Check config, secrets, permissions and directories
-    #[command(after_help = "\
-Examples:
-  zg-tokend check                         without network access
-  zg-tokend check --live                  ask the servers, too; no token is used up")]
+    #[command(after_help = examples("check"))]
     Check(Check),
     /// Print a manual page: zg-tokend(1), or zg-tokend.toml(5) with `config`
-    #[command(after_help = "\
-Examples:
-  zg-tokend man | man -l -                read it without installing it
-  zg-tokend man config | man -l -         the page of the config file
-  zg-tokend man --install                 then: man zg-tokend, man zg-tokend.toml")]
+    #[command(after_help = examples("man"))]
     Man(Man),
     /// Print a shell completion script
-    #[command(after_help = "\
-Examples:
-  zg-tokend completions bash >~/.local/share/bash-completion/completions/zg-tokend
-  zg-tokend completions fish >~/.config/fish/completions/zg-tokend.fish")]
+    #[command(after_help = examples("completions"))]
     Completions(Completions),
     /// Show a token's life with an embedded authorization server
-    #[command(after_help = "\
-Examples:
-  zg-tokend demo                          watch a token's life, with an outage
-  zg-tokend demo --server-only            a server to try a config with")]
+    #[command(after_help = examples("demo"))]
     Demo(Demo),
 }
 

@@ -2,8 +2,7 @@
 //! account in hand, sends the hooks and pushes, and survives whatever kills this reader. Whoever gets no
 //! answer from it makes the exchange otherwise.
 
-use std::io;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,14 +7,12 @@ use serde::Serialize;
 use crate::check::{Finding, FindingLevel, JSON_VERSION, check, live};
 use crate::cli::args::{Args, Check};
 use crate::cli::exit::Exit;
-use crate::cli::output;
-use crate::cli::output::printable;
+use crate::cli::output::{self, printable};
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, cause_and_hint, hanging, harmless,
 };
 use crate::cli::settings::{load, locate};
-use crate::cli::terminal;
-use crate::cli::terminal::{Terminal, columns, from_home};
+use crate::cli::terminal::{self, Terminal, columns, from_home, wrapped};
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
@@ -25,18 +23,15 @@ struct CheckJson<'a> {
     findings: &'a [Finding],
 }
 
-pub(super) fn execute(args: &Args, flags: &Check) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Check) -> Result<Exit, Exit> {
     let only = args.common.account.as_deref();
     let findings = match load(args) {
         // Secrets may be missing for a while: that must not keep a reload from working.
-        Ok(_) if flags.syntax => return Exit::Success,
+        Ok(_) if flags.syntax => return Ok(Exit::Success),
         Ok(settings) => {
             let mut findings = check(&settings, only);
             if flags.live {
-                match live(&settings, only) {
-                    Ok(found) => findings.extend(found),
-                    Err(error) => return output::no_event_loop(&error),
-                }
+                findings.extend(live(&settings, only).map_err(|error| output::no_event_loop(&error))?);
             }
             findings
         }
@@ -45,12 +40,12 @@ pub(super) fn execute(args: &Args, flags: &Check) -> Exit {
         }
         Err(failure) => {
             failure.print();
-            return Exit::Config;
+            return Err(Exit::Config);
         }
     };
     let printed =
         if flags.json { output::print(json(args, &findings)) } else { show(&findings, !flags.live) };
-    if printed { exit_of(&findings) } else { Exit::Io }
+    Ok(if printed { exit_of(&findings) } else { Exit::Io })
 }
 
 /// Prints the findings for people; `offline` suggests --live. False if stdout did not take them.
@@ -145,14 +140,8 @@ fn page(findings: &[Finding], width: usize, unicode: bool) -> Vec<Line> {
         let body = if finding.level == FindingLevel::Ok { FAINT } else { PLAIN };
         let shown = |text: &str| harmless(&from_home(text), unicode);
         lines.extend(hanging(head, (body, &shown(&finding.message)), width));
-        if let Some(cause) = &finding.cause {
-            let label = Line::plain(format!("{indent}cause: "));
-            lines.extend(hanging(label, (PLAIN, &shown(cause)), width));
-        }
-        if let Some(hint) = &finding.hint {
-            let arrow = Line::one(WAY_OUT, format!("{indent}{}", glyphs.way_out));
-            lines.extend(hanging(arrow, (WAY_OUT, &shown(hint)), width));
-        }
+        let below = (finding.cause.as_deref(), finding.hint.as_deref());
+        lines.extend(cause_and_hint(&indent, below, width, unicode));
     }
     lines
 }

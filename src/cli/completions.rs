@@ -9,8 +9,7 @@ use clap_complete::{Shell, generate};
 use crate::cli::args::{Args, Completions};
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::config;
-use crate::config::{Environment, Symlinks};
+use crate::config::{self, Environment, Symlinks};
 
 /// The command of the scripts: the words of the command line follow it. Nobody types it, so that it is
 /// no command for clap.

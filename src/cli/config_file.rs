@@ -6,9 +6,8 @@ use anstyle::AnsiColor;
 use zeroize::Zeroizing;
 
 use crate::cli::output;
-use crate::config;
 use crate::config::addition::LineChange;
-use crate::config::{Environment, Settings};
+use crate::config::{self, Environment, Settings};
 use crate::files::{
     Attributes, Contents, Directory, FileError, Missing, PlaceError, Rules, Target, Temporary,
 };
@@ -90,14 +89,10 @@ impl ConfigFile {
 
 /// The settings of a changed text.
 pub(super) fn parse(settings: &Settings, text: &str) -> Result<Settings, Problem> {
-    let changed =
-        config::parse(text, &settings.path, &Environment::of_process()).map_err(|error| Problem {
-            class: Class::Config,
-            kind: "config".into(),
-            message: "the changed config would not be valid".into(),
-            cause: Some(chain(&error)),
-            hint: error.hint(),
-        })?;
+    let changed = config::parse(text, &settings.path, &Environment::of_process()).map_err(|error| {
+        let problem = Problem::of(Class::Config, "config", "the changed config would not be valid");
+        Problem { hint: error.hint(), ..problem.cause(chain(&error)) }
+    })?;
     Ok(Settings { missing_state_dir: settings.missing_state_dir, ..changed })
 }
 

@@ -47,139 +47,135 @@ pub(super) fn execute(args: &Args, flags: &Exec) -> ExitCode {
 
 fn run(args: &Args, flags: &Exec) -> Result<u8, u8> {
     let (settings, account) = one_account(args).map_err(|_| FAILED)?;
-    let (token, text) = live(&settings, &account, flags)?;
+    let execution = Execution { flags, settings, account };
+    let (token, text) = execution.live()?;
     let value = token.value.clone();
-    let code = attempt(flags, &settings, &account, token, &text)?;
-    if !flags.retry_on_exit.contains(&code) || !replaced(&settings, &account, flags, &value) {
+    let code = execution.attempt(token, &text)?;
+    if !flags.retry_on_exit.contains(&code) || !execution.replaces(&value) {
         return Ok(code);
     }
-    let (token, text) = live(&settings, &account, flags)?;
-    attempt(flags, &settings, &account, token, &text)
+    let (token, text) = execution.live()?;
+    execution.attempt(token, &text)
 }
 
-/// A live token, and the text for the command.
-fn live(
-    settings: &Settings,
-    account: &Arc<AccountConfig>,
-    flags: &Exec,
-) -> Result<(AccessToken, Secret), u8> {
-    let mut token = token::live(settings, account, &flags.wanted, false).map_err(|_| FAILED)?.token;
-    if flags.template.as_ref().is_some_and(TokenFormat::needs_id_token)
-        && let Err(problem) = open_id_token(settings, account, &mut token)
-    {
-        report(account, &problem);
-        return Err(FAILED);
-    }
-    match text(flags, account, &token) {
-        Ok(text) => Ok((token, text)),
-        Err(error) => {
+/// A command that gets the token of an account.
+struct Execution<'a> {
+    flags: &'a Exec,
+    settings: Settings,
+    account: Arc<AccountConfig>,
+}
+
+impl Execution<'_> {
+    /// A live token, and the text for the command.
+    fn live(&self) -> Result<(AccessToken, Secret), u8> {
+        let Self { flags, settings, account } = self;
+        let mut token = token::live(settings, account, &flags.wanted, false).map_err(|_| FAILED)?.token;
+        if flags.template.as_ref().is_some_and(TokenFormat::needs_id_token) {
+            open_id_token(settings, account, &mut token).map_err(|problem| {
+                report(account, &problem);
+                FAILED
+            })?;
+        }
+        let text = self.text(&token).map_err(|error| {
             output::error(format!("account {}: {error}", account.name), Some(NoIdToken::HINT));
-            Err(FAILED)
+            FAILED
+        })?;
+        Ok((token, text))
+    }
+
+    fn text(&self, token: &AccessToken) -> Result<Secret, NoIdToken> {
+        match &self.flags.template {
+            None => Ok(token.value.clone()),
+            Some(template) => token::text(template, &self.account, token),
         }
     }
-}
 
-fn text(flags: &Exec, account: &AccountConfig, token: &AccessToken) -> Result<Secret, NoIdToken> {
-    match &flags.template {
-        None => Ok(token.value.clone()),
-        Some(template) => token::text(template, account, token),
+    /// Reports the token; true if there is another one now.
+    fn replaces(&self, token: &Secret) -> bool {
+        let wait = self.flags.wanted.wait;
+        rejected::replace(&self.settings, &self.account, token.fingerprint(), wait) == Ok(Exit::Success)
     }
-}
 
-/// Reports the token; true if there is another one now.
-fn replaced(settings: &Settings, account: &Arc<AccountConfig>, flags: &Exec, token: &Secret) -> bool {
-    rejected::replace(settings, account, token.fingerprint(), flags.wanted.wait) == Exit::Success
-}
-
-/// Runs the command to its end. Returns its exit code, or 128 plus the signal number.
-fn attempt(
-    flags: &Exec,
-    settings: &Settings,
-    account: &Arc<AccountConfig>,
-    token: AccessToken,
-    text: &Secret,
-) -> Result<u8, u8> {
-    let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
-    let mut command = Command::new(program);
-    for name in &*account.secret_variables {
-        command.env_remove(name);
-    }
-    // Open until the command has ended.
-    let file = if flags.file {
-        let file =
-            token_file(text).map_err(|error| failed("cannot pass the token to the command", &error))?;
-        let path = format!("/dev/fd/{}", file.as_raw_fd());
-        command.args(arguments.iter().map(|argument| with_path(argument, &path)));
-        Some(file)
-    } else {
-        command.args(arguments).env(&flags.env, text.expose());
-        None
-    };
-    let runtime = event_loop().map_err(|error| failed("cannot set up the event loop", &error))?;
-    let status = runtime.block_on(async {
-        // Ctrl-C and Ctrl-\\ reach the command as well, and it decides; other signals are passed on.
-        let mut signals = Signals::new(&END).map_err(|error| failed("cannot listen to signals", &error))?;
-        let mut child = command.spawn().map_err(|error| not_run(program, &error))?;
-        let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(std::io::Error::from);
-        let pidfd = pidfd.and_then(async_fd);
-        let pidfd = pidfd.map_err(|error| failed("cannot wait for the command", &error))?;
-        let mut fresh = pin!(async {
-            match &file {
-                Some(file) => keep_fresh(file, flags, settings, account, token).await,
-                None => std::future::pending().await,
-            }
-        });
-        loop {
-            let signal = tokio::select! {
-                () = &mut fresh => continue,
-                _ = pidfd.readable() => {
-                    return child.wait().map_err(|error| failed("cannot wait for the command", &error));
-                }
-                signal = signals.next() => signal,
-            };
-            if !matches!(signal, Signal::INT | Signal::QUIT) {
-                // It may have ended meanwhile.
-                let _ = kill_process(pid, signal);
-            }
+    /// Runs the command to its end. Returns its exit code, or 128 plus the signal number.
+    fn attempt(&self, token: AccessToken, text: &Secret) -> Result<u8, u8> {
+        let flags = self.flags;
+        let (program, arguments) = flags.command.split_first().ok_or(FAILED)?;
+        let mut command = Command::new(program);
+        for name in &*self.account.secret_variables {
+            command.env_remove(name);
         }
-    })?;
-    Ok(code(status))
-}
-
-/// Puts each new token into the file while the command runs. For ever: a failure is reported once, and
-/// `exec` tries again.
-async fn keep_fresh(
-    file: &File,
-    flags: &Exec,
-    settings: &Settings,
-    account: &Arc<AccountConfig>,
-    mut token: AccessToken,
-) {
-    let mut has_failed = false;
-    loop {
-        let now = SystemClock::new().now();
-        let early = schedule::skew(token.lifetime(), account.skew);
-        tokio::time::sleep(token.life_left(now).saturating_sub(early).max(RENEWAL_PAUSE)).await;
-        let wanted = TokenFlags {
-            min_valid: early,
-            on_error: OnError::Fail,
-            on_busy: OnBusy::Wait,
-            wait: flags.wanted.wait,
+        // Open until the command has ended.
+        let file = if flags.file {
+            let file =
+                token_file(text).map_err(|error| failed("cannot pass the token to the command", &error))?;
+            let path = format!("/dev/fd/{}", file.as_raw_fd());
+            command.args(arguments.iter().map(|argument| with_path(argument, &path)));
+            Some(file)
+        } else {
+            command.args(arguments).env(&flags.env, text.expose());
+            None
         };
-        let (settings, configured) = (settings.clone(), Arc::clone(account));
-        let obtained = workers::run(move || token::live(&settings, &configured, &wanted, has_failed));
-        match obtained.await {
-            Ok(LiveToken { token: new, .. }) => {
-                has_failed = false;
-                if new != token
-                    && let Ok(text) = text(flags, account, &new)
-                {
-                    replace(file, &text);
+        let runtime = event_loop().map_err(|error| failed("cannot set up the event loop", &error))?;
+        let status = runtime.block_on(async {
+            // Ctrl-C and Ctrl-\\ reach the command as well, and it decides; other signals are passed on.
+            let mut signals =
+                Signals::new(&END).map_err(|error| failed("cannot listen to signals", &error))?;
+            let mut child = command.spawn().map_err(|error| not_run(program, &error))?;
+            let pid = Pid::from_child(&child);
+            let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(std::io::Error::from);
+            let pidfd = pidfd.and_then(async_fd);
+            let pidfd = pidfd.map_err(|error| failed("cannot wait for the command", &error))?;
+            let mut fresh = pin!(async {
+                match &file {
+                    Some(file) => self.keep_fresh(file, token).await,
+                    None => std::future::pending().await,
                 }
-                token = new;
+            });
+            loop {
+                let signal = tokio::select! {
+                    () = &mut fresh => continue,
+                    _ = pidfd.readable() => {
+                        return child.wait().map_err(|error| failed("cannot wait for the command", &error));
+                    }
+                    signal = signals.next() => signal,
+                };
+                if !matches!(signal, Signal::INT | Signal::QUIT) {
+                    // It may have ended meanwhile.
+                    let _ = kill_process(pid, signal);
+                }
             }
-            Err(_) => has_failed = true,
+        })?;
+        Ok(code(status))
+    }
+
+    /// Puts each new token into the file while the command runs. For ever: a failure is reported once, and
+    /// `exec` tries again.
+    async fn keep_fresh(&self, file: &File, mut token: AccessToken) {
+        let mut has_failed = false;
+        loop {
+            let now = SystemClock::new().now();
+            let early = schedule::skew(token.lifetime(), self.account.skew);
+            tokio::time::sleep(token.life_left(now).saturating_sub(early).max(RENEWAL_PAUSE)).await;
+            let wanted = TokenFlags {
+                min_valid: early,
+                on_error: OnError::Fail,
+                on_busy: OnBusy::Wait,
+                wait: self.flags.wanted.wait,
+            };
+            let (settings, configured) = (self.settings.clone(), Arc::clone(&self.account));
+            let obtained = workers::run(move || token::live(&settings, &configured, &wanted, has_failed));
+            match obtained.await {
+                Ok(LiveToken { token: new, .. }) => {
+                    has_failed = false;
+                    if new != token
+                        && let Ok(text) = self.text(&new)
+                    {
+                        replace(file, &text);
+                    }
+                    token = new;
+                }
+                Err(_) => has_failed = true,
+            }
         }
     }
 }

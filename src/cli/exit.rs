@@ -49,8 +49,8 @@ impl Exit {
     }
 
     /// The one with this number.
-    pub fn of_code(code: u8) -> Option<Self> {
-        BY_WEIGHT.into_iter().chain([Self::Success]).find(|exit| exit.code() == code)
+    pub fn of_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
     }
 
     /// The number.

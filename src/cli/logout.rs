@@ -40,34 +40,22 @@ fn tell_others(settings: &Arc<Settings>, account: &AccountConfig) -> bool {
     })
 }
 
-pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
-    let (settings, account) = match one_account(args) {
-        Ok((settings, account)) => (Arc::new(settings), account),
-        Err(exit) => return exit,
-    };
+pub(super) fn execute(args: &Args, flags: &Logout) -> Result<Exit, Exit> {
+    let (settings, account) = one_account(args)?;
+    let settings = Arc::new(settings);
     // The row may have a newer refresh token than this machine: that one is to be revoked.
     if account.fleet.is_some() && !sees_row(&settings, &account) && !flags.local {
         let hint = "run it again when the database answers; --local forgets the login on this machine alone";
-        output::error(
-            format!(
-                "account {}: the database does not answer, and may have a newer refresh token",
-                account.name
-            ),
-            Some(hint),
-        );
-        return Exit::Unavailable;
+        let name = &account.name;
+        let message =
+            format!("account {name}: the database does not answer, and may have a newer refresh token");
+        return Err(output::fail(Exit::Unavailable, message, hint));
     }
-    let runtime = match event_loop() {
-        Ok(runtime) => runtime,
-        Err(error) => return output::no_event_loop(&error),
-    };
+    let runtime = event_loop().map_err(|error| output::no_event_loop(&error))?;
     let context = Context::new(Rc::new(Warnings));
     let result = runtime.block_on(logout(&settings, &account, &context, flags.local));
     runtime.shutdown_background();
-    let done = match result {
-        Ok(done) => done,
-        Err(problem) => return report(&account, &problem),
-    };
+    let done = result.map_err(|problem| report(&account, &problem))?;
     if account.fleet.is_some() && !tell_others(&settings, &account) {
         let warning =
             "the database does not know of the logout yet: the other machines keep the login until then";
@@ -86,5 +74,5 @@ pub(super) fn execute(args: &Args, flags: &Logout) -> Exit {
     for (warning, way_out) in done.warnings {
         output::warning(format!("account {}: {warning}", account.name), way_out);
     }
-    Exit::Success
+    Ok(Exit::Success)
 }

@@ -55,24 +55,26 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    match &args.command {
-        Command::Run(flags) => run::execute(&args, flags).into(),
-        Command::Once(flags) => once::execute(&args, flags).into(),
-        Command::Man(flags) => manual::man(flags).into(),
-        Command::Completions(flags) => completions::execute(flags).into(),
-        Command::Token(flags) => token::execute(&args, flags).into(),
-        Command::Exec(flags) => exec::execute(&args, flags),
-        Command::Rejected(flags) => rejected::execute(&args, flags).into(),
-        Command::Login(flags) => login::execute(&args, flags).into(),
-        Command::Logout(flags) => logout::execute(&args, flags).into(),
-        Command::Fleet(flags) => fleet::execute(&args, flags).into(),
-        Command::Seal(flags) => seal::execute(&args, flags).into(),
-        Command::Set(flags) => set::execute(&args, flags).into(),
-        Command::Status(flags) => ExitCode::from(status::execute(&args, flags) as u8),
-        Command::Init(flags) => init::execute(&args, flags).into(),
-        Command::Check(flags) => check::execute(&args, flags).into(),
-        Command::Demo(flags) => demo::execute(flags).into(),
-    }
+    let done = match &args.command {
+        Command::Run(flags) => Ok(run::execute(&args, flags)),
+        Command::Once(flags) => Ok(once::execute(&args, flags)),
+        Command::Man(flags) => Ok(manual::man(flags)),
+        Command::Completions(flags) => Ok(completions::execute(flags)),
+        Command::Token(flags) => token::execute(&args, flags),
+        Command::Exec(flags) => return exec::execute(&args, flags),
+        Command::Rejected(flags) => rejected::execute(&args, flags),
+        Command::Login(flags) => login::execute(&args, flags),
+        Command::Logout(flags) => logout::execute(&args, flags),
+        Command::Fleet(flags) => Ok(fleet::execute(&args, flags)),
+        Command::Seal(flags) => Ok(seal::execute(&args, flags)),
+        Command::Set(flags) => set::execute(&args, flags),
+        Command::Status(flags) => return ExitCode::from(status::execute(&args, flags) as u8),
+        Command::Init(flags) => Ok(init::execute(&args, flags)),
+        Command::Check(flags) => check::execute(&args, flags),
+        Command::Demo(flags) => Ok(demo::execute(flags)),
+    };
+    // A command that ends early has shown why.
+    done.unwrap_or_else(|exit| exit).into()
 }
 
 /// Help and version go to stdout and are a success; the rest is wrong usage, which monitoring must

@@ -1,21 +1,20 @@
 //! `zg-tokend once`
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_with_macros::skip_serializing_none;
 
 use crate::account::context::{Context, Mode, Notice, Observer};
-use crate::account::once;
-use crate::account::once::PassNote;
+use crate::account::once::{self, PassNote};
 use crate::account::{Account, accounts};
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::settings::settings;
-use crate::config::Settings;
+use crate::config::{AccountConfig, Settings};
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
 use crate::message::{Message, duration, local, way_out, words};
@@ -66,9 +65,10 @@ pub(super) fn pass(
     let (mut hooks, mut configured) = (Vec::new(), Vec::new());
     for mut account in accounts {
         let is_abandoned = account.is_abandoned();
-        let note = match () {
-            () if is_abandoned => PassNote::default(),
-            () => once::note_pass(&mut account, clock.now(), flags.quiet),
+        let note = if is_abandoned {
+            PassNote::default()
+        } else {
+            once::note_pass(&mut account, clock.now(), flags.quiet)
         };
         if !flags.json {
             print_line(&account, flags.quiet, &note);
@@ -82,16 +82,22 @@ pub(super) fn pass(
         hooks.extend(due(&mut account));
         configured.push(Arc::clone(account.configured()));
     }
-    let sent = push::send_lacking(&settings, &configured.iter().collect::<Vec<_>>(), Rc::new(Warnings));
-    if let Err(error) = sent.and_then(|()| run_hooks(hooks)) {
-        return output::no_event_loop(&error);
+    let sent = send_lacking(&settings, &configured.iter().collect::<Vec<_>>());
+    if let Err(exit) = sent.and_then(|()| run_hooks(hooks)) {
+        return exit;
     }
     if printed { exit } else { Exit::worst([exit, Exit::Io]) }
 }
 
+/// Sends the tokens of accounts to the targets that lack them.
+pub(super) fn send_lacking(settings: &Arc<Settings>, accounts: &[&Arc<AccountConfig>]) -> Result<(), Exit> {
+    push::send_lacking(settings, accounts, Rc::new(Warnings)).map_err(|error| output::no_event_loop(&error))
+}
+
 /// Runs hooks, each with the name of its account, one after the other, and warns of failures.
-pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> io::Result<()> {
-    run_all(hooks, |account, error| warn(account, &error.message()))
+pub(super) fn run_hooks(hooks: Vec<(String, Hook)>) -> Result<(), Exit> {
+    let done = run_all(hooks, |account, error| warn(account, &error.message()));
+    done.map_err(|error| output::no_event_loop(&error))
 }
 
 fn exit_of(account: &Account) -> Exit {
@@ -172,21 +178,17 @@ struct OnceJson<'a> {
     accounts: Vec<JsonAccount<'a>>,
 }
 
+#[skip_serializing_none]
 #[derive(Serialize)]
 struct JsonAccount<'a> {
     account: &'a str,
     result: &'static str,
     exit_code: u8,
     message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     next_refresh_at: Option<i64>,
 }
 

@@ -107,6 +107,12 @@ pub(super) fn error_for(message: impl Display, cause: Option<&str>, way_out: Opt
     error_with(message, cause, None, way_out);
 }
 
+/// An error that ends the command with this exit code.
+pub(super) fn fail(exit: Exit, message: impl Display, way_out: &str) -> Exit {
+    error(message, Some(way_out));
+    exit
+}
+
 /// An error of a module, with its causes.
 pub(super) fn failure(error: &dyn Error, way_out: Option<&str>) {
     error_for(error, problem::cause(error).as_deref(), way_out);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::output::printable;
-use crate::cli::terminal::{NARROWEST, columns, indent_of, pieces};
+use crate::cli::terminal::{NARROWEST, columns, from_home, indent_of, wrapped};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const STRONG: Style = Style::new().bold();
@@ -125,25 +125,7 @@ const ASCII: Glyphs =
 /// Longer lines are hard to read.
 pub(super) const TEXT_MAX: usize = 100;
 
-/// Breaks a text between words, and not within a command; a word that is longer than a line, such as a path, has a line of its own.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in pieces(text, width) {
-        if !line.is_empty() {
-            if columns(&line) + 1 + columns(word) > width {
-                lines.push(std::mem::take(&mut line));
-            } else {
-                line.push(' ');
-            }
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
-}
-
-/// The same with the first line behind `label`, and the others below where it ends; `width` is
+/// A wrapped text with the first line behind `label`, and the others below where it ends; `width` is
 /// that of the whole.
 pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Line> {
     let indent = label.width();
@@ -164,6 +146,25 @@ pub(super) fn hanging(label: Line, text: (Style, &str), width: usize) -> Vec<Lin
         line.is_longer = length > width;
         line.push(text.0, piece);
         lines.push(line);
+    }
+    lines
+}
+
+/// The cause and the next step of a problem, below its text and so far to the right.
+pub(super) fn cause_and_hint(
+    indent: &str,
+    (cause, hint): (Option<&str>, Option<&str>),
+    width: usize,
+    unicode: bool,
+) -> Vec<Line> {
+    let shown = |text: &str| harmless(&from_home(text), unicode);
+    let mut lines = Vec::new();
+    if let Some(cause) = cause {
+        lines.extend(hanging(Line::plain(format!("{indent}cause: ")), (PLAIN, &shown(cause)), width));
+    }
+    if let Some(hint) = hint {
+        let arrow = Line::one(WAY_OUT, format!("{indent}{}", Glyphs::of(unicode).way_out));
+        lines.extend(hanging(arrow, (WAY_OUT, &shown(hint)), width));
     }
     lines
 }

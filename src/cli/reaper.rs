@@ -50,8 +50,7 @@ fn reap(child: Pid) -> Option<WaitStatus> {
 }
 
 fn exit_of(status: WaitStatus) -> Exit {
-    let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
-    code.and_then(Exit::of_code).unwrap_or_else(|| {
+    status.exit_status().and_then(Exit::of_code).unwrap_or_else(|| {
         output::error("`run` was killed", Some("look for the reason in the kernel log: dmesg"));
         Exit::Failure
     })

@@ -10,9 +10,8 @@ use crate::account::context::Context;
 use crate::check::linger;
 use crate::cli::exit::Exit;
 use crate::config::Settings;
-use crate::daemon;
 use crate::daemon::control::SocketPlace;
-use crate::daemon::{RunError, RunOptions, standby};
+use crate::daemon::{self, RunError, RunOptions, standby};
 use crate::message::{Level, Message};
 use crate::store::lock::LockError;
 

@@ -67,8 +67,7 @@ fn copy(settings: &Settings, account: &AccountConfig, name: &str) -> Option<Comm
 fn finish(command: &mut Command) -> Option<Exit> {
     let status = command.status().ok()?;
     // Killed by a signal: nothing is known of the token.
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Some(code.and_then(Exit::of_code).unwrap_or(Exit::Failure))
+    Some(status.code().and_then(Exit::of_code).unwrap_or(Exit::Failure))
 }
 
 fn millis(duration: Duration) -> String {

@@ -9,44 +9,29 @@ use crate::account::sealing::lost_login;
 use crate::account::set::{NewLogin, SetResult, set};
 use crate::cli::args::{Args, Once, Set};
 use crate::cli::exit::Exit;
-use crate::cli::once;
-use crate::cli::once::{Warnings, warn};
+use crate::cli::once::{self, Warnings, send_lacking, warn};
 use crate::cli::settings::{one_account, report};
 use crate::cli::{ask, output, prompt};
 use crate::config::AccountConfig;
 use crate::message::{duration, words};
 use crate::problem::cause;
-use crate::push;
 use crate::refresh::outcome::Report;
 use crate::secret::Secret;
 use crate::secrets::SecretError;
 
-pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
-    let (settings, account) = match one_account(args) {
-        Ok(chosen) => chosen,
-        Err(exit) => return exit,
-    };
-    let token = match read(if flags.access_token { "access token" } else { "refresh token" }) {
-        Ok(token) => token,
-        Err(problem) => {
-            output::error(problem, Some("pass the token on stdin, and nothing else"));
-            return Exit::Usage;
-        }
-    };
+pub(super) fn execute(args: &Args, flags: &Set) -> Result<Exit, Exit> {
+    let (settings, account) = one_account(args)?;
+    let token = read(if flags.access_token { "access token" } else { "refresh token" });
+    let token = token
+        .map_err(|problem| output::fail(Exit::Usage, problem, "pass the token on stdin, and nothing else"))?;
     let given = match flags.expires_in {
         Some(expires_in) => NewLogin::new(None, Some((token, expires_in.as_secs_f64()))),
         None => NewLogin::new(Some(token), None),
     };
-    let given = match given {
-        Ok(given) => given,
-        Err(error) => {
-            output::error(error, Some(error.hint()));
-            return Exit::Usage;
-        }
-    };
+    let given = given.map_err(|error| output::fail(Exit::Usage, error, error.hint()))?;
     let expires_in = given.expires_in();
-    match set(&settings, &account, given) {
-        Ok(SetResult::Stored { older, failed, unopened }) => {
+    match set(&settings, &account, given).map_err(|problem| report(&account, &problem))? {
+        SetResult::Stored { older, failed, unopened } => {
             if let Some((warning, way_out)) = unopened.as_deref().map(|copy| lost_login(Some(copy))) {
                 output::warning(format!("account {}: {warning}", account.name), way_out);
             }
@@ -57,15 +42,14 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
                 warn(account.name.as_str(), &words(&Report::OutputFailed(problem)));
             }
         }
-        Ok(SetResult::Known) => {
+        SetResult::Known => {
             output::print_line(format!(
                 "{}: this refresh token was stored before; the login stays as it is",
                 account.name
             ));
             output::hint("log in again to get a new one: a used refresh token is never sent twice");
-            return Exit::Success;
+            return Ok(Exit::Success);
         }
-        Err(problem) => return report(&account, &problem),
     }
     if let Some(expires_in) = expires_in {
         let left = duration(expires_in);
@@ -75,15 +59,14 @@ pub(super) fn execute(args: &Args, flags: &Set) -> Exit {
             account.token_file.path.display()
         ));
         ask::reread(&settings, &account);
-        let sent = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings));
-        return sent.map_or_else(|error| output::no_event_loop(&error), |()| Exit::Success);
+        return send_lacking(&Arc::new(settings), &[&account]).map(|()| Exit::Success);
     }
     let refused = Rc::new(Cell::new(false));
     let observer = Refusal { refused: Rc::clone(&refused) };
     let exit = once::pass(&settings, Some(account.name.as_str()), &Once::default(), Rc::new(observer));
     ask::reread(&settings, &account);
     // The earlier login keeps the token fresh, but this command failed.
-    if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit }
+    Ok(if refused.get() { Exit::worst([exit, Exit::NeedsLogin]) } else { exit })
 }
 
 /// Notes that the server refused the new login.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use crate::cli::args::{Args, Command};
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::config;
-use crate::config::{AccountConfig, ConfigError, Environment, Settings, Symlinks};
+use crate::config::{self, AccountConfig, ConfigError, Environment, Settings, Symlinks};
 use crate::message::way_out;
 use crate::problem::{Problem, cause};
 

@@ -86,7 +86,7 @@ pub(super) fn from_home(text: &str) -> String {
 
 /// The pieces of a text that no line breaks: its words, and a command in backquotes that has room in a
 /// line of `room` columns, since a person copies it.
-pub(super) fn pieces(text: &str, room: usize) -> impl Iterator<Item = &str> {
+fn pieces(text: &str, room: usize) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -102,6 +102,24 @@ pub(super) fn pieces(text: &str, room: usize) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Breaks a text between words, and not within a command; a word that is longer than a line, such as a path, has a line of its own.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in pieces(text, width) {
+        if !line.is_empty() {
+            if columns(&line) + 1 + columns(word) > width {
+                lines.push(std::mem::take(&mut line));
+            } else {
+                line.push(' ');
+            }
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
 /// A text for a terminal of `width` columns, below a label of `indent` columns: no line breaks a
 /// word or a command. A word that is longer than a line, such as a path, has a line of its own, which begins further
 /// left. The home directory is `~`.
@@ -109,20 +127,14 @@ pub(super) fn fold(text: &str, width: usize, indent: usize) -> String {
     // Not even a narrow terminal makes a column of single words.
     let room = width.saturating_sub(indent).max(NARROWEST);
     let begin = text.trim_start_matches(' ');
-    let (mut folded, mut column) = (text[..text.len() - begin.len()].to_owned(), 0);
-    for word in pieces(&from_home(begin), room) {
-        let length = columns(word);
-        let (ends_line, begins_left) = (column > 0 && column + 1 + length > room, length > room);
-        if ends_line || begins_left && indent > 0 {
+    let mut folded = text[..text.len() - begin.len()].to_owned();
+    for (at, line) in wrapped(&from_home(begin), room).iter().enumerate() {
+        let length = columns(line);
+        if at > 0 || length > room && indent > 0 {
             folded.push('\n');
             folded.extend(std::iter::repeat_n(' ', indent_of(length, indent, width)));
-            column = 0;
-        } else if column > 0 {
-            folded.push(' ');
-            column += 1;
         }
-        folded.push_str(word);
-        column += length;
+        folded.push_str(line);
     }
     folded
 }

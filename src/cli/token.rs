@@ -9,35 +9,31 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::account::obtain;
-use crate::account::obtain::{LiveToken, TokenRequirements};
+use crate::account::obtain::{self, LiveToken, TokenRequirements};
 use crate::account::outputs::render;
 use crate::account::sealing::open_id_token;
 use crate::cli::args::{Args, OnBusy, OnError, Token, TokenFlags, TokenOutput};
 use crate::cli::exit::Exit;
-use crate::cli::once::Warnings;
+use crate::cli::once::{Warnings, send_lacking};
 use crate::cli::settings::{one_account, report};
 use crate::cli::{ask, output, rejected, session};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AccountConfig, NoIdToken, Settings, TokenFormat, is_loopback};
 use crate::message::way_out;
 use crate::problem::Problem;
-use crate::push;
 use crate::refresh::record::AccessToken;
 use crate::secret::Secret;
 
 /// git sends some hundred bytes.
 const QUERY_MAX: u64 = 64 * 1024;
 
-pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Token) -> Result<Exit, Exit> {
     if flags.own_session {
         session::leave();
-        return refresh(args, &flags.wanted);
+        let (settings, account) = one_account(args)?;
+        return obtained(&settings, &account, &flags.wanted).map(|_| Exit::Success);
     }
-    let (settings, account) = match one_account(args) {
-        Ok(chosen) => chosen,
-        Err(exit) => return exit,
-    };
+    let (settings, account) = one_account(args)?;
     let username = match (flags.format, flags.operation.as_deref()) {
         (TokenOutput::Git, Some("get")) => {
             let query = git_query();
@@ -46,61 +42,48 @@ pub(super) fn execute(args: &Args, flags: &Token) -> Exit {
                     format!("no token for {address}: the connection is not encrypted"),
                     "use an https:// URL: git remote set-url",
                 );
-                return Exit::Success;
+                return Ok(Exit::Success);
             }
             Some(query)
         }
-        (TokenOutput::Git, Some("erase")) => return erase(&settings, &account, flags),
+        (TokenOutput::Git, Some("erase")) => return Ok(erase(&settings, &account, flags)),
         // "If a helper receives any other operation, it should silently ignore the request."
-        (TokenOutput::Git, Some(_)) => return Exit::Success,
+        (TokenOutput::Git, Some(_)) => return Ok(Exit::Success),
         (TokenOutput::Git, None) => {
-            output::error(
-                "--format git needs an operation: get, store or erase",
-                Some(
-                    "set up git with: git config credential.https://HOST.helper '!zg-tokend token --format git'",
-                ),
-            );
-            return Exit::Usage;
+            let hint =
+                "set up git with: git config credential.https://HOST.helper '!zg-tokend token --format git'";
+            let message = "--format git needs an operation: get, store or erase";
+            return Err(output::fail(Exit::Usage, message, hint));
         }
         (_, Some(operation)) => {
-            output::error(
-                format!("the operation {operation:?} needs --format git"),
-                Some("`zg-tokend token` prints the token; git runs `zg-tokend token --format git get`"),
-            );
-            return Exit::Usage;
+            let hint = "`zg-tokend token` prints the token; git runs `zg-tokend token --format git get`";
+            let message = format!("the operation {operation:?} needs --format git");
+            return Err(output::fail(Exit::Usage, message, hint));
         }
         (_, None) => None,
     };
-    let mut token = match live(&settings, &account, &flags.wanted, false) {
-        Ok(token) => token,
-        Err(exit) => return exit,
-    };
+    let mut token = live(&settings, &account, &flags.wanted, false)?;
     let wants_id_token = match &flags.template {
         Some(template) => template.needs_id_token(),
         None => flags.format == TokenOutput::IdToken,
     };
-    if wants_id_token && let Err(problem) = open_id_token(&settings, &account, &mut token.token) {
-        return report(&account, &problem);
+    if wants_id_token {
+        open_id_token(&settings, &account, &mut token.token).map_err(|problem| report(&account, &problem))?;
     }
     let username = username.and_then(|mut query| query.remove("username")).unwrap_or(flags.username.clone());
     let text = match flags.template.as_ref() {
         Some(template) => text(template, &account, &token.token),
         None => in_format(flags.format, &account, &token.token, &username),
     };
-    let exit = match text {
-        Ok(text) => print(&text),
-        Err(error) => {
-            output::error(format!("account {}: {error}", account.name), Some(NoIdToken::HINT));
-            return Exit::Config;
-        }
-    };
+    let text = text.map_err(|error| {
+        output::fail(Exit::Config, format!("account {}: {error}", account.name), NoIdToken::HINT)
+    })?;
+    let exit = print(&text);
     // After the token: its reader waits for that.
-    if token.passed
-        && let Err(error) = push::send_lacking(&Arc::new(settings), &[&account], Rc::new(Warnings))
-    {
-        return output::no_event_loop(&error);
+    if token.passed {
+        send_lacking(&Arc::new(settings), &[&account])?;
     }
-    exit
+    Ok(exit)
 }
 
 /// A live token as the flags want it; reports a failure, unless `quiet`.
@@ -134,12 +117,6 @@ pub(super) fn live(
     }
 }
 
-/// Makes the pass in this process.
-fn refresh(args: &Args, flags: &TokenFlags) -> Exit {
-    let done = one_account(args).and_then(|(settings, account)| obtained(&settings, &account, flags));
-    done.map_or_else(|exit| exit, |_| Exit::Success)
-}
-
 /// The token of a pass in this process; warns if it is not the newest possible.
 fn obtained(
     settings: &Settings,
@@ -152,17 +129,14 @@ fn obtained(
         use_existing_on_busy: flags.on_busy == OnBusy::UseExisting,
         lock_patience: if flags.on_busy == OnBusy::Wait { flags.wait } else { Duration::ZERO },
     };
-    match obtain::obtain(settings, account, wanted, Rc::new(Warnings)) {
-        Ok(obtained) => {
-            if let Some(problem) = &obtained.problem {
-                let way_out = way_out(problem.class, problem.hint.as_deref());
-                let text = format!("account {}: {}", account.name, problem.message);
-                output::warning_for(text, problem.cause.as_deref(), way_out);
-            }
-            Ok(obtained)
-        }
-        Err(problem) => Err(report(account, &problem)),
+    let obtained = obtain::obtain(settings, account, wanted, Rc::new(Warnings));
+    let obtained = obtained.map_err(|problem| report(account, &problem))?;
+    if let Some(problem) = &obtained.problem {
+        let way_out = way_out(problem.class, problem.hint.as_deref());
+        let text = format!("account {}: {}", account.name, problem.message);
+        output::warning_for(text, problem.cause.as_deref(), way_out);
     }
+    Ok(obtained)
 }
 
 /// The token in a template, as it is now.
@@ -239,5 +213,6 @@ fn may_have_token(query: &HashMap<String, String>) -> Result<(), String> {
 fn erase(settings: &Settings, account: &Arc<AccountConfig>, flags: &Token) -> Exit {
     let Some(password) = git_query().remove("password").map(Secret::new) else { return Exit::Success };
     // git reads nothing here, and runs `get` again.
-    rejected::replace(settings, account, password.fingerprint(), flags.wanted.wait)
+    let replaced = rejected::replace(settings, account, password.fingerprint(), flags.wanted.wait);
+    replaced.unwrap_or_else(|exit| exit)
 }

@@ -30,6 +30,7 @@ use tokio::time::sleep;
 
 use crate::account::context::Context;
 use crate::config::Settings;
+use crate::daemon::control::answer::Service;
 use crate::daemon::network::NetworkChanges;
 pub use crate::daemon::supervisor::RunError;
 use crate::daemon::supervisor::Supervisor;
@@ -192,9 +193,7 @@ impl Supervisor {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         // A port 0 is any free port.
         let address = listener.local_addr().map_err(listen)?;
-        let (requests, context, counts) =
-            (self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts));
-        control::listen(listener, requests, context, counts);
+        control::listen(listener, self.service());
         let text = format!("serving /healthz, /readyz and /metrics on {address}");
         self.report(&Message::new(Level::Info, "listening", text));
         Ok(())
@@ -212,10 +211,12 @@ impl Supervisor {
     }
 
     /// `run` works without its control socket, so that an error is only a warning.
+    fn service(&self) -> Service {
+        Service::new(self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts))
+    }
+
     fn open_socket(&self, place: Option<control::SocketPlace>) -> Option<control::Socket> {
-        let (requests, context, counts) =
-            (self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts));
-        match control::open(&place?, requests, context, counts) {
+        match control::open(&place?, self.service()) {
             Ok(socket) => {
                 let text = format!("the control socket is {}", socket.path().display());
                 self.report(&Message::new(Level::Debug, "control", text));

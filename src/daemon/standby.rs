@@ -1,7 +1,6 @@
 //! `run --wait`: a standby, alive while another process supervises an account, as in a rolling update
 //! where the new container starts before the old one ends.
 
-use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use tokio::time::interval;
 use crate::account::context::{Context, Notice};
 use crate::config::Settings;
 use crate::daemon::control;
-use crate::daemon::control::counts::Counts;
+use crate::daemon::control::answer::Service;
 use crate::daemon::requests::{CurrentConfig, LoopRequest};
 use crate::daemon::supervisor::RunError;
 use crate::daemon::systemd::Notifier;
@@ -65,7 +64,7 @@ async fn stand_by(
     let listener = bind(listen).await?;
     let lacks_port = listen.is_some() && listener.is_none();
     if let Some(listener) = listener {
-        control::listen(listener, sender.clone(), Rc::clone(&context), Rc::<RefCell<Counts>>::default());
+        control::listen(listener, Service::new(sender.clone(), Rc::clone(&context), Rc::default()));
     }
     let (mut signals, mut notifier) = (Signals::new(&END)?, Notifier::of_process());
     // Ticks of their own: many probes must not put them off.

@@ -76,13 +76,8 @@ impl Waiter {
     /// The result of the last pass for this request; `None` if it has to wait for the next pass.
     fn result(&self, account: &Account) -> Option<Result<Replacement, Problem>> {
         if account.core().is_unstored() {
-            return Some(Err(Problem {
-                class: Class::Io,
-                kind: "not_stored".into(),
-                message: UNSTORED.into(),
-                cause: None,
-                hint: Some("see `zg-tokend status`; most often the disk is full".into()),
-            }));
+            return Some(Err(Problem::of(Class::Io, "not_stored", UNSTORED)
+                .hint("see `zg-tokend status`; most often the disk is full")));
         }
         let known = match self.purpose {
             Purpose::Check { login } => {

@@ -57,14 +57,11 @@ impl DemoClient {
 }
 
 /// The client of a request: authenticated in exactly one way, the one that it registered.
-pub(super) fn authenticate(
-    clients: &[DemoClient],
-    request: &DemoRequest<'_>,
-    form: &Form,
-) -> Result<String, Refused> {
-    let basic = request.authorization.map(|header| {
+pub(super) fn authenticate(clients: &[DemoClient], request: &DemoRequest) -> Result<(Form, String), Refused> {
+    let form = Form::parse(request)?;
+    let basic = request.authorization.as_deref().map(|header| {
         basic_credentials(header)
-            .ok_or(Refused::new("invalid_client", "the Authorization header is not a Basic pair"))
+            .ok_or_else(|| Refused::new("invalid_client", "the Authorization header is not a Basic pair"))
     });
     let (client_id, secret, method) = match (basic.transpose()?, form.get("client_secret")) {
         (Some(_), Some(_)) => {
@@ -72,7 +69,8 @@ pub(super) fn authenticate(
         }
         (Some((client_id, secret)), None) => (client_id, Some(secret), ClientMethod::ClientSecretBasic),
         (None, secret) => {
-            let client_id = form.get("client_id").ok_or(Refused::new("invalid_client", "no client_id"))?;
+            let client_id =
+                form.get("client_id").ok_or_else(|| Refused::new("invalid_client", "no client_id"))?;
             let method = if secret.is_some() { ClientMethod::ClientSecretPost } else { ClientMethod::None };
             (client_id.to_owned(), secret.map(Secret::new), method)
         }
@@ -88,7 +86,7 @@ pub(super) fn authenticate(
         Some(client) if client.secret != secret => {
             Err(Refused::new("invalid_client", "the client_secret is wrong"))
         }
-        Some(_) => Ok(client_id),
+        Some(_) => Ok((form, client_id)),
     }
 }
 

@@ -12,10 +12,10 @@ use url::Url;
 
 use crate::clock::millis;
 use crate::demo::audit::RevocationReason;
-use crate::demo::client;
+use crate::demo::client::authenticate;
 use crate::demo::code::{Consent, DeviceLogin, Granted, IssuedCode, LOGIN_SCOPES};
 use crate::demo::issuer::Issuer;
-use crate::demo::message::{DemoReply, DemoRequest, Form, Refused};
+use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, parameter};
 use crate::secret::{Fingerprint, Secret};
 
 /// How long a code lives: RFC 6749 section 4.1.2 recommends at most 10 minutes.
@@ -57,7 +57,7 @@ impl Issuer {
         }
         redirect.query_pairs_mut().extend_pairs(state.map(|state| ("state", state)));
         redirect.query_pairs_mut().append_pair("iss", &self.options.url);
-        DemoReply::empty(303).with_header("location", redirect.to_string())
+        DemoReply::empty(303).with_header("location", redirect.as_str())
     }
 
     /// Checks an authorization request: the consent it asks for, the redirect URI, the state.
@@ -95,19 +95,18 @@ impl Issuer {
     }
 
     /// The device authorization endpoint, RFC 8628 section 3.1.
-    pub fn device_authorization(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
-        let asked = Form::parse(request).and_then(|form| {
-            let client_id = client::authenticate(&self.options.clients, request, &form)?;
-            let get = |name: &str| form.get(name).unwrap_or_default().to_owned();
-            if !self.may_grant(&get("scope")) {
-                return Err(Refused::new("invalid_scope", "the scope exceeds what can be granted"));
-            }
-            Ok(Consent { client_id, code_challenge: get("code_challenge"), nonce: None, scope: get("scope") })
-        });
-        let consent = match asked {
-            Ok(consent) => consent,
-            Err(refused) => return refused.reply(),
-        };
+    pub(super) fn device_authorization(
+        &mut self,
+        now: i64,
+        request: &DemoRequest,
+    ) -> Result<DemoReply, Refused> {
+        let (form, client_id) = authenticate(&self.options.clients, request)?;
+        let get = |name: &str| form.get(name).unwrap_or_default().to_owned();
+        let (code_challenge, scope) = (get("code_challenge"), get("scope"));
+        if !self.may_grant(&scope) {
+            return Err(Refused::new("invalid_scope", "the scope exceeds what can be granted"));
+        }
+        let consent = Consent { client_id, code_challenge, nonce: None, scope };
         let device_code = self.mint("dc_");
         let user_code = user_code(&device_code);
         let url = format!("{}/device", self.options.url);
@@ -121,21 +120,19 @@ impl Issuer {
         });
         let login = DeviceLogin { consent, user_code, issued_at: now, polled_at: now, decision: None };
         self.consents.devices.insert(device_code.fingerprint(), login);
-        DemoReply::json(200, &reply)
+        Ok(DemoReply::json(200, &reply))
     }
 
     /// The page where the user enters the code.
     pub fn device_page(&self, query: &str) -> DemoReply {
-        let code = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "user_code");
-        let code = code.map(|(_, code)| code.into_owned()).unwrap_or_default();
+        let code = parameter(query.as_bytes(), "user_code").unwrap_or_default();
         let text = "Enter the code that the device shows. Never enter one that somebody else sent you.";
         page(200, "Log in a device", text, Some(("/device", Some(&code))))
     }
 
     /// The answer of the user.
     pub fn decide_device(&mut self, form: &[u8]) -> DemoReply {
-        let code = form_urlencoded::parse(form).find(|(name, _)| name == "user_code");
-        let code = code.map(|(_, code)| code.trim().to_uppercase()).unwrap_or_default();
+        let code = parameter(form, "user_code").unwrap_or_default().trim().to_uppercase();
         let waiting = self.consents.devices.values_mut();
         let found = waiting.into_iter().find(|login| login.user_code == code && login.decision.is_none());
         let Some(login) = found else {
@@ -153,8 +150,7 @@ impl Issuer {
         client_id: &str,
     ) -> Result<(Granted, Fingerprint), Refused> {
         let no = |description| Err(Refused::new("invalid_grant", description));
-        let code = form.get("code").ok_or(Refused::new("invalid_request", "code is missing"))?;
-        let code = Secret::new(code).fingerprint();
+        let code = form.secret("code")?;
         let Some(issued) = self.consents.codes.get(&code) else { return no("the code is unknown") };
         if let Some(login) = issued.spent_for {
             // Somebody has copied it: RFC 6749 section 4.1.2.
@@ -191,9 +187,7 @@ impl Issuer {
         client_id: &str,
     ) -> Result<Granted, Refused> {
         let no = |error, description| Err(Refused::new(error, description));
-        let code =
-            form.get("device_code").ok_or(Refused::new("invalid_request", "device_code is missing"))?;
-        let code = Secret::new(code).fingerprint();
+        let code = form.secret("device_code")?;
         let (life, interval) = (self.options.device_code_lifetime, self.options.device_interval);
         let Some(login) = self.consents.devices.get_mut(&code) else {
             return no("invalid_grant", "the device_code is unknown");
@@ -245,14 +239,10 @@ fn proves(form: &Form, code_challenge: &str) -> bool {
 
 /// The name of the user who has consented.
 fn decision(form: &[u8]) -> Result<String, ()> {
-    let get = |wanted: &str| {
-        let found = form_urlencoded::parse(form).find(|(name, _)| name == wanted);
-        found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
-    };
-    if get("decision").as_deref() != Some("allow") {
+    if parameter(form, "decision").as_deref() != Some("allow") {
         return Err(());
     }
-    Ok(get("user").unwrap_or_else(|| "alice".into()))
+    Ok(parameter(form, "user").filter(|user| !user.is_empty()).unwrap_or_else(|| "alice".into()))
 }
 
 /// Eight consonants, RFC 8628 section 6.1.
@@ -273,22 +263,9 @@ fn page(status: u16, title: &str, text: &str, form: Option<(&str, Option<&str>)>
         let code = code.map(|code| {
             format!("<p><label>Code <input name=\"user_code\" value=\"{}\"></label></p>", escape(code))
         });
-        format!(
-            "<form method=\"post\" action=\"{}\">{}<p><label>User <input name=\"user\" value=\"alice\"></label></p>\
-             <p><button name=\"decision\" value=\"allow\">Allow</button> \
-             <button name=\"decision\" value=\"deny\">Deny</button></p></form>",
-            escape(action),
-            code.unwrap_or_default()
-        )
+        format!(include_str!("form.html"), action = escape(action), code = code.unwrap_or_default())
     });
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{0} - demo</title>\
-         <meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\">\
-         <body style=\"font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:10vh auto;padding:0 1rem\">\
-         <h1>{0}</h1><p>{1}</p>{2}<p><small>The authorization server of zg-tokend demo.</small></p></body></html>",
-        escape(title),
-        escape(text),
-        form.unwrap_or_default()
-    );
-    DemoReply::html(status, body)
+    let (title, text, form) = (escape(title), escape(text), form.unwrap_or_default());
+    let body = format!(include_str!("page.html"), title = title, text = text, form = form);
+    DemoReply::new(status, "text/html; charset=utf-8", body)
 }

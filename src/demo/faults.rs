@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use crate::demo::message::DemoReply;
 
 /// The faults from now on.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,7 +45,7 @@ pub struct Fault {
     /// Milliseconds to wait before the reply is sent.
     pub delay_after_commit_ms: u64,
     /// Sent instead of the issuer's reply; nothing is granted unless `commit` is set.
-    pub reply: Option<RawReply>,
+    pub reply: Option<DemoReply>,
     /// The connection is closed without a reply; nothing is granted unless `commit` is set.
     pub drop: bool,
     /// The issuer acts although its reply is not sent: a grant whose reply is lost.
@@ -56,37 +58,17 @@ pub struct Fault {
     pub endless: bool,
 }
 
-/// A reply as it is, true or not.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawReply {
-    /// The status code.
-    pub status: u16,
-    /// Names and values; one that HTTP cannot carry fails the request.
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-    /// The body; in JSON a string.
-    #[serde(default, deserialize_with = "text")]
-    pub body: Vec<u8>,
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    String::deserialize(deserializer).map(String::into_bytes)
-}
-
 impl Fault {
     /// This status and body, typed as JSON, and nothing is granted.
     pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Self { reply: Some(RawReply { status, headers, body: body.into() }), ..Self::default() }
+        let reply = DemoReply { body: body.into(), ..DemoReply::empty(status) };
+        Self { reply: Some(reply.with_header("content-type", "application/json")), ..Self::default() }
     }
 
     /// The same with one more header, such as Retry-After or Location.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        if let Some(reply) = &mut self.reply {
-            reply.headers.push((name.to_owned(), value.to_owned()));
-        }
+        self.reply = self.reply.map(|reply| reply.with_header(name, value));
         self
     }
 

@@ -14,8 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::millis;
 use crate::demo::audit::{AuditEntry, AuditEvent, RevocationReason};
-use crate::demo::client;
-use crate::demo::client::DemoClient;
+use crate::demo::client::{DemoClient, authenticate};
 use crate::demo::code::{Consents, Granted, LOGIN_SCOPES};
 use crate::demo::message::{DemoReply, DemoRequest, Form, Refused, credentials};
 use crate::secret::{Fingerprint, Secret};
@@ -174,14 +173,14 @@ impl Issuer {
 
     /// The token endpoint (RFC 6749 3.2): [`receive`](Self::receive), then
     /// [`answer`](Self::answer).
-    pub fn token(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
+    pub fn token(&mut self, now: i64, request: &DemoRequest) -> DemoReply {
         self.receive(now, request);
         self.answer(now, request)
     }
 
     /// Records that a POST to the token endpoint arrived. Apart from
     /// [`answer`](Self::answer), for a server that dawdles or breaks down in between.
-    pub fn receive(&mut self, now: i64, request: &DemoRequest<'_>) {
+    pub fn receive(&mut self, now: i64, request: &DemoRequest) {
         self.record(now, request.refresh_token(), AuditEvent::Post);
     }
 
@@ -191,25 +190,21 @@ impl Issuer {
     }
 
     /// Records that a scripted fault meets the POST just received.
-    pub fn note_fault(&mut self, now: i64, request: &DemoRequest<'_>, what: String) {
+    pub fn note_fault(&mut self, now: i64, request: &DemoRequest, what: String) {
         self.record(now, request.refresh_token(), AuditEvent::Fault { what });
     }
 
     /// Grants or refuses, finally: the instant of this call is the commit.
-    pub fn answer(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
+    pub fn answer(&mut self, now: i64, request: &DemoRequest) -> DemoReply {
         self.grant(now, request).unwrap_or_else(|refused| {
-            self.record(
-                now,
-                request.refresh_token(),
-                AuditEvent::Refusal { error: refused.error.to_owned() },
-            );
-            refused.reply()
+            let event = AuditEvent::Refusal { error: refused.error.to_owned() };
+            self.record(now, request.refresh_token(), event);
+            refused.into()
         })
     }
 
-    fn grant(&mut self, now: i64, request: &DemoRequest<'_>) -> Result<DemoReply, Refused> {
-        let form = Form::parse(request)?;
-        let client_id = client::authenticate(&self.options.clients, request, &form)?;
+    fn grant(&mut self, now: i64, request: &DemoRequest) -> Result<DemoReply, Refused> {
+        let (form, client_id) = authenticate(&self.options.clients, request)?;
         match form.get("grant_type") {
             Some("refresh_token") => {}
             Some("authorization_code") => {
@@ -226,10 +221,8 @@ impl Issuer {
             Some(_) => return Err(Refused::new("unsupported_grant_type", "the grant_type is unknown")),
             None => return Err(Refused::new("invalid_request", "grant_type is missing")),
         }
-        let token =
-            form.get("refresh_token").ok_or(Refused::new("invalid_request", "refresh_token is missing"))?;
+        let fingerprint = form.secret("refresh_token")?;
         let scope = self.scope(&form)?;
-        let fingerprint = Secret::new(token).fingerprint();
         let replayed = self.admit(now, fingerprint, &client_id)?;
         let family_id = self.refresh_tokens[&fingerprint].family;
 
@@ -384,38 +377,24 @@ impl Issuer {
 
     /// The revocation endpoint (RFC 7009). A refresh token takes its family along, an access
     /// token only itself; an unknown token is a success (2.2).
-    pub fn revoke(&mut self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
-        let asked = Form::parse(request).and_then(|form| {
-            let client_id = client::authenticate(&self.options.clients, request, &form)?;
-            let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
-            Ok((client_id, Secret::new(token).fingerprint()))
-        });
-        let (client_id, token) = match asked {
-            Ok(asked) => asked,
-            Err(refused) => return refused.reply(),
-        };
+    pub(super) fn revoke(&mut self, now: i64, request: &DemoRequest) -> Result<DemoReply, Refused> {
+        let (form, client_id) = authenticate(&self.options.clients, request)?;
+        let token = form.secret("token")?;
         if self.family_of(token).is_some_and(|family| family.client_id != client_id) {
-            return Refused::new("invalid_request", "the token was issued to another client").reply();
+            return Err(Refused::new("invalid_request", "the token was issued to another client"));
         }
         if let Some(access_token) = self.access_tokens.get_mut(&token) {
             access_token.revoked = true;
         } else {
             self.revoke_family(now, token, RevocationReason::Request);
         }
-        DemoReply::empty(200)
+        Ok(DemoReply::empty(200))
     }
 
     /// The introspection endpoint (RFC 7662), for any client that authenticates.
-    pub fn introspect(&self, now: i64, request: &DemoRequest<'_>) -> DemoReply {
-        let token = Form::parse(request).and_then(|form| {
-            client::authenticate(&self.options.clients, request, &form)?;
-            let token = form.get("token").ok_or(Refused::new("invalid_request", "token is missing"))?;
-            Ok(Secret::new(token).fingerprint())
-        });
-        let token = match token {
-            Ok(token) => token,
-            Err(refused) => return refused.reply(),
-        };
+    pub(super) fn introspect(&self, now: i64, request: &DemoRequest) -> Result<DemoReply, Refused> {
+        let (form, _) = authenticate(&self.options.clients, request)?;
+        let token = form.secret("token")?;
         let mut body = json!({ "active": false });
         if let (Some(family), true) = (self.family_of(token), self.is_active(now, token)) {
             body = json!({ "active": true, "client_id": family.client_id, "scope": self.options.scope });
@@ -425,7 +404,7 @@ impl Issuer {
                 body["exp"] = (access_token.expires_at / 1000).into();
             }
         }
-        DemoReply::json(200, &body)
+        Ok(DemoReply::json(200, &body))
     }
 
     /// A protected resource: 200 for a live access token in the Authorization header, else 401
@@ -433,7 +412,7 @@ impl Issuer {
     pub fn resource(&self, now: i64, authorization: Option<&str>) -> DemoReply {
         let challenge = r#"Bearer realm="zg-tokend demo""#;
         let Some(token) = authorization.and_then(|header| credentials(header, "Bearer")) else {
-            return DemoReply::empty(401).with_header("www-authenticate", challenge.to_owned());
+            return DemoReply::empty(401).with_header("www-authenticate", challenge);
         };
         if self.is_live(now, &Secret::new(token)) {
             DemoReply::json(200, &json!({ "ok": true }))
@@ -442,7 +421,7 @@ impl Issuer {
                 r#"{challenge}, error="invalid_token", error_description="expired, revoked or never issued""#
             );
             DemoReply::json(401, &json!({ "error": "invalid_token" }))
-                .with_header("www-authenticate", challenge)
+                .with_header("www-authenticate", &challenge)
         }
     }
 

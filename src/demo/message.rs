@@ -2,63 +2,70 @@
 
 use std::collections::HashMap;
 
+use hyper::body::Bytes;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::secret::{Fingerprint, Secret};
 
-/// A POST as it arrives.
-#[derive(Clone, Copy)]
-pub struct DemoRequest<'a> {
+/// A request as it arrives.
+#[derive(Clone)]
+pub struct DemoRequest {
     /// The Content-Type header.
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<String>,
     /// The Authorization header.
-    pub authorization: Option<&'a str>,
+    pub authorization: Option<String>,
     /// The form.
-    pub body: &'a [u8],
+    pub body: Bytes,
 }
 
-impl DemoRequest<'_> {
+impl DemoRequest {
     /// The fingerprint of the refresh token, for the audit log: also in requests that are refused.
     pub(super) fn refresh_token(&self) -> Option<Fingerprint> {
-        form_urlencoded::parse(self.body)
-            .find(|(name, _)| name == "refresh_token")
-            .map(|(_, token)| Secret::new(token).fingerprint())
+        parameter(&self.body, "refresh_token").map(|token| Secret::new(token).fingerprint())
     }
 }
 
-/// An HTTP reply. Its body may hold tokens.
-#[derive(Clone)]
+/// The first value of a parameter, in a query or a form.
+pub(super) fn parameter(form: &[u8], wanted: &str) -> Option<String> {
+    form_urlencoded::parse(form).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+}
+
+/// A reply: the issuer's, or one that a fault sends as it is. Its body may hold tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DemoReply {
     /// The status code.
     pub status: u16,
-    /// Headers beside those that every reply has (the server adds Content-Length).
-    pub headers: Vec<(&'static str, String)>,
-    /// JSON, or empty.
-    pub body: String,
+    /// Headers beside Content-Length, which the server adds; one that HTTP cannot carry fails the request.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// The body; in JSON a string.
+    #[serde(default, deserialize_with = "text")]
+    pub body: Vec<u8>,
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    String::deserialize(deserializer).map(String::into_bytes)
 }
 
 impl DemoReply {
     pub(super) fn json(status: u16, body: &Value) -> Self {
-        // No cache may keep a token (RFC 6749 5.1).
-        let headers =
-            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
-        Self { status, headers, body: body.to_string() }
+        Self::new(status, "application/json", body.to_string())
     }
 
-    pub(super) fn html(status: u16, body: String) -> Self {
-        let headers = vec![
-            ("content-type", "text/html; charset=utf-8".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-        ];
-        Self { status, headers, body }
+    pub(super) fn new(status: u16, content_type: &str, body: String) -> Self {
+        // No cache may keep a token (RFC 6749 5.1).
+        let reply = Self { body: body.into_bytes(), ..Self::empty(status) };
+        reply.with_header("content-type", content_type).with_header("cache-control", "no-store")
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
-    pub(super) fn with_header(mut self, name: &'static str, value: String) -> Self {
-        self.headers.push((name, value));
+    pub(super) fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -66,22 +73,23 @@ impl DemoReply {
 /// An error of RFC 6749 5.2.
 pub(super) struct Refused {
     pub(super) error: &'static str,
-    description: &'static str,
+    description: String,
 }
 
 impl Refused {
-    pub(super) fn new(error: &'static str, description: &'static str) -> Self {
-        Self { error, description }
+    pub(super) fn new(error: &'static str, description: impl Into<String>) -> Self {
+        Self { error, description: description.into() }
     }
+}
 
-    pub(super) fn reply(&self) -> DemoReply {
-        let body = json!({ "error": self.error, "error_description": self.description });
-        if self.error == "invalid_client" {
+impl From<Refused> for DemoReply {
+    fn from(refused: Refused) -> Self {
+        let body = json!({ "error": refused.error, "error_description": refused.description });
+        if refused.error == "invalid_client" {
             // The challenge is due to clients that used the header, and harms no other.
-            DemoReply::json(401, &body)
-                .with_header("www-authenticate", r#"Basic realm="zg-tokend demo""#.to_owned())
+            Self::json(401, &body).with_header("www-authenticate", r#"Basic realm="zg-tokend demo""#)
         } else {
-            DemoReply::json(400, &body)
+            Self::json(400, &body)
         }
     }
 }
@@ -92,16 +100,15 @@ pub(super) struct Form(HashMap<String, String>);
 impl Form {
     /// Refuses other content types and parameters that come twice (RFC 6749 3.2). Empty
     /// parameters count as omitted, as there.
-    pub(super) fn parse(request: &DemoRequest<'_>) -> Result<Self, Refused> {
-        let media_type = request.content_type.and_then(|header| header.split(';').next()).unwrap_or_default();
-        if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(Refused::new(
-                "invalid_request",
-                "the body must be application/x-www-form-urlencoded",
-            ));
+    pub(super) fn parse(request: &DemoRequest) -> Result<Self, Refused> {
+        let media_type = request.content_type.as_deref().and_then(|header| header.split(';').next());
+        let media_type = media_type.unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            let description = "the body must be application/x-www-form-urlencoded";
+            return Err(Refused::new("invalid_request", description));
         }
         let mut form = HashMap::new();
-        for (name, value) in form_urlencoded::parse(request.body).filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in form_urlencoded::parse(&request.body).filter(|(_, value)| !value.is_empty()) {
             if form.insert(name.into_owned(), value.into_owned()).is_some() {
                 return Err(Refused::new("invalid_request", "a parameter comes twice"));
             }
@@ -111,6 +118,13 @@ impl Form {
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// The fingerprint of a token or code that must be there.
+    pub(super) fn secret(&self, name: &str) -> Result<Fingerprint, Refused> {
+        let value = self.get(name);
+        let value = value.ok_or_else(|| Refused::new("invalid_request", format!("{name} is missing")))?;
+        Ok(Secret::new(value).fingerprint())
     }
 }
 

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Response};
 use hyper_util::rt::TokioIo;
@@ -33,7 +33,7 @@ use crate::demo::audit::AuditEntry;
 use crate::demo::body::{Body, Dropped};
 use crate::demo::faults::{Fault, Faults, Outage};
 use crate::demo::issuer::{Issuer, IssuerOptions};
-use crate::demo::message::{DemoReply, DemoRequest};
+use crate::demo::message::{DemoReply, DemoRequest, Refused, parameter};
 use crate::secret::Secret;
 
 /// The longest request body read. Token requests are a few hundred bytes; a scripted fault may
@@ -274,59 +274,54 @@ async fn serve<T: Transport>(connection: TcpStream, transport: Arc<T>, shared: A
     _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// A request whose body has arrived.
-struct Received {
-    content_type: Option<String>,
-    authorization: Option<String>,
-    body: Bytes,
-}
-
-impl Received {
-    fn request(&self) -> DemoRequest<'_> {
-        DemoRequest {
-            content_type: self.content_type.as_deref(),
-            authorization: self.authorization.as_deref(),
-            body: &self.body,
-        }
-    }
-}
-
 async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Response<Body>, Dropped> {
     let (head, body) = request.into_parts();
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (content_type, authorization) = (text(CONTENT_TYPE), text(AUTHORIZATION));
+    let whole = |reply| response(reply, &Fault::default());
     let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
-        return response(&error(413, "the request is too large"));
+        return whole(error(413, "the request is too large"));
     };
-    let received = Received { content_type, authorization, body: body.to_bytes() };
-    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    if let Some(refused) = during_outage(&shared, path, &received) {
-        return refused;
+    let (content_type, authorization) = (text(CONTENT_TYPE), text(AUTHORIZATION));
+    let request = DemoRequest { content_type, authorization, body: body.to_bytes() };
+    let path = head.uri.path();
+    if let Some(reply) = during_outage(&shared, path, &request) {
+        return whole(reply?);
     }
     if path == "/token" && head.method == Method::POST {
         // A task of its own: a client that hangs up does not undo what it asked for.
-        return tokio::spawn(token(shared, received)).await.unwrap_or(Err(Dropped));
+        return tokio::spawn(token(shared, request)).await.unwrap_or(Err(Dropped));
     }
+    let query = head.uri.query().unwrap_or_default();
+    whole(route(&shared, head.method.as_str(), path, query, &request).unwrap_or_else(DemoReply::from))
+}
+
+/// Everything but the token endpoint.
+fn route(
+    shared: &Shared,
+    method: &str,
+    path: &str,
+    query: &str,
+    request: &DemoRequest,
+) -> Result<DemoReply, Refused> {
     let now = shared.now();
-    let state = &mut *shared.state();
-    let issuer = &mut state.issuer;
-    let reply = match (head.method.as_str(), path) {
-        ("POST", "/revoke") => issuer.revoke(now, &received.request()),
-        ("POST", "/introspect") => issuer.introspect(now, &received.request()),
+    let ServerState { issuer, faults } = &mut *shared.state();
+    Ok(match (method, path) {
+        ("POST", "/revoke") => issuer.revoke(now, request)?,
+        ("POST", "/introspect") => issuer.introspect(now, request)?,
         ("GET", "/authorize") => issuer.consent_page(query),
-        ("POST", "/authorize") => issuer.decide_consent(now, query, &received.body),
+        ("POST", "/authorize") => issuer.decide_consent(now, query, &request.body),
         ("GET", "/device") => issuer.device_page(query),
-        ("POST", "/device") => issuer.decide_device(&received.body),
-        ("POST", "/device_authorization") => issuer.device_authorization(now, &received.request()),
-        ("GET", "/resource") => issuer.resource(now, received.authorization.as_deref()),
+        ("POST", "/device") => issuer.decide_device(&request.body),
+        ("POST", "/device_authorization") => issuer.device_authorization(now, request)?,
+        ("GET", "/resource") => issuer.resource(now, request.authorization.as_deref()),
         ("GET", "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration") => {
             issuer.metadata(&shared.url)
         }
         ("GET", "/audit") => DemoReply::json(200, &json!(issuer.audit())),
-        ("POST", "/seed") => seed(issuer, &shared, now, &received.body),
-        ("POST", "/faults") => match serde_json::from_slice(&received.body) {
-            Ok(faults) => {
-                state.faults = faults;
+        ("POST", "/seed") => seed(issuer, shared, now, &request.body),
+        ("POST", "/faults") => match serde_json::from_slice(&request.body) {
+            Ok(script) => {
+                *faults = script;
                 DemoReply::json(200, &json!({}))
             }
             Err(wrong) => error(400, &wrong.to_string()),
@@ -335,16 +330,11 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
             error(405, "another method is needed here")
         }
         _ => error(404, "there is nothing here"),
-    };
-    response(&reply)
+    })
 }
 
 /// The reply while the server is out of order; `None`: it is in order.
-fn during_outage(
-    shared: &Shared,
-    path: &str,
-    received: &Received,
-) -> Option<Result<Response<Body>, Dropped>> {
+fn during_outage(shared: &Shared, path: &str, request: &DemoRequest) -> Option<Result<DemoReply, Dropped>> {
     let now = shared.now();
     let mut state = shared.state();
     let outage = state.faults.outage?;
@@ -352,18 +342,17 @@ fn during_outage(
         return None;
     }
     if path == "/token" {
-        state.issuer.receive(now, &received.request());
-        state.issuer.note_fault(now, &received.request(), "outage".to_owned());
+        state.issuer.receive(now, request);
+        state.issuer.note_fault(now, request, "outage".to_owned());
     }
     Some(match outage {
         Outage::Closed => Err(Dropped),
-        Outage::Unavailable => response(&error(503, "out of order")),
+        Outage::Unavailable => Ok(error(503, "out of order")),
     })
 }
 
 /// The token endpoint and the faults scripted for it.
-async fn token(shared: Arc<Shared>, received: Received) -> Result<Response<Body>, Dropped> {
-    let request = received.request();
+async fn token(shared: Arc<Shared>, request: DemoRequest) -> Result<Response<Body>, Dropped> {
     let fault = {
         let now = shared.now();
         let state = &mut *shared.state();
@@ -383,13 +372,8 @@ async fn token(shared: Arc<Shared>, received: Received) -> Result<Response<Body>
     if fault.drop {
         return Err(Dropped);
     }
-    if let Some(raw) = &fault.reply {
-        let headers = raw.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        return assemble(raw.status, headers, raw.body.clone(), &fault);
-    }
-    let reply = committed.ok_or(Dropped)?;
-    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    assemble(reply.status, headers, reply.body.clone(), &fault)
+    let reply = fault.reply.clone().or(committed).ok_or(Dropped)?;
+    response(reply, &fault)
 }
 
 /// Waits; zero does not even cost the timer's granularity of a millisecond.
@@ -400,42 +384,24 @@ async fn pause(ms: u64) {
 }
 
 fn seed(issuer: &mut Issuer, shared: &Shared, now: i64, form: &[u8]) -> DemoReply {
-    let asked = form_urlencoded::parse(form).find(|(name, _)| name == "client_id");
-    let client_id =
-        asked.map(|(_, value)| value.into_owned()).or_else(|| issuer.first_client().map(str::to_owned));
-    let client_id = client_id.unwrap_or_default();
-    match issuer.seed(now, &client_id) {
-        Some(seed) => DemoReply::json(
-            200,
-            &json!({
-                "refresh_token": seed.expose(),
-                "client_id": client_id,
-                "token_endpoint": format!("{}/token", shared.url),
-            }),
-        ),
-        None => error(400, "no such client"),
-    }
+    let asked = parameter(form, "client_id").or_else(|| issuer.first_client().map(str::to_owned));
+    let client_id = asked.unwrap_or_default();
+    let Some(seed) = issuer.seed(now, &client_id) else { return error(400, "no such client") };
+    let token_endpoint = format!("{}/token", shared.url);
+    let seed =
+        json!({ "refresh_token": seed.expose(), "client_id": client_id, "token_endpoint": token_endpoint });
+    DemoReply::json(200, &seed)
 }
 
 fn error(status: u16, description: &str) -> DemoReply {
     DemoReply::json(status, &json!({ "error": "server_error", "error_description": description }))
 }
 
-fn response(reply: &DemoReply) -> Result<Response<Body>, Dropped> {
-    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    assemble(reply.status, headers, reply.body.clone(), &Fault::default())
-}
-
 /// A response, unless a scripted header is one that HTTP cannot carry.
-fn assemble<'a>(
-    status: u16,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-    body: impl Into<Bytes>,
-    fault: &Fault,
-) -> Result<Response<Body>, Dropped> {
-    let builder = Response::builder().status(status);
-    let builder = headers.fold(builder, |builder, (name, value)| builder.header(name, value));
-    builder.body(Body::new(body, fault)).map_err(|_| Dropped)
+fn response(reply: DemoReply, fault: &Fault) -> Result<Response<Body>, Dropped> {
+    let builder = Response::builder().status(reply.status);
+    let builder = reply.headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value));
+    builder.body(Body::new(reply.body, fault)).map_err(|_| Dropped)
 }
 
 #[cfg(test)]

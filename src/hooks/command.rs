@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::SignalConfig;
-use crate::hooks::signal;
-use crate::hooks::signal::SignalError;
+use crate::hooks::signal::{self, SignalError};
 use crate::message::{Level, Message};
 use crate::problem::cause;
-use crate::process;
-use crate::process::{Bytes, ChildError};
+use crate::process::{self, Bytes, ChildError};
 use crate::redact::scrub;
 
 /// Enough to reload a service or to send a mail. A longer job starts a background process.

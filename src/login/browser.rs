@@ -95,19 +95,17 @@ impl LoginSession {
             Ok(listener) => Ok(Some(listener)),
             // The address alone is needed, and its port is in the config.
             Err(_) if flow.by_paste && redirect_uri.port() == Some(port) => Ok(None),
-            Err(error) => Err(Problem {
-                class: Class::Unavailable,
-                kind: "port".into(),
-                message: format!("cannot listen on port {port} of this machine"),
-                cause: Some(error.to_string()),
-                hint: Some(if flow.port == 0 && port != 0 {
+            Err(error) => {
+                let hint = if flow.port == 0 && port != 0 {
                     format!(
                         "stop the program that uses the port (ss -ltnp 'sport = :{port}'), or log in with --paste"
                     )
                 } else {
                     "choose another port with --port, or leave it out for a free one".into()
-                }),
-            }),
+                };
+                let message = format!("cannot listen on port {port} of this machine");
+                Err(Problem::of(Class::Unavailable, "port", message).cause(error.to_string()).hint(hint))
+            }
         }
     }
 
@@ -154,26 +152,17 @@ impl LoginSession {
             Some(issuer) => format!("the answer comes from the issuer {issuer}, not from {expected}"),
             None => format!("the answer does not name its issuer, as {expected} says that it does"),
         };
-        Problem {
-            class: Class::Config,
-            kind: "issuer".into(),
-            message: format!("{message}; the code was not sent"),
-            cause: None,
-            hint: Some("log in again; if it happens again, check issuer and authorization_endpoint, and suspect an attack".into()),
-        }
+        let hint = "log in again; if it happens again, check issuer and authorization_endpoint, and suspect an attack";
+        Problem::of(Class::Config, "issuer", format!("{message}; the code was not sent")).hint(hint)
     }
 
     fn timed_out(&self, timeout: Duration, redirect_uri: &str) -> Problem {
         let command = command("login", &self.settings, Some(&self.account));
-        Problem {
-            class: Class::Unavailable,
-            kind: "timeout".into(),
-            message: format!("nobody logged in within {}", duration(timeout)),
-            cause: None,
-            hint: Some(format!(
-                "log in again; if the page spoke of a redirect_uri mismatch, register {redirect_uri} for the client and set redirect_uri to it; if its button did nothing, try `{command} --device` or --paste"
-            )),
-        }
+        let hint = format!(
+            "log in again; if the page spoke of a redirect_uri mismatch, register {redirect_uri} for the client and set redirect_uri to it; if its button did nothing, try `{command} --device` or --paste"
+        );
+        Problem::of(Class::Unavailable, "timeout", format!("nobody logged in within {}", duration(timeout)))
+            .hint(hint)
     }
 }
 
@@ -201,13 +190,7 @@ fn refused(error: &str, description: Option<&str>) -> Problem {
             "check client_id, login_scope and authorization_params, and allow logins by code for this client in the provider's console",
         ),
     };
-    Problem {
-        class,
-        kind: "login_refused".into(),
-        message: format!("the server refuses the login: {said}"),
-        cause: None,
-        hint: Some(hint.into()),
-    }
+    Problem::of(class, "login_refused", format!("the server refuses the login: {said}")).hint(hint)
 }
 
 /// The programs that open an address, the user's own first.

@@ -34,12 +34,12 @@ impl LoginSession {
     ) -> Result<LoggedIn, DeviceFault> {
         let Some(again) = again else {
             let code = self.device_code().await?;
-            let login = self.wait_for_user(&code, screen).await.map_err(DeviceFault::Problem)?;
-            return login.ok_or_else(|| DeviceFault::Problem(self.expired()));
+            let login = self.wait_for_user(&code, screen).await?;
+            return login.ok_or_else(|| self.expired().into());
         };
         loop {
             let code = self.device_code().await?;
-            if let Some(login) = self.wait_for_user(&code, screen).await.map_err(DeviceFault::Problem)? {
+            if let Some(login) = self.wait_for_user(&code, screen).await? {
                 return Ok(login);
             }
             screen.show(&LoginEvent::CodeExpired);
@@ -47,29 +47,24 @@ impl LoginSession {
             while again.try_recv().is_ok() {}
             match tokio::time::timeout(PATIENCE, again.recv()).await {
                 Ok(Some(_)) => {}
-                _ => return Err(DeviceFault::Problem(self.expired())),
+                _ => return Err(self.expired().into()),
             }
         }
     }
 
     fn expired(&self) -> Problem {
-        Problem {
-            class: Class::Unavailable,
-            kind: "expired_token".into(),
-            message: "the code expired before it was entered".into(),
-            cause: None,
-            hint: Some(format!(
+        Problem::of(Class::Unavailable, "expired_token", "the code expired before it was entered").hint(
+            format!(
                 "run `{} --device` again for a new code",
                 command("login", &self.settings, Some(&self.account))
-            )),
-        }
+            ),
+        )
     }
 
     async fn device_code(&self) -> Result<(DeviceCode, Nonces), DeviceFault> {
         let endpoint = self.server.device_authorization_endpoint.as_ref();
-        let endpoint =
-            endpoint.ok_or_else(|| DeviceFault::Problem(no_endpoint("device_authorization_endpoint")))?;
-        let nonces = new_nonces().map_err(DeviceFault::Problem)?;
+        let endpoint = endpoint.ok_or_else(|| no_endpoint("device_authorization_endpoint"))?;
+        let nonces = new_nonces()?;
         let challenge = nonces.code_challenge();
         // Keycloak wants PKCE here as well; others ignore it.
         let mut params = vec![("code_challenge", &*challenge), ("code_challenge_method", "S256")];
@@ -77,18 +72,17 @@ impl LoginSession {
         params.extend(self.server.params.iter().filter_map(|(name, value)| {
             ["audience", "resource"].contains(&name.as_str()).then_some((name.as_str(), value.as_str()))
         }));
-        let client = self.client.renewed(&self.server.client, &self.context).await;
-        let client = client.map_err(DeviceFault::Problem)?;
+        let client = self.client.renewed(&self.server.client, &self.context).await?;
         let (headers, body) = client.form(&params);
         let http: &HttpEndpoint = &self.client.endpoint_for(&client, &self.context);
         let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
-            DeviceFault::Problem(Problem {
-                class: Class::Unavailable,
-                kind: failure.kind.name().into(),
-                message: "the device authorization endpoint did not answer".into(),
-                cause: Some(failure.to_string()),
-                hint: Some(failure.kind.hint().unwrap_or("try again later").into()),
-            })
+            Problem::of(
+                Class::Unavailable,
+                failure.kind.name(),
+                "the device authorization endpoint did not answer",
+            )
+            .cause(failure.to_string())
+            .hint(failure.kind.hint().unwrap_or("try again later"))
         })?;
         match parse_device_code(&reply.body).filter(|_| reply.status / 100 == 2) {
             Some(code) => Ok((code, nonces)),

@@ -46,6 +46,12 @@ pub enum DeviceFault {
     Problem(Problem),
 }
 
+impl From<Problem> for DeviceFault {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 /// Reads the answer. Google says `verification_url`.
 pub fn parse_device_code(body: &[u8]) -> Option<DeviceCode> {
     #[derive(Deserialize)]
@@ -96,13 +102,7 @@ pub fn judge_refusal(status: u16, error: Option<&ErrorReply>) -> DeviceFault {
         }
         _ => (Class::Config, "check device_authorization_endpoint, client_id and login_scope"),
     };
-    DeviceFault::Problem(Problem {
-        class,
-        kind: "device_code".into(),
-        message,
-        cause: None,
-        hint: Some(hint.into()),
-    })
+    DeviceFault::Problem(Problem::of(class, "device_code", message).hint(hint))
 }
 
 /// The meaning of an answer to a poll, section 3.5.

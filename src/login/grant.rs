@@ -139,13 +139,8 @@ impl LoginSession {
     ) -> Result<Option<Identity>, Problem> {
         let asked =
             self.server.scope.as_deref().is_some_and(|scope| scope.split(' ').any(|word| word == "openid"));
-        let refused = |message: String, hint: String| Problem {
-            class: Class::NeedsLogin,
-            kind: "identity".into(),
-            message,
-            cause: None,
-            hint: Some(hint),
-        };
+        let refused =
+            |message: String, hint: String| Problem::of(Class::NeedsLogin, "identity", message).hint(hint);
         let Some(token) = response.and_then(|response| response.id_token.as_ref()) else {
             return match &self.account.login.identity {
                 Some(identity) => Err(refused(
@@ -230,16 +225,9 @@ impl LoginSession {
                 return problem;
             }
         }
-        Problem {
-            class: Class::NeedsLogin,
-            kind: "no_refresh_token".into(),
-            message: format!(
-                "the server gave no refresh token, only an access token for {}{used}",
-                duration(left)
-            ),
-            cause: None,
-            hint: Some(self.remedy()),
-        }
+        let left = duration(left);
+        let message = format!("the server gave no refresh token, only an access token for {left}{used}");
+        Problem::of(Class::NeedsLogin, "no_refresh_token", message).hint(self.remedy())
     }
 }
 

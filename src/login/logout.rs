@@ -7,8 +7,7 @@ use url::Url;
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
-use crate::account::sealing;
-use crate::account::sealing::KeyUse;
+use crate::account::sealing::{self, KeyUse};
 use crate::account::set::{has_login, lock};
 use crate::account::sources::read;
 use crate::clock::{SystemClock, Timestamp};
@@ -137,16 +136,11 @@ async fn revocation_endpoint(
     {
         return Ok(url);
     }
-    Err(Problem {
-        class: Class::Config,
-        kind: "no_endpoint".into(),
-        message: "the login cannot be revoked from here".into(),
-        cause: Some("neither the config nor the issuer names a revocation_endpoint".into()),
-        hint: Some(
-            "revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint"
-                .into(),
-        ),
-    })
+    Err(Problem::of(Class::Config, "no_endpoint", "the login cannot be revoked from here")
+        .cause("neither the config nor the issuer names a revocation_endpoint")
+        .hint(
+            "revoke it on the provider's page, then forget it here with --local; or set revocation_endpoint",
+        ))
 }
 
 struct Revocation<'a> {

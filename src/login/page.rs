@@ -10,24 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::problem::Problem;
 
 /// Readable without anything else: system fonts, both colour schemes, contrast of 7:1 and more.
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{margin:0;font:1.0625rem/1.6 system-ui,sans-serif;background:#f6f7f9;color:#1b1f24}\
-main{box-sizing:border-box;max-width:38rem;margin:12vh auto 2rem;padding:2rem 2.25rem;background:#fff;\
-border:1px solid #d5dae1;border-top:4px solid #1a7f37;border-radius:.5rem}\
-main.failed{border-top-color:#b42318}\
-h1{margin:0 0 .75rem;font-size:1.5rem;line-height:1.3}\
-p{margin:.75rem 0}\
-dl{margin:1.25rem 0;display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem}\
-dt{color:#4d5661}\
-dd{margin:0;overflow-wrap:anywhere}\
-code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}\
-footer{box-sizing:border-box;max-width:38rem;margin:0 auto;padding:0 2.25rem;font-size:.9rem;color:#4d5661}\
-@media(max-width:34rem){main{margin:0;border-width:4px 0 0;border-radius:0;min-height:70vh}\
-dl{display:block}dt{margin-top:.6rem}}\
-@media(prefers-color-scheme:dark){body{background:#14171a;color:#e8ebee}\
-main{background:#1d2125;border-color:#3a424b;border-top-color:#3fb950}\
-main.failed{border-top-color:#f97066}dt,footer{color:#aeb7c1}}";
+const STYLE: &str = include_str!("page.css");
 
 /// One page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,38 +44,28 @@ impl Page {
     /// The login failed; nothing was changed.
     pub fn failed(account: &str, problem: &Problem) -> Self {
         let texts = [Some(&problem.message), problem.cause.as_ref(), problem.hint.as_ref()];
-        Self {
-            status: 200,
-            is_failure: true,
-            title: "The login failed".into(),
-            paragraphs: texts.into_iter().flatten().map(|text| format!("{}.", capital(text))).collect(),
-            facts: vec![("Account", account.to_owned())],
-        }
+        let texts = texts.into_iter().flatten().map(|text| format!("{}.", capital(text)));
+        let page = Self::failure(200, "The login failed", texts.collect());
+        Self { facts: vec![("Account", account.to_owned())], ..page }
     }
 
     /// The request is no answer to this login.
     pub fn ignored() -> Self {
-        Self {
-            status: 400,
-            is_failure: true,
-            title: "This page belongs to another login".into(),
-            paragraphs: vec![
-                "Nothing was changed. A login in zg-tokend is still waiting for its own answer.".into(),
-                "Close this tab and use the address that zg-tokend shows in the terminal.".into(),
-            ],
-            facts: Vec::new(),
-        }
+        let texts = [
+            "Nothing was changed. A login in zg-tokend is still waiting for its own answer.",
+            "Close this tab and use the address that zg-tokend shows in the terminal.",
+        ];
+        Self::failure(400, "This page belongs to another login", texts.map(str::to_owned).to_vec())
     }
 
     /// The request is none that a login makes.
     pub fn nothing(status: u16) -> Self {
-        Self {
-            status,
-            is_failure: true,
-            title: "There is nothing here".into(),
-            paragraphs: vec!["zg-tokend waits here for the answer to a login.".into()],
-            facts: Vec::new(),
-        }
+        let text = "zg-tokend waits here for the answer to a login.";
+        Self::failure(status, "There is nothing here", vec![text.to_owned()])
+    }
+
+    fn failure(status: u16, title: &str, paragraphs: Vec<String>) -> Self {
+        Self { status, is_failure: true, title: title.into(), paragraphs, facts: Vec::new() }
     }
 
     pub fn status(&self) -> u16 {
@@ -117,11 +90,12 @@ impl Page {
             body.push_str("</dl>\n");
         }
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{title} - zg-tokend</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
-             </head>\n<body>\n<main{class}>\n<h1>{title}</h1>\n{body}</main>\n\
-             <footer>zg-tokend on {host}</footer>\n</body>\n</html>\n"
+            include_str!("page.html"),
+            title = title,
+            style = STYLE,
+            class = class,
+            body = body,
+            host = host
         )
     }
 

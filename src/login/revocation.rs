@@ -36,13 +36,8 @@ pub async fn revoke(
     token: &Secret,
 ) -> Result<(), Problem> {
     let (headers, body) = client.form(&[("token", token.expose()), ("token_type_hint", kind.hint())]);
-    let problem = |class, message: String, hint: &str| Problem {
-        class,
-        kind: "revocation".into(),
-        message,
-        cause: None,
-        hint: Some(hint.into()),
-    };
+    let problem =
+        |class: Class, message: String, hint: &str| Problem::of(class, "revocation", message).hint(hint);
     let reply = http.send("POST", endpoint, &headers, &body).await.map_err(|failure| {
         let hint = failure.kind.hint().unwrap_or(AGAIN);
         let problem = problem(Class::Unavailable, "the revocation endpoint did not answer".into(), hint);

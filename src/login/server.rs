@@ -7,8 +7,7 @@ use url::Url;
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::config::{AccountConfig, LoginConfig};
-use crate::http::discovery;
-use crate::http::discovery::Discovery;
+use crate::http::discovery::{self, Discovery};
 use crate::login::request::{AuthorizationRequest, login_scope};
 use crate::oauth::TokenClient;
 use crate::problem::{Class, Problem};
@@ -100,13 +99,8 @@ impl LoginServer {
 
 /// An endpoint that nobody names.
 pub fn no_endpoint(key: &'static str) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: "no_endpoint".into(),
-        message: format!("neither the config nor the issuer names the {key}"),
-        cause: None,
-        hint: Some(format!("set {key} to the address in the provider's documentation")),
-    }
+    Problem::of(Class::Config, "no_endpoint", format!("neither the config nor the issuer names the {key}"))
+        .hint(format!("set {key} to the address in the provider's documentation"))
 }
 
 /// Audience and resource select what the token is for, and some servers want them at the login.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::account::client::Client;
 use crate::account::context::Context;
 use crate::account::files::Files;
-use crate::account::sealing;
-use crate::account::sealing::KeyUse;
+use crate::account::sealing::{self, KeyUse};
 use crate::account::set::{has_login, lock};
 use crate::clock::SystemClock;
 use crate::config::{AccountConfig, SecretSource, Settings};
@@ -139,13 +138,13 @@ impl LoginSession {
         if is_asked || self.account.login.identity.is_none() || record.identity.is_some() {
             return Ok(());
         }
-        Err(Problem {
-            class: Class::Config,
-            kind: "identity".into(),
-            message: "identity is set, and the login would not show who the user is".into(),
-            cause: Some("the scope of the login does not ask for it".into()),
-            hint: Some("add openid to login_scope, or remove identity".into()),
-        })
+        Err(Problem::of(
+            Class::Config,
+            "identity",
+            "identity is set, and the login would not show who the user is",
+        )
+        .cause("the scope of the login does not ask for it")
+        .hint("add openid to login_scope, or remove identity"))
     }
 }
 
@@ -174,13 +173,8 @@ fn is_missing_file(account: &AccountConfig) -> bool {
 
 /// The user, or the server for the user, said no.
 pub(super) fn denied(said: &str) -> Problem {
-    Problem {
-        class: Class::NeedsLogin,
-        kind: "access_denied".into(),
-        message: format!("the login was denied: {said}"),
-        cause: None,
-        hint: Some("log in again and consent, with a user who may use this client".into()),
-    }
+    Problem::of(Class::NeedsLogin, "access_denied", format!("the login was denied: {said}"))
+        .hint("log in again and consent, with a user who may use this client")
 }
 
 pub(super) fn new_nonces() -> Result<Nonces, Problem> {

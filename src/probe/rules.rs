@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_with_macros::skip_serializing_none;
 
 use crate::clock::Timestamp;
 use crate::refresh::Policy;
@@ -16,6 +17,7 @@ use crate::refresh::record::{AccessToken, Record};
 const REFUSED: u16 = 401;
 
 /// The note of the last probe of an account.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeNote {
     /// Without its query. A note about another URL is ignored.
@@ -25,16 +27,12 @@ pub struct ProbeNote {
     /// When, Unix seconds.
     pub at: i64,
     /// The status of the answer; absent if there was no answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why there was no answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// The last answer, Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<i64>,
     /// The first token that was refused since the last other answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<u64>,
 }
 

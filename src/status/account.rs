@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_with_macros::skip_serializing_none;
 
 /// How serious it is; the numbers are the exit codes of monitoring plugins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -76,22 +77,19 @@ impl State {
     }
 }
 
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct AccountStatus {
     pub account: String,
     /// The account whose login it uses; absent if it has its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     pub state: State,
     pub severity: Severity,
     /// The problem, in a sentence; absent if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Why, where the problem does not say it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The next step.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The source of the access token: `login` (a refresh), `runtime` (`set`), or `file` if the state
     /// does not know the token in the file.
@@ -101,54 +99,42 @@ pub struct AccountStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<TokenFileStatus>,
     /// The number of the current token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// When it expires, Unix seconds by the wall clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
     /// Seconds of life left; negative when expired.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<i64>,
     /// Its whole life, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<i64>,
     /// When the token is due for replacement, which may be in the past; Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_at: Option<i64>,
     /// When the next refresh, or the next try, is planned; Unix seconds. Absent if that is now.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_refresh_at: Option<i64>,
     /// The kind of grant; absent for a login.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub grant_type: Option<&'static str>,
     /// The thing that a refresh waits for, where nothing can be tried: `key`, or the file of somebody else.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// The client's certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
     /// The refresh token, or the lack of one.
     pub refresh_token: RefreshTokenStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
     /// The results of the last pushes; absent if there are no targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub push: Vec<PushStatus>,
     /// The result of the last probe; absent if there is nothing to probe.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
     /// The login that several machines share; absent if it is this machine's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetStatus>,
     /// The supervising process; absent if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorStatus>,
     /// The copy of the config with its secrets in plain, which the next refresh removes; absent if there
     /// is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_copy: Option<String>,
 }
 
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TokenFileStatus {
     /// As configured.
@@ -156,17 +142,15 @@ pub struct TokenFileStatus {
     pub path: PathBuf,
     pub exists: bool,
     /// Whether it holds the newest token; absent if that is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<bool>,
     /// When it was last written, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub modified_at: Option<i64>,
     /// A variable in the environment of `status` that the reader prefers to the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_by: Option<&'static str>,
 }
 
 /// A certificate that the client shows or signs with.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize)]
 pub struct CertificateStatus {
     /// Its key in the config.
@@ -174,7 +158,6 @@ pub struct CertificateStatus {
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Unix seconds; absent if it cannot be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<i64>,
 }
 
@@ -183,33 +166,28 @@ fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::E
 }
 
 /// The refresh token, without the token.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RefreshTokenStatus {
     /// Whether there is one that may be used.
     pub available: bool,
     /// `state`, or where config says it is: `config`, `file`, `env`, `command`, `credential`, `sealed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<&'static str>,
     /// How the state keeps it: `plain` (0600 in a 0700 directory) or `sealed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at_rest: Option<&'static str>,
     /// When the user logged in, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<i64>,
     /// When the server last replaced it, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<i64>,
     /// When the login ends, if the server has said so.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<i64>,
     /// The user of the login, `ISSUER#SUBJECT`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
 }
 
 /// The last attempt to refresh.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize)]
 pub struct AttemptStatus {
     /// When it began, Unix seconds.
@@ -217,78 +195,64 @@ pub struct AttemptStatus {
     /// `refreshed`, or the kind of failure.
     pub result: String,
     /// The problem, if there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Why, where the message does not say it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// In a row.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
     /// The first of these failures, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<i64>,
 }
 
 /// The result of sending the token to a push target.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize)]
 pub struct PushStatus {
     /// The target, without a query.
     pub url: String,
     /// Whether it has the present token; absent while nothing is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<bool>,
     /// When it was last tried, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
     /// Why it failed, if it did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 /// The result of asking the resource whether it takes the token.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ProbeStatus {
     /// The URL of the resource, without a query.
     pub url: String,
     /// When it was last asked, Unix seconds; absent, as all that follows, if it never was.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
     /// `accepted`, `refused` (401), `other` if the answer says nothing of the token, `no_answer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<&'static str>,
     /// The status of the answer, if there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
     /// Why there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// When it last answered, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<i64>,
 }
 
 /// The part of this machine in a login that several share, as it last saw the database.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FleetStatus {
     /// `refresh` or `read`.
     pub role: &'static str,
     /// The number of the refresh that this machine has; absent if it has none yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// Whether the last refresh is on this disk alone.
     pub undelivered: bool,
     /// When the row was last seen, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<i64>,
     /// The machine that had claimed the row then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<String>,
     /// Whether notifications of the database arrive; absent where no `run` waits for them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listens: Option<bool>,
     /// Why the database could not be asked the last time.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// The next step then.
     #[serde(skip)]
@@ -298,10 +262,10 @@ pub struct FleetStatus {
     pub waits: Option<(String, String)>,
 }
 
+#[skip_serializing_none]
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SupervisorStatus {
     /// Absent until it has written its file.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// By a signal or a debugger: it refreshes nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

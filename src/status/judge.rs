@@ -18,8 +18,7 @@ use crate::problem::{Class, cause, chain};
 use crate::refresh::Policy;
 use crate::refresh::decide::{Decision, FileView, Loaded, Reason, Trigger, decide};
 use crate::refresh::record::{AccessToken, LoginSource, Record, VerdictKind};
-use crate::refresh::schedule;
-use crate::refresh::schedule::Due;
+use crate::refresh::schedule::{self, Due};
 use crate::status::account::{
     AccountStatus, AttemptStatus, CertificateStatus, FleetStatus, ProbeStatus, PushStatus,
     RefreshTokenStatus, Severity, State, SupervisorStatus, TokenFileStatus,

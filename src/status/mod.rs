@@ -7,7 +7,6 @@ pub mod fleet;
 pub mod judge;
 mod look;
 pub mod metrics;
-pub mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -120,17 +120,14 @@ impl Server {
         post.commit_at = None;
         let body = format!("grant_type=refresh_token&client_id=demo&refresh_token={}", post.token.expose());
         let request = DemoRequest {
-            content_type: Some("application/x-www-form-urlencoded"),
+            content_type: Some("application/x-www-form-urlencoded".into()),
             authorization: None,
-            body: body.as_bytes(),
+            body: body.into(),
         };
         let answer = self.issuer.token(now, &request);
         if !post.loses_reply {
-            let reply = oauth::Reply {
-                status: answer.status,
-                body: answer.body.into_bytes().into(),
-                ..oauth::Reply::default()
-            };
+            let reply =
+                oauth::Reply { status: answer.status, body: answer.body.into(), ..oauth::Reply::default() };
             post.answer = Some(classify(Ok(&reply), post.issued_at));
         }
     }

@@ -2,17 +2,6 @@
 
 use clap::ValueEnum;
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  zg-tokend seal --with secret-tool       make a key in the GNOME or KDE keyring, and seal
-  zg-tokend seal --with systemd-creds     make a key that only this machine (its TPM) decrypts
-  zg-tokend seal --with file              make a key file; keep it off the backups of the state
-  zg-tokend seal                          seal now with the state_key in the config
-  zg-tokend seal --secrets                move the secrets of the config into sealed files beside it
-  openssl rand -base64 32 | pass insert -m zg/state-key    a key for state_key = { command = [...] }
-
-To change the key: name the old one state_key_previous, the new one state_key, and run `zg-tokend seal`.";
-
 #[derive(Debug, clap::Args)]
 pub struct Seal {
     /// Make a key, keep it there, and add it to the config as state_key

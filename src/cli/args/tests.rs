@@ -7,6 +7,15 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn every_command_has_examples() {
+    let command = Args::command();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(shown.starts_with("Examples:\n  "), "{}: {shown}", command.get_name());
+    }
+}
+
+#[test]
 fn global_flags_go_before_and_after_the_command() {
     for line in [
         ["zg-tokend", "--config", "c", "--account", "a", "run"],

@@ -11,8 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cli::demo::error::DemoError;
-use crate::config;
-use crate::config::{Environment, Settings, Symlinks};
+use crate::config::{self, Environment, Settings, Symlinks};
 use crate::demo::issuer::IssuerOptions;
 use crate::demo::server::{Plain, Server};
 use crate::secret::Secret;

@@ -96,10 +96,11 @@ impl Answers {
         }
         let part = server.as_ref().and_then(|server| missing_part(server, &parts));
         let part = part.filter(|(_, place)| place.default.is_none());
+        let part = part.map(|(_, place)| format!("--{}", place.key.replace('_', "-")));
         let needs_token = machine.grant_type.has_login() && !server.as_ref().is_some_and(has_login_page);
         let missing = [
             (server.is_none(), "--provider, --issuer or --token-endpoint"),
-            (part.is_some(), part.map_or("", |(_, place)| flag_of(place.key))),
+            (part.is_some(), part.as_deref().unwrap_or_default()),
             (client_id.is_none() && machine.needs_client_id(), "--client-id"),
             (
                 refresh_token.is_none() && !asks && needs_token,
@@ -180,16 +181,6 @@ fn ask_for_part(endpoint: &str, place: &Placeholder) -> Result<Option<(&'static 
         None => Some(needed(&format!("{question}: "))?),
     };
     Ok(answer.map(|answer| (*key, answer)))
-}
-
-fn flag_of(key: &str) -> &'static str {
-    match key {
-        "tenant" => "--tenant",
-        "host" => "--host",
-        "shop" => "--shop",
-        "issuer" => "--issuer",
-        _ => "--data-center",
-    }
 }
 
 /// Asks again until the answer is the name of a preset, or a URL that works or is kept all the same.

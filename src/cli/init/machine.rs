@@ -1,12 +1,16 @@
 //! The answers for an account without a login, and for a client that proves itself by a key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::args::Init;
 use crate::cli::init::ask::{Source, absolute, hidden, letter, needed, optional};
 use crate::cli::init::error::InitError;
 use crate::oauth::GrantType;
 use crate::oauth::providers::Provider;
+
+/// The keys by which a client proves who it is, beside client_secret.
+const PROOF: [&str; 6] =
+    ["private_key", "key_id", "certificate", "client_assertion", "tls_certificate", "tls_private_key"];
 
 /// The keys of the config beside endpoint, client_id, client_secret and login, in their order.
 pub(super) struct MachineKeys {
@@ -27,36 +31,25 @@ impl MachineKeys {
     ) -> Result<Self, InitError> {
         let mut keys =
             Self { grant_type: GrantType::default(), preset, proof: Vec::new(), wanted: Vec::new() };
-        for (key, path) in [
-            ("private_key", &flags.private_key_file),
-            ("client_assertion", &flags.client_assertion_file),
-            ("tls_private_key", &flags.tls_private_key_file),
-            ("assertion", &flags.assertion_file),
-            ("subject_token", &flags.subject_token_file),
-        ] {
-            if let Some(path) = path {
-                keys.set(key, Source::File(absolute(path)?));
-            }
-        }
-        let from = flags.from.as_ref().filter(|_| is_google);
-        let paths = [
-            ("certificate", flags.certificate.as_ref()),
-            ("tls_certificate", flags.tls_certificate.as_ref()),
-            ("google_credentials", from),
+        let file = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let from = if is_google { &flags.from } else { &None };
+        let given = [
+            ("private_key", file(&flags.private_key_file)?.map(Source::File)),
+            ("client_assertion", file(&flags.client_assertion_file)?.map(Source::File)),
+            ("tls_private_key", file(&flags.tls_private_key_file)?.map(Source::File)),
+            ("assertion", file(&flags.assertion_file)?.map(Source::File)),
+            ("subject_token", file(&flags.subject_token_file)?.map(Source::File)),
+            ("certificate", file(&flags.certificate)?.map(Source::Text)),
+            ("tls_certificate", file(&flags.tls_certificate)?.map(Source::Text)),
+            ("google_credentials", file(from)?.map(Source::Text)),
+            ("key_id", flags.key_id.clone().map(Source::Text)),
+            ("subject_token_type", flags.subject_token_type.clone().map(Source::Text)),
+            ("scope", flags.scope.clone().map(Source::Text)),
+            ("audience", flags.audience.clone().map(Source::Text)),
         ];
-        for (key, path) in paths {
-            if let Some(path) = path {
-                keys.set(key, Source::Text(absolute(path)?));
-            }
-        }
-        for (key, text) in [
-            ("key_id", &flags.key_id),
-            ("subject_token_type", &flags.subject_token_type),
-            ("scope", &flags.scope),
-            ("audience", &flags.audience),
-        ] {
-            if let Some(text) = text {
-                keys.set(key, Source::Text(text.clone()));
+        for (key, source) in given {
+            if let Some(source) = source {
+                keys.set(key, source);
             }
         }
         let stated = flags.grant_type.as_deref();
@@ -204,16 +197,7 @@ impl MachineKeys {
     }
 
     fn set(&mut self, key: &'static str, value: Source) {
-        let is_proof = matches!(
-            key,
-            "private_key"
-                | "key_id"
-                | "certificate"
-                | "client_assertion"
-                | "tls_certificate"
-                | "tls_private_key"
-        );
-        let keys = if is_proof { &mut self.proof } else { &mut self.wanted };
+        let keys = if PROOF.contains(&key) { &mut self.proof } else { &mut self.wanted };
         keys.push((key, value));
     }
 

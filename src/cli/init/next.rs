@@ -85,7 +85,7 @@ fn offer(args: &Args, settings: &Settings, account: &AccountConfig) -> Result<Op
             let flags = Login::by_default();
             let common = Common { config: args.common.config.clone(), account: Some(name.to_owned()) };
             let args = Args { common, command: Command::Login(Box::default()) };
-            Some(login::execute(&args, &flags))
+            Some(login::execute(&args, &flags).unwrap_or_else(|exit| exit))
         }
         FirstStep::Once if agree("Get the first token now? [Y/n] ")? => {
             Some(once::pass(settings, Some(name), &Once::default(), Rc::new(Warnings)))

@@ -27,34 +27,24 @@ use crate::problem::{Class, Problem};
 use crate::runtime::{END, Signals, event_loop};
 use crate::secret::Secret;
 
-pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Login) -> Result<Exit, Exit> {
     if flags.code.is_some() {
-        output::error(
-            "a code or token has no place in the command line, where other users can see it",
-            Some("run `zg-tokend login`, and paste it when the command waits for it"),
-        );
-        return Exit::Usage;
+        let message = "a code or token has no place in the command line, where other users can see it";
+        let hint = "run `zg-tokend login`, and paste it when the command waits for it";
+        return Err(output::fail(Exit::Usage, message, hint));
     }
     if let Some(host) = &flags.remote {
         return remote::execute(args, flags, host);
     }
-    let (settings, account) = match one_account(args) {
-        Ok(chosen) => chosen,
-        Err(exit) => return exit,
-    };
+    let (settings, account) = one_account(args)?;
     // Nobody has to be there to hear that there is no login.
-    if let Err(problem) = has_login(&account) {
-        return report(&account, &problem);
-    }
+    has_login(&account).map_err(|problem| report(&account, &problem))?;
     let needs_no_terminal = flags.device && flags.json;
     if !prompt::can_ask() && !needs_no_terminal {
-        output::error(
-            "a login needs a terminal: somebody has to be there",
-            Some(
-                "run it in a terminal; a program can run `zg-tokend login --device --json` and show the code",
-            ),
-        );
-        return Exit::Usage;
+        let hint =
+            "run it in a terminal; a program can run `zg-tokend login --device --json` and show the code";
+        let message = "a login needs a terminal: somebody has to be there";
+        return Err(output::fail(Exit::Usage, message, hint));
     }
     for warning in &settings.warnings {
         output::warning(warning, warning.hint(&settings.path));
@@ -62,21 +52,16 @@ pub(super) fn execute(args: &Args, flags: &Login) -> Exit {
     let settings = Arc::new(settings);
     let screen: &dyn LoginScreen =
         if flags.json { &JsonScreen } else { &TextScreen::new(!flags.no_qr, flags.timeout) };
-    let result = match log_in(&settings, &account, flags, screen) {
-        Ok(Some(result)) => result,
-        Ok(None) => {
-            output::error(
-                format!("account {}: the login was interrupted; nothing has changed", account.name),
-                Some("run it again when you are ready"),
-            );
-            return Exit::Failure;
-        }
-        Err(error) => return output::no_event_loop(&error),
-    };
-    match result {
-        Ok(login) => conclude(&settings, &account, flags, &login),
-        Err(problem) if flags.json => screen::print_failure(&account, &problem),
-        Err(problem) => report(&account, &problem),
+    let ended = log_in(&settings, &account, flags, screen).map_err(|error| output::no_event_loop(&error))?;
+    match ended {
+        Some(Ok(login)) => Ok(conclude(&settings, &account, flags, &login)),
+        Some(Err(problem)) if flags.json => Err(screen::print_failure(&account, &problem)),
+        Some(Err(problem)) => Err(report(&account, &problem)),
+        None => Err(output::fail(
+            Exit::Failure,
+            format!("account {}: the login was interrupted; nothing has changed", account.name),
+            "run it again when you are ready",
+        )),
     }
 }
 
@@ -193,15 +178,8 @@ fn other_flow(server: &LoginServer, has_terminal: bool) -> Option<Flow> {
 }
 
 fn not_offered(message: String) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: "device_code".into(),
-        message,
-        cause: None,
-        hint: Some(
-            "allow device codes for this client in the provider's console, or log in without --device".into(),
-        ),
-    }
+    Problem::of(Class::Config, "device_code", message)
+        .hint("allow device codes for this client in the provider's console, or log in without --device")
 }
 
 /// Tells the result. The pass after it runs hooks, and refreshes a login that came without a token.

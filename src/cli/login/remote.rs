@@ -12,34 +12,25 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::login::browser::open;
 
-pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
+pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Result<Exit, Exit> {
     if host.starts_with('-') || host.is_empty() {
-        output::error(format!("{host:?} is not a host"), Some("write it as ssh knows it: user@host"));
-        return Exit::Usage;
+        let message = format!("{host:?} is not a host");
+        return Err(output::fail(Exit::Usage, message, "write it as ssh knows it: user@host"));
     }
-    let port = match free_port(flags.port) {
-        Ok(port) => port,
-        Err(error) => {
-            output::error_for(
-                "cannot listen on this machine",
-                Some(&error.to_string()),
-                Some("choose a port with --port"),
-            );
-            return Exit::Unavailable;
-        }
-    };
+    let port = free_port(flags.port).map_err(|error| {
+        let hint = "choose a port with --port";
+        output::error_for("cannot listen on this machine", Some(&error.to_string()), Some(hint));
+        Exit::Unavailable
+    })?;
     let mut ssh = Command::new("ssh");
     ssh.args(["-t", "-o", "ExitOnForwardFailure=yes", "-L"])
         .arg(format!("{port}:127.0.0.1:{port}"))
         .arg("--");
     ssh.arg(host).arg(remote_command(args, flags, port)).stdout(Stdio::piped());
-    let mut child = match ssh.spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            output::error_for("cannot run ssh", Some(&error.to_string()), Some("install the OpenSSH client"));
-            return Exit::Failure;
-        }
-    };
+    let mut child = ssh.spawn().map_err(|error| {
+        output::error_for("cannot run ssh", Some(&error.to_string()), Some("install the OpenSSH client"));
+        Exit::Failure
+    })?;
     let mut opened = flags.no_browser;
     // All that the other host shows, byte for byte.
     for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|output| output.split(b'\n')) {
@@ -52,12 +43,8 @@ pub(super) fn execute(args: &Args, flags: &Login, host: &str) -> Exit {
         }
     }
     // ssh ends with the code of the command, and with 255 if it fails itself.
-    match child.wait().ok().and_then(|status| status.code()) {
-        Some(code) => {
-            Exit::ALL.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::Failure)
-        }
-        None => Exit::Failure,
-    }
+    let code = child.wait().ok().and_then(|status| status.code());
+    Ok(code.and_then(Exit::of_code).unwrap_or(Exit::Failure))
 }
 
 /// A port that is free here; the listener over there takes the same one.

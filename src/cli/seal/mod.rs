@@ -97,15 +97,8 @@ fn seal_all(settings: &Settings, only: Option<&str>, keys: Option<&Arc<StateKeys
 fn seal_with(settings: &Settings, place: KeyPlace, only: Option<&str>) -> Result<Exit, Problem> {
     let file = ConfigFile::read(&settings.path)?;
     if settings.accounts.iter().any(|account| account.state_key.is_some()) {
-        return Err(Problem {
-            class: Class::Config,
-            kind: KEY.into(),
-            message: "the config has a state_key already".into(),
-            cause: None,
-            hint: Some(
-                "`zg-tokend seal` seals with it; to change it, rename it to state_key_previous first".into(),
-            ),
-        });
+        return Err(Problem::of(Class::Config, KEY, "the config has a state_key already")
+            .hint("`zg-tokend seal` seals with it; to change it, rename it to state_key_previous first"));
     }
     let key = StateKey::random().map_err(|NoRandom| Problem::no_random())?;
     // The states have to open before they can be sealed with another key.
@@ -147,26 +140,18 @@ fn remove(settings: &Settings) -> Result<Exit, Problem> {
         read_keys_here(settings, account, KeyUse::Open)?;
     }
     if settings.accounts.iter().any(|account| plain_copy::has_sealed_secrets(account)) {
-        return Err(Problem {
-            class: Class::Config,
-            kind: KEY.into(),
-            message: "the config has secrets in sealed files, which state_key opens".into(),
-            cause: None,
-            hint: Some("take them back first: zg-tokend seal --secrets --remove".into()),
-        });
+        return Err(Problem::of(
+            Class::Config,
+            KEY,
+            "the config has secrets in sealed files, which state_key opens",
+        )
+        .hint("take them back first: zg-tokend seal --secrets --remove"));
     }
     let file = ConfigFile::read(&settings.path)?;
     let has = |key| edit::without(&file.text, key).is_some();
     if has(KEY) && has(PREVIOUS) {
-        return Err(Problem {
-            class: Class::Config,
-            kind: KEY.into(),
-            message: "the config has a state_key and a state_key_previous".into(),
-            cause: None,
-            hint: Some(
-                "run `zg-tokend seal`, and take state_key_previous out of the config; then again".into(),
-            ),
-        });
+        return Err(Problem::of(Class::Config, KEY, "the config has a state_key and a state_key_previous")
+            .hint("run `zg-tokend seal`, and take state_key_previous out of the config; then again"));
     }
     let mut changed = settings.clone();
     if let Some(text) = edit::renamed(&file.text, KEY, PREVIOUS) {

@@ -110,13 +110,12 @@ fn refuse_existing(path: &Path) -> Result<(), Problem> {
 }
 
 fn exists(what: &str) -> Problem {
-    Problem {
-        class: Class::Config,
-        kind: CREDENTIAL.into(),
-        message: format!("{what} already, and is not replaced: a state may be sealed with it"),
-        cause: None,
-        hint: Some("set state_key to it, or move it away if nothing needs it".into()),
-    }
+    Problem::of(
+        Class::Config,
+        CREDENTIAL,
+        format!("{what} already, and is not replaced: a state may be sealed with it"),
+    )
+    .hint("set state_key to it, or move it away if nothing needs it")
 }
 
 fn read_back(source: &SecretSource, key: &StateKey) -> Result<(), Problem> {
@@ -124,24 +123,21 @@ fn read_back(source: &SecretSource, key: &StateKey) -> Result<(), Problem> {
     if read.expose() == key.expose() {
         return Ok(());
     }
-    Err(Problem {
-        class: Class::Config,
-        kind: CREDENTIAL.into(),
-        message: format!("the key that was just stored reads differently from {source}"),
-        cause: None,
-        hint: Some("keep the key in another place; nothing was sealed".into()),
-    })
+    Err(Problem::of(
+        Class::Config,
+        CREDENTIAL,
+        format!("the key that was just stored reads differently from {source}"),
+    )
+    .hint("keep the key in another place; nothing was sealed"))
 }
 
 /// Runs a command with the key on its standard input.
 fn run(argv: &[String], key: &StateKey) -> Result<(), Problem> {
     let program = argv.first().map_or("", String::as_str);
-    let failed = |why: &str, hint: &str| Problem {
-        class: Class::Unavailable,
-        kind: CREDENTIAL.into(),
-        message: format!("cannot keep the key with {program}"),
-        cause: Some(why.to_owned()),
-        hint: Some(hint.to_owned()),
+    let failed = |why: &str, hint: &str| {
+        Problem::of(Class::Unavailable, CREDENTIAL, format!("cannot keep the key with {program}"))
+            .cause(why)
+            .hint(hint)
     };
     let by_hand = "run it by hand to see what it says; nothing was sealed";
     let mut command = process::command(argv, &[]).map_err(|error| failed(&chain(&error), by_hand))?;

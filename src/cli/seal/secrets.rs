@@ -20,11 +20,10 @@ use crate::cli::exit::Exit;
 use crate::cli::seal::key::{KEY, no_key};
 use crate::cli::settings::report;
 use crate::cli::{output, prompt};
-use crate::config;
 use crate::config::addition::LineChange;
 use crate::config::edit::{quoted, replaced};
 use crate::config::inline::{PlacedSecret, SecretForm, secrets};
-use crate::config::{AccountConfig, AccountName, SealedFile, SecretSource, Settings};
+use crate::config::{self, AccountConfig, AccountName, SealedFile, SecretSource, Settings};
 use crate::files::{Attributes, Contents};
 use crate::problem::{Class, Problem};
 use crate::secret::Secret;
@@ -62,16 +61,12 @@ pub(super) fn seal(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     let copy = plain_copy::path(&settings.path);
     let old_copy = Contents::of_path(&copy, config::MAX_LEN).map_err(ReplaceError::from)?;
     if old_copy.is_some_and(|old| old.bytes.as_slice() != file.text.as_bytes()) {
-        return Err(Problem {
-            class: Class::Config,
-            kind: "plain_copy".into(),
-            message: format!("{} exists already", copy.display()),
-            cause: Some("the last change has not proved good yet".into()),
-            hint: Some(format!(
+        return Err(Problem::of(Class::Config, "plain_copy", format!("{} exists already", copy.display()))
+            .cause("the last change has not proved good yet")
+            .hint(format!(
                 "refresh each account, which removes it: zg-tokend once --force; or remove it: rm '{}'",
                 copy.display()
-            )),
-        });
+            )));
     }
     let source = |one: &Move| format!("{{ sealed = {} }}", quoted(&file_name(&one.file)));
     let changes: Vec<_> = moves.iter().map(|one| (one.span.clone(), source(one))).collect();
@@ -117,17 +112,12 @@ fn keep_together(settings: &Settings, sealed: &Settings) -> Result<(), Problem> 
     let mut pairs = settings.accounts.iter().zip(&sealed.accounts);
     let Some((parted, _)) = pairs.find(|(old, new)| old.from != new.from) else { return Ok(()) };
     let (name, login) = (&parted.name, parted.login_account());
-    Err(Problem {
-        class: Class::Config,
-        kind: KEY.into(),
-        message: format!(
-            "account {name} has the refresh_token of account {login}, and two sealed files would make two logins of it"
-        ),
-        cause: None,
-        hint: Some(format!(
-            "in account {name}, write from = \"{login}\" in place of refresh_token, client and server"
-        )),
-    })
+    let message = format!(
+        "account {name} has the refresh_token of account {login}, and two sealed files would make two logins of it"
+    );
+    let hint =
+        format!("in account {name}, write from = \"{login}\" in place of refresh_token, client and server");
+    Err(Problem::of(Class::Config, KEY, message).hint(hint))
 }
 
 /// A secret, for people.
@@ -270,12 +260,9 @@ fn is_agreed(path: &Path, before: &str, after: &str, yes: bool) -> bool {
 
 /// Reads the sealed files, and those that the new config names, as a refresh reads them.
 fn prove(settings: &Settings, moves: &[Move], opener: &Opener<'_>) -> Result<(), Problem> {
-    let differs = |path: &Path| Problem {
-        class: Class::Io,
-        kind: KEY.into(),
-        message: format!("the sealed file {} reads differently", path.display()),
-        cause: None,
-        hint: Some("check its file system: df, dmesg; the config was not changed".into()),
+    let differs = |path: &Path| {
+        Problem::of(Class::Io, KEY, format!("the sealed file {} reads differently", path.display()))
+            .hint("check its file system: df, dmesg; the config was not changed")
     };
     for one in moves {
         let stored = Contents::of_path(&one.file, config::MAX_LEN).map_err(ReplaceError::from)?;
@@ -328,12 +315,13 @@ pub(super) fn remove(settings: &Settings, yes: bool) -> Result<Exit, Problem> {
     for secret in secrets(&file.text, AccountName::flat().as_str()) {
         let SecretForm::Sealed { file: name, is_inline_table } = secret.form else { continue };
         let path = settings.path.parent().unwrap_or(Path::new("")).join(&name);
-        let odd = |what: &str, hint: &str| Problem {
-            class: Class::Config,
-            kind: KEY.into(),
-            message: format!("{} {what}", named(secret.account.as_deref(), &secret.key)),
-            cause: None,
-            hint: Some(hint.to_owned()),
+        let odd = |what: &str, hint: &str| {
+            Problem::of(
+                Class::Config,
+                KEY,
+                format!("{} {what}", named(secret.account.as_deref(), &secret.key)),
+            )
+            .hint(hint)
         };
         let Some(file) = known.get(&*path) else {
             return Err(odd("is read by no account", "remove its line from the config"));

@@ -17,8 +17,7 @@ use crate::cli::args::{Args, Format, Status};
 use crate::cli::output;
 use crate::cli::settings::settings;
 use crate::cli::status::selection::{Selection, masked_file};
-use crate::cli::terminal;
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{self, Terminal};
 use crate::config::Settings;
 use crate::status::{AccountStatus, JSON_VERSION, Severity, Snapshot, metrics};
 

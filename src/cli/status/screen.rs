@@ -1,26 +1,43 @@
 //! `status --watch`: the page on the alternate screen.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::account::HangNote;
 use crate::cli::args::Args;
 use crate::cli::output;
-use crate::cli::page::{BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless};
+use crate::cli::page::{
+    BAD, FAINT, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, cause_and_hint, hanging, harmless,
+};
 use crate::cli::settings::{ConfigFailure, load};
 use crate::cli::status::selection::Selection;
 use crate::cli::status::table;
-use crate::cli::terminal;
-use crate::cli::terminal::{EchoOff, Terminal};
+use crate::cli::terminal::{self, EchoOff, Terminal};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Settings;
-use crate::status::watch;
-use crate::status::watch::Viewer;
+use crate::files::links::Apart;
+use crate::files::watch::Watch;
+use crate::probe::rules::ProbeNote;
+use crate::push::PushNote;
+use crate::runtime::{END, Signals, event_loop};
 use crate::status::{AccountStatus, Severity, Snapshot};
+use crate::store;
+use crate::store::lock::SUPERVISOR;
+use crate::store::note::Note;
+use crate::timer::Timer;
 
 /// The alternate screen, without a cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 
 /// The previous screen, with a cursor.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// A refresh changes several files within milliseconds: they are shown at once.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Shows the page until Ctrl-C. The exit code is that of the last page.
 pub(super) fn show(selection: Selection<'_>, args: &Args, terminal: Terminal) -> Severity {
@@ -29,11 +46,10 @@ pub(super) fn show(selection: Selection<'_>, args: &Args, terminal: Terminal) ->
         output::error("--watch needs a terminal", Some(hint));
         return Severity::Unknown;
     }
-    let only = selection.only;
     let (drawn, last) = (String::new(), Severity::Unknown);
     let mut screen = Screen { selection, args, terminal, wrong: None, echo_off: None, drawn, last };
     screen.enter();
-    let watched = watch::watch(only, &mut screen);
+    let watched = event_loop().and_then(|runtime| runtime.block_on(watch(&mut screen)));
     let last = screen.last;
     drop(screen);
     match watched {
@@ -105,22 +121,14 @@ impl Screen<'_> {
             // Its carets must stay where they are.
             let excerpt = excerpt.iter().flat_map(|excerpt| excerpt.lines());
             lines.extend(excerpt.map(|line| Line::one(FAINT, format!("  {}", harmless(line, unicode)))));
-            if let Some(hint) = hint {
-                let arrow = Line::one(WAY_OUT, format!("  {}", glyphs.way_out));
-                lines.extend(hanging(arrow, (WAY_OUT, &harmless(hint, unicode)), width));
-            }
+            lines.extend(cause_and_hint("  ", (None, hint.as_deref()), width, unicode));
             lines.push(Line::default());
         }
         lines.push(Line::one(FAINT, "  Ctrl-C ends this"));
         lines
     }
-}
 
-impl Viewer for Screen<'_> {
-    fn settings(&self) -> &Settings {
-        &self.selection.settings
-    }
-
+    /// Reads the config again. An error in it is shown, and changes nothing else.
     fn reload(&mut self) {
         self.wrong = match load(self.args) {
             Ok(settings) => {
@@ -131,6 +139,8 @@ impl Viewer for Screen<'_> {
         };
     }
 
+    /// Shows the status. Returns the second, Unix time, at which time alone changes it; `None` for
+    /// never. An error ends the watch.
     fn show(&mut self) -> io::Result<Option<i64>> {
         let snapshot = self.selection.snapshot();
         self.last = snapshot.severity();
@@ -142,6 +152,7 @@ impl Viewer for Screen<'_> {
         Ok(changes_at(&snapshot))
     }
 
+    /// Restores the screen while the process is stopped from the keyboard.
     fn leave(&mut self) {
         let _ = terminal::write(LEAVE);
         self.echo_off = None;
@@ -157,6 +168,89 @@ impl Viewer for Screen<'_> {
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// Shows the page again when a file has changed, the config among them, or when time alone changes it, until
+/// SIGINT, SIGTERM, SIGHUP or SIGQUIT. In between nothing runs.
+async fn watch(screen: &mut Screen<'_>) -> io::Result<()> {
+    let only = screen.selection.only;
+    let clock = SystemClock::new();
+    let timer = Timer::new();
+    let mut signals = Signals::new(&[&END[..], &[Signal::QUIT, Signal::TSTP, Signal::WINCH]].concat())?;
+    let missing = MissingDirectories::new();
+    let mut config = watch_all(&missing.with(&screen.selection.settings.path));
+    let mut files = watch_all(&paths(&screen.selection.settings, only, &missing));
+    loop {
+        let changes_at = screen.show()?;
+        timer.set(changes_at.map(|second| when(second, clock.now())));
+        tokio::select! {
+            _ = config.changed() => {
+                config = watch_all(&missing.with(&screen.selection.settings.path));
+                screen.reload();
+                files = watch_all(&paths(&screen.selection.settings, only, &missing));
+            }
+            _ = files.next() => {
+                tokio::time::sleep(GATHER).await;
+                // Directories may have come. Later changes are noticed by the new watch.
+                files = watch_all(&paths(&screen.selection.settings, only, &missing));
+            }
+            _ = timer.wait() => {}
+            signal = signals.next() => match signal {
+                // The size of the terminal has changed.
+                Signal::WINCH => {}
+                Signal::TSTP => {
+                    screen.leave();
+                    kill_process(getpid(), Signal::STOP)?;
+                    screen.enter();
+                }
+                _ => return Ok(()),
+            },
+        }
+    }
+}
+
+fn watch_all(paths: &[PathBuf]) -> Watch {
+    Watch::new(paths.iter().map(PathBuf::as_path))
+}
+
+/// A second of the wall clock, on both clocks.
+fn when(second: i64, now: Timestamp) -> Timestamp {
+    let wait = second.saturating_mul(1000).saturating_sub(now.wall).max(0);
+    now.plus(Duration::from_millis(wait.cast_unsigned()))
+}
+
+/// Every file that `status` reads. A supervisor that ends closes its file, which is a change.
+fn paths(settings: &Settings, only: Option<&str>, missing: &MissingDirectories) -> Vec<PathBuf> {
+    let notes = [SUPERVISOR, PushNote::FILE, Option::<ProbeNote>::FILE, HangNote::FILE];
+    let files = settings.chosen(only).flat_map(|account| {
+        let state = store::open(settings, account).watched(&notes);
+        let outputs = account.outputs.iter().map(|output| output.file.path.clone());
+        state.into_iter().chain([account.token_file.path.clone()]).chain(outputs)
+    });
+    let paths = files.flat_map(|file| missing.with(&file)).collect();
+    missing.0.rest();
+    paths
+}
+
+/// The directories that are missing on the way to a file. Not those that exist: a busy one, such as /tmp,
+/// would wake us for nothing.
+struct MissingDirectories(Apart<Vec<PathBuf>>);
+
+impl MissingDirectories {
+    fn new() -> Self {
+        let missing = |path: &Path| {
+            let missing = path.ancestors().skip(1).take_while(|ancestor| !ancestor.exists());
+            missing.map(Path::to_owned).collect()
+        };
+        Self(Apart::new(move || Box::new(missing)))
+    }
+
+    /// The file and these directories. The file alone where its file system hangs.
+    fn with(&self, file: &Path) -> Vec<PathBuf> {
+        let mut paths = self.0.ask(file).unwrap_or_default();
+        paths.push(file.to_owned());
+        paths
     }
 }
 

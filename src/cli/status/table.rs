@@ -6,12 +6,11 @@ use std::time::Duration;
 use anstyle::Style;
 
 use crate::cli::page::{
-    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, WAY_OUT, hanging, harmless, wrapped,
+    BAD, CARE, FAINT, GOOD, Glyphs, Line, PLAIN, STRONG, TEXT_MAX, cause_and_hint, hanging, harmless,
 };
-use crate::cli::status::text;
-use crate::cli::status::text::details;
+use crate::cli::status::text::{self, details};
 use crate::cli::status::words::{problem, word};
-use crate::cli::terminal::{columns, from_home};
+use crate::cli::terminal::{columns, from_home, wrapped};
 use crate::message::{duration, local_near};
 use crate::status::{AccountStatus, Severity, Snapshot, State};
 
@@ -264,13 +263,8 @@ impl TablePage<'_> {
         if let Some(problem) = &said.problem {
             lines.extend(hanging(Line::plain("  "), (PLAIN, &self.harmless(problem)), width));
         }
-        if let Some(cause) = &said.cause {
-            lines.extend(hanging(Line::plain("  cause: "), (PLAIN, &self.harmless(cause)), width));
-        }
-        if let Some(way_out) = &said.hint {
-            let arrow = format!("  {}", self.glyphs.way_out);
-            lines.extend(hanging(Line::one(WAY_OUT, arrow), (WAY_OUT, &self.harmless(way_out)), width));
-        }
+        let below = (said.cause.as_deref(), said.hint.as_deref());
+        lines.extend(cause_and_hint("  ", below, width, self.unicode));
         lines
     }
 

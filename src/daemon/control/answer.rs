@@ -14,8 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::account::context::Context;
-use crate::account::obtain;
-use crate::account::obtain::{Replacement, StoredToken};
+use crate::account::obtain::{self, Replacement, StoredToken};
 use crate::account::set::{NewLogin, NewLoginError, SetResult, set};
 use crate::clock::millis;
 use crate::config::{AccountConfig, SecretSource, Settings};
@@ -26,14 +25,16 @@ use crate::daemon::control::routes::{Found, Handler, find};
 use crate::daemon::requests::{CurrentConfig, LoopRequest, PassResult, Purpose};
 use crate::problem::Problem;
 use crate::refresh::record::AccessToken;
-use crate::refresh::schedule;
-use crate::refresh::schedule::Due;
+use crate::refresh::schedule::{self, Due};
 use crate::secret::{Fingerprint, Secret};
 use crate::status::status;
 use crate::workers;
 
 /// The longest head, and the longest body: tokens have up to 16 KiB.
 pub const SIZE_MAX: usize = 64 * 1024;
+
+/// Requests that wait for a pass at the same time: each costs a descriptor and little else.
+const WAITING: usize = 1024;
 
 /// A refresh requested this soon after the last one is answered by that one: many programs send
 /// their requests at the same moment, but not all arrive before the refresh has ended.
@@ -48,13 +49,13 @@ const PATHS: &str = "openapi.json lists the paths and methods";
 const MEMBERS: &str = "openapi.json lists the members";
 
 pub struct Service {
-    pub requests: mpsc::UnboundedSender<LoopRequest>,
-    pub context: Rc<Context>,
-    pub counts: Rc<RefCell<Counts>>,
+    requests: mpsc::UnboundedSender<LoopRequest>,
+    context: Rc<Context>,
+    counts: Rc<RefCell<Counts>>,
     /// Places for requests that wait for a pass: a crowd of them leaves health and metrics alone.
-    pub waiting: Semaphore,
+    waiting: Semaphore,
     /// Serve health and metrics alone.
-    pub probes_only: bool,
+    pub(super) probes_only: bool,
 }
 
 /// The account of a request, and its config.
@@ -110,6 +111,15 @@ pub struct Condition {
 type ReplyResult = Result<ControlReply, ControlReply>;
 
 impl Service {
+    /// A service that answers everything.
+    pub fn new(
+        requests: mpsc::UnboundedSender<LoopRequest>,
+        context: Rc<Context>,
+        counts: Rc<RefCell<Counts>>,
+    ) -> Self {
+        Self { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: false }
+    }
+
     /// Notifies `arrived` when the client has sent its whole request.
     pub(super) async fn answer(
         &self,
@@ -120,27 +130,15 @@ impl Service {
         let (head, body) = request.into_parts();
         let handler = match find(head.method.as_str(), head.uri.path()) {
             Found::Handler(handler) if self.probes_only && !handler.is_probe() => {
-                let hint = "the control socket serves it";
-                return ControlReply::error(
-                    404,
-                    "not_found",
-                    "this address serves probes and metrics alone",
-                    hint,
-                );
+                let text = "this address serves probes and metrics alone";
+                return ControlReply::error(404, "not_found", text, "the control socket serves it");
             }
             Found::Handler(handler) => handler,
             Found::OtherMethod(method) => {
-                return ControlReply::error(
-                    405,
-                    "method_not_allowed",
-                    &format!("this path supports only {method}"),
-                    PATHS,
-                )
-                .allow(method);
+                let text = format!("this path supports only {method}");
+                return ControlReply::error(405, "method_not_allowed", &text, PATHS).allow(method);
             }
-            Found::Nothing => {
-                return ControlReply::error(404, "not_found", "unknown path", PATHS);
-            }
+            Found::Nothing => return ControlReply::error(404, "not_found", "unknown path", PATHS),
         };
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -151,12 +149,8 @@ impl Service {
         let body = match Limited::new(body, SIZE_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                return ControlReply::error(
-                    413,
-                    "too_large",
-                    "the body is larger than 64 KiB",
-                    "send only the tokens",
-                );
+                let text = "the body is larger than 64 KiB";
+                return ControlReply::error(413, "too_large", text, "send only the tokens");
             }
             Err(_) => return invalid("the body is incomplete", "send the whole body again"),
         };
@@ -290,10 +284,8 @@ impl Service {
                 invalid(&format!("sha256: {error}"), "send what `printf %s TOKEN | sha256sum` prints")
             })?,
             _ => {
-                return Err(invalid(
-                    "the body must name the rejected token once",
-                    "send either access_token or sha256",
-                ));
+                let text = "the body must name the rejected token once";
+                return Err(invalid(text, "send either access_token or sha256"));
             }
         };
         let RequestTarget { settings, account } = target.clone();
@@ -304,12 +296,11 @@ impl Service {
             StoredToken::Missing => Purpose::Check { login: None },
         };
         match replacement(&target, self.pass(&target, purpose).await?)? {
-            Replacement::Reaffirmed => Err(ControlReply::error(
-                409,
-                "reaffirmed",
-                "the server returned the same token again as valid",
-                "ask the operator of the resource why it rejects this token",
-            )),
+            Replacement::Reaffirmed => {
+                let text = "the server returned the same token again as valid";
+                let hint = "ask the operator of the resource why it rejects this token";
+                Err(ControlReply::error(409, "reaffirmed", text, hint))
+            }
             replacement => Ok(done(&target, name(&replacement))),
         }
     }
@@ -362,12 +353,8 @@ fn target(settings: Arc<Settings>, query: &str) -> Result<RequestTarget, Control
         None if settings.accounts.len() == 1 => &settings.accounts[0],
         None => {
             let hint = format!("add ?account=NAME, one of: {}", names());
-            return Err(ControlReply::error(
-                400,
-                "account_missing",
-                "the config has several accounts",
-                &hint,
-            ));
+            let text = "the config has several accounts";
+            return Err(ControlReply::error(400, "account_missing", text, &hint));
         }
     };
     let account = Arc::clone(account);

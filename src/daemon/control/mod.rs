@@ -10,7 +10,7 @@ pub mod metrics;
 pub mod reply;
 pub mod routes;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::{File, Permissions};
 use std::io;
@@ -25,16 +25,13 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::account::context::Context;
 use crate::clock::monotonic;
 use crate::daemon::control::answer::{SIZE_MAX, Service};
-use crate::daemon::control::counts::Counts;
 use crate::daemon::control::reply::ControlReply;
-use crate::daemon::requests::LoopRequest;
 use crate::files::owner::user_name;
 use crate::files::{Directory, Missing, PlaceError, Rules};
 
@@ -63,9 +60,6 @@ const SLOW_AFTER: i64 = 1000;
 
 /// How long to wait where all places are taken by clients that are not slow.
 const CROWD_PAUSE: Duration = Duration::from_millis(5);
-
-/// Requests that wait for a pass at the same time: each costs a descriptor and little else.
-const WAITING: usize = 1024;
 
 /// Only the user can open it, so that nobody else can keep the lock from us: the directory itself
 /// may be readable by all.
@@ -165,28 +159,17 @@ impl Drop for Socket {
 }
 
 /// Opens the socket, and accepts connections in a task of the current LocalSet.
-pub fn open(
-    place: &SocketPlace,
-    requests: mpsc::UnboundedSender<LoopRequest>,
-    context: Rc<Context>,
-    counts: Rc<RefCell<Counts>>,
-) -> Result<Socket, ControlError> {
+pub fn open(place: &SocketPlace, service: Service) -> Result<Socket, ControlError> {
     let path = place.socket();
     let (lock, listener) = bind(place, &path)?;
-    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: false };
     let accepting = tokio::task::spawn_local(accept(AnyListener::Unix(listener), Rc::new(service)));
     Ok(Socket { path, accepting, _lock: lock })
 }
 
 /// Serves probes and metrics to everybody who can connect, in a task of the current LocalSet. Never a
 /// token, and nothing that changes one.
-pub fn listen(
-    listener: TcpListener,
-    requests: mpsc::UnboundedSender<LoopRequest>,
-    context: Rc<Context>,
-    counts: Rc<RefCell<Counts>>,
-) {
-    let service = Service { requests, context, counts, waiting: Semaphore::new(WAITING), probes_only: true };
+pub fn listen(listener: TcpListener, mut service: Service) {
+    service.probes_only = true;
     tokio::task::spawn_local(accept(AnyListener::Tcp(listener), Rc::new(service)));
 }
 

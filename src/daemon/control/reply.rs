@@ -6,6 +6,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use serde::Serialize;
+use serde_with_macros::skip_serializing_none;
 
 use crate::problem::{Class, Problem};
 
@@ -20,13 +21,12 @@ pub(super) struct ControlReply {
     pub(super) body: String,
 }
 
+#[skip_serializing_none]
 #[derive(Serialize)]
 pub(super) struct ErrorBody<'a> {
     pub(super) error: &'a str,
     pub(super) error_description: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<&'a str>,
 }
 

@@ -21,14 +21,17 @@ impl Grant {
     }
 }
 
-const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
+fn post(body: &str) -> DemoRequest {
+    let content_type = Some("application/x-www-form-urlencoded".to_owned());
+    DemoRequest { content_type, authorization: None, body: body.to_owned().into() }
+}
 
-fn post(body: &str) -> DemoRequest<'_> {
-    DemoRequest { content_type: FORM, authorization: None, body: body.as_bytes() }
+fn reply(result: Result<DemoReply, Refused>) -> DemoReply {
+    result.unwrap_or_else(DemoReply::from)
 }
 
 fn error_of(reply: &DemoReply) -> (u16, String) {
-    let body: Value = serde_json::from_str(&reply.body).unwrap();
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
     (reply.status, body["error"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -59,7 +62,7 @@ impl World {
         if reply.status != 200 {
             return Err(error_of(&reply));
         }
-        let body: Value = serde_json::from_str(&reply.body).unwrap();
+        let body: Value = serde_json::from_slice(&reply.body).unwrap();
         let secret = |name: &str| body[name].as_str().map(Secret::new);
         Ok(Grant {
             access_token: secret("access_token").unwrap(),
@@ -74,8 +77,8 @@ impl World {
 
     fn is_active(&self, token: &Secret) -> bool {
         let body = format!("client_id=demo&token={}", token.expose());
-        let reply = self.issuer.introspect(self.now, &post(&body));
-        serde_json::from_str::<Value>(&reply.body).unwrap()["active"] == true
+        let reply = reply(self.issuer.introspect(self.now, &post(&body)));
+        serde_json::from_slice::<Value>(&reply.body).unwrap()["active"] == true
     }
 
     fn kinds(&self) -> Vec<&AuditEvent> {
@@ -114,7 +117,7 @@ fn a_client_with_a_secret_asks_for_itself() {
     let mut ask = |rest: &str| {
         let body = format!("grant_type=client_credentials&{rest}");
         let reply = world.issuer.token(world.now, &post(&body));
-        (reply.status, serde_json::from_str::<Value>(&reply.body).unwrap())
+        (reply.status, serde_json::from_slice::<Value>(&reply.body).unwrap())
     };
     let (status, body) = ask("client_id=machine&client_secret=secret");
     assert_eq!((status, body.get("refresh_token"), &body["scope"]), (200, None, &"api".into()));
@@ -288,7 +291,7 @@ fn clients_authenticate_as_they_are_registered() {
         let owner = if fields.contains("form") { "form" } else { owner };
         let token = issuer.seed(0, owner).unwrap();
         let body = format!("grant_type=refresh_token&refresh_token={}&{fields}", token.expose());
-        let request = DemoRequest { authorization: authorization.as_deref(), ..post(&body) };
+        let request = DemoRequest { authorization: authorization.clone(), ..post(&body) };
         let reply = issuer.token(0, &request);
         assert_eq!(error_of(&reply), (expected.0, expected.1.to_owned()), "{name}");
         let challenged = reply.headers.iter().any(|(name, _)| *name == "www-authenticate");
@@ -323,7 +326,7 @@ fn bad_requests_get_their_error_and_cost_nothing() {
         );
         world.refresh(&token).unwrap();
     }
-    let json = DemoRequest { content_type: Some("application/json"), ..post("{}") };
+    let json = DemoRequest { content_type: Some("application/json".into()), ..post("{}") };
     assert_eq!(error_of(&World::strict().issuer.token(0, &json)), (400, "invalid_request".to_owned()));
 }
 
@@ -333,7 +336,7 @@ fn a_scope_within_the_granted_one_is_fine() {
     let token = world.seed();
     let body = format!("client_id=demo&grant_type=refresh_token&scope=mail&refresh_token={}", token.expose());
     let reply = world.issuer.token(world.now, &post(&body));
-    assert_eq!(serde_json::from_str::<Value>(&reply.body).unwrap()["scope"], "mail");
+    assert_eq!(serde_json::from_slice::<Value>(&reply.body).unwrap()["scope"], "mail");
 }
 
 #[test]
@@ -348,7 +351,7 @@ fn revocation_ends_what_it_is_asked_to() {
     let token = grant.successor();
     let revoke = |world: &mut World, client_id: &str, token: &Secret| {
         let body = format!("client_id={client_id}&token={}", token.expose());
-        world.issuer.revoke(world.now, &post(&body)).status
+        reply(world.issuer.revoke(world.now, &post(&body))).status
     };
     assert_eq!(revoke(&mut world, "other", &token), 400);
     assert_eq!(revoke(&mut world, "demo", &Secret::new("unknown")), 200);
