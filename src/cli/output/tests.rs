@@ -1,6 +1,7 @@
 //! The texts that people read when something fails, word for word, each with a hint.
 
 mod config;
+mod elsewhere;
 mod errors;
 mod sources;
 

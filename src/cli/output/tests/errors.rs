@@ -19,6 +19,7 @@ use crate::cli::config_file::ReplaceError;
 use crate::cli::demo::DemoError;
 use crate::cli::init::InitError;
 use crate::cli::init::google::GoogleError;
+use crate::cli::output::tests::elsewhere::{ANSWERS_AND_WARNINGS, ELSEWHERE};
 use crate::cli::output::tests::shown;
 use crate::cli::output::tests::sources::variants;
 use crate::config::addition::AdditionError;
@@ -42,68 +43,6 @@ use crate::store::fleet_error::{DatabaseFault, FleetError};
 use crate::store::lock::LockError;
 use crate::store::seal::SealError;
 use crate::store::state::StateError;
-
-/// Said by `config.txt` and `login.txt`, by clap, or to nobody.
-const ELSEWHERE: [&str; 43] = [
-    "DatabaseFault",
-    "BadCertificate",
-    "EndpointFlaw",
-    "ProxyError",
-    "ProxyFlaw::NotAUrl",
-    "ProxyFlaw::Scheme",
-    "ProxyFlaw::Socks4",
-    "TunnelError::Io",
-    "TunnelError::Login",
-    "TunnelError::Name",
-    "TunnelError::Protocol",
-    "TunnelError::Target",
-    "NotACertificate",
-    "NotAKey",
-    "SignatureError",
-    "IdTokenFault::Audience",
-    "IdTokenFault::Expired",
-    "IdTokenFault::Issuer",
-    "IdTokenFault::Nonce",
-    "IdTokenFault::NotAnIdToken",
-    "NoAnswer::Empty",
-    "NoAnswer::OwnAddress",
-    "NoAnswer::State",
-    "ConfigError::Text",
-    "FormatError::Misplaced",
-    "FormatError::Name",
-    "FormatError::NoToken",
-    "FormatError::OtherSecret",
-    "FormatError::Unbalanced",
-    "FormatError::Unknown",
-    "FormatError::UnknownFilter",
-    "NameFault::Forbidden",
-    "NameFault::Missing",
-    "NameFault::Surplus",
-    "TemplateError::NoToken",
-    "TemplateError::Unbalanced",
-    "TemplateError::Unknown",
-    "NotAnAccountName",
-    "NotAFingerprint",
-    "Dropped",
-    "NoIdToken",
-    "EndlessInterim",
-    "ResolveError",
-];
-
-/// Types that are no error of their own: what a server answers is told by `outcomes.txt`, and what is allowed but
-/// odd by `warnings.txt`.
-const ANSWERS_AND_WARNINGS: [&str; 10] = [
-    "Answer",
-    "Barrier",
-    "ConfigWarning",
-    "Defect",
-    "Doubt",
-    "FileWarning",
-    "Reader",
-    "ServerFailure",
-    "TokenFault",
-    "TransportFailure",
-];
 
 /// Texts under the names of the variants that they are of.
 #[derive(Default)]
