@@ -15,7 +15,7 @@ use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::replica::Role;
 use crate::secret::Fingerprint;
 use crate::store::fleet::link::Link;
-// What listens knows no database.
+// The daemon takes these from here, so that it knows no database.
 pub use crate::store::fleet::link::{ECHO_PREFIX, News, REFUSED};
 use crate::store::fleet::{DatabaseRole, Table, target};
 use crate::store::fleet_error::{DatabaseFault, FleetError};
