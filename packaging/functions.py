@@ -3,6 +3,9 @@
 puts them side by side (build.rs). The list has the beginnings of their names that no other function has,
 each with the hashes of those that were run: many functions of a generic one have the same name.
 
+The hashes differ between a build with the feature `fleet`, as in the packages, and one without it: the list
+has those of both.
+
 usage: packaging/functions.py
 
 Needs valgrind, openssl and lld, which rustc has on x86-64. A name in functions.txt that is no longer
@@ -38,10 +41,10 @@ HEAD = """\
 """
 
 
-def build():
+def build(features):
     """With symbols, a map, and all functions in .text, where valgrind looks for them."""
     LIST.write_text(HEAD)
-    command = ["cargo", "rustc", "--release", "--locked", "--bin", "zg-tokend", "--target-dir", str(TARGET)]
+    command = ["cargo", "rustc", "--release", "--locked", "--bin", "zg-tokend", "--target-dir", str(TARGET), *features]
     command += ["--", "-C", "strip=none", "-C", f"link-arg=-Wl,-Map={MAP}"]
     subprocess.run(command, cwd=HERE.parent, check=True)
     # Address, size and name of each function's section, in the order of addresses.
@@ -136,8 +139,9 @@ def addresses(home, command):
     return found
 
 
-def main():
-    sections = build()
+def measure(features):
+    """The functions of short commands, and those of a refresh: names, each with its hashes."""
+    sections = build(features)
     starts = [start for start, _, _ in sections]
     # Without what changes: hashes of functions, of the standard library's crates, and numbers of copies.
     changes = [(r"17h[0-9a-f]{16}E", "17h*"), (r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*"), (r"\.\d+$", ".*")]
@@ -162,7 +166,7 @@ def main():
             beginning = name if beginning == name or "Cs*" in name else beginning.rstrip("*") + "*"
             hash = re.search(r"17h([0-9a-f]{16})E", sections[place][2])
             hashes.setdefault(beginning, set()).update(hash.groups() if hash else ())
-        return "\n".join(" ".join([name, *sorted(hashes[name])]) for name in sorted(hashes))
+        return hashes
 
     def stable_names(places):
         return {stable[place] for place in places}
@@ -179,8 +183,17 @@ def main():
         refresh |= set(names(addresses(home, "run")))
     refresh -= short
     rest = set(stable) - stable_names(short) - stable_names(refresh)
-    parts = lines(short, rest | (stable_names(refresh) - stable_names(short))), lines(refresh, rest)
-    LIST.write_text(HEAD + "\n\n".join(parts) + "\n")
+    return lines(short, rest | (stable_names(refresh) - stable_names(short))), lines(refresh, rest)
+
+
+def main():
+    parts = {}, {}
+    for features in [], ["--features", "fleet"]:
+        for part, measured in zip(parts, measure(features)):
+            for name, hashes in measured.items():
+                part.setdefault(name, set()).update(hashes)
+    texts = ("\n".join(" ".join([name, *sorted(part[name])]) for name in sorted(part)) for part in parts)
+    LIST.write_text(HEAD + "\n\n".join(texts) + "\n")
 
 
 main()
