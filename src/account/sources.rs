@@ -16,6 +16,7 @@ use crate::workers;
 /// How long a secret file may take: as long as a secret command.
 const FILE_TIME: Duration = Duration::from_secs(10);
 
+/// Reads the secret of this key. Commands run, and files are read, on another thread: either may take seconds.
 pub async fn read(
     account: &AccountConfig,
     key: &'static str,

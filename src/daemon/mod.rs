@@ -210,11 +210,11 @@ impl Supervisor {
         self.stop();
     }
 
-    /// `run` works without its control socket, so that an error is only a warning.
     fn service(&self) -> Service {
         Service::new(self.request_sender.clone(), Rc::clone(&self.context), Rc::clone(&self.counts))
     }
 
+    /// `run` works without its control socket, so that an error is only a warning.
     fn open_socket(&self, place: Option<control::SocketPlace>) -> Option<control::Socket> {
         match control::open(&place?, self.service()) {
             Ok(socket) => {

@@ -83,7 +83,7 @@ impl<T: Send + 'static> Apart<T> {
     pub fn ask_all(&self, paths: &[PathBuf]) -> Vec<Option<T>> {
         let is_hung = |path: &Path| self.hung.borrow().contains(path.parent().unwrap_or(path));
         let mut answers = Vec::with_capacity(paths.len());
-        while let Some(rest @ [first, ..]) = paths.get(answers.len()..) {
+        'anew: while let Some(rest @ [first, ..]) = paths.get(answers.len()..) {
             if is_hung(first) {
                 answers.push(None);
                 continue;
@@ -97,23 +97,19 @@ impl<T: Send + 'static> Apart<T> {
                 // It ends after this one.
                 let _ = thread.paths.send(path.clone());
             }
-            let mut thread = Some(thread);
             for path in rest {
                 if is_hung(path) {
                     answers.push(None);
-                } else if let Some(Ok(answer)) =
-                    thread.as_ref().map(|thread| thread.answers.recv_timeout(HANGS_AFTER))
-                {
+                } else if let Ok(answer) = thread.answers.recv_timeout(HANGS_AFTER) {
                     answers.push(Some(answer));
                 } else {
+                    // This thread is left behind, and another one gets the rest.
                     self.hung.borrow_mut().insert(path.parent().unwrap_or(path).to_owned());
                     answers.push(None);
-                    // The others are asked anew.
-                    thread = None;
-                    break;
+                    continue 'anew;
                 }
             }
-            self.thread.replace(thread);
+            self.thread.replace(Some(thread));
         }
         answers
     }
@@ -216,15 +212,16 @@ pub(super) fn entries(path: &Path) -> Vec<(PathBuf, OsString)> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::{Arc, Mutex};
 
     use crate::files::links::*;
 
-    #[test]
-    fn a_path_that_hangs_is_given_up_and_its_directory_is_not_asked_again() {
+    /// Paths below /hung have no answer until the second is dropped.
+    fn hanging() -> (Apart<PathBuf>, Sender<()>) {
         let (release, hang) = mpsc::channel::<()>();
-        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+        let hang = Arc::new(Mutex::new(hang));
         let apart = Apart::new(move || {
-            let hang = std::sync::Arc::clone(&hang);
+            let hang = Arc::clone(&hang);
             Box::new(move |path: &Path| {
                 if path.starts_with("/hung") {
                     let _ = hang.lock().unwrap().recv();
@@ -232,6 +229,12 @@ mod tests {
                 path.to_owned()
             })
         });
+        (apart, release)
+    }
+
+    #[test]
+    fn a_path_that_hangs_is_given_up_and_its_directory_is_not_asked_again() {
+        let (apart, release) = hanging();
         assert_eq!(apart.ask(Path::new("/hung/one")), None);
         assert_eq!(apart.ask(Path::new("/well/one")), Some("/well/one".into()));
         assert!(apart.hung.borrow().contains(Path::new("/hung")));
@@ -245,17 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_after_a_path_that_hangs_is_answered() {
-        let (release, hang) = mpsc::channel::<()>();
-        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
-        let apart = Apart::new(move || {
-            let hang = std::sync::Arc::clone(&hang);
-            Box::new(move |path: &Path| {
-                if path.starts_with("/hung") {
-                    let _ = hang.lock().unwrap().recv();
-                }
-                path.to_owned()
-            })
-        });
+        let (apart, release) = hanging();
         let paths = ["/well/a", "/hung/b", "/well/c", "/hung/d", "/well/e"].map(PathBuf::from);
         let answered = |place: usize| Some(paths[place].clone());
         assert_eq!(apart.ask_all(&paths), [answered(0), None, answered(2), None, answered(4)]);
