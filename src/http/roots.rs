@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
+use sha2::{Digest as _, Sha256};
 
 use crate::files::read;
 
@@ -36,8 +37,23 @@ pub(crate) enum RootsError {
 /// The authorities to trust.
 pub(super) struct Roots {
     pub(super) store: RootCertStore,
-    /// The certificates of the user's own file, if they are from there.
-    pub(super) own: Option<Vec<CertificateDer<'static>>>,
+    /// Those of the user's own file, if they are from there.
+    pub(super) own: Option<OwnCertificates>,
+}
+
+/// The certificates of a file, by their SHA-256: a distribution's bundle takes a quarter of a megabyte.
+#[derive(Debug, Default)]
+pub(super) struct OwnCertificates(Vec<[u8; 32]>);
+
+impl OwnCertificates {
+    fn add(&mut self, certificate: &CertificateDer<'_>) {
+        self.0.push(Sha256::digest(certificate).into());
+    }
+
+    /// Whether this certificate stands in the file, byte for byte.
+    pub(super) fn have(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.0.contains(&Sha256::digest(certificate).into())
+    }
 }
 
 /// The roots in `ca_file`, else in the file that SSL_CERT_FILE names, else in the first of
@@ -52,7 +68,7 @@ pub(super) fn load(
     let unreadable = |source| RootsError::Unreadable { path: path.to_owned(), source };
     // In pieces: glibc keeps as much free memory as twice the largest piece that was ever given back.
     let pem = read::read_in_pieces(path, MAX_LEN).map_err(unreadable)?;
-    let mut roots = Roots { store: RootCertStore::empty(), own: own.map(|_| Vec::new()) };
+    let mut roots = Roots { store: RootCertStore::empty(), own: own.map(|_| OwnCertificates::default()) };
     for certificate in CertificateDer::pem_reader_iter(pem) {
         match certificate {
             Ok(certificate) => roots.add(certificate),
@@ -71,7 +87,7 @@ impl Roots {
     /// Adds a certificate, if it can be one of an authority.
     fn add(&mut self, certificate: CertificateDer<'static>) {
         if let Some(own) = &mut self.own {
-            own.push(certificate.clone());
+            own.add(&certificate);
         }
         let _ = self.store.add(certificate);
     }
