@@ -23,6 +23,7 @@ use crate::push;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::schedule;
+use crate::store::Stores;
 
 /// With `--every`, a token must outlive the next pass by this much: cron is punctual to the
 /// minute, and the pass needs time itself.
@@ -63,12 +64,18 @@ pub(super) fn pass(
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let printed = !flags.json || print_json(&accounts, exit);
     let (mut hooks, mut configured) = (Vec::new(), Vec::new());
+    let stores = Stores::new(&settings);
     for mut account in accounts {
         let is_abandoned = account.is_abandoned();
         let note = if is_abandoned {
             PassNote::default()
         } else {
-            once::note_pass(&mut account, clock.now(), flags.quiet)
+            once::note_pass(
+                &mut stores.open(account.configured()),
+                account.outcome(),
+                clock.now(),
+                flags.quiet,
+            )
         };
         if !flags.json {
             print_line(&account, flags.quiet, &note);
