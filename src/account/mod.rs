@@ -2,7 +2,7 @@
 //!
 //! The actions wait in a queue. Each one is performed, its result goes into the core as an event, and
 //! the actions that the core returns join the queue, until it is empty. File actions run on another
-//! thread (`work.rs`), because a file system may hang; an account that is alone runs them on its own. Only
+//! thread (`trip.rs`), because a file system may hang; an account that is alone runs them on its own. Only
 //! two actions need the network: `begin` and `look` stop before them, so that the caller can limit the
 //! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
@@ -29,7 +29,7 @@ pub mod sealing;
 pub mod set;
 pub mod sources;
 pub mod token_file;
-mod work;
+mod trip;
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -44,7 +44,7 @@ use crate::account::context::{Context, Mode, Notice};
 use crate::account::files::Files;
 use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
-use crate::account::work::{Told, Work, needs_network, perform};
+use crate::account::trip::{Told, Trip, needs_network, perform};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::config::Endpoint;
@@ -363,7 +363,7 @@ impl Account {
         let Some(files) = self.files.take() else { return };
         // If the files hang for too long, this one stays: it has nothing to do.
         let idle = Refresher::new(self.core.policy().clone(), 0);
-        let work = Work {
+        let trip = Trip {
             files,
             core: std::mem::replace(&mut self.core, idle),
             queue: std::mem::take(&mut self.queue),
@@ -371,20 +371,20 @@ impl Account {
             clock: SystemClock::new(),
             stopping: context.stopping(),
         };
-        let mut work = pin!(workers::run(move || work.done(action)));
+        let mut work = pin!(workers::run(move || trip.done(action)));
         let done = match timeout(HANGS_AFTER, &mut work).await {
             Ok(done) => Some(done),
             Err(_) => self.wait_for_files(work, context).await,
         };
-        let Some(work) = done else {
+        let Some(trip) = done else {
             self.is_abandoned = true;
             let text = format!("the file system does not answer: {}", self.places());
             let problem = Problem::of(Class::Io, "files_hang", text);
             self.outcome = Some(Outcome::Failed(problem.hint("check the file system: mount, df, dmesg")));
             return;
         };
-        (self.files, self.core, self.queue) = (Some(work.files), work.core, work.queue);
-        work.told.into_iter().for_each(|told| self.report(told, context));
+        (self.files, self.core, self.queue) = (Some(trip.files), trip.core, trip.queue);
+        trip.told.into_iter().for_each(|told| self.report(told, context));
     }
 
     /// Waits for file work that hangs, and reports it; `None` after the patience of the context.

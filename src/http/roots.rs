@@ -73,18 +73,24 @@ fn read_bundle(mut pem: impl BufRead, mut add: impl FnMut(CertificateDer<'static
     let (mut line, mut digits, mut is_inside) = (Vec::new(), Vec::new(), false);
     while pem.read_until(b'\n', &mut line)? > 0 {
         match line.trim_ascii_end() {
-            BEGIN => (is_inside, _) = (true, digits.clear()),
+            BEGIN => {
+                is_inside = true;
+                digits.clear();
+            }
             END if is_inside => {
                 is_inside = false;
-                match STANDARD.decode(&digits) {
-                    Ok(der) => add(der.into()),
+                if let Ok(der) = STANDARD.decode(&digits) {
+                    add(der.into());
+                } else {
                     // In another form, as rustls reads it. One bad certificate in a bundle must not cost all
                     // the others.
-                    Err(_) => {
-                        let section = [BEGIN, &*digits, END].join(&b'\n');
-                        CertificateDer::pem_slice_iter(&section).flatten().for_each(&mut add);
-                    }
+                    let section = [BEGIN, &*digits, END].join(&b'\n');
+                    CertificateDer::pem_slice_iter(&section).flatten().for_each(&mut add);
                 }
+            }
+            // Lines that end as those of an old Macintosh.
+            text if text.contains(&b'\r') => {
+                CertificateDer::pem_slice_iter(text).flatten().for_each(&mut add);
             }
             text if is_inside => digits.extend_from_slice(text),
             _ => {}
@@ -122,6 +128,24 @@ mod tests {
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, bundle).unwrap();
         assert_eq!(load(Some(&path), None).unwrap().unwrap().store.len(), 2);
+    }
+
+    #[test]
+    fn a_bundle_may_have_any_form_that_rustls_reads() {
+        let (plain, key) = (certificate(), rcgen::KeyPair::generate().unwrap().serialize_pem());
+        let der = CertificateDer::from_pem_slice(plain.as_bytes()).unwrap();
+        let broken_off = plain.rsplit_once("-----END").unwrap().0;
+        let text = plain.replace('\n', "\n ").replace("\n -", "\n-");
+        let forms =
+            [&plain, plain.trim_end(), &plain.replace('\n', "\r\n"), &plain.replace('\n', " \n"), &text];
+        let others = [&*plain.replace('\n', "\r"), &format!("{key}about it\n{plain}{broken_off}")];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        for form in forms.into_iter().chain(others) {
+            std::fs::write(&path, form).unwrap();
+            let read = load(Some(&path), None).unwrap().unwrap();
+            assert_eq!((read.store.len(), read.own.unwrap()), (1, vec![der.clone()]), "{form}");
+        }
     }
 
     #[test]

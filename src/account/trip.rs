@@ -1,8 +1,8 @@
 //! File work of an account on another thread: a file system that hangs must stop this account alone.
 //!
-//! Each way to a thread and back is two switches between threads. So the thread takes the core along and
-//! goes on with the actions that follow, until one needs the network or the pass ends: a refresh goes three
-//! ways, not seven.
+//! Each trip to a thread and back is two switches between threads. So the thread takes the core along and
+//! goes on with the actions that follow, until one needs the network or the pass ends: a refresh makes three
+//! trips, not seven.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::refresh::outcome::Report;
 use crate::refresh::{Action, Event, Refresher};
 
 /// The parts of an account that go to a thread.
-pub struct Work {
+pub struct Trip {
     pub files: Box<Files>,
     pub core: Refresher,
     pub queue: VecDeque<Action>,
@@ -32,7 +32,7 @@ pub struct Told {
     pub now: Timestamp,
 }
 
-impl Work {
+impl Trip {
     /// Performs this action, and those that follow from it.
     #[must_use]
     pub fn done(mut self, action: Action) -> Self {
