@@ -105,6 +105,6 @@ pub mod testing {
         pub use crate::secret::{Fingerprint, Secret};
     }
     pub mod store {
-        pub use crate::store::state::{Stored, parse};
+        pub use crate::store::document::{Stored, parse};
     }
 }

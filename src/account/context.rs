@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -45,7 +46,8 @@ pub struct Context {
     /// The HTTP clients, while any account is active.
     endpoints: RefCell<HashMap<HttpOptions, Arc<HttpEndpoint>>>,
     active: Cell<usize>,
-    stopping: Cell<bool>,
+    /// Read by the threads that work on files as well.
+    stopping: Arc<AtomicBool>,
     /// Do file work on the caller's thread: there is no other account that it could delay.
     pub inline: bool,
     /// How long to wait for files that hang; `None`: for ever.
@@ -59,7 +61,7 @@ impl Context {
             observers: vec![observer],
             endpoints: RefCell::default(),
             active: Cell::new(0),
-            stopping: Cell::new(false),
+            stopping: Arc::default(),
             inline: false,
             hang_patience: None,
         }
@@ -99,11 +101,16 @@ impl Context {
 
     /// From now on active accounts begin nothing new.
     pub fn stop(&self) {
-        self.stopping.set(true);
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The same, for another thread.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 }
 
