@@ -363,6 +363,7 @@ impl Account {
         let Some(files) = self.files.take() else { return };
         // If the files hang for too long, this one stays: it has nothing to do.
         let idle = Refresher::new(self.core.policy().clone(), 0);
+        let waits = Arc::new(());
         let trip = Trip {
             files,
             core: std::mem::replace(&mut self.core, idle),
@@ -370,6 +371,7 @@ impl Account {
             told: Vec::new(),
             clock: SystemClock::new(),
             stopping: context.stopping(),
+            awaited: Arc::downgrade(&waits),
         };
         let mut work = pin!(workers::run(move || trip.done(action)));
         let done = match timeout(HANGS_AFTER, &mut work).await {

@@ -5,8 +5,8 @@
 //! trips, not seven.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::account::files::Files;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -23,6 +23,9 @@ pub struct Trip {
     pub clock: SystemClock,
     /// The process begins nothing new: the account must know before its next action.
     pub stopping: Arc<AtomicBool>,
+    /// Alive while the account waits for the end. A thread whose files hung for too long begins nothing more:
+    /// the mark of a request that nobody sends would look like one whose reply was lost.
+    pub awaited: Weak<()>,
 }
 
 /// A report, and what was true when the core made it.
@@ -51,7 +54,7 @@ impl Trip {
     /// The next action on files; the reports before it are kept.
     fn next(&mut self, now: Timestamp) -> Option<Action> {
         loop {
-            let may_go_on = !self.stopping.load(Ordering::Relaxed);
+            let may_go_on = !self.stopping.load(Ordering::Relaxed) && self.awaited.strong_count() > 0;
             let action = self.queue.pop_front_if(|action| {
                 matches!(action, Action::Report(_)) || may_go_on && !needs_network(action)
             })?;
@@ -85,4 +88,48 @@ pub fn perform(files: &mut Files, action: Action) -> Option<Event> {
         }
         Action::Report(_) | Action::ReadInputs | Action::Request(_) | Action::Ask(_) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::account::trip::*;
+    use crate::account::{Account, context::Mode, policy};
+    use crate::config;
+    use crate::config::Environment;
+    use crate::refresh::decide::Trigger;
+
+    #[test]
+    fn a_thread_that_nobody_waits_for_begins_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().display();
+        let text = format!(
+            "token_endpoint = \"http://127.0.0.1:9/\"\nclient_id = \"c\"\nrefresh_token = \"seed\"\n\
+             token_file = \"{home}/token\"\nstate_dir = \"{home}/state\"\n"
+        );
+        let settings = config::parse(&text, &dir.path().join("config.toml"), &Environment::default());
+        let settings = Arc::new(settings.unwrap());
+        let configured = &settings.accounts[0];
+        let rest = |is_awaited: bool| {
+            let mut account =
+                Account::new(&settings, configured, policy(&settings, configured, Mode::default()));
+            account.files();
+            let waits = Arc::new(());
+            let mut queue = VecDeque::from(
+                account.core.handle(SystemClock::new().now(), Event::Begin(Trigger::default())),
+            );
+            let action = queue.pop_front().unwrap();
+            let trip = Trip {
+                files: account.files.take().unwrap(),
+                core: account.core,
+                queue,
+                told: Vec::new(),
+                clock: SystemClock::new(),
+                stopping: Arc::default(),
+                awaited: if is_awaited { Arc::downgrade(&waits) } else { Weak::new() },
+            };
+            trip.done(action).queue
+        };
+        assert!(needs_network(&rest(true)[0]));
+        assert!(!needs_network(&rest(false)[0]));
+    }
 }
