@@ -98,7 +98,7 @@ pub mod testing {
         pub use crate::refresh::record::Record;
         pub use crate::refresh::replica::{Claim, Replica, Role};
         pub use crate::refresh::{
-            Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher,
+            Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher, Terms,
         };
     }
     pub mod secret {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::AccountName;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::Message;
 use crate::refresh::LOCK_PATIENCE;
@@ -25,7 +26,8 @@ pub trait Observer {
 pub enum Notice<'a> {
     /// A report of the core.
     Report {
-        account: &'a str,
+        /// Observers that remember accounts share the name.
+        account: &'a AccountName,
         token_file: &'a Path,
         report: &'a Report,
         /// At the end of a pass: the next one, if it is scheduled.

@@ -23,6 +23,7 @@ pub mod once;
 pub mod origin;
 pub mod outputs;
 pub mod plain_copy;
+pub mod policy;
 pub mod queue;
 pub mod reseal;
 pub mod sealing;
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::account::client::Client;
-use crate::account::context::{Context, Mode, Notice};
+use crate::account::context::{Context, Notice};
 use crate::account::files::Files;
 use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
@@ -48,12 +49,12 @@ use crate::account::trip::{Told, Trip, needs_network, perform};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::config::Endpoint;
-use crate::message::{Level, Message, login_hint, words};
+use crate::message::{Level, Message, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::{Action, Event, FleetPolicy, LoginHint, Policy, Refresher};
+use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
@@ -461,7 +462,7 @@ impl Account {
     fn report(&mut self, told: Told, context: &Context) {
         let Told { report, next_pass, now } = told;
         context.notice(&Notice::Report {
-            account: self.configured.name.as_str(),
+            account: &self.configured.name,
             token_file: &self.configured.token_file.path,
             report: &report,
             next_pass,
@@ -485,46 +486,5 @@ impl Account {
             // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }
-    }
-}
-
-/// The accounts of a config, or the one with the name `only`.
-pub fn accounts<'a>(
-    settings: &'a Arc<config::Settings>,
-    only: Option<&'a str>,
-    mode: Mode,
-) -> impl Iterator<Item = Account> + 'a {
-    let chosen = settings.chosen(only);
-    chosen.map(move |account| Account::new(settings, account, policy(settings, account, mode)))
-}
-
-/// The part of an account's configuration that the core needs.
-pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>, mode: Mode) -> Policy {
-    let inline_seed = match &account.refresh_token {
-        Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
-        _ => None,
-    };
-    Policy {
-        account: account.name.shared(),
-        from: account.from.as_ref().map(config::AccountName::shared),
-        config: Arc::clone(&settings.path_text),
-        grant_type: account.grant.grant_type,
-        skew: account.skew,
-        default_lifetime: account.default_lifetime,
-        horizon: mode.horizon,
-        inline_seed,
-        login_hint: LoginHint::new({
-            let (settings, account) = (Arc::clone(settings), Arc::clone(account));
-            move || login_hint(&settings, &account)
-        }),
-        reread_secrets: inline_seed.is_none().then_some(REREAD),
-        lock_patience: mode.lock_patience,
-        remove_expired: account.remove_expired,
-        patient: mode.patient,
-        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
-            role: fleet.role,
-            host: machine::host(&settings.state_dir).into(),
-            place: machine::place(&settings.state_dir),
-        }),
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_with_macros::skip_serializing_none;
 
+use crate::account::Account;
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once::{self, PassNote};
-use crate::account::{Account, accounts};
+use crate::account::policy::accounts;
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -163,7 +164,7 @@ impl Observer for Warnings {
     fn notice(&self, notice: &Notice<'_>) {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } | Notice::Removed { .. } => {}
-            Notice::Report { account, report, .. } => warn(account, &words(report)),
+            Notice::Report { account, report, .. } => warn(account.as_str(), &words(report)),
             Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
                 warn(account, message);
             }
