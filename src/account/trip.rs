@@ -92,44 +92,36 @@ pub fn perform(files: &mut Files, action: Action) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
+    use crate::account::Account;
+    use crate::account::context::Mode;
+    use crate::account::policy::policy;
     use crate::account::trip::*;
-    use crate::account::{Account, context::Mode, policy};
     use crate::config;
     use crate::config::Environment;
-    use crate::refresh::decide::Trigger;
 
     #[test]
     fn a_thread_that_nobody_waits_for_begins_nothing_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = dir.path().display();
-        let text = format!(
-            "token_endpoint = \"http://127.0.0.1:9/\"\nclient_id = \"c\"\nrefresh_token = \"seed\"\n\
-             token_file = \"{home}/token\"\nstate_dir = \"{home}/state\"\n"
-        );
-        let settings = config::parse(&text, &dir.path().join("config.toml"), &Environment::default());
+        let text = "token_endpoint = \"http://127.0.0.1/\"\nclient_id = \"c\"\nrefresh_token = \"seed\"\n\
+                    token_file = \"/nowhere/token\"\nstate_dir = \"/nowhere/state\"\n";
+        let settings = config::parse(text, "/nowhere/config.toml".as_ref(), &Environment::default());
         let settings = Arc::new(settings.unwrap());
         let configured = &settings.accounts[0];
-        let rest = |is_awaited: bool| {
-            let mut account =
-                Account::new(&settings, configured, policy(&settings, configured, Mode::default()));
-            account.files();
-            let waits = Arc::new(());
-            let mut queue = VecDeque::from(
-                account.core.handle(SystemClock::new().now(), Event::Begin(Trigger::default())),
-            );
-            let action = queue.pop_front().unwrap();
-            let trip = Trip {
-                files: account.files.take().unwrap(),
-                core: account.core,
-                queue,
-                told: Vec::new(),
-                clock: SystemClock::new(),
-                stopping: Arc::default(),
-                awaited: if is_awaited { Arc::downgrade(&waits) } else { Weak::new() },
-            };
-            trip.done(action).queue
+        let mut account = Account::new(&settings, configured, policy(&settings, configured, Mode::default()));
+        account.files();
+        let waits = Arc::new(());
+        let mut trip = Trip {
+            files: account.files.take().unwrap(),
+            core: account.core,
+            queue: VecDeque::from([Action::Lock, Action::Unlock]),
+            told: Vec::new(),
+            clock: SystemClock::new(),
+            stopping: Arc::default(),
+            awaited: Arc::downgrade(&waits),
         };
-        assert!(needs_network(&rest(true)[0]));
-        assert!(!needs_network(&rest(false)[0]));
+        let now = trip.clock.now();
+        assert!(matches!(trip.next(now), Some(Action::Lock)));
+        drop(waits);
+        assert!(trip.next(now).is_none());
+        assert_eq!(trip.queue.len(), 1);
     }
 }
