@@ -98,13 +98,13 @@ pub mod testing {
         pub use crate::refresh::record::Record;
         pub use crate::refresh::replica::{Claim, Replica, Role};
         pub use crate::refresh::{
-            Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher,
+            Action, Event, FleetPolicy, LOCK_PATIENCE, LockFailure, LoginHint, Policy, Refresher, Terms,
         };
     }
     pub mod secret {
         pub use crate::secret::{Fingerprint, Secret};
     }
     pub mod store {
-        pub use crate::store::state::{Stored, parse};
+        pub use crate::store::document::{Stored, parse};
     }
 }

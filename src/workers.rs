@@ -82,8 +82,12 @@ impl PoolState {
     }
 
     /// Whether one more thread may be made for the work in the queue; `threads` may work at the same time.
+    /// An idle thread takes work before it waits, so it counts. Each thread that ends leaves 20 KiB of stack
+    /// behind.
     fn needs_thread(&self, threads: usize) -> bool {
-        self.queue.len() > self.idle && self.working() < threads && self.busy_since.len() < THREADS_MAX
+        self.queue.len() > self.idle
+            && self.working() + self.idle < threads
+            && self.busy_since.len() < THREADS_MAX
     }
 
     /// Threads that work and do not hang.

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::AccountName;
 use crate::http::{HttpEndpoint, HttpOptions};
 use crate::message::Message;
 use crate::refresh::LOCK_PATIENCE;
@@ -24,7 +26,8 @@ pub trait Observer {
 pub enum Notice<'a> {
     /// A report of the core.
     Report {
-        account: &'a str,
+        /// Observers that remember accounts share the name.
+        account: &'a AccountName,
         token_file: &'a Path,
         report: &'a Report,
         /// At the end of a pass: the next one, if it is scheduled.
@@ -45,7 +48,8 @@ pub struct Context {
     /// The HTTP clients, while any account is active.
     endpoints: RefCell<HashMap<HttpOptions, Arc<HttpEndpoint>>>,
     active: Cell<usize>,
-    stopping: Cell<bool>,
+    /// Read by the threads that work on files as well.
+    stopping: Arc<AtomicBool>,
     /// Do file work on the caller's thread: there is no other account that it could delay.
     pub inline: bool,
     /// How long to wait for files that hang; `None`: for ever.
@@ -59,7 +63,7 @@ impl Context {
             observers: vec![observer],
             endpoints: RefCell::default(),
             active: Cell::new(0),
-            stopping: Cell::new(false),
+            stopping: Arc::default(),
             inline: false,
             hang_patience: None,
         }
@@ -99,11 +103,16 @@ impl Context {
 
     /// From now on active accounts begin nothing new.
     pub fn stop(&self) {
-        self.stopping.set(true);
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The same, for another thread.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 }
 

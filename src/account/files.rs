@@ -16,9 +16,10 @@ use crate::refresh::decide::{FileView, Loaded, Origin};
 use crate::refresh::record::{AccessToken, Record};
 use crate::secret::Fingerprint;
 use crate::store;
+use crate::store::document::Stored;
 use crate::store::lock::LockError;
 use crate::store::seal::{SealRules, StateKeys};
-use crate::store::state::{StateError, Store, Stored};
+use crate::store::state::{StateError, Store};
 
 /// Every function that reads or writes blocks for as long as the file system takes.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,14 @@ pub fn note_machine(store: &mut Store) -> bool {
     known.machine.is_some()
 }
 
+/// This machine. Its id stays while it runs.
 fn here() -> Option<Fingerprint> {
+    static HERE: OnceLock<Fingerprint> = OnceLock::new();
+    let here = HERE.get().copied().or_else(read_id);
+    here.map(|here| *HERE.get_or_init(|| here))
+}
+
+fn read_id() -> Option<Fingerprint> {
     let id = fs::read_to_string(MACHINE_ID).ok()?;
     let id = id.trim();
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());

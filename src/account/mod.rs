@@ -2,7 +2,7 @@
 //!
 //! The actions wait in a queue. Each one is performed, its result goes into the core as an event, and
 //! the actions that the core returns join the queue, until it is empty. File actions run on another
-//! thread, because a file system may hang; an account that is alone runs them on its own thread. Only
+//! thread (`trip.rs`), because a file system may hang; an account that is alone runs them on its own. Only
 //! two actions need the network: `begin` and `look` stop before them, so that the caller can limit the
 //! exchanges at the same time; `finish` performs them as well. Reports go to the observers.
 
@@ -23,12 +23,14 @@ pub mod once;
 pub mod origin;
 pub mod outputs;
 pub mod plain_copy;
+pub mod policy;
 pub mod queue;
 pub mod reseal;
 pub mod sealing;
 pub mod set;
 pub mod sources;
 pub mod token_file;
+mod trip;
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -39,23 +41,24 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::account::client::Client;
-use crate::account::context::{Context, Mode, Notice};
+use crate::account::context::{Context, Notice};
 use crate::account::files::Files;
 use crate::account::fleet_note::FleetNote;
 use crate::account::sealing::KeyUse;
-use crate::clock::Timestamp;
+use crate::account::trip::{Told, Trip, needs_network, perform};
+use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::config::Endpoint;
-use crate::message::{Level, Message, login_hint, words};
+use crate::message::{Level, Message, words};
 use crate::problem::{Class, Problem};
 use crate::refresh::decide::Inputs;
 use crate::refresh::fleet::{Ask, RowReply};
 use crate::refresh::outcome::{Outcome, Report};
-use crate::refresh::{Action, Event, FleetPolicy, LoginHint, Policy, Refresher};
+use crate::refresh::{Action, Event, Policy, Refresher};
 use crate::secret::Fingerprint;
 use crate::store;
 use crate::store::note::Note;
-use crate::store::seal::StateKeys;
+use crate::store::seal::{StateKeys, is_open};
 use crate::workers;
 
 /// How often the secrets are read while only a new login can help: soon enough for a user who has
@@ -268,9 +271,12 @@ impl Account {
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
             }
-            action => self.perform_elsewhere(action, context).await,
+            action => {
+                self.perform_elsewhere(action, context).await;
+                None
+            }
         };
-        if matches!(event, Some(Event::Prepared(Ok(())))) && self.files().take_moved() {
+        if self.files.as_mut().is_some_and(|files| files.take_moved()) {
             context.message(self.name(), &machine::moved());
         }
         if let Some(event) = event {
@@ -280,8 +286,12 @@ impl Account {
 
     /// Reads the keys of the state before the other secrets: without them no answer could be stored.
     async fn read_inputs(&mut self, context: &Context) -> Result<Inputs, Problem> {
-        let keys = sealing::read_keys(&self.settings, &self.configured, KeyUse::Open, context.inline).await?;
-        self.set_keys(keys);
+        let account = &self.configured;
+        let has_key = account.state_key.is_some() || account.state_key_previous.is_some();
+        if has_key || !self.core.record().is_none_or(is_open) {
+            let keys = sealing::read_keys(&self.settings, account, KeyUse::Open, context.inline).await?;
+            self.set_keys(keys);
+        }
         #[cfg(feature = "fleet")]
         if self.configured.fleet.is_some() {
             // A problem with it is told when it is asked.
@@ -348,28 +358,36 @@ impl Account {
         self.files.iter_mut().for_each(|files| files.set_keys(self.keys.clone()));
     }
 
-    /// Performs an action on another thread: a file system that hangs must stop this account alone.
-    async fn perform_elsewhere(&mut self, action: Action, context: &Context) -> Option<Event> {
+    /// Performs an action on another thread, and those that follow from it.
+    async fn perform_elsewhere(&mut self, action: Action, context: &Context) {
         self.files();
-        let mut files = self.files.take()?;
-        let mut work = pin!(workers::run(move || {
-            let event = perform(&mut files, action);
-            (files, event)
-        }));
+        let Some(files) = self.files.take() else { return };
+        // If the files hang for too long, this one stays: it has nothing to do.
+        let idle = Refresher::new(self.core.policy().clone(), 0);
+        let waits = Arc::new(());
+        let trip = Trip {
+            files,
+            core: std::mem::replace(&mut self.core, idle),
+            queue: std::mem::take(&mut self.queue),
+            told: Vec::new(),
+            clock: SystemClock::new(),
+            stopping: context.stopping(),
+            awaited: Arc::downgrade(&waits),
+        };
+        let mut work = pin!(workers::run(move || trip.done(action)));
         let done = match timeout(HANGS_AFTER, &mut work).await {
             Ok(done) => Some(done),
             Err(_) => self.wait_for_files(work, context).await,
         };
-        let Some((files, event)) = done else {
-            self.queue.clear();
+        let Some(trip) = done else {
             self.is_abandoned = true;
             let text = format!("the file system does not answer: {}", self.places());
             let problem = Problem::of(Class::Io, "files_hang", text);
             self.outcome = Some(Outcome::Failed(problem.hint("check the file system: mount, df, dmesg")));
-            return None;
+            return;
         };
-        self.files = Some(files);
-        event
+        (self.files, self.core, self.queue) = (Some(trip.files), trip.core, trip.queue);
+        trip.told.into_iter().for_each(|told| self.report(told, context));
     }
 
     /// Waits for file work that hangs, and reports it; `None` after the patience of the context.
@@ -434,19 +452,21 @@ impl Account {
 
     fn perform_on_files(&mut self, action: Action, context: &Context) -> Option<Event> {
         if let Action::Report(report) = action {
-            self.report(*report, context);
+            let (next_pass, now) = (self.core.next_wakeup(), context.clock.now());
+            self.report(Told { report: *report, next_pass, now }, context);
             return None;
         }
         perform(self.files(), action)
     }
 
-    fn report(&mut self, report: Report, context: &Context) {
+    fn report(&mut self, told: Told, context: &Context) {
+        let Told { report, next_pass, now } = told;
         context.notice(&Notice::Report {
-            account: self.configured.name.as_str(),
+            account: &self.configured.name,
             token_file: &self.configured.token_file.path,
             report: &report,
-            next_pass: self.core.next_wakeup(),
-            now: context.clock.now(),
+            next_pass,
+            now,
         });
         if let Report::FellBack { refused, error, message, hint } = &report {
             let problem = Problem::of(Class::NeedsLogin, error.clone(), words(&report).text)
@@ -466,67 +486,5 @@ impl Account {
             // A thousand idle accounts must not keep a thousand directories open.
             self.files.iter_mut().for_each(|files| files.unlock());
         }
-    }
-}
-
-fn needs_network(action: &Action) -> bool {
-    matches!(action, Action::ReadInputs | Action::Request(_) | Action::Ask(_))
-}
-
-fn perform(files: &mut Files, action: Action) -> Option<Event> {
-    Some(match action {
-        Action::Load => Event::Loaded(files.load()),
-        Action::Lock => Event::Locked(files.lock()),
-        Action::TakeOver(seed) => Event::TakenOver(files.take_over(seed)),
-        Action::Prepare(record) => Event::Prepared(files.prepare(&record)),
-        Action::Persist(record) => Event::Persisted(files.persist(&record)),
-        Action::Publish(token) => Event::Published(files.publish(&token)),
-        Action::Withdraw(token) => Event::Withdrawn(files.withdraw(&token)),
-        Action::Unlock => {
-            files.unlock();
-            Event::Unlocked
-        }
-        Action::Report(_) | Action::ReadInputs | Action::Request(_) | Action::Ask(_) => return None,
-    })
-}
-
-/// The accounts of a config, or the one with the name `only`.
-pub fn accounts<'a>(
-    settings: &'a Arc<config::Settings>,
-    only: Option<&'a str>,
-    mode: Mode,
-) -> impl Iterator<Item = Account> + 'a {
-    let chosen = settings.chosen(only);
-    chosen.map(move |account| Account::new(settings, account, policy(settings, account, mode)))
-}
-
-/// The part of an account's configuration that the core needs.
-pub fn policy(settings: &Arc<config::Settings>, account: &Arc<config::AccountConfig>, mode: Mode) -> Policy {
-    let inline_seed = match &account.refresh_token {
-        Some(config::SecretSource::Inline(secret)) => Some(secret.fingerprint()),
-        _ => None,
-    };
-    Policy {
-        account: account.name.shared(),
-        from: account.from.as_ref().map(config::AccountName::shared),
-        config: Arc::clone(&settings.path_text),
-        grant_type: account.grant.grant_type,
-        skew: account.skew,
-        default_lifetime: account.default_lifetime,
-        horizon: mode.horizon,
-        inline_seed,
-        login_hint: LoginHint::new({
-            let (settings, account) = (Arc::clone(settings), Arc::clone(account));
-            move || login_hint(&settings, &account)
-        }),
-        reread_secrets: inline_seed.is_none().then_some(REREAD),
-        lock_patience: mode.lock_patience,
-        remove_expired: account.remove_expired,
-        patient: mode.patient,
-        fleet: account.fleet.as_ref().map(|fleet| FleetPolicy {
-            role: fleet.role,
-            host: machine::host(&settings.state_dir).into(),
-            place: machine::place(&settings.state_dir),
-        }),
     }
 }

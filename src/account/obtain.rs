@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account::Account;
 use crate::account::context::{Context, Mode, Observer};
 use crate::account::files::Files;
 use crate::account::once;
 use crate::account::outputs::{matches, render};
+use crate::account::policy::accounts;
 use crate::account::token_file::Observation;
-use crate::account::{Account, accounts};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::files;

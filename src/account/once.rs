@@ -16,6 +16,7 @@ use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 use crate::runtime::{END, Signals, event_loop};
 use crate::store::note::Note;
+use crate::store::state::Store;
 use crate::workers;
 use serde::{Deserialize, Serialize};
 
@@ -105,9 +106,9 @@ impl Note for LastPass {
 }
 
 /// Notes a pass. `is_quiet`: the failure is told now, unless it was told before.
-pub fn note_pass(account: &mut Account, now: Timestamp, is_quiet: bool) -> PassNote {
-    let (ticks, kind) = (monotonic(), account.outcome().and_then(Outcome::kind).map(str::to_owned));
-    let note = account.files().store().update_note(|last: &mut LastPass| {
+pub fn note_pass(store: &mut Store, outcome: Option<&Outcome>, now: Timestamp, is_quiet: bool) -> PassNote {
+    let (ticks, kind) = (monotonic(), outcome.and_then(Outcome::kind).map(str::to_owned));
+    let note = store.update_note(|last: &mut LastPass| {
         let gap = ticks.saturating_sub(last.monotonic_ms).max(0).cast_unsigned();
         let gap = (last.boot_id == Some(now.boot_id)).then(|| Duration::from_millis(gap));
         (last.monotonic_ms, last.boot_id) = (ticks, Some(now.boot_id));

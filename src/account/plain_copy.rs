@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{AccountConfig, SecretSource, Settings};
 use crate::store;
-use crate::store::state::Stored;
+use crate::store::document::Stored;
 
 /// Where the copy of this config is, if there is one.
 pub fn path(config: &Path) -> PathBuf {

@@ -10,9 +10,9 @@ use crate::config::{AccountConfig, Settings};
 use crate::problem::{Class, Problem};
 use crate::refresh::record::Record;
 use crate::store;
+use crate::store::document::Stored;
 use crate::store::seal;
 use crate::store::seal::StateKeys;
-use crate::store::state::Stored;
 
 /// How the state is kept now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

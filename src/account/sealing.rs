@@ -13,9 +13,10 @@ use crate::secret::Secret;
 use crate::secrets;
 use crate::secrets::SecretError;
 use crate::store;
+use crate::store::document::Stored;
 use crate::store::seal;
 use crate::store::seal::{SealError, SealRules, StateKeys};
-use crate::store::state::{StateError, Stored};
+use crate::store::state::StateError;
 use crate::workers;
 
 /// How long the keys may take: two commands, or a file system that is slow.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod brief;
 mod fleet;
 mod init;
 mod seal;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use crate::cli::args::fleet::{Fleet, FleetCommand};
@@ -44,25 +45,7 @@ impl Args {
             line.remove(1);
             line.push("--help".into());
         }
-        Self::read_briefly(&line).map_or_else(|| Self::try_parse_from(line), Ok)
-    }
-
-    /// Parses a command that scripts run often with the definition of that command alone: to build
-    /// the whole definition takes as long as `status` itself. `None` for other commands, for help
-    /// and for mistakes: the whole definition answers those.
-    fn read_briefly(line: &[OsString]) -> Option<Self> {
-        let (name, flags): (_, fn(clap::Command) -> clap::Command) = match line.get(1)?.to_str()? {
-            "run" => ("run", Run::augment_args),
-            "once" => ("once", Once::augment_args),
-            "token" => ("token", Token::augment_args),
-            "exec" => ("exec", Exec::augment_args),
-            "rejected" => ("rejected", Rejected::augment_args),
-            "status" => ("status", Status::augment_args),
-            _ => return None,
-        };
-        let program = Common::augment_args(clap::Command::new("zg-tokend"));
-        let program = program.subcommand(flags(clap::Command::new(name)));
-        Self::from_arg_matches(&program.try_get_matches_from(line).ok()?).ok()
+        brief::read(&line).map_or_else(|| Self::try_parse_from(line), Ok)
     }
 }
 
@@ -276,6 +259,18 @@ pub struct TokenFlags {
     pub wait: Duration,
 }
 
+impl Default for TokenFlags {
+    fn default() -> Self {
+        let time = |text| duration(text).unwrap_or_default();
+        Self {
+            min_valid: time(MIN_VALID),
+            on_error: OnError::UseExisting,
+            on_busy: OnBusy::Wait,
+            wait: time(WAIT),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
     /// Use the stored token while it is live
@@ -306,11 +301,27 @@ pub struct Token {
     #[command(flatten)]
     pub wanted: TokenFlags,
     /// User name for git
-    #[arg(long, value_name = "NAME", default_value = "oauth2")]
+    #[arg(long, value_name = "NAME", default_value = GIT_USER)]
     pub username: String,
     /// Operation that git passes to its credential helper: get, store or erase
     #[arg(value_name = "OPERATION")]
     pub operation: Option<String>,
+}
+
+/// Most git servers take any name beside a token.
+const GIT_USER: &str = "oauth2";
+
+impl Default for Token {
+    fn default() -> Self {
+        Self {
+            format: TokenOutput::Raw,
+            template: None,
+            own_session: false,
+            wanted: TokenFlags::default(),
+            username: GIT_USER.to_owned(),
+            operation: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,6 +19,7 @@ use crate::cli::args::LogFormat;
 use crate::cli::output::printable;
 use crate::cli::terminal::{columns_of, fold};
 use crate::clock::{Clock, SystemClock, Timestamp, utc};
+use crate::config::AccountName;
 use crate::message::{Level, Message, duration, local, local_time, words};
 use crate::problem::{Class, Problem, told};
 use crate::refresh::fleet::FleetReport;
@@ -211,7 +212,7 @@ fn entry_for_terminal(colour: bool, text: &str, message: &Message) -> String {
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
     /// The generation of each account's token that was told last.
-    told: RefCell<HashMap<String, u64>>,
+    told: RefCell<HashMap<AccountName, u64>>,
     /// The accounts with a token of another machine, and whether it was told that their file has it.
     received: RefCell<HashMap<String, bool>>,
 }
@@ -222,13 +223,13 @@ impl Observer for Log {
             Notice::Report { account, token_file, report, next_pass, .. } => {
                 let mut message = words(report);
                 if let Report::Fleet(FleetReport::Received { .. } | FleetReport::Dropped { .. }) = report {
-                    self.received.borrow_mut().insert((*account).to_owned(), false);
+                    self.received.borrow_mut().insert(account.to_string(), false);
                 }
                 if let Report::Finished(outcome) = report {
                     self.tell_token(account, token_file, outcome, *next_pass, &mut message);
-                    self.quieten(account, outcome, *next_pass, &mut message);
+                    self.quieten(account.as_str(), outcome, *next_pass, &mut message);
                 }
-                write(Some(account), &message);
+                write(Some(account.as_str()), &message);
             }
             Notice::Hang { account, message, .. } => write(Some(account), message),
             // Names may come and go as long as `run` lives.
@@ -246,14 +247,15 @@ impl Log {
     /// The first token of an account is told with its file, and later ones of other processes and machines too.
     fn tell_token(
         &self,
-        account: &str,
+        account: &AccountName,
         token_file: &Path,
         outcome: &Outcome,
         next_pass: Option<Timestamp>,
         words: &mut Message,
     ) {
         let next = next_pass.map(|next| format!("; next refresh at {}", time_of_day(next)));
-        if let (Outcome::Republished, Some(is_told)) = (outcome, self.received.borrow_mut().get_mut(account))
+        if let (Outcome::Republished, Some(is_told)) =
+            (outcome, self.received.borrow_mut().get_mut(account.as_str()))
         {
             *is_told = true;
             words.text =
@@ -263,14 +265,14 @@ impl Log {
         let (Outcome::Refreshed { generation, .. } | Outcome::Fresh { generation, .. }) = outcome else {
             return;
         };
-        let received = self.received.borrow_mut().remove(account);
-        let earlier = self.told.borrow_mut().insert(account.to_owned(), *generation);
+        let received = self.received.borrow_mut().remove(account.as_str());
+        let earlier = self.told.borrow_mut().insert(account.clone(), *generation);
         if earlier == Some(*generation) || received == Some(true) {
             return;
         }
         if let Outcome::Fresh { remaining, .. } = outcome {
             let lives = duration(*remaining);
-            let failed = self.repeated.borrow().get(account).map(|(event, _)| *event);
+            let failed = self.repeated.borrow().get(account.as_str()).map(|(event, _)| *event);
             words.text = match failed {
                 Some("needs_login") => format!(
                     "another process renewed the login and stored token {generation}, which lives {lives}"
@@ -347,8 +349,8 @@ mod tests {
         let log = Log::default();
         let report = Report::Finished(Outcome::Fresh { generation: 1, remaining: Duration::from_secs(60) });
         let now = SystemClock::new().now();
-        let (account, token_file) = ("a", Path::new("/token"));
-        log.notice(&Notice::Report { account, token_file, report: &report, next_pass: None, now });
+        let (name, account, token_file) = ("a".parse().unwrap(), "a", Path::new("/token"));
+        log.notice(&Notice::Report { account: &name, token_file, report: &report, next_pass: None, now });
         log.repeated.borrow_mut().insert(account.to_owned(), ("refused", 1));
         assert_eq!(log.told.borrow().len(), 1);
         log.notice(&Notice::Removed { account });
@@ -359,9 +361,10 @@ mod tests {
     fn a_token_of_another_machine_is_told_as_such_and_once() {
         let log = Log::default();
         let account = "a";
+        let name = account.parse().unwrap();
         let tell = |outcome: &Outcome| {
             let mut message = words(&Report::Finished(outcome.clone()));
-            log.tell_token(account, Path::new("/token"), outcome, None, &mut message);
+            log.tell_token(&name, Path::new("/token"), outcome, None, &mut message);
             (message.level == Level::Debug, message.text)
         };
         let fresh = |generation| Outcome::Fresh { generation, remaining: Duration::from_secs(60) };

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::account::Account;
 use crate::account::context::{Context, Mode};
 use crate::account::fleet_note::FleetNote;
 use crate::account::once::once;
-use crate::account::{Account, accounts};
+use crate::account::policy::accounts;
 use crate::cli::args::{Args, Logout};
 use crate::cli::exit::Exit;
 use crate::cli::once::Warnings;

@@ -58,23 +58,29 @@ pub fn main() -> ExitCode {
     let done = match &args.command {
         Command::Run(flags) => Ok(run::execute(&args, flags)),
         Command::Once(flags) => Ok(once::execute(&args, flags)),
-        Command::Man(flags) => Ok(manual::man(flags)),
-        Command::Completions(flags) => Ok(completions::execute(flags)),
+        Command::Man(flags) => apart(|| Ok(manual::man(flags))),
+        Command::Completions(flags) => apart(|| Ok(completions::execute(flags))),
         Command::Token(flags) => token::execute(&args, flags),
         Command::Exec(flags) => return exec::execute(&args, flags),
-        Command::Rejected(flags) => rejected::execute(&args, flags),
-        Command::Login(flags) => login::execute(&args, flags),
-        Command::Logout(flags) => logout::execute(&args, flags),
-        Command::Fleet(flags) => Ok(fleet::execute(&args, flags)),
-        Command::Seal(flags) => Ok(seal::execute(&args, flags)),
-        Command::Set(flags) => set::execute(&args, flags),
+        Command::Rejected(flags) => apart(|| rejected::execute(&args, flags)),
+        Command::Login(flags) => apart(|| login::execute(&args, flags)),
+        Command::Logout(flags) => apart(|| logout::execute(&args, flags)),
+        Command::Fleet(flags) => apart(|| Ok(fleet::execute(&args, flags))),
+        Command::Seal(flags) => apart(|| Ok(seal::execute(&args, flags))),
+        Command::Set(flags) => apart(|| set::execute(&args, flags)),
         Command::Status(flags) => return ExitCode::from(status::execute(&args, flags) as u8),
-        Command::Init(flags) => Ok(init::execute(&args, flags)),
-        Command::Check(flags) => check::execute(&args, flags),
-        Command::Demo(flags) => Ok(demo::execute(flags)),
+        Command::Init(flags) => apart(|| Ok(init::execute(&args, flags))),
+        Command::Check(flags) => apart(|| check::execute(&args, flags)),
+        Command::Demo(flags) => apart(|| Ok(demo::execute(flags))),
     };
     // A command that ends early has shown why.
     done.unwrap_or_else(|exit| exit).into()
+}
+
+/// A command that people type, on its own: inlined, the largest of them would give its stack to all commands.
+#[inline(never)]
+fn apart<T>(command: impl FnOnce() -> T) -> T {
+    command()
 }
 
 /// Help and version go to stdout and are a success; the rest is wrong usage, which monitoring must

@@ -7,13 +7,15 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_with_macros::skip_serializing_none;
 
+use crate::account::Account;
 use crate::account::context::{Context, Mode, Notice, Observer};
 use crate::account::once::{self, PassNote};
-use crate::account::{Account, accounts};
+use crate::account::policy::accounts;
 use crate::cli::args::{Args, Once};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::settings::settings;
+use crate::clock::Timestamp;
 use crate::config::{AccountConfig, Settings};
 use crate::hooks::command::Hook;
 use crate::hooks::{due, run_all};
@@ -23,6 +25,8 @@ use crate::push;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::schedule;
+use crate::store::Stores;
+use crate::workers;
 
 /// With `--every`, a token must outlive the next pass by this much: cron is punctual to the
 /// minute, and the pass needs time itself.
@@ -63,17 +67,12 @@ pub(super) fn pass(
     let exit = Exit::worst(accounts.iter().map(exit_of));
     let printed = !flags.json || print_json(&accounts, exit);
     let (mut hooks, mut configured) = (Vec::new(), Vec::new());
-    for mut account in accounts {
-        let is_abandoned = account.is_abandoned();
-        let note = if is_abandoned {
-            PassNote::default()
-        } else {
-            once::note_pass(&mut account, clock.now(), flags.quiet)
-        };
+    let notes = note_passes(&settings, &accounts, clock.now(), flags.quiet);
+    for (mut account, note) in accounts.into_iter().zip(notes) {
         if !flags.json {
             print_line(&account, flags.quiet, &note);
         }
-        if is_abandoned {
+        if account.is_abandoned() {
             continue;
         }
         if let Some(gap) = note.gap.filter(|_| flags.every.is_none() && !flags.quiet) {
@@ -87,6 +86,21 @@ pub(super) fn pass(
         return exit;
     }
     if printed { exit } else { Exit::worst([exit, Exit::Io]) }
+}
+
+/// Notes the pass of each account whose files answer. Many are noted on several threads, which share one walk
+/// to the state directory.
+fn note_passes(settings: &Settings, accounts: &[Account], now: Timestamp, quiet: bool) -> Vec<PassNote> {
+    let stores = Stores::new(settings);
+    let note = |account: &Account| (Arc::clone(account.configured()), account.outcome().cloned());
+    let passes: Vec<_> =
+        accounts.iter().map(|account| (!account.is_abandoned()).then(|| note(account))).collect();
+    workers::map(&passes, |pass| {
+        let noted = pass.as_ref().map(|(configured, outcome)| {
+            once::note_pass(&mut stores.open(configured), outcome.as_ref(), now, quiet)
+        });
+        noted.unwrap_or_default()
+    })
 }
 
 /// Sends the tokens of accounts to the targets that lack them.
@@ -150,7 +164,7 @@ impl Observer for Warnings {
     fn notice(&self, notice: &Notice<'_>) {
         match notice {
             Notice::Report { report: Report::Finished(_), .. } | Notice::Removed { .. } => {}
-            Notice::Report { account, report, .. } => warn(account, &words(report)),
+            Notice::Report { account, report, .. } => warn(account.as_str(), &words(report)),
             Notice::Hang { account, message, .. } | Notice::Message { account: Some(account), message } => {
                 warn(account, message);
             }

@@ -15,6 +15,7 @@ use crate::config::keys::{
     AccountKeys, FORMS, KEYS, Key, Kind, Place, RawAccount, RawAccounts, RawAudience, RawTable,
 };
 use crate::config::problem::ConfigProblem;
+use crate::config::raw_values::Value;
 use crate::config::spelling;
 use crate::config::values::is_pasted;
 
@@ -71,12 +72,12 @@ fn entries(name: Spanned<String>, mut keys: AccountKeys) -> Vec<RawEntry> {
     };
     let login = name.clone();
     let mut entries = vec![RawEntry { name, keys, way: "from" }];
-    if let Some(RawAudience::Other(users)) = audience.map(Spanned::into_inner) {
+    if let Some(RawAudience::Other(users)) = audience.map(Value::into_inner) {
         entries.extend(users.into_iter().map(|(user, keys)| {
             let mut raw = keys.all();
             let name = format!("{}.{}", login.get_ref(), user.get_ref());
             let way = if raw.from.is_some() { FROM_IN_AUDIENCE } else { "audience" };
-            raw.from.get_or_insert_with(|| Spanned::new(user.span(), login.get_ref().clone()));
+            raw.from.get_or_insert_with(|| Value::new(user.span(), login.get_ref().clone()));
             RawEntry { name: Spanned::new(user.span(), name), keys: AccountKeys::Any(raw), way }
         }));
     }

@@ -1,9 +1,7 @@
 //! The keys of a login that several machines share.
 
-use toml::Spanned;
-
 use crate::config::grant::GrantConfig;
-use crate::config::keys::{RawFleet, or_default};
+use crate::config::keys::{RawFleet, or_default, raw};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::FleetConfig;
 use crate::config::validate::Scope;
@@ -18,7 +16,7 @@ const ROLES: [(&str, Role); 2] = [("refresh", Role::Refresh), ("read", Role::Rea
 impl Scope<'_> {
     pub(super) fn fleet(
         &self,
-        raw: Spanned<RawFleet>,
+        raw: raw::Table<RawFleet>,
         has_from: bool,
         grant: &GrantConfig,
     ) -> Result<FleetConfig, ConfigProblem> {

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
 use url::Url;
 
 use crate::config::grant::{AssertionAudience, GrantConfig};
@@ -23,12 +22,12 @@ impl Scope<'_> {
     ) -> Result<GrantConfig, ConfigProblem> {
         let grant_type = grant_type(raw, preset)?;
         let refresh_token = raw.refresh_token.as_ref().filter(|_| !grant_type.has_login());
-        if let Some(span) = refresh_token.map(Spanned::span) {
+        if let Some(span) = refresh_token.map(|raw| raw.span()) {
             let what = format!("does not belong to grant_type {}", grant_type.name());
             return Err(bad_value("refresh_token", span, what, "remove it: no login is needed"));
         }
-        let of_secret = |secret: &Option<raw::Secret>| secret.as_ref().map(Spanned::span);
-        let of_text = |text: &Option<raw::Text>| text.as_ref().map(Spanned::span);
+        let of_secret = |secret: &Option<raw::Secret>| secret.as_ref().map(|raw| raw.span());
+        let of_text = |text: &Option<raw::Text>| text.as_ref().map(|raw| raw.span());
         for (key, span, needs) in [
             ("assertion", of_secret(&raw.assertion), GrantType::JwtBearer),
             ("assertion_issuer", of_text(&raw.assertion_issuer), GrantType::JwtBearer),
@@ -56,7 +55,7 @@ impl Scope<'_> {
             let hint = "keep private_key to sign here, or client_assertion if somebody else signs";
             return Err(bad_value("private_key", key.span(), "stands beside client_assertion", hint));
         }
-        let word = |key: &str, raw: Option<raw::Text>| raw.map(|raw| text(key, raw)).transpose();
+        let word = |key: &str, raw: Option<raw::Text>| raw.map(|raw| text(key, raw.into())).transpose();
         let secret = |key: &str, raw: Option<raw::Secret>| raw.map(|raw| self.secret(key, raw)).transpose();
         let pem =
             |key: &str, raw: Option<raw::Secret>| raw.map(|raw| self.secret_or_text(key, raw)).transpose();
@@ -182,7 +181,7 @@ impl GrantConfig {
 }
 
 fn audience(key: &str, raw: raw::Text) -> Result<AssertionAudience, ConfigProblem> {
-    Ok(match text(key, raw)?.as_str() {
+    Ok(match text(key, raw.into())?.as_str() {
         "issuer" => AssertionAudience::Issuer,
         "token_endpoint" => AssertionAudience::TokenEndpoint,
         other => AssertionAudience::Text(other.to_owned()),
@@ -212,7 +211,7 @@ fn typed(
 fn token_type(key: &str, raw: raw::Text) -> Result<String, ConfigProblem> {
     const WORDS: [&str; 6] = ["access_token", "refresh_token", "id_token", "saml1", "saml2", "jwt"];
     if raw.get_ref().contains(':') {
-        return text(key, raw);
+        return text(key, raw.into());
     }
     let word = choice(key, &raw, &WORDS.map(|word| (word, word)))?;
     Ok(format!("urn:ietf:params:oauth:token-type:{word}"))

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::config::key::{Group, KeyTable};
 pub use crate::config::key::{Key, Kind, Place};
-use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOr};
+use crate::config::raw_values::{NameOrNumber, OneOrMany, TextOr, Value};
 use crate::secret::Secret;
 
 /// The Rust type of each [`Kind`], as serde reads it.
@@ -17,24 +17,24 @@ pub(super) mod raw {
 
     use toml::Spanned;
 
-    use crate::config::keys::{NameOrNumber, OneOrMany, RawAudience, RawSecret};
+    use crate::config::keys::{NameOrNumber, OneOrMany, RawAudience, RawSecret, Value};
 
-    pub type Text = Spanned<String>;
+    pub type Text = Value<String>;
     pub type Path = Text;
     pub type Url = Text;
     pub type Duration = Text;
     pub type Bool = bool;
-    pub type Secret = Spanned<RawSecret>;
+    pub type Secret = Value<RawSecret>;
     pub type TextSource = Secret;
     pub type UrlSource = Secret;
-    pub type Audience = Spanned<RawAudience>;
-    pub type Principal = Spanned<NameOrNumber>;
-    pub type List = Spanned<OneOrMany>;
+    pub type Audience = Value<RawAudience>;
+    pub type Principal = Value<NameOrNumber>;
+    pub type List = Value<OneOrMany>;
     pub type Body = Text;
-    pub type Params = BTreeMap<Text, Text>;
-    pub type Secrets = BTreeMap<Text, Secret>;
-    pub type Command = Spanned<Vec<String>>;
-    pub type Table<T> = Spanned<T>;
+    pub type Params = BTreeMap<Spanned<String>, Spanned<String>>;
+    pub type Secrets = BTreeMap<Spanned<String>, Secret>;
+    pub type Command = Value<Vec<String>>;
+    pub type Table<T> = Value<T>;
     pub type Tables<T> = Vec<Spanned<T>>;
 }
 
@@ -450,11 +450,8 @@ pub(super) type RawSecret = TextOr<Secret, RawForms>;
 /// Accounts, by name.
 pub(super) type RawAccounts = BTreeMap<Spanned<String>, AccountKeys>;
 
-/// The keys of an account. All of them take four kilobytes, and most accounts of a large fleet have two.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most accounts are of the large one, which is small for all that"
-)]
+/// The keys of an account. All of them take two thirds of a kilobyte, and most accounts of a large fleet
+/// have two.
 #[derive(Clone, Deserialize)]
 #[serde(from = "Box<RawAccount>")]
 pub(super) enum AccountKeys {
@@ -513,7 +510,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
 }
 
 /// The value of a key, else its default.
-pub(super) fn or_default(path: &str, value: Option<Spanned<String>>) -> Spanned<String> {
+pub(super) fn or_default(path: &str, value: Option<raw::Text>) -> raw::Text {
     let default = || find(path).map_or("", |key| key.default);
-    value.unwrap_or_else(|| Spanned::new(0..0, default().to_owned()))
+    value.unwrap_or_else(|| Value::new(0..0, default().to_owned()))
 }

@@ -106,10 +106,10 @@ fn redirect_uri(value: &Spanned<String>) -> Result<Url, ConfigProblem> {
     Err(bad_value(KEY, value.span(), what, hint))
 }
 
-fn identity(value: Spanned<String>) -> Result<String, ConfigProblem> {
+fn identity(value: raw::Text) -> Result<String, ConfigProblem> {
     const KEY: &str = "identity";
     let span = value.span();
-    let value = text(KEY, value)?;
+    let value = text(KEY, value.into())?;
     let is_whole = value
         .split_once('#')
         .is_some_and(|(issuer, subject)| Url::parse(issuer).is_ok() && !subject.is_empty());

@@ -2,10 +2,43 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::{Deref, Range};
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+/// A value and its place. In a box, since few of the many keys of an account have a value: else each
+/// function that moves the keys takes four kilobytes of stack, and a short command spends most of its time
+/// on the first use of pages.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Value<T>(Box<Spanned<T>>);
+
+impl<T> Value<T> {
+    pub(super) fn new(place: Range<usize>, value: T) -> Self {
+        Self(Box::new(Spanned::new(place, value)))
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<T> Deref for Value<T> {
+    type Target = Spanned<T>;
+
+    fn deref(&self) -> &Spanned<T> {
+        &self.0
+    }
+}
+
+impl<T> From<Value<T>> for Spanned<T> {
+    fn from(value: Value<T>) -> Self {
+        *value.0
+    }
+}
 
 /// A user or group.
 #[derive(Clone, Deserialize)]

@@ -74,7 +74,7 @@ impl Scope<'_> {
         Ok(checked)
     }
 
-    pub(super) fn signal(&self, raw: Spanned<RawSignal>) -> Result<SignalConfig, ConfigProblem> {
+    pub(super) fn signal(&self, raw: raw::Table<RawSignal>) -> Result<SignalConfig, ConfigProblem> {
         let (place, raw) = (raw.span(), raw.into_inner());
         let pid_file = raw.pid_file.ok_or_else(|| missing("signal.pid_file", place, ""))?;
         let signal = or_default("signal.signal", raw.signal);
@@ -84,7 +84,7 @@ impl Scope<'_> {
         })
     }
 
-    pub(super) fn probe(raw: Spanned<RawProbe>, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
+    pub(super) fn probe(raw: raw::Table<RawProbe>, allow_http: bool) -> Result<ProbeConfig, ConfigProblem> {
         let (place, raw) = (raw.span(), raw.into_inner());
         let every = duration("probe.every", &or_default("probe.every", raw.every), PROBE_INTERVALS)?;
         let url = raw.url.ok_or_else(|| missing("probe.url", place, ""))?;

@@ -156,7 +156,7 @@ impl Scope<'_> {
         token_file: &raw::Path,
         like: &AccountConfig,
     ) -> Result<Checked, ConfigProblem> {
-        let places = (refresh_token.as_ref().map_or(0..0, Spanned::span), token_file.span());
+        let places = (refresh_token.as_ref().map_or(0..0, |raw| raw.span()), token_file.span());
         let TokenFile { path, missing, .. } = self.place("token_file", token_file)?;
         let account = AccountConfig {
             name,
@@ -179,13 +179,13 @@ impl Scope<'_> {
     ) -> Result<Checked, ConfigProblem> {
         let whose = if place.is_empty() { String::new() } else { format!(" in account `{name}`") };
         let missing = |key| missing(key, place.clone(), &whose);
-        let preset = raw.provider.as_ref().map(provider).transpose()?;
+        let preset = raw.provider.as_deref().map(provider).transpose()?;
         let has_google_credentials = raw.google_credentials.is_some();
         let grant = self.grant(&mut raw, preset)?;
         let has_from = raw.from.is_some();
         let fleet = raw.fleet.take().map(|raw| self.fleet(raw, has_from, &grant)).transpose()?;
         let only_reads = fleet.as_ref().is_some_and(|fleet| fleet.role == Role::Read);
-        let spanned = preset.zip(raw.provider.as_ref().map(Spanned::span));
+        let spanned = preset.zip(raw.provider.as_ref().map(|raw| raw.span()));
         let parts = [
             ("tenant", raw.tenant.take()),
             ("host", raw.host.take()),
@@ -241,7 +241,7 @@ impl Scope<'_> {
             })
             .transpose()?;
         let auth_method = auth_method(
-            raw.token_endpoint_auth_method.as_ref(),
+            raw.token_endpoint_auth_method.as_deref(),
             grant.credentials(client_secret.is_some()),
             preset,
         )?;
@@ -265,8 +265,8 @@ impl Scope<'_> {
             self.request_headers(raw.request_headers)?,
             preset.map_or(&[], |preset| preset.headers),
         );
-        let refresh_token_span = raw.refresh_token.as_ref().map_or(0..0, Spanned::span);
-        let token_file_span = raw.token_file.as_ref().map_or(0..0, Spanned::span);
+        let refresh_token_span = raw.refresh_token.as_ref().map_or(0..0, |raw| raw.span());
+        let token_file_span = raw.token_file.as_ref().map_or(0..0, |raw| raw.span());
         let token_file = raw.token_file.map(|path| self.place("token_file", &path)).transpose()?;
         let token_file = token_file.or(default_token_file.map(|path| self.private_file(path)));
         let token_file = token_file.ok_or_else(|| missing("token_file"))?;
@@ -290,7 +290,7 @@ impl Scope<'_> {
             elsewhere,
             issuer,
             login,
-            confirmed_endpoint_host: raw.confirmed_endpoint_host.as_ref().map(host).transpose()?,
+            confirmed_endpoint_host: raw.confirmed_endpoint_host.as_deref().map(host).transpose()?,
             client_id,
             client_secret,
             auth_method,

@@ -7,7 +7,7 @@ use toml::Spanned;
 use url::{Host, Url};
 
 use crate::config::keys;
-use crate::config::keys::or_default;
+use crate::config::keys::{or_default, raw};
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::raw_values::NameOrNumber;
 use crate::config::settings::WriteMode;
@@ -101,7 +101,7 @@ pub(super) fn provider(value: &Spanned<String>) -> Result<&'static Provider, Con
 /// `parts` are the values of `tenant` and its like.
 pub(super) fn provider_part(
     provider: Option<(&Provider, Range<usize>)>,
-    parts: [(&'static str, Option<Spanned<String>>); 4],
+    parts: [(&'static str, Option<raw::Text>); 4],
 ) -> Result<Option<String>, ConfigProblem> {
     let place = provider.as_ref().and_then(|(provider, _)| provider.place.as_ref());
     let mut own = None;
@@ -338,7 +338,7 @@ pub(super) fn duration(
     Ok(duration)
 }
 
-pub(super) fn write_mode(key: &str, raw: Option<Spanned<String>>) -> Result<WriteMode, ConfigProblem> {
+pub(super) fn write_mode(key: &str, raw: Option<raw::Text>) -> Result<WriteMode, ConfigProblem> {
     choice(key, &or_default(key, raw), &[("replace", WriteMode::Replace), ("in-place", WriteMode::InPlace)])
 }
 
@@ -356,7 +356,7 @@ pub(super) fn mode(key: &str, value: &Spanned<String>) -> Result<u32, ConfigProb
     Err(bad_value(key, value.span(), what, hint))
 }
 
-pub(super) fn principal(key: &str, value: Spanned<NameOrNumber>) -> Result<Principal, ConfigProblem> {
+pub(super) fn principal(key: &str, value: raw::Principal) -> Result<Principal, ConfigProblem> {
     let span = value.span();
     let name = match value.into_inner() {
         NameOrNumber::Number(number) => number.to_string(),

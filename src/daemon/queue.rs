@@ -7,11 +7,10 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::config::AccountName;
 use crate::daemon::requests::{CurrentConfig, LoopRequest};
-use crate::daemon::slot::ConfigState;
+use crate::daemon::slot::{ConfigState, Wake};
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::watches;
 use crate::files::watch::Changes;
-use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
 
@@ -26,17 +25,17 @@ impl Supervisor {
             slot.queued = false;
             let Some(mut account) = slot.account.take() else {
                 // A task works on it since an earlier event.
-                if let Event::Begin(trigger) = event {
+                if let Wake::Begin(trigger) = event {
                     slot.add_trigger(trigger);
                 }
                 self.queue.release(&host);
                 continue;
             };
-            if let Event::Begin(trigger) = event {
-                event = Event::Begin(trigger.and(slot.waiters.start()));
+            if let Wake::Begin(trigger) = event {
+                event = Wake::Begin(trigger.and(slot.waiters.start()));
             }
-            if account.start(event, &self.context) {
-                slot.place = Some(host);
+            if account.start(event.into(), &self.context) {
+                slot.place = Some(host.into());
                 self.note(&name);
                 self.running += 1;
                 self.context.set_active(self.running);
@@ -94,7 +93,8 @@ impl Supervisor {
     fn put_back(&mut self, name: &AccountName, mut account: Box<Account>) {
         let Some(slot) = self.slots.get_mut(name) else { return };
         slot.checked |= account.outcome().is_some() || account.core().is_unstored();
-        slot.waits_for_login = account.waits_for_login();
+        // A process that ends waits for nothing: to watch and to read all states would be most of a stop.
+        slot.waits_for_login = !self.stopping && account.waits_for_login();
         let mut outdated = false;
         if slot.waits_for_login {
             // Watch first, then compare: no change is missed in between.
@@ -124,14 +124,14 @@ impl Supervisor {
         slot.account = Some(account);
         if self.stopping {
             if !stopped {
-                slot.enqueue(name, Event::Stop, &mut self.queue);
+                slot.enqueue(name, Wake::Stop, &mut self.queue);
             }
         } else if idle && !matches!(slot.config, ConfigState::Current) {
             self.rebuild(name);
         } else if let Some(trigger) = slot.next_trigger.take() {
-            slot.enqueue(name, Event::Begin(trigger), &mut self.queue);
+            slot.enqueue(name, Wake::Begin(*trigger), &mut self.queue);
         } else if outdated || slot.waiters.need_pass() {
-            slot.enqueue(name, Event::Begin(Trigger::default()), &mut self.queue);
+            slot.enqueue(name, Wake::Begin(Trigger::default()), &mut self.queue);
         }
     }
 
@@ -155,7 +155,7 @@ impl Supervisor {
                 let queue = slot.account.is_some() && !slot.waiters.need_pass();
                 slot.waiters.add(purpose, reply);
                 if queue {
-                    slot.enqueue(&account, Event::Begin(Trigger::default()), &mut self.queue);
+                    slot.enqueue(&account, Wake::Begin(Trigger::default()), &mut self.queue);
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Supervisor {
             // Every account with a deadline has a slot.
             let Some(slot) = self.slots.get_mut(&name) else { break };
             slot.queued = true;
-            slot.enqueue(&name, Event::Woke, &mut self.queue);
+            slot.enqueue(&name, Wake::Woke, &mut self.queue);
             self.note(&name);
         }
     }
@@ -218,7 +218,7 @@ impl Supervisor {
         let names: Vec<AccountName> = self.slots.keys().cloned().collect();
         for name in &names {
             if let Some(slot) = self.slots.get(name).filter(|slot| slot.account.is_some()) {
-                slot.enqueue(name, Event::Stop, &mut self.queue);
+                slot.enqueue(name, Wake::Stop, &mut self.queue);
             }
             self.note(name);
         }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::account::accounts;
 use crate::account::context::Notice;
+use crate::account::policy::accounts;
 use crate::config::{AccountName, Settings};
 use crate::daemon::overview::Facts;
-use crate::daemon::slot::{ConfigState, Slot};
+use crate::daemon::slot::{ConfigState, Slot, Wake};
 use crate::daemon::supervisor::{MODE, Supervisor, supervise};
 use crate::daemon::watches;
 use crate::message::{Level, Message};
 use crate::problem::chain;
-use crate::refresh::Event;
 use crate::refresh::decide::Trigger;
 use crate::store;
 use crate::store::lock::LockError;
@@ -47,7 +46,7 @@ impl Supervisor {
                     }
                     (Ok(lock), None) => {
                         let slot = Slot::new(account, lock);
-                        slot.enqueue(&name, Event::Begin(Trigger::default()), &mut self.queue);
+                        slot.enqueue(&name, Wake::Begin(Trigger::default()), &mut self.queue);
                         self.slots.insert(name.clone(), slot);
                         self.note(&name);
                     }
@@ -90,8 +89,9 @@ impl Supervisor {
             ConfigState::Changed(account) => {
                 slot.replace(account);
                 let reread = Trigger { reread: true, ..Trigger::default() };
-                let trigger = slot.next_trigger.take().unwrap_or_default().and(reread);
-                slot.enqueue(name, Event::Begin(trigger), &mut self.queue);
+                let trigger =
+                    slot.next_trigger.take().map(|trigger| *trigger).unwrap_or_default().and(reread);
+                slot.enqueue(name, Wake::Begin(trigger), &mut self.queue);
             }
             ConfigState::Removed => {
                 self.overview.change(name, slot.facts, Facts::default());

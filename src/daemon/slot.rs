@@ -20,7 +20,26 @@ use crate::store::lock::SupervisorLock;
 const LOCAL: [&str; 3] = ["dns", "connect", "proxy"];
 
 /// Events for accounts, each with the account's name.
-pub type Events = Queue<(AccountName, Event)>;
+pub type Events = Queue<(AccountName, Wake)>;
+
+/// An event that begins something. Small, since every account may have one in the queue at the same time:
+/// with the events that answer actions the queue would take half a kilobyte for each.
+#[derive(Debug, Clone, Copy)]
+pub enum Wake {
+    Begin(Trigger),
+    Woke,
+    Stop,
+}
+
+impl From<Wake> for Event {
+    fn from(wake: Wake) -> Self {
+        match wake {
+            Wake::Begin(trigger) => Self::Begin(trigger),
+            Wake::Woke => Self::Woke,
+            Wake::Stop => Self::Stop,
+        }
+    }
+}
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one account")]
 pub struct Slot {
@@ -30,7 +49,7 @@ pub struct Slot {
     /// As the loop knows them; see [`Slot::facts`].
     pub facts: Facts,
     /// The host in whose place it runs.
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// When its token ends, by the boot clock.
     pub ends_at: i64,
     /// Its files do not answer.
@@ -38,7 +57,7 @@ pub struct Slot {
     /// Its wake-up is in the queue.
     pub queued: bool,
     /// For the pass after the one that is running.
-    pub next_trigger: Option<Trigger>,
+    pub next_trigger: Option<Box<Trigger>>,
     /// Its first pass has ended.
     pub checked: bool,
     /// Only a new login can help it. Its state is watched for one.
@@ -50,9 +69,9 @@ pub struct Slot {
 
 /// The features that are configured.
 pub struct Features {
-    pub hooks: Option<Hooks>,
+    pub hooks: Option<Box<Hooks>>,
     pub pushes: Option<Box<Pushes>>,
-    pub probes: Option<Probes>,
+    pub probes: Option<Box<Probes>>,
     /// The account whose login it uses, if that is another one.
     pub login: Option<AccountName>,
 }
@@ -61,9 +80,9 @@ impl Features {
     fn new(account: &Account) -> Self {
         let (settings, configured) = (account.settings(), account.configured());
         Self {
-            hooks: Hooks::new(settings, configured),
+            hooks: Hooks::new(settings, configured).map(Box::new),
             pushes: Pushes::new(settings, configured),
-            probes: Probes::new(account),
+            probes: Probes::new(account).map(Box::new),
             login: configured.from.clone(),
         }
     }
@@ -114,20 +133,21 @@ impl Slot {
     /// Queues a pass; if one is running, another one follows it.
     pub fn request_pass(&mut self, name: &AccountName, trigger: Trigger, queue: &mut Events) {
         if self.account.is_some() {
-            self.enqueue(name, Event::Begin(trigger), queue);
+            self.enqueue(name, Wake::Begin(trigger), queue);
         } else {
             self.add_trigger(trigger);
         }
     }
 
     /// Queues an event for an account that is here.
-    pub fn enqueue(&self, name: &AccountName, event: Event, queue: &mut Events) {
+    pub fn enqueue(&self, name: &AccountName, event: Wake, queue: &mut Events) {
         let host = self.account.as_ref().map_or("", |account| account.host());
         queue.push(host, self.ends_at, (name.clone(), event));
     }
 
     pub fn add_trigger(&mut self, trigger: Trigger) {
-        self.next_trigger = Some(self.next_trigger.unwrap_or_default().and(trigger));
+        let earlier = self.next_trigger.take().map(|earlier| *earlier).unwrap_or_default();
+        self.next_trigger = Some(Box::new(earlier.and(trigger)));
     }
 
     /// Whether its last request reached no server.

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::account::Account;
 use crate::account::context::{Context, Mode, Notice, Observer};
-use crate::account::{Account, accounts};
+use crate::account::policy::accounts;
 use crate::clock::Timestamp;
 use crate::config::{AccountName, Settings};
 use crate::daemon::control::counts::Counts;
@@ -19,15 +20,15 @@ use crate::daemon::control::counts::Counts;
 use crate::daemon::fleet;
 use crate::daemon::overview::{Facts, Overview};
 use crate::daemon::requests::{LoopRequest, Purpose};
-use crate::daemon::slot::{Events, Slot};
+use crate::daemon::slot::{Events, Slot, Wake};
 use crate::daemon::watches;
 use crate::files::watch::Watch;
 use crate::hooks;
 use crate::message::{Message, RAISE_LIMITS, local, no_threads, no_timer, no_watch};
 use crate::probe::{self, ReportRefusal};
 use crate::push::clients::Clients;
+use crate::refresh::LOCK_PATIENCE;
 use crate::refresh::decide::Trigger;
-use crate::refresh::{Event, LOCK_PATIENCE};
 use crate::store::lock::{LockError, SupervisorLock};
 use crate::timer::Timer;
 use crate::workers;
@@ -131,7 +132,7 @@ impl Supervisor {
         let (mut slots, mut queue, mut overview) = (BTreeMap::new(), Events::default(), Overview::default());
         for account in accounts(&settings, only, MODE) {
             let (name, mut slot) = slot(account)?;
-            slot.enqueue(&name, Event::Begin(Trigger::default()), &mut queue);
+            slot.enqueue(&name, Wake::Begin(Trigger::default()), &mut queue);
             slot.facts = slot.facts(false);
             overview.change(&name, Facts::default(), slot.facts);
             slots.insert(name, slot);

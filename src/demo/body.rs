@@ -11,7 +11,7 @@ use crate::demo::faults::Fault;
 
 /// The content of an endless body. JSON allows any amount of white space after a value, so that
 /// only a size limit or a deadline stops a reader.
-static SPACES: [u8; 16 * 1024] = [b' '; 16 * 1024];
+static SPACES: [u8; 1024] = [b' '; 1024];
 
 /// The connection is closed on purpose, in place of a reply or within one.
 #[derive(Debug, thiserror::Error)]

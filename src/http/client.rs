@@ -14,7 +14,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Uri};
 use rustls::client::WantsClientCert;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, Tls12Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -42,6 +42,9 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How much longer an exchange may take, to read what the kernel has received already.
 const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// The sessions that are kept, up to eight for each host: more hosts are seldom asked at the same time.
+const SESSIONS: usize = 256;
 
 const AGENT: &str = concat!("zg-tokend/", env!("CARGO_PKG_VERSION"));
 
@@ -213,22 +216,23 @@ impl HttpEndpoint {
         let tls = verifying(ca_file, ssl_cert_file)?;
         let proxy = proxy.map_err(|detail| not_sent(FailureKind::Proxy, detail))?;
         let tls = match &self.options.certificate {
-            None => tls.with_no_client_auth(),
+            None => with_sessions(tls.with_no_client_auth()),
             Some(own) => {
                 let unusable = |error: &dyn Error| not_sent(FailureKind::Tls, error.to_string());
                 let chain = CertificateDer::pem_slice_iter(own.chain.as_bytes()).collect::<Result<_, _>>();
                 let key = PrivateKeyDer::from_pem_slice(own.key.expose().as_bytes());
                 let (chain, key) =
                     (chain.map_err(|error| unusable(&error))?, key.map_err(|error| unusable(&error))?);
-                tls.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+                let tls = tls.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?;
+                without_sessions(tls)
             }
         };
-        Ok(Connector::new(without_memory(tls), proxy))
+        Ok(Connector::new(tls, proxy))
     }
 
     fn build_http() -> Result<Connector, TransportFailure> {
         let tls = tls_builder()?.with_root_certificates(rustls::RootCertStore::empty());
-        Ok(Connector::new(without_memory(tls.with_no_client_auth()), None))
+        Ok(Connector::new(without_sessions(tls.with_no_client_auth()), None))
     }
 
     /// Just before the deadline, so that nothing was sent in an exchange that times out in connecting.
@@ -342,11 +346,21 @@ fn verifying(
 pub fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, TransportFailure> {
     let ssl_cert_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     let builder = verifying(ca_file, ssl_cert_file.as_deref().map(Path::new))?;
-    Ok(without_memory(builder.with_no_client_auth()))
+    Ok(without_sessions(builder.with_no_client_auth()))
 }
 
-/// No memory of sessions: a client makes one connection per refresh.
-fn without_memory(mut config: ClientConfig) -> ClientConfig {
+/// The accounts of a wave resume each other's sessions: the first connections have shown who the server is,
+/// and a signature takes longer than all else. A ticket serves once, so that one that the server does not like
+/// spoils one exchange. The sessions end with the wave.
+fn with_sessions(mut config: ClientConfig) -> ClientConfig {
+    let sessions = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = sessions.tls12_resumption(Tls12Resumption::Disabled);
+    config
+}
+
+/// For a client that shows a certificate: a token may be bound to it, and not every server knows it again in
+/// a session that was resumed.
+fn without_sessions(mut config: ClientConfig) -> ClientConfig {
     config.resumption = Resumption::disabled();
     config
 }

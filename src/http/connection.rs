@@ -9,7 +9,7 @@ use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
@@ -25,6 +25,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -35,6 +36,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use crate::clock::monotonic;
 use crate::http::proxy::{HttpsProxy, place};
 use crate::http::tunnel::{TunnelError, connect, socks5};
 use crate::workers;
@@ -45,16 +47,29 @@ const INTERIM_MAX: usize = 100;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
+/// How long a name stands for the addresses that were found, in milliseconds: a wave of a thousand accounts
+/// takes seconds, and each lookup a thread.
+const ADDRESSES_FRESH: i64 = 1000;
+
 /// How connections are made.
 pub(super) struct Connector {
+    /// Resumes sessions, if it has some ...
     tls: TlsConnector,
+    /// ... until a handshake fails: then every one begins anew.
+    tls_anew: TlsConnector,
+    resumes: AtomicBool,
+    /// The names that were looked up.
+    names: Arc<Names>,
     /// The proxy for https, if there is one.
     proxy: Option<HttpsProxy>,
 }
 
 impl Connector {
     pub(super) fn new(tls: ClientConfig, proxy: Option<HttpsProxy>) -> Self {
-        Self { tls: TlsConnector::from(Arc::new(tls)), proxy }
+        let mut anew = tls.clone();
+        anew.resumption = Resumption::disabled();
+        let (tls, tls_anew) = (TlsConnector::from(Arc::new(tls)), TlsConnector::from(Arc::new(anew)));
+        Self { tls, tls_anew, resumes: AtomicBool::new(true), names: Arc::default(), proxy }
     }
 
     /// Host and port of the proxy for this URL.
@@ -65,7 +80,7 @@ impl Connector {
     /// Connects to the server of this URL. Nothing of the request is sent.
     pub(super) async fn connect(&self, uri: &Uri) -> Result<Wire, BoxError> {
         let stream = match self.proxy.as_ref().and_then(|proxy| proxy.intercept(uri)) {
-            None => Box::new(tcp(uri).await?),
+            None => Box::new(self.tcp(uri).await?),
             Some(proxy) => {
                 let tunnel = Box::pin(self.tunnel(&proxy, uri)).await;
                 tunnel.map_err(|source| ProxyError { proxy: place(&proxy), source })?
@@ -81,7 +96,7 @@ impl Connector {
     async fn tunnel(&self, proxy: &Intercept, uri: &Uri) -> Result<Box<dyn ByteStream>, BoxError> {
         let scheme = proxy.uri().scheme_str().unwrap_or_default();
         let (host, port) = (host(uri), uri.port_u16().unwrap_or(HTTPS));
-        let mut stream = tcp(proxy.uri()).await?;
+        let mut stream = self.tcp(proxy.uri()).await?;
         match scheme {
             "http" | "https" => {
                 let target = format!("{}:{port}", uri.host().unwrap_or_default());
@@ -116,7 +131,19 @@ impl Connector {
         stream: Box<dyn ByteStream>,
     ) -> Result<TlsStream<Box<dyn ByteStream>>, BoxError> {
         let name = ServerName::try_from(host(uri).to_owned())?;
-        Ok(self.tls.connect(name, stream).await?)
+        let tls = if self.resumes.load(Ordering::Relaxed) { &self.tls } else { &self.tls_anew };
+        let secured = tls.connect(name, stream).await;
+        if secured.is_err() {
+            self.resumes.store(false, Ordering::Relaxed);
+        }
+        Ok(secured?)
+    }
+
+    async fn tcp(&self, uri: &Uri) -> Result<TcpStream, BoxError> {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::clone(&self.names)));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        Ok(tcp.call(uri.clone()).await?.into_inner())
     }
 }
 
@@ -135,13 +162,6 @@ pub(super) struct ProxyError {
 /// The host of a URL, an address of IPv6 without its brackets.
 fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
-}
-
-async fn tcp(uri: &Uri) -> Result<TcpStream, BoxError> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver);
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    Ok(tcp.call(uri.clone()).await?.into_inner())
 }
 
 /// A connection of any kind.
@@ -230,7 +250,19 @@ impl Write for BoundedWire {
 /// Resolves names by getaddrinfo(3), on a thread if one can be had: the resolver of hyper-util panics if
 /// not.
 #[derive(Clone)]
-struct Resolver;
+struct Resolver(Arc<Names>);
+
+/// The addresses of names, each with the time when they were found.
+type KnownNames = BTreeMap<String, (i64, Vec<SocketAddr>)>;
+
+#[derive(Default)]
+struct Names(Mutex<KnownNames>);
+
+impl Names {
+    fn known(&self) -> MutexGuard<'_, KnownNames> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The name of the host is not known, or the name server does not answer. Several may have asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -247,7 +279,17 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(lookup(name.as_str().to_owned(), 0))
+        let (names, name) = (Arc::clone(&self.0), name.as_str().to_owned());
+        Box::pin(async move {
+            let known =
+                names.known().get(&name).filter(|known| monotonic() - known.0 < ADDRESSES_FRESH).cloned();
+            if let Some((_, addresses)) = known {
+                return Ok(addresses.into_iter());
+            }
+            let addresses = lookup(name.clone(), 0).await?;
+            names.known().insert(name, (monotonic(), addresses.as_slice().to_vec()));
+            Ok(addresses)
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
+use crate::http::roots::OwnCertificates;
 use crate::oauth::FailureKind;
 use crate::signing::certificate::Certificate;
 
@@ -17,7 +18,7 @@ use crate::signing::certificate::Certificate;
 pub(super) struct Verifier {
     pub(super) standard: Arc<WebPkiServerVerifier>,
     /// The certificates in the user's own file; without one, the system's authorities count alone.
-    pub(super) own: Option<Vec<CertificateDer<'static>>>,
+    pub(super) own: Option<OwnCertificates>,
 }
 
 /// The fault of a certificate.
@@ -69,7 +70,7 @@ impl ServerCertVerifier for Verifier {
         let verified = self.standard.verify_server_cert(certificate, intermediates, name, ocsp_response, now);
         let Err(Error::InvalidCertificate(mut reason)) = verified else { return verified };
         let read = Certificate::from_der(certificate);
-        let is_own = self.own.as_ref().is_some_and(|own| own.iter().any(|own| own == certificate));
+        let is_own = self.own.as_ref().is_some_and(|own| own.have(certificate));
         if let Some(read) = read.as_ref().filter(|_| is_own) {
             match Self::check_own(certificate, read, name, now) {
                 Ok(()) => return Ok(ServerCertVerified::assertion()),

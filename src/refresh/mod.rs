@@ -34,7 +34,7 @@ use crate::problem::Problem;
 use crate::refresh::decide::{FileView, Inputs, Loaded, Trigger};
 use crate::refresh::fleet::{Ask, RowReply, RowView};
 use crate::refresh::outcome::{Outcome, Report};
-pub use crate::refresh::policy::{FleetPolicy, LoginHint, Policy};
+pub use crate::refresh::policy::{FleetPolicy, LoginHint, Policy, Terms};
 use crate::refresh::record::{AccessToken, Record};
 use crate::refresh::replica::Claim;
 use crate::secret::Fingerprint;

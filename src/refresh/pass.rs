@@ -353,7 +353,7 @@ impl Refresher {
 
     pub(super) fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem::of(Class::NeedsLogin, "no_refresh_token", "there is no refresh token")
-            .hint(self.policy.login_hint.text());
+            .hint(self.policy.login_hint());
         self.store(now, Outcome::Failed(problem))
     }
 

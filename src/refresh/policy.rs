@@ -1,6 +1,7 @@
 //! The settings of an account that the core needs.
 
 use std::fmt::{self, Debug};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,14 @@ pub struct Policy {
     pub account: Arc<str>,
     /// The account whose login it uses, if that is another one.
     pub from: Option<Arc<str>>,
+    /// The fingerprint of the refresh_token, where config holds it as a string.
+    pub inline_seed: Option<Fingerprint>,
+    pub terms: Arc<Terms>,
+}
+
+/// The part of a [`Policy`] that thousands of accounts share. It is used like a part of the policy.
+#[derive(Debug, Clone)]
+pub struct Terms {
     /// The path of the config file, as the state records it.
     pub config: Arc<str>,
     /// The kind of grant.
@@ -24,8 +33,6 @@ pub struct Policy {
     pub default_lifetime: Duration,
     /// Refresh a token early if it would expire within this time.
     pub horizon: Option<Duration>,
-    /// The fingerprint of the refresh_token, where config holds it as a string.
-    pub inline_seed: Option<Fingerprint>,
     /// The user's next step for a new login.
     pub login_hint: LoginHint,
     /// How often to read the configured secrets again while only a new one can help; `None` if
@@ -52,18 +59,15 @@ pub struct FleetPolicy {
     pub place: Option<Fingerprint>,
 }
 
-/// Makes a hint when it is needed: hardly ever, and as a text it would be a tenth of the memory of an idle
-/// account.
+/// Makes the hint for an account when it is needed: hardly ever, and as a text it would be a tenth of the
+/// memory of an idle account.
 #[derive(Clone)]
-pub struct LoginHint(Arc<dyn Fn() -> String + Send + Sync>);
+pub struct LoginHint(Arc<dyn Fn(&str) -> String + Send + Sync>);
 
 impl LoginHint {
-    pub fn new(make: impl Fn() -> String + Send + Sync + 'static) -> Self {
+    /// `make` gets the name of the account.
+    pub fn new(make: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
-    }
-
-    pub fn text(&self) -> String {
-        (self.0)()
     }
 }
 
@@ -73,7 +77,26 @@ impl Debug for LoginHint {
     }
 }
 
+impl Deref for Policy {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+impl DerefMut for Policy {
+    fn deref_mut(&mut self) -> &mut Terms {
+        Arc::make_mut(&mut self.terms)
+    }
+}
+
 impl Policy {
+    /// The user's next step for a new login.
+    pub fn login_hint(&self) -> String {
+        (self.terms.login_hint.0)(&self.account)
+    }
+
     /// A record before the first login.
     pub fn new_record(&self) -> Record {
         let login = self.from.as_ref().unwrap_or(&self.account);

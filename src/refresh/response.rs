@@ -252,7 +252,7 @@ impl Refresher {
             record.failure = None;
             self.remember(record);
             let Problem { kind: error, message, .. } = problem;
-            let hint = self.policy.login_hint.text();
+            let hint = self.policy.login_hint();
             let fell_back = sent.map(|refused| report(Report::FellBack { refused, error, message, hint }));
             let mut actions = Vec::from_iter(fell_back);
             actions.extend(self.persist_answer(Then::Again));
@@ -266,7 +266,7 @@ impl Refresher {
                 Some(format!("host {host} spent it at {at}, and the reply to that is on its disk"));
             verdict.hint = Some(format!(
                 "start zg-tokend on {host}; if that does not help: {}",
-                self.policy.login_hint.text()
+                self.policy.login_hint()
             ));
         }
         record.failure = None;
@@ -294,7 +294,7 @@ impl Refresher {
             binding: decide::binding(token, request),
             error: error.into(),
             cause: dead.map(|token| cause::cause(token, &problem.message, at)).or(problem.cause),
-            hint: if dead.is_some() { Some(self.policy.login_hint.text()) } else { problem.hint },
+            hint: if dead.is_some() { Some(self.policy.login_hint()) } else { problem.hint },
             message: problem.message,
             at,
             not_before: (kind == VerdictKind::Client).then(|| at.plus(schedule::CLIENT_RETRY)),

@@ -67,7 +67,7 @@ pub(super) fn judge(account: &AccountConfig, policy: &Policy, look: &Look, now: 
             } else if !status.can_refresh() {
                 status.state = State::NeedsLogin;
                 let hint = "log in, and give the refresh token to `zg-tokend set`".into();
-                let hint = if account.can_log_in() { policy.login_hint.text() } else { hint };
+                let hint = if account.can_log_in() { policy.login_hint() } else { hint };
                 status.blame(status.severity, "there is no refresh token", Some(hint));
             }
         }
@@ -312,7 +312,7 @@ impl AccountStatus {
         if let Some(life) = record.login_life.as_ref().filter(|life| life.ends_soon(now)) {
             let left = Duration::from_secs((life.ends_at().wall - now.wall).max(0).unsigned_abs() / 1000);
             let problem = format!("the login ends in {}", duration(left));
-            let hint = if account.can_log_in() { policy.login_hint.text() } else { LOG_IN_AGAIN.into() };
+            let hint = if account.can_log_in() { policy.login_hint() } else { LOG_IN_AGAIN.into() };
             self.find(Severity::Warning, problem, hint);
         }
     }
@@ -325,7 +325,7 @@ impl AccountStatus {
         now: Timestamp,
     ) {
         let hint = if account.can_log_in() {
-            policy.login_hint.text()
+            policy.login_hint()
         } else {
             "refresh unavailable: configure a refresh_token, or the token will end".to_owned()
         };

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::account::context::Mode;
-use crate::account::{plain_copy, policy};
+use crate::account::plain_copy;
+use crate::account::policy::policy;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 pub use crate::status::account::{

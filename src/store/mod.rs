@@ -1,6 +1,7 @@
 //! Where accounts keep their state. Stores are opened here alone, so that another kind of store is one more folder.
 
 pub mod discovery;
+pub mod document;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 #[cfg(any(feature = "fleet", test))]

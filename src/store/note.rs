@@ -2,7 +2,8 @@
 //! costs a repetition or a line of `status`, so nothing is synced.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::store::lock::AccountDir;
 
 /// The most that is read of a note, in bytes: a few hundred for each of many push targets.
 const NOTE_MAX: u64 = 64 * 1024;
+
+/// The room for a note of the usual length, in bytes.
+const NOTE_USUAL: usize = 256;
 
 /// How often a note is tried that another thread or process reads or writes, which takes microseconds ...
 const TRIES: u32 = 200;
@@ -36,7 +40,7 @@ pub(super) fn read<N: Note>(account: &AccountDir) -> N {
             let mut file = File::from(file);
             // Without the lock, half of a note may be read, which stands for none.
             let _ = lock(|| FileExt::try_lock_shared(&file));
-            parse(&mut file).unwrap_or_default()
+            bytes(&mut file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
         })
         .unwrap_or_default()
 }
@@ -49,14 +53,16 @@ pub(super) fn update<N: Note, T>(account: &AccountDir, change: impl FnOnce(&mut 
     // Under any umask, the next process must be able to open it.
     fchmod(&file, Mode::RUSR | Mode::WUSR)?;
     lock(|| FileExt::try_lock(&file))?;
-    let mut note: N = parse(&mut file).unwrap_or_default();
+    let found = bytes(&mut file)?;
+    let mut note: N = serde_json::from_slice(&found).unwrap_or_default();
     let before = serde_json::to_vec(&note)?;
     let result = change(&mut note);
     let after = serde_json::to_vec(&note)?;
     if after != before {
-        file.rewind()?;
-        file.write_all(&after)?;
-        file.set_len(after.len() as u64)?;
+        file.write_all_at(&after, 0)?;
+        if after.len() < found.len() {
+            file.set_len(after.len() as u64)?;
+        }
     }
     Ok(result)
 }
@@ -72,10 +78,11 @@ fn lock(try_lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
     }
 }
 
-fn parse<N: Note>(file: &mut File) -> Option<N> {
-    let mut bytes = Vec::new();
-    Read::by_ref(file).take(NOTE_MAX).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+fn bytes(file: &mut File) -> io::Result<Vec<u8>> {
+    // Most fit, and are read with one call.
+    let mut bytes = Vec::with_capacity(NOTE_USUAL);
+    Read::by_ref(file).take(NOTE_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -128,6 +128,15 @@ pub fn close(record: &mut Record, keys: Option<&StateKeys>, rules: SealRules) ->
     Ok(())
 }
 
+/// Whether a record that was read without keys needs none.
+pub fn is_open(record: &Record) -> bool {
+    let refresh_tokens = [&record.refresh_token, &record.previous].into_iter().flatten();
+    let others = record.tokens.values().map(|part| &part.access_token);
+    let tokens = others.chain([&record.access_token]).flatten();
+    let id_tokens = tokens.filter_map(|token| token.id_token.as_ref());
+    refresh_tokens.map(|token| &token.value).chain(id_tokens).all(|secret| secret.open().is_some())
+}
+
 /// Whether anything in the record is sealed.
 pub fn is_sealed(record: &Record) -> bool {
     record.version > PLAIN_VERSION

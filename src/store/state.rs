@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::renameat;
-use serde::Deserialize;
-use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
@@ -16,6 +14,7 @@ use crate::files::{Attributes, FileError, FileWarning, Missing, Temporary};
 use crate::problem::Class;
 use crate::refresh::record::{Record, VERSION};
 use crate::secret::Fingerprint;
+use crate::store::document::{Stored, encode, parse};
 use crate::store::lock::{
     AccountDir, Lock, LockError, RETIRED, STATE, STATE_MAX, StateDir, Supervision, SupervisorLock,
     supervision,
@@ -96,28 +95,6 @@ impl StateError {
     }
 }
 
-/// The content of the state file.
-#[derive(Debug)]
-pub enum Stored {
-    /// No file: the first run.
-    Nothing,
-    /// The state.
-    Record(Box<Record>),
-    /// Something that is not a state, and why.
-    Garbage(String),
-}
-
-impl Stored {
-    /// The record; or why the state is damaged.
-    pub fn into_parts(self) -> (Option<Record>, Option<String>) {
-        match self {
-            Self::Nothing => (None, None),
-            Self::Record(record) => (Some(*record), None),
-            Self::Garbage(why) => (None, Some(why)),
-        }
-    }
-}
-
 /// The state of one account, and the lock on it.
 #[derive(Debug)]
 pub struct Store {
@@ -181,7 +158,12 @@ impl Store {
         }
         seal::close(&mut record, self.keys.as_deref(), self.rules)
             .map_err(|source| StateError::Seal { account: record.account.clone(), source })?;
-        encode(&record, max)
+        let account = || record.account.clone();
+        let bytes = encode(&record).map_err(|source| StateError::Encode { account: account(), source })?;
+        if bytes.len() > max {
+            return Err(StateError::TooLong { account: account(), bytes: bytes.len() });
+        }
+        Ok(bytes)
     }
 
     /// Opens the account's directory in a state directory that is open already. An error is
@@ -469,48 +451,6 @@ pub(super) fn is_plain(dir: &AccountDir, name: &str) -> bool {
         Ok(Stored::Nothing) => false,
         Ok(Stored::Garbage(_)) | Err(_) => true,
     }
-}
-
-/// Reads a state's bytes; the error is the version of a state that is too new.
-pub fn parse(bytes: &[u8]) -> Result<Stored, u64> {
-    #[derive(Deserialize)]
-    struct Head {
-        version: u64,
-    }
-    // An error of serde about a wrong value shows the value, which may be a token: only the place.
-    let garbage = |error: serde_json::Error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        Stored::Garbage(match error.classify() {
-            _ if bytes.trim_ascii().is_empty() => "is empty".into(),
-            Category::Eof => format!("breaks off in {place}"),
-            Category::Data => format!("is not a state of zg-tokend ({place})"),
-            _ => format!("is not valid JSON ({place})"),
-        })
-    };
-    match serde_json::from_slice::<Box<Record>>(bytes) {
-        Ok(mut record) if record.version <= VERSION => {
-            seal::note_places(&mut record);
-            Ok(Stored::Record(record))
-        }
-        Ok(record) => Err(record.version.into()),
-        // It may be no state at all, or one with members that this program does not know.
-        Err(error) => match serde_json::from_slice::<Head>(bytes) {
-            Ok(head) if head.version > u64::from(VERSION) => Err(head.version),
-            _ => Ok(garbage(error)),
-        },
-    }
-}
-
-fn encode(record: &Record, max: usize) -> Result<Zeroizing<Vec<u8>>, StateError> {
-    // Room for all of it at once: a vector that grows leaves unwiped copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(RESERVE as usize));
-    serde_json::to_writer_pretty(&mut *bytes, record)
-        .map_err(|source| StateError::Encode { account: record.account.clone(), source })?;
-    bytes.push(b'\n');
-    if bytes.len() > max {
-        return Err(StateError::TooLong { account: record.account.clone(), bytes: bytes.len() });
-    }
-    Ok(bytes)
 }
 
 /// The first name `state.KIND-N` of no file, or of one that has these bytes already.

@@ -1,12 +1,13 @@
 //! The machine, its clocks, and what befalls it; time jumps from one event to the next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::Answer;
 use zg_tokend::testing::refresh::Trigger;
-use zg_tokend::testing::refresh::{Event, LoginHint, Policy, Refresher};
+use zg_tokend::testing::refresh::{Event, LoginHint, Policy, Refresher, Terms};
 use zg_tokend::testing::secret::Secret;
 
 use super::figures::Figures;
@@ -236,25 +237,28 @@ impl World {
         let late = self.mutant == Some(Mutant::RefreshesLate);
         Policy {
             from: None,
-            lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
             account: "default".into(),
-            config: "config.toml".into(),
-            grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
-            skew: if late { Some(Duration::from_secs(1)) } else { self.plan.skew },
-            default_lifetime: Duration::from_secs(3600),
-            horizon: None,
             inline_seed: (!self.plan.seed_in_file).then(|| self.seed.fingerprint()),
-            login_hint: LoginHint::new(|| "log in again".into()),
-            reread_secrets: None,
-            fleet: None,
-            remove_expired: false,
-            patient: true,
+            terms: Arc::new(Terms {
+                lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
+                config: "config.toml".into(),
+                grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
+                skew: if late { Some(Duration::from_secs(1)) } else { self.plan.skew },
+                default_lifetime: Duration::from_secs(3600),
+                horizon: None,
+                login_hint: LoginHint::new(|_| "log in again".into()),
+                reread_secrets: None,
+                fleet: None,
+                remove_expired: false,
+                patient: true,
+            }),
         }
     }
 
     fn process(&mut self, is_run: bool) -> usize {
         self.next_id += 1;
-        let policy = Policy { patient: is_run, ..self.policy() };
+        let mut policy = self.policy();
+        policy.patient = is_run;
         let core = Refresher::new(policy, self.random.next());
         self.processes.push(Process::new(self.next_id, is_run, core, self.client));
         self.processes.len() - 1
@@ -314,7 +318,7 @@ impl World {
         if !process.is_outdated || process.doing.is_some() || !process.core.is_idle() {
             return;
         }
-        let core = Refresher::new(Policy { patient: true, ..self.policy() }, self.random.next());
+        let core = Refresher::new(self.policy(), self.random.next());
         let process = &mut self.processes[place];
         (process.core, process.is_outdated) = (core, false);
         self.tell(place, Event::Begin(REREAD));

@@ -38,17 +38,38 @@ fn a_line_that_is_read_briefly_means_the_same() {
         "rejected --wait 1s",
         "status --json",
         "status",
+        "status --account=a",
+        "status --config c --account a.b",
+        "once --account a --config -",
+        "once",
+        "token --config c",
+        "token",
+        "run --account a",
+        "run",
     ] {
         let line: Vec<OsString> = format!("zg-tokend {line}").split(' ').map(OsString::from).collect();
-        let briefly = Args::read_briefly(&line).unwrap();
+        let briefly = brief::read(&line).unwrap();
         assert_eq!(format!("{briefly:?}"), format!("{:?}", Args::try_parse_from(line).unwrap()));
     }
 }
 
 #[test]
 fn help_and_mistakes_are_for_the_whole_definition() {
-    for line in ["", "--config c status", "once -h", "run -V", "status --jsn", "token --wait x", "exec"] {
+    for line in [
+        "",
+        "--config c status",
+        "once -h",
+        "run -V",
+        "status --jsn",
+        "token --wait x",
+        "exec",
+        "status --config",
+        "status --config --account",
+        "status --config c --config d",
+        "once --account a/b",
+        "status help",
+    ] {
         let line = ["zg-tokend"].into_iter().chain(line.split(' ')).map(OsString::from);
-        assert!(Args::read_briefly(&line.collect::<Vec<_>>()).is_none());
+        assert!(brief::read(&line.collect::<Vec<_>>()).is_none());
     }
 }

@@ -6,26 +6,33 @@ use std::time::Duration;
 
 use crate::account::context::{Notice, Observer};
 use crate::clock::Timestamp;
+use crate::config::AccountName;
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::VerdictKind;
 
 /// By account name.
 #[derive(Debug, Default)]
-pub struct Counts(pub BTreeMap<String, Count>);
+pub struct Counts(pub BTreeMap<AccountName, Count>);
 
+/// Small, since most of thousands of accounts have no trouble.
 #[derive(Debug, Default)]
 pub struct Count {
     pub refreshes: u64,
     /// The sum over all refreshes.
     pub exchange_time: Duration,
-    /// Failed passes, by the kind of failure.
-    pub failures: BTreeMap<String, u64>,
-    /// The server's standing refusal, and its error code.
-    pub verdict: Option<(VerdictKind, String)>,
+    trouble: Option<Box<Trouble>>,
     /// The time without a live token, up to the newest token.
     gaps: Duration,
-    /// Of the newest token.
-    expires_at: Option<Timestamp>,
+    /// When the newest token expires, by the boot clock: the process lives in one boot.
+    expires_at: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Failed passes, by the kind of failure.
+    failures: BTreeMap<String, u64>,
+    /// The server's standing refusal, and its error code.
+    verdict: Option<(VerdictKind, String)>,
 }
 
 impl Observer for RefCell<Counts> {
@@ -33,10 +40,7 @@ impl Observer for RefCell<Counts> {
         let Counts(counts) = &mut *self.borrow_mut();
         match notice {
             Notice::Report { account, report: Report::Finished(outcome), now, .. } => {
-                match counts.get_mut(*account) {
-                    Some(count) => count.note(outcome, *now),
-                    None => counts.entry((*account).to_owned()).or_default().note(outcome, *now),
-                }
+                counts.entry((*account).clone()).or_default().note(outcome, *now);
             }
             Notice::Removed { account } => drop(counts.remove(*account)),
             _ => {}
@@ -59,27 +63,38 @@ impl Count {
             Outcome::Fresh { remaining, .. } => self.start_life(*remaining, now),
             Outcome::Failed(problem) | Outcome::NotStored(problem) => self.fail(&problem.kind),
             // Repeated refusals count once.
-            Outcome::Refused(refused) if self.verdict != verdict => self.fail(&refused.error),
+            Outcome::Refused(refused) if self.verdict() != verdict.as_ref() => self.fail(&refused.error),
             Outcome::Held { .. } | Outcome::Refused(_) | Outcome::Republished | Outcome::Stopped => {}
         }
         if !matches!(outcome, Outcome::Held { .. } | Outcome::Stopped) {
-            self.verdict = verdict;
+            self.trouble.iter_mut().for_each(|trouble| trouble.verdict.clone_from(&verdict));
         }
     }
 
     fn fail(&mut self, kind: &str) {
-        *self.failures.entry(kind.to_owned()).or_default() += 1;
+        *self.trouble.get_or_insert_default().failures.entry(kind.to_owned()).or_default() += 1;
     }
 
     fn start_life(&mut self, remaining: Duration, now: Timestamp) {
         self.gaps = self.gaps(now);
-        self.expires_at = Some(now.plus(remaining));
+        self.expires_at = Some(now.plus(remaining).boot);
     }
 
     /// The time without a live token since the first one.
     pub fn gaps(&self, now: Timestamp) -> Duration {
-        let open = self.expires_at.map(|at| now.since(at)).unwrap_or_default();
-        self.gaps + open
+        let open = self.expires_at.map_or(0, |at| (now.boot - at).max(0));
+        self.gaps + Duration::from_millis(open.unsigned_abs())
+    }
+
+    /// Failed passes, by the kind of failure.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, u64)> {
+        let failures = self.trouble.iter().flat_map(|trouble| &trouble.failures);
+        failures.map(|(kind, count)| (kind.as_str(), *count))
+    }
+
+    /// The server's standing refusal, and its error code.
+    pub fn verdict(&self) -> Option<&(VerdictKind, String)> {
+        self.trouble.as_ref()?.verdict.as_ref()
     }
 }
 
@@ -128,10 +143,10 @@ mod tests {
         for _ in 0..3 {
             count.note(&Outcome::Refused(Box::new(verdict.clone())), at(0));
         }
-        assert_eq!(count.failures["invalid_grant"], 1);
-        assert!(count.verdict.is_some());
+        assert_eq!(count.failures().collect::<Vec<_>>(), [("invalid_grant", 1)]);
+        assert!(count.verdict().is_some());
         count.note(&refreshed(), at(1));
-        assert_eq!(count.verdict, None);
+        assert_eq!(count.verdict(), None);
     }
 
     #[test]
@@ -144,6 +159,6 @@ mod tests {
         for kind in ["timeout", "http_503", "timeout"] {
             count.note(&failed(kind), at(0));
         }
-        assert_eq!((count.failures["timeout"], count.failures["http_503"]), (2, 1));
+        assert_eq!(count.failures().collect::<Vec<_>>(), [("http_503", 1), ("timeout", 2)]);
     }
 }

@@ -8,12 +8,12 @@ use crate::status::{AccountStatus, metrics};
 /// Counters start at zero, so that their first increase is visible.
 pub fn exposition(accounts: &[AccountStatus], counts: &Counts, now: Timestamp) -> String {
     let nothing = Count::default();
-    let count = |status: &AccountStatus| counts.0.get(&status.account).unwrap_or(&nothing);
+    let count = |status: &AccountStatus| counts.0.get(&*status.account).unwrap_or(&nothing);
     let mut page = metrics::page(accounts);
     page.each("refreshes_total", "counter", "Successful refreshes.", |status| Some(count(status).refreshes));
     page.head("refresh_failures_total", "counter", "Passes that failed, by the kind of failure.");
     for status in accounts {
-        for (kind, failures) in &count(status).failures {
+        for (kind, failures) in count(status).failures() {
             page.sample("refresh_failures_total", &[("account", &status.account), ("kind", kind)], failures);
         }
     }
@@ -29,7 +29,7 @@ pub fn exposition(accounts: &[AccountStatus], counts: &Counts, now: Timestamp) -
     });
     page.head("verdict", "gauge", "1 while the server refuses the refresh token or the client.");
     for status in accounts {
-        if let Some((kind, error)) = &count(status).verdict {
+        if let Some((kind, error)) = count(status).verdict() {
             let kind = match kind {
                 VerdictKind::RefreshToken => "refresh_token",
                 VerdictKind::Client => "client",

@@ -1,7 +1,13 @@
 //! The certificates of servers: trusted, or refused with their names and dates.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rustls::HandshakeKind;
+use tokio::io::AsyncWriteExt as _;
+
 use crate::http::proxy::ProxyVariables;
-use crate::http::server::{Authority, Leaf, Server, reply};
+use crate::http::server::{Authority, Leaf, Server, read_request, reply};
 use crate::http::tests::{AMPLE, GRANT, assert_failure, endpoint_with, local, request};
 use crate::oauth::{FailureKind, Reply, Sent, TransportFailure};
 
@@ -71,6 +77,37 @@ async fn a_certificate_in_ca_file_is_taken_as_it_is() {
         let result = endpoint.post(&request(server.url("https"))).await;
         let detail = assert_failure(result, Sent::NotSent, FailureKind::OtherAuthority);
         assert_eq!(detail, "the server's certificate (127.0.0.1) is self-signed and not trusted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_until_a_handshake_fails() {
+    local(async {
+        let (authority, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+        let (acceptor, kinds) =
+            (authority.acceptor(Leaf::For("127.0.0.1")), Rc::new(RefCell::new(Vec::new())));
+        let seen = Rc::clone(&kinds);
+        let server = Server::start(async move |stream| {
+            if seen.borrow().len() == 2 {
+                // A server that cannot bear the ticket.
+                seen.borrow_mut().push(None);
+                return;
+            }
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            seen.borrow_mut().push(stream.get_ref().1.handshake_kind());
+            read_request(&mut stream).await;
+            stream.write_all(reply("200 OK", "", GRANT).as_bytes()).await.unwrap();
+            let _ = stream.shutdown().await;
+        })
+        .await;
+        let endpoint = endpoint_with(AMPLE, Some(authority.ca_file(&dir)), ProxyVariables::default());
+        for is_good in [true, true, false, true, true] {
+            let result = endpoint.post(&request(server.url("https"))).await;
+            assert_eq!(result.is_ok(), is_good, "{result:?}");
+        }
+        let (full, resumed) = (Some(HandshakeKind::Full), Some(HandshakeKind::Resumed));
+        assert_eq!(*kinds.borrow(), [full, resumed, None, full, full]);
     })
     .await;
 }

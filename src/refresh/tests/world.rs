@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -17,7 +18,7 @@ use crate::refresh::fleet::{Ask, LoginRow};
 use crate::refresh::outcome::{Outcome, Report};
 use crate::refresh::record::Record;
 use crate::refresh::tests::database::Database;
-use crate::refresh::{Action, Event, LockFailure, LoginHint, Policy, Refresher};
+use crate::refresh::{Action, Event, LockFailure, LoginHint, Policy, Refresher, Terms};
 use crate::secret::{Fingerprint, Secret};
 
 pub const START: i64 = 1_700_000_000_000;
@@ -75,19 +76,21 @@ impl World {
     pub fn new() -> Self {
         let policy = Policy {
             from: None,
-            lock_patience: crate::refresh::LOCK_PATIENCE,
             account: "default".into(),
-            config: "config.toml".into(),
-            grant_type: crate::oauth::GrantType::RefreshToken,
-            skew: None,
-            default_lifetime: Duration::from_secs(3600),
-            horizon: None,
             inline_seed: Some(Secret::new("seed-1").fingerprint()),
-            login_hint: LoginHint::new(|| "log in again".into()),
-            reread_secrets: None,
-            fleet: None,
-            remove_expired: false,
-            patient: true,
+            terms: Arc::new(Terms {
+                lock_patience: crate::refresh::LOCK_PATIENCE,
+                config: "config.toml".into(),
+                grant_type: crate::oauth::GrantType::RefreshToken,
+                skew: None,
+                default_lifetime: Duration::from_secs(3600),
+                horizon: None,
+                login_hint: LoginHint::new(|_| "log in again".into()),
+                reread_secrets: None,
+                fleet: None,
+                remove_expired: false,
+                patient: true,
+            }),
         };
         Self {
             now: Timestamp { wall: START, boot: 50_000, boot_id: Fingerprint::of([b"first boot"]) },

@@ -1,12 +1,13 @@
 //! The cost of a process that stays: memory, threads, wake-ups.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::Site;
@@ -57,8 +58,12 @@ impl Resident {
         Ok(started)
     }
 
-    /// Starts any program that stays.
+    /// Starts any program that stays, as after a boot: the kernel maps more of a file that was written or
+    /// read as a whole.
     pub fn spawn(command: &mut Command) -> Result<Self> {
+        let program = File::open(command.get_program())?;
+        program.sync_data()?;
+        fadvise(&program, 0, None, Advice::DontNeed)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self(command.spawn().with_context(|| format!("{command:?}"))?))
     }

@@ -2,6 +2,7 @@
 //! and so do the ordinary tests, with mutations of the same corpus.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zg_tokend::testing::clock::Timestamp;
@@ -10,7 +11,7 @@ use zg_tokend::testing::oauth::{
     Answer, ClientAuthentication, MAX_TOKEN_BYTES, Reply, ReplyContext, TokenClient, classify,
 };
 use zg_tokend::testing::refresh::Record;
-use zg_tokend::testing::refresh::{Action, Event, LoginHint, Policy, Refresher};
+use zg_tokend::testing::refresh::{Action, Event, LoginHint, Policy, Refresher, Terms};
 use zg_tokend::testing::refresh::{FileView, Inputs, Loaded, Trigger};
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 use zg_tokend::testing::store::{Stored, parse};
@@ -123,19 +124,21 @@ pub fn state(data: &[u8]) {
 fn pass(record: &Record, force: bool, granted: bool) {
     let policy = Policy {
         from: None,
-        lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
         account: record.account.as_str().into(),
-        config: record.config.as_str().into(),
-        grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
-        skew: None,
-        default_lifetime: LONGEST,
-        horizon: Some(Duration::from_secs(300)),
         inline_seed: None,
-        login_hint: LoginHint::new(String::new),
-        reread_secrets: None,
-        fleet: None,
-        remove_expired: true,
-        patient: true,
+        terms: Arc::new(Terms {
+            lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
+            config: record.config.as_str().into(),
+            grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
+            skew: None,
+            default_lifetime: LONGEST,
+            horizon: Some(Duration::from_secs(300)),
+            login_hint: LoginHint::new(|_| String::new()),
+            reread_secrets: None,
+            fleet: None,
+            remove_expired: true,
+            patient: true,
+        }),
     };
     let reply = if granted {
         let body = r#"{"access_token":"a","refresh_token":"r","expires_in":60}"#;

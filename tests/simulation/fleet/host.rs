@@ -1,13 +1,14 @@
 //! One host: the core, and a shell that performs its actions in virtual time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use zg_tokend::testing::clock::{BootId, Timestamp};
 use zg_tokend::testing::oauth::{Answer, Grant};
 use zg_tokend::testing::problem::{Class, Problem};
 use zg_tokend::testing::refresh::{
     Action, Ask, Event, FleetPolicy, Inputs, LoginHint, Policy, Record, Refresher, Report, Role, RowReply,
-    RowView, Trigger,
+    RowView, Terms, Trigger,
 };
 use zg_tokend::testing::secret::{Fingerprint, Secret};
 
@@ -141,19 +142,21 @@ impl Host {
 fn policy(number: usize, seed: Option<&Secret>, role: Role) -> Policy {
     Policy {
         from: None,
-        lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
         account: "default".into(),
-        config: "config.toml".into(),
-        grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
-        skew: None,
-        default_lifetime: std::time::Duration::from_secs(3600),
-        horizon: None,
         inline_seed: seed.map(Secret::fingerprint),
-        login_hint: LoginHint::new(|| "log in again".into()),
-        reread_secrets: None,
-        fleet: Some(FleetPolicy { role, host: format!("host-{number}").into(), place: None }),
-        remove_expired: false,
-        patient: true,
+        terms: Arc::new(Terms {
+            lock_patience: zg_tokend::testing::refresh::LOCK_PATIENCE,
+            config: "config.toml".into(),
+            grant_type: zg_tokend::testing::oauth::GrantType::RefreshToken,
+            skew: None,
+            default_lifetime: std::time::Duration::from_secs(3600),
+            horizon: None,
+            login_hint: LoginHint::new(|_| "log in again".into()),
+            reread_secrets: None,
+            fleet: Some(FleetPolicy { role, host: format!("host-{number}").into(), place: None }),
+            remove_expired: false,
+            patient: true,
+        }),
     }
 }
 
