@@ -1,6 +1,5 @@
 //! The command line.
 
-mod brief;
 mod fleet;
 mod init;
 mod seal;
@@ -35,18 +34,6 @@ pub struct Args {
     pub common: Common,
     #[command(subcommand)]
     pub command: Command,
-}
-
-impl Args {
-    pub fn of_process() -> Result<Self, clap::Error> {
-        let mut line: Vec<OsString> = std::env::args_os().collect();
-        // As many programs have it: help COMMAND is COMMAND --help.
-        if line.get(1).is_some_and(|word| word == "help") {
-            line.remove(1);
-            line.push("--help".into());
-        }
-        brief::read(&line).map_or_else(|| Self::try_parse_from(line), Ok)
-    }
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -112,7 +99,7 @@ pub enum Command {
 }
 
 /// Checks the form of the name; the config says whether the account exists.
-fn account_name(text: &str) -> Result<String, NotAnAccountName> {
+pub fn account_name(text: &str) -> Result<String, NotAnAccountName> {
     text.parse().map(|name: AccountName| name.to_string())
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod brief;
 mod check;
 mod completions;
 mod config_file;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::cli::args::{Args, Command};
+use crate::cli::args::Command;
 use crate::cli::exit::Exit;
 use crate::signals;
 
@@ -51,7 +52,7 @@ pub fn main() -> ExitCode {
     {
         return completions::accounts(words).into();
     }
-    let args = match Args::of_process() {
+    let args = match brief::arguments() {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };

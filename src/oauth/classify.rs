@@ -9,7 +9,7 @@ use crate::oauth::answer::{
     Answer, Defect, Doubt, ErrorReply, ExpiresInSource, ServerFailure, TokenFault, TokenResponse,
     Unavailable, Unclear,
 };
-use crate::oauth::extract::{Findings, ReplyBody, Value, squeeze};
+use crate::oauth::extract::{Findings, JsonValue, ReplyBody, squeeze};
 use crate::oauth::id_token;
 use crate::oauth::meaning::{Meaning, look_up, meaning};
 use crate::oauth::reply::{Reply, Sent, TransportFailure};
@@ -137,7 +137,7 @@ fn success(
         Ok(token) => token,
         Err(fault) => return defective(Defect::AccessToken(fault)),
     };
-    if let Some(Value::Text(stated)) = found.token_type
+    if let Some(JsonValue::Text(stated)) = found.token_type
         && PROOF_TYPES.contains(&&*squeeze(stated.expose()))
     {
         return defective(Defect::TokenType(context.scrub(stated.expose())));
@@ -158,9 +158,10 @@ fn success(
             .filter(|seconds| *seconds >= 1.0 && *seconds < MAX_JWT_LIFETIME)
             .map(Duration::from_secs_f64),
         refresh_token: refresh_token.cloned(),
-        refresh_token_unusable: refresh_token.is_none() && found.refresh_token.is_some_and(Value::is_there),
-        scope: found.scope.and_then(Value::text).map(|scope| context.repeat(scope.expose())),
-        id_token: found.id_token.and_then(Value::text).filter(|token| is_usable(token)).cloned(),
+        refresh_token_unusable: refresh_token.is_none()
+            && found.refresh_token.is_some_and(JsonValue::is_there),
+        scope: found.scope.and_then(JsonValue::text).map(|scope| context.repeat(scope.expose())),
+        id_token: found.id_token.and_then(JsonValue::text).filter(|token| is_usable(token)).cloned(),
         came_by: None,
     })
 }
@@ -170,7 +171,7 @@ fn success(
 const PROOF_TYPES: [&str; 5] = ["dpop", "mac", "pop", "hok", "na"];
 
 fn usable_refresh_token<'a>(found: &Findings<'a>) -> Option<&'a Secret> {
-    found.refresh_token.and_then(Value::text).filter(|token| is_usable(token))
+    found.refresh_token.and_then(JsonValue::text).filter(|token| is_usable(token))
 }
 
 fn is_usable(token: &Secret) -> bool {
@@ -191,10 +192,10 @@ pub fn fault_of(token: &Secret) -> Option<TokenFault> {
     }
 }
 
-fn usable_access_token(member: Option<&Value>) -> Result<&Secret, TokenFault> {
+fn usable_access_token(member: Option<&JsonValue>) -> Result<&Secret, TokenFault> {
     match member {
-        None | Some(Value::Null) => Err(TokenFault::Missing),
-        Some(Value::Text(token)) => fault_of(token).map_or(Ok(token), Err),
+        None | Some(JsonValue::Null) => Err(TokenFault::Missing),
+        Some(JsonValue::Text(token)) => fault_of(token).map_or(Ok(token), Err),
         Some(_) => Err(TokenFault::NotAString),
     }
 }
@@ -231,11 +232,11 @@ fn lifetime(
 
 /// Seconds from now on: of a number below 10^9 as it is, of a larger one as an instant in
 /// seconds or milliseconds since 1970, of a text as RFC 3339. `None` if it is nothing of these.
-fn seconds(value: &Value, now: Timestamp) -> Option<f64> {
+fn seconds(value: &JsonValue, now: Timestamp) -> Option<f64> {
     let now = now.wall as f64 / 1000.0;
     let number = match value {
-        Value::Number(number) => *number,
-        Value::Text(text) => match text.expose().trim().parse() {
+        JsonValue::Number(number) => *number,
+        JsonValue::Text(text) => match text.expose().trim().parse() {
             Ok(number) => number,
             Err(_) => return Some(instant(text.expose().trim())? - now),
         },

@@ -69,17 +69,17 @@ const ERROR_WRAPPERS: [&str; 8] = ["error", "errors", "fault", "detail", "data",
 
 /// One value of a reply. A text may be a token, hence [`Secret`].
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Value {
+pub enum JsonValue {
     #[default]
     Null,
     Text(Secret),
     Number(f64),
     Bool(bool),
-    List(Vec<Value>),
-    Object(Vec<(String, Value)>),
+    List(Vec<JsonValue>),
+    Object(Vec<(String, JsonValue)>),
 }
 
-impl Value {
+impl JsonValue {
     pub fn text(&self) -> Option<&Secret> {
         match self {
             Self::Text(text) => Some(text),
@@ -150,21 +150,21 @@ fn letters(text: &str) -> impl Iterator<Item = char> {
 /// The parts of a grant.
 #[derive(Debug, Default)]
 pub struct Findings<'a> {
-    pub access_token: Option<&'a Value>,
-    pub token_type: Option<&'a Value>,
-    pub expires_in: Option<&'a Value>,
+    pub access_token: Option<&'a JsonValue>,
+    pub token_type: Option<&'a JsonValue>,
+    pub expires_in: Option<&'a JsonValue>,
     /// A member that names an instant or, by its magnitude, a span.
-    pub expires_at: Option<&'a Value>,
-    pub refresh_token: Option<&'a Value>,
-    pub refresh_token_expires_in: Option<&'a Value>,
-    pub scope: Option<&'a Value>,
-    pub id_token: Option<&'a Value>,
+    pub expires_at: Option<&'a JsonValue>,
+    pub refresh_token: Option<&'a JsonValue>,
+    pub refresh_token_expires_in: Option<&'a JsonValue>,
+    pub scope: Option<&'a JsonValue>,
+    pub id_token: Option<&'a JsonValue>,
 }
 
 /// A body that could be read, if only in part.
 #[derive(Debug)]
 pub struct ReplyBody {
-    root: Value,
+    root: JsonValue,
     /// Nothing is missing or damaged.
     pub whole: bool,
 }
@@ -184,21 +184,21 @@ impl ReplyBody {
             b'{' | b'[' => {
                 let body = Self::json(bytes, false);
                 // A fault in another member may hide the refresh token behind it.
-                let hides = !body.whole && !body.found().refresh_token.is_some_and(Value::is_there);
+                let hides = !body.whole && !body.found().refresh_token.is_some_and(JsonValue::is_there);
                 let body = if hides { Self { whole: false, ..Self::json(bytes, true) } } else { body };
-                matches!(body.root, Value::Object(_)).then_some(body)
+                matches!(body.root, JsonValue::Object(_)).then_some(body)
             }
             _ => form(bytes).map(|root| Self { root, whole: true }),
         }
     }
 
     fn json(bytes: &[u8], salvage: bool) -> Self {
-        let mut root = Value::Null;
+        let mut root = JsonValue::Null;
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let read = Tree { value: &mut root, depth: 0, salvage }.deserialize(&mut json);
         let whole = read.and_then(|()| json.end()).is_ok();
         // A list with one object is that object.
-        if let Value::List(list) = &mut root
+        if let JsonValue::List(list) = &mut root
             && list.len() == 1
         {
             root = list.remove(0);
@@ -256,25 +256,25 @@ impl ReplyBody {
     pub fn error(&self) -> ErrorMembers {
         let mut trouble = ErrorMembers::default();
         trouble.collect(&self.root, 0);
-        trouble.uri = self.root.member("error_uri").and_then(Value::text).cloned();
+        trouble.uri = self.root.member("error_uri").and_then(JsonValue::text).cloned();
         trouble
     }
 
     /// True if `error` is a word, as RFC 6749 has it. A sentence is no code: a server that never
     /// heard of OAuth says it.
     pub fn has_code(&self) -> bool {
-        let code = self.root.member("error").and_then(Value::text);
+        let code = self.root.member("error").and_then(JsonValue::text);
         code.is_some_and(|code| !code.is_empty() && !code.expose().contains(' '))
     }
 
     /// The member `error`, if it names one; "success" and the like do not.
     pub fn names_error(&self) -> bool {
         self.root.member("error").is_some_and(|error| match error {
-            Value::Text(text) => is_code(text.expose()),
-            Value::Number(number) => *number != 0.0,
-            Value::Object(members) => !members.is_empty(),
-            Value::List(list) => !list.is_empty(),
-            Value::Null | Value::Bool(_) => false,
+            JsonValue::Text(text) => is_code(text.expose()),
+            JsonValue::Number(number) => *number != 0.0,
+            JsonValue::Object(members) => !members.is_empty(),
+            JsonValue::List(list) => !list.is_empty(),
+            JsonValue::Null | JsonValue::Bool(_) => false,
         })
     }
 }
@@ -293,44 +293,44 @@ pub struct ErrorMembers {
 }
 
 impl ErrorMembers {
-    fn collect(&mut self, at: &Value, depth: usize) {
+    fn collect(&mut self, at: &JsonValue, depth: usize) {
         match at {
             // Twitch and Keycloak write a sentence where the code belongs.
-            Value::Text(text) => push(&mut self.words, text.clone()),
-            Value::List(list) => {
+            JsonValue::Text(text) => push(&mut self.words, text.clone()),
+            JsonValue::List(list) => {
                 if let Some(first) = list.first() {
                     self.collect(first, depth);
                 }
             }
-            Value::Object(_) if depth < MAX_DEPTH => {
+            JsonValue::Object(_) if depth < MAX_DEPTH => {
                 // Strava names the thing, and then what is wrong with it.
-                let resource = at.member("resource").and_then(Value::text);
+                let resource = at.member("resource").and_then(JsonValue::text);
                 // At the top, an id is the request's.
                 let codes = if depth == 0 { &CODES[..CODES.len() - 1] } else { &CODES[..] };
                 for name in codes {
                     match at.member(name) {
-                        Some(Value::Text(code)) if is_code(code.expose()) => match resource {
+                        Some(JsonValue::Text(code)) if is_code(code.expose()) => match resource {
                             Some(thing) => {
                                 let both = format!("{} {}", thing.expose(), code.expose());
                                 push(&mut self.codes, Secret::new(both));
                             }
                             None => push(&mut self.codes, code.clone()),
                         },
-                        Some(Value::Number(code)) if ![0, 200].contains(&(*code as i64)) => {
+                        Some(JsonValue::Number(code)) if ![0, 200].contains(&(*code as i64)) => {
                             push(&mut self.codes, Secret::new(code.to_string()));
                         }
                         _ => {}
                     }
                 }
                 for name in WORDS {
-                    if let Some(Value::Text(words)) = at.member(name)
+                    if let Some(JsonValue::Text(words)) = at.member(name)
                         && is_code(words.expose())
                     {
                         push(&mut self.words, words.clone());
                     }
                 }
                 for name in ERROR_WRAPPERS {
-                    if let Some(nested @ (Value::Object(_) | Value::List(_))) = at.member(name) {
+                    if let Some(nested @ (JsonValue::Object(_) | JsonValue::List(_))) = at.member(name) {
                         self.collect(nested, depth + 1);
                     }
                 }
@@ -367,20 +367,20 @@ fn utf16(bytes: &[u8], content_type: Option<&str>) -> Option<Zeroizing<String>> 
 }
 
 /// A form, if it has a member that matters: GitHub and Facebook of old.
-fn form(bytes: &[u8]) -> Option<Value> {
+fn form(bytes: &[u8]) -> Option<JsonValue> {
     if !bytes.contains(&b'=') || bytes.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'<') {
         return None;
     }
     let members: Vec<_> = form_urlencoded::parse(bytes)
-        .map(|(key, value)| (key.into_owned(), Value::Text(Secret::new(value.into_owned()))))
+        .map(|(key, value)| (key.into_owned(), JsonValue::Text(Secret::new(value.into_owned()))))
         .collect();
-    let root = Value::Object(members);
+    let root = JsonValue::Object(members);
     root.first_member(&["access_token", "error", "refresh_token", "errcode"]).is_some().then_some(root)
 }
 
 /// Fills a value in place, so that what was read before a fault stays.
 struct Tree<'a> {
-    value: &'a mut Value,
+    value: &'a mut JsonValue,
     depth: usize,
     /// Skips, and so does not look into, what is no refresh token and does not hold one.
     salvage: bool,
@@ -406,7 +406,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        *self.value = Value::Text(Secret::new(text));
+        *self.value = JsonValue::Text(Secret::new(text));
         Ok(())
     }
 
@@ -419,12 +419,12 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        *self.value = Value::Number(number);
+        *self.value = JsonValue::Number(number);
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        *self.value = Value::Bool(value);
+        *self.value = JsonValue::Bool(value);
         Ok(())
     }
 
@@ -433,31 +433,31 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        *self.value = Value::List(Vec::new());
-        let Value::List(list) = self.value else { return Ok(()) };
+        *self.value = JsonValue::List(Vec::new());
+        let JsonValue::List(list) = self.value else { return Ok(()) };
         loop {
-            let mut element = Value::Null;
+            let mut element = JsonValue::Null;
             let (depth, salvage) = (self.depth + 1, self.salvage);
             let read = seq.next_element_seed(Tree { value: &mut element, depth, salvage });
             if list.len() <= MAX_ELEMENTS {
                 list.push(element);
             }
             if read?.is_none() {
-                list.pop_if(|last| *last == Value::Null);
+                list.pop_if(|last| *last == JsonValue::Null);
                 return Ok(());
             }
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        *self.value = Value::Object(Vec::new());
-        let Value::Object(members) = self.value else { return Ok(()) };
+        *self.value = JsonValue::Object(Vec::new());
+        let JsonValue::Object(members) = self.value else { return Ok(()) };
         while let Some(key) = map.next_key::<String>()? {
             if self.salvage && squeeze(&key) != "refreshtoken" && !WRAPPERS.contains(&&*key) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let mut value = Value::Null;
+            let mut value = JsonValue::Null;
             let (depth, salvage) = (self.depth + 1, self.salvage);
             let read = map.next_value_seed(Tree { value: &mut value, depth, salvage });
             members.push((key, value));

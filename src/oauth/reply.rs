@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::oauth::extract::{ReplyBody, Value};
+use crate::oauth::extract::{JsonValue, ReplyBody};
 
 /// A complete HTTP reply.
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ impl Reply {
     pub fn holds_refresh_token(&self) -> bool {
         let body = || ReplyBody::parse(&self.body, self.content_type.as_deref());
         (200..=299).contains(&self.status)
-            && body().is_some_and(|body| body.found().refresh_token.is_some_and(Value::is_there))
+            && body().is_some_and(|body| body.found().refresh_token.is_some_and(JsonValue::is_there))
     }
 }
 

@@ -86,7 +86,7 @@ enum Part {
 fn main() -> Result<()> {
     let options = Options::parse();
     let load = results::load()?;
-    build_opponents()?;
+    build_programs()?;
     let directory = tempfile::tempdir()?;
     let ca_file = directory.path().join("ca.pem");
     let server = tls::serve(demo::IssuerOptions::default(), &ca_file);
@@ -125,9 +125,15 @@ fn main() -> Result<()> {
 }
 
 /// Cargo builds no examples for a bench.
-fn build_opponents() -> Result<()> {
+fn build_programs() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    finish(Command::new(cargo).args(["build", "--release", "--quiet", "--examples"]))
+    let build = || {
+        let mut command = Command::new(&cargo);
+        command.args(["build", "--release", "--quiet"]);
+        command
+    };
+    finish(build().arg("--examples"))?;
+    finish(build().args(["--bin", "zg-tokend", "--target-dir"]).arg(site::released()))
 }
 
 fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()> {
@@ -165,7 +171,7 @@ fn one_account(options: &Options, server: &Server, ca_file: &Path) -> Result<()>
     row("once, nothing due / hello", options.pairs, &mut site.zg_tokend(&["once"]), &mut hello, Some(1.35))?;
     row("status / hello", options.pairs, &mut site.zg_tokend(&["status"]), &mut hello, Some(1.35))?;
     ensure!(site.posts() == posts, "a request was made when nothing was due");
-    let binary = fs::metadata(env!("CARGO_BIN_EXE_zg-tokend"))?.len();
+    let binary = fs::metadata(site::zg_tokend())?.len();
     table::figure("the binary", binary as f64 / 1e6, "MB", Some(5.0));
     Ok(())
 }

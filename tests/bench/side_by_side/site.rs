@@ -15,15 +15,23 @@ use zg_tokend::testing::demo::AuditEvent;
 use zg_tokend::testing::demo::Server;
 use zg_tokend::testing::secret::Secret;
 
-/// The built programs.
-const ZG_TOKEND: &str = env!("CARGO_BIN_EXE_zg-tokend");
+/// The program as users build it. The one that cargo makes for a bench has more features of dependencies, and
+/// so other functions than packaging/functions.txt lists.
+pub fn zg_tokend() -> PathBuf {
+    released().join("release/zg-tokend")
+}
+
+/// The target directory of that build.
+pub fn released() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("released")
+}
 
 /// The distribution's certificate authorities, which every client has to read.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// An opponent; `name` is one of the examples in Cargo.toml.
 pub fn opponent(name: &str) -> PathBuf {
-    Path::new(ZG_TOKEND).with_file_name("examples").join(name)
+    Path::new(env!("CARGO_BIN_EXE_zg-tokend")).with_file_name("examples").join(name)
 }
 
 pub fn script() -> PathBuf {
@@ -127,7 +135,7 @@ impl<'a> Site<'a> {
 
     /// zg-tokend with these arguments.
     pub fn zg_tokend(&self, args: &[&str]) -> Command {
-        let mut command = self.command(ZG_TOKEND);
+        let mut command = self.command(zg_tokend());
         command.args(args).arg("--config").arg(self.path("config.toml"));
         command
     }
