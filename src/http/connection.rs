@@ -53,10 +53,11 @@ const ADDRESSES_FRESH: i64 = 1000;
 
 /// How connections are made.
 pub(super) struct Connector {
-    /// Resumes sessions, if it has some ...
+    /// Resumes the sessions of earlier connections, if the config permits it.
     tls: TlsConnector,
-    /// ... until a handshake fails: then every one begins anew.
+    /// Resumes none. It takes the place of the other one once a handshake has failed.
     tls_anew: TlsConnector,
+    /// Whether no handshake has failed yet.
     resumes: AtomicBool,
     /// The names that were looked up.
     names: Arc<Names>,
