@@ -82,8 +82,8 @@ impl PoolState {
     }
 
     /// Whether one more thread may be made for the work in the queue; `threads` may work at the same time.
-    /// An idle thread takes work before it waits, so it counts. Each thread that ends leaves 20 KiB of stack
-    /// behind.
+    /// An idle thread takes work before it waits, so it counts: each thread that ends leaves 150 KiB of
+    /// stack and heap behind.
     fn needs_thread(&self, threads: usize) -> bool {
         self.queue.len() > self.idle
             && self.working() + self.idle < threads

@@ -127,7 +127,8 @@ impl Supervisor {
                 Err(source) => Err(RunError::Supervise { account: name.to_string(), source }),
             }
         };
-        // One by one: the pages of a list of them all would most likely stay with the process.
+        // One by one: a list of them all would be the largest piece of memory that is ever given back, and
+        // glibc keeps free memory of twice that size.
         let (mut slots, mut queue, mut overview) = (BTreeMap::new(), Events::default(), Overview::default());
         for account in accounts(&settings, only, MODE) {
             let (name, mut slot) = slot(account)?;

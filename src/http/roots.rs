@@ -74,7 +74,7 @@ pub(super) fn load(
     let Some(path) = own.or_else(bundle) else { return Ok(None) };
     let unreadable = |source| RootsError::Unreadable { path: path.to_owned(), source };
     let mut roots = Roots { store: RootCertStore::empty(), own: own.map(|_| OwnCertificates::default()) };
-    // In pieces: the pages of a bundle that is read whole would stay with the process.
+    // In pieces: glibc keeps as much free memory as twice the largest piece that was ever given back.
     let pem = read::read_in_pieces(path, MAX_LEN).map_err(unreadable)?;
     read_bundle(pem, |certificate| roots.add(certificate)).map_err(unreadable)?;
     if roots.store.is_empty() {
