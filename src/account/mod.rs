@@ -260,14 +260,17 @@ impl Account {
         self.queue.extend(self.core.handle(context.clock.now(), event));
     }
 
+    /// The parts that need the network are in boxes: most passes need none, and each account of a start has a
+    /// task of this size.
     async fn perform(&mut self, action: Action, context: &Context) {
         let event = match action {
-            Action::ReadInputs => Some(Event::InputsRead(self.read_inputs(context).await)),
+            Action::ReadInputs => Some(Event::InputsRead(Box::pin(self.read_inputs(context)).await)),
             Action::Request(request) => {
                 let last = self.core.record().and_then(|record| record.came_by.clone());
-                Some(Event::Answered(self.client.post(&request, last.as_deref(), context).await))
+                let post = self.client.post(&request, last.as_deref(), context);
+                Some(Event::Answered(Box::pin(post).await))
             }
-            Action::Ask(ask) => Some(Event::Replied(self.ask(&ask, context).await)),
+            Action::Ask(ask) => Some(Event::Replied(Box::pin(self.ask(&ask, context)).await)),
             action if context.inline || matches!(action, Action::Report(_)) => {
                 self.perform_on_files(action, context)
             }

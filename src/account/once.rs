@@ -8,7 +8,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::account::Account;
 use crate::account::context::{Context, Notice};
-use crate::account::queue::Queue;
+use crate::account::queue::{PLACES_PER_HOST, Queue};
 use crate::clock::{BootId, Timestamp, millis, monotonic};
 use crate::message::no_threads;
 use crate::refresh::Event;
@@ -37,7 +37,7 @@ pub fn once(accounts: Vec<Account>, trigger: Trigger, mut context: Context) -> i
     context.hang_patience = Some(HANG_PATIENCE);
     let mut pass = Pass {
         waiting: accounts.into_iter().enumerate(),
-        due: Queue::default(),
+        due: Queue::new(PLACES_PER_HOST),
         trigger,
         context: Rc::new(context),
         finished: Vec::new(),
@@ -193,7 +193,7 @@ impl Pass {
                     self.sort(place, account, unfinished);
                 }
                 Some(Ok(Task::Finish(place, account, host))) => {
-                    self.due.release(&host);
+                    self.due.release(&host, false);
                     self.finished.push((place, account));
                 }
                 Some(Err(_)) => {}

@@ -33,7 +33,7 @@ use crate::config::Settings;
 use crate::daemon::control::answer::Service;
 use crate::daemon::network::NetworkChanges;
 pub use crate::daemon::supervisor::RunError;
-use crate::daemon::supervisor::Supervisor;
+use crate::daemon::supervisor::{Progress, Supervisor};
 use crate::daemon::systemd::{Notifier, Watchdog};
 use crate::message::{Level, Message};
 use crate::problem::chain;
@@ -127,12 +127,15 @@ impl Supervisor {
             }
             self.timer.set(self.next_wakeup());
             tokio::select! {
-                Some(account) = self.finished_accounts.recv() => {
-                    self.accept(account);
-                    if !self.ready && self.busy() > 0 {
-                        notifier.starting();
+                Some(progress) = self.progress.recv() => match progress {
+                    Progress::Slow(name) => self.note_slow(&name),
+                    Progress::Finished(account) => {
+                        self.accept(account);
+                        if !self.ready && self.busy() > 0 {
+                            notifier.starting();
+                        }
                     }
-                }
+                },
                 Some((name, hangs)) = self.hangs.recv() => self.note_hang(&name, hangs),
                 () = &mut leave, if self.stopping && self.is_idle() => {
                     let hung = self.slots.iter().find(|(_, slot)| slot.hangs);

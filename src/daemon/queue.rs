@@ -1,25 +1,33 @@
 //! Events for accounts: the queue, the tasks that accounts run in, and requests.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::account::Account;
 use crate::config::AccountName;
 use crate::daemon::requests::{CurrentConfig, LoopRequest};
-use crate::daemon::slot::{ConfigState, Wake};
-use crate::daemon::supervisor::Supervisor;
+use crate::daemon::slot::{ConfigState, Place, Wake};
+use crate::daemon::supervisor::{Progress, Supervisor};
 use crate::daemon::watches;
 use crate::files::watch::Changes;
 use crate::refresh::decide::Trigger;
 use crate::refresh::outcome::Outcome;
+
+/// A pass that takes longer leaves its place among the quick ones to another: most of the time it waits for the
+/// server or the disk.
+const SLOW_AFTER: Duration = Duration::from_millis(100);
 
 impl Supervisor {
     /// Hands queued events to their accounts, as long as there are places.
     pub fn handle_queue(&mut self) {
         while let Some((host, (name, mut event))) = self.queue.pop() {
             let Some(slot) = self.slots.get_mut(&name) else {
-                self.queue.release(&host);
+                self.queue.release(&host, false);
                 continue;
             };
             slot.queued = false;
@@ -28,34 +36,50 @@ impl Supervisor {
                 if let Wake::Begin(trigger) = event {
                     slot.add_trigger(trigger);
                 }
-                self.queue.release(&host);
+                self.queue.release(&host, false);
                 continue;
             };
             if let Wake::Begin(trigger) = event {
                 event = Wake::Begin(trigger.and(slot.waiters.start()));
             }
             if account.start(event.into(), &self.context) {
-                slot.place = Some(host.into());
+                slot.place = Some(Box::new(Place { host, is_slow: false }));
                 self.note(&name);
                 self.running += 1;
                 self.context.set_active(self.running);
-                let (context, sender) = (Rc::clone(&self.context), self.account_sender.clone());
+                let (context, sender) = (Rc::clone(&self.context), self.progress_sender.clone());
                 tokio::task::spawn_local(async move {
-                    account.finish(&context).await;
                     // The supervisor outlives its tasks.
-                    let _ = sender.send(account);
+                    let tell = |progress| drop(sender.send(progress));
+                    {
+                        let mut finish = pin!(account.finish(&context));
+                        if timeout(SLOW_AFTER, &mut finish).await.is_err() {
+                            tell(Progress::Slow(name));
+                            finish.await;
+                        }
+                    }
+                    tell(Progress::Finished(account));
                 });
             } else {
-                self.queue.release(&host);
+                self.queue.release(&host, false);
                 self.update(account);
             }
+        }
+    }
+
+    /// Lets another account of the same host run beside one that takes long.
+    pub fn note_slow(&mut self, name: &AccountName) {
+        let place = self.slots.get_mut(name).and_then(|slot| slot.place.as_mut());
+        if let Some(place) = place.filter(|place| !place.is_slow) {
+            place.is_slow = true;
+            self.queue.slow(&place.host);
         }
     }
 
     /// Takes an account back from its task.
     pub fn accept(&mut self, account: Box<Account>) {
         if let Some(slot) = self.slots.get_mut(account.name()) {
-            slot.place.take().iter().for_each(|host| self.queue.release(host));
+            slot.place.take().iter().for_each(|place| self.queue.release(&place.host, place.is_slow));
         }
         self.running -= 1;
         self.context.set_active(self.running);
@@ -70,7 +94,7 @@ impl Supervisor {
         slot.checked = true;
         if hangs {
             self.hanging += 1;
-            slot.place.take().iter().for_each(|host| self.queue.release(host));
+            slot.place.take().iter().for_each(|place| self.queue.release(&place.host, place.is_slow));
         } else {
             self.hanging -= 1;
         }

@@ -48,8 +48,8 @@ pub struct Slot {
     pub config: ConfigState,
     /// As the loop knows them; see [`Slot::facts`].
     pub facts: Facts,
-    /// The host in whose place it runs.
-    pub place: Option<Box<str>>,
+    /// The place that it runs in.
+    pub place: Option<Box<Place>>,
     /// When its token ends, by the boot clock.
     pub ends_at: i64,
     /// Its files do not answer.
@@ -65,6 +65,13 @@ pub struct Slot {
     pub waiters: Waiters,
     pub lock: SupervisorLock,
     pub features: Features,
+}
+
+/// A place of the queue.
+pub struct Place {
+    pub host: String,
+    /// It was told to the queue as slow.
+    pub is_slow: bool,
 }
 
 /// The features that are configured.

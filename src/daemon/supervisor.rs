@@ -36,6 +36,10 @@ use crate::workers;
 /// How often a refusal of the kernel is reported: each wave would repeat it.
 const REFUSAL_REPEAT: Duration = Duration::from_secs(3600);
 
+/// Exchanges at the same time with one host that are not slow. Each takes up to 40 KiB, and so many keep all
+/// processors busy while the host answers at once.
+const QUICK_PLACES: usize = 16;
+
 pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
 /// Why `run` could not start.
@@ -67,6 +71,14 @@ impl RunError {
     }
 }
 
+/// What tasks tell.
+pub enum Progress {
+    /// The account's pass takes long, and goes on.
+    Slow(AccountName),
+    /// The account has finished and comes back.
+    Finished(Box<Account>),
+}
+
 pub struct Supervisor {
     pub settings: Arc<Settings>,
     /// The only account to supervise; `None` for all.
@@ -87,9 +99,8 @@ pub struct Supervisor {
     pub report_refusal: ReportRefusal,
     pub request_sender: mpsc::UnboundedSender<LoopRequest>,
     pub requests: mpsc::UnboundedReceiver<LoopRequest>,
-    /// Tasks send their accounts back when they have finished.
-    pub account_sender: mpsc::UnboundedSender<Box<Account>>,
-    pub finished_accounts: mpsc::UnboundedReceiver<Box<Account>>,
+    pub progress_sender: mpsc::UnboundedSender<Progress>,
+    pub progress: mpsc::UnboundedReceiver<Progress>,
     /// Accounts whose files hang, or answer again.
     pub hangs: mpsc::UnboundedReceiver<(String, bool)>,
     pub timer: Timer,
@@ -112,7 +123,7 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(settings: Settings, only: Option<&str>, mut context: Context) -> Result<Self, RunError> {
         let (request_sender, requests) = mpsc::unbounded_channel();
-        let (account_sender, finished_accounts) = mpsc::unbounded_channel();
+        let (progress_sender, progress) = mpsc::unbounded_channel();
         let counts = Rc::new(RefCell::new(Counts::default()));
         context.observe(Rc::clone(&counts) as Rc<dyn Observer>);
         let (hang_sender, hangs) = mpsc::unbounded_channel();
@@ -129,7 +140,7 @@ impl Supervisor {
         };
         // One by one: a list of them all would be the largest piece of memory that is ever given back, and
         // glibc keeps free memory of twice that size.
-        let (mut slots, mut queue, mut overview) = (BTreeMap::new(), Events::default(), Overview::default());
+        let (mut slots, mut queue, mut overview) = (BTreeMap::new(), Events::new(QUICK_PLACES), Overview::default());
         for account in accounts(&settings, only, MODE) {
             let (name, mut slot) = slot(account)?;
             slot.enqueue(&name, Wake::Begin(Trigger::default()), &mut queue);
@@ -153,8 +164,8 @@ impl Supervisor {
             report_refusal: report_refusal(request_sender.clone()),
             request_sender,
             requests,
-            account_sender,
-            finished_accounts,
+            progress_sender,
+            progress,
             timer: Timer::new(),
             config_watch,
             state_watch: watches::states(&settings),
