@@ -59,6 +59,55 @@ impl RawFile {
     }
 }
 
+/// A text is parsed in parts of at least this length: some thirty accounts.
+const PART: usize = 4096;
+
+/// Parses a long text account by account: the parser's lists of the whole text take ten times its length, and
+/// the memory is not given back. `None` for a text without many accounts, and for one that must be parsed as a
+/// whole: with an error, or with parts that may depend on each other. The spans are those in the part.
+pub(super) fn in_parts(text: &str) -> Option<RawFile> {
+    let parse = |part| {
+        let (table, errors) = DeTable::parse_recoverable(part);
+        if errors.is_empty() { RawFile::from_table(table).ok() } else { None }
+    };
+    let mut parts = parts(text)?.into_iter();
+    let mut file = parse(parts.next()?)?;
+    if file.accounts.is_some() || file.top.has(Place::Own) {
+        return None;
+    }
+    let accounts = file.accounts.insert(Vec::new());
+    for part in parts {
+        accounts.append(&mut parse(part)?.accounts?);
+    }
+    Some(file)
+}
+
+/// What is before the first account, and then some accounts each. A part ends before the header of another
+/// account, and such a header may be the text of a string: then the part before it has a string without an
+/// end, which is an error.
+fn parts(text: &str) -> Option<Vec<&str>> {
+    let (mut parts, mut start, mut at, mut account) = (Vec::new(), 0, 0, None);
+    for line in text.split_inclusive('\n') {
+        let header = line.trim_ascii_start();
+        if header.starts_with('[') {
+            let name = header.strip_prefix("[[accounts.").or_else(|| header.strip_prefix("[accounts."));
+            let name = name.and_then(|name| name.split(['.', ']']).next());
+            if account.is_some() && name.is_none() {
+                return None;
+            }
+            let is_first = account.is_none() && name.is_some();
+            if is_first || (name != account && at - start >= PART) {
+                parts.push(&text[start..at]);
+                start = at;
+            }
+            account = name;
+        }
+        at += line.len();
+    }
+    parts.push(&text[start..]);
+    (parts.len() > 2).then_some(parts)
+}
+
 /// The key of an account in an `audience` that names a login as well.
 pub(super) const FROM_IN_AUDIENCE: &str = "audience.from";
 

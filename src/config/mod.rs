@@ -40,6 +40,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::config::problem::ConfigProblem;
 use crate::files;
 use crate::files::links::{Links, normal};
 
@@ -153,6 +154,13 @@ fn validated(
     environment: &Environment,
     symlinks: Symlinks,
 ) -> Result<Settings, ConfigError> {
+    let checked = |raw| checked(raw, path, environment, symlinks);
+    // An error is found again below, with its place in the text.
+    if let Some(raw) = document::in_parts(text)
+        && let Ok(settings) = checked(raw)
+    {
+        return Ok(settings);
+    }
     let diagnosed = |diagnostic| ConfigError::Text(Box::new(diagnostic));
     let (table, errors) = DeTable::parse_recoverable(text);
     // The parser reports errors in the order of its passes, a person reads from the top.
@@ -168,6 +176,15 @@ fn validated(
         let problem = known.unwrap_or_else(|| map.wrong_type(error.span().unwrap_or(0..0)));
         diagnosed(Diagnostic::new(path, text, Some(&map), problem))
     })?;
+    checked(raw).map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
+}
+
+fn checked(
+    raw: document::RawFile,
+    path: &Path,
+    environment: &Environment,
+    symlinks: Symlinks,
+) -> Result<Settings, ConfigProblem> {
     let several = raw.accounts.as_ref().is_some_and(|accounts| accounts.len() > 1);
     let links = match symlinks {
         Symlinks::Keep => None,
@@ -194,6 +211,5 @@ fn validated(
         let real = links.follow(&paths);
         known.borrow_mut().extend(paths.into_iter().zip(real));
     }
-    let settings = scope.settings(raw);
-    settings.map_err(|problem| diagnosed(Diagnostic::new(path, text, Some(&map()), problem)))
+    scope.settings(raw)
 }

@@ -1,6 +1,7 @@
 mod errors;
 mod grant;
 mod logins;
+mod parts;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

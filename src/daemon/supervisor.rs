@@ -140,7 +140,8 @@ impl Supervisor {
         };
         // One by one: a list of them all would be the largest piece of memory that is ever given back, and
         // glibc keeps free memory of twice that size.
-        let (mut slots, mut queue, mut overview) = (BTreeMap::new(), Events::new(QUICK_PLACES), Overview::default());
+        let (mut slots, mut queue, mut overview) =
+            (BTreeMap::new(), Events::new(QUICK_PLACES), Overview::default());
         for account in accounts(&settings, only, MODE) {
             let (name, mut slot) = slot(account)?;
             slot.enqueue(&name, Wake::Begin(Trigger::default()), &mut queue);
