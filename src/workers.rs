@@ -31,6 +31,17 @@ const PROGRAM_THREADS: usize = 32;
 /// long, and a queue behind it must not wait any longer.
 const HANGS_AFTER: i64 = 2_000;
 
+/// Threads that work on files and do not wait for the disk. Two keep the processors busy, and each thread leaves
+/// 80 KiB of stack and heap behind: a start that only reads what is in memory needs no more.
+const FIRST_FILE_THREADS: usize = 2;
+
+/// Work that takes longer than this, in milliseconds, waits for the disk.
+const WAITS_AFTER: i64 = 2;
+
+/// How soon work that no thread has taken looks for one again. Later it does so seldom: every thread may hang.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LAST_LOOK: Duration = Duration::from_millis(HANGS_AFTER.unsigned_abs());
+
 /// Threads at most, those that hang included: enough for every account on a dead file server, few
 /// enough for any limit of threads that is meant seriously.
 const THREADS_MAX: usize = 256;
@@ -53,15 +64,17 @@ const LOOKS_AT_ONCE: usize = 32;
 type Work = Box<dyn FnOnce() -> ResultSender + Send>;
 type ResultSender = Box<dyn FnOnce() + Send>;
 
-static FILES: Pool = Pool::new(FILE_THREADS);
-static NAMES: Pool = Pool::new(NAME_THREADS);
-static PROGRAMS: Pool = Pool::new(PROGRAM_THREADS);
+static FILES: Pool = Pool::new(FILE_THREADS, FIRST_FILE_THREADS);
+static NAMES: Pool = Pool::new(NAME_THREADS, NAME_THREADS);
+static PROGRAMS: Pool = Pool::new(PROGRAM_THREADS, PROGRAM_THREADS);
 
 /// Each kind of work has threads of its own: a password manager that waits for its user must not keep
 /// others from their files.
 struct Pool {
     /// Threads that work at the same time.
     threads: usize,
+    /// Those of them that do not wait.
+    first_threads: usize,
     state: Mutex<PoolState>,
     work_came: Condvar,
 }
@@ -81,19 +94,19 @@ impl PoolState {
         Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new(), refusal: None }
     }
 
-    /// Whether one more thread may be made for the work in the queue; `threads` may work at the same time.
-    /// An idle thread takes work before it waits, so it counts: each thread that ends leaves 150 KiB of
-    /// stack and heap behind.
-    fn needs_thread(&self, threads: usize) -> bool {
+    /// Whether one more thread may be made for the work in the queue. An idle thread takes work before it
+    /// waits, so it counts.
+    fn needs_thread(&self, pool: &Pool) -> bool {
         self.queue.len() > self.idle
-            && self.working() + self.idle < threads
+            && self.working(WAITS_AFTER) + self.idle < pool.first_threads
+            && self.working(HANGS_AFTER) + self.idle < pool.threads
             && self.busy_since.len() < THREADS_MAX
     }
 
-    /// Threads that work and do not hang.
-    fn working(&self) -> usize {
-        let hung_before = monotonic() - HANGS_AFTER;
-        self.busy_since.iter().filter(|since| **since > hung_before).count()
+    /// Threads whose work began less than `time` milliseconds ago.
+    fn working(&self, time: i64) -> usize {
+        let before = monotonic() - time;
+        self.busy_since.iter().filter(|since| **since > before).count()
     }
 }
 
@@ -123,6 +136,7 @@ async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T
     });
     let slot = Arc::new(Mutex::new(Some(work)));
     pool.lock().queue.push_back(Arc::clone(&slot));
+    let mut look = FIRST_LOOK;
     loop {
         if !pool.offer_thread()
             && let Some(work) = take(&slot)
@@ -137,8 +151,7 @@ async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T
                 // The work panicked, which ends the process: nothing follows.
                 Err(_) => std::future::pending().await,
             },
-            // Every thread may hang by now.
-            () = tokio::time::sleep(Duration::from_millis(HANGS_AFTER.unsigned_abs())) => {}
+            () = tokio::time::sleep(look) => look = LAST_LOOK.min(2 * look),
         }
     }
 }
@@ -207,8 +220,8 @@ fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
 }
 
 impl Pool {
-    const fn new(threads: usize) -> Self {
-        Self { threads, state: Mutex::new(PoolState::new()), work_came: Condvar::new() }
+    const fn new(threads: usize, first_threads: usize) -> Self {
+        Self { threads, first_threads, state: Mutex::new(PoolState::new()), work_came: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {
@@ -219,7 +232,7 @@ impl Pool {
     /// made.
     fn offer_thread(&'static self) -> bool {
         let mut state = self.lock();
-        if !state.needs_thread(self.threads) {
+        if !state.needs_thread(self) {
             self.work_came.notify_one();
             return true;
         }
@@ -231,16 +244,17 @@ impl Pool {
         let mut state = self.lock();
         state.refusal = Some(error);
         state.remove(began);
-        state.idle > 0 || state.working() > 0
+        state.idle > 0 || state.working(HANGS_AFTER) > 0
     }
 
     /// The life of a thread: it works until there is no more work.
-    fn work(&self, mut began: i64) {
+    fn work(&'static self, mut began: i64) {
         let mut state = self.lock();
         loop {
             let slot = state.queue.pop_front();
             drop(state);
             let delivery = slot.and_then(|slot| take(&slot)).map(|work| work());
+            let has_waited = monotonic() - began > WAITS_AFTER;
             state = self.lock();
             state.remove(began);
             state.idle += 1;
@@ -261,6 +275,12 @@ impl Pool {
             state.idle -= 1;
             began = monotonic();
             state.busy_since.push(began);
+            // One of the queue is for this thread.
+            if has_waited && state.queue.len() > 1 {
+                drop(state);
+                self.offer_thread();
+                state = self.lock();
+            }
         }
     }
 }

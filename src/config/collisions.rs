@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::problem::{ConfigProblem, bad_value};
 use crate::config::settings::{AccountConfig, AccountName};
@@ -12,7 +13,9 @@ use crate::config::source::SecretSource;
 
 /// An account with the places of the values that are compared between accounts.
 pub(super) struct Checked {
-    pub(super) account: AccountConfig,
+    /// Of no other owner. The list of all accounts is small so: glibc keeps free memory of twice the largest
+    /// piece that was ever given back.
+    pub(super) account: Arc<AccountConfig>,
     pub(super) refresh_token: Range<usize>,
     pub(super) token_file: Range<usize>,
     /// Of the paths of `outputs`.
@@ -30,7 +33,7 @@ pub(super) fn share(checked: &mut [Checked], real: Real<'_>) {
     for (place, Checked { account, .. }) in checked.iter().enumerate() {
         let Some(seed) = account.refresh_token.as_ref().filter(|_| account.from.is_none()) else { continue };
         match seeds.entry(identity(seed, real)) {
-            Entry::Vacant(first) => drop(first.insert((place, account))),
+            Entry::Vacant(first) => drop(first.insert((place, &**account))),
             Entry::Occupied(first) => {
                 let (first, login) = *first.get();
                 // Others are an error.
@@ -41,7 +44,8 @@ pub(super) fn share(checked: &mut [Checked], real: Real<'_>) {
         }
     }
     for (place, first) in shared {
-        checked[place].account.from = Some(checked[first].account.name.clone());
+        let from = checked[first].account.name.clone();
+        Arc::make_mut(&mut checked[place].account).from = Some(from);
     }
 }
 

@@ -80,8 +80,9 @@ impl Scope<'_> {
         let warnings = checked.iter().flat_map(|checked| readable(&checked.account)).collect();
         collisions::refuse(&checked, &state_dir, self.path, self.real)?;
         let secret_variables = secret_variables(&checked);
-        let accounts = checked.into_iter().map(|checked| {
-            Arc::new(AccountConfig { secret_variables: Arc::clone(&secret_variables), ..checked.account })
+        let accounts = checked.into_iter().map(|Checked { mut account, .. }| {
+            Arc::make_mut(&mut account).secret_variables = Arc::clone(&secret_variables);
+            account
         });
         let mut accounts: Vec<_> = accounts.collect();
         // It was collected in the place of what it was made from, which is much larger.
@@ -139,7 +140,7 @@ impl Scope<'_> {
             // A sealed file knows its account.
             let is_sealed = |(_, source): (_, &SecretSource)| matches!(source, SecretSource::Sealed(_));
             if is_simple && !checked.account.secrets().any(is_sealed) {
-                simple = Some(checked.account.clone());
+                simple = Some(AccountConfig::clone(&checked.account));
             }
             Ok(checked)
         };
@@ -166,7 +167,12 @@ impl Scope<'_> {
             common: Arc::clone(&like.common),
             secret_variables: Arc::default(),
         };
-        Ok(Checked { account, refresh_token: places.0, token_file: places.1, outputs: Vec::new() })
+        Ok(Checked {
+            account: Arc::new(account),
+            refresh_token: places.0,
+            token_file: places.1,
+            outputs: Vec::new(),
+        })
     }
 
     fn account(
@@ -355,7 +361,7 @@ impl Scope<'_> {
             secret_variables: Arc::default(),
         };
         Ok(Checked {
-            account,
+            account: Arc::new(account),
             refresh_token: refresh_token_span,
             token_file: token_file_span,
             outputs: output_spans,

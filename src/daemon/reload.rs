@@ -45,7 +45,7 @@ impl Supervisor {
                         (slot.config, slot.lock) = (ConfigState::Changed(Box::new(account)), lock);
                     }
                     (Ok(lock), None) => {
-                        let slot = Slot::new(account, lock);
+                        let slot = Box::new(Slot::new(account, lock));
                         slot.enqueue(&name, Wake::Begin(Trigger::default()), &mut self.queue);
                         self.slots.insert(name.clone(), slot);
                         self.note(&name);

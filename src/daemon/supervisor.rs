@@ -85,7 +85,8 @@ pub struct Supervisor {
     pub only: Option<String>,
     pub context: Rc<Context>,
     pub counts: Rc<RefCell<Counts>>,
-    pub slots: BTreeMap<AccountName, Slot>,
+    /// In boxes: a node of the map has room for eleven.
+    pub slots: BTreeMap<AccountName, Box<Slot>>,
     /// The facts about the slots that each round needs.
     pub overview: Overview,
     pub queue: Events,
@@ -134,7 +135,7 @@ impl Supervisor {
         let slot = |mut account: Account| {
             let name = account.configured().name.clone();
             match supervise(&mut account, context.clock.now()) {
-                Ok(lock) => Ok((name, Slot::new(account, lock))),
+                Ok(lock) => Ok((name, Box::new(Slot::new(account, lock)))),
                 Err(source) => Err(RunError::Supervise { account: name.to_string(), source }),
             }
         };
