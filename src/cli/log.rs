@@ -3,7 +3,7 @@
 //! No entry blocks: see [`Sink`].
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
@@ -212,7 +212,7 @@ fn entry_for_terminal(colour: bool, text: &str, message: &Message) -> String {
 pub(super) struct Log {
     repeated: RefCell<HashMap<String, (&'static str, u32)>>,
     /// The generation of each account's token that was told last.
-    told: RefCell<HashMap<AccountName, u64>>,
+    told: RefCell<BTreeMap<AccountName, u64>>,
     /// The accounts with a token of another machine, and whether it was told that their file has it.
     received: RefCell<HashMap<String, bool>>,
 }

@@ -35,6 +35,14 @@ pub(super) struct RawEntry {
     pub(super) way: &'static str,
 }
 
+impl RawEntry {
+    /// The account, without its keys from now on.
+    pub(super) fn take(&mut self) -> Self {
+        let none = AccountKeys::Simple { refresh_token: None, token_file: None };
+        Self { name: self.name.clone(), keys: std::mem::replace(&mut self.keys, none), way: self.way }
+    }
+}
+
 impl RawFile {
     /// Takes the table apart by hand: `serde(flatten)` would lose the spans.
     pub(super) fn from_table(mut table: Spanned<DeTable<'_>>) -> Result<Self, Error> {

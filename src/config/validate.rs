@@ -99,7 +99,7 @@ impl Scope<'_> {
         })
     }
 
-    fn tables(&self, top: &RawAccount, accounts: Vec<RawEntry>) -> Result<Vec<Checked>, ConfigProblem> {
+    fn tables(&self, top: &RawAccount, mut accounts: Vec<RawEntry>) -> Result<Vec<Checked>, ConfigProblem> {
         if accounts.is_empty() {
             return Err(ConfigProblem::new(
                 0..0,
@@ -111,7 +111,7 @@ impl Scope<'_> {
         let mut simple = None;
         let logins = inherit::logins(&accounts);
         let mut names = HashSet::new();
-        let account = |entry: RawEntry| {
+        let account = |entry: &mut RawEntry| {
             let name = entry.name.clone();
             let parsed: AccountName = name.get_ref().parse().map_err(|error| {
                 let what = format!("has a bad name: {error}");
@@ -132,7 +132,7 @@ impl Scope<'_> {
                     return scope.simple_account(parsed, refresh_token.clone(), token_file, like);
                 }
             }
-            let raw = inherit::with_login(entry, &logins, top)?;
+            let raw = inherit::with_login(entry.take(), &logins, top)?;
             let login = raw.from.as_ref().map(|from| from.get_ref().clone());
             let scope = self.of_accounts([name.get_ref().clone()].into_iter().chain(login));
             let checked =
@@ -144,7 +144,9 @@ impl Scope<'_> {
             }
             Ok(checked)
         };
-        accounts.into_iter().map(account).collect()
+        // The raw accounts go all at once: one by one they leave holes among the checked ones, which are too small
+        // for anything.
+        accounts.iter_mut().map(account).collect()
     }
 
     /// An account with nothing of its own but a login and a token file. For the rest it is `like`
