@@ -471,9 +471,9 @@ mod tests {
             Report::OutputFailed,
             Report::NotYetStored,
             Report::NotWithdrawn,
-            |problem| Report::Finished(Outcome::Held { wait: Duration::ZERO, problem }),
-            |problem| Report::Finished(Outcome::Failed(problem)),
-            |problem| Report::Finished(Outcome::NotStored(problem)),
+            |problem| Report::Finished(Outcome::Held { wait: Duration::ZERO, problem: problem.into() }),
+            |problem| Report::Finished(Outcome::Failed(problem.into())),
+            |problem| Report::Finished(Outcome::NotStored(problem.into())),
         ];
         let reports = [
             Report::FellBack {

@@ -386,7 +386,8 @@ impl Account {
             self.is_abandoned = true;
             let text = format!("the file system does not answer: {}", self.places());
             let problem = Problem::of(Class::Io, "files_hang", text);
-            self.outcome = Some(Outcome::Failed(problem.hint("check the file system: mount, df, dmesg")));
+            let problem = problem.hint("check the file system: mount, df, dmesg");
+            self.outcome = Some(Outcome::Failed(problem.into()));
             return;
         };
         (self.files, self.core, self.queue) = (Some(trip.files), trip.core, trip.queue);

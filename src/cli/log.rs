@@ -323,9 +323,8 @@ impl Log {
 
 /// When it is tried again, for a failure that only time mends.
 fn next_try(outcome: &Outcome, next_pass: Option<Timestamp>) -> Option<String> {
-    let Outcome::Failed(Problem { class: Class::Unavailable | Class::Busy, hint: None, .. }) = outcome else {
-        return None;
-    };
+    let Outcome::Failed(problem) = outcome else { return None };
+    let Problem { class: Class::Unavailable | Class::Busy, hint: None, .. } = &**problem else { return None };
     Some(format!("wait: it is tried again at {}", time_of_day(next_pass?)))
 }
 

@@ -55,7 +55,7 @@ impl Refresher {
             let left = PERSIST_PATIENCE.saturating_sub(now.since(since));
             if left.is_zero() {
                 self.note_local_problem(now);
-                return self.unlock(Outcome::NotStored(problem));
+                return self.unlock(Outcome::NotStored(problem.into()));
             }
             wait = wait.min(left);
         }
@@ -164,13 +164,13 @@ impl Refresher {
     /// Ends a pass that holds the lock: a problem of this machine came before the request.
     pub(super) fn leave_failed(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         self.note_local_problem(now);
-        self.leave(now, Outcome::Failed(problem))
+        self.leave(now, Outcome::Failed(problem.into()))
     }
 
     /// The same without the lock.
     pub(super) fn give_up(&mut self, now: Timestamp, problem: Problem) -> Vec<Action> {
         self.note_local_problem(now);
-        self.rest(now, Outcome::Failed(problem))
+        self.rest(now, Outcome::Failed(problem.into()))
     }
 
     /// Counts a problem that cannot be counted on disk, and sets the wait after it.

@@ -350,7 +350,7 @@ impl Refresher {
                     self.remember(record);
                     self.round().dirty = true;
                 }
-                self.store(now, Outcome::Failed(problem))
+                self.store(now, Outcome::Failed(problem.into()))
             }
             Decision::Refresh(_) | Decision::Hold { .. } => {
                 let mut actions = self.note_inputs_problem(now, problem);
@@ -394,7 +394,7 @@ impl Refresher {
         let is_soon = !self.policy.patient && &*problem.kind == "fleet_refreshing";
         let wait = if is_soon { wait.min(SOON) } else { wait + spread };
         self.row_wait = Some(Box::new((now.plus(wait), is_soon)));
-        self.store(now, Outcome::Held { wait, problem })
+        self.store(now, Outcome::Held { wait, problem: problem.into() })
     }
 
     /// The refresh is due, and the row was read: claims it, if it may be claimed.
@@ -466,9 +466,9 @@ impl Refresher {
         let problem = problem("fleet_waiting", message.into(), Some(hint.into()));
         self.row_wait = Some(Box::new((now.plus(LOOK), false)));
         if lives {
-            return self.store(now, Outcome::Held { wait: LOOK, problem });
+            return self.store(now, Outcome::Held { wait: LOOK, problem: problem.into() });
         }
-        self.store(now, Outcome::Failed(problem))
+        self.store(now, Outcome::Failed(problem.into()))
     }
 
     /// The name of this machine in the row. A container that starts again keeps the one that it had.

@@ -421,7 +421,7 @@ impl Refresher {
             }
             (Phase::Publishing { .. }, Event::Published(Err(problem))) => {
                 self.note_local_problem(now);
-                self.unlock(Outcome::NotStored(problem))
+                self.unlock(Outcome::NotStored(problem.into()))
             }
             (Phase::Withdrawing { then }, Event::Withdrawn(withdrawn)) => {
                 self.on_withdrawn(now, then, withdrawn)

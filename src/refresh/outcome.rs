@@ -9,7 +9,7 @@ use crate::refresh::fleet::FleetReport;
 use crate::refresh::record::Verdict;
 use crate::secret::Fingerprint;
 
-/// How a pass over one account ended.
+/// How a pass over one account ended. Problems are in boxes: each account keeps an outcome, and few have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// A new access token is stored and published.
@@ -28,13 +28,13 @@ pub enum Outcome {
     /// The token file was missing or held something else; it holds the live token again.
     Republished,
     /// A refresh is due, but the wait after `problem` is in force: no request was sent.
-    Held { wait: Duration, problem: Problem },
+    Held { wait: Duration, problem: Box<Problem> },
     /// A definite refusal by the server, now or earlier.
     Refused(Box<Verdict>),
     /// The state is as good as before.
-    Failed(Problem),
+    Failed(Box<Problem>),
     /// The server has answered, but the state or the token file could not be written.
-    NotStored(Problem),
+    NotStored(Box<Problem>),
     /// The process was asked to stop before the request was made.
     Stopped,
 }

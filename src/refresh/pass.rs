@@ -289,7 +289,7 @@ impl Refresher {
             return self.leave(now, outcome);
         }
         self.failed(now, record, &problem, None, None, now).from_inputs = true;
-        self.persist(Outcome::Failed(problem))
+        self.persist(Outcome::Failed(problem.into()))
     }
 
     pub(super) fn on_taken_over(&mut self, now: Timestamp, other: Option<Box<Record>>) -> Vec<Action> {
@@ -354,7 +354,7 @@ impl Refresher {
     pub(super) fn no_refresh_token(&mut self, now: Timestamp) -> Vec<Action> {
         let problem = Problem::of(Class::NeedsLogin, "no_refresh_token", "there is no refresh token")
             .hint(self.policy.login_hint());
-        self.store(now, Outcome::Failed(problem))
+        self.store(now, Outcome::Failed(problem.into()))
     }
 
     pub(super) fn on_prepared(&mut self, now: Timestamp) -> Vec<Action> {
@@ -398,5 +398,5 @@ fn hold(wait: Duration, failure: &Failure) -> Outcome {
         cause: failure.cause.clone(),
         hint: failure.hint.clone(),
     };
-    Outcome::Held { wait, problem }
+    Outcome::Held { wait, problem: problem.into() }
 }

@@ -29,7 +29,8 @@ impl Refresher {
         answer: &Answer,
     ) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
-            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
+            return self
+                .unlock(Outcome::Failed(Problem::bug("an answer came while there was no state").into()));
         };
         // The wall clock may have been set since the request: count back from its present time.
         let elapsed = crate::clock::millis(now.since(issued_at));
@@ -68,7 +69,7 @@ impl Refresher {
             }
             Answer::Ambiguous(_) => {
                 self.unclear(now, record, &problem, answer.retry_after(), issued_at);
-                Outcome::Failed(problem)
+                Outcome::Failed(problem.into())
             }
             Answer::Defective { refresh_token, .. } => {
                 if has_login {
@@ -76,16 +77,16 @@ impl Refresher {
                     self.note_reply(&mut record, false);
                 }
                 self.failed(now, record, &problem, None, None, issued_at);
-                Outcome::Failed(problem)
+                Outcome::Failed(problem.into())
             }
             Answer::Unavailable(Unavailable { reason: ServerFailure::NotSent(_), .. }) => {
                 let wait = schedule::backoff(tries(&record), Duration::ZERO, self.next_random());
                 self.failed(now, record, &problem, Some(wait), None, issued_at).not_sent = true;
-                Outcome::Failed(problem)
+                Outcome::Failed(problem.into())
             }
             Answer::Unavailable(_) => {
                 self.failed(now, record, &problem, None, answer.retry_after(), issued_at);
-                Outcome::Failed(problem)
+                Outcome::Failed(problem.into())
             }
         };
         self.persist_answer(outcome)
@@ -212,7 +213,7 @@ impl Refresher {
         let problem = Problem::of(Class::Unavailable, STALE_TOKEN, message)
             .hint("if the machine did not sleep meanwhile, ask the operator of the token endpoint for tokens that live longer");
         self.failed(now, record, &problem, None, None, token.issued_at);
-        self.persist_answer(Outcome::Failed(problem))
+        self.persist_answer(Outcome::Failed(problem.into()))
     }
 
     /// After invalid_grant: another writer may have replaced the refresh token in the state.
@@ -238,7 +239,8 @@ impl Refresher {
     /// The server refuses the refresh token, and nobody has replaced it.
     pub(super) fn refuse(&mut self, now: Timestamp, issued_at: Timestamp, refusal: &Answer) -> Vec<Action> {
         let Some(mut record) = self.record().cloned() else {
-            return self.unlock(Outcome::Failed(Problem::bug("an answer came while there was no state")));
+            return self
+                .unlock(Outcome::Failed(Problem::bug("an answer came while there was no state").into()));
         };
         let sent = record.refresh_token.as_ref().map(|token| token.value.fingerprint());
         let problem = self.problem(refusal);

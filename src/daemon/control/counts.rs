@@ -154,7 +154,7 @@ mod tests {
         let mut count = Count::default();
         let failed = |kind: &str| {
             let (class, message) = (Class::Unavailable, String::new());
-            Outcome::Failed(Problem { class, kind: kind.into(), message, cause: None, hint: None })
+            Outcome::Failed(Problem { class, kind: kind.into(), message, cause: None, hint: None }.into())
         };
         for kind in ["timeout", "http_503", "timeout"] {
             count.note(&failed(kind), at(0));
