@@ -20,7 +20,7 @@ use crate::refresh::outcome::Outcome;
 
 /// A pass that takes longer leaves its place among the quick ones to another: most of the time it waits for the
 /// server or the disk.
-const SLOW_AFTER: Duration = Duration::from_millis(100);
+const SLOW_AFTER: Duration = Duration::from_millis(50);
 
 impl Supervisor {
     /// Hands queued events to their accounts, as long as there are places.

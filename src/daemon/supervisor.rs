@@ -36,9 +36,9 @@ use crate::workers;
 /// How often a refusal of the kernel is reported: each wave would repeat it.
 const REFUSAL_REPEAT: Duration = Duration::from_secs(3600);
 
-/// Exchanges at the same time with one host that are not slow. Each takes up to 40 KiB, and so many keep all
-/// processors busy while the host answers at once.
-const QUICK_PLACES: usize = 16;
+/// Exchanges at the same time with one host that are not slow. Each takes up to 40 KiB, and so many keep the
+/// processors and the threads for files busy while the host answers at once.
+const QUICK_PLACES: usize = 8;
 
 pub const MODE: Mode = Mode { patient: true, horizon: None, lock_patience: LOCK_PATIENCE };
 
