@@ -17,8 +17,11 @@ use std::{env, fs, io, path::Path};
 const SCRIPT: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame.*) *(.gcc_except_table) \
                       *(.gcc_except_table.*) } } INSERT BEFORE .text;\n";
 
-/// Sections of functions: those of short commands, an empty line, and those of a refresh.
+/// Sections of functions, in parts with empty lines between them.
 const FUNCTIONS: &str = "packaging/functions.txt";
+
+/// The parts: of short commands, of these and `run`, of `run`, and of a refresh in `once`.
+const PARTS: [&str; 4] = ["short", "common", "run", "once"];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -45,7 +48,7 @@ fn side_by_side(functions: &str) -> String {
         let lines = part.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect::<Vec<_>>()
     });
-    let parts = parts.zip(["short", "refresh"]).collect::<Vec<_>>();
+    let parts = parts.zip(PARTS).collect::<Vec<_>>();
     let mut script = "SECTIONS {".to_owned();
     // Writing to a string does not fail.
     let mut add = |place: &str, patterns: Vec<String>| {

@@ -36,8 +36,9 @@ PROGRAM = TARGET / "release/zg-tokend"
 MAP = TARGET / "functions.map"
 HEAD = """\
 # Made by packaging/functions.py: the functions that commands run, by the beginnings of the names of their
-# sections, and the hashes that end the names. First those of `status`, `token` and `once` with nothing due,
-# and then, after the empty line, the further ones of a refresh over HTTPS in `once` and `run`.
+# sections, and the hashes that end the names. Empty lines part those that only `status`, `token` and `once` with
+# nothing due run; those that they and `run` have in common; the others of `run` with a refresh over HTTPS; and the
+# others of such a refresh in `once`. What a process runs lies in neighbouring parts.
 """
 
 
@@ -140,7 +141,7 @@ def addresses(home, command):
 
 
 def measure(features):
-    """The functions of short commands, and those of a refresh: names, each with its hashes."""
+    """The parts of the list: names, each with its hashes."""
     sections = build(features)
     starts = [start for start, _, _ in sections]
     # Without what changes: hashes of functions, of the standard library's crates, and numbers of copies.
@@ -177,17 +178,21 @@ def measure(features):
         config += f'[accounts.a]\nrefresh_token = "seed"\ntoken_file = "{home}/token"\n'
         (home / "config.toml").write_text(config)
         (home / "config.toml").chmod(0o600)
-        refresh = set(names(addresses(home, "once")))
+        once = set(names(addresses(home, "once")))
         short = set().union(*(names(addresses(home, command)) for command in ("once", "status", "token")))
         (home / "config.toml").write_text(config.replace("seed", "new"))
-        refresh |= set(names(addresses(home, "run")))
-    refresh -= short
-    rest = set(stable) - stable_names(short) - stable_names(refresh)
-    return lines(short, rest | (stable_names(refresh) - stable_names(short))), lines(refresh, rest)
+        run = set(names(addresses(home, "run")))
+    parts = [short - run, short & run, run - short, once - run - short]
+    for part in parts:
+        print(len(part), "functions,", sum(sections[place][1] for place in part) // 1024, "KiB")
+    rest = set(stable).difference(*map(stable_names, parts))
+    # A name that an earlier part has is taken by then.
+    later = [set().union(rest, *map(stable_names, parts[place + 1 :])) for place in range(len(parts))]
+    return [lines(part, others - stable_names(part)) for part, others in zip(parts, later)]
 
 
 def main():
-    parts = {}, {}
+    parts = {}, {}, {}, {}
     for features in [], ["--features", "fleet"]:
         for part, measured in zip(parts, measure(features)):
             for name, hashes in measured.items():
