@@ -109,7 +109,7 @@ def hide_auxv():
 
 
 def addresses(home, command):
-    """The addresses of the instructions that the command runs. `run` is ended when it is idle."""
+    """The addresses of the instructions that the command runs. `run` refreshes twice, and is ended when it is idle."""
     config = home / "config.toml"
     valgrind = ["valgrind", "--tool=callgrind", "--dump-instr=yes", f"--callgrind-out-file={home}/calls"]
     env = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "SSL_CERT_FILE": f"{home}/bundle"}
@@ -118,9 +118,11 @@ def addresses(home, command):
     granted.clear()
     process = subprocess.Popen([*valgrind, *program], env=env, stdout=subprocess.DEVNULL, preexec_fn=hide_auxv)
     if command == "run":
-        granted.wait()
-        time.sleep(20)
-        process.send_signal(signal.SIGTERM)
+        for next_signal in signal.SIGUSR1, signal.SIGTERM:
+            granted.wait()
+            granted.clear()
+            time.sleep(20)
+            process.send_signal(next_signal)
     if process.wait():
         raise SystemExit(f"{command} failed")
     objects, ours, address, found = {}, False, 0, set()
