@@ -90,9 +90,9 @@ pub(super) fn in_parts(text: &str) -> Option<RawFile> {
     Some(file)
 }
 
-/// What is before the first account, and then some accounts each. A part ends before the header of another
-/// account, and such a header may be the text of a string: then the part before it has a string without an
-/// end, which is an error.
+/// The first part ends before the first account, and each other one has some accounts. A part ends before the
+/// header of another account. Such a header may be the text of a string: then the part before it has a string
+/// without an end, which is an error.
 fn parts(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut at, mut account) = (Vec::new(), 0, 0, None);
     for line in text.split_inclusive('\n') {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::account::Account;
 use crate::config::AccountName;
 use crate::daemon::requests::{CurrentConfig, LoopRequest};
-use crate::daemon::slot::{ConfigState, Place, Wake};
+use crate::daemon::slot::{ConfigState, HeldPlace, Wake};
 use crate::daemon::supervisor::{Progress, Supervisor};
 use crate::daemon::watches;
 use crate::files::watch::Changes;
@@ -43,7 +43,7 @@ impl Supervisor {
                 event = Wake::Begin(trigger.and(slot.waiters.start()));
             }
             if account.start(event.into(), &self.context) {
-                slot.place = Some(Box::new(Place { host, is_slow: false }));
+                slot.place = Some(Box::new(HeldPlace { host, is_slow: false }));
                 self.note(&name);
                 self.running += 1;
                 self.context.set_active(self.running);

@@ -49,7 +49,7 @@ pub struct Slot {
     /// As the loop knows them; see [`Slot::facts`].
     pub facts: Facts,
     /// The place that it runs in.
-    pub place: Option<Box<Place>>,
+    pub place: Option<Box<HeldPlace>>,
     /// When its token ends, by the boot clock.
     pub ends_at: i64,
     /// Its files do not answer.
@@ -68,7 +68,7 @@ pub struct Slot {
 }
 
 /// A place of the queue.
-pub struct Place {
+pub struct HeldPlace {
     pub host: String,
     /// It was told to the queue as slow.
     pub is_slow: bool,

@@ -71,7 +71,7 @@ impl RunError {
     }
 }
 
-/// What tasks tell.
+/// The news of a task.
 pub enum Progress {
     /// The account's pass takes long, and goes on.
     Slow(AccountName),

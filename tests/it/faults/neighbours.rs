@@ -1,6 +1,7 @@
 //! Accounts whose server never answers: the others are refreshed all the same.
 
 use std::net::TcpListener;
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -11,23 +12,25 @@ use crate::common::world::World;
 /// waits: each takes half a minute.
 const SILENT: usize = 400;
 
+fn account(world: &World, name: &str, endpoint: &str) -> String {
+    let (seed, file) = (world.seed(), world.token_file_of(name));
+    format!(
+        "[accounts.{name}]\ntoken_endpoint = \"{endpoint}\"\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\ntimeout = \"30s\"\n",
+        seed.expose(),
+        file.display()
+    )
+}
+
 #[test]
 fn a_server_that_never_answers_delays_no_account_of_another_server() {
     let world = World::new();
     // Nobody accepts the connections; the kernel does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://localhost:{}/token", silent.local_addr().unwrap().port());
-    let account = |name: &str, endpoint: &str| {
-        let (seed, file) = (world.seed(), world.token_file_of(name));
-        format!(
-            "[accounts.{name}]\ntoken_endpoint = \"{endpoint}\"\nrefresh_token = \"{}\"\ntoken_file = \"{}\"\ntimeout = \"30s\"\n",
-            seed.expose(),
-            file.display()
-        )
-    };
-    let mut tables: String = (0..SILENT).map(|number| account(&format!("a{number}"), &endpoint)).collect();
+    let mut tables: String =
+        (0..SILENT).map(|number| account(&world, &format!("a{number}"), &endpoint)).collect();
     // The last one in the order of the config.
-    tables.push_str(&account("well", &world.server.token_endpoint()));
+    tables.push_str(&account(&world, "well", &world.server.token_endpoint()));
     world.sandbox.write_config(&format!("client_id = \"demo\"\n{tables}"));
     let mut run = world.start_run();
     let file = world.token_file_of("well");
@@ -35,6 +38,23 @@ fn a_server_that_never_answers_delays_no_account_of_another_server() {
     assert!(world.reads_live(&file), "{}", run.log());
     assert_eq!(world.posts(), 1);
     // Its exchanges would take half a minute to end.
+    run.signal(Signal::KILL);
+}
+
+/// To a server that answers at once `run` sends fewer requests at the same time.
+#[test]
+fn a_slow_server_gets_many_requests_at_the_same_time() {
+    const PLACES: usize = 64;
+    let world = World::new();
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://localhost:{}/token", slow.local_addr().unwrap().port());
+    let tables: String =
+        (0..PLACES).map(|number| account(&world, &format!("a{number}"), &endpoint)).collect();
+    world.sandbox.write_config(&format!("client_id = \"demo\"\n{tables}"));
+    let mut run = world.start_run();
+    // It answers none of them, so all are there at the same time.
+    let requests = thread::spawn(move || slow.incoming().take(PLACES).collect::<Vec<_>>());
+    wait_until("the request of each account", || requests.is_finished().then_some(()));
     run.signal(Signal::KILL);
 }
 
