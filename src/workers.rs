@@ -36,7 +36,7 @@ const HANGS_AFTER: i64 = 2_000;
 const FIRST_FILE_THREADS: usize = 2;
 
 /// Work that takes longer than this, in milliseconds, waits for the disk.
-const WAITS_AFTER: i64 = 5;
+const WAITS_AFTER: i64 = 1;
 
 /// How soon work that no thread has taken looks for one again. Later it does so seldom: every thread may hang.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
