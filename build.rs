@@ -8,7 +8,8 @@
 //!
 //! The functions that commands run are put side by side in the released program, as
 //! packaging/functions.txt lists them. A process maps its program in pieces of 64 KiB: with the functions
-//! scattered, a refresh maps nearly all of it.
+//! scattered, a refresh maps nearly all of it. Large constants that they do not read, such as the dictionary
+//! of brotli, are put behind all others.
 
 use std::fmt::Write as _;
 use std::{env, fs, io, path::Path};
@@ -17,10 +18,10 @@ use std::{env, fs, io, path::Path};
 const SCRIPT: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame.*) *(.gcc_except_table) \
                       *(.gcc_except_table.*) } } INSERT BEFORE .text;\n";
 
-/// Sections of functions, in parts with empty lines between them.
+/// Sections of functions and constants, in parts with empty lines between them.
 const FUNCTIONS: &str = "packaging/functions.txt";
 
-/// The parts: of short commands, of these and `run`, of `run`, and of a refresh in `once`.
+/// The parts: of short commands, of these and `run`, of `run`, and of a refresh in `once`. The last one has constants.
 const PARTS: [&str; 4] = ["short", "common", "run", "once"];
 
 /// What the list lacks, since valgrind's processor has no ADX and no SHA extensions, its process no vDSO, and ring's
@@ -35,7 +36,7 @@ const UNSEEN: [(&str, &str, &str); 2] = [
     (
         "run",
         "tls",
-        "*libring-*.rlib:*(.text) *(.text.*x25519*adx* .text.*fiat_curve25519* .text.*aes_gcm* \
+        "*libring-*.rlib:*(.text) *(.text.*x25519*adx* .text.fiat_* .text.*aes_gcm* \
          .text.constant_time_conditional_* .text.fe4_* .text.*11server_name*)",
     ),
 ];
@@ -65,6 +66,7 @@ fn side_by_side(functions: &str) -> String {
         let lines = part.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect::<Vec<_>>()
     });
+    let constants = parts.clone().nth(PARTS.len());
     let parts = parts.zip(PARTS).collect::<Vec<_>>();
     let mut script = "SECTIONS {".to_owned();
     // Writing to a string does not fail.
@@ -86,7 +88,12 @@ fn side_by_side(functions: &str) -> String {
     for (lines, place) in &parts {
         add(&format!("{place}_others"), lines.iter().map(|(name, _)| (*name).to_owned()).collect());
     }
-    script + " } INSERT BEFORE .text;\n"
+    script += " } INSERT BEFORE .text;\n";
+    if let Some(constants) = constants {
+        let names = constants.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(script, "SECTIONS {{ .rodata_unread : {{ *({names}) }} }} INSERT AFTER .rodata;");
+    }
+    script
 }
 
 /// The beginning of a name may end within what comes before each hash.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Measures which functions a process of zg-tokend runs, and writes functions.txt, from which the linker
-puts them side by side (build.rs). The list has the beginnings of their names that no other function has,
-each with the hashes of those that were run: many functions of a generic one have the same name.
+"""Measures which functions a process of zg-tokend runs, and which large constants it never reads, and writes
+functions.txt, from which the linker puts the ones side by side and the others apart (build.rs). The list has
+the beginnings of the functions' names that no other function has, each with the hashes of those that were
+run: many functions of a generic one have the same name.
 
 The hashes differ between a build with the feature `fleet`, as in the packages, and one without it: the list
 has those of both.
@@ -12,6 +13,8 @@ Needs valgrind, openssl and lld, which rustc has on x86-64. A name in functions.
 there does no harm, nor does a new function that is missing in it. Run it before a release."""
 
 import bisect
+import collections
+import concurrent.futures
 import ctypes
 import errno
 import functools
@@ -38,8 +41,15 @@ HEAD = """\
 # Made by packaging/functions.py: the functions that commands run, by the beginnings of the names of their
 # sections, and the hashes that end the names. Empty lines part those that only `status`, `token` and `once` with
 # nothing due run; those that they and `run` have in common; the others of `run` with a refresh over HTTPS; and the
-# others of such a refresh in `once`. What a process runs lies in neighbouring parts.
+# others of such a refresh in `once`. What a process runs lies in neighbouring parts. Last are the sections of large
+# constants that none of them reads.
 """
+
+# Smaller constants are left where they are, whether they are read or not.
+LARGE = 512
+
+# Without what changes: hashes of functions, and of the standard library's crates.
+CHANGES = [(r"17h[0-9a-f]{16}E", "17h*"), (r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*")]
 
 
 def build(features):
@@ -48,8 +58,8 @@ def build(features):
     command = ["cargo", "rustc", "--release", "--locked", "--bin", "zg-tokend", "--target-dir", str(TARGET), *features]
     command += ["--", "-C", "strip=none", "-C", f"link-arg=-Wl,-Map={MAP}"]
     subprocess.run(command, cwd=HERE.parent, check=True)
-    # Address, size and name of each function's section, in the order of addresses.
-    line = re.compile(r"\s*([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)\s+\d+\s+\S.*:\((\.text[^)]*)\)$")
+    # Address, size and name of each section, in the order of addresses.
+    line = re.compile(r"\s*([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)\s+\d+\s+\S.*:\((\.(?:text|rodata)[^)]*)\)$")
     found = (line.match(text) for text in open(MAP))
     return sorted((int(m[1], 16), int(m[2], 16), m[3]) for m in found if m)
 
@@ -108,23 +118,34 @@ def hide_auxv():
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def addresses(home, command):
-    """The addresses of the instructions that the command runs. `run` refreshes twice, and is ended when it is idle."""
-    config = home / "config.toml"
-    valgrind = ["valgrind", "--tool=callgrind", "--dump-instr=yes", f"--callgrind-out-file={home}/calls"]
+def start(home, command, *options):
+    """Runs the command in valgrind."""
     env = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "SSL_CERT_FILE": f"{home}/bundle"}
     env["PATH"] = os.environ["PATH"]
-    program = [PROGRAM, command, "--config", config]
+    program = [PROGRAM, command, "--config", home / "config.toml"]
     granted.clear()
-    process = subprocess.Popen([*valgrind, *program], env=env, stdout=subprocess.DEVNULL, preexec_fn=hide_auxv)
+    return subprocess.Popen(["valgrind", *options, *program], env=env, stdout=subprocess.DEVNULL, preexec_fn=hide_auxv)
+
+
+def finish(process, command):
+    """`run` refreshes twice, and is ended when it is idle; the address of the program in it."""
+    address = None
     if command == "run":
         for next_signal in signal.SIGUSR1, signal.SIGTERM:
             granted.wait()
             granted.clear()
             time.sleep(20)
+            maps = open(f"/proc/{process.pid}/maps").read()
+            address = int(re.search(rf"([0-9a-f]+)-.* {PROGRAM}", maps)[1], 16)
             process.send_signal(next_signal)
     if process.wait():
         raise SystemExit(f"{command} failed")
+    return address
+
+
+def addresses(home, command):
+    """The addresses of the instructions that the command runs."""
+    finish(start(home, command, "--tool=callgrind", "--dump-instr=yes", f"--callgrind-out-file={home}/calls"), command)
     objects, ours, address, found = {}, False, 0, set()
     for line in open(home / "calls"):
         # ob=(3) PATH at first, then ob=(3).
@@ -142,12 +163,49 @@ def addresses(home, command):
     return found
 
 
+def reads(home, command):
+    """The addresses of data that the command reads, and that of the program in it, for `run`."""
+    trace = home / f"reads-{command}"
+    os.mkfifo(trace)
+    process = start(home, command, "--tool=lackey", "--trace-mem=yes", "--basic-counts=no", f"--log-file={trace}")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        end = pool.submit(finish, process, command)
+        # ` L 1ffeffe790,8` is a load. Millions of them.
+        found = {line[3 : line.index(b",")] for line in open(trace, "rb") if line[:2] in (b" L", b" M")}
+        return {int(address, 16) for address in found}, end.result()
+
+
+def unread(home, constants):
+    """The names of the large constants that no command reads. Those of this crate that have no name are left
+    where they are: their numbers change with each change of its source."""
+    read, base = reads(home, "run")
+    read = sorted(read.union(*(reads(home, command)[0] for command in ("once", "status", "token"))))
+
+    def is_read(address, size):
+        # A load may begin before the section, by the width of a register.
+        place = bisect.bisect(read, base + address - 32)
+        return place < len(read) and read[place] < base + address + size
+
+    def stable(name):
+        name = functools.reduce(lambda name, change: re.sub(*change, name), CHANGES, name)
+        return name if ".Lanon." in name else re.sub(r"\.\d+$", ".*", name)
+
+    modules = collections.Counter(name.split(".")[4] for _, _, name in constants if ".Lanon." in name)
+    own = modules.most_common(1)[0][0]
+    cold = [size >= LARGE and f".Lanon.{own}." not in name and not is_read(address, size) for address, size, name in constants]
+    taken = {stable(name) for (_, _, name), cold in zip(constants, cold) if not cold}
+    print(sum(size for (_, size, _), cold in zip(constants, cold) if cold) // 1024, "KiB of constants are not read")
+    return {stable(name): set() for (_, _, name), cold in zip(constants, cold) if cold and stable(name) not in taken}
+
+
 def measure(features):
     """The parts of the list: names, each with its hashes."""
     sections = build(features)
+    constants = [section for section in sections if section[2].startswith(".rodata")]
+    sections = [section for section in sections if section[2].startswith(".text")]
     starts = [start for start, _, _ in sections]
-    # Without what changes: hashes of functions, of the standard library's crates, and numbers of copies.
-    changes = [(r"17h[0-9a-f]{16}E", "17h*"), (r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*"), (r"\.\d+$", ".*")]
+    # And without the numbers of copies.
+    changes = [*CHANGES, (r"\.\d+$", ".*")]
     stable = [functools.reduce(lambda name, change: re.sub(*change, name), changes, name) for _, _, name in sections]
 
     def names(found):
@@ -184,17 +242,19 @@ def measure(features):
         short = set().union(*(names(addresses(home, command)) for command in ("once", "status", "token")))
         (home / "config.toml").write_text(config.replace("seed", "new"))
         run = set(names(addresses(home, "run")))
+        (home / "config.toml").write_text(config.replace("seed", "third"))
+        cold = unread(home, constants)
     parts = [short - run, short & run, run - short, once - run - short]
     for part in parts:
         print(len(part), "functions,", sum(sections[place][1] for place in part) // 1024, "KiB")
     rest = set(stable).difference(*map(stable_names, parts))
     # A name that an earlier part has is taken by then.
     later = [set().union(rest, *map(stable_names, parts[place + 1 :])) for place in range(len(parts))]
-    return [lines(part, others - stable_names(part)) for part, others in zip(parts, later)]
+    return [*(lines(part, others - stable_names(part)) for part, others in zip(parts, later)), cold]
 
 
 def main():
-    parts = {}, {}, {}, {}
+    parts = {}, {}, {}, {}, {}
     for features in [], ["--features", "fleet"]:
         for part, measured in zip(parts, measure(features)):
             for name, hashes in measured.items():

@@ -85,8 +85,9 @@ pub(super) fn load(
 
 /// Reads the certificates of a bundle. rustls decodes base64 in constant time, and took more than half of the
 /// instructions of `once` for what is no secret.
-fn read_bundle(mut pem: impl BufRead, mut add: impl FnMut(CertificateDer<'static>)) -> io::Result<()> {
-    let (mut line, mut digits, mut is_inside) = (Vec::new(), Vec::new(), false);
+fn read_bundle(mut pem: impl BufRead, mut add: impl FnMut(CertificateDer<'_>)) -> io::Result<()> {
+    // One buffer for all certificates: what is kept of them then lies side by side, and nothing free in between.
+    let (mut line, mut digits, mut der, mut is_inside) = (Vec::new(), Vec::new(), Vec::new(), false);
     while pem.read_until(b'\n', &mut line)? > 0 {
         match line.trim_ascii_end() {
             BEGIN => {
@@ -95,8 +96,9 @@ fn read_bundle(mut pem: impl BufRead, mut add: impl FnMut(CertificateDer<'static
             }
             END if is_inside => {
                 is_inside = false;
-                if let Ok(der) = STANDARD.decode(&digits) {
-                    add(der.into());
+                der.clear();
+                if STANDARD.decode_vec(&digits, &mut der).is_ok() {
+                    add(der.as_slice().into());
                 } else {
                     // In another form, as rustls reads it. One bad certificate in a bundle must not cost all
                     // the others.
@@ -118,7 +120,7 @@ fn read_bundle(mut pem: impl BufRead, mut add: impl FnMut(CertificateDer<'static
 
 impl Roots {
     /// Adds a certificate, if it can be one of an authority.
-    fn add(&mut self, certificate: CertificateDer<'static>) {
+    fn add(&mut self, certificate: CertificateDer<'_>) {
         if let Some(own) = &mut self.own {
             own.add(&certificate);
         }

@@ -130,6 +130,12 @@ fn build_programs() -> Result<()> {
     let build = || {
         let mut command = Command::new(&cargo);
         command.args(["build", "--release", "--quiet"]);
+        // Set by the cargo that runs this. ring is built anew, and all that needs it, whenever one of these changes.
+        let set = std::env::vars_os().map(|(name, _)| name);
+        let set = set.filter(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.to_string_lossy().starts_with(begin))
+        });
+        set.for_each(|name| _ = command.env_remove(name));
         command
     };
     finish(build().arg("--examples"))?;
