@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::monotonic;
 
-/// Threads of one pool that work on files at the same time: more of them wait for the same disk.
+/// Threads that work on files at the same time: more of them wait for the same disk.
 const FILE_THREADS: usize = 8;
 
 /// Threads that look up names at the same time: more of them wait for the same name server.
@@ -64,43 +64,65 @@ const LOOKS_AT_ONCE: usize = 32;
 type Work = Box<dyn FnOnce() -> ResultSender + Send>;
 type ResultSender = Box<dyn FnOnce() + Send>;
 
-static FILES: Pool = Pool::new(FILE_THREADS, FIRST_FILE_THREADS);
-static NAMES: Pool = Pool::new(NAME_THREADS, NAME_THREADS);
-static PROGRAMS: Pool = Pool::new(PROGRAM_THREADS, PROGRAM_THREADS);
+static WORKERS: Workers = Workers {
+    state: Mutex::new(State {
+        files: Queue::new(FILE_THREADS, FIRST_FILE_THREADS),
+        names: Queue::new(NAME_THREADS, NAME_THREADS),
+        programs: Queue::new(PROGRAM_THREADS, PROGRAM_THREADS),
+        idle: 0,
+        refusal: None,
+    }),
+    work_came: Condvar::new(),
+};
 
-/// Each kind of work has threads of its own: a password manager that waits for its user must not keep
-/// others from their files.
-struct Pool {
-    /// Threads that work at the same time.
-    threads: usize,
-    /// Those of them that do not wait.
-    first_threads: usize,
-    state: Mutex<PoolState>,
+/// Each kind of work has a queue and limits of its own: a password manager that waits for its user must not
+/// keep others from their files. The threads are the same: a refresh needs one kind after the other, and
+/// each thread leaves memory behind.
+#[derive(Clone, Copy)]
+enum Kind {
+    Files,
+    Names,
+    Programs,
+}
+
+struct Workers {
+    state: Mutex<State>,
     work_came: Condvar,
 }
 
-struct PoolState {
-    queue: VecDeque<Arc<Mutex<Option<Work>>>>,
+struct State {
+    files: Queue,
+    names: Queue,
+    programs: Queue,
     /// Threads that wait for work.
     idle: usize,
-    /// When each thread that works began, by [`monotonic`].
-    busy_since: Vec<i64>,
     /// Why the kernel refused a thread, until [`take_refusal`].
     refusal: Option<io::Error>,
 }
 
-impl PoolState {
-    const fn new() -> Self {
-        Self { queue: VecDeque::new(), idle: 0, busy_since: Vec::new(), refusal: None }
+/// Work of one kind.
+struct Queue {
+    /// Threads that may work on it at the same time.
+    threads: usize,
+    /// So many of them that do not wait are made; an idle one may come in addition.
+    first_threads: usize,
+    waiting: VecDeque<Arc<Mutex<Option<Work>>>>,
+    /// When each thread that works on it began, by [`monotonic`].
+    busy_since: Vec<i64>,
+}
+
+impl Queue {
+    const fn new(threads: usize, first_threads: usize) -> Self {
+        Self { threads, first_threads, waiting: VecDeque::new(), busy_since: Vec::new() }
     }
 
-    /// Whether one more thread may be made for the work in the queue. An idle thread takes work before it
-    /// waits, so it counts.
-    fn needs_thread(&self, pool: &Pool) -> bool {
-        self.queue.len() > self.idle
-            && self.working(WAITS_AFTER) + self.idle < pool.first_threads
-            && self.working(HANGS_AFTER) + self.idle < pool.threads
-            && self.busy_since.len() < THREADS_MAX
+    /// How much of the work a thread may take now.
+    fn takeable(&self) -> usize {
+        if self.waiting.is_empty() {
+            return 0;
+        }
+        let free = self.threads.saturating_sub(self.working(HANGS_AFTER));
+        free.min(THREADS_MAX.saturating_sub(self.busy_since.len())).min(self.waiting.len())
     }
 
     /// Threads whose work began less than `time` milliseconds ago.
@@ -108,24 +130,57 @@ impl PoolState {
         let before = monotonic() - time;
         self.busy_since.iter().filter(|since| **since > before).count()
     }
+
+    fn remove(&mut self, began: i64) {
+        if let Some(place) = self.busy_since.iter().position(|since| *since == began) {
+            self.busy_since.swap_remove(place);
+        }
+    }
+}
+
+impl State {
+    fn queue(&mut self, kind: Kind) -> &mut Queue {
+        match kind {
+            Kind::Files => &mut self.files,
+            Kind::Names => &mut self.names,
+            Kind::Programs => &mut self.programs,
+        }
+    }
+
+    /// Whether one more thread may be made for this kind. An idle thread takes work before it waits, so it
+    /// counts.
+    fn needs_thread(&mut self, kind: Kind) -> bool {
+        let takeable = [&self.files, &self.names, &self.programs].map(Queue::takeable);
+        let idle = self.idle;
+        let queue = self.queue(kind);
+        takeable.iter().sum::<usize>() > idle
+            && queue.takeable() > 0
+            && queue.working(WAITS_AFTER) + idle < queue.first_threads
+    }
+
+    /// The kind that a thread works on next: as before, as long as there is some.
+    fn next(&mut self, kind: Kind) -> Option<Kind> {
+        let kinds = [kind, Kind::Files, Kind::Names, Kind::Programs];
+        kinds.into_iter().find(|kind| self.queue(*kind).takeable() > 0)
+    }
 }
 
 /// Runs work on files on a thread and waits for its result without blocking.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(&FILES, work).await
+    run_on(Kind::Files, work).await
 }
 
 /// The same for the lookup of a name.
 pub async fn run_lookup<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(&NAMES, work).await
+    run_on(Kind::Names, work).await
 }
 
 /// The same for a program of the user.
 pub async fn run_program<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(&PROGRAMS, work).await
+    run_on(Kind::Programs, work).await
 }
 
-async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_on<T: Send + 'static>(kind: Kind, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, mut receive) = oneshot::channel();
     let work: Work = Box::new(move || {
         let result = work();
@@ -135,13 +190,13 @@ async fn run_on<T: Send + 'static>(pool: &'static Pool, work: impl FnOnce() -> T
         })
     });
     let slot = Arc::new(Mutex::new(Some(work)));
-    pool.lock().queue.push_back(Arc::clone(&slot));
+    WORKERS.lock().queue(kind).waiting.push_back(Arc::clone(&slot));
     let mut look = FIRST_LOOK;
     loop {
-        if !pool.offer_thread()
+        if !WORKERS.offer_thread(kind)
             && let Some(work) = take(&slot)
         {
-            pool.lock().queue.retain(|queued| !Arc::ptr_eq(queued, &slot));
+            WORKERS.lock().queue(kind).waiting.retain(|queued| !Arc::ptr_eq(queued, &slot));
             work()();
         }
         tokio::select! {
@@ -171,7 +226,7 @@ pub async fn run_within<T: Send + 'static>(
     }
     let ended = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&ended);
-    let work = run_on(&PROGRAMS, move || {
+    let work = run_on(Kind::Programs, move || {
         let result = work();
         end.store(true, Ordering::Release);
         result
@@ -212,83 +267,74 @@ pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<
 
 /// Why the kernel refused a thread since the last call, for the log: the work was done all the same.
 pub fn take_refusal() -> Option<io::Error> {
-    [&FILES, &NAMES, &PROGRAMS].into_iter().find_map(|pool| pool.lock().refusal.take())
+    WORKERS.lock().refusal.take()
 }
 
 fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-impl Pool {
-    const fn new(threads: usize, first_threads: usize) -> Self {
-        Self { threads, first_threads, state: Mutex::new(PoolState::new()), work_came: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
+impl Workers {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sees to it that a thread takes the work in the queue. False if there is none and none can be
     /// made.
-    fn offer_thread(&'static self) -> bool {
+    fn offer_thread(&'static self, kind: Kind) -> bool {
         let mut state = self.lock();
-        if !state.needs_thread(self) {
+        if !state.needs_thread(kind) {
             self.work_came.notify_one();
             return true;
         }
         let began = monotonic();
-        state.busy_since.push(began);
+        state.queue(kind).busy_since.push(began);
         drop(state);
         let thread = thread::Builder::new().name("worker".into()).stack_size(STACK);
-        let Err(error) = thread.spawn(move || self.work(began)) else { return true };
+        let Err(error) = thread.spawn(move || self.work(kind, began)) else { return true };
         let mut state = self.lock();
         state.refusal = Some(error);
-        state.remove(began);
-        state.idle > 0 || state.working(HANGS_AFTER) > 0
+        state.queue(kind).remove(began);
+        state.idle > 0 || state.queue(kind).working(HANGS_AFTER) > 0
     }
 
     /// The life of a thread: it works until there is no more work.
-    fn work(&'static self, mut began: i64) {
+    fn work(&'static self, mut kind: Kind, mut began: i64) {
         let mut state = self.lock();
         loop {
-            let slot = state.queue.pop_front();
+            let slot = state.queue(kind).waiting.pop_front();
             drop(state);
             let delivery = slot.and_then(|slot| take(&slot)).map(|work| work());
             let has_waited = monotonic() - began > WAITS_AFTER;
             state = self.lock();
-            state.remove(began);
+            state.queue(kind).remove(began);
             state.idle += 1;
             if let Some(deliver) = delivery {
                 drop(state);
                 deliver();
                 state = self.lock();
             }
-            if state.queue.is_empty() {
+            kind = loop {
+                if let Some(next) = state.next(kind) {
+                    break next;
+                }
                 let (woken, timeout) =
                     self.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
                 state = woken;
-                if timeout.timed_out() && state.queue.is_empty() {
+                if timeout.timed_out() && state.next(kind).is_none() {
                     state.idle -= 1;
                     return;
                 }
-            }
+            };
             state.idle -= 1;
             began = monotonic();
-            state.busy_since.push(began);
+            state.queue(kind).busy_since.push(began);
             // One of the queue is for this thread.
-            if has_waited && state.queue.len() > 1 {
+            if has_waited && state.queue(kind).waiting.len() > 1 {
                 drop(state);
-                self.offer_thread();
+                self.offer_thread(kind);
                 state = self.lock();
             }
-        }
-    }
-}
-
-impl PoolState {
-    fn remove(&mut self, began: i64) {
-        if let Some(place) = self.busy_since.iter().position(|since| *since == began) {
-            self.busy_since.swap_remove(place);
         }
     }
 }
@@ -376,7 +422,7 @@ mod tests {
             let local = tokio::task::LocalSet::new();
             local
                 .run_until(async {
-                    // More than all threads of one pool: with these before it, nothing else would ever run.
+                    // More than all threads of one kind: with these before it, nothing else would ever run.
                     for _ in 0..THREADS_MAX + 50 {
                         let hang = Arc::clone(&hang);
                         tokio::task::spawn_local(run_program(move || hang.lock().unwrap().recv().is_ok()));
