@@ -66,9 +66,9 @@ type ResultSender = Box<dyn FnOnce() + Send>;
 
 static WORKERS: Workers = Workers {
     state: Mutex::new(State {
-        files: Queue::new(FILE_THREADS, FIRST_FILE_THREADS),
-        names: Queue::new(NAME_THREADS, NAME_THREADS),
-        programs: Queue::new(PROGRAM_THREADS, PROGRAM_THREADS),
+        files: WorkQueue::new(FILE_THREADS, FIRST_FILE_THREADS),
+        names: WorkQueue::new(NAME_THREADS, NAME_THREADS),
+        programs: WorkQueue::new(PROGRAM_THREADS, PROGRAM_THREADS),
         idle: 0,
         refusal: None,
     }),
@@ -79,7 +79,7 @@ static WORKERS: Workers = Workers {
 /// keep others from their files. The threads are the same: a refresh needs one kind after the other, and
 /// each thread leaves memory behind.
 #[derive(Clone, Copy)]
-enum Kind {
+enum WorkKind {
     Files,
     Names,
     Programs,
@@ -91,9 +91,9 @@ struct Workers {
 }
 
 struct State {
-    files: Queue,
-    names: Queue,
-    programs: Queue,
+    files: WorkQueue,
+    names: WorkQueue,
+    programs: WorkQueue,
     /// Threads that wait for work.
     idle: usize,
     /// Why the kernel refused a thread, until [`take_refusal`].
@@ -101,7 +101,7 @@ struct State {
 }
 
 /// Work of one kind.
-struct Queue {
+struct WorkQueue {
     /// Threads that may work on it at the same time.
     threads: usize,
     /// So many of them that do not wait are made; an idle one may come in addition.
@@ -111,7 +111,7 @@ struct Queue {
     busy_since: Vec<i64>,
 }
 
-impl Queue {
+impl WorkQueue {
     const fn new(threads: usize, first_threads: usize) -> Self {
         Self { threads, first_threads, waiting: VecDeque::new(), busy_since: Vec::new() }
     }
@@ -139,18 +139,18 @@ impl Queue {
 }
 
 impl State {
-    fn queue(&mut self, kind: Kind) -> &mut Queue {
+    fn queue(&mut self, kind: WorkKind) -> &mut WorkQueue {
         match kind {
-            Kind::Files => &mut self.files,
-            Kind::Names => &mut self.names,
-            Kind::Programs => &mut self.programs,
+            WorkKind::Files => &mut self.files,
+            WorkKind::Names => &mut self.names,
+            WorkKind::Programs => &mut self.programs,
         }
     }
 
     /// Whether one more thread may be made for this kind. An idle thread takes work before it waits, so it
     /// counts.
-    fn needs_thread(&mut self, kind: Kind) -> bool {
-        let takeable = [&self.files, &self.names, &self.programs].map(Queue::takeable);
+    fn needs_thread(&mut self, kind: WorkKind) -> bool {
+        let takeable = [&self.files, &self.names, &self.programs].map(WorkQueue::takeable);
         let idle = self.idle;
         let queue = self.queue(kind);
         takeable.iter().sum::<usize>() > idle
@@ -159,28 +159,28 @@ impl State {
     }
 
     /// The kind that a thread works on next: as before, as long as there is some.
-    fn next(&mut self, kind: Kind) -> Option<Kind> {
-        let kinds = [kind, Kind::Files, Kind::Names, Kind::Programs];
+    fn next(&mut self, kind: WorkKind) -> Option<WorkKind> {
+        let kinds = [kind, WorkKind::Files, WorkKind::Names, WorkKind::Programs];
         kinds.into_iter().find(|kind| self.queue(*kind).takeable() > 0)
     }
 }
 
 /// Runs work on files on a thread and waits for its result without blocking.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(Kind::Files, work).await
+    run_on(WorkKind::Files, work).await
 }
 
 /// The same for the lookup of a name.
 pub async fn run_lookup<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(Kind::Names, work).await
+    run_on(WorkKind::Names, work).await
 }
 
 /// The same for a program of the user.
 pub async fn run_program<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(Kind::Programs, work).await
+    run_on(WorkKind::Programs, work).await
 }
 
-async fn run_on<T: Send + 'static>(kind: Kind, work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_on<T: Send + 'static>(kind: WorkKind, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, mut receive) = oneshot::channel();
     let work: Work = Box::new(move || {
         let result = work();
@@ -226,7 +226,7 @@ pub async fn run_within<T: Send + 'static>(
     }
     let ended = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&ended);
-    let work = run_on(Kind::Programs, move || {
+    let work = run_on(WorkKind::Programs, move || {
         let result = work();
         end.store(true, Ordering::Release);
         result
@@ -281,7 +281,7 @@ impl Workers {
 
     /// Sees to it that a thread takes the work in the queue. False if there is none and none can be
     /// made.
-    fn offer_thread(&'static self, kind: Kind) -> bool {
+    fn offer_thread(&'static self, kind: WorkKind) -> bool {
         let mut state = self.lock();
         if !state.needs_thread(kind) {
             self.work_came.notify_one();
@@ -299,7 +299,7 @@ impl Workers {
     }
 
     /// The life of a thread: it works until there is no more work.
-    fn work(&'static self, mut kind: Kind, mut began: i64) {
+    fn work(&'static self, mut kind: WorkKind, mut began: i64) {
         let mut state = self.lock();
         loop {
             let slot = state.queue(kind).waiting.pop_front();
