@@ -65,7 +65,7 @@ type Work = Box<dyn FnOnce() -> ResultSender + Send>;
 type ResultSender = Box<dyn FnOnce() + Send>;
 
 static WORKERS: Workers = Workers {
-    state: Mutex::new(State {
+    state: Mutex::new(WorkState {
         files: WorkQueue::new(FILE_THREADS, FIRST_FILE_THREADS),
         names: WorkQueue::new(NAME_THREADS, NAME_THREADS),
         programs: WorkQueue::new(PROGRAM_THREADS, PROGRAM_THREADS),
@@ -86,11 +86,11 @@ enum WorkKind {
 }
 
 struct Workers {
-    state: Mutex<State>,
+    state: Mutex<WorkState>,
     work_came: Condvar,
 }
 
-struct State {
+struct WorkState {
     files: WorkQueue,
     names: WorkQueue,
     programs: WorkQueue,
@@ -138,7 +138,7 @@ impl WorkQueue {
     }
 }
 
-impl State {
+impl WorkState {
     fn queue(&mut self, kind: WorkKind) -> &mut WorkQueue {
         match kind {
             WorkKind::Files => &mut self.files,
@@ -275,7 +275,7 @@ fn take(slot: &Mutex<Option<Work>>) -> Option<Work> {
 }
 
 impl Workers {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WorkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
