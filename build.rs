@@ -21,7 +21,7 @@ const SCRIPT: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame.*) *(.gc
 /// Sections of functions and constants, in parts with empty lines between them.
 const FUNCTIONS: &str = "packaging/functions.txt";
 
-/// The parts: of short commands, of these and `run`, of `run`, and of a refresh in `once`. The last one has constants.
+/// The parts: of short commands, of these and `run`, of `run`, and of a refresh in `once`. After them come the constants.
 const PARTS: [&str; 4] = ["short", "common", "run", "once"];
 
 /// What the list lacks, since valgrind's processor has no ADX and no SHA extensions, its process no vDSO, and ring's
@@ -78,7 +78,7 @@ fn side_by_side(functions: &str) -> String {
             }
         }
     };
-    // `run` needs none of what short commands alone need: that comes last.
+    // The functions of short commands alone come last: `run` needs none of them.
     for (lines, place) in parts.iter().skip(1).chain(parts.first()) {
         let exact = lines.iter().flat_map(|(name, hashes)| match *hashes {
             "" => vec![(*name).to_owned()],

@@ -41,14 +41,14 @@ HEAD = """\
 # Made by packaging/functions.py: the functions that commands run, by the beginnings of the names of their
 # sections, and the hashes that end the names. Empty lines part those that only `status`, `token` and `once` with
 # nothing due run; those that they and `run` have in common; the others of `run` with a refresh over HTTPS; and the
-# others of such a refresh in `once`. What a process runs lies in neighbouring parts. Last are the sections of large
-# constants that none of them reads.
+# others of such a refresh in `once`. The last part has the sections of large constants that none
+# of them reads.
 """
 
 # Smaller constants are left where they are, whether they are read or not.
 LARGE = 512
 
-# Without what changes: hashes of functions, and of the standard library's crates.
+# Parts of names that change from build to build: hashes of functions, and of the standard library's crates.
 CHANGES = [(r"17h[0-9a-f]{16}E", "17h*"), (r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*")]
 
 
@@ -128,7 +128,8 @@ def start(home, command, *options):
 
 
 def finish(process, command):
-    """`run` refreshes twice, and is ended when it is idle; the address of the program in it."""
+    """Waits for the end of the command. `run` refreshes twice, and is ended when it is idle: it gives the address at
+    which the program lies in the process."""
     address = None
     if command == "run":
         for next_signal in signal.SIGUSR1, signal.SIGTERM:
@@ -164,7 +165,7 @@ def addresses(home, command):
 
 
 def reads(home, command):
-    """The addresses of data that the command reads, and that of the program in it, for `run`."""
+    """The addresses of the data that the command reads; for `run`, also the address of the program in the process."""
     trace = home / f"reads-{command}"
     os.mkfifo(trace)
     process = start(home, command, "--tool=lackey", "--trace-mem=yes", "--basic-counts=no", f"--log-file={trace}")
@@ -204,7 +205,7 @@ def measure(features):
     constants = [section for section in sections if section[2].startswith(".rodata")]
     sections = [section for section in sections if section[2].startswith(".text")]
     starts = [start for start, _, _ in sections]
-    # And without the numbers of copies.
+    # And the numbers of copies.
     changes = [*CHANGES, (r"\.\d+$", ".*")]
     stable = [functools.reduce(lambda name, change: re.sub(*change, name), changes, name) for _, _, name in sections]
 

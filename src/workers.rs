@@ -104,7 +104,7 @@ struct WorkState {
 struct WorkQueue {
     /// Threads that may work on it at the same time.
     threads: usize,
-    /// So many of them that do not wait are made; an idle one may come in addition.
+    /// A new thread is made only while fewer than these work and do not wait.
     first_threads: usize,
     waiting: VecDeque<Arc<Mutex<Option<Work>>>>,
     /// When each thread that works on it began, by [`monotonic`].
@@ -158,7 +158,7 @@ impl WorkState {
             && queue.working(WAITS_AFTER) + idle < queue.first_threads
     }
 
-    /// The kind that a thread works on next: as before, as long as there is some.
+    /// The kind of a thread's next work: the same as its last, while there is work of that kind.
     fn next(&mut self, kind: WorkKind) -> Option<WorkKind> {
         let kinds = [kind, WorkKind::Files, WorkKind::Names, WorkKind::Programs];
         kinds.into_iter().find(|kind| self.queue(*kind).takeable() > 0)
